@@ -1,0 +1,32 @@
+-- Looks a transaction up among the user's records that are still in the stream, latest first.
+
+local LOOKBACK_MAX = 10000
+local HEADER_FORMAT = '>BBc16c16i4i4I8I4I8I8I4'
+
+local function parse(entry)
+  local _, kind, id, user, amount, credits, sequence, _, us, ms, n =
+    struct.unpack(HEADER_FORMAT, entry[2][2])
+  return {
+    kind = kind, id = id, user = user, amount = amount, credits = credits, sequence = sequence,
+    us = us, previous = string.format('%.0f-%.0f', ms, n), position = entry[1],
+  }
+end
+
+-- Returns the record, or nil and whether the search was cut short by its bound. No record made
+-- before `oldest_us` can carry the id.
+local function find(stream_key, position, id, oldest_us)
+  for _ = 1, LOOKBACK_MAX do
+    local entry = redis.call('XRANGE', stream_key, position, position)[1]
+    if not entry then
+      return nil, false
+    end
+    local record = parse(entry)
+    if record.id == id then
+      return record, false
+    elseif record.us < oldest_us then
+      return nil, false
+    end
+    position = record.previous
+  end
+  return nil, true
+end

@@ -1,0 +1,57 @@
+-- void: settles a charge whose outcome is unknown to the caller, who has answered "not charged".
+--
+-- KEYS   1 user   2 stream   3 epoch   4 refunds of the charge's transaction id
+-- ARGV   1 id of the charge, a UUIDv7 (16 bytes)   2 user id (16 bytes)   3 id of the refund
+--        4 the charge's deadline (Unix ms)   5 description
+-- Reply  {status, credits, sequence, now (Unix ms), position}
+--        status: refunded, refused, or the first that holds of uninitialised, too_early, unresolved
+-- Appends one refund of the whole charge if it had been made; notes the id as voided either way.
+--
+-- Before its deadline a charge may still arrive, so nothing is decided then. After it the charge
+-- script refuses by the deadline, and a retry with a later deadline by the note left here.
+-- uses: arguments, clock, account, record, chain, window, memory
+
+local deadline_ms = whole(ARGV[4], 0, TIME_MS_MAX)
+if #ARGV[1] ~= 16 or #ARGV[2] ~= 16 or #ARGV[3] ~= 16 or not id_time_ms(ARGV[1]) then
+  return invalid('ids: 16 bytes, of the charge a UUIDv7')
+elseif not deadline_ms then
+  return invalid('deadline: Unix milliseconds')
+end
+
+local now_us = time_us()
+local now_ms = math.floor(now_us / 1000)
+local epoch = redis.call('GET', KEYS[3])
+if not epoch then
+  return { 'uninitialised', 0, 0, now_ms, '' }
+elseif now_ms <= deadline_ms then
+  return { 'too_early', 0, 0, now_ms, '' }
+elseif redis.call('EXISTS', KEYS[4]) == 1 then
+  return { redis.call('HGET', KEYS[4], ARGV[3]) and 'refunded' or 'refused', 0, 0, now_ms, '' }
+end
+
+local account = load_account(KEYS[1])
+local record, is_cut
+if account then
+  local oldest_ms = id_time_ms(ARGV[1]) - CLOCK_SKEW_MS_MAX
+  record, is_cut = find(KEYS[2], account.last, ARGV[1], oldest_ms * 1000)
+end
+if is_cut then
+  return { 'unresolved', 0, 0, now_ms, '' }
+elseif not record and now_ms - id_time_ms(ARGV[1]) > ID_AGE_MS_MAX then
+  -- Its record may be a row by now, for which the caller asks Postgres; its age refuses a retry.
+  return { 'refused', 0, 0, now_ms, '' }
+end
+
+local status, position, cost = 'refused', '', 0
+if record and record.amount < 0 then
+  cost = -record.amount
+  status = 'refunded'
+  position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
+    id = ARGV[3], user = ARGV[2], type = 'refund', amount = cost, refund_of = ARGV[1],
+    description = ARGV[5], metadata = '',
+  })
+  redis.call('HSET', KEYS[4], ARGV[3], cost)
+end
+remember(KEYS[4], 'amount', cost, 'total', cost)
+return { status, account and account.credits or 0, account and account.sequence or 0, now_ms,
+  position }

@@ -1,0 +1,125 @@
+"""Durable credits in plain dicts: who exists, the stream's far end, and the rows."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
+from faregate.domain.user import User
+from faregate.ports import DurableDeduct, LedgerIdentity, Stored, StreamEntry
+
+
+class MemoryStream:
+    """The port `TransactionStream` over the records of a `MemoryLedger`."""
+
+    shard_count = 1
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        self._pending = ledger.pending
+
+    def shards_pending(self) -> Sequence[int]:
+        """Return the only shard if it holds records."""
+        return [0] if self._pending else []
+
+    def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
+        """Return the oldest records."""
+        return list(self.unacknowledged(shard))[:count_max]
+
+    def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
+        """Forget records that are rows."""
+        for stream_id in stream_ids:
+            self._pending.pop(stream_id, None)
+
+    def trim(self, shard: int) -> int:
+        """Nothing is kept beyond its acknowledgement."""
+        return 0
+
+    def unacknowledged(self, shard: int) -> Iterable[StreamEntry]:
+        """Iterate over all records, oldest first."""
+        for position, record in self._pending.items():
+            yield StreamEntry(stream_id=position, payload=b"", transaction=record)
+
+    def pending_count(self) -> int:
+        """Return how many records there are."""
+        return len(self._pending)
+
+
+class MemoryBooks:
+    """The ports `Accounts` and `TransactionArchive`."""
+
+    def __init__(self, *, starting_credits: int = 3) -> None:
+        self._identity = LedgerIdentity(
+            shard_count=1, starting_credits=starting_credits, epoch=1, installed=False
+        )
+        #: Users that have signed up.
+        self.users: set[UUID] = set()
+        self.rows: dict[CreditTransactionId, CreditTransaction] = {}
+        self.dead_letters: dict[str, StreamEntry] = {}
+
+    async def identity(self) -> LedgerIdentity:
+        """Return what the ledger was created with."""
+        return self._identity
+
+    async def mark_installed(self, epoch: int) -> None:
+        """Note that the live ledger has its epoch."""
+        self._identity = replace(self._identity, installed=True)
+
+    async def open(self, user_id: UUID, *, provision: bool) -> User | None:
+        """Return a user's durable balance, with its starting row."""
+        if user_id not in self.users and not provision:
+            return None
+        self.users.add(user_id)
+        starting_id = CreditTransactionId.derive("starting", user_id)
+        amount = self._identity.starting_credits
+        if amount and starting_id not in self.rows:
+            self.rows[starting_id] = CreditTransaction(
+                id=starting_id,
+                user_id=user_id,
+                amount=amount,
+                type=TransactionType.ADD,
+                description="starting credits",
+                timestamp=datetime.now(UTC),
+                sequence=1,
+                balance_after=amount,
+                epoch=0,
+            )
+        rows = [row for row in self.rows.values() if row.user_id == user_id]
+        return User(
+            id=user_id,
+            credits=sum(row.amount for row in rows),
+            sequence=max((row.sequence for row in rows), default=0),
+            epoch=self._identity.epoch,
+        )
+
+    async def transaction(self, transaction_id: CreditTransactionId) -> CreditTransaction | None:
+        """Return a row."""
+        return self.rows.get(transaction_id)
+
+    async def deduct(self, user_id: UUID, deduct_id: CreditTransactionId) -> DurableDeduct | None:
+        """Return a deduct and what its refunds add up to."""
+        row = self.rows.get(deduct_id)
+        if row is None or row.user_id != user_id or row.type is not TransactionType.DEDUCT:
+            return None
+        refunds = (row.amount for row in self.rows.values() if row.refund_of == deduct_id)
+        return DurableDeduct(amount=-row.amount, refunded=sum(refunds))
+
+    async def aclose(self) -> None:
+        """There is nothing to let go of."""
+
+    def store(self, shard: int, entries: Sequence[StreamEntry]) -> Stored:
+        """Store a batch; a known id with other content is a dead letter, as is an unknown user."""
+        inserted = repeated = 0
+        for entry in entries:
+            row = entry.transaction
+            known = self.rows.get(row.id) if row else None
+            if row is None or row.user_id not in self.users or known not in {None, row}:
+                self.dead_letters[f"{shard}/{entry.stream_id}"] = entry
+            elif known is not None:
+                repeated += 1
+            else:
+                self.rows[row.id] = row
+                inserted += 1
+        dead = len(entries) - inserted - repeated
+        return Stored(inserted=inserted, repeated=repeated, dead_letters=dead)

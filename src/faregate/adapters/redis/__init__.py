@@ -1,0 +1,1 @@
+"""Redis: live credits, decided by Lua, and the stream of their records."""

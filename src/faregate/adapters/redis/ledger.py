@@ -1,0 +1,265 @@
+"""Live credits in Redis: one script call a decision.
+
+The policy of attempts. A decision has a deadline. The first attempt may use half of the time until
+then; if its outcome is unknown, one more is made with the same id, which the script recognises.
+After that the outcome stays unknown: the deadline keeps a late arrival from being charged, and the
+gate voids what may have been charged in time.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from faregate.adapters.redis import keys
+from faregate.adapters.redis.clock import ServerClock
+from faregate.adapters.redis.encoding import encode_description, encode_metadata
+from faregate.adapters.redis.runner import Arguments, ScriptRunner
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import (
+    AmountError,
+    ConfigurationError,
+    LedgerUnavailableError,
+    LedgerUninitialisedError,
+    OutcomeUnknownError,
+    TransactionConflictError,
+    TransactionIdError,
+)
+from faregate.domain.transaction import (
+    CreditTransactionId,
+    TransactionType,
+    check_amount,
+    check_whole,
+)
+from faregate.domain.user import User
+from faregate.ports import Charge, Credit, LedgerIdentity, Refund, VoidOutcome
+
+#: How long the calls that are not on the path of every request may take.
+_SLOW_TIMEOUT_S = 1.0
+_VERDICTS = {verdict.value: verdict for verdict in Verdict} | {"repeated": Verdict.ALLOWED}
+
+
+class RedisLedger:
+    """The port `Ledger` on Redis 7 or Valkey."""
+
+    def __init__(self, runner: ScriptRunner, *, shard_count: int, stream_length_max: int) -> None:
+        self._runner = runner
+        self._clock = ServerClock()
+        self._shard_count = shard_count
+        self._stream_length_max = stream_length_max
+
+    async def attach(self, identity: LedgerIdentity) -> None:
+        """Make sure that this is the ledger of `identity`; see the port."""
+        if identity.shard_count != self._shard_count:
+            raise ConfigurationError(
+                f"the ledger has {identity.shard_count} shards, the settings {self._shard_count}"
+            )
+        seconds, microseconds = await self._runner.command("TIME")
+        self._clock.observe(int(seconds) * 1000 + int(microseconds) // 1000)
+        wanted = {
+            b"epoch": identity.epoch,
+            b"shards": identity.shard_count,
+            b"starting_credits": identity.starting_credits,
+        }
+        if not identity.installed:
+            await self._create(wanted, identity)
+        flat = await self._runner.command("HGETALL", keys.ledger())
+        found = {name: int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+        if found != wanted:
+            raise LedgerUninitialisedError(
+                f"Redis holds {found or 'nothing'} where Postgres expects {wanted}: "
+                "it was wiped, restored or belongs to another ledger"
+            )
+
+    async def _create(self, wanted: Mapping[bytes, int], identity: LedgerIdentity) -> None:
+        for shard in range(identity.shard_count):
+            await self._runner.command("SET", keys.epoch(shard), identity.epoch, "NX")
+        for name, value in wanted.items():
+            await self._runner.command("HSETNX", keys.ledger(), name, value)
+
+    def now_ms(self) -> int:
+        """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""
+        return self._clock.now_ms()
+
+    async def charge(self, charge: Charge) -> Decision:
+        """Take credits if there are enough; see the port."""
+        check_whole("a cost", charge.cost, 0)
+        reply = await self._charge_twice(charge)
+        decision = _decision(reply, charge.user_id, charge.transaction_id, -charge.cost)
+        if reply[0] == b"late":
+            raise LedgerUnavailableError("the charge reached Redis after its deadline")
+        return decision
+
+    async def _charge_twice(self, charge: Charge) -> list[Any]:
+        """Make the second attempt only where the first one's outcome is unknown."""
+        time_s = asyncio.get_running_loop().time
+        timeout_s = max(0.0, (charge.deadline_ms - self._clock.now_ms()) / 1000)
+        gives_up_at_s = time_s() + timeout_s
+        try:
+            reply = await self._charge_once(charge, timeout_s / 2)
+        except OutcomeUnknownError:
+            return await self._charge_again(charge, gives_up_at_s - time_s())
+        if reply[0] == b"late" and time_s() < gives_up_at_s:
+            # The clock of Redis has jumped ahead of what its replies said. Nothing was charged.
+            self._clock.reset()
+            self._clock.observe(reply[3])
+            later = replace(charge, deadline_ms=self._clock.now_ms() + int(timeout_s * 1000))
+            return await self._charge_once(later, timeout_s)
+        return reply
+
+    async def _charge_again(self, charge: Charge, timeout_s: float) -> list[Any]:
+        """Retry; one that cannot be sent says nothing about the attempt before it."""
+        try:
+            return await self._charge_once(replace(charge, fresh=False), timeout_s)
+        except LedgerUnavailableError as error:
+            raise OutcomeUnknownError(str(error)) from error
+
+    async def _charge_once(self, charge: Charge, timeout_s: float) -> list[Any]:
+        arguments: Arguments = (
+            charge.transaction_id.value.bytes,
+            charge.user_id.bytes,
+            charge.cost,
+            charge.deadline_ms,
+            1 if charge.fresh else 0,
+            self._stream_length_max,
+            encode_description(charge.description),
+            encode_metadata(charge.metadata),
+        )
+        names = self._keys(charge.user_id, charge.transaction_id)
+        return await self._run("charge", names, arguments, timeout_s)
+
+    async def credit(self, credit: Credit) -> Decision:
+        """Add credits or adjust a balance; see the port."""
+        check_amount(credit.type, credit.amount)
+        shard = self._shard(credit.user_id)
+        names = (
+            *self._shard_keys(shard, credit.user_id),
+            keys.receipt(shard, credit.transaction_id),
+        )
+        arguments: Arguments = (
+            credit.transaction_id.value.bytes,
+            credit.user_id.bytes,
+            credit.type.value,
+            credit.amount,
+            1 if credit.negative_allowed else 0,
+            encode_description(credit.description),
+            encode_metadata(credit.metadata),
+        )
+        reply = await self._run_twice("credit", names, arguments)
+        return _decision(reply, credit.user_id, credit.transaction_id, credit.amount)
+
+    async def refund(self, refund: Refund) -> Decision:
+        """Give a deduct back; see the port."""
+        if refund.amount is not None:
+            check_amount(TransactionType.REFUND, refund.amount)
+        durable = refund.durable
+        arguments: Arguments = (
+            refund.transaction_id.value.bytes,
+            refund.user_id.bytes,
+            refund.deduct_id.value.bytes,
+            "" if refund.amount is None else refund.amount,
+            refund.position,
+            "" if durable is None else durable.amount,
+            "" if durable is None else durable.refunded,
+            encode_description(refund.description),
+            encode_metadata(refund.metadata),
+        )
+        names = self._keys(refund.user_id, refund.deduct_id)
+        reply = await self._run_twice("refund", names, arguments)
+        return _decision(reply, refund.user_id, refund.transaction_id, reply[5])
+
+    async def void(self, charge: Charge) -> VoidOutcome:
+        """Settle a charge whose outcome is unknown; see the port."""
+        void = charge.void()
+        arguments: Arguments = (
+            charge.transaction_id.value.bytes,
+            charge.user_id.bytes,
+            void.transaction_id.value.bytes,
+            charge.deadline_ms,
+            encode_description(void.description),
+        )
+        names = self._keys(charge.user_id, charge.transaction_id)
+        reply = await self._run_twice("void", names, arguments)
+        status = reply[0].decode()
+        if status == "unresolved":
+            raise LedgerUnavailableError("the user has too many recent records to find the charge")
+        return VoidOutcome(status)
+
+    async def read(self, user_id: UUID) -> User | None:
+        """Return the live balance; see the port."""
+        shard = self._shard(user_id)
+        names = (keys.user(shard, user_id), keys.epoch(shard))
+        status, credits_, sequence, _, epoch = await self._run_twice("read", names, ())
+        if status == b"unknown_user":
+            return None
+        return User(id=user_id, credits=credits_, sequence=sequence, epoch=epoch)
+
+    async def install(self, user: User) -> bool:
+        """Take over a user's durable balance; see the port."""
+        shard = self._shard(user.id)
+        names = (keys.user(shard, user.id), keys.epoch(shard))
+        arguments = (user.credits, user.sequence, user.epoch)
+        reply = await self._run_twice("install", names, arguments)
+        if reply[0] == b"epoch":
+            raise LedgerUninitialisedError(
+                f"Redis is of epoch {reply[4]} where Postgres expects {user.epoch}: rebuild it"
+            )
+        return bool(reply[0] == b"installed")
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._runner.aclose()
+
+    def _shard(self, user_id: UUID) -> int:
+        return keys.shard_of(user_id, self._shard_count)
+
+    def _shard_keys(self, shard: int, user_id: UUID) -> tuple[str, str, str]:
+        return keys.user(shard, user_id), keys.stream(shard), keys.epoch(shard)
+
+    def _keys(self, user_id: UUID, deduct_id: CreditTransactionId) -> tuple[str, ...]:
+        shard = self._shard(user_id)
+        return (*self._shard_keys(shard, user_id), keys.refunds(shard, deduct_id))
+
+    async def _run_twice(
+        self, name: str, names: tuple[str, ...], arguments: Arguments
+    ) -> list[Any]:
+        """Run a script that knows its own retry by the ids in its arguments."""
+        try:
+            return await self._run(name, names, arguments, _SLOW_TIMEOUT_S)
+        except OutcomeUnknownError:
+            return await self._run(name, names, arguments, _SLOW_TIMEOUT_S)
+
+    async def _run(
+        self, name: str, names: tuple[str, ...], arguments: Arguments, timeout_s: float
+    ) -> list[Any]:
+        reply = await self._runner.run(name, names, arguments, timeout_s)
+        self._clock.observe(reply[3])
+        if reply[0] == b"uninitialised":
+            raise LedgerUninitialisedError("Redis is empty: it was wiped, and must be rebuilt")
+        return reply
+
+
+def _decision(
+    reply: list[Any], user_id: UUID, transaction_id: CreditTransactionId, amount: int
+) -> Decision:
+    """Read a reply: {status, credits, sequence, now, position, ...}."""
+    status = reply[0].decode()
+    if status == "conflict":
+        raise TransactionConflictError(f"transaction {transaction_id} is known with other content")
+    if status == "stale":
+        raise TransactionIdError(f"{transaction_id} is outside the window of a retry: use a new id")
+    if status == "out_of_range":
+        raise AmountError(f"{amount} would take the balance {reply[1]} out of its range")
+    if status == "unresolved":
+        raise LedgerUnavailableError("the user has too many recent records to recognise a retry")
+    return Decision(
+        verdict=_VERDICTS.get(status, Verdict.UNKNOWN_USER),
+        user_id=user_id,
+        transaction_id=transaction_id,
+        amount=amount,
+        credits=reply[1],
+        sequence=reply[2],
+        repeated=status == "repeated",
+        position=reply[4].decode(),
+    )

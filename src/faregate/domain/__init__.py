@@ -1,0 +1,1 @@
+"""The words of Faregate as values: pure Python, no I/O, no encodings."""

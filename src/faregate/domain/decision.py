@@ -1,0 +1,64 @@
+"""The answer to one request for credits."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+from uuid import UUID
+
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId
+
+
+class Verdict(StrEnum):
+    """What the ledger decided. The refusals stand in the order in which they are checked."""
+
+    #: The change was made, and its record written, in one step.
+    ALLOWED = "allowed"
+    #: Neither Redis nor Postgres knows the user.
+    UNKNOWN_USER = "unknown_user"
+    #: This transaction id was voided or wholly refunded; a new attempt needs a new id.
+    VOIDED = "voided"
+    #: Too many records wait for Postgres; nothing is charged until the worker has caught up.
+    BACKLOG = "backlog"
+    #: A refund of a deduct that neither Redis nor Postgres knows (yet).
+    UNKNOWN_DEDUCT = "unknown_deduct"
+    #: The refunds of one deduct would add up to more than the deduct.
+    REFUND_EXCEEDED = "refund_exceeded"
+    #: The balance is smaller than the cost.
+    OUT_OF_CREDITS = "out_of_credits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer to one request for a change of a balance."""
+
+    verdict: Verdict
+    user_id: UUID
+    transaction_id: CreditTransactionId
+    #: The change that was asked for: negative for a charge.
+    amount: int
+    #: The balance after the change or, for a refusal, the balance as it is.
+    credits: int
+    #: The transaction's position in the user's history; 0 for a refusal or where none was written.
+    sequence: int = 0
+    #: Whether this answers a retry: the change had already been made, once.
+    repeated: bool = False
+    #: Where the record lies in its stream, for a refund that follows soon. Opaque.
+    position: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the change was made."""
+        return self.verdict is Verdict.ALLOWED
+
+    @classmethod
+    def repeat(cls, transaction: CreditTransaction) -> Self:
+        """Answer the retry of what has been recorded already."""
+        return cls(
+            verdict=Verdict.ALLOWED,
+            user_id=transaction.user_id,
+            transaction_id=transaction.id,
+            amount=transaction.amount,
+            credits=transaction.balance_after,
+            sequence=transaction.sequence,
+            repeated=True,
+        )

@@ -1,0 +1,68 @@
+"""Everything that can be broken. A refusal is a value (see `decision`), never an exception.
+
+FaregateError
+    InvalidArgumentError            a value from outside is ill-formed; nothing was written
+        AmountError                 not a whole number, of the wrong sign, or out of range
+        TransactionIdError          ill-formed, or outside the window in which a retry is known
+    TransactionConflictError        a known transaction id came with other content
+    ConfigurationError              settings contradict each other or the ledger
+    LedgerError
+        LedgerUnavailableError      Redis did not answer in time
+            OutcomeUnknownError     ... and the change may have happened
+        LedgerUninitialisedError    Redis is empty or of another epoch
+    ArchiveUnavailableError         Postgres did not answer in time
+    MigrationError                  a migration cannot be applied, or was edited after it was
+    EmbeddedServerError             an embedded development server cannot be started
+"""
+
+
+class FaregateError(Exception):
+    """The root of every error that Faregate raises."""
+
+
+class InvalidArgumentError(FaregateError, ValueError):
+    """A value from outside is ill-formed. Nothing was written."""
+
+
+class AmountError(InvalidArgumentError):
+    """An amount is not a whole number, has the wrong sign, or leaves the range of a balance."""
+
+
+class TransactionIdError(InvalidArgumentError):
+    """A transaction id is ill-formed, or outside the window in which a retry is recognised."""
+
+
+class TransactionConflictError(FaregateError):
+    """A known transaction id came with other content. Use a new id for a new transaction."""
+
+
+class ConfigurationError(FaregateError):
+    """Settings contradict each other or the ledger they point to."""
+
+
+class LedgerError(FaregateError):
+    """The live ledger cannot decide."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """Redis did not answer in time. Nothing is charged, or it is being voided."""
+
+
+class OutcomeUnknownError(LedgerUnavailableError):
+    """Redis did not answer in time and the change may have happened. Retry with the same id."""
+
+
+class LedgerUninitialisedError(LedgerError):
+    """Redis is empty or holds another epoch than Postgres. It must be rebuilt before it serves."""
+
+
+class ArchiveUnavailableError(FaregateError):
+    """Postgres did not answer in time."""
+
+
+class MigrationError(FaregateError):
+    """A migration cannot be applied, or was edited after it had been."""
+
+
+class EmbeddedServerError(FaregateError):
+    """An embedded development server cannot be started or did not survive."""

@@ -1,0 +1,155 @@
+"""A transaction: one immutable change of a balance."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import Self
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from faregate.domain.errors import AmountError, InvalidArgumentError, TransactionIdError
+
+#: The seed's columns are INTEGER, so no amount and no balance leaves this range.
+CREDITS_MAX = 2**31 - 1
+DESCRIPTION_BYTES_MAX = 1_000
+METADATA_BYTES_MAX = 8_192
+
+_UUID_V7 = 7
+_UUID_V8 = 8
+_VERSION_MASK = 0xF << 76
+_VARIANT_RFC = 0b10
+_VARIANT_MASK = 0b11 << 62
+_DERIVED_NAMESPACE = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
+
+
+class TransactionType(StrEnum):
+    """What a transaction does to a balance."""
+
+    #: Takes credits for a request. Amount <= 0; 0 records a request that is not charged.
+    DEDUCT = "deduct"
+    #: Gives new credits: starting credits, a purchase, a top-up. Amount > 0.
+    ADD = "add"
+    #: Gives back (part of) one deduct, to which it refers. Amount > 0.
+    REFUND = "refund"
+    #: A correction by an operator. Either sign, not 0.
+    ADMIN_ADJUSTMENT = "admin_adjustment"
+
+    def accepts(self, amount: int) -> bool:
+        """Say whether `amount` has a sign that this type allows."""
+        if self is TransactionType.DEDUCT:
+            return amount <= 0
+        if self is TransactionType.ADMIN_ADJUSTMENT:
+            return amount != 0
+        return amount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class CreditTransactionId:
+    """The identity of one transaction, for ever.
+
+    Any RFC 9562 UUID is valid. New ones are UUIDv7, so that their age is known; derived ones are
+    computed from what they stand for, so that writing one twice is writing it once.
+    """
+
+    value: UUID
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.value, UUID):
+            raise TransactionIdError(f"a transaction id is a UUID, not {self.value!r}")
+
+    @classmethod
+    def mint(cls, time_ms: int) -> Self:
+        """Make a new id that carries `time_ms` (Unix milliseconds, in the ledger's time)."""
+        return cls(uuid7(nanoseconds=time_ms * 1_000_000))
+
+    @classmethod
+    def derive(cls, purpose: str, source: UUID) -> Self:
+        """Compute the id of what can exist once for `source`, such as its void or its start.
+
+        It is a UUIDv8 from SHA-256 (RFC 9562, appendix B.2), and not a UUIDv5, because Postgres
+        must compute the same one, in `faregate.derived_id`, and has no SHA-1 of its own.
+        """
+        name = f"{purpose}:{source}".encode()
+        value = int.from_bytes(sha256(_DERIVED_NAMESPACE.bytes + name).digest()[:16])
+        value = value & ~_VERSION_MASK | _UUID_V8 << 76
+        return cls(UUID(int=value & ~_VARIANT_MASK | _VARIANT_RFC << 62))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an id from text.
+
+        Raises:
+            TransactionIdError: `text` is not a UUID.
+        """
+        try:
+            return cls(UUID(text))
+        except ValueError as error:
+            raise TransactionIdError(f"a transaction id is a UUID, not {text!r}") from error
+
+    @property
+    def time_ms(self) -> int | None:
+        """The Unix time in the id in milliseconds, or None where the version carries none."""
+        return self.value.int >> 80 if self.value.version == _UUID_V7 else None
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditTransaction:
+    """One immutable change of a user's balance, as recorded."""
+
+    id: CreditTransactionId
+    user_id: UUID
+    #: The change, in credits; its sign follows the type.
+    amount: int
+    type: TransactionType
+    description: str
+    metadata: Mapping[str, object] | None = None
+    #: When the balance changed, by the clock of Redis.
+    timestamp: datetime
+    #: The position in the user's history: 1, 2, 3, ... without gaps.
+    sequence: int
+    #: The user's balance right after this change.
+    balance_after: int
+    #: The Redis history in which the change was made; 0 for rows that Postgres made itself.
+    epoch: int
+    #: The deduct that a refund gives back.
+    refund_of: CreditTransactionId | None = None
+
+    def __post_init__(self) -> None:
+        check_amount(self.type, self.amount)
+        if abs(self.balance_after) > CREDITS_MAX:
+            raise AmountError(f"a balance lies within ±{CREDITS_MAX}, not {self.balance_after}")
+        if self.sequence < 1:
+            raise InvalidArgumentError(f"a sequence starts at 1, not {self.sequence}")
+        if (self.type is TransactionType.REFUND) != (self.refund_of is not None):
+            raise InvalidArgumentError("a refund, and nothing else, refers to a deduct")
+
+
+def check_amount(kind: TransactionType, amount: object) -> int:
+    """Return `amount` if a transaction of type `kind` may carry it.
+
+    Raises:
+        AmountError: It is not a whole number, leaves the range, or has the wrong sign.
+    """
+    number = check_whole("an amount", amount, -CREDITS_MAX)
+    if not kind.accepts(number):
+        raise AmountError(f"{number} has the wrong sign for a transaction of type {kind}")
+    return number
+
+
+def check_whole(what: str, value: object, low: int) -> int:
+    """Return `value` if it is a whole number of credits from `low` to the most there can be.
+
+    Raises:
+        AmountError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise AmountError(f"{what} is a whole number of credits, not {value!r}")
+    if not low <= value <= CREDITS_MAX:
+        raise AmountError(f"{what} lies within {low} and {CREDITS_MAX}, not {value}")
+    return value

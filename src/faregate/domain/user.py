@@ -1,0 +1,30 @@
+"""A user: who is charged."""
+
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+from faregate.domain.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A user and what is known of its balance at one moment, live or durable."""
+
+    #: `auth.users.id`. Other identities map to one, see `user_id_of`.
+    id: UUID
+    credits: int
+    #: The number of transactions so far; the next one gets `sequence + 1`.
+    sequence: int
+    #: The Redis history in which the balance holds.
+    epoch: int
+
+
+def user_id_of(namespace: UUID, name: str) -> UUID:
+    """Map another identity to a user id: always the same one for the same name (RFC 9562, v5).
+
+    Raises:
+        InvalidArgumentError: The name is empty.
+    """
+    if not name:
+        raise InvalidArgumentError("an identity needs a name")
+    return uuid5(namespace, name)

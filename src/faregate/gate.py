@@ -1,0 +1,294 @@
+"""The use cases: what an API, and those who run it, do with credits."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import (
+    ArchiveUnavailableError,
+    LedgerUnavailableError,
+    OutcomeUnknownError,
+    TransactionConflictError,
+    TransactionIdError,
+)
+from faregate.domain.policy import CreditPolicy
+from faregate.domain.transaction import (
+    CreditTransactionId,
+    TransactionType,
+)
+from faregate.domain.user import User
+from faregate.ports import Accounts, Charge, Credit, Ledger, Refund, VoidOutcome
+from faregate.retries import RetryQueue
+
+Metadata = Mapping[str, object]
+
+#: How long the records of drained charges stay where a void looks them up, in milliseconds.
+_VOID_AGE_MS_MAX = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOptions:
+    """How a gate behaves, beside its policy."""
+
+    #: Within this time a charge is decided, or answered as unavailable and never charged.
+    decision_timeout_ms: int = 250
+    #: Whether a user that Postgres does not know is created at first sight.
+    provision_users: bool = False
+    #: How long `aclose` waits for voids and refunds that are still being tried.
+    close_timeout_s: float = 5.0
+
+
+class Gate:
+    """Charges users, and gives back. Safe to share among all tasks of one event loop."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        accounts: Accounts,
+        policy: CreditPolicy,
+        options: GateOptions | None = None,
+    ) -> None:
+        self.policy = policy
+        #: Voids and refunds that could not be made at once.
+        self.retries = RetryQueue()
+        self._ledger = ledger
+        self._accounts = accounts
+        self._options = options or GateOptions()
+        self._attached = False
+        self._attaching = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Make sure that Redis and Postgres belong together. Called by the first use, too.
+
+        Raises:
+            LedgerUninitialisedError: Redis has lost what Postgres expects of it.
+            ConfigurationError: The ledger was created with other settings.
+        """
+        if self._attached:
+            return
+        async with self._attaching:
+            if self._attached:
+                return
+            identity = await self._accounts.identity()
+            await self._ledger.attach(identity)
+            if not identity.installed:
+                await self._accounts.mark_installed(identity.epoch)
+            self._attached = True
+
+    async def charge(
+        self,
+        user_id: UUID,
+        *,
+        cost: int | None = None,
+        transaction_id: CreditTransactionId | None = None,
+        description: str = "request",
+        metadata: Metadata | None = None,
+    ) -> Decision:
+        """Take credits from a user, once for a transaction id.
+
+        Args:
+            user_id: Who is charged.
+            cost: In credits; None for what the policy asks for a request.
+            transaction_id: A UUIDv7 not older than a minute, where the caller may retry. None for
+                a new one.
+            description: What for, for people.
+            metadata: What for, for programs: a JSON object.
+
+        Raises:
+            LedgerUnavailableError: Not decided in time. It is not charged, or is being voided.
+            InvalidArgumentError: An argument is ill-formed; nothing was written.
+        """
+        await self.start()
+        now_ms = self._ledger.now_ms()
+        if transaction_id is not None and transaction_id.time_ms is None:
+            raise TransactionIdError("the id of a charge is a UUIDv7, so that its age is known")
+        charge = Charge(
+            user_id=user_id,
+            transaction_id=transaction_id or CreditTransactionId.mint(now_ms),
+            cost=self.policy.request_cost if cost is None else cost,
+            deadline_ms=now_ms + self._options.decision_timeout_ms,
+            description=description,
+            metadata=metadata,
+            fresh=transaction_id is None,
+        )
+        try:
+            decision = await self._ledger.charge(charge)
+            if decision.verdict is Verdict.UNKNOWN_USER and await self._install(user_id):
+                deadline_ms = self._ledger.now_ms() + self._options.decision_timeout_ms
+                charge = replace(charge, deadline_ms=deadline_ms)
+                decision = await self._ledger.charge(charge)
+        except (OutcomeUnknownError, asyncio.CancelledError):
+            self._void_later(charge)
+            raise
+        return decision
+
+    async def refund(
+        self,
+        deduct: Decision,
+        *,
+        amount: int | None = None,
+        description: str = "refund",
+        metadata: Metadata | None = None,
+    ) -> Decision:
+        """Give back a charge that was allowed, once and wholly unless `amount` says how much.
+
+        A refund that cannot be made at once is tried in the background, and the error is raised.
+        """
+        return await self.refund_by_id(
+            deduct.user_id,
+            deduct.transaction_id,
+            amount=amount,
+            description=description,
+            metadata=metadata,
+            position=deduct.position,
+        )
+
+    async def refund_by_id(
+        self,
+        user_id: UUID,
+        deduct_id: CreditTransactionId,
+        *,
+        amount: int | None = None,
+        transaction_id: CreditTransactionId | None = None,
+        description: str = "refund",
+        metadata: Metadata | None = None,
+        position: str = "",
+    ) -> Decision:
+        """Give a charge back by its id, however old it is.
+
+        Args:
+            user_id: Who was charged.
+            deduct_id: The id of the charge.
+            amount: In credits; None for all that is left of it.
+            transaction_id: By which a retry is known; None for the one that stands for "the refund
+                of this charge". Partial refunds each need one of their own.
+            description: Why, for people.
+            metadata: Why, for programs: a JSON object.
+            position: `Decision.position` of the charge, where it is known.
+        """
+        await self.start()
+        refund = Refund(
+            user_id=user_id,
+            deduct_id=deduct_id,
+            transaction_id=transaction_id or CreditTransactionId.derive("refund", deduct_id.value),
+            amount=amount,
+            description=description,
+            metadata=metadata,
+            position=position,
+        )
+        try:
+            return await self._refund(refund)
+        except (LedgerUnavailableError, ArchiveUnavailableError, asyncio.CancelledError):
+            self.retries.submit(f"refund of {deduct_id}", lambda: self._refund_again(refund))
+            raise
+
+    async def _refund(self, refund: Refund) -> Decision:
+        decision = await self._ledger.refund(refund)
+        if decision.verdict is Verdict.UNKNOWN_USER and await self._install(refund.user_id):
+            decision = await self._ledger.refund(refund)
+        if decision.verdict is Verdict.UNKNOWN_DEDUCT:
+            durable = await self._accounts.deduct(refund.user_id, refund.deduct_id)
+            if durable is not None:
+                return await self._ledger.refund(replace(refund, durable=durable))
+        return decision
+
+    async def _refund_again(self, refund: Refund) -> bool:
+        return (await self._refund(refund)).verdict is not Verdict.BACKLOG
+
+    async def grant(
+        self,
+        user_id: UUID,
+        amount: int,
+        *,
+        transaction_id: CreditTransactionId | None = None,
+        description: str = "grant",
+        metadata: Metadata | None = None,
+    ) -> Decision:
+        """Give new credits, such as those of a purchase, once for a transaction id."""
+        return await self._credit(
+            Credit(
+                user_id=user_id,
+                transaction_id=await self._id_or_new(transaction_id),
+                type=TransactionType.ADD,
+                amount=amount,
+                description=description,
+                metadata=metadata,
+            )
+        )
+
+    async def adjust(
+        self,
+        user_id: UUID,
+        amount: int,
+        *,
+        negative_allowed: bool = False,
+        transaction_id: CreditTransactionId | None = None,
+        description: str = "adjustment",
+        metadata: Metadata | None = None,
+    ) -> Decision:
+        """Correct a balance by hand. Only `negative_allowed` lets it go below zero."""
+        return await self._credit(
+            Credit(
+                user_id=user_id,
+                transaction_id=await self._id_or_new(transaction_id),
+                type=TransactionType.ADMIN_ADJUSTMENT,
+                amount=amount,
+                description=description,
+                metadata=metadata,
+                negative_allowed=negative_allowed,
+            )
+        )
+
+    async def _id_or_new(self, transaction_id: CreditTransactionId | None) -> CreditTransactionId:
+        await self.start()
+        return transaction_id or CreditTransactionId.mint(self._ledger.now_ms())
+
+    async def _credit(self, credit: Credit) -> Decision:
+        """Ask Postgres for the id first: the ledger remembers it for a day only."""
+        row = await self._accounts.transaction(credit.transaction_id)
+        if row is not None:
+            if (row.user_id, row.amount, row.type) != (credit.user_id, credit.amount, credit.type):
+                raise TransactionConflictError(f"transaction {row.id} is known with other content")
+            return Decision.repeat(row)
+        decision = await self._ledger.credit(credit)
+        if decision.verdict is Verdict.UNKNOWN_USER and await self._install(credit.user_id):
+            decision = await self._ledger.credit(credit)
+        return decision
+
+    async def balance(self, user_id: UUID) -> User | None:
+        """Return a user's live balance, or None for a user that nobody knows."""
+        await self.start()
+        user = await self._ledger.read(user_id)
+        if user is None and await self._install(user_id):
+            user = await self._ledger.read(user_id)
+        return user
+
+    async def _install(self, user_id: UUID) -> bool:
+        """Bring a user that the ledger sees for the first time over from Postgres."""
+        user = await self._accounts.open(user_id, provision=self._options.provision_users)
+        if user is None:
+            return False
+        await self._ledger.install(user)
+        return True
+
+    def _void_later(self, charge: Charge) -> None:
+        name = f"void of {charge.transaction_id} of user {charge.user_id}"
+        self.retries.submit(name, lambda: self._void(charge))
+
+    async def _void(self, charge: Charge) -> bool:
+        outcome = await self._ledger.void(charge)
+        if outcome is VoidOutcome.TOO_EARLY:
+            return False
+        age_ms = self._ledger.now_ms() - (charge.transaction_id.time_ms or 0)
+        if outcome is VoidOutcome.REFUSED and age_ms > _VOID_AGE_MS_MAX:
+            # So late that the record may be a row by now, and no longer in the stream.
+            await self._refund(charge.void())
+        return True
+
+    async def aclose(self) -> None:
+        """Finish what is under way and let go of all connections."""
+        await self.retries.aclose(self._options.close_timeout_s)
+        await self._ledger.aclose()
+        await self._accounts.aclose()

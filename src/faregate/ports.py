@@ -1,0 +1,297 @@
+"""What the use cases need from the outside, as interfaces. Adapters satisfy them by shape.
+
+One colour a port: what answers requests is async, what workers and operators use is sync.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from faregate.domain.decision import Decision
+from faregate.domain.finding import Finding
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
+from faregate.domain.user import User
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerIdentity:
+    """What a ledger was created with; Redis and Postgres must agree on it at every start."""
+
+    shard_count: int
+    starting_credits: int
+    epoch: int
+    #: Whether Redis has been given this epoch. From then on an empty Redis is a lost one.
+    installed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """A request to take credits."""
+
+    user_id: UUID
+    transaction_id: CreditTransactionId
+    cost: int
+    #: The ledger's time in Unix milliseconds after which it must not be charged any more.
+    deadline_ms: int
+    description: str
+    metadata: Mapping[str, object] | None = None
+    #: The id was minted for this call, so no earlier attempt can exist.
+    fresh: bool = False
+
+    def void(self) -> "Refund":
+        """Return the refund that undoes this charge; its id is computed, so it is made once."""
+        return Refund(
+            user_id=self.user_id,
+            deduct_id=self.transaction_id,
+            transaction_id=CreditTransactionId.derive("void", self.transaction_id.value),
+            amount=None,
+            description="void: the request was answered as not charged",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credit:
+    """A request to add credits or to adjust a balance."""
+
+    user_id: UUID
+    transaction_id: CreditTransactionId
+    type: TransactionType
+    amount: int
+    description: str
+    metadata: Mapping[str, object] | None = None
+    #: Whether an admin adjustment may take the balance below zero.
+    negative_allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DurableDeduct:
+    """What Postgres knows of a deduct that is to be refunded."""
+
+    #: What was taken, as a positive number.
+    amount: int
+    #: What its refunds have given back so far, dead letters that may still be stored included.
+    refunded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """A request to give a deduct back."""
+
+    user_id: UUID
+    deduct_id: CreditTransactionId
+    transaction_id: CreditTransactionId
+    #: How much to give back; None for all that is left of the deduct.
+    amount: int | None
+    description: str
+    metadata: Mapping[str, object] | None = None
+    #: `Decision.position` of the deduct, where it is known.
+    position: str = ""
+    #: The deduct as Postgres knows it, once the ledger has said that it does not.
+    durable: DurableDeduct | None = None
+
+
+class VoidOutcome(StrEnum):
+    """What became of an attempt whose outcome was unknown."""
+
+    #: It had been charged; the charge has been refunded.
+    REFUNDED = "refunded"
+    #: It had not been charged, and from now on will not be.
+    REFUSED = "refused"
+    #: Its deadline has not passed, so it may still be charged. Ask again later.
+    TOO_EARLY = "too_early"
+
+
+class Ledger(Protocol):
+    """Live credits: decides, and records in the same step. Implemented by Redis."""
+
+    async def attach(self, identity: LedgerIdentity) -> None:
+        """Make sure that this is the ledger of `identity`, creating it if it never was installed.
+
+        Raises:
+            LedgerUninitialisedError: It was installed once and is empty, or of another epoch.
+            ConfigurationError: It was created with another shard count or starting credits.
+        """
+        ...
+
+    def now_ms(self) -> int:
+        """Return a time in Unix milliseconds that the ledger's clock has reached for certain."""
+        ...
+
+    async def charge(self, charge: Charge) -> Decision:
+        """Take credits if there are enough.
+
+        Raises:
+            OutcomeUnknownError: No answer by the deadline; the charge may have happened in time.
+            LedgerUnavailableError: It did not happen, and will not.
+            TransactionIdError: The id is outside the window in which a retry is recognised.
+            TransactionConflictError: The id is known with another cost.
+        """
+        ...
+
+    async def credit(self, credit: Credit) -> Decision:
+        """Add credits or adjust a balance; recognises the id of a retry for 24 hours."""
+        ...
+
+    async def refund(self, refund: Refund) -> Decision:
+        """Give a deduct back; `UNKNOWN_DEDUCT` asks for `Refund.durable`."""
+        ...
+
+    async def void(self, charge: Charge) -> VoidOutcome:
+        """Settle a charge whose outcome is unknown, once its deadline has passed."""
+        ...
+
+    async def read(self, user_id: UUID) -> User | None:
+        """Return the live balance, or None if the ledger does not know the user."""
+        ...
+
+    async def install(self, user: User) -> bool:
+        """Take over a user's durable balance, if absent and of the same epoch; append nothing."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of all connections."""
+        ...
+
+
+class Accounts(Protocol):
+    """Who exists and what is durable, for the few questions that requests ask of Postgres."""
+
+    async def identity(self) -> LedgerIdentity:
+        """Return what the ledger was created with."""
+        ...
+
+    async def mark_installed(self, epoch: int) -> None:
+        """Note that Redis has been given `epoch`."""
+        ...
+
+    async def open(self, user_id: UUID, *, provision: bool) -> User | None:
+        """Return a user's durable balance, making what is missing in one transaction.
+
+        A user that exists gets a missing profile and starting row. One that does not exist is
+        created if `provision` is set; else the answer is None.
+        """
+        ...
+
+    async def transaction(self, transaction_id: CreditTransactionId) -> CreditTransaction | None:
+        """Return a stored transaction."""
+        ...
+
+    async def deduct(self, user_id: UUID, deduct_id: CreditTransactionId) -> DurableDeduct | None:
+        """Return a stored deduct and how much of it has been refunded."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of all connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEntry:
+    """One entry of a shard's stream as the worker reads it."""
+
+    stream_id: str
+    #: The bytes as they lie in the stream, for the dead letter of one that cannot be read.
+    payload: bytes
+    #: The transaction, or None where the payload cannot be read; `problem` then says why.
+    transaction: CreditTransaction | None
+    problem: str = ""
+
+
+class TransactionStream(Protocol):
+    """The records that are not yet known to be rows, one stream a shard. Implemented by Redis."""
+
+    @property
+    def shard_count(self) -> int:
+        """The number of shards, numbered from 0."""
+        ...
+
+    def shards_pending(self) -> Sequence[int]:
+        """Return the shards that hold records not yet acknowledged."""
+        ...
+
+    def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
+        """Return entries to store: this consumer's unacknowledged ones first, then new ones."""
+        ...
+
+    def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
+        """Note that entries are durable. Call it after the commit, never before."""
+        ...
+
+    def trim(self, shard: int) -> int:
+        """Delete acknowledged entries older than the window of retries; return how many."""
+        ...
+
+    def unacknowledged(self, shard: int) -> Iterable[StreamEntry]:
+        """Iterate over every entry that is not known to be durable, reading nothing away."""
+        ...
+
+    def pending_count(self) -> int:
+        """Return how many records are not acknowledged, over all shards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What became of a batch."""
+
+    #: New rows.
+    inserted: int
+    #: Entries that were rows already, with the same content.
+    repeated: int
+    #: Entries that cannot be rows and are kept as dead letters.
+    dead_letters: int
+
+
+class TransactionArchive(Protocol):
+    """The immutable rows. Implemented by Postgres."""
+
+    def store(self, shard: int, entries: Sequence[StreamEntry]) -> Stored:
+        """Store a batch in one transaction; when this returns, every entry is durable.
+
+        Raises:
+            ArchiveUnavailableError: Nothing was stored, or it is not known to be; read again.
+        """
+        ...
+
+
+class LiveBalances(Protocol):
+    """Live credits, read by operators."""
+
+    def read_many(self, user_ids: Sequence[UUID]) -> Mapping[UUID, User]:
+        """Return the live balances of the users that the ledger knows."""
+        ...
+
+    def epochs(self) -> Sequence[int | None]:
+        """Return the epoch of each shard, None where Redis holds none."""
+        ...
+
+
+class Audit(Protocol):
+    """Durable credits, read by operators. Implemented by Postgres."""
+
+    def identity(self) -> LedgerIdentity:
+        """Return what the ledger was created with."""
+        ...
+
+    def users(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
+        """Return the next users by id: all that have a profile or a row."""
+        ...
+
+    def compare(
+        self, users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[StreamEntry]
+    ) -> Sequence[Finding]:
+        """Compare live balances with rows, dead letters and stream copies, in one snapshot.
+
+        Only what is at or below a user's live sequence counts, so that traffic may flow.
+        """
+        ...
+
+    def verify(self) -> Sequence[Finding]:
+        """Check the invariants that rows, dead letters and schema alone can prove."""
+        ...
+
+    def dead_letter_count(self) -> int:
+        """Return the number of dead letters that are not discarded."""
+        ...

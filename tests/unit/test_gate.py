@@ -1,0 +1,244 @@
+"""The use cases, over the memory adapters and one that loses replies."""
+
+import asyncio
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+import pytest
+
+from faregate import CreditPolicy, CreditTransactionId, Decision, Gate, Verdict
+from faregate.adapters.memory.books import MemoryBooks, MemoryStream
+from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.domain.errors import (
+    AmountError,
+    LedgerUninitialisedError,
+    OutcomeUnknownError,
+    TransactionConflictError,
+    TransactionIdError,
+)
+from faregate.domain.transaction import TransactionType
+from faregate.gate import GateOptions
+from faregate.ports import Charge, Refund
+
+
+class LossyLedger(MemoryLedger):
+    """Loses the reply of the next charges, having made or not made them."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        super().__init__(now_ms=now_ms)
+        self.lost_after = 0
+        self.lost_before = 0
+        self.hangs = asyncio.Event()
+        self.hanging = False
+        self.refunds_lost = 0
+
+    async def charge(self, charge: Charge) -> Decision:
+        if self.lost_before:
+            self.lost_before -= 1
+            raise OutcomeUnknownError("lost on the way there")
+        decision = await super().charge(charge)
+        if self.hanging:
+            self.hangs.set()
+            await asyncio.sleep(60)
+        if self.lost_after:
+            self.lost_after -= 1
+            raise OutcomeUnknownError("lost on the way back")
+        return decision
+
+    async def refund(self, refund: Refund) -> Decision:
+        if self.refunds_lost:
+            self.refunds_lost -= 1
+            raise OutcomeUnknownError("lost on the way there")
+        return await super().refund(refund)
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    ms = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(clock: Clock) -> LossyLedger:
+    return LossyLedger(clock)
+
+
+@pytest.fixture
+def books() -> MemoryBooks:
+    return MemoryBooks(starting_credits=3)
+
+
+@pytest.fixture
+def gate(ledger: LossyLedger, books: MemoryBooks) -> Gate:
+    return Gate(ledger, books, CreditPolicy(), GateOptions(provision_users=True))
+
+
+@pytest.fixture
+def user_id() -> UUID:
+    return uuid4()
+
+
+async def live(gate: Gate, user_id: UUID) -> int:
+    user = await gate.balance(user_id)
+    assert user is not None
+    return user.credits
+
+
+async def settle(gate: Gate, clock: Clock) -> None:
+    """Let the deadline pass, so that what is to be voided is."""
+    clock.ms += 1_000
+    assert await gate.retries.join(10)
+
+
+async def test_a_new_user_has_its_starting_credits_and_no_more(gate: Gate, user_id: UUID) -> None:
+    """Three requests pass, the fourth does not."""
+    verdicts = [(await gate.charge(user_id)).verdict for _ in range(4)]
+    assert verdicts == [Verdict.ALLOWED] * 3 + [Verdict.OUT_OF_CREDITS]
+
+
+async def test_a_user_that_nobody_knows_is_refused_unless_users_are_provisioned(
+    ledger: LossyLedger, books: MemoryBooks, user_id: UUID
+) -> None:
+    """Without provisioning only users of Postgres are charged."""
+    strict = Gate(ledger, books, CreditPolicy())
+    assert (await strict.charge(user_id)).verdict is Verdict.UNKNOWN_USER
+    books.users.add(user_id)
+    assert (await strict.charge(user_id)).allowed
+
+
+async def test_a_charge_whose_reply_is_lost_is_given_back(
+    gate: Gate, ledger: LossyLedger, clock: Clock, user_id: UUID
+) -> None:
+    """The caller is told that it is unavailable, and pays nothing."""
+    await gate.charge(user_id)
+    ledger.lost_after = 1
+    with pytest.raises(OutcomeUnknownError):
+        await gate.charge(user_id)
+    assert (await ledger.read(user_id)).credits == 1  # type: ignore[union-attr]
+    await settle(gate, clock)
+    assert await live(gate, user_id) == 2
+    kinds = [record.type for record in ledger.pending.values()]
+    assert kinds == [TransactionType.DEDUCT, TransactionType.DEDUCT, TransactionType.REFUND]
+
+
+async def test_a_charge_that_never_arrived_leaves_nothing(
+    gate: Gate, ledger: LossyLedger, clock: Clock, user_id: UUID
+) -> None:
+    """Its void finds nothing to give back."""
+    await gate.charge(user_id)
+    ledger.lost_before = 1
+    with pytest.raises(OutcomeUnknownError):
+        await gate.charge(user_id)
+    await settle(gate, clock)
+    assert await live(gate, user_id) == 2
+    assert len(ledger.pending) == 1
+
+
+async def test_a_cancelled_charge_is_given_back(
+    gate: Gate, ledger: LossyLedger, clock: Clock, user_id: UUID
+) -> None:
+    """A caller that gives up before the answer is not charged."""
+    await gate.charge(user_id)
+    ledger.hanging = True
+    task = asyncio.create_task(gate.charge(user_id))
+    await ledger.hangs.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await ledger.read(user_id)).credits == 1  # type: ignore[union-attr]
+    await settle(gate, clock)
+    assert await live(gate, user_id) == 2
+
+
+async def test_a_callers_own_id_charges_once(gate: Gate, clock: Clock, user_id: UUID) -> None:
+    """A retry with the same id gets the first answer."""
+    identity = CreditTransactionId.mint(clock())
+    first = await gate.charge(user_id, transaction_id=identity)
+    again = await gate.charge(user_id, transaction_id=identity)
+    assert (first.repeated, again.repeated) == (False, True)
+    assert first.credits == again.credits == await live(gate, user_id) == 2
+
+
+async def test_an_id_without_a_time_is_refused(gate: Gate, user_id: UUID) -> None:
+    """The age of a charge's id must be known, so that the memory of ids is bounded."""
+    with pytest.raises(TransactionIdError, match="UUIDv7"):
+        await gate.charge(user_id, transaction_id=CreditTransactionId(uuid4()))
+
+
+@pytest.mark.parametrize("cost", [-1, 1.5, True, 2**31, "1"])
+async def test_a_cost_that_is_no_amount_is_refused(gate: Gate, user_id: UUID, cost: int) -> None:
+    """Nothing is written, and the error says what an amount is."""
+    with pytest.raises(AmountError):
+        await gate.charge(user_id, cost=cost)
+    assert await live(gate, user_id) == 3
+
+
+async def test_a_refund_that_cannot_be_made_is_made_later(
+    gate: Gate, ledger: LossyLedger, user_id: UUID
+) -> None:
+    """The error is raised, and the credits come back all the same, once."""
+    decision = await gate.charge(user_id)
+    ledger.refunds_lost = 3
+    with pytest.raises(OutcomeUnknownError):
+        await gate.refund(decision)
+    assert await gate.retries.join(10)
+    assert ledger.refunds_lost == 0
+    assert await live(gate, user_id) == 3
+    assert (await gate.refund(decision)).repeated
+
+
+async def test_a_deduct_that_is_a_row_only_is_refunded_from_what_postgres_knows(
+    gate: Gate, ledger: LossyLedger, books: MemoryBooks, user_id: UUID
+) -> None:
+    """However old a charge is, it can be given back once."""
+    decision = await gate.charge(user_id, cost=2)
+    stream = MemoryStream(ledger)
+    books.store(0, stream.read(0, 10))
+    fresh = LossyLedger(ledger.now_ms)
+    later = Gate(fresh, MemoryBooks(starting_credits=3), CreditPolicy())
+    later._accounts = books
+    books._identity = await MemoryBooks(starting_credits=3).identity()
+    refunded = await later.refund_by_id(user_id, decision.transaction_id)
+    assert (refunded.verdict, refunded.amount, refunded.credits) == (Verdict.ALLOWED, 2, 3)
+
+
+async def test_a_grant_is_made_once_even_when_only_its_row_is_left(
+    gate: Gate, ledger: LossyLedger, books: MemoryBooks, user_id: UUID
+) -> None:
+    """After a day the ledger has forgotten the id; Postgres has not."""
+    identity = CreditTransactionId(uuid4())
+    await gate.grant(user_id, 10, transaction_id=identity)
+    books.store(0, MemoryStream(ledger).read(0, 10))
+    ledger._records.clear()
+    again = await gate.grant(user_id, 10, transaction_id=identity)
+    assert again.repeated
+    assert await live(gate, user_id) == 13
+    with pytest.raises(TransactionConflictError):
+        await gate.grant(user_id, 11, transaction_id=identity)
+
+
+async def test_a_lost_ledger_serves_nobody(books: MemoryBooks, user_id: UUID) -> None:
+    """Where Postgres says that Redis was installed, an empty one fails closed."""
+    await Gate(MemoryLedger(), books, CreditPolicy()).start()
+    with pytest.raises(LedgerUninitialisedError):
+        await Gate(MemoryLedger(), books, CreditPolicy()).charge(user_id)
+
+
+async def test_what_is_given_up_is_counted(gate: Gate) -> None:
+    """Nothing is dropped in silence."""
+
+    async def never() -> bool:
+        return False
+
+    gate.retries.submit("something", never)
+    await gate.retries.aclose(0.01)
+    assert gate.retries.given_up == 1
+    assert len(gate.retries) == 0
