@@ -2,18 +2,18 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     ArchiveUnavailableError,
-    LedgerUnavailableError,
+    LedgerError,
     OutcomeUnknownError,
     TransactionConflictError,
     TransactionIdError,
 )
-from faregate.domain.policy import CreditPolicy
+from faregate.domain.policy import CreditPolicy, GateOptions
 from faregate.domain.transaction import (
     CreditTransactionId,
     TransactionType,
@@ -26,18 +26,6 @@ Metadata = Mapping[str, object]
 
 #: How long the records of drained charges stay where a void looks them up, in milliseconds.
 _VOID_AGE_MS_MAX = 60_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateOptions:
-    """How a gate behaves, beside its policy."""
-
-    #: Within this time a charge is decided, or answered as unavailable and never charged.
-    decision_timeout_ms: int = 250
-    #: Whether a user that Postgres does not know is created at first sight.
-    provision_users: bool = False
-    #: How long `aclose` waits for voids and refunds that are still being tried.
-    close_timeout_s: float = 5.0
 
 
 class Gate:
@@ -57,7 +45,7 @@ class Gate:
         self._accounts = accounts
         self._options = options or GateOptions()
         self._attached = False
-        self._attaching = asyncio.Lock()
+        self._attaching: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Make sure that Redis and Postgres belong together. Called by the first use, too.
@@ -68,14 +56,22 @@ class Gate:
         """
         if self._attached:
             return
-        async with self._attaching:
-            if self._attached:
-                return
+        # One attempt serves all who wait for it, so that they fail together and not in a queue;
+        # one of them that is cancelled does not end it.
+        attempt = self._attaching or asyncio.ensure_future(self._attach())
+        self._attaching = attempt
+        await asyncio.wait([attempt])
+        attempt.result()
+
+    async def _attach(self) -> None:
+        try:
             identity = await self._accounts.identity()
             await self._ledger.attach(identity)
             if not identity.installed:
                 await self._accounts.mark_installed(identity.epoch)
             self._attached = True
+        finally:
+            self._attaching = None
 
     async def charge(
         self,
@@ -178,11 +174,15 @@ class Gate:
             metadata=metadata,
             position=position,
         )
+        name = f"refund of {deduct_id} of user {user_id}"
         try:
-            return await self._refund(refund)
-        except (LedgerUnavailableError, ArchiveUnavailableError, asyncio.CancelledError):
-            self.retries.submit(f"refund of {deduct_id}", lambda: self._refund_again(refund))
+            decision = await self._refund(refund)
+        except (LedgerError, ArchiveUnavailableError, asyncio.CancelledError):
+            self.retries.submit(name, lambda: self._refund_again(refund))
             raise
+        if decision.verdict is Verdict.BACKLOG:
+            self.retries.submit(name, lambda: self._refund_again(refund))
+        return decision
 
     async def _refund(self, refund: Refund) -> Decision:
         decision = await self._ledger.refund(refund)
@@ -284,7 +284,7 @@ class Gate:
         age_ms = self._ledger.now_ms() - (charge.transaction_id.time_ms or 0)
         if outcome is VoidOutcome.REFUSED and age_ms > _VOID_AGE_MS_MAX:
             # So late that the record may be a row by now, and no longer in the stream.
-            await self._refund(charge.void())
+            return await self._refund_again(charge.void())
         return True
 
     async def aclose(self) -> None:

@@ -44,7 +44,7 @@ class RetryQueue:
         if len(self._tasks) >= self._length_max:
             self._give_up(name, "too many actions wait")
             return
-        task = asyncio.get_running_loop().create_task(self._run(name, action))
+        task = asyncio.get_running_loop().create_task(self._run(name, action), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -76,8 +76,10 @@ class RetryQueue:
         """Wait for what is under way, then give the rest up, by name."""
         if await self.join(timeout_s):
             return
-        for task in list(self._tasks):
+        left = list(self._tasks)
+        for task in left:
             task.cancel()
-        self.given_up += len(self._tasks)
-        _log.error("closed with %d actions not done", len(self._tasks))
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
+        for task in left:
+            if task.cancelled():
+                self._give_up(task.get_name(), "closed before it was done")

@@ -11,14 +11,15 @@ from faregate.adapters.memory.books import MemoryBooks, MemoryStream
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.domain.errors import (
     AmountError,
+    ArchiveUnavailableError,
     LedgerUninitialisedError,
     OutcomeUnknownError,
     TransactionConflictError,
     TransactionIdError,
 )
+from faregate.domain.policy import GateOptions
 from faregate.domain.transaction import TransactionType
-from faregate.gate import GateOptions
-from faregate.ports import Charge, Refund
+from faregate.ports import Charge, LedgerIdentity, Refund
 
 
 class LossyLedger(MemoryLedger):
@@ -242,3 +243,25 @@ async def test_what_is_given_up_is_counted(gate: Gate) -> None:
     await gate.retries.aclose(0.01)
     assert gate.retries.given_up == 1
     assert len(gate.retries) == 0
+
+
+async def test_all_who_wait_for_the_first_start_fail_together(user_id: UUID) -> None:
+    """Postgres is asked once, not once for each request that waits."""
+
+    class Down(MemoryBooks):
+        asked = 0
+
+        async def identity(self) -> LedgerIdentity:
+            Down.asked += 1
+            await asyncio.sleep(0.01)
+            raise ArchiveUnavailableError("Postgres is down")
+
+    gate = Gate(MemoryLedger(), Down(), CreditPolicy())
+    outcomes = await asyncio.gather(
+        *(gate.charge(user_id) for _ in range(50)), return_exceptions=True
+    )
+    assert {type(outcome) for outcome in outcomes} == {ArchiveUnavailableError}
+    assert Down.asked == 1
+    with pytest.raises(ArchiveUnavailableError):
+        await gate.charge(user_id)
+    assert Down.asked == 2

@@ -1,4 +1,4 @@
-"""What a user starts with and what a request costs."""
+"""What a user starts with, what a request costs, and how long a decision may take."""
 
 from dataclasses import dataclass
 
@@ -17,3 +17,15 @@ class CreditPolicy:
     def __post_init__(self) -> None:
         check_whole("starting_credits", self.starting_credits, 0)
         check_whole("request_cost", self.request_cost, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOptions:
+    """How a gate behaves, beside its policy."""
+
+    #: Within this time a charge is decided, or answered as unavailable and never charged.
+    decision_timeout_ms: int = 250
+    #: Whether a user that Postgres does not know is created at first sight.
+    provision_users: bool = False
+    #: How long `aclose` waits for voids and refunds that are still being tried.
+    close_timeout_s: float = 5.0

@@ -1,0 +1,19 @@
+# One image for the API, the worker and the migrations: `faregate` is its command.
+FROM python:3.13-slim AS build
+WORKDIR /build
+COPY pyproject.toml README.md LICENSE ./
+COPY lua lua
+COPY worker worker
+COPY src src
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir wheels .
+
+FROM python:3.13-slim
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+COPY requirements.txt .
+RUN pip install --no-cache-dir --require-hashes -r requirements.txt && rm requirements.txt
+RUN --mount=type=bind,from=build,source=/build/wheels,target=/wheels \
+    pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
+RUN useradd --system --no-create-home faregate
+USER faregate
+ENTRYPOINT ["faregate"]
+CMD ["--help"]

@@ -1,0 +1,63 @@
+# Works in a fresh clone: the first target that needs it makes the environment, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+POSTGRES := src/faregate/adapters/postgres
+QUERIES := $(filter-out $(POSTGRES)/bootstrap.sql,$(wildcard $(POSTGRES)/*.sql))
+MIGRATIONS := $(POSTGRES)/bootstrap.sql $(wildcard $(POSTGRES)/migrations/*.sql)
+SCRIPTS := build/lua
+LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate --quiet
+
+.DELETE_ON_ERROR:
+.PHONY: demo test test-servers check fmt lock clean
+
+# A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
+demo: .venv/ready
+	$(BIN)/faregate demo
+
+# The tests, on servers that come with the environment.
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+# The same on Debian's redis-server and PostgreSQL, which have to be installed.
+test-servers: .venv/ready
+	FAREGATE_TEST_SERVERS=debian $(BIN)/python -m pytest
+
+# Format, style, types, layers, Lua, queries, migrations.
+check: .venv/ready
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@command -v luacheck >/dev/null || { echo "make check: luacheck is missing; on Debian and Ubuntu: apt-get install lua-check" >&2; exit 1; }
+	rm -rf $(SCRIPTS)
+	$(BIN)/python -c 'import pathlib; from faregate.adapters.redis.scripts import dump; dump(pathlib.Path("$(SCRIPTS)"))'
+	luacheck --no-color $(SCRIPTS)
+	$(BIN)/sqlfluff lint $(QUERIES)
+	$(BIN)/squawk $(MIGRATIONS)
+
+fmt: .venv/ready
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+	$(BIN)/sqlfluff fix --quiet $(QUERIES)
+
+# Locks for development (everything) and for the image (what an API and a worker need).
+lock: build/lock/ready
+	$(LOCK) --all-extras --group dev --output-file requirements-dev.txt
+	$(LOCK) --extra worker --extra cli --constraint requirements-dev.txt --output-file requirements.txt
+
+clean:
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+.venv/ready: requirements-dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) here; name a Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version); name another: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+build/lock/ready:
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Postgres: the immutable rows, who exists, and the questions of operators."""

@@ -1,0 +1,241 @@
+"""Whether the numbers agree: the questions of operators. Nothing here writes.
+
+Every answer comes from one snapshot, so that it is true of one moment while traffic flows. What a
+snapshot cannot know: two drains of one shard may commit in another order than they read, so a gap
+that is seen while records are pending may close by itself. One that stays is a lost record.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+
+from faregate.adapters.postgres.connection import Bounds, Connector, bounded, unavailable
+from faregate.adapters.postgres.queries import statement
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.user import User
+from faregate.ports import LedgerIdentity, StreamEntry
+
+#: Of each kind, in one verification.
+FINDINGS_MAX = 1_000
+
+_BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=5_000)
+_FIRST = UUID(int=0)
+_BIGINT_MAX = 2**63 - 1
+
+GUARDS = (
+    "trigger credit_transactions_immutable on credit_transactions",
+    "trigger credit_transactions_no_truncate on credit_transactions",
+    "trigger profiles_credits_guard on profiles",
+    "trigger profiles_starting_credits on profiles",
+    "trigger profiles_starting_row on profiles",
+    "row level security on credit_transactions",
+    "forced row level security on credit_transactions",
+    'policy "Users can view their own transactions" on credit_transactions',
+    'policy "Users cannot insert transactions" on credit_transactions',
+    'policy "Users cannot update transactions" on credit_transactions',
+    'policy "Users cannot delete transactions" on credit_transactions',
+    "foreign key to auth.users on credit_transactions",
+    "constraint credit_transactions_pkey on credit_transactions",
+    "constraint credit_transactions_type_check on credit_transactions",
+    "constraint credit_transactions_place_check on credit_transactions",
+    "constraint credit_transactions_refund_of_check on credit_transactions",
+    "index idx_credit_transactions_user_timestamp on credit_transactions",
+    "index idx_credit_transactions_type on credit_transactions",
+    "index idx_credit_transactions_timestamp on credit_transactions",
+    "index idx_credit_transactions_user_sequence on credit_transactions",
+    "index idx_credit_transactions_refund_of on credit_transactions",
+    "index idx_profiles_credits on profiles",
+)
+
+
+class PostgresAudit:
+    """The port `Audit`. For one thread; connects on first use.
+
+    Every method raises `ArchiveUnavailableError` where Postgres does not answer in time.
+    """
+
+    def __init__(self, conninfo: str) -> None:
+        self._connector = Connector(bounded(conninfo, "faregate audit", _BOUNDS))
+
+    def identity(self) -> LedgerIdentity:
+        """Return what the ledger was created with."""
+        for row in self._rows(statement("read_identity"), {}):
+            return LedgerIdentity(**row)
+        raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
+
+    def users(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
+        """Return the next users by id: all that have a profile or a row."""
+        # No version of UUID gives the nil id to anybody, so nobody comes before the first.
+        bounds = {"after": after or _FIRST, "count_max": count_max}
+        return [row["user_id"] for row in self._rows(_audit("list_users"), bounds)]
+
+    def compare(
+        self, users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[StreamEntry]
+    ) -> Sequence[Finding]:
+        """Compare live balances with rows, dead letters and stream copies, in one snapshot.
+
+        Only what is at or below a user's live sequence counts, so that traffic may flow. For that
+        `live` must have been read before `copies`: a record is then in the copies or was drained
+        before they were read, and a copy that was drained since is known by its content. Of a user
+        that is not in `live` only the profile is compared; one that was deleted has no finding.
+        """
+        rows = self._rows(_audit("sum_users"), _sums(users, live, copies))
+        return [finding for row in rows for finding in _drift(row, live.get(row["user_id"]))]
+
+    def verify(self) -> Sequence[Finding]:
+        """Check the invariants that rows, dead letters and schema alone can prove.
+
+        At most `FINDINGS_MAX` of each kind are returned.
+        """
+        findings: list[Finding] = []
+        with self._snapshot() as connection:
+            for name, read in _CHECKS.items():
+                cursor = connection.cursor(row_factory=dict_row)
+                parameters = {"findings_max": FINDINGS_MAX, "guards": list(GUARDS)}
+                findings += map(read, cursor.execute(_audit(name), parameters))
+        return findings
+
+    def dead_letter_count(self) -> int:
+        """Return the number of dead letters that are not discarded."""
+        (row,) = self._rows(_audit("count_dead_letters"), {})
+        return int(row["dead_letter_count"])
+
+    def close(self) -> None:
+        """Let go of the connection; the next question opens another."""
+        self._connector.close()
+
+    def _rows(self, query: LiteralString, parameters: Mapping[str, object]) -> list[DictRow]:
+        with self._snapshot() as connection:
+            return connection.cursor(row_factory=dict_row).execute(query, parameters).fetchall()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[psycopg.Connection]:
+        with unavailable("audit the ledger"):
+            connection = self._connector.connection()
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            with connection.transaction():
+                yield connection
+
+
+def _audit(name: str) -> LiteralString:
+    return statement(name, "audit.sql")
+
+
+def _sums(
+    users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[StreamEntry]
+) -> dict[str, object]:
+    """Arrange the question: users with the sequence they have reached, and what copies add."""
+    asked = list(dict.fromkeys(users))
+    reached = {user_id: live[user_id].sequence for user_id in asked if user_id in live}
+    pending = [
+        (copy.stream_id, copy.transaction)
+        for copy in copies
+        if copy.transaction is not None
+        and copy.transaction.sequence <= reached.get(copy.transaction.user_id, 0)
+    ]
+    return {
+        "user_ids": asked,
+        "sequences": [_column(reached.get(user_id)) for user_id in asked],
+        "copy_stream_ids": [stream_id for stream_id, _ in pending],
+        "copy_ids": [transaction.id.value for _, transaction in pending],
+        "copy_user_ids": [transaction.user_id for _, transaction in pending],
+        "copy_amounts": [transaction.amount for _, transaction in pending],
+        "copy_types": [transaction.type.value for _, transaction in pending],
+        "copy_sequences": [_column(transaction.sequence) for _, transaction in pending],
+        "copy_epochs": [transaction.epoch for _, transaction in pending],
+    }
+
+
+def _column(sequence: int | None) -> int | None:
+    """Keep a number that somebody has tampered with inside the range of a column."""
+    return None if sequence is None else min(sequence, _BIGINT_MAX)
+
+
+def _drift(row: Mapping[str, Any], live: User | None) -> Iterator[Finding]:
+    user_id, durable, total = row["user_id"], row["credits"], int(row["row_total"])
+    if durable != total:
+        says = "has no profile" if durable is None else f"has {durable} credits in its profile"
+        yield Finding(
+            kind=DriftKind.PROJECTION,
+            user_id=user_id,
+            expected=total,
+            found=durable,
+            detail=f"User {user_id} {says}, but its rows add up to {total}.",
+        )
+    expected = int(row["live_total"])
+    if live is not None and live.credits != expected:
+        yield Finding(
+            kind=DriftKind.LIVE,
+            user_id=user_id,
+            expected=expected,
+            found=live.credits,
+            detail=f"User {user_id} has {live.credits} live credits at sequence {live.sequence},"
+            f" but rows and pending records up to there add up to {expected}"
+            f" ({live.credits - expected:+}).",
+        )
+
+
+def _gap(row: DictRow) -> Finding:
+    first, last = row["first_missing"], row["last_missing"]
+    missing = f"transaction {first}" if first == last else f"transactions {first} to {last}"
+    detail = f"User {row['user_id']} has no {missing}: lost, or not stored yet."
+    return _finding(DriftKind.GAP, row, detail, (None, None))
+
+
+def _fork(row: DictRow) -> Finding:
+    count, place = row["entry_count"], row["place"]
+    detail = f"User {row['user_id']} has {count} different transactions numbered {place}."
+    return _finding(DriftKind.FORK, row, detail, (1, count))
+
+
+def _break(row: DictRow) -> Finding:
+    expected, found = int(row["expected"]), row["found"]
+    detail = (
+        f"Transaction {row['place']} of user {row['user_id']} leaves a balance of {found},"
+        f" but the one before and its amount make {expected}."
+    )
+    return _finding(DriftKind.CHAIN, row, detail, (expected, found))
+
+
+def _refund(row: DictRow) -> Finding:
+    expected, found = int(row["expected"]), int(row["found"])
+    deduct = f"deduct {row['refund_of']}" if row["refund_of"] else "no deduct"
+    detail = f"User {row['user_id']} was given back {found} for {deduct}, which took {expected}."
+    return _finding(DriftKind.REFUND, row, detail, (expected, found))
+
+
+def _stale(row: DictRow) -> Finding:
+    expected, found = row["expected"], row["found"]
+    detail = (
+        f"The profile of user {row['user_id']} has reached transaction {found},"
+        f" but its rows have reached {expected}."
+    )
+    return _finding(DriftKind.PROJECTION, row, detail, (expected, found))
+
+
+def _guard(row: DictRow) -> Finding:
+    detail = f"The schema lacks, or has switched off: {row['guard']}."
+    return _finding(DriftKind.GUARD, {"user_id": None}, detail, (None, None))
+
+
+def _finding(
+    kind: DriftKind, row: DictRow, detail: str, numbers: tuple[int | None, int | None]
+) -> Finding:
+    expected, found = numbers
+    return Finding(kind=kind, user_id=row["user_id"], expected=expected, found=found, detail=detail)
+
+
+_CHECKS: Mapping[str, Callable[[DictRow], Finding]] = {
+    "find_gaps": _gap,
+    "find_forks": _fork,
+    "find_breaks": _break,
+    "find_refunds": _refund,
+    "find_stale_profiles": _stale,
+    "find_missing_guards": _guard,
+}

@@ -1,0 +1,460 @@
+-- What operators ask of Postgres: whether the numbers agree. All of it only reads.
+
+-- name: list_users
+-- The next users by id: all that have a profile, and all that have a row. The second list leaps
+-- from user to user along the index, however many rows each has.
+with recursive row_users as (
+    (
+        select
+            user_id,
+            1 as place
+        from public.credit_transactions
+        where user_id > %(after)s::uuid
+        order by user_id
+        limit 1
+    )
+    union all
+    select
+        (
+            select t.user_id
+            from public.credit_transactions as t
+            where t.user_id > r.user_id
+            order by t.user_id
+            limit 1
+        ) as user_id,
+        r.place + 1 as place
+    from row_users as r
+    where
+        r.user_id is not null
+        and r.place < %(count_max)s::integer
+)
+
+(
+    select id as user_id
+    from public.profiles
+    where id > %(after)s::uuid
+    order by id
+    limit %(count_max)s::integer
+)
+union
+(
+    select user_id
+    from row_users
+    where user_id is not null
+)
+order by user_id
+limit %(count_max)s::integer;
+
+-- name: sum_users
+-- For each user that has a profile or a row: what the profile says, what the rows add up to, and
+-- what a live balance must be that has reached a given sequence (null where there is none). That
+-- is the sum of the rows up to there, the dead letters, and those stream copies that are neither.
+with reached as (
+    select
+        user_id,
+        sequence_max
+    from unnest(
+        %(user_ids)s::uuid[], %(sequences)s::bigint[]
+    ) as r (user_id, sequence_max)
+),
+
+row_sums as (
+    select
+        t.user_id,
+        count(*) as row_count,
+        sum(t.amount) as total,
+        coalesce(sum(t.amount) filter (
+            where t.sequence is null or t.sequence <= r.sequence_max
+        ), 0) as total_reached
+    from reached as r
+    inner join public.credit_transactions as t on r.user_id = t.user_id
+    group by t.user_id
+),
+
+dead_letter_sums as (
+    select
+        d.user_id,
+        sum(d.amount) as total_reached
+    from reached as r
+    inner join faregate.dead_letters as d on r.user_id = d.user_id
+    where
+        d.discarded_at is null
+        and d.sequence <= r.sequence_max
+    group by d.user_id
+),
+
+copies as (
+    select distinct on (user_id, stream_id)
+        stream_id,
+        id,
+        user_id,
+        amount,
+        transaction_type,
+        place,
+        epoch
+    from unnest(
+        %(copy_stream_ids)s::text[], %(copy_ids)s::uuid[], %(copy_user_ids)s::uuid[],
+        %(copy_amounts)s::integer[], %(copy_types)s::text[], %(copy_sequences)s::bigint[],
+        %(copy_epochs)s::numeric[]
+    ) as c (stream_id, id, user_id, amount, transaction_type, place, epoch)
+),
+
+-- A dead letter counts as such, and if it was discarded not at all; its copy never counts.
+copy_sums as (
+    select
+        c.user_id,
+        sum(c.amount) as total_reached
+    from copies as c
+    where
+        not exists (
+            select 1
+            from public.credit_transactions as t
+            where
+                t.id = c.id
+                and t.user_id = c.user_id
+                and t.amount = c.amount
+                and t.type = c.transaction_type
+                and t.sequence = c.place
+                and t.epoch = c.epoch
+        )
+        and not exists (
+            select 1
+            from faregate.dead_letters as d
+            where
+                d.user_id = c.user_id
+                and (
+                    d.stream_id = c.stream_id
+                    or (
+                        d.transaction_id = c.id
+                        and d.sequence = c.place
+                        and d.epoch = c.epoch
+                    )
+                )
+        )
+    group by c.user_id
+)
+
+select
+    r.user_id,
+    p.credits,
+    coalesce(t.total, 0) as row_total,
+    coalesce(t.total_reached, 0)
+    + coalesce(d.total_reached, 0)
+    + coalesce(c.total_reached, 0) as live_total
+from reached as r
+left join public.profiles as p on r.user_id = p.id
+left join row_sums as t on r.user_id = t.user_id
+left join dead_letter_sums as d on r.user_id = d.user_id
+left join copy_sums as c on r.user_id = c.user_id
+where
+    p.id is not null
+    or t.row_count > 0
+order by r.user_id;
+
+-- name: find_gaps
+-- Numbers that are missing from a user's history. A dead letter has its number, discarded or not.
+with numbered as (
+    select
+        user_id,
+        sequence
+    from public.credit_transactions
+    where sequence is not null
+    union
+    select
+        d.user_id,
+        d.sequence
+    from faregate.dead_letters as d
+    inner join public.profiles as p on d.user_id = p.id
+    where d.sequence is not null
+),
+
+spaced as (
+    select
+        user_id,
+        sequence,
+        lag(sequence, 1, 0::bigint) over (partition by user_id order by sequence) as previous
+    from numbered
+)
+
+select
+    user_id,
+    previous + 1 as first_missing,
+    sequence - 1 as last_missing
+from spaced
+where sequence > previous + 1
+order by user_id, sequence
+limit %(findings_max)s::integer;
+
+-- name: find_forks
+-- Numbers that a user's history has more than once, with different content.
+with entries as (
+    select
+        user_id,
+        sequence,
+        id,
+        amount,
+        epoch
+    from public.credit_transactions
+    where sequence is not null
+    union
+    select
+        d.user_id,
+        d.sequence,
+        d.transaction_id,
+        d.amount,
+        d.epoch
+    from faregate.dead_letters as d
+    inner join public.profiles as p on d.user_id = p.id
+    where
+        d.sequence is not null
+        and d.discarded_at is null
+)
+
+select
+    user_id,
+    sequence as place,
+    count(*) as entry_count
+from entries
+group by user_id, sequence
+having count(*) > 1
+order by user_id, sequence
+limit %(findings_max)s::integer;
+
+-- name: find_breaks
+-- Balances that do not follow from the one before. What a user had when its history began, plus
+-- all amounts up to a row, is the balance after that row: so the difference of the two, the start,
+-- is the same for all rows of a user. Dead letters moved the balance too. Where the numbers have a
+-- gap or a fork, that is the finding, and the chain is taken up again behind it.
+with openings as (
+    select
+        user_id,
+        sum(amount) as total
+    from public.credit_transactions
+    where sequence is null
+    group by user_id
+),
+
+entries as (
+    select
+        user_id,
+        sequence,
+        amount,
+        balance_after
+    from public.credit_transactions
+    where sequence is not null
+    union all
+    (
+        select distinct on (d.user_id, d.sequence)
+            d.user_id,
+            d.sequence,
+            d.amount,
+            null::integer as balance_after
+        from faregate.dead_letters as d
+        where
+            d.sequence is not null
+            and not exists (
+                select 1
+                from public.credit_transactions as t
+                where
+                    t.user_id = d.user_id
+                    and t.sequence = d.sequence
+            )
+        order by d.user_id, d.sequence, d.id
+    )
+),
+
+summed as (
+    select
+        user_id,
+        sequence,
+        balance_after,
+        balance_after - sum(amount) over (partition by user_id order by sequence) as start,
+        sequence - row_number() over (partition by user_id order by sequence) as missing
+    from entries
+),
+
+chained as (
+    select
+        s.user_id,
+        s.sequence,
+        s.balance_after,
+        s.start,
+        s.missing,
+        lag(s.start, 1, coalesce(o.total, 0)::numeric) over w as start_previous,
+        lag(s.missing, 1, 0::bigint) over w as missing_previous
+    from summed as s
+    left join openings as o on s.user_id = o.user_id
+    where s.balance_after is not null
+    window w as (partition by s.user_id order by s.sequence)
+)
+
+select
+    user_id,
+    sequence as place,
+    balance_after as found,
+    balance_after - start + start_previous as expected
+from chained
+where
+    start <> start_previous
+    and missing = missing_previous
+order by user_id, sequence
+limit %(findings_max)s::integer;
+
+-- name: find_refunds
+-- Deducts whose refunds give back more than they took; 0 taken where there is no such deduct.
+with given as (
+    select
+        user_id,
+        refund_of,
+        amount
+    from public.credit_transactions
+    where
+        type = 'refund'
+        and sequence is not null
+    union all
+    select
+        d.user_id,
+        d.refund_of,
+        d.amount
+    from faregate.dead_letters as d
+    inner join public.profiles as p on d.user_id = p.id
+    where
+        d.type = 'refund'
+        and d.discarded_at is null
+),
+
+refunds as (
+    select
+        user_id,
+        refund_of,
+        sum(amount) as total
+    from given
+    group by user_id, refund_of
+),
+
+taken as (
+    select
+        r.user_id,
+        r.refund_of,
+        r.total,
+        coalesce(
+            (
+                select -t.amount
+                from public.credit_transactions as t
+                where
+                    t.id = r.refund_of
+                    and t.user_id = r.user_id
+                    and t.type = 'deduct'
+            ),
+            (
+                select max(-d.amount)
+                from faregate.dead_letters as d
+                where
+                    d.transaction_id = r.refund_of
+                    and d.user_id = r.user_id
+                    and d.type = 'deduct'
+            ),
+            0
+        ) as amount
+    from refunds as r
+)
+
+select
+    user_id,
+    refund_of,
+    amount as expected,
+    total as found
+from taken
+where total > amount
+order by user_id, refund_of
+limit %(findings_max)s::integer;
+
+-- name: find_stale_profiles
+-- Profiles whose sequence is behind their rows: a ledger rebuilt from them would repeat numbers.
+with reached as (
+    select
+        user_id,
+        max(sequence) as sequence_max
+    from public.credit_transactions
+    group by user_id
+)
+
+select
+    p.id as user_id,
+    r.sequence_max as expected,
+    p.credits_sequence as found
+from public.profiles as p
+inner join reached as r on p.id = r.user_id
+where r.sequence_max > p.credits_sequence
+order by p.id
+limit %(findings_max)s::integer;
+
+-- name: find_missing_guards
+-- What the schema must have to keep the ledger as it is, and has not.
+with tables as (
+    select
+        c.oid,
+        c.relname,
+        c.relrowsecurity,
+        c.relforcerowsecurity
+    from pg_catalog.pg_class as c
+    inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+    where
+        n.nspname = 'public'
+        and c.relname in ('profiles', 'credit_transactions')
+),
+
+present as (
+    select 'trigger ' || t.tgname || ' on ' || r.relname as guard
+    from pg_catalog.pg_trigger as t
+    inner join tables as r on t.tgrelid = r.oid
+    where t.tgenabled in ('O', 'A')
+    union all
+    select 'policy "' || p.polname || '" on ' || r.relname
+    from pg_catalog.pg_policy as p
+    inner join tables as r on p.polrelid = r.oid
+    union all
+    select 'index ' || i.relname || ' on ' || r.relname
+    from pg_catalog.pg_index as x
+    inner join pg_catalog.pg_class as i on x.indexrelid = i.oid
+    inner join tables as r on x.indrelid = r.oid
+    where x.indisvalid
+    union all
+    select 'constraint ' || k.conname || ' on ' || r.relname
+    from pg_catalog.pg_constraint as k
+    inner join tables as r on k.conrelid = r.oid
+    where k.convalidated
+    union all
+    select 'foreign key to auth.users on ' || r.relname
+    from pg_catalog.pg_constraint as k
+    inner join tables as r on k.conrelid = r.oid
+    inner join pg_catalog.pg_class as u on k.confrelid = u.oid
+    inner join pg_catalog.pg_namespace as n on u.relnamespace = n.oid
+    where
+        k.contype = 'f'
+        and k.confdeltype = 'c'
+        and k.convalidated
+        and n.nspname = 'auth'
+        and u.relname = 'users'
+    union all
+    select 'row level security on ' || relname
+    from tables
+    where relrowsecurity
+    union all
+    select 'forced row level security on ' || relname
+    from tables
+    where relforcerowsecurity
+)
+
+select guard
+from unnest(%(guards)s::text[]) as expected (guard)
+except
+select guard
+from present
+order by guard;
+
+-- name: count_dead_letters
+-- The dead letters that still count.
+select count(*) as dead_letter_count
+from faregate.dead_letters
+where discarded_at is null;

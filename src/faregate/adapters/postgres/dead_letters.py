@@ -1,0 +1,63 @@
+"""Keeps the entries that cannot be rows, so that nothing is lost and nothing is held up."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from faregate.adapters.postgres.queries import statement
+from faregate.ports import StreamEntry
+
+REASON_LENGTH_MAX = 500
+
+_BIGINT_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """An entry that cannot be a row, and why."""
+
+    entry: StreamEntry
+    kind: str
+    reason: str
+
+
+def kept(connection: psycopg.Connection, shard: int, entries: Sequence[StreamEntry]) -> set[str]:
+    """Return the stream ids that are dead letters already; they must not become rows as well."""
+    stream_ids = [entry.stream_id for entry in entries]
+    cursor = connection.execute(statement("find_kept"), {"shard": shard, "stream_ids": stream_ids})
+    return {stream_id for (stream_id,) in cursor}
+
+
+def keep(connection: psycopg.Connection, shard: int, letters: Iterable[DeadLetter]) -> None:
+    """Keep entries, each once for its place in the stream, however often it is delivered."""
+    rows = [{"shard": shard, **_letter_row(letter)} for letter in letters]
+    if rows:
+        connection.cursor().executemany(statement("keep_dead_letter"), rows)
+
+
+def _letter_row(letter: DeadLetter) -> dict[str, object]:
+    transaction = letter.entry.transaction
+    row: dict[str, object] = {
+        "stream_id": letter.entry.stream_id,
+        "kind": letter.kind,
+        "reason": _printable(letter.reason),
+        "payload": letter.entry.payload,
+    }
+    names = ("user_id", "amount", "type", "sequence", "epoch")
+    row |= {name: _bounded(getattr(transaction, name, None)) for name in names}
+    refund_of = None if transaction is None else transaction.refund_of
+    row["transaction_id"] = None if transaction is None else transaction.id.value
+    row["refund_of"] = None if refund_of is None else refund_of.value
+    return row
+
+
+def _bounded(value: object) -> object:
+    """Leave out a number that no column can hold; the payload still has it."""
+    return None if isinstance(value, int) and abs(value) > _BIGINT_MAX else value
+
+
+def _printable(text: str) -> str:
+    """Shorten a reason, and replace what Postgres would refuse in its turn."""
+    text = text[:REASON_LENGTH_MAX].replace("\0", "?")
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,162 @@
+-- Adds the private schema: what the ledger was created with, dead letters, and who exists.
+--
+-- squawk-ignore-file prefer-bigint-over-int -- shards and credits are small by contract
+
+set local lock_timeout = '10s';
+set local statement_timeout = '5min';
+
+create schema if not exists faregate;
+revoke all on schema faregate from public, anon, authenticated, service_role;
+
+-- One row, made once. The numbers may be given as settings of the session that makes it.
+create table if not exists faregate.ledger (
+    singleton boolean primary key default true check (singleton),
+    shard_count integer not null check (shard_count between 1 and 65536),
+    starting_credits integer not null check (starting_credits >= 0),
+    epoch bigint not null check (epoch >= 1),
+    installed_at timestamptz
+);
+comment on table faregate.ledger is 'What the ledger was created with; Redis must agree';
+comment on column faregate.ledger.epoch is 'The Redis history that counts; a rebuild increments it';
+comment on column faregate.ledger.installed_at is 'When Redis was given this epoch';
+
+insert into faregate.ledger (shard_count, starting_credits, epoch)
+values (
+    coalesce(nullif(current_setting('faregate.shard_count', true), ''), '16')::integer,
+    coalesce(nullif(current_setting('faregate.starting_credits', true), ''), '3')::integer,
+    1
+)
+on conflict (singleton) do nothing;
+
+-- Records that cannot be rows. No foreign key: the user may be what is missing.
+create table if not exists faregate.dead_letters (
+    id bigint generated always as identity primary key,
+    shard integer not null,
+    stream_id text not null,
+    kind text not null check (kind in ('deleted_user', 'conflict', 'refused', 'unreadable')),
+    reason text not null,
+    payload bytea not null,
+    transaction_id uuid,
+    user_id uuid,
+    amount integer,
+    type text,
+    sequence bigint,
+    epoch bigint,
+    refund_of uuid,
+    created_at timestamptz not null default now(),
+    discarded_at timestamptz,
+    discarded_by text,
+    unique (shard, stream_id),
+    check (num_nonnulls(discarded_at, discarded_by) in (0, 2))
+);
+comment on table faregate.dead_letters is 'Records that cannot be rows; pending until discarded';
+
+create index if not exists dead_letters_user_id
+on faregate.dead_letters (user_id) where discarded_at is null;
+
+create index if not exists dead_letters_refund_of
+on faregate.dead_letters (refund_of) where discarded_at is null and refund_of is not null;
+
+-- Whether a user exists decides what is a cascade and what is a dead letter. auth.users has row
+-- level security on Supabase, and a role that is subject to it sees nobody: hence the owner's eyes.
+create or replace function faregate.user_exists(p_user uuid) returns boolean
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select exists (select from auth.users where id = p_user)
+$$;
+comment on function faregate.user_exists(uuid) is 'Whether auth.users has this user';
+
+create or replace function faregate.users_existing(p_users uuid[]) returns table (user_id uuid)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select id from auth.users where id = any(p_users)
+$$;
+comment on function faregate.users_existing(uuid[]) is 'Those of the users that auth.users has';
+
+-- UUIDv8 from SHA-256, as in RFC 9562, appendix B.2. Postgres cannot compute a UUIDv5 on its own.
+-- CreditTransactionId.derive is the same function.
+create or replace function faregate.derived_id(p_purpose text, p_source uuid) returns uuid
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+    select
+        encode(
+            set_byte(
+                set_byte(digest.bytes, 6, (get_byte(digest.bytes, 6) & 15) | 128),
+                8,
+                (get_byte(digest.bytes, 8) & 63) | 128
+            ),
+            'hex'
+        )::uuid
+    from (
+        select
+            substr(
+                sha256(
+                    uuid_send('6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11'::uuid)
+                    || convert_to(p_purpose || ':' || p_source::text, 'UTF8')
+                ),
+                1,
+                16
+            ) as bytes
+    ) as digest
+$$;
+comment on function faregate.derived_id(text, uuid) is 'The id of what can exist once for a source';
+
+revoke all on all tables in schema faregate from public, anon, authenticated, service_role;
+revoke all on all functions in schema faregate from public, anon, authenticated, service_role;
+
+-- Verification.
+do $$
+begin
+    if (select count(*) from faregate.ledger) <> 1 then
+        raise exception 'faregate.ledger has not exactly one row';
+    end if;
+
+    if exists (
+        select
+        from pg_catalog.pg_proc as f
+        inner join pg_catalog.pg_roles as owner on f.proowner = owner.oid
+        cross join pg_catalog.pg_class as users
+        where
+            f.oid in (
+                'faregate.user_exists(uuid)'::regprocedure,
+                'faregate.users_existing(uuid[])'::regprocedure
+            )
+            and users.oid = 'auth.users'::regclass
+            and users.relrowsecurity
+            and not owner.rolsuper
+            and not owner.rolbypassrls
+            and not (
+                pg_has_role(owner.oid, users.relowner, 'usage') and not users.relforcerowsecurity
+            )
+    ) then
+        raise exception 'row level security on auth.users hides users from role %', current_user
+            using hint = 'Migrate as a role with BYPASSRLS, such as postgres on Supabase.';
+    end if;
+
+    if exists (
+        select
+        from pg_catalog.pg_proc as f
+        inner join pg_catalog.pg_roles as owner on f.proowner = owner.oid
+        where
+            f.oid = 'faregate.user_exists(uuid)'::regprocedure
+            and not has_table_privilege(owner.oid, 'auth.users', 'select')
+    ) then
+        raise exception 'role % may not read auth.users', current_user;
+    end if;
+
+    if faregate.derived_id('starting', '00000000-0000-0000-0000-000000000000')
+        <> 'd3067f7e-755a-83f4-8366-d602c3107707'
+    then
+        raise exception 'faregate.derived_id does not compute what CreditTransactionId.derive does';
+    end if;
+end
+$$;

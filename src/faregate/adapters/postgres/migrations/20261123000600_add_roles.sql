@@ -1,0 +1,121 @@
+-- Adds the roles of the API and the worker, each with no more rights than it needs.
+
+set local lock_timeout = '10s';
+set local statement_timeout = '5min';
+
+do $$
+declare
+    role_name text;
+begin
+    foreach role_name in array array['faregate_api', 'faregate_worker'] loop
+        if to_regrole(role_name) is null then
+            begin
+                execute format('create role %I nologin', role_name);
+            exception
+                -- Roles belong to the whole cluster: another database may be creating them.
+                when duplicate_object or unique_violation then
+                    raise notice 'role % was created by somebody else just now', role_name;
+                when insufficient_privilege then
+                    raise warning 'role % may not create role %', current_user, role_name
+                        using hint = 'Let API and worker connect as the owner of the tables, '
+                        'or create the roles and migrate again.';
+            end;
+        end if;
+    end loop;
+end
+$$;
+
+do $$
+begin
+    if to_regrole('faregate_api') is not null then
+        grant usage on schema public, faregate to faregate_api;
+        grant select on public.profiles, public.credit_transactions to faregate_api;
+        grant select on faregate.ledger, faregate.dead_letters to faregate_api;
+        grant execute on function faregate.open_user(uuid, boolean) to faregate_api;
+        grant execute on function faregate.mark_installed(bigint) to faregate_api;
+
+        -- Under row level security a privilege alone shows nothing.
+        drop policy if exists "The API can view profiles" on public.profiles;
+        create policy "The API can view profiles" on public.profiles
+        for select to faregate_api using (true);
+        drop policy if exists "The API can view transactions" on public.credit_transactions;
+        create policy "The API can view transactions" on public.credit_transactions
+        for select to faregate_api using (true);
+    end if;
+end
+$$;
+
+do $$
+begin
+    if to_regrole('faregate_worker') is not null then
+        grant usage on schema public, faregate to faregate_worker;
+        grant select, insert on public.credit_transactions to faregate_worker;
+        grant select, update (credits, credits_sequence) on public.profiles to faregate_worker;
+        grant select on faregate.ledger to faregate_worker;
+        grant select, insert on faregate.dead_letters to faregate_worker;
+        grant execute on function faregate.user_exists(uuid) to faregate_worker;
+        grant execute on function faregate.users_existing(uuid[]) to faregate_worker;
+        grant execute on function faregate.open_user(uuid, boolean) to faregate_worker;
+        if not has_database_privilege('faregate_worker', current_database(), 'temporary') then
+            execute format(
+                'grant temporary on database %I to faregate_worker', current_database()
+            );
+        end if;
+
+        drop policy if exists "The worker can view profiles" on public.profiles;
+        create policy "The worker can view profiles" on public.profiles
+        for select to faregate_worker using (true);
+        drop policy if exists "The worker can update profiles" on public.profiles;
+        create policy "The worker can update profiles" on public.profiles
+        for update to faregate_worker using (true) with check (true);
+        drop policy if exists "The worker can view transactions" on public.credit_transactions;
+        create policy "The worker can view transactions" on public.credit_transactions
+        for select to faregate_worker using (true);
+        drop policy if exists "The worker can insert transactions" on public.credit_transactions;
+        create policy "The worker can insert transactions" on public.credit_transactions
+        for insert to faregate_worker with check (true);
+    end if;
+end
+$$;
+
+-- Since Postgres 16 who creates a role may not yet take it on.
+do $$
+declare
+    role_name text;
+begin
+    foreach role_name in array array['faregate_api', 'faregate_worker'] loop
+        if to_regrole(role_name) is not null
+            and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)
+        then
+            begin
+                execute format('grant %I to current_user', role_name);
+            exception
+                when insufficient_privilege then
+                    raise notice 'role % may not take on role %', current_user, role_name;
+            end;
+        end if;
+    end loop;
+end
+$$;
+
+-- Verification.
+do $$
+begin
+    if to_regrole('faregate_worker') is not null and not (
+        has_table_privilege('faregate_worker', 'public.credit_transactions', 'insert')
+        and has_table_privilege('faregate_worker', 'faregate.dead_letters', 'insert')
+        and has_column_privilege('faregate_worker', 'public.profiles', 'credits', 'update')
+        and has_function_privilege('faregate_worker', 'faregate.users_existing(uuid[])', 'execute')
+        and has_database_privilege('faregate_worker', current_database(), 'temporary')
+    ) then
+        raise exception 'faregate_worker lacks a right';
+    end if;
+    if to_regrole('faregate_api') is not null and not (
+        has_table_privilege('faregate_api', 'public.profiles', 'select')
+        and has_table_privilege('faregate_api', 'faregate.ledger', 'select')
+        and has_function_privilege('faregate_api', 'faregate.open_user(uuid, boolean)', 'execute')
+    ) then
+        raise exception 'faregate_api lacks a right';
+    end if;
+end
+$$;

@@ -1,0 +1,64 @@
+"""The one place that builds everything from settings. Nothing is connected before its first use."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+
+from faregate.adapters.postgres.accounts import PostgresAccounts
+from faregate.adapters.postgres.archive import PostgresArchive
+from faregate.adapters.postgres.audit import PostgresAudit
+from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.runner import ScriptRunner
+from faregate.adapters.redis.stream import RedisStream
+from faregate.config import Settings
+from faregate.domain.policy import CreditPolicy, GateOptions
+from faregate.gate import Gate
+
+
+def build_gate(settings: Settings) -> Gate:
+    """Build a gate; `Gate.aclose` lets go of what it opens."""
+    runner = ScriptRunner.from_url(settings.redis_url, settings.decision_timeout_ms / 1000)
+    ledger = RedisLedger(
+        runner,
+        shard_count=settings.shard_count,
+        stream_length_max=settings.stream_length_max,
+    )
+    policy = CreditPolicy(
+        starting_credits=settings.starting_credits, request_cost=settings.request_cost
+    )
+    options = GateOptions(
+        decision_timeout_ms=settings.decision_timeout_ms,
+        provision_users=settings.provision_users,
+    )
+    return Gate(ledger, PostgresAccounts(settings.postgres_url), policy, options)
+
+
+@asynccontextmanager
+async def open_gate(settings: Settings | None = None) -> AsyncIterator[Gate]:
+    """Open a gate, by the environment's settings unless others are given, and close it."""
+    gate = build_gate(settings or Settings())
+    try:
+        await gate.start()
+        yield gate
+    finally:
+        await gate.aclose()
+
+
+@contextmanager
+def open_stream(settings: Settings) -> Iterator[RedisStream]:
+    """Open the stream for a worker or an operator."""
+    with closing(RedisStream.from_url(settings.redis_url, settings.shard_count)) as stream:
+        yield stream
+
+
+@contextmanager
+def open_archive(settings: Settings) -> Iterator[PostgresArchive]:
+    """Open the archive for a worker."""
+    with closing(PostgresArchive(settings.postgres_url)) as archive:
+        yield archive
+
+
+@contextmanager
+def open_audit(settings: Settings) -> Iterator[PostgresAudit]:
+    """Open Postgres for an operator."""
+    with closing(PostgresAudit(settings.postgres_url)) as audit:
+        yield audit

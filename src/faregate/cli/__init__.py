@@ -1,0 +1,9 @@
+"""The command line, and what drives servers and processes: replay, demo, embedded servers."""
+
+
+def main() -> None:
+    """Run the command line."""
+    # Imported here, so that a process which needs only a part does not load the rest.
+    from faregate.cli.app import main as run  # noqa: PLC0415
+
+    run()

@@ -1,0 +1,171 @@
+"""The command line: parses, calls, prints.
+
+Exit codes: 0 all is well, 1 the ledger is not exact, 2 wrong use, 3 something is broken.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from faregate.adapters.postgres.migrations import Migrator
+from faregate.bootstrap import open_audit, open_stream
+from faregate.cli.demo import demo
+from faregate.cli.replay import replay
+from faregate.cli.sample_api import api
+from faregate.config import Settings
+from faregate.domain.errors import ConfigurationError, FaregateError, InvalidArgumentError
+from faregate.domain.finding import Finding
+from faregate.ops.reconcile import reconcile as run_reconcile
+from faregate.ops.reconcile import verify as run_verify
+
+EXIT_NOT_EXACT = 1
+EXIT_WRONG_USE = 2
+EXIT_BROKEN = 3
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+
+app = typer.Typer(
+    help="Credits for API calls: charged in Redis, recorded in Postgres, reconciled.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_errors = Console(stderr=True)
+
+
+@app.command()
+def migrate(
+    status: Annotated[bool, typer.Option(help="Show how each migration stands.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Apply what is pending, and roll it back.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write the files for `supabase db push` to a folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring Postgres to the schema of this version."""
+    settings = _settings()
+    migrator = Migrator(settings.postgres_url)
+    if export is not None:
+        _print_names("exported", [str(path) for path in migrator.export(export)], as_json)
+    elif status:
+        rows = [{"name": item.name, "state": item.state.value} for item in migrator.status()]
+        _print_rows(rows, as_json)
+    else:
+        act = migrator.rehearse if dry_run else migrator.apply
+        done = act(shard_count=settings.shard_count, starting_credits=settings.starting_credits)
+        _print_names("rehearsed" if dry_run else "applied", done, as_json)
+
+
+@app.command()
+def worker(
+    check: Annotated[bool, typer.Option(help="Exit 0 if a worker of this host lives.")] = False,
+) -> None:
+    """Run an RQ worker, and the ticker that gives it work, until SIGTERM."""
+    # The worker is a layer beside this one, so it is a program of its own: this one becomes it.
+    arguments = [sys.executable, "-m", "faregate_worker", *(["--check"] if check else [])]
+    sys.stdout.flush()
+    os.execv(sys.executable, arguments)  # noqa: S606
+
+
+@app.command()
+def reconcile(as_json: Json = False) -> None:
+    """Compare every live balance with rows and pending records. Exit 1 where they differ."""
+    settings = _settings()
+    with (
+        open_stream(settings) as stream,
+        open_audit(settings) as audit,
+        _errors.status("comparing users") as progress,
+    ):
+        result = run_reconcile(
+            stream, stream, audit, lambda done: progress.update(f"compared {done} users")
+        )
+    report = {
+        "users": result.users_count,
+        "drift_users": result.drift_users_count,
+        "pending": result.pending_count,
+        "dead_letters": result.dead_letter_count,
+    }
+    _print_findings(report, result.findings, as_json)
+
+
+@app.command()
+def verify(as_json: Json = False) -> None:
+    """Check the invariants of the ledger. Exit 1 where one does not hold."""
+    settings = _settings()
+    with open_stream(settings) as stream, open_audit(settings) as audit:
+        findings = run_verify(stream, audit)
+        report = {"findings_count": len(findings), "dead_letters": audit.dead_letter_count()}
+    _print_findings(report, findings, as_json)
+
+
+app.command()(api)
+app.command()(replay)
+app.command()(demo)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"FAREGATE_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise ConfigurationError(problems) from error
+
+
+def _print_names(verb: str, names: Sequence[str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({verb: list(names)}))
+        return
+    for name in names:
+        print(f"{verb} {name}")
+    if not names:
+        print(f"nothing to be {verb}")
+
+
+def _print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(list(rows)))
+        return
+    for row in rows:
+        print("  ".join(row.values()))
+
+
+def _print_findings(report: dict[str, int], findings: Sequence[Finding], as_json: bool) -> None:
+    if as_json:
+        details = [_plain(finding) for finding in findings]
+        print(json.dumps(report | {"findings": details}))
+    else:
+        table = Table(show_header=False)
+        for name, value in report.items():
+            table.add_row(name.replace("_", " "), str(value))
+        Console().print(table)
+        for finding in findings:
+            print(f"{finding.kind}: {finding.detail}")
+        print("not exact" if findings else "exact")
+    if findings:
+        raise typer.Exit(EXIT_NOT_EXACT)
+
+
+def _plain(finding: Finding) -> dict[str, object]:
+    plain = asdict(finding)
+    return plain | {"user_id": None if finding.user_id is None else str(finding.user_id)}
+
+
+def main() -> None:
+    """Run the command line; say what is broken in one line, not in a traceback."""
+    try:
+        app()
+    except FaregateError as error:
+        is_use = isinstance(error, ConfigurationError | InvalidArgumentError)
+        _errors.print(f"faregate: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_WRONG_USE if is_use else EXIT_BROKEN)

@@ -1,0 +1,49 @@
+"""What replay and demo show while they run: on standard error, so that JSON is alone on output."""
+
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from faregate.cli.proof import DRAIN_S_MAX, wait_until_drained
+from faregate.cli.stack import Stack
+
+
+def error_console() -> Console:
+    """Return the console on standard error."""
+    return Console(stderr=True)
+
+
+def say_on(console: Console) -> Callable[[str], None]:
+    """Return what prints one line, whole and as it is, above a progress bar if there is one."""
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return say
+
+
+def progress_on(console: Console) -> Progress:
+    """Make the progress bar."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def show_draining(stack: Stack, progress: Progress) -> list[str]:
+    """Wait until the worker has stored every record; return what is wrong, if anything is."""
+    task = progress.add_task("draining", total=None)
+    pending_max = 0
+
+    def update(pending: int) -> None:
+        nonlocal pending_max
+        pending_max = max(pending_max, pending)
+        progress.update(task, total=pending_max, completed=pending_max - pending)
+
+    if wait_until_drained(stack.settings, stack.check, update):
+        return []
+    return [f"the worker has not stored every record within {DRAIN_S_MAX:.0f} s"]

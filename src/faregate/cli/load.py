@@ -1,0 +1,226 @@
+"""The client of replay and demo: sends requests over HTTP and counts what came of them.
+
+A user's requests go one after the other, in their order; many users are served at once. What the
+app has answered is told from what the gate has answered by a header that only the app sets, so that
+a logged 503 is not taken for a ledger that is away.
+"""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from http import HTTPStatus
+
+from faregate.cli.http_client import Answer, HttpConnection, RequestFailedError
+from faregate.cli.sample_api import CLIENT_HEADER, IDLE_PATH, SERVED_HEADER
+
+#: How long one request is sent again while the gate says 503.
+RETRY_S_MAX = 120.0
+RETRY_DELAY_MIN_S = 0.1
+RETRY_DELAY_MAX_S = 2.0
+#: How many requests are read ahead of those that are sent.
+READ_AHEAD_MAX = 10_000
+#: How many failures are kept in words; all are counted.
+FAILURES_KEPT_MAX = 5
+FAILURE_CHARACTERS_MAX = 200
+
+_OUT_OF_CREDITS = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.TOO_MANY_REQUESTS)
+_NOBODY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRequest:
+    """One request to send."""
+
+    #: The address that stands for the user; empty for nobody.
+    client: str
+    #: What the app is to answer.
+    status: int
+    #: Requests of one lane go one after the other.
+    lane: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """What came of the requests, as the client saw it."""
+
+    #: Requests of the plan that have an outcome.
+    requests: int = 0
+    #: Answered by the app.
+    allowed: int = 0
+    #: Of these, answered with a status that is refunded.
+    refunded: int = 0
+    #: Refused by the gate: out of credits.
+    refused: int = 0
+    #: Refused by the gate: nobody, or a user it does not know.
+    unknown: int = 0
+    #: How often a request was sent again because the gate could not decide.
+    retried: int = 0
+    #: Requests whose outcome is not known.
+    failed: int = 0
+    #: The first of them, in words.
+    failures: list[str] = field(default_factory=list)
+
+    def __add__(self, other: "Counts") -> "Counts":
+        # All fields add up: numbers, and the list of failures.
+        return Counts(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        )
+
+
+class Sender:
+    """Sends requests to the API of a stack. Belongs to one event loop."""
+
+    def __init__(
+        self, host: str, port: int, *, concurrency: int, refund_statuses: frozenset[int]
+    ) -> None:
+        self._address = (host, port)
+        self._concurrency = concurrency
+        self._refund_statuses = refund_statuses
+        self._settling = asyncio.Lock()
+
+    async def send_all(
+        self, plan: Iterable[PlannedRequest], on_outcome: Callable[[], None] = lambda: None
+    ) -> Counts:
+        """Send a plan, at most `concurrency` requests at once; return what came of it."""
+        counts = Counts()
+        lanes = _Lanes()
+
+        async def work() -> None:
+            async with HttpConnection(*self._address) as connection:
+                while (request := await lanes.take()) is not None:
+                    await self._send(connection, request, counts)
+                    counts.requests += 1
+                    on_outcome()
+                    lanes.release(request.lane)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self._concurrency):
+                tasks.create_task(work())
+            for request in plan:
+                await lanes.put(request)
+            lanes.close()
+        return counts
+
+    async def _send(
+        self, connection: HttpConnection, request: PlannedRequest, counts: Counts
+    ) -> None:
+        gives_up_at_s = time.monotonic() + RETRY_S_MAX
+        delay_s = RETRY_DELAY_MIN_S
+        headers = {CLIENT_HEADER: request.client} if request.client else {}
+        while True:
+            try:
+                answer = await connection.get(f"/replay/{request.status}", headers)
+            except RequestFailedError as error:
+                _count_failure(counts, str(error))
+                return
+            is_gates = SERVED_HEADER not in answer.headers
+            is_503 = answer.status == HTTPStatus.SERVICE_UNAVAILABLE
+            if not (is_gates and is_503 and time.monotonic() < gives_up_at_s):
+                await self._count(answer, counts)
+                return
+            # It was not charged, or is being voided, which the next attempt must not overtake.
+            counts.retried += 1
+            await asyncio.sleep(delay_s)
+            await self.settle(gives_up_at_s - time.monotonic())
+            delay_s = min(delay_s * 2, RETRY_DELAY_MAX_S)
+
+    async def _count(self, answer: Answer, counts: Counts) -> None:
+        if SERVED_HEADER in answer.headers:
+            counts.allowed += 1
+            if answer.status in self._refund_statuses:
+                counts.refunded += 1
+                # One that could not be made at once is made in the background: wait for it.
+                await self.settle(RETRY_S_MAX)
+        elif answer.status in _OUT_OF_CREDITS:
+            counts.refused += 1
+        elif answer.status in _NOBODY:
+            counts.unknown += 1
+        else:
+            body = answer.body.decode(errors="replace")[:FAILURE_CHARACTERS_MAX]
+            _count_failure(counts, f"the gate answered {answer.status} {body}")
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Wait until the API has no void or refund left to do; return whether that was in time."""
+        until_s = time.monotonic() + timeout_s
+        async with self._settling, HttpConnection(*self._address) as connection:
+            while True:
+                try:
+                    waiting = (await _waiting(connection))["waiting"]
+                except RequestFailedError:
+                    return False
+                if not waiting or time.monotonic() >= until_s:
+                    return not waiting
+                await asyncio.sleep(RETRY_DELAY_MIN_S)
+
+    async def problems(self, counts: Counts) -> list[str]:
+        """Wait until the API is idle; say what the client knows to be wrong, a sentence each."""
+        found = [f"a request failed: {failure}" for failure in counts.failures]
+        if not await self.settle(RETRY_S_MAX):
+            found.append(f"the API still has voids or refunds to do after {RETRY_S_MAX:.0f} s")
+            return found
+        async with HttpConnection(*self._address) as connection:
+            given_up = (await _waiting(connection))["given_up"]
+        return found + ([f"the API has given up {given_up} voids or refunds"] if given_up else [])
+
+
+async def _waiting(connection: HttpConnection) -> dict[str, int]:
+    answer: dict[str, int] = json.loads((await connection.get(IDLE_PATH, {})).body)
+    return answer
+
+
+def _count_failure(counts: Counts, what: str) -> None:
+    counts.failed += 1
+    if len(counts.failures) < FAILURES_KEPT_MAX:
+        counts.failures.append(what.strip())
+
+
+class _Lanes:
+    """Requests that wait, a queue a lane; of each lane one request is out at a time."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[PlannedRequest]] = {}
+        self._ready: asyncio.Queue[str | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(READ_AHEAD_MAX)
+        self._left = 0
+        self._closed = False
+
+    async def put(self, request: PlannedRequest) -> None:
+        """Add a request, once there is room."""
+        await self._room.acquire()
+        self._left += 1
+        if request.lane in self._waiting:
+            self._waiting[request.lane].append(request)
+        else:
+            self._waiting[request.lane] = deque([request])
+            self._ready.put_nowait(request.lane)
+
+    async def take(self) -> PlannedRequest | None:
+        """Return the next request of a lane that has none out; None when there is no more."""
+        lane = await self._ready.get()
+        if lane is None:
+            # For the next one who waits.
+            self._ready.put_nowait(None)
+            return None
+        return self._waiting[lane].popleft()
+
+    def release(self, lane: str) -> None:
+        """Note that the request of a lane has its outcome."""
+        self._left -= 1
+        self._room.release()
+        if self._waiting[lane]:
+            self._ready.put_nowait(lane)
+        else:
+            del self._waiting[lane]
+        self._end_if_done()
+
+    def close(self) -> None:
+        """Note that nothing more will be put."""
+        self._closed = True
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._closed and not self._left:
+            self._ready.put_nowait(None)

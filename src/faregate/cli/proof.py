@@ -1,0 +1,154 @@
+"""Proves what a run has left behind: waits for the worker, reconciles, and reads numbers back.
+
+Nothing here drains. What the worker has not stored stays pending, and the proof fails.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row
+
+from faregate.adapters.postgres.connection import Bounds, bounded, unavailable
+from faregate.adapters.redis.stream import RedisStream
+from faregate.bootstrap import open_audit, open_stream
+from faregate.config import Settings
+from faregate.domain.errors import LedgerUnavailableError
+from faregate.ops.reconcile import reconcile, verify
+
+#: How long the worker may need for what is pending after the last answer.
+DRAIN_S_MAX = 120.0
+DRAIN_LOOK_S = 0.2
+#: How many users' balances are read at once.
+PAGE_SIZE_MAX = 5_000
+
+_BOUNDS = Bounds(statement_ms_max=60_000, lock_ms_max=5_000)
+
+#: A void is a refund, too, told by its description; it takes its deduct back out of the numbers.
+_COUNT_ROWS = """
+select
+    count(*) as count,
+    count(distinct user_id) as users,
+    count(*) filter (where type = 'deduct') as deducts,
+    count(*) filter (where type = 'refund' and description not like 'void:%%') as refunded,
+    count(*) filter (where type = 'refund' and description like 'void:%%') as voided,
+    coalesce(sum(amount), 0)::bigint as credits
+from public.credit_transactions
+where %(user_ids)s::uuid[] is null or user_id = any (%(user_ids)s::uuid[])
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowCounts:
+    """What the rows say, of all users or of some."""
+
+    #: Rows of all types.
+    count: int
+    users: int
+    deducts: int
+    #: Refunds of requests that the app failed.
+    refunded: int
+    #: Refunds of charges whose request was answered as not charged.
+    voided: int
+    #: The sum of all amounts.
+    credits: int
+
+    @property
+    def allowed(self) -> int:
+        """Charges that stand for a request that was answered by the app."""
+        return self.deducts - self.voided
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What Redis and Postgres hold at the end."""
+
+    rows: RowCounts
+    #: Users that have a profile or a row.
+    users: int
+    #: The sum of all live balances.
+    live_credits: int
+    pending: int
+    dead_letters: int
+    drift_users: int
+    #: What does not agree, one sentence each.
+    problems: Sequence[str]
+
+
+def wait_until_drained(
+    settings: Settings, check: Callable[[], None], on_pending: Callable[[int], None]
+) -> bool:
+    """Wait until the worker has stored every record; return whether that was so in time.
+
+    `check` is called at each look, to raise where waiting has become pointless.
+    """
+    until_s = time.monotonic() + DRAIN_S_MAX
+    with open_stream(settings) as stream:
+        while time.monotonic() < until_s:
+            check()
+            try:
+                pending = stream.pending_count()
+            except LedgerUnavailableError:
+                # It is being started again; whether it comes back is for `check` to say.
+                time.sleep(DRAIN_LOOK_S)
+                continue
+            on_pending(pending)
+            if not pending:
+                return True
+            time.sleep(DRAIN_LOOK_S)
+    return False
+
+
+def prove(settings: Settings) -> Proof:
+    """Reconcile, verify, and read back. Nothing may be written meanwhile.
+
+    Raises:
+        LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
+    """
+    with open_stream(settings) as stream, open_audit(settings) as audit:
+        result = reconcile(stream, stream, audit)
+        findings = [*result.findings, *verify(stream, audit)]
+        rows = count_rows(settings)
+        live_users, live_credits = _live(stream, audit.users)
+    problems = [finding.detail for finding in findings]
+    problems += _unequal("pending records", result.pending_count, 0)
+    problems += _unequal("dead letters", result.dead_letter_count, 0)
+    problems += _unequal("users with a live balance", live_users, result.users_count)
+    problems += _unequal("live credits of all users", live_credits, rows.credits)
+    return Proof(
+        rows=rows,
+        users=result.users_count,
+        live_credits=live_credits,
+        pending=result.pending_count,
+        dead_letters=result.dead_letter_count,
+        drift_users=len({finding.user_id for finding in findings}),
+        problems=problems,
+    )
+
+
+def _unequal(what: str, found: int, expected: int) -> list[str]:
+    return [] if found == expected else [f"{what}: {found}, but should be {expected}"]
+
+
+def count_rows(settings: Settings, user_ids: Sequence[UUID] | None = None) -> RowCounts:
+    """Count the rows of some users, or of all."""
+    conninfo = bounded(settings.postgres_url, "faregate proof", _BOUNDS)
+    parameters = {"user_ids": None if user_ids is None else list(user_ids)}
+    with unavailable("count rows"), psycopg.connect(conninfo) as connection:
+        cursor = connection.cursor(row_factory=class_row(RowCounts))
+        return cursor.execute(_COUNT_ROWS, parameters).fetchall()[0]
+
+
+def _live(
+    stream: RedisStream, users_after: Callable[[UUID | None, int], Sequence[UUID]]
+) -> tuple[int, int]:
+    """Return how many users Redis knows of those that Postgres knows, and their credits."""
+    count, credits_sum, after = 0, 0, None
+    while page := users_after(after, PAGE_SIZE_MAX):
+        live = stream.read_many(page)
+        count += len(live)
+        credits_sum += sum(user.credits for user in live.values())
+        after = page[-1]
+    return count, credits_sum

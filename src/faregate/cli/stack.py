@@ -1,0 +1,261 @@
+"""What replay and demo run on: servers, an API and a worker, each a process of its own.
+
+While a `Stack` is open, a thread looks after it: embedded servers and a worker that died are
+started again; an API that died is the end, since what became of its requests is known to nobody.
+"""
+
+import asyncio
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self, TypeVar
+
+from faregate.adapters.postgres.migrations import Migrator
+from faregate.bootstrap import open_audit, open_stream
+from faregate.cli.child import Child, Program
+from faregate.cli.servers import EmbeddedServers
+from faregate.cli.settings import as_environment, development_settings
+from faregate.config import Settings
+from faregate.domain.errors import (
+    ConfigurationError,
+    EmbeddedServerError,
+    FaregateError,
+    InvalidArgumentError,
+)
+
+WATCH_INTERVAL_S = 0.2
+#: A worker that died this often does not die of the faults that it is to survive.
+WORKER_RESTARTS_MAX = 20
+#: An API gives up voids after 5 s and a worker ends its batch; then they are killed.
+API_STOP_S_MAX = 10.0
+WORKER_STOP_S_MAX = 10.0
+#: The thread may be in the middle of starting a server again.
+WATCH_STOP_S_MAX = 90.0
+#: How many connections may wait for the API to accept them.
+BACKLOG_MAX = 1_024
+#: Charges are decided within this time, or voided. Longer than for users, who do not like to wait,
+#: because on a busy machine a void adds rows and so blurs what is to be counted.
+DECISION_TIMEOUT_MS = 2_000
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackOptions:
+    """What a stack is made of."""
+
+    #: What a new user gets.
+    starting_credits: int
+    #: Whether the API creates users at first sight.
+    provision_users: bool
+    #: For the API's program: how it names the statuses that are refunded.
+    refund_status: str
+    #: The user's own servers; both or, for embedded ones, neither.
+    redis_url: str | None = None
+    postgres_url: str | None = None
+
+
+class Stack:
+    """Servers, API and worker on a fresh ledger, from `with` to the end of its block."""
+
+    def __init__(self, options: StackOptions, say: Say) -> None:
+        """Say what to start; `say` is told every process id and everything that died.
+
+        Raises:
+            InvalidArgumentError: One URL is given without the other.
+        """
+        if bool(options.redis_url) != bool(options.postgres_url):
+            raise InvalidArgumentError("give the URLs of both servers, or of none")
+        self._options = options
+        self._say = say
+        self._opened = ExitStack()
+        self._servers: EmbeddedServers | None = None
+        self._stopping = threading.Event()
+        self._failure: FaregateError | None = None
+        #: How often a worker that died was started again.
+        self.worker_restarts = 0
+        self.settings: Settings
+        #: Where the API answers: host and port.
+        self.api_address = ("127.0.0.1", 0)
+        self._api: Child
+        self._worker: Child
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opened:
+            self._open(opened)
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._opened.close()
+
+    def check(self) -> None:
+        """Do nothing if all is well.
+
+        Raises:
+            FaregateError: The API ended, or something died that cannot be started again.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    async def while_well(self, work: Coroutine[None, None, T]) -> T:
+        """Do some work, and give it up as soon as `check` raises."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=WATCH_INTERVAL_S))[0]:
+                self.check()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+        return task.result()
+
+    def _open(self, opened: ExitStack) -> None:
+        logs = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="faregate-logs-")))
+        self.settings = self._settings(opened)
+        _create_ledger(self.settings)
+        environment = as_environment(self.settings)
+        self._worker = self._start_worker(environment, logs)
+        opened.callback(lambda: self._worker.stop(WORKER_STOP_S_MAX))
+        self._api = self._start_api(environment, logs)
+        opened.callback(lambda: self._api.stop(API_STOP_S_MAX))
+        watch = threading.Thread(target=self._watch, name="stack", daemon=True)
+        watch.start()
+        opened.callback(watch.join, WATCH_STOP_S_MAX)
+        opened.callback(self._stopping.set)
+
+    def _settings(self, opened: ExitStack) -> Settings:
+        """Start the servers, or take those that are given, and say so in settings."""
+        fixed = {
+            "starting_credits": self._options.starting_credits,
+            "request_cost": 1,
+            "provision_users": self._options.provision_users,
+            "decision_timeout_ms": DECISION_TIMEOUT_MS,
+        }
+        if self._options.redis_url and self._options.postgres_url:
+            return development_settings(
+                **fixed,
+                redis_url=self._options.redis_url,
+                postgres_url=self._options.postgres_url,
+            )
+        development_settings(**fixed)
+        self._servers = opened.enter_context(EmbeddedServers())
+        self._say_servers(("redis", "postgres"))
+        return development_settings(
+            **fixed,
+            redis_url=self._servers.redis_url,
+            queue_url="",
+            postgres_url=self._servers.postgres_url,
+        )
+
+    def _say_servers(self, names: Sequence[str]) -> None:
+        if self._servers is not None:
+            for server in (self._servers.redis, self._servers.postgres):
+                if server.name in names:
+                    self._say(f"{server.name} pid {server.pid} url {server.url}")
+
+    def _start_worker(self, environment: Mapping[str, str], logs: Path) -> Child:
+        worker = Child(
+            Program(
+                name="worker",
+                module="faregate_worker",
+                environment=environment,
+                log=logs / "worker.log",
+            )
+        )
+        self._say(f"worker pid {worker.pid}")
+        return worker
+
+    def _start_api(self, environment: Mapping[str, str], logs: Path) -> Child:
+        # Listening before the API runs: the port is known, and whoever connects early just waits.
+        with socket.create_server(self.api_address, backlog=BACKLOG_MAX) as listening:
+            number = listening.fileno()
+            api = Child(
+                Program(
+                    name="api",
+                    module="faregate.cli.sample_api",
+                    arguments=(str(number), self._options.refund_status),
+                    environment=environment,
+                    log=logs / "api.log",
+                    inherited=(number,),
+                )
+            )
+            self.api_address = listening.getsockname()
+        host, port = self.api_address
+        self._say(f"api pid {api.pid} url http://{host}:{port}")
+        return api
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(WATCH_INTERVAL_S):
+            try:
+                self._look()
+            except FaregateError as error:
+                self._failure = error
+                return
+
+    def _look(self) -> None:
+        died = self._servers.watch() if self._servers is not None else ()
+        for name in died:
+            self._say(f"{name} died and was started again")
+        self._say_servers(died)
+        if self._api.exit_status is not None:
+            raise _ended(self._api)
+        if self._worker.exit_status is not None:
+            if self.worker_restarts >= WORKER_RESTARTS_MAX:
+                raise _ended(self._worker)
+            self.worker_restarts += 1
+            self._say(f"worker pid {self._worker.pid} died and is started again")
+            program = self._worker.program
+            self._worker = self._start_worker(program.environment, program.log.parent)
+
+
+def _ended(child: Child) -> EmbeddedServerError:
+    return EmbeddedServerError(
+        f"the {child.program.name} ended with status {child.exit_status}; the end of its log:\n"
+        f"{child.log_tail()}"
+    )
+
+
+def _create_ledger(settings: Settings) -> None:
+    """Migrate the database, and make sure that nobody has used it or Redis before.
+
+    Raises:
+        ConfigurationError: The ledger is in use, so its numbers would not be those of this run.
+    """
+    Migrator(settings.postgres_url).apply(
+        shard_count=settings.shard_count, starting_credits=settings.starting_credits
+    )
+    with open_audit(settings) as audit, open_stream(settings) as stream:
+        if audit.identity().installed or audit.users(None, 1) or set(stream.epochs()) != {None}:
+            raise ConfigurationError(
+                "the ledger has been used before: give an empty Redis and an empty database"
+            )
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """Let SIGTERM, SIGINT and SIGHUP end the block in order, once; then they are ignored."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

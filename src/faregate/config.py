@@ -1,0 +1,62 @@
+"""Settings: where the servers are, and every bound that an operator may move."""
+
+from enum import StrEnum
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Environment(StrEnum):
+    """Where a process runs."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class Settings(BaseSettings):
+    """Read from the environment, each with the prefix `FAREGATE_`, or given by name."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FAREGATE_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    #: Live credits and the stream: `redis://`, `rediss://` or `unix://`.
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    #: Rows and users.
+    postgres_url: str = "postgresql://127.0.0.1/postgres"
+    #: RQ's queue; empty for the Redis of the ledger.
+    queue_url: str = ""
+    environment: Environment = Environment.DEVELOPMENT
+
+    #: The number of hash tags. Fixed when a ledger is created.
+    shard_count: int = Field(default=16, ge=1, le=100)
+    #: What a new user gets. Fixed when a ledger is created.
+    starting_credits: int = Field(default=3, ge=0, le=2**31 - 1)
+    #: What one request costs, in credits.
+    request_cost: int = Field(default=1, ge=0, le=2**31 - 1)
+    #: Whether a user that Postgres does not know is created at first sight.
+    provision_users: bool = False
+
+    #: Within this time a charge is decided or answered with 503.
+    decision_timeout_ms: int = Field(default=250, ge=5, le=10_000)
+    #: How many records a shard's stream may hold before charges are refused; about 200 bytes each.
+    stream_length_max: int = Field(default=500_000, ge=1)
+
+    #: How often the ticker looks for pending records.
+    tick_interval_ms: int = Field(default=200, ge=10, le=60_000)
+    #: How long one drain job may go on.
+    drain_seconds_max: float = Field(default=5.0, gt=0, le=600)
+    #: How many records are stored in one transaction.
+    batch_size_max: int = Field(default=2_000, ge=1, le=50_000)
+
+    @field_validator("redis_url", "queue_url")
+    @classmethod
+    def _is_redis(cls, url: str) -> str:
+        if url and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("a Redis URL starts with redis://, rediss:// or unix://")
+        return url
+
+    @property
+    def rq_url(self) -> str:
+        """The Redis of RQ's queue."""
+        return self.queue_url or self.redis_url

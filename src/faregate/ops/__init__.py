@@ -1,0 +1,1 @@
+"""What operators ask: whether every number is what it must be."""

@@ -1,0 +1,132 @@
+"""Reconciliation: for every user, live credits = durable credits + pending amounts.
+
+It is exact while traffic flows, because of the order in which it reads. First the live balance,
+with the user's sequence; then the records that are not acknowledged; then, in one snapshot, rows
+and dead letters. Whatever made up the balance, up to that sequence, is in one of the last two: a
+record leaves the first only after its commit. What came later has a higher sequence and is left
+out; what is in both is known by its id.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.finding import DriftKind, Finding
+from faregate.ports import Audit, LiveBalances, StreamEntry, TransactionStream
+
+#: How many users are compared at a time. The unacknowledged records are read once for each page.
+PAGE_SIZE_MAX = 10_000
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """What a reconciliation found."""
+
+    #: How many users were compared.
+    users_count: int
+    #: Where the numbers differ, in the order of user ids.
+    findings: Sequence[Finding]
+    #: How many records were not yet acknowledged at the end.
+    pending_count: int
+    #: How many dead letters wait for an operator.
+    dead_letter_count: int
+
+    @property
+    def drift_users_count(self) -> int:
+        """How many users have drift."""
+        return len({finding.user_id for finding in self.findings})
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every number agrees."""
+        return not self.findings
+
+
+def reconcile(
+    stream: TransactionStream,
+    balances: LiveBalances,
+    audit: Audit,
+    on_progress: Progress | None = None,
+    *,
+    page_size_max: int = PAGE_SIZE_MAX,
+) -> Reconciliation:
+    """Compare every user's live balance with its rows and pending records. Writes nothing.
+
+    Args:
+        stream: Where pending records lie.
+        balances: Where live credits lie.
+        audit: Where rows and dead letters lie.
+        on_progress: Is told how many users have been compared.
+        page_size_max: How many users are compared at a time.
+
+    Raises:
+        ConfigurationError: The stream has another shard count than the ledger.
+        LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
+    """
+    expected = audit.identity().shard_count
+    if expected != stream.shard_count:
+        raise ConfigurationError(
+            f"the ledger has {expected} shards, the settings say {stream.shard_count}"
+        )
+    findings: list[Finding] = []
+    users_count = 0
+    for users in _pages(audit, page_size_max):
+        live = balances.read_many(users)
+        copies = _copies(stream, frozenset(live))
+        findings += audit.compare(users, live, copies)
+        users_count += len(users)
+        if on_progress:
+            on_progress(users_count)
+    return Reconciliation(
+        users_count=users_count,
+        findings=findings,
+        pending_count=stream.pending_count(),
+        dead_letter_count=audit.dead_letter_count(),
+    )
+
+
+def _pages(audit: Audit, page_size_max: int) -> Iterator[Sequence[UUID]]:
+    after = None
+    while users := audit.users(after, page_size_max):
+        yield users
+        after = users[-1]
+
+
+def _copies(stream: TransactionStream, users: frozenset[UUID]) -> list[StreamEntry]:
+    return [
+        entry
+        for shard in range(stream.shard_count)
+        for entry in stream.unacknowledged(shard)
+        if entry.transaction and entry.transaction.user_id in users
+    ]
+
+
+def verify(balances: LiveBalances, audit: Audit) -> Sequence[Finding]:
+    """Check the invariants that rows, dead letters, schema and epochs can prove. Writes nothing.
+
+    A gap that is seen while records are pending may close by itself: drains may commit in another
+    order than they read.
+    """
+    identity = audit.identity()
+    findings = list(audit.verify())
+    if identity.installed:
+        findings += [
+            _wrong_epoch(shard, identity.epoch, epoch)
+            for shard, epoch in enumerate(balances.epochs())
+            if epoch != identity.epoch
+        ]
+    return findings
+
+
+def _wrong_epoch(shard: int, expected: int, found: int | None) -> Finding:
+    holds = "holds no epoch: it was wiped" if found is None else f"is of epoch {found}"
+    return Finding(
+        kind=DriftKind.EPOCH,
+        user_id=None,
+        expected=expected,
+        found=found,
+        detail=f"Shard {shard} of Redis {holds}, where Postgres expects {expected}.",
+    )

@@ -1,0 +1,170 @@
+"""Calls ASGI apps by hand, one request at a time, over a gate in memory."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from faregate.adapters.memory.books import MemoryBooks
+from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.asgi import FaregateMiddleware
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.policy import CreditPolicy
+from faregate.domain.transaction import CreditTransaction, TransactionType
+from faregate.gate import Gate
+from faregate.ports import Charge, Refund
+
+USER = UUID(int=1)
+
+
+class FragileLedger(MemoryLedger):
+    """A ledger that fails as often as it is told to."""
+
+    def __init__(self, *, stream_length_max: int = 1_000_000) -> None:
+        super().__init__(stream_length_max=stream_length_max)
+        self.charge_errors: list[Exception] = []
+        self.refund_errors: list[Exception] = []
+        #: Whether refunds are refused, since too many records wait.
+        self.is_full = False
+        #: Runs before each refund.
+        self.before_refund: Callable[[], Awaitable[object]] | None = None
+
+    async def charge(self, charge: Charge) -> Decision:
+        if self.charge_errors:
+            raise self.charge_errors.pop()
+        return await super().charge(charge)
+
+    async def refund(self, refund: Refund) -> Decision:
+        if self.before_refund:
+            await self.before_refund()
+        if self.refund_errors:
+            raise self.refund_errors.pop()
+        decision = Decision(
+            verdict=Verdict.BACKLOG,
+            user_id=refund.user_id,
+            transaction_id=refund.transaction_id,
+            amount=0,
+            credits=0,
+        )
+        return decision if self.is_full else await super().refund(refund)
+
+
+class World:
+    """A gate in memory, with one user that has signed up."""
+
+    def __init__(
+        self, *, credits: int = 3, cost: int = 1, stream_length_max: int = 1_000_000
+    ) -> None:
+        self.ledger = FragileLedger(stream_length_max=stream_length_max)
+        self.books = MemoryBooks(starting_credits=credits)
+        self.books.users.add(USER)
+        policy = CreditPolicy(starting_credits=credits, request_cost=cost)
+        self.gate = Gate(self.ledger, self.books, policy)
+
+    def around(self, app: ASGIApp, **settings: Any) -> FaregateMiddleware:
+        """Mount the middleware; every request is the user's unless the settings say otherwise."""
+        settings.setdefault("identify", lambda _: USER)
+        return FaregateMiddleware(app, self.gate, **settings)
+
+    async def credits(self) -> int:
+        """The user's live balance."""
+        user = await self.gate.balance(USER)
+        assert user is not None
+        return user.credits
+
+    def records(self, kind: TransactionType) -> list[CreditTransaction]:
+        """What was recorded of one type, oldest first."""
+        return [record for record in self.ledger.pending.values() if record.type is kind]
+
+    @property
+    def refunds(self) -> list[CreditTransaction]:
+        return self.records(TransactionType.REFUND)
+
+
+@dataclass
+class Answer:
+    """What a client got."""
+
+    messages: list[Message] = field(default_factory=list)
+    #: What the app raised, if anything.
+    error: Exception | None = None
+
+    @property
+    def status(self) -> int:
+        status = self.messages[0]["status"]
+        assert isinstance(status, int)
+        return status
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return list(self.messages[0]["headers"])
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of a header that may be there once at most."""
+        values = [value for key, value in self.headers if key == name]
+        assert len(values) <= 1
+        return values[0] if values else None
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.messages[1:])
+
+
+def http_scope(method: str = "GET", headers: Sequence[tuple[bytes, bytes]] = ()) -> Scope:
+    """The scope of a request for the root."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": b"",
+        "root_path": "",
+        "headers": list(headers),
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+    }
+
+
+async def call(
+    app: ASGIApp,
+    scope: Scope | None = None,
+    *,
+    disconnects: bool = False,
+    on_send: Callable[[Message], None] = lambda _: None,
+) -> Answer:
+    """Send one request and return all of its response; what the app raises is kept, too."""
+    answer = Answer()
+
+    async def receive() -> Message:
+        if disconnects:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        on_send(message)
+        answer.messages.append(message)
+
+    try:
+        await app(scope or http_scope(), receive, send)
+    except Exception as error:
+        answer.error = error
+    return answer
+
+
+def answers(
+    status: int, *chunks: bytes, headers: Sequence[tuple[bytes, bytes]] = ((b"x-app", b"1"),)
+) -> ASGIApp:
+    """An app that answers every request alike, chunk by chunk."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    return app

@@ -1,0 +1,56 @@
+"""A process that charges: `charger.py burst USER COUNT` or `charger.py load SECONDS USER...`.
+
+The first charges one user that often, all at once; the second charges, refunds and grants until the
+time is over. Both write how many charges were allowed.
+"""
+
+import asyncio
+import sys
+import time
+from uuid import UUID
+
+from faregate import Gate, Settings, open_gate
+
+PAUSE_S = 0.05
+
+
+async def burst(user_id: UUID, count: int) -> int:
+    """Charge all at once; return how many were allowed."""
+    async with open_gate(Settings(decision_timeout_ms=10_000)) as gate:
+        decisions = await asyncio.gather(*(gate.charge(user_id) for _ in range(count)))
+    return sum(decision.allowed for decision in decisions)
+
+
+async def load(user_ids: list[UUID], seconds: float) -> int:
+    """Charge, refund and grant by turns; return how many charges were allowed."""
+    allowed = 0
+    async with open_gate(Settings(decision_timeout_ms=10_000)) as gate:
+        ends_at = time.monotonic() + seconds
+        while time.monotonic() < ends_at:
+            allowed += sum(await asyncio.gather(*(turn(gate, user_id) for user_id in user_ids)))
+            # The machine is shared with the worker and with what the test does meanwhile.
+            await asyncio.sleep(PAUSE_S)
+    return allowed
+
+
+async def turn(gate: Gate, user_id: UUID) -> bool:
+    """Charge twice, give one back, and grant where nothing is left."""
+    first, second = await gate.charge(user_id), await gate.charge(user_id)
+    if second.allowed:
+        await gate.refund(second)
+    else:
+        await gate.grant(user_id, 2)
+    return first.allowed
+
+
+def main(what: str, *arguments: str) -> int:
+    """Do what the command line says."""
+    if what == "burst":
+        user, count = arguments
+        return asyncio.run(burst(UUID(user), int(count)))
+    seconds, *users = arguments
+    return asyncio.run(load([UUID(user) for user in users], float(seconds)))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{main(*sys.argv[1:])}\n")

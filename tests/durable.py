@@ -1,0 +1,162 @@
+"""What the tests of Postgres share: users, their histories as records, and a look at the tables."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import dict_row
+
+from faregate.adapters.postgres.archive import PostgresArchive
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
+from faregate.domain.user import User
+from faregate.ports import StreamEntry
+
+STARTING_CREDITS = 3
+EPOCH = 1
+WAIT_S_MAX = 30
+STARTED_AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+_places = count(1)
+
+
+def as_role(conninfo: str, role: str) -> str:
+    """The same database, entered in the given role."""
+    options = conninfo_to_dict(conninfo).get("options") or ""
+    return make_conninfo(conninfo, options=f"{options} -c role={role}".strip())
+
+
+def entry(transaction: CreditTransaction, payload: bytes = b"a record") -> StreamEntry:
+    """A record at a place of its own in its stream."""
+    return StreamEntry(stream_id=f"{next(_places)}-0", payload=payload, transaction=transaction)
+
+
+def unreadable(payload: bytes, problem: str) -> StreamEntry:
+    """An entry that holds no record."""
+    return StreamEntry(
+        stream_id=f"{next(_places)}-0", payload=payload, transaction=None, problem=problem
+    )
+
+
+def transactions(entries: Sequence[StreamEntry]) -> list[CreditTransaction]:
+    """What the entries hold."""
+    return [e.transaction for e in entries if e.transaction is not None]
+
+
+class History:
+    """A user as Redis knows it, from its starting credits on: makes its records in order."""
+
+    def __init__(self, user_id: UUID, starting_credits: int = STARTING_CREDITS) -> None:
+        self.user_id = user_id
+        self.credits = starting_credits
+        self.sequence = 1 if starting_credits else 0
+
+    @property
+    def live(self) -> User:
+        """The live balance."""
+        return User(id=self.user_id, credits=self.credits, sequence=self.sequence, epoch=EPOCH)
+
+    def record(self, amount: int, kind: str = "deduct", **given: Any) -> StreamEntry:
+        """Change the balance, and return the record of it."""
+        self.credits += amount
+        self.sequence += 1
+        values: dict[str, Any] = {
+            "id": CreditTransactionId.mint(1_767_000_000_000 + self.sequence),
+            "user_id": self.user_id,
+            "amount": amount,
+            "type": TransactionType(kind),
+            "description": "GET /",
+            "timestamp": STARTED_AT + timedelta(seconds=self.sequence),
+            "sequence": self.sequence,
+            "balance_after": self.credits,
+            "epoch": EPOCH,
+        }
+        return entry(CreditTransaction(**(values | given)))
+
+    def deducts(self, number: int) -> list[StreamEntry]:
+        """Several charges of one credit."""
+        return [self.record(-1) for _ in range(number)]
+
+
+class Database:
+    """The tables, seen and changed by a superuser."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def run(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
+        """Run a statement of a test; return its rows."""
+        cursor = self._connection.cursor(row_factory=dict_row)
+        cursor.execute(statement, parameters or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def user(self) -> History:
+        """A new user, with its profile and starting row."""
+        (history,) = self.users(1)
+        return history
+
+    def users(self, number: int) -> list[History]:
+        """New users in the order of their ids, with their profiles and starting rows."""
+        ids = sorted(uuid4() for _ in range(number))
+        self.run("insert into auth.users (id) select unnest(%s::uuid[])", ids)
+        return [History(user_id) for user_id in ids]
+
+    def wait_for_lock(self, application: str) -> None:
+        """Wait, for a bounded time, until a session of that name waits for a lock."""
+        query = (
+            "select pid from pg_stat_activity where application_name = %s"
+            " and datname = current_database() and wait_event_type = 'Lock'"
+        )
+        deadline = time.monotonic() + WAIT_S_MAX
+        while not self.run(query, application):
+            assert time.monotonic() < deadline, f"{application} never waited for a lock"
+            time.sleep(0.005)
+
+    def profile(self, user_id: UUID) -> tuple[int, int]:
+        """The durable credits and how far they reach."""
+        query = "select credits, credits_sequence from public.profiles where id = %s"
+        (row,) = self.run(query, user_id)
+        return row["credits"], row["credits_sequence"]
+
+    def rows(self, user_id: UUID) -> list[dict[str, Any]]:
+        """The user's rows but for the starting one, in order."""
+        query = (
+            "select * from public.credit_transactions"
+            " where user_id = %s and epoch > 0 order by sequence, id"
+        )
+        return self.run(query, user_id)
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """All dead letters, in the order in which they were kept."""
+        return self.run("select * from faregate.dead_letters order by id")
+
+    def is_exact(self) -> bool:
+        """Whether every profile holds what its user's rows add up to."""
+        query = (
+            "select p.id from public.profiles as p"
+            " left join public.credit_transactions as t on p.id = t.user_id"
+            " group by p.id having p.credits <> coalesce(sum(t.amount), 0)"
+        )
+        return self.run(query) == []
+
+
+@contextmanager
+def database(conninfo: str) -> Iterator[Database]:
+    """Look at a database for the time of a test."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        yield Database(connection)
+
+
+@contextmanager
+def archive(conninfo: str) -> Iterator[PostgresArchive]:
+    """An archive as the worker has it, in the worker's role."""
+    opened = PostgresArchive(as_role(conninfo, "faregate_worker"))
+    try:
+        yield opened
+    finally:
+        opened.close()

@@ -1,0 +1,205 @@
+"""Runs `faregate replay` as its users do, as a program, and reaches into what it has started."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from faregate.adapters.redis.stream import RedisStream
+
+WAIT_S_MAX = 120
+SHARD_COUNT = 16
+STARTING_CREDITS = 3
+
+#: Shared data, which the repository does not hold.
+REAL_LOG = Path(__file__).resolve().parents[3] / "shared/data/web_access.log"
+#: What the real log comes to with 3 credits, worked out from the file alone.
+REAL_NUMBERS = {
+    "requests": 10_000,
+    "users": 1_753,
+    "allowed": 3_576,
+    "refunded": 1,
+    "refused": 6_424,
+    "rows": 5_330,
+    "pending": 0,
+    "drift_users": 0,
+    "dead_letters": 0,
+}
+
+
+def write_log(path: Path, *, lines: int, users: int) -> dict[str, int]:
+    """Write an access log, and work out what must come of it, by plain arithmetic."""
+    balances: dict[str, int] = {}
+    allowed = refunded = 0
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(lines):
+            # Squares make some users frequent and others rare; every 7th answer is a failure.
+            address = f"192.0.2.{number * number % users}"
+            status = 503 if number % 7 == 3 else (200, 304, 404, 204)[number % 4]
+            file.write(
+                f'{address} - - [17/May/2015:10:05:03 +0000] "GET /{number} HTTP/1.1" {status} 9\n'
+            )
+            balance = balances.setdefault(address, STARTING_CREDITS)
+            if balance:
+                allowed += 1
+                refunded += status == 503
+                balances[address] = balance - (status != 503)
+    return {
+        "requests": lines,
+        "users": len(balances),
+        "allowed": allowed,
+        "refunded": refunded,
+        "refused": lines - allowed,
+        "rows": len(balances) + allowed + refunded,
+        "pending": 0,
+        "drift_users": 0,
+        "dead_letters": 0,
+    }
+
+
+def environment() -> dict[str, str]:
+    """What the programs of a test run in: the packages under test, and no settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FAREGATE_")}
+    return {**kept, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def faregate(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `faregate` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "faregate.cli", *arguments],
+        env={**environment(), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S_MAX,
+    )
+
+
+def poll(condition: Callable[[], bool], what: str) -> None:
+    """Wait, bounded, until a condition holds."""
+    deadline = time.monotonic() + WAIT_S_MAX
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+class Replay:
+    """A replay that runs. Leaving the block ends it, whatever has happened."""
+
+    def __init__(self, log: Path, *options: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "faregate.cli", "replay", log, "--json", *options],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self.said.append(line.rstrip())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # In order first, so that it stops what it has started.
+        self._process.terminate()
+        try:
+            self._process.communicate(timeout=WAIT_S_MAX)
+        finally:
+            self._process.kill()
+            self._reader.join()
+
+    def kill(self) -> None:
+        """End it by SIGKILL, so that it can put nothing in order."""
+        self._process.kill()
+
+    def _found(self, pattern: str) -> list[str]:
+        return [match[1] for line in self.said if (match := re.match(pattern, line))]
+
+    def pid(self, name: str, *, nth: int = 0) -> int:
+        """The process id of a part of the stack; `nth` counts how often it was started again."""
+        pattern = rf"{name} pid (\d+)(?: url|$)"
+        poll(lambda: self._ended or len(self._found(pattern)) > nth, f"{name} {nth}")
+        assert len(self._found(pattern)) > nth, self.said
+        return int(self._found(pattern)[nth])
+
+    @property
+    def redis_url(self) -> str:
+        """Where its embedded Redis answers."""
+        self.pid("redis")
+        return self._found(r"redis pid \d+ url (\S+)")[0]
+
+    @property
+    def _ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def result(self) -> dict[str, Any]:
+        """Wait for its end, in success, and return what it has reported."""
+        assert self._process.stdout is not None
+        output = self._process.stdout.read()
+        status = self._process.wait(WAIT_S_MAX)
+        self._reader.join()
+        assert status == 0, "\n".join([*self.said, output])
+        report: dict[str, Any] = json.loads(output)
+        return report
+
+
+def pending_count(redis_url: str) -> int:
+    """Ask Redis how many records are not acknowledged."""
+    with closing(RedisStream.from_url(redis_url, SHARD_COUNT)) as stream:
+        return stream.pending_count()
+
+
+def records_count(redis_url: str) -> int:
+    """Ask Redis how many records its streams hold, drained ones included."""
+    with closing(RedisStream.from_url(redis_url, SHARD_COUNT)) as stream:
+        client = stream._redis
+        return sum(client.xlen(f"fg:{{s{shard:02d}}}:tx") for shard in range(SHARD_COUNT))
+
+
+def wait_for_traffic(redis_url: str, *, records: int) -> None:
+    """Wait until a replay is under way."""
+    poll(lambda: records_count(redis_url) >= records, f"{records} records")
+
+
+def kill_worker_while_pending(replay: Replay, redis_url: str, *, nth: int) -> int:
+    """SIGKILL the `nth` worker when records are pending; return how many they were.
+
+    It is paused first, so that it cannot drain them between the look and the kill.
+    """
+    worker = replay.pid("worker", nth=nth)
+    os.kill(worker, signal.SIGSTOP)
+    poll(lambda: pending_count(redis_url) > 0, "pending records")
+    pending = pending_count(redis_url)
+    os.kill(worker, signal.SIGKILL)
+    return pending
+
+
+def numbers(report: dict[str, Any], names: Sequence[str]) -> dict[str, int]:
+    """The numbers that must be the same whatever happened.
+
+    A charge that was answered 503 after all, and given back, leaves two rows more: the deduct and
+    its void. Neither counts as allowed or refunded.
+    """
+    found = {name: report[name] for name in names}
+    return {**found, "rows": report["rows"] - 2 * report["voided"]}

@@ -1,0 +1,27 @@
+"""`faregate demo`: set up from nothing, it proves the ledger exact, or names who is wrong."""
+
+import re
+
+from e2e.replays import faregate
+
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+def test_the_demo_proves_that_every_credit_is_accounted_for() -> None:
+    """It exits 0, and its table shows a few thousand requests of every kind of users."""
+    done = faregate("demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "exact: every credit is accounted for" in done.stdout
+    assert re.search(r"burst on 100 +1 +1,000 +100 +900 ", done.stdout)
+    assert re.search(r"all +772 +3,970 +2,133 +1,837 +200 ", done.stdout)
+    assert re.search(r"users with drift 0 ", done.stdout)
+
+
+def test_the_demo_names_the_one_user_whose_balance_was_altered_by_hand() -> None:
+    """With DEMO_BREAK=1 it exits 1, and names that user and nobody else."""
+    done = faregate("demo", DEMO_BREAK="1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    altered = re.findall(rf"DEMO_BREAK: .* user ({UUID}) ", done.stderr)
+    assert len(altered) == 1
+    assert set(re.findall(UUID, done.stdout)) == set(altered)
+    assert re.search(r"users with drift 1 ", done.stdout)

@@ -1,0 +1,116 @@
+"""Replays whose worker and servers are killed or stopped: the numbers stay the same.
+
+Each test shows that its fault happened. The faults are real signals to the real processes.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psycopg
+
+from e2e.replays import (
+    Replay,
+    kill_worker_while_pending,
+    numbers,
+    poll,
+    wait_for_traffic,
+    write_log,
+)
+from faregate.cli.servers import EmbeddedServers
+
+LINES = 1_500
+USERS = 250
+#: How many records show that a replay is under way, and far from its end.
+UNDER_WAY = 40
+#: Longer than a charge may take to be decided, so that requests are answered 503.
+REDIS_STOPPED_S = 3.5
+
+
+def urls_of(servers: EmbeddedServers) -> tuple[str, ...]:
+    return ("--redis-url", servers.redis_url, "--postgres-url", servers.postgres_url)
+
+
+def test_a_worker_killed_three_times_while_records_are_pending_loses_nothing(
+    tmp_path: Path, own_servers: EmbeddedServers
+) -> None:
+    """Whatever it left unacknowledged, or stored and did not acknowledge, is a row once."""
+    log = tmp_path / "access.log"
+    expected = write_log(log, lines=LINES, users=USERS)
+    url = own_servers.redis_url
+    with Replay(log, *urls_of(own_servers)) as replay:
+        wait_for_traffic(url, records=UNDER_WAY)
+        pending = [kill_worker_while_pending(replay, url, nth=nth) for nth in range(3)]
+        report = replay.result()
+    assert all(pending), pending
+    assert report["worker_restarts"] == 3
+    assert numbers(report, list(expected)) == expected
+
+
+def test_redis_stopped_for_seconds_charges_nobody_twice(
+    tmp_path: Path, own_servers: EmbeddedServers
+) -> None:
+    """Requests meet a 503, are sent again as new ones, and nothing of the first attempt stays."""
+    log = tmp_path / "access.log"
+    expected = write_log(log, lines=LINES, users=USERS)
+    with Replay(log, *urls_of(own_servers)) as replay:
+        wait_for_traffic(own_servers.redis_url, records=UNDER_WAY)
+        own_servers.redis.pause()
+        # The fault itself lasts this long; nothing is waited for.
+        time.sleep(REDIS_STOPPED_S)
+        own_servers.redis.resume()
+        report = replay.result()
+    assert report["retried"] > 0
+    assert numbers(report, list(expected)) == expected
+
+
+def test_an_embedded_postgres_that_is_killed_is_started_again(tmp_path: Path) -> None:
+    """The replay restarts it on the same data; what was pending and what was committed stays."""
+    log = tmp_path / "access.log"
+    expected = write_log(log, lines=LINES, users=USERS)
+    with Replay(log) as replay:
+        wait_for_traffic(replay.redis_url, records=UNDER_WAY)
+        first = replay.pid("postgres")
+        os.kill(first, signal.SIGKILL)
+        second = replay.pid("postgres", nth=1)
+        report = replay.result()
+    assert second != first
+    assert "postgres died and was started again" in replay.said
+    assert numbers(report, list(expected)) == expected
+
+
+def test_a_postgres_of_the_user_may_be_killed_and_come_back(
+    tmp_path: Path, own_servers: EmbeddedServers
+) -> None:
+    """While it is away records wait in Redis, and users that are new wait for an answer."""
+    log = tmp_path / "access.log"
+    expected = write_log(log, lines=LINES, users=USERS)
+    with Replay(log, *urls_of(own_servers)) as replay:
+        wait_for_traffic(own_servers.redis_url, records=UNDER_WAY)
+        own_servers.postgres.kill()
+        own_servers.postgres.start()
+        report = replay.result()
+    assert numbers(report, list(expected)) == expected
+    with psycopg.connect(own_servers.postgres_url) as connection:
+        rows = connection.execute("select count(*) from public.credit_transactions").fetchone()
+    assert rows == (report["rows"],)
+
+
+def test_a_replay_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    """Servers, API and worker end with it."""
+    log = tmp_path / "access.log"
+    write_log(log, lines=LINES, users=USERS)
+    with Replay(log) as replay:
+        wait_for_traffic(replay.redis_url, records=UNDER_WAY)
+        pids = [replay.pid(name) for name in ("redis", "postgres", "worker", "api")]
+        replay.kill()
+        poll(lambda: not any(map(runs, pids)), "the end of all processes")
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs under this id; one that waits to be reaped runs no more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

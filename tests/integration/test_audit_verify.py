@@ -1,0 +1,153 @@
+"""Verification names what rows, dead letters and schema prove to be wrong, and nothing else."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from durable import Database, archive, as_role, database, transactions
+from faregate.adapters.postgres.archive import PostgresArchive
+from faregate.adapters.postgres.audit import GUARDS, PostgresAudit
+from faregate.domain.finding import DriftKind, Finding
+
+pytestmark = pytest.mark.postgres
+
+SHARD = 7
+
+
+@pytest.fixture
+def tables(database_url: str) -> Iterator[Database]:
+    """The database of this test."""
+    with database(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[PostgresArchive]:
+    """What makes the rows."""
+    with archive(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def audit(database_url: str) -> Iterator[PostgresAudit]:
+    """The audit under test."""
+    opened = PostgresAudit(as_role(database_url, "faregate_worker"))
+    yield opened
+    opened.close()
+
+
+def kinds(findings: Sequence[Finding]) -> list[tuple[DriftKind, UUID | None]]:
+    """What was found, of whom."""
+    return [(finding.kind, finding.user_id) for finding in findings]
+
+
+def test_a_missing_number_is_a_gap(
+    tables: Database, store: PostgresArchive, audit: PostgresAudit
+) -> None:
+    """A record that is nowhere was lost; where it is a dead letter it was not."""
+    user, other = tables.users(2)
+    lost = user.deducts(3)
+    store.store(SHARD, [lost[0], *user.deducts(1), *other.deducts(4)])
+    (finding,) = audit.verify()
+    assert (finding.kind, finding.user_id) == (DriftKind.GAP, user.user_id)
+    assert "transactions 3 to 4" in finding.detail
+
+    refused = [replace(transactions([e])[0], description="\0") for e in lost[1:]]
+    store.store(SHARD, [replace(e, transaction=t) for e, t in zip(lost[1:], refused, strict=True)])
+    assert audit.verify() == []
+
+
+def test_a_number_that_occurs_twice_is_a_fork(
+    tables: Database, store: PostgresArchive, audit: PostgresAudit
+) -> None:
+    """Two histories of one user cannot both be true; a dead letter is part of one, too."""
+    row, letter = tables.users(2)
+    store.store(SHARD, [*row.deducts(1), *letter.deducts(1)])
+    row.sequence = letter.sequence = 1
+    store.store(SHARD, [row.record(-1), letter.record(-1, description="\0")])
+    forks = [finding for finding in audit.verify() if finding.kind is DriftKind.FORK]
+    assert kinds(forks) == [(DriftKind.FORK, row.user_id), (DriftKind.FORK, letter.user_id)]
+    assert "numbered 2" in forks[0].detail
+
+
+def test_a_balance_that_does_not_follow_breaks_the_chain(
+    tables: Database, store: PostgresArchive, audit: PostgresAudit
+) -> None:
+    """The break is named once, with both balances, and the chain is taken up behind it."""
+    user, first = tables.users(2)
+    store.store(SHARD, [user.record(-1), user.record(-1, description="\0")])
+    user.credits += 10
+    store.store(SHARD, user.deducts(2))
+    findings = audit.verify()
+    assert kinds(findings) == [(DriftKind.CHAIN, user.user_id)]
+    assert (findings[0].expected, findings[0].found) == (0, 10)
+    assert "Transaction 4" in findings[0].detail
+
+    first.credits += 1
+    store.store(SHARD, first.deducts(1))
+    assert (DriftKind.CHAIN, first.user_id) in kinds(audit.verify())
+
+
+def test_refunds_beyond_their_deduct_are_found(
+    tables: Database, store: PostgresArchive, audit: PostgresAudit
+) -> None:
+    """Up to the whole deduct is in order; beyond it, or of no deduct of the user, is not."""
+    fair, greedy, thief = tables.users(3)
+    deducts = {user.user_id: user.record(-2) for user in (fair, greedy)}
+    ids = {key: transactions([deduct])[0].id for key, deduct in deducts.items()}
+    store.store(SHARD, [*deducts.values()])
+    refunds = [
+        fair.record(1, "refund", refund_of=ids[fair.user_id]),
+        fair.record(1, "refund", refund_of=ids[fair.user_id]),
+        greedy.record(2, "refund", refund_of=ids[greedy.user_id]),
+        greedy.record(1, "refund", refund_of=ids[greedy.user_id], description="\0"),
+        thief.record(1, "refund", refund_of=ids[fair.user_id]),
+    ]
+    store.store(SHARD, refunds)
+    findings = audit.verify()
+    assert kinds(findings) == [
+        (DriftKind.REFUND, greedy.user_id),
+        (DriftKind.REFUND, thief.user_id),
+    ]
+    assert [(f.expected, f.found) for f in findings] == [(2, 3), (0, 1)]
+
+
+def test_a_profile_behind_its_rows_is_found(
+    tables: Database, store: PostgresArchive, audit: PostgresAudit
+) -> None:
+    """A ledger rebuilt from it would number new transactions like old ones."""
+    user = tables.user()
+    store.store(SHARD, user.deducts(2))
+    tables.run("update public.profiles set credits_sequence = 1 where id = %s", user.user_id)
+    (finding,) = audit.verify()
+    assert (finding.kind, finding.expected, finding.found) == (DriftKind.PROJECTION, 3, 1)
+
+
+SABOTAGE = {
+    "trigger off": "alter table public.credit_transactions disable trigger"
+    " credit_transactions_immutable",
+    "trigger gone": "drop trigger profiles_credits_guard on public.profiles",
+    "trigger for replicas": "alter table public.credit_transactions enable replica trigger"
+    " credit_transactions_no_truncate",
+    "policy gone": 'drop policy "Users cannot delete transactions" on public.credit_transactions',
+    "no row level security": "alter table public.credit_transactions disable row level security",
+    "not forced": "alter table public.credit_transactions no force row level security",
+    "index gone": "drop index public.idx_credit_transactions_timestamp",
+    "foreign key gone": "alter table public.credit_transactions"
+    " drop constraint credit_transactions_user_id_fkey",
+    "check gone": "alter table public.credit_transactions"
+    " drop constraint credit_transactions_type_check",
+}
+
+
+@pytest.mark.parametrize("statement", SABOTAGE.values(), ids=SABOTAGE.keys())
+def test_a_guard_that_is_missing_is_found(
+    tables: Database, audit: PostgresAudit, statement: str
+) -> None:
+    """Each by its name, and only that one."""
+    tables.run(statement)
+    (finding,) = audit.verify()
+    assert (finding.kind, finding.user_id) == (DriftKind.GUARD, None)
+    assert [guard for guard in GUARDS if f": {guard}." in finding.detail]

@@ -1,0 +1,89 @@
+"""The scripts themselves: what they refuse, and what they never do."""
+
+from uuid import UUID, uuid4
+
+import pytest
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from faregate.adapters.redis import keys
+from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.runner import ScriptRunner
+from faregate.adapters.redis.scripts import load, names
+from faregate.domain.errors import (
+    InvalidArgumentError,
+)
+from faregate.domain.transaction import CreditTransactionId
+from faregate.domain.user import User
+from redis_ledger import SHARD
+
+V7 = CreditTransactionId.mint(1_800_000_000_000).value.bytes
+USER = uuid4().bytes
+BAD_NUMBERS = ["", "-1", "1.5", "nan", "inf", "0x10", "1e3", " 1", "2147483648", "9" * 30]
+BAD_ARGUMENTS = [
+    *[("charge", [V7, USER, bad, "9", "1", "9", "d", ""]) for bad in BAD_NUMBERS],
+    *[("charge", [V7, USER, "1", bad, "1", "9", "d", ""]) for bad in ["", "-1", "nan", "9" * 30]],
+    ("charge", [b"short", USER, "1", "9", "1", "9", "d", ""]),
+    ("charge", [uuid4().bytes, USER, "1", "9", "1", "9", "d", ""]),
+    ("charge", [V7, b"short", "1", "9", "1", "9", "d", ""]),
+    *[("credit", [V7, USER, "add", bad, "0", "d", ""]) for bad in [*BAD_NUMBERS, "0"]],
+    *[("credit", [V7, USER, kind, "1", "0", "d", ""]) for kind in ["deduct", "refund", "gift", ""]],
+    ("credit", [V7, USER, "admin_adjustment", "0", "0", "d", ""]),
+    ("credit", [V7, b"short", "add", "1", "0", "d", ""]),
+    *[
+        ("refund", [V7, USER, V7, bad, "", "", "", "d", ""])
+        for bad in BAD_NUMBERS
+        if bad  # An empty amount asks for all that is left.
+    ],
+    ("refund", [V7, USER, b"short", "1", "", "", "", "d", ""]),
+    ("void", [V7, USER, b"short", "9", "d"]),
+    ("void", [V7, USER, V7, "soon", "d"]),
+    ("install", ["1.5", "1", "3"]),
+    ("install", ["1", "-1", "3"]),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), BAD_ARGUMENTS)
+async def test_arguments_that_are_ill_formed_write_nothing(
+    ledger: RedisLedger, client: Redis, ledger_redis: str, name: str, arguments: list[bytes | str]
+) -> None:
+    """Whoever calls a script past the checks of Python gets a typed error."""
+    user_id = UUID(bytes=USER)
+    assert await ledger.install(User(id=user_id, credits=10, sequence=1, epoch=3))
+    before = {found: client.dump(found) for found in client.scan_iter()}
+    user, epoch = keys.user(SHARD, user_id), keys.epoch(SHARD)
+    extra = keys.refunds(SHARD, CreditTransactionId(UUID(bytes=V7)))
+    where = [user, epoch] if name == "install" else [user, keys.stream(SHARD), epoch, extra]
+    runner = ScriptRunner.from_url(ledger_redis, 1.0)
+    with pytest.raises(InvalidArgumentError):
+        await runner.run(name, where, arguments, 1.0)
+    await runner.aclose()
+    assert {found: client.dump(found) for found in client.scan_iter()} == before
+
+
+def test_every_script_declares_its_keys(client: Redis) -> None:
+    """A script that reaches for an undeclared key is refused by a server in cluster mode only.
+
+    So it is shown here that none builds a key: all are read from KEYS.
+    """
+    for name in names():
+        source = load(name).source
+        assert source.startswith("#!lua")
+        assert "fg:" not in source
+        client.script_load(source)
+
+
+def test_no_script_reads_a_clock_of_its_caller() -> None:
+    """TIME is the only clock."""
+    for name in names():
+        source = load(name).source
+        assert "os.time" not in source
+        assert "pcall" not in source
+
+
+def test_an_unknown_script_name_is_an_error(client: Redis) -> None:
+    """The loader does not invent scripts."""
+    with pytest.raises(FileNotFoundError):
+        load("nothing")
+    with pytest.raises(ResponseError):
+        client.evalsha("0" * 40, 0)

@@ -1,0 +1,93 @@
+"""The worker while its servers hang, die and come back."""
+
+import signal
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from redis import Redis
+
+from faregate.adapters.postgres.migrations import Migrator
+from faregate.cli.servers import EmbeddedServers
+from faregate_worker.runtime import QUEUE_NAME
+from worker_process import ROWS, USERS, WAIT_S_MAX, System, wait_for
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+
+@pytest.fixture
+def own_system(own_servers: EmbeddedServers, tmp_path: Path) -> System:
+    """A fresh ledger on servers that the test may kill and pause."""
+    name = "own_ledger"
+    with psycopg.connect(own_servers.postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    url = own_servers.postgres.database_url(name)
+    Migrator(url).apply()
+    return System(redis_url=own_servers.redis_url, database_url=url, log=tmp_path / "worker.log")
+
+
+def test_a_paused_redis_is_waited_out(own_system: System, own_servers: EmbeddedServers) -> None:
+    """A Redis that hangs and comes back finds the same worker at work."""
+    with own_system.worker() as worker:
+        own_system.charge(USERS[:8])
+        wait_for(own_system.drained, "the first records are drained")
+        own_servers.redis.pause()
+        wait_for(lambda: "ticking goes on" in own_system.log.read_text(), "the ticker has noticed")
+        own_servers.redis.resume()
+
+        own_system.charge(USERS[8:])
+        wait_for(own_system.drained, "the rest is drained")
+        assert worker.poll() is None
+
+    assert own_system.rows() == ROWS
+
+
+def test_a_restarted_redis_is_waited_out(own_system: System, own_servers: EmbeddedServers) -> None:
+    """The queue's Redis may die under the worker and come back."""
+    with own_system.worker() as worker:
+        own_system.charge(USERS[:8])
+        wait_for(own_system.drained, "the first records are drained")
+        own_servers.redis.kill()
+        wait_for(lambda: "outage" in own_system.log.read_text(), "an outage")
+        own_servers.redis.start()
+
+        own_system.charge(USERS[8:])
+        wait_for(own_system.drained, "the rest is drained")
+        assert worker.poll() is None
+        wait_for(lambda: own_system.check() == 0, "the worker is healthy again")
+
+    assert own_system.rows() == ROWS
+
+
+def test_a_restarted_postgres_is_waited_out(
+    own_system: System, own_servers: EmbeddedServers
+) -> None:
+    """While Postgres is away records stay pending, and no failed job piles up in Redis."""
+    own_system.charge()
+    own_servers.postgres.kill()
+    with own_system.worker() as worker:
+        wait_for(lambda: "left pending" in own_system.log.read_text(), "an outage")
+        assert own_system.pending() == 2 * len(USERS)
+        own_servers.postgres.start()
+
+        wait_for(own_system.drained, "everything is drained")
+        assert worker.poll() is None
+
+    assert own_system.rows() == ROWS
+    with Redis.from_url(own_system.redis_url) as redis:
+        assert redis.zcard(f"rq:failed:{QUEUE_NAME}") == 0
+
+
+def test_sigterm_ends_a_worker_whose_redis_is_away(
+    own_system: System, own_servers: EmbeddedServers
+) -> None:
+    """An outage is no reason not to stop."""
+    with own_system.worker() as worker:
+        wait_for(lambda: own_system.check() == 0, "the worker is healthy")
+        own_servers.redis.kill()
+        wait_for(lambda: "outage" in own_system.log.read_text(), "an outage")
+
+        worker.send_signal(signal.SIGTERM)
+
+        assert worker.wait(WAIT_S_MAX) == 0

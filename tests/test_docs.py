@@ -1,0 +1,125 @@
+"""What README and docs show is run: Python as it stands, commands as far as their options."""
+
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from asgi_client import call
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND_S_MAX = 60
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+
+
+def named(language: str) -> list[tuple[str, str]]:
+    """The code blocks of all pages but the README's app, with a name for the report."""
+    return [
+        (f"{page.name} {number}", block)
+        for page in PAGES
+        for number, block in enumerate(blocks(page, language), start=1)
+        if "myapp" not in block
+    ]
+
+
+SNIPPETS = named("python")
+COMMANDS = sorted(
+    {
+        line
+        for _, block in named("console")
+        for line in re.findall(r"^\$ (faregate .*)$", block, re.M)
+    }
+)
+QUERIES = named("sql")
+
+
+@pytest.fixture
+def ledger_environment(
+    ledger_redis: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings that a reader has exported."""
+    monkeypatch.setenv("FAREGATE_REDIS_URL", ledger_redis)
+    monkeypatch.setenv("FAREGATE_POSTGRES_URL", database_url)
+
+
+def test_there_is_something_to_run() -> None:
+    """A pattern that finds nothing would make all of this pass."""
+    assert len(PAGES) >= 4
+    assert len(SNIPPETS) >= 3
+    assert len(COMMANDS) >= 8
+    assert QUERIES
+
+
+@pytest.mark.usefixtures("ledger_environment")
+@pytest.mark.parametrize(("name", "code"), SNIPPETS, ids=[name for name, _ in SNIPPETS])
+def test_snippets_run(name: str, code: str) -> None:
+    """Each in a process of its own, as a reader would."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(  # noqa: PLW1510
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S_MAX,
+    )
+    assert done.returncode == 0, f"{name}: {done.stderr}"
+
+
+@pytest.mark.usefixtures("ledger_environment")
+async def test_the_readmes_app_charges(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three requests are served, the fourth is refused; the app has at most twelve lines."""
+    user_id = uuid4()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("insert into auth.users (id) values (%s)", [user_id])
+    auth = types.ModuleType("myapp.auth")
+
+    def user_id_of_session(_scope: object) -> UUID:
+        return user_id
+
+    auth.__dict__["user_id_of_session"] = user_id_of_session
+    monkeypatch.setitem(sys.modules, "myapp", types.ModuleType("myapp"))
+    monkeypatch.setitem(sys.modules, "myapp.auth", auth)
+    (code,) = (block for block in blocks(PAGES[0], "python") if "myapp" in block)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102
+    answers = [await call(names["app"]) for _ in range(4)]
+    await names["charged"].kwargs["gate"].aclose()
+    assert [answer.status for answer in answers] == [200, 200, 200, 402]
+    assert answers[0].body == b"2 credits left\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_have_the_options_that_are_shown(command: str) -> None:
+    """The command's own help names each of them."""
+    _, name, *arguments = command.split()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"}
+    done = subprocess.run(  # noqa: PLW1510
+        [sys.executable, "-m", "faregate.cli", name, "--help"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S_MAX,
+    )
+    assert done.returncode == 0, done.stderr
+    for option in (text for text in arguments if text.startswith("--")):
+        assert option in done.stdout
+
+
+@pytest.mark.parametrize(("name", "query"), QUERIES, ids=[name for name, _ in QUERIES])
+def test_queries_run(name: str, query: str, database_url: str) -> None:
+    """On a fresh ledger they find nothing, and no error."""
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute(query).fetchall() == [], name

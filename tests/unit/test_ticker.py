@@ -1,0 +1,285 @@
+"""The ticker: which jobs it enqueues, and which it does not."""
+
+import json
+import logging
+import os
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import pytest
+from fakeredis import FakeRedis, FakeServer
+from redis.exceptions import ConnectionError as RedisConnectionError
+from rq import Queue
+from rq.utils import as_text
+
+from faregate.config import Settings
+from faregate.domain.errors import LedgerUnavailableError
+from faregate.ports import StreamEntry, TransactionStream
+from faregate_worker import ticker as ticker_module
+from faregate_worker.runtime import QUEUE_NAME, Stop
+from faregate_worker.ticker import (
+    DRAIN_JOB,
+    FAILURE_TTL_SECONDS,
+    JOB_TTL_SECONDS,
+    TRIM_INTERVAL_SECONDS,
+    TRIM_JOB,
+    Ticker,
+    run,
+)
+
+
+class FakeStream:
+    """Knows which shards are pending, once it has raised the errors that it was given."""
+
+    shard_count = 16
+
+    def __init__(self, *pending: int, errors: Sequence[Exception] = ()) -> None:
+        self.pending = list(pending)
+        self.errors = list(errors)
+
+    def shards_pending(self) -> Sequence[int]:
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.pending
+
+    def pending_count(self) -> int:
+        raise NotImplementedError
+
+    def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
+        raise NotImplementedError
+
+    def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
+        raise NotImplementedError
+
+    def trim(self, shard: int) -> int:
+        raise NotImplementedError
+
+    def unacknowledged(self, shard: int) -> Iterator[StreamEntry]:
+        raise NotImplementedError
+
+
+class FakeClock:
+    """Seconds that stand still until they are moved."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    """The Redis behind the queue."""
+    return FakeServer()
+
+
+@pytest.fixture
+def queue(server: FakeServer) -> Queue:
+    """The worker's queue."""
+    return Queue(QUEUE_NAME, connection=FakeRedis(server=server), serializer="json")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """The ticker's clock."""
+    return FakeClock()
+
+
+def make_ticker(stream: FakeStream, queue: Queue, clock: FakeClock) -> Ticker:
+    return Ticker(stream, queue, drain_seconds_max=2.5, clock=clock)
+
+
+def purposes(queue: Queue) -> list[str]:
+    """What the queued jobs are for: their ids without the tick."""
+    return [job_id.rpartition("-")[0] for job_id in queue.job_ids]
+
+
+def stored_job(queue: Queue, job_id: str) -> dict[str, bytes]:
+    """A job as it lies in Redis."""
+    fields = queue.connection.hgetall(f"rq:job:{job_id}")
+    return {as_text(name): value for name, value in fields.items() if isinstance(value, bytes)}
+
+
+def test_a_tick_enqueues_one_drain_for_each_pending_shard(queue: Queue, clock: FakeClock) -> None:
+    """Where records are pending a job waits, and nowhere else."""
+    ticker = make_ticker(FakeStream(3, 12), queue, clock)
+
+    assert ticker.tick() == 2
+    assert purposes(queue) == ["drain-s03", "drain-s12"]
+
+
+def test_nothing_is_enqueued_where_nothing_is_pending(queue: Queue, clock: FakeClock) -> None:
+    """An idle system makes no jobs and does not even ask the queue."""
+    ticker = make_ticker(FakeStream(), queue, clock)
+
+    assert ticker.tick() == 0
+    assert queue.connection.keys("*") == []
+
+
+def test_the_queue_does_not_pile_up_while_no_worker_runs(queue: Queue, clock: FakeClock) -> None:
+    """However many ticks go by, one job waits for each shard."""
+    stream = FakeStream(1, 2)
+    ticker = make_ticker(stream, queue, clock)
+
+    enqueued = [ticker.tick() for _ in range(50)]
+    stream.pending.append(3)
+
+    assert enqueued == [2] + [0] * 49
+    assert ticker.tick() == 1
+    assert purposes(queue) == ["drain-s01", "drain-s02", "drain-s03"]
+
+
+def test_a_job_that_was_taken_makes_room_for_the_next(queue: Queue, clock: FakeClock) -> None:
+    """A shard that is being drained gets a second job, so that no record waits for a third tick."""
+    ticker = make_ticker(FakeStream(5), queue, clock)
+    ticker.tick()
+    queue.pop_job_id()
+
+    assert ticker.tick() == 1
+    assert purposes(queue) == ["drain-s05"]
+
+
+def test_two_tickers_enqueue_one_job_for_a_shard(
+    queue: Queue, server: FakeServer, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hosts that look at the same moment do not both enqueue."""
+    other = Queue(QUEUE_NAME, connection=FakeRedis(server=server), serializer="json")
+    second = make_ticker(FakeStream(5), other, clock)
+    enqueue_many = queue.enqueue_many
+
+    def enqueue_late(*arguments: Any, **options: Any) -> Any:
+        second.tick()
+        return enqueue_many(*arguments, **options)
+
+    monkeypatch.setattr(queue, "enqueue_many", enqueue_late)
+
+    assert make_ticker(FakeStream(5), queue, clock).tick() == 0
+    assert purposes(queue) == ["drain-s05"]
+
+
+def test_a_queue_that_never_rests_is_left_to_the_next_tick(
+    queue: Queue, server: FakeServer, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The optimistic transaction gives up after a bounded number of tries."""
+    tries = []
+    enqueue_many = queue.enqueue_many
+
+    def enqueue_disturbed(*arguments: Any, **options: Any) -> Any:
+        tries.append(1)
+        FakeRedis(server=server).rpush(queue.key, "somebody-elses-1")
+        return enqueue_many(*arguments, **options)
+
+    monkeypatch.setattr(queue, "enqueue_many", enqueue_disturbed)
+
+    assert make_ticker(FakeStream(5), queue, clock).tick() == 0
+    assert len(tries) == ticker_module.ENQUEUE_TRIES_MAX
+    assert "drain-s05" not in purposes(queue)
+
+
+def test_a_job_is_json_and_bounded_in_every_way(queue: Queue, clock: FakeClock) -> None:
+    """No pickle in Redis; a job that waits, runs or failed too long is gone."""
+    make_ticker(FakeStream(7), queue, clock).tick()
+    (job_id,) = queue.job_ids
+
+    job = stored_job(queue, job_id)
+
+    assert json.loads(zlib.decompress(job["data"])) == [DRAIN_JOB, None, [7, 2.5], {}]
+    assert (job["result_ttl"], job["timeout"]) == (b"0", b"63")
+    assert int(job["failure_ttl"]) == FAILURE_TTL_SECONDS
+    assert 0 < queue.connection.ttl(f"rq:job:{job_id}") <= JOB_TTL_SECONDS
+
+
+def test_no_job_id_is_used_twice(
+    queue: Queue, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id that failed stays taken in RQ for an hour; the next tick must not need it."""
+    ticker = make_ticker(FakeStream(7), queue, clock)
+    times_ms = iter([1_000, 1_001])
+    monkeypatch.setattr(time, "time_ns", lambda: next(times_ms) * 1_000_000)
+
+    ticker.tick()
+    first = queue.pop_job_id()
+    ticker.tick()
+
+    assert first == "drain-s07-1000"
+    assert queue.job_ids == ["drain-s07-1001"]
+
+
+def test_idle_shards_are_trimmed_by_one_job_an_interval(queue: Queue, clock: FakeClock) -> None:
+    """What stays in a stream as the memory of ids leaves it where no drain comes by any more."""
+    ticker = make_ticker(FakeStream(), queue, clock)
+    clock.seconds += TRIM_INTERVAL_SECONDS
+
+    assert [ticker.tick(), ticker.tick()] == [1, 0]
+    (job_id,) = queue.job_ids
+    assert json.loads(zlib.decompress(stored_job(queue, job_id)["data"]))[0] == TRIM_JOB
+    clock.seconds += TRIM_INTERVAL_SECONDS
+    assert ticker.tick() == 0
+    assert purposes(queue) == ["trim"]
+
+
+@pytest.mark.parametrize("path", [DRAIN_JOB, TRIM_JOB])
+def test_the_jobs_exist_where_the_ticker_says(path: str) -> None:
+    """A dotted path is only text; this is what holds it to the code."""
+    module, _, name = path.rpartition(".")
+
+    assert callable(getattr(import_module(module), name))
+
+
+def run_ticks(
+    stream: FakeStream, queue: Queue, monkeypatch: pytest.MonkeyPatch, *, ticks: int
+) -> list[float]:
+    """Run the ticker's loop over `ticks` waits; return how long it would have waited."""
+    stop = Stop()
+    waits: list[float] = []
+
+    @contextmanager
+    def open_stream(_: Settings) -> Iterator[TransactionStream]:
+        yield stream
+
+    def pause(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == ticks:
+            stop.request()
+
+    monkeypatch.setattr(ticker_module, "open_stream", open_stream)
+    monkeypatch.setattr(ticker_module, "open_queue", lambda *_, **__: queue)
+    monkeypatch.setattr(stop, "pause", pause)
+    run(Settings(tick_interval_ms=200), stop)
+    return waits
+
+
+def test_an_outage_is_logged_once_and_waited_out(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Waits grow to a bound while Redis is away, and ticking goes on at the old pace after it."""
+    caplog.set_level(logging.INFO)
+    stream = FakeStream(4, errors=[LedgerUnavailableError("away")] * 6)
+
+    waits = run_ticks(stream, queue, monkeypatch, ticks=8)
+
+    assert waits == [0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 0.2, 0.2]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert purposes(queue) == ["drain-s04"]
+
+
+def test_an_outage_of_the_queue_is_waited_out_too(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue may live in another Redis than the ledger, and be away alone."""
+    stream = FakeStream(4, errors=[RedisConnectionError("away")])
+
+    run_ticks(stream, queue, monkeypatch, ticks=2)
+
+    assert purposes(queue) == ["drain-s04"]
+
+
+def test_a_ticker_whose_parent_is_gone_stops() -> None:
+    """No ticker goes on beside the one of the next worker."""
+    assert not Stop(parent_pid=os.getppid()).requested
+    assert Stop(parent_pid=os.getpid()).requested

@@ -1,0 +1,135 @@
+"""What surrounds the drain: its jobs, the health check and the log."""
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fakeredis import FakeRedis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from rq import Queue
+from rq.utils import utcformat
+
+from faregate.config import Settings
+from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, FaregateError
+from faregate_worker import __main__ as main_module
+from faregate_worker import jobs
+from faregate_worker.runtime import QUEUE_NAME, redact, tidy_record
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long a job has lingered."""
+    seconds: list[float] = []
+    monkeypatch.setattr(time, "sleep", seconds.append)
+    return seconds
+
+
+def fail_to_open(monkeypatch: pytest.MonkeyPatch, error: FaregateError) -> None:
+    """Make every job meet an error."""
+
+    @contextmanager
+    def open_stream(_: Settings) -> Iterator[None]:
+        raise error
+        yield
+
+    monkeypatch.setattr(jobs, "open_stream", open_stream)
+
+
+def test_a_job_that_meets_an_outage_ends_quietly_and_slowly(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An outage fills neither the queue's Redis with failures nor the processor with forks."""
+    fail_to_open(monkeypatch, ArchiveUnavailableError("Postgres is away"))
+
+    jobs.drain_shard(3, 5.0)
+
+    assert pauses == [jobs.FAILURE_PAUSE_SECONDS]
+    assert "left pending: ArchiveUnavailableError: Postgres is away" in caplog.text
+
+
+def test_a_job_that_fails_otherwise_fails_slowly(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    """A fault that stays is recorded by RQ, once a second at most."""
+    fail_to_open(monkeypatch, ConfigurationError("no"))
+
+    with pytest.raises(ConfigurationError):
+        jobs.trim_shards()
+
+    assert pauses == [jobs.FAILURE_PAUSE_SECONDS]
+
+
+@pytest.mark.parametrize(
+    ("host", "age_seconds", "running"),
+    [
+        (socket.gethostname(), 0, True),
+        (socket.gethostname(), main_module.WORKER_TTL_SECONDS + 5, False),
+        ("elsewhere", 0, False),
+    ],
+    ids=["alive", "silent for too long", "of another host"],
+)
+def test_the_health_check_wants_a_fresh_heartbeat_of_this_host(
+    monkeypatch: pytest.MonkeyPatch, host: str, age_seconds: int, *, running: bool
+) -> None:
+    """A worker that was killed, or runs elsewhere, makes no host healthy."""
+    redis = FakeRedis()
+    heartbeat = utcformat(datetime.now(UTC) - timedelta(seconds=age_seconds))
+    redis.sadd(f"rq:workers:{QUEUE_NAME}", "rq:worker:one")
+    redis.hset("rq:worker:one", mapping={"hostname": host, "last_heartbeat": heartbeat})
+    queue = Queue(QUEUE_NAME, connection=redis, serializer="json")
+    monkeypatch.setattr(main_module, "open_queue", lambda *_, **__: queue)
+
+    assert main_module.is_running(Settings()) is running
+
+
+def test_a_redis_that_is_away_is_no_health() -> None:
+    """The health check answers, whatever it finds."""
+    assert not main_module.is_running(Settings(queue_url="unix:///nowhere/redis.sock"))
+
+
+def logged(message: str, error: Exception) -> str:
+    """What the log shows of an error that was raised and caught."""
+    try:
+        raise error
+    except type(error) as caught:
+        trace = (type(caught), caught, caught.__traceback__)
+    record = logging.LogRecord("rq.worker", logging.ERROR, __file__, 1, message, None, trace)
+    assert tidy_record(record)
+    return logging.Formatter().format(record)
+
+
+def test_an_outage_is_one_line_without_secrets() -> None:
+    """RQ logs the frames of redis-py, and errors quote URLs; neither reaches the log."""
+    text = logged("quitting...", RedisConnectionError("cannot reach redis://:s3cret@host"))
+
+    assert text == "quitting... cannot reach redis://***@host"
+
+
+def test_a_traceback_keeps_its_frames_and_loses_its_secrets() -> None:
+    """A fault that is no outage is shown in full, but for credentials."""
+    text = logged("job failed", ValueError("bad: postgresql://u:s3cret@host/db"))
+
+    assert "Traceback" in text
+    assert text.endswith("ValueError: bad: postgresql://***@host/db")
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        (
+            "cannot reach redis://:s3cret@host:6379/0 now",
+            "cannot reach redis://***@host:6379/0 now",
+        ),
+        ("postgresql://u:p@ss@host/db", "postgresql://***@host/db"),
+        ("host=db password=s3cret user=u", "host=db password=*** user=u"),
+        ("nothing@home to hide", "nothing@home to hide"),
+    ],
+    ids=["redis", "password with an at sign", "connection string", "plain text"],
+)
+def test_no_password_reaches_the_log(text: str, redacted: str) -> None:
+    """URLs and connection strings lose their credentials before a line is written."""
+    assert redact(text) == redacted

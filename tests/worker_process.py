@@ -1,0 +1,140 @@
+"""A worker in a process of its own beside a ledger, for tests that stop and kill it."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+from redis import Redis
+
+from faregate import Settings, open_gate
+from faregate.bootstrap import open_stream
+from faregate_worker.runtime import QUEUE_NAME
+
+WAIT_S_MAX = 30
+TICK_MS = 50
+USERS = [UUID(int=number << 64 | number) for number in range(1, 49)]
+#: A starting row and two deducts each.
+ROWS = 3 * len(USERS)
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Poll until a condition holds; fail after a bound."""
+    deadline = time.monotonic() + WAIT_S_MAX
+    while not condition():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs; one that waits to be reaped does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def children(pid: int, *, ticker: bool) -> list[int]:
+    """The running children of a worker: its ticker, or the processes of its jobs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+            command = (path / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        is_ticker = b"faregate_worker.ticker" in command
+        if parent == pid and is_ticker == ticker and runs(int(path.name)):
+            found.append(int(path.name))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A ledger and everything that a worker needs to know of it."""
+
+    redis_url: str
+    database_url: str
+    log: Path
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(
+            redis_url=self.redis_url, postgres_url=self.database_url, provision_users=True
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "FAREGATE_REDIS_URL": self.redis_url,
+            "FAREGATE_POSTGRES_URL": self.database_url,
+            "FAREGATE_TICK_INTERVAL_MS": str(TICK_MS),
+        }
+
+    def charge(self, users: Sequence[UUID] = USERS) -> None:
+        """Charge every user twice; the first sight of each also makes its starting row."""
+
+        async def charge_all() -> None:
+            async with open_gate(self.settings) as gate:
+                for user in users:
+                    for _ in range(2):
+                        assert (await gate.charge(user)).allowed
+
+        asyncio.run(charge_all())
+
+    def rows(self) -> int:
+        with psycopg.connect(self.database_url) as connection:
+            row = connection.execute("SELECT count(*) FROM public.credit_transactions").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def pending(self) -> int:
+        with open_stream(self.settings) as stream:
+            return stream.pending_count()
+
+    def drained(self) -> bool:
+        """Whether nothing is pending; asked before the rows are counted, never after."""
+        return self.pending() == 0
+
+    def queued(self) -> list[str]:
+        """The ids of the jobs that no worker has taken yet."""
+        with Redis.from_url(self.redis_url) as redis:
+            return [job_id.decode() for job_id in redis.lrange(f"rq:queue:{QUEUE_NAME}", 0, -1)]
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", *arguments], env=self.environment, stdout=log, stderr=log
+            )
+
+    @contextmanager
+    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a worker; leaving the block kills it, with all that it started, if it still runs."""
+        process = self.start("faregate_worker")
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait(WAIT_S_MAX)
+
+    def check(self) -> int:
+        """The exit status of the health check."""
+        return self.start("faregate_worker", "--check").wait(WAIT_S_MAX)
+
+    @contextmanager
+    def rows_locked(self) -> Iterator[None]:
+        """Keep every drain waiting in the middle of its job."""
+        with psycopg.connect(self.database_url) as connection:
+            connection.execute("LOCK TABLE public.credit_transactions IN ACCESS EXCLUSIVE MODE")
+            yield
+            connection.rollback()

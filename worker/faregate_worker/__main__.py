@@ -1,0 +1,150 @@
+"""`python -m faregate_worker`: a real RQ worker in the foreground and the ticker beside it.
+
+SIGTERM (or Ctrl-C) stops both: the job at hand ends, the ticker goes, the exit status is 0.
+"""
+
+import argparse
+import importlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from redis.exceptions import RedisError
+from rq import Queue, Worker
+from rq.exceptions import StopRequested
+from rq.utils import as_text, utcparse
+from rq.worker_registration import get_keys
+
+from faregate.config import Settings
+from faregate.domain.errors import ConfigurationError
+from faregate_worker.keeper import TickerKeeper
+from faregate_worker.runtime import Stop, configure_logging, open_queue
+
+#: RQ derives its waits from this: it blocks for a job 15 s less, which is also the longest time
+#: between two heartbeats of an idle worker, and forgets a dead worker 60 s later.
+WORKER_TTL_SECONDS = 30
+#: What RQ asks for: longer than it blocks, so that a reply on time is never taken for an outage.
+REPLY_TIMEOUT_SECONDS = WORKER_TTL_SECONDS - 5
+JOB_MONITORING_INTERVAL_SECONDS = 10
+RECONNECT_WAIT_SECONDS_MAX = 5.0
+RESTART_WAIT_SECONDS = 1.0
+CHECK_TIMEOUT_SECONDS = 2.0
+
+#: Exit status for settings that cannot work.
+EXIT_MISCONFIGURED = 2
+
+_logger = logging.getLogger("faregate_worker")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the worker until it is stopped, or check that one runs; return the exit status."""
+    parser = argparse.ArgumentParser(prog="faregate worker", description="Drain pending records.")
+    parser.add_argument("--check", action="store_true", help="exit 0 if a worker of this host runs")
+    arguments = parser.parse_args(argv)
+    configure_logging()
+    settings = Settings()
+    if arguments.check:
+        return 0 if is_running(settings) else 1
+    # Loaded before any fork, so that no job pays for the imports.
+    importlib.import_module("faregate_worker.jobs")
+    stop = Stop()
+    _stop_on_signals(stop)
+    try:
+        with TickerKeeper():
+            _work(settings, stop)
+    except StopRequested:
+        pass
+    except ConfigurationError as error:
+        _logger.critical("misconfigured: %s", error)
+        return EXIT_MISCONFIGURED
+    _logger.info("stopped")
+    return 0
+
+
+def is_running(settings: Settings) -> bool:
+    """Return whether a worker of this host has given a sign of life within its TTL."""
+    queue = open_queue(settings.rq_url, socket_timeout_seconds=CHECK_TIMEOUT_SECONDS)
+    try:
+        return any(_is_alive(queue, key) for key in get_keys(queue))
+    except RedisError as error:
+        _logger.warning("queue does not answer: %s: %s", type(error).__name__, error)
+        return False
+    finally:
+        queue.connection.close()
+
+
+def _is_alive(queue: Queue, worker_key: str) -> bool:
+    host, heartbeat = queue.connection.hmget(worker_key, "hostname", "last_heartbeat")
+    if host is None or heartbeat is None or as_text(host) != socket.gethostname():
+        return False
+    age = datetime.now(UTC) - utcparse(as_text(heartbeat))
+    return age.total_seconds() <= WORKER_TTL_SECONDS
+
+
+def _work(settings: Settings, stop: Stop) -> None:
+    """Work, with a new RQ worker whenever one gave up because its Redis was away."""
+    outage = False
+    while not stop.requested:
+        worker: Worker | None = None
+        try:
+            worker = _build(settings)
+            outage = False
+            _logger.info("working name=%s", worker.name)
+            worker.work(logging_level="WARNING")
+        except RedisError as error:
+            if not outage:
+                _logger.warning("outage, working goes on: %s: %s", type(error).__name__, error)
+            outage = True
+        if worker is not None:
+            _let_go(worker)
+            # RQ arms its second, forcible handler when it takes a stop request: the only trace.
+            if signal.getsignal(signal.SIGTERM) == worker.request_force_stop:
+                return
+        _stop_on_signals(stop)
+        stop.pause(RESTART_WAIT_SECONDS)
+
+
+def _build(settings: Settings) -> Worker:
+    queue = open_queue(settings.rq_url, socket_timeout_seconds=REPLY_TIMEOUT_SECONDS)
+    if queue.connection.info("cluster").get("cluster_enabled"):
+        raise ConfigurationError("the queue cannot live in a Redis Cluster; set FAREGATE_QUEUE_URL")
+    worker = Worker(
+        [queue],
+        # New each time: RQ refuses the name of a worker that was killed, until its TTL is over.
+        name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+        connection=queue.connection,
+        serializer=queue.serializer,
+        worker_ttl=WORKER_TTL_SECONDS,
+        job_monitoring_interval=JOB_MONITORING_INTERVAL_SECONDS,
+    )
+    worker.max_connection_wait_time = RECONNECT_WAIT_SECONDS_MAX
+    return worker
+
+
+def _let_go(worker: Worker) -> None:
+    """Give up what RQ leaves behind where it could not say goodbye to its Redis."""
+    if worker.pubsub_thread is not None:
+        worker.pubsub_thread.stop()
+    worker.connection.close()
+
+
+def _stop_on_signals(stop: Stop) -> None:
+    """Take stop requests while RQ does not: before its loop begins and between two workers."""
+
+    def request_stop(*_: Any) -> None:
+        if not stop.requested:
+            stop.request()
+            raise StopRequested
+
+    signal.signal(signal.SIGTERM, request_stop)
+    signal.signal(signal.SIGINT, request_stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

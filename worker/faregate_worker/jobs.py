@@ -1,0 +1,65 @@
+"""The jobs that RQ runs, by dotted path and with JSON arguments, each in a process of its own.
+
+A job keeps nothing: it builds its parts, does a bounded amount of work and lets go of them. It
+never asks RQ for a retry, because whatever it leaves behind is found pending by the next tick.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from faregate.bootstrap import open_archive, open_stream
+from faregate.config import Settings
+from faregate.domain.errors import ArchiveUnavailableError, LedgerError
+from faregate_worker.drain import DrainLimits, drain
+
+#: How long a job lingers after a failure. Its records stay pending, so without this pause an
+#: outage would be met by a new job as fast as processes can be forked.
+FAILURE_PAUSE_SECONDS = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+def drain_shard(shard: int, seconds_max: float) -> None:
+    """Drain one shard until it is idle or `seconds_max` have passed."""
+    settings = Settings()
+    limits = DrainLimits(batch_size_max=settings.batch_size_max, seconds_max=seconds_max)
+    with _paced(), open_stream(settings) as stream, open_archive(settings) as archive:
+        drained = drain(stream, archive, shard, limits=limits)
+        # A busy worker drains many times a second, so only what wants an eye is logged as a rule.
+        _logger.log(
+            logging.WARNING if drained.dead_letters else logging.DEBUG,
+            "drained shard=%d read=%d inserted=%d repeated=%d dead_letters=%d trimmed=%d",
+            shard,
+            drained.read,
+            drained.inserted,
+            drained.repeated,
+            drained.dead_letters,
+            drained.trimmed,
+        )
+
+
+def trim_shards() -> None:
+    """Trim every shard: one that has fallen idle has no drain that would do it."""
+    with _paced(), open_stream(Settings()) as stream:
+        trimmed = sum(stream.trim(shard) for shard in range(stream.shard_count))
+        if trimmed:
+            _logger.info("trimmed entries=%d", trimmed)
+
+
+@contextmanager
+def _paced() -> Iterator[None]:
+    """End a job that met an outage quietly, and any job that failed slowly.
+
+    An outage is no failure of the job: were it recorded as one, Redis would fill with them while
+    Postgres is away.
+    """
+    try:
+        yield
+    except (ArchiveUnavailableError, LedgerError) as error:
+        _logger.warning("outage, left pending: %s: %s", type(error).__name__, error)
+        time.sleep(FAILURE_PAUSE_SECONDS)
+    except Exception:
+        time.sleep(FAILURE_PAUSE_SECONDS)
+        raise

@@ -1,0 +1,69 @@
+"""Keeps the ticker running: starts it, starts it again when it dies, stops it at the end."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from types import TracebackType
+from typing import Self
+
+#: So that a ticker that cannot live is not started in a hot loop.
+RESTART_WAIT_SECONDS = 1.0
+#: How long a ticker may take to end before it is killed; it holds nothing that could be lost.
+STOP_TIMEOUT_SECONDS = 5.0
+
+_logger = logging.getLogger(__name__)
+
+
+class TickerKeeper:
+    """Runs the ticker as a child process for as long as the context lasts.
+
+    The ticker watches its parent's pid, so it ends even where this process is killed. A pipe would
+    not tell it: a job's process inherits both ends and may outlive the worker.
+    """
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        # Held where a ticker is started, so that none is started after the last was stopped.
+        self._lock = threading.Lock()
+        self._process = self._start()
+        self._thread = threading.Thread(target=self._watch, name="ticker-keeper", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stopping.set()
+        with self._lock:
+            process = self._process
+        process.terminate()
+        self._thread.join(STOP_TIMEOUT_SECONDS)
+        if self._thread.is_alive():
+            process.kill()
+            self._thread.join()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "faregate_worker.ticker", "--parent-pid", str(os.getpid())]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
+        _logger.info("ticker started pid=%d", process.pid)
+        return process
+
+    def _watch(self) -> None:
+        while True:
+            status = self._process.wait()
+            if self._stopping.is_set():
+                return
+            _logger.warning("ticker died status=%d, starting it again", status)
+            if self._stopping.wait(RESTART_WAIT_SECONDS):
+                return
+            with self._lock:
+                if self._stopping.is_set():
+                    return
+                self._process = self._start()

@@ -1,0 +1,89 @@
+"""What the worker's two processes share: the queue, logging, and how they are asked to stop."""
+
+import logging
+import os
+import re
+import time
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+QUEUE_NAME = "faregate"
+CONNECT_TIMEOUT_SECONDS = 5.0
+
+#: How long a stop can go unnoticed.
+_NOTICE_SECONDS_MAX = 0.1
+_SECRET = re.compile(r"(?<=://)\S*@|(?<=password=)\S+")
+
+
+def open_queue(url: str, *, socket_timeout_seconds: float) -> Queue:
+    """Return the queue at `url`; connects on first use.
+
+    Jobs are JSON on both ends: with pickle, whoever can write to the queue's Redis could run any
+    code in the worker. Commands are sent once: what is lost is made up for by the next tick.
+    """
+    connection = Redis.from_url(
+        url,
+        socket_timeout=socket_timeout_seconds,
+        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Queue(QUEUE_NAME, connection=connection, serializer=JSONSerializer)
+
+
+class Stop:
+    """Whether this process was asked to stop, by a signal or by the death of its parent."""
+
+    def __init__(self, *, parent_pid: int | None = None) -> None:
+        self._parent_pid = parent_pid
+        self._signalled = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether to stop now."""
+        orphaned = self._parent_pid is not None and os.getppid() != self._parent_pid
+        return self._signalled or orphaned
+
+    def request(self) -> None:
+        """Ask to stop. Safe to call in a signal handler: it takes no lock."""
+        self._signalled = True
+
+    def pause(self, seconds: float) -> None:
+        """Wait for `seconds`, or less if a stop is requested meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not self.requested and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _NOTICE_SECONDS_MAX))
+
+
+def redact(text: str) -> str:
+    """Return `text` without the credentials of URLs and connection strings."""
+    return _SECRET.sub(lambda match: "***@" if match[0].endswith("@") else "***", text)
+
+
+def tidy_record(record: logging.LogRecord) -> bool:
+    """Redact a record in place, its traceback included, and let it pass."""
+    text = record.getMessage()
+    if record.exc_info and isinstance(record.exc_info[1], RedisError):
+        # RQ logs a page of redis-py's frames for every outage; its last line says it all.
+        text, record.exc_info = f"{text} {record.exc_info[1]}", None
+    elif record.exc_info:
+        record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+    record.msg, record.args = redact(text), None
+    return True
+
+
+def configure_logging() -> None:
+    """Log to standard error, one line an event, unless the host program has set logging up."""
+    if logging.getLogger().handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.addFilter(tidy_record)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s",
+        handlers=[handler],
+    )
