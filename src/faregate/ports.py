@@ -248,10 +248,10 @@ class TransactionArchive(Protocol):
     """The immutable rows. Implemented by Postgres."""
 
     def store(self, shard: int, entries: Sequence[StreamEntry]) -> Stored:
-        """Store a batch in one transaction; when this returns, every entry is durable.
+        """Store a batch; when this returns, every entry is durable.
 
         Raises:
-            ArchiveUnavailableError: Nothing was stored, or it is not known to be; read again.
+            ArchiveUnavailableError: Not all was stored, or it is not known to be; read again.
         """
         ...
 
@@ -277,6 +277,10 @@ class Audit(Protocol):
 
     def users(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
         """Return the next users by id: all that have a profile or a row."""
+        ...
+
+    def reached(self, users: Sequence[UUID]) -> Mapping[UUID, int]:
+        """Return how far the rows of users go: the sequence of each user's last one."""
         ...
 
     def compare(

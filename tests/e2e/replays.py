@@ -42,8 +42,8 @@ def write_log(path: Path, *, lines: int, users: int) -> dict[str, int]:
     allowed = refunded = 0
     with path.open("w", encoding="utf-8") as file:
         for number in range(lines):
-            # Squares make some users frequent and others rare; every 7th answer is a failure.
-            address = f"192.0.2.{number * number % users}"
+            # A third comes from five heavy users; every 7th answer is a failure of the app.
+            address = f"client-{number % (users if number % 3 else 5)}.test"
             status = 503 if number % 7 == 3 else (200, 304, 404, 204)[number % 4]
             file.write(
                 f'{address} - - [17/May/2015:10:05:03 +0000] "GET /{number} HTTP/1.1" {status} 9\n'
@@ -129,9 +129,10 @@ class Replay:
             self._process.kill()
             self._reader.join()
 
-    def kill(self) -> None:
-        """End it by SIGKILL, so that it can put nothing in order."""
-        self._process.kill()
+    def end(self, number: signal.Signals) -> int:
+        """Send it a signal, wait for its end, and return its exit status."""
+        self._process.send_signal(number)
+        return self._process.wait(WAIT_S_MAX)
 
     def _found(self, pattern: str) -> list[str]:
         return [match[1] for line in self.said if (match := re.match(pattern, line))]

@@ -119,3 +119,19 @@ def test_a_wiped_redis_is_found(system: System) -> None:
     with open_stream(system.settings) as stream, open_audit(system.settings) as audit:
         kinds = {finding.kind for finding in verify(stream, audit)}
     assert DriftKind.EPOCH in kinds
+
+
+def test_a_redis_that_went_back_in_time_is_found(system: System) -> None:
+    """An older copy agrees with itself, but not with how far the rows go."""
+    system.charge()
+    with system.worker():
+        wait_for(system.drained, "everything is drained")
+    revived = USERS[3]
+    shard = keys.shard_of(revived, system.settings.shard_count)
+    older = {"c": 2, "s": 2}
+    with Redis.from_url(system.redis_url) as redis:
+        assert redis.hmget(keys.user(shard, revived), "c", "s") == [b"1", b"3"]
+        redis.hset(keys.user(shard, revived), mapping=older)
+    (finding,) = reconciled(system).findings
+    assert (finding.kind, finding.user_id) == (DriftKind.BEHIND, revived)
+    assert (finding.expected, finding.found) == (3, 2)

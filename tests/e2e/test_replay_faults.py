@@ -5,10 +5,12 @@ Each test shows that its fault happened. The faults are real signals to the real
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from e2e.replays import (
     Replay,
@@ -33,7 +35,7 @@ def urls_of(servers: EmbeddedServers) -> tuple[str, ...]:
 
 
 def test_a_worker_killed_three_times_while_records_are_pending_loses_nothing(
-    tmp_path: Path, own_servers: EmbeddedServers
+    tmp_path: Path, own_servers: EmbeddedServers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever it left unacknowledged, or stored and did not acknowledge, is a row once."""
     log = tmp_path / "access.log"
@@ -43,7 +45,9 @@ def test_a_worker_killed_three_times_while_records_are_pending_loses_nothing(
         wait_for_traffic(url, records=UNDER_WAY)
         pending = [kill_worker_while_pending(replay, url, nth=nth) for nth in range(3)]
         report = replay.result()
-    assert all(pending), pending
+    with capsys.disabled():
+        sys.stdout.write(f"\npending at each SIGKILL of the worker: {pending}\n")
+    assert all(pending)
     assert report["worker_restarts"] == 3
     assert numbers(report, list(expected)) == expected
 
@@ -97,15 +101,19 @@ def test_a_postgres_of_the_user_may_be_killed_and_come_back(
     assert rows == (report["rows"],)
 
 
-def test_a_replay_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
-    """Servers, API and worker end with it."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_replay_that_is_ended_leaves_no_process_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Servers, API and worker end with it, whether it can still stop them or not."""
     log = tmp_path / "access.log"
     write_log(log, lines=LINES, users=USERS)
     with Replay(log) as replay:
         wait_for_traffic(replay.redis_url, records=UNDER_WAY)
         pids = [replay.pid(name) for name in ("redis", "postgres", "worker", "api")]
-        replay.kill()
+        status = replay.end(number)
         poll(lambda: not any(map(runs, pids)), "the end of all processes")
+    assert status == (128 + number if number is signal.SIGTERM else -number)
 
 
 def runs(pid: int) -> bool:

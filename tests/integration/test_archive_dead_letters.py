@@ -103,6 +103,24 @@ def test_many_refused_records_are_all_found(tables: Database, store: PostgresArc
     assert tables.is_exact()
 
 
+def test_refused_records_and_conflicts_in_one_batch_are_told_apart(
+    tables: Database, store: PostgresArchive
+) -> None:
+    """A part of a batch sees nothing of the parts before it."""
+    user, other = tables.users(2)
+    known = user.record(-1)
+    conflicts = [user.record(-1, id=transactions([known])[0].id) for _ in range(2)]
+    refused = user.record(-1, description="\0")
+    batch = [known, conflicts[0], *other.deducts(2), refused, *other.deducts(2), conflicts[1]]
+    assert store.store(SHARD, batch) == stored(inserted=5, dead_letters=3)
+    kept = {letter["stream_id"]: letter["kind"] for letter in tables.dead_letters()}
+    assert kept == {
+        conflicts[0].stream_id: "conflict",
+        conflicts[1].stream_id: "conflict",
+        refused.stream_id: "refused",
+    }
+
+
 def test_a_dead_letter_is_kept_once(tables: Database, store: PostgresArchive) -> None:
     """Its place in the stream identifies it, however often it is delivered."""
     user = tables.user()

@@ -9,6 +9,7 @@ import pytest
 from durable import Database, archive, as_role, database, transactions
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import GUARDS, PostgresAudit
+from faregate.domain.errors import ArchiveUnavailableError
 from faregate.domain.finding import DriftKind, Finding
 
 pytestmark = pytest.mark.postgres
@@ -151,3 +152,15 @@ def test_a_guard_that_is_missing_is_found(
     (finding,) = audit.verify()
     assert (finding.kind, finding.user_id) == (DriftKind.GUARD, None)
     assert [guard for guard in GUARDS if f": {guard}." in finding.detail]
+
+
+def test_a_connection_that_broke_is_replaced(tables: Database, audit: PostgresAudit) -> None:
+    """The question at hand fails; the next one is answered."""
+    audit.identity()
+    tables.run(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+        " where datname = current_database() and application_name = 'faregate audit'"
+    )
+    with pytest.raises(ArchiveUnavailableError, match="cannot audit the ledger"):
+        audit.identity()
+    assert audit.identity().epoch == 1

@@ -46,4 +46,5 @@ def show_draining(stack: Stack, progress: Progress) -> list[str]:
 
     if wait_until_drained(stack.settings, stack.check, update):
         return []
-    return [f"the worker has not stored every record within {DRAIN_S_MAX:.0f} s"]
+    late = f"the worker has not stored every record within {DRAIN_S_MAX:.0f} s; the end of its log:"
+    return [f"{late}\n{stack.worker_log()}"]

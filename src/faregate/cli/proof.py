@@ -123,7 +123,7 @@ def prove(settings: Settings) -> Proof:
         live_credits=live_credits,
         pending=result.pending_count,
         dead_letters=result.dead_letter_count,
-        drift_users=len({finding.user_id for finding in findings}),
+        drift_users=len({finding.user_id for finding in findings if finding.user_id}),
         problems=problems,
     )
 

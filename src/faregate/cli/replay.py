@@ -167,6 +167,7 @@ def _disagreements(counts: Counts, proof: Proof, starting_credits: int) -> list[
 
 def replay(
     file: Annotated[Path, typer.Argument(help="A log in the common or the combined format.")],
+    *,
     credits: Annotated[
         int, typer.Option(min=0, max=CREDITS_MAX, help="What each user starts with.")
     ] = 3,

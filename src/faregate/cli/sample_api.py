@@ -143,8 +143,9 @@ def api(
             f"cannot listen on {host} port {port}: {error.strerror}"
         ) from error
     with listening:
-        where, number = listening.getsockname()[:2]
-        print(f"listening on http://{where}:{number}", file=sys.stderr, flush=True)
+        number = listening.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"listening on http://{shown}:{number}", file=sys.stderr, flush=True)
         serve(sample_app(gate), listening)
 
 

@@ -110,6 +110,10 @@ class Stack:
         if self._failure is not None:
             raise self._failure
 
+    def worker_log(self) -> str:
+        """Return the end of what the workers have said."""
+        return self._worker.log_tail()
+
     async def while_well(self, work: Coroutine[None, None, T]) -> T:
         """Do some work, and give it up as soon as `check` raises."""
         task = asyncio.ensure_future(work)
@@ -202,6 +206,10 @@ class Stack:
                 self._look()
             except FaregateError as error:
                 self._failure = error
+                return
+            except OSError as error:
+                # No process or no file is to be had; what runs on is stopped by its owner.
+                self._failure = EmbeddedServerError(f"cannot look after the processes: {error}")
                 return
 
     def _look(self) -> None:

@@ -10,6 +10,8 @@ class DriftKind(StrEnum):
 
     #: Live credits differ from durable credits plus pending amounts.
     LIVE = "live"
+    #: Redis knows less of a user's history than the rows do: it was restored from an older copy.
+    BEHIND = "behind"
     #: `profiles.credits` differs from the sum of the user's rows.
     PROJECTION = "projection"
     #: A sequence number is missing: a record was lost.

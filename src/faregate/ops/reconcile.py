@@ -1,18 +1,24 @@
 """Reconciliation: for every user, live credits = durable credits + pending amounts.
 
-It is exact while traffic flows, because of the order in which it reads. First the live balance,
-with the user's sequence; then the records that are not acknowledged; then, in one snapshot, rows
-and dead letters. Whatever made up the balance, up to that sequence, is in one of the last two: a
-record leaves the first only after its commit. What came later has a higher sequence and is left
-out; what is in both is known by its id.
+It is exact while traffic flows, because of the order in which it reads.
+
+1. How far the rows of a user go. Redis never knows less than that; if it does, it has lost history.
+2. The live balance, with the user's sequence.
+3. The records that are not acknowledged.
+4. Rows and dead letters, in one snapshot.
+
+Whatever made up the balance, up to that sequence, is in 3 or in 4: a record leaves the stream only
+after its commit. What came later has a higher sequence and is left out; what is in both is known by
+its id.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.user import User
 from faregate.ports import Audit, LiveBalances, StreamEntry, TransactionStream
 
 #: How many users are compared at a time. The unacknowledged records are read once for each page.
@@ -74,7 +80,9 @@ def reconcile(
     findings: list[Finding] = []
     users_count = 0
     for users in _pages(audit, page_size_max):
+        reached = audit.reached(users)
         live = balances.read_many(users)
+        findings += _behind(live, reached)
         copies = _copies(stream, frozenset(live))
         findings += audit.compare(users, live, copies)
         users_count += len(users)
@@ -86,6 +94,20 @@ def reconcile(
         pending_count=stream.pending_count(),
         dead_letter_count=audit.dead_letter_count(),
     )
+
+
+def _behind(live: Mapping[UUID, User], reached: Mapping[UUID, int]) -> Iterator[Finding]:
+    for user in live.values():
+        expected = reached.get(user.id, 0)
+        if user.sequence < expected:
+            yield Finding(
+                kind=DriftKind.BEHIND,
+                user_id=user.id,
+                expected=expected,
+                found=user.sequence,
+                detail=f"User {user.id} is at transaction {user.sequence} in Redis, but its rows go"
+                f" on to {expected}: Redis has lost history.",
+            )
 
 
 def _pages(audit: Audit, page_size_max: int) -> Iterator[Sequence[UUID]]:

@@ -74,6 +74,11 @@ class PostgresAudit:
         bounds = {"after": after or _FIRST, "count_max": count_max}
         return [row["user_id"] for row in self._rows(_audit("list_users"), bounds)]
 
+    def reached(self, users: Sequence[UUID]) -> Mapping[UUID, int]:
+        """Return how far the rows of users go: the sequence of each user's last one."""
+        rows = self._rows(_audit("read_reached"), {"user_ids": list(users)})
+        return {row["user_id"]: row["sequence_max"] for row in rows}
+
     def compare(
         self, users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[StreamEntry]
     ) -> Sequence[Finding]:

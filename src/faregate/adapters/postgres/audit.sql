@@ -45,6 +45,14 @@ union
 order by user_id
 limit %(count_max)s::integer;
 
+-- name: read_reached
+-- How far the rows of users go.
+select
+    id as user_id,
+    credits_sequence as sequence_max
+from public.profiles
+where id = any(%(user_ids)s::uuid[]);
+
 -- name: sum_users
 -- For each user that has a profile or a row: what the profile says, what the rows add up to, and
 -- what a live balance must be that has reached a given sequence (null where there is none). That
