@@ -12,9 +12,9 @@ from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.asgi import FaregateMiddleware
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.policy import CreditPolicy
+from faregate.domain.request import Charge, Refund
 from faregate.domain.transaction import CreditTransaction, TransactionType
 from faregate.gate import Gate
-from faregate.ports import Charge, Refund
 
 USER = UUID(int=1)
 

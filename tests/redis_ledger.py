@@ -4,9 +4,9 @@ from uuid import UUID, uuid4
 
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.runner import ScriptRunner
+from faregate.domain.request import Charge, LedgerIdentity
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
-from faregate.ports import Charge, LedgerIdentity
 
 IDENTITY = LedgerIdentity(shard_count=1, starting_credits=10, epoch=3, installed=False)
 SHARD = 0

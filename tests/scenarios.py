@@ -16,17 +16,17 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
-from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId, TransactionType
-from faregate.domain.user import User
-from faregate.ports import (
+from faregate.domain.request import (
     Charge,
     Credit,
     DurableDeduct,
-    Ledger,
     LedgerIdentity,
     Refund,
     VoidOutcome,
 )
+from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId, TransactionType
+from faregate.domain.user import User
+from faregate.ports import Ledger
 
 ALLOWED = Verdict.ALLOWED
 IDENTITY = LedgerIdentity(shard_count=1, starting_credits=5, epoch=7, installed=False)

@@ -9,7 +9,7 @@ from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.runner import ScriptRunner
 from faregate.adapters.redis.stream import RedisStream
-from faregate.config import Settings
+from faregate.config import Settings, read_settings
 from faregate.domain.policy import CreditPolicy, GateOptions
 from faregate.gate import Gate
 
@@ -35,7 +35,7 @@ def build_gate(settings: Settings) -> Gate:
 @asynccontextmanager
 async def open_gate(settings: Settings | None = None) -> AsyncIterator[Gate]:
     """Open a gate, by the environment's settings unless others are given, and close it."""
-    gate = build_gate(settings or Settings())
+    gate = build_gate(settings or read_settings())
     try:
         await gate.start()
         yield gate

@@ -2,8 +2,10 @@
 
 from enum import StrEnum
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from faregate.domain.errors import ConfigurationError
 
 
 class Environment(StrEnum):
@@ -60,3 +62,19 @@ class Settings(BaseSettings):
     def rq_url(self) -> str:
         """The Redis of RQ's queue."""
         return self.queue_url or self.redis_url
+
+
+def read_settings(**given: object) -> Settings:
+    """Read settings from the environment, those in `given` excepted.
+
+    Raises:
+        ConfigurationError: One is ill-formed; it is named as in the environment.
+    """
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = (
+            f"FAREGATE_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise ConfigurationError("; ".join(problems)) from error

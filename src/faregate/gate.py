@@ -14,12 +14,13 @@ from faregate.domain.errors import (
     TransactionIdError,
 )
 from faregate.domain.policy import CreditPolicy, GateOptions
+from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CreditTransactionId,
     TransactionType,
 )
 from faregate.domain.user import User
-from faregate.ports import Accounts, Charge, Credit, Ledger, Refund, VoidOutcome
+from faregate.ports import Accounts, Ledger
 from faregate.retries import RetryQueue
 
 Metadata = Mapping[str, object]

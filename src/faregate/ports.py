@@ -5,102 +5,21 @@ One colour a port: what answers requests is async, what workers and operators us
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
 from faregate.domain.decision import Decision
 from faregate.domain.finding import Finding
-from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
+from faregate.domain.request import (
+    Charge,
+    Credit,
+    DurableDeduct,
+    LedgerIdentity,
+    Refund,
+    VoidOutcome,
+)
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 from faregate.domain.user import User
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerIdentity:
-    """What a ledger was created with; Redis and Postgres must agree on it at every start."""
-
-    shard_count: int
-    starting_credits: int
-    epoch: int
-    #: Whether Redis has been given this epoch. From then on an empty Redis is a lost one.
-    installed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
-    """A request to take credits."""
-
-    user_id: UUID
-    transaction_id: CreditTransactionId
-    cost: int
-    #: The ledger's time in Unix milliseconds after which it must not be charged any more.
-    deadline_ms: int
-    description: str
-    metadata: Mapping[str, object] | None = None
-    #: The id was minted for this call, so no earlier attempt can exist.
-    fresh: bool = False
-
-    def void(self) -> "Refund":
-        """Return the refund that undoes this charge; its id is computed, so it is made once."""
-        return Refund(
-            user_id=self.user_id,
-            deduct_id=self.transaction_id,
-            transaction_id=CreditTransactionId.derive("void", self.transaction_id.value),
-            amount=None,
-            description="void: the request was answered as not charged",
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credit:
-    """A request to add credits or to adjust a balance."""
-
-    user_id: UUID
-    transaction_id: CreditTransactionId
-    type: TransactionType
-    amount: int
-    description: str
-    metadata: Mapping[str, object] | None = None
-    #: Whether an admin adjustment may take the balance below zero.
-    negative_allowed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DurableDeduct:
-    """What Postgres knows of a deduct that is to be refunded."""
-
-    #: What was taken, as a positive number.
-    amount: int
-    #: What its refunds have given back so far, dead letters that may still be stored included.
-    refunded: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refund:
-    """A request to give a deduct back."""
-
-    user_id: UUID
-    deduct_id: CreditTransactionId
-    transaction_id: CreditTransactionId
-    #: How much to give back; None for all that is left of the deduct.
-    amount: int | None
-    description: str
-    metadata: Mapping[str, object] | None = None
-    #: `Decision.position` of the deduct, where it is known.
-    position: str = ""
-    #: The deduct as Postgres knows it, once the ledger has said that it does not.
-    durable: DurableDeduct | None = None
-
-
-class VoidOutcome(StrEnum):
-    """What became of an attempt whose outcome was unknown."""
-
-    #: It had been charged; the charge has been refunded.
-    REFUNDED = "refunded"
-    #: It had not been charged, and from now on will not be.
-    REFUSED = "refused"
-    #: Its deadline has not passed, so it may still be charged. Ask again later.
-    TOO_EARLY = "too_early"
 
 
 class Ledger(Protocol):

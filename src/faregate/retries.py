@@ -33,6 +33,7 @@ class RetryQueue:
         self._length_max = length_max
         self._tries_seconds_max = tries_seconds_max
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
         #: How many actions were given up. Each has been logged, with its name.
         self.given_up = 0
 
@@ -41,6 +42,9 @@ class RetryQueue:
 
     def submit(self, name: str, action: Action) -> None:
         """Try `action` until it is done. `name` tells an operator what was given up."""
+        if self._closed:
+            self._give_up(name, "the gate is closed")
+            return
         if len(self._tasks) >= self._length_max:
             self._give_up(name, "too many actions wait")
             return
@@ -74,8 +78,8 @@ class RetryQueue:
 
     async def aclose(self, timeout_s: float) -> None:
         """Wait for what is under way, then give the rest up, by name."""
-        if await self.join(timeout_s):
-            return
+        await self.join(timeout_s)
+        self._closed = True
         left = list(self._tasks)
         for task in left:
             task.cancel()

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -96,9 +97,11 @@ class Replay:
     """A replay that runs. Leaving the block ends it, whatever has happened."""
 
     def __init__(self, log: Path, *options: str) -> None:
+        # Should it be killed, its temporary files go with the test.
+        self._temporary = tempfile.TemporaryDirectory()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "faregate.cli", "replay", log, "--json", *options],
-            env=environment(),
+            env={**environment(), "TMPDIR": self._temporary.name},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -128,6 +131,7 @@ class Replay:
         finally:
             self._process.kill()
             self._reader.join()
+            self._temporary.cleanup()
 
     def end(self, number: signal.Signals) -> int:
         """Send it a signal, wait for its end, and return its exit status."""

@@ -20,9 +20,9 @@ from faregate.adapters.postgres import accounts as module
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.connection import Bounds
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
+from faregate.domain.request import DurableDeduct, LedgerIdentity
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
-from faregate.ports import DurableDeduct, LedgerIdentity
 
 pytestmark = pytest.mark.postgres
 

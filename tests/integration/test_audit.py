@@ -10,7 +10,8 @@ from durable import STARTING_CREDITS, Database, History, archive, as_role, datab
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.domain.finding import DriftKind, Finding
-from faregate.ports import LedgerIdentity, StreamEntry
+from faregate.domain.request import LedgerIdentity
+from faregate.ports import StreamEntry
 
 pytestmark = pytest.mark.postgres
 

@@ -20,8 +20,8 @@ from faregate.domain.errors import (
     LedgerUninitialisedError,
     OutcomeUnknownError,
 )
+from faregate.domain.request import VoidOutcome
 from faregate.domain.user import User
-from faregate.ports import VoidOutcome
 from lossy_proxy import lossy_proxy
 from redis_ledger import IDENTITY, SHARD, balance, charge_of, install, make_ledger
 

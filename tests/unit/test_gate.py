@@ -18,8 +18,8 @@ from faregate.domain.errors import (
     TransactionIdError,
 )
 from faregate.domain.policy import GateOptions
+from faregate.domain.request import Charge, LedgerIdentity, Refund
 from faregate.domain.transaction import TransactionType
-from faregate.ports import Charge, LedgerIdentity, Refund
 
 
 class LossyLedger(MemoryLedger):

@@ -21,7 +21,7 @@ from rq.exceptions import StopRequested
 from rq.utils import as_text, utcparse
 from rq.worker_registration import get_keys
 
-from faregate.config import Settings
+from faregate.config import Settings, read_settings
 from faregate.domain.errors import ConfigurationError
 from faregate_worker.keeper import TickerKeeper
 from faregate_worker.runtime import Stop, configure_logging, open_queue
@@ -48,7 +48,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--check", action="store_true", help="exit 0 if a worker of this host runs")
     arguments = parser.parse_args(argv)
     configure_logging()
-    settings = Settings()
+    try:
+        settings = read_settings()
+    except ConfigurationError as error:
+        _logger.critical("misconfigured: %s", error)
+        return EXIT_MISCONFIGURED
     if arguments.check:
         return 0 if is_running(settings) else 1
     # Loaded before any fork, so that no job pays for the imports.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from faregate.bootstrap import open_archive, open_stream
-from faregate.config import Settings
+from faregate.config import read_settings
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError
 from faregate_worker.drain import DrainLimits, drain
 
@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 def drain_shard(shard: int, seconds_max: float) -> None:
     """Drain one shard until it is idle or `seconds_max` have passed."""
-    settings = Settings()
+    settings = read_settings()
     limits = DrainLimits(batch_size_max=settings.batch_size_max, seconds_max=seconds_max)
     with _paced(), open_stream(settings) as stream, open_archive(settings) as archive:
         drained = drain(stream, archive, shard, limits=limits)
@@ -42,7 +42,7 @@ def drain_shard(shard: int, seconds_max: float) -> None:
 
 def trim_shards() -> None:
     """Trim every shard: one that has fallen idle has no drain that would do it."""
-    with _paced(), open_stream(Settings()) as stream:
+    with _paced(), open_stream(read_settings()) as stream:
         trimmed = sum(stream.trim(shard) for shard in range(stream.shard_count))
         if trimmed:
             _logger.info("trimmed entries=%d", trimmed)

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError, WatchError
 from rq import Queue
 
 from faregate.bootstrap import open_stream
-from faregate.config import Settings
+from faregate.config import Settings, read_settings
 from faregate.domain.errors import FaregateError
 from faregate.ports import TransactionStream
 from faregate_worker.runtime import Stop, configure_logging, open_queue
@@ -162,7 +162,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, request_stop)
     # Ctrl-C reaches the whole process group; the worker decides when its ticker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    run(Settings(), stop)
+    run(read_settings(), stop)
     return 0
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +20,7 @@ from faregate.bootstrap import open_audit, open_stream
 from faregate.cli.demo import demo
 from faregate.cli.replay import replay
 from faregate.cli.sample_api import api
-from faregate.config import Settings
+from faregate.config import read_settings
 from faregate.domain.errors import ConfigurationError, FaregateError, InvalidArgumentError
 from faregate.domain.finding import Finding
 from faregate.ops.reconcile import reconcile as run_reconcile
@@ -51,7 +50,7 @@ def migrate(
     as_json: Json = False,
 ) -> None:
     """Bring Postgres to the schema of this version."""
-    settings = _settings()
+    settings = read_settings()
     migrator = Migrator(settings.postgres_url)
     if export is not None:
         _print_names("exported", [str(path) for path in migrator.export(export)], as_json)
@@ -78,7 +77,7 @@ def worker(
 @app.command()
 def reconcile(as_json: Json = False) -> None:
     """Compare every live balance with rows and pending records. Exit 1 where they differ."""
-    settings = _settings()
+    settings = read_settings()
     with (
         open_stream(settings) as stream,
         open_audit(settings) as audit,
@@ -99,7 +98,7 @@ def reconcile(as_json: Json = False) -> None:
 @app.command()
 def verify(as_json: Json = False) -> None:
     """Check the invariants of the ledger. Exit 1 where one does not hold."""
-    settings = _settings()
+    settings = read_settings()
     with open_stream(settings) as stream, open_audit(settings) as audit:
         findings = run_verify(stream, audit)
         report = {"findings_count": len(findings), "dead_letters": audit.dead_letter_count()}
@@ -109,17 +108,6 @@ def verify(as_json: Json = False) -> None:
 app.command()(api)
 app.command()(replay)
 app.command()(demo)
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        problems = "; ".join(
-            f"FAREGATE_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
-            for item in error.errors()
-        )
-        raise ConfigurationError(problems) from error
 
 
 def _print_names(verb: str, names: Sequence[str], as_json: bool) -> None:

@@ -1,8 +1,6 @@
 """Settings for what is started for development: read, refused in production, handed on."""
 
-from pydantic import ValidationError
-
-from faregate.config import Environment, Settings
+from faregate.config import Environment, Settings, read_settings
 from faregate.domain.errors import ConfigurationError
 
 
@@ -12,13 +10,7 @@ def development_settings(**given: object) -> Settings:
     Raises:
         ConfigurationError: One is ill-formed, or they say production.
     """
-    try:
-        settings = Settings(**given)  # type: ignore[arg-type]
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'_'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-        )
-        raise ConfigurationError(problems) from error
+    settings = read_settings(**given)
     if settings.environment is Environment.PRODUCTION:
         raise ConfigurationError("this is for development: it believes whatever a request claims")
     return settings

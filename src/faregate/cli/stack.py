@@ -229,10 +229,9 @@ class Stack:
 
 
 def _ended(child: Child) -> EmbeddedServerError:
-    return EmbeddedServerError(
-        f"the {child.program.name} ended with status {child.exit_status}; the end of its log:\n"
-        f"{child.log_tail()}"
-    )
+    tail = child.log_tail() or "(nothing)"
+    how = f"the {child.program.name} ended with status {child.exit_status}"
+    return EmbeddedServerError(f"{how}; the end of its log:\n{tail}")
 
 
 def _create_ledger(settings: Settings) -> None:

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.domain.request import DurableDeduct, LedgerIdentity
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
-from faregate.ports import DurableDeduct, LedgerIdentity, Stored, StreamEntry
+from faregate.ports import Stored, StreamEntry
 
 
 class MemoryStream:

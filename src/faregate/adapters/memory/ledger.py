@@ -14,6 +14,7 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
+from faregate.domain.request import Charge, Credit, LedgerIdentity, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CREDITS_MAX,
     CreditTransaction,
@@ -23,13 +24,6 @@ from faregate.domain.transaction import (
     check_whole,
 )
 from faregate.domain.user import User
-from faregate.ports import (
-    Charge,
-    Credit,
-    LedgerIdentity,
-    Refund,
-    VoidOutcome,
-)
 
 _ID_AGE_MS_MAX = 60_000
 _CLOCK_SKEW_MS_MAX = 5_000

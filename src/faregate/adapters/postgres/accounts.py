@@ -13,9 +13,9 @@ from psycopg_pool import AsyncConnectionPool
 from faregate.adapters.postgres.connection import Bounds, bounded, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
+from faregate.domain.request import DurableDeduct, LedgerIdentity
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
-from faregate.ports import DurableDeduct, LedgerIdentity
 
 CONNECTIONS_MAX = 4
 WAITING_MAX = 256

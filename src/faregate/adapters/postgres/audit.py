@@ -17,8 +17,9 @@ from faregate.adapters.postgres.connection import Bounds, Connector, bounded, un
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.request import LedgerIdentity
 from faregate.domain.user import User
-from faregate.ports import LedgerIdentity, StreamEntry
+from faregate.ports import StreamEntry
 
 #: Of each kind, in one verification.
 FINDINGS_MAX = 1_000

@@ -26,6 +26,7 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
+from faregate.domain.request import Charge, Credit, LedgerIdentity, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CreditTransactionId,
     TransactionType,
@@ -33,7 +34,6 @@ from faregate.domain.transaction import (
     check_whole,
 )
 from faregate.domain.user import User
-from faregate.ports import Charge, Credit, LedgerIdentity, Refund, VoidOutcome
 
 #: How long the calls that are not on the path of every request may take.
 _SLOW_TIMEOUT_S = 1.0

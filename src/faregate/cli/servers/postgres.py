@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote, urlencode
 
-from typing_extensions import override
-
 from faregate.cli.servers.places import Account, Places
 from faregate.cli.servers.process import SERVER_ENVIRONMENT, Launch
 from faregate.cli.servers.server import Server
@@ -45,7 +43,6 @@ class PostgresServer(Server):
         self.data = self.directory / "data"
 
     @property
-    @override
     def url(self) -> str:
         """The URL of database `postgres`, as superuser."""
         return self.database_url("postgres")
@@ -56,7 +53,6 @@ class PostgresServer(Server):
         query = urlencode(parameters, quote_via=quote, safe="")
         return f"postgresql:///{quote(database, safe='')}?{query}"
 
-    @override
     def _prepare(self, lock: int) -> None:
         if self._account is not None:
             self._programs = _within_reach(self._programs, self._account, self.directory)
@@ -70,7 +66,6 @@ class PostgresServer(Server):
             for suffix in ("", ".lock"):
                 (self._places.run / f".s.PGSQL.{PORT}{suffix}").unlink(missing_ok=True)
 
-    @override
     def _command(self) -> tuple[str, ...]:
         # A list of directories in which commas and blanks separate, hence the quotes.
         sockets = os.fspath(self._places.run).replace('"', '""')
@@ -81,11 +76,9 @@ class PostgresServer(Server):
         flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return (os.fspath(self._programs / "postgres"), "-D", os.fspath(self.data), *flags)
 
-    @override
     def _launch(self) -> Launch:
         return replace(super()._launch(), account=self._account)
 
-    @override
     def _ready(self, pid: int) -> bool:
         # The line in which pg_ctl, too, reads that connections are taken.
         lines = _lines(self.data / "postmaster.pid")

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
-from typing_extensions import override
-
 from faregate.cli.servers.places import Places
 from faregate.cli.servers.server import Server
 
@@ -29,17 +27,14 @@ class ValkeyServer(Server):
         self._socket = places.run / "valkey.sock"
 
     @property
-    @override
     def url(self) -> str:
         """A URL that redis-py and RQ take."""
         return f"unix://{quote(os.fspath(self._socket))}"
 
-    @override
     def _prepare(self, lock: int) -> None:
         # Valkey itself replaces the socket that a killed one left; here it must not look alive.
         self._socket.unlink(missing_ok=True)
 
-    @override
     def _command(self) -> tuple[str, ...]:
         options = {
             "port": "0",
@@ -56,7 +51,6 @@ class ValkeyServer(Server):
         flags = [word for name, value in options.items() for word in (f"--{name}", value)]
         return (os.fspath(self._program), *flags)
 
-    @override
     def _ready(self, pid: int) -> bool:
         try:
             with socket.socket(socket.AF_UNIX) as client:
