@@ -44,6 +44,10 @@ class Decision:
     repeated: bool = False
     #: Where the record lies in its stream, for a refund that follows soon. Opaque.
     position: str = ""
+    #: What is left of the user's allowance; part of `credits`, and spent first.
+    allowance_left: int = 0
+    #: When the next period begins, in Unix milliseconds; None without an allowance.
+    resets_at_ms: int | None = None
 
     @property
     def allowed(self) -> bool:

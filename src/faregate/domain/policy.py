@@ -1,27 +1,103 @@
-"""What a user starts with, what a request costs, and how long a decision may take."""
+"""What a user starts with, what a request costs, what comes back in each period, and for whom."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Self
 
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.period import Period
 from faregate.domain.transaction import check_whole
+
+_PERCENT_MAX = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """Credits that a user gets anew in each period, beside those that it has bought.
+
+    What is left of it is spent first. The first charge in a new period restores it, and it alone.
+    """
+
+    #: How many credits a period begins with.
+    amount: int
+    period: Period
+    #: How much of what was left is carried over into the next period, at most.
+    rollover_max: int = 0
+
+    def __post_init__(self) -> None:
+        check_whole("an allowance", self.amount, 1)
+        check_whole("rollover_max", self.rollover_max, 0)
+
+    def top_up(self, left: int) -> int:
+        """Return what a new period adds where `left` is left of the one before.
+
+        Never less than 0: an allowance that has become smaller takes nothing back.
+        """
+        return max(0, self.amount + min(left, self.rollover_max) - left)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditPolicy:
     """The rules by which users are charged."""
 
+    #: Names the policy in headers and decisions.
+    name: str = "credits"
     #: What a new user gets, once, as a row of its own. 0 means no row.
     starting_credits: int = 3
     #: What one request costs.
     request_cost: int = 1
+    #: What comes back in each period, if anything.
+    allowance: Allowance | None = None
+    #: Never refused: recorded as a deduct of 0, with the cost in its metadata.
+    is_unlimited: bool = False
+    #: From which part of the allowance on a user is warned, in percent.
+    warning_percent: int = 80
 
     def __post_init__(self) -> None:
         check_whole("starting_credits", self.starting_credits, 0)
         check_whole("request_cost", self.request_cost, 0)
+        if not 0 < self.warning_percent <= _PERCENT_MAX:
+            raise ConfigurationError(f"warning_percent is 1 to 100, not {self.warning_percent}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySet:
+    """Which policy holds for which tier of users."""
+
+    #: The policy of each tier: free, paid, admin, or whatever the application calls them.
+    tiers: Mapping[str, CreditPolicy]
+    #: The tier of users of whom nothing else is known.
+    default_tier: str = "default"
+
+    def __post_init__(self) -> None:
+        if self.default_tier not in self.tiers:
+            raise ConfigurationError(f"there is no policy for the tier {self.default_tier!r}")
+        object.__setattr__(self, "tiers", MappingProxyType(dict(self.tiers)))
+        if len({policy.starting_credits for policy in self.tiers.values()}) > 1:
+            raise ConfigurationError("all tiers start with the same credits: a user starts once")
+
+    @classmethod
+    def single(cls, policy: CreditPolicy) -> Self:
+        """Make a set in which one policy holds for everybody."""
+        return cls(tiers={"default": policy})
+
+    def of(self, tier: str | None) -> CreditPolicy:
+        """Return the policy of a tier, or of the default one.
+
+        Raises:
+            ConfigurationError: No such tier.
+        """
+        try:
+            return self.tiers[self.default_tier if tier is None else tier]
+        except KeyError:
+            known = ", ".join(sorted(self.tiers))
+            raise ConfigurationError(f"no policy for the tier {tier!r}; known: {known}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateOptions:
-    """How a gate behaves, beside its policy."""
+    """How a gate behaves, beside its policies."""
 
     #: Within this time a charge is decided, or answered as unavailable and never charged.
     decision_timeout_ms: int = 250

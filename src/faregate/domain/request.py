@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from faregate.domain.policy import Allowance
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 
 
@@ -32,6 +33,10 @@ class Charge:
     metadata: Mapping[str, object] | None = None
     #: The id was minted for this call, so no earlier attempt can exist.
     fresh: bool = False
+    #: What the user gets anew in each period, by its policy.
+    allowance: Allowance | None = None
+    #: Whether a cost of 0 is recorded. If not, it is a peek: decided, and nothing is written.
+    records_zero: bool = False
 
     def void(self) -> "Refund":
         """Return the refund that undoes this charge; its id is computed, so it is made once."""
@@ -66,6 +71,10 @@ class DurableDeduct:
     amount: int
     #: What its refunds have given back so far, dead letters that may still be stored included.
     refunded: int
+    #: How much of it was taken from the user's allowance.
+    allowance_amount: int = 0
+    #: When the period of that allowance began, in Unix milliseconds.
+    period_start_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

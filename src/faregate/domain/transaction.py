@@ -119,6 +119,12 @@ class CreditTransaction:
     epoch: int
     #: The deduct that a refund gives back.
     refund_of: CreditTransactionId | None = None
+    #: How much of the change concerned the user's allowance: negative where that was spent.
+    allowance_amount: int = 0
+    #: What is left of the allowance right after this change.
+    allowance_after: int = 0
+    #: When the period of that allowance began; None for a user who never had one.
+    period_start: datetime | None = None
 
     def __post_init__(self) -> None:
         check_amount(self.type, self.amount)

@@ -17,6 +17,10 @@ class User:
     sequence: int
     #: The Redis history in which the balance holds.
     epoch: int
+    #: What is left of the user's allowance; part of `credits`, and spent first.
+    allowance_left: int = 0
+    #: When the period of that allowance began, in Unix milliseconds; None where there was none.
+    period_start_ms: int | None = None
 
 
 def user_id_of(namespace: UUID, name: str) -> UUID:

@@ -1,0 +1,84 @@
+"""When an allowance begins anew: by the calendar in UTC, or rolling from a user's first request.
+
+All times are Unix milliseconds, and the clock is that of Redis. `lua/lib/period.lua` computes the
+same; the tests hold the two equal.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from faregate.domain.errors import InvalidArgumentError
+
+DAY_MS = 86_400_000
+#: The first of January 1970 was a Thursday, three days after a Monday.
+_THURSDAY_MS = 3 * DAY_MS
+_DAYS_MAX = 366
+_MONTHS = 12
+
+
+class PeriodKind(StrEnum):
+    """How periods follow each other."""
+
+    #: From 00:00 UTC.
+    DAY = "day"
+    #: From Monday, 00:00 UTC.
+    WEEK = "week"
+    #: From the first of the month, 00:00 UTC.
+    MONTH = "month"
+    #: Of equal length, from the user's first request.
+    ROLLING = "rolling"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """How long an allowance lasts."""
+
+    kind: PeriodKind
+    #: The length of a rolling period in milliseconds; 0 for the others.
+    length_ms: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind is PeriodKind.ROLLING:
+            if not 1_000 <= self.length_ms <= _DAYS_MAX * DAY_MS:
+                raise InvalidArgumentError(
+                    f"a rolling period lasts from a second to {_DAYS_MAX} days, in milliseconds"
+                )
+        elif self.length_ms:
+            raise InvalidArgumentError(f"the calendar says how long a {self.kind} is")
+
+    def start_ms(self, now_ms: int, anchor_ms: int) -> int:
+        """Return when the period that contains `now_ms` began.
+
+        Args:
+            now_ms: The time in question.
+            anchor_ms: When an earlier rolling period began; `now_ms` for the first.
+        """
+        match self.kind:
+            case PeriodKind.DAY:
+                return now_ms // DAY_MS * DAY_MS
+            case PeriodKind.WEEK:
+                week_ms = 7 * DAY_MS
+                return (now_ms + _THURSDAY_MS) // week_ms * week_ms - _THURSDAY_MS
+            case PeriodKind.MONTH:
+                now = datetime.fromtimestamp(now_ms / 1000, UTC)
+                return _unix_ms(now.year, now.month)
+            case PeriodKind.ROLLING:
+                return now_ms - (now_ms - anchor_ms) % self.length_ms
+
+    def end_ms(self, start_ms: int) -> int:
+        """Return when the period that began at `start_ms` ends, and the next one begins."""
+        match self.kind:
+            case PeriodKind.DAY:
+                return start_ms + DAY_MS
+            case PeriodKind.WEEK:
+                return start_ms + 7 * DAY_MS
+            case PeriodKind.MONTH:
+                start = datetime.fromtimestamp(start_ms / 1000, UTC)
+                return _unix_ms(start.year + start.month // _MONTHS, start.month % _MONTHS + 1)
+            case PeriodKind.ROLLING:
+                return start_ms + self.length_ms
+
+
+def _unix_ms(year: int, month: int) -> int:
+    return int(datetime(year, month, 1, tzinfo=UTC).timestamp()) * 1000
