@@ -1,40 +1,48 @@
--- charge: takes credits from a user, if there are enough, and records it in the same step.
+-- charge: takes credits from a user, if there are enough, and records it in the same step. The
+-- first charge of a new period restores the user's allowance before, with a record of its own.
 --
 -- KEYS   1 user   2 stream   3 epoch   4 refunds of this transaction id
 -- ARGV   1 transaction id, a UUIDv7 (16 bytes)   2 user id (16 bytes)   3 cost (credits)
 --        4 deadline (Unix ms)   5 '1' if the id was minted for this call, '0' if it may be a retry
 --        6 most records in the stream   7 description   8 metadata (JSON or empty)
--- Reply  {status, credits, sequence, now (Unix ms), position}
+--        9 '1' if a cost of 0 is recorded, '0' if it is a peek
+--        10 to 12 allowance: amount and rollover (credits), period (see lib/allowance)
+-- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, next period (ms)}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user, stale,
---        voided, unresolved, conflict, late, backlog, out_of_credits
--- Appends one deduct of -cost if allowed; otherwise writes nothing.
+--        voided, unresolved, conflict, late, backlog, out_of_credits, out_of_range
+-- Appends if allowed: one add that restores the allowance, if a new period has begun and it was
+--        touched; then one deduct of -cost. A refusal and a peek write nothing.
 --
 -- A retry that finds its first attempt is answered with that attempt's result even after its
 -- deadline, so that `late` always means: not charged, and never will be.
--- uses: arguments, clock, account, record, chain, window
+-- uses: arguments, clock, account, record, chain, window, period, allowance, topup
 
 local cost = whole(ARGV[3], 0, CREDITS_MAX)
 local deadline_ms = whole(ARGV[4], 0, TIME_MS_MAX)
 local length_max = whole(ARGV[6], 1, CREDITS_MAX)
+local allowance = parse_allowance(10)
 if #ARGV[1] ~= 16 or #ARGV[2] ~= 16 or not id_time_ms(ARGV[1]) then
   return invalid('transaction id: a UUIDv7 of 16 bytes, and a user id of 16 bytes')
 elseif not cost or not deadline_ms or not length_max then
   return invalid('cost, deadline or length: whole numbers that are not negative')
+elseif not allowance then
+  return invalid('allowance: whole numbers and a period')
 end
 
 local now_us = time_us()
 local now_ms = math.floor(now_us / 1000)
 local epoch = redis.call('GET', KEYS[3])
 if not epoch then
-  return { 'uninitialised', 0, 0, now_ms, '' }
+  return { 'uninitialised', 0, 0, now_ms, '', 0, 0 }
 end
 local account = load_account(KEYS[1])
 if not account then
-  return { 'unknown_user', 0, 0, now_ms, '' }
+  return { 'unknown_user', 0, 0, now_ms, '', 0, 0 }
 end
+local top_up, resets_ms = renew(account, allowance, now_ms)
 
 local function refuse(status)
-  return { status, account.credits, 0, now_ms, '' }
+  return { status, account.credits + top_up, 0, now_ms, '', account.allowance + top_up, resets_ms }
 end
 
 if ARGV[5] ~= '1' then
@@ -51,7 +59,8 @@ if ARGV[5] ~= '1' then
     return refuse('unresolved')
   elseif record then
     local status = record.amount == -cost and 'repeated' or 'conflict'
-    return { status, record.credits, record.sequence, now_ms, record.position }
+    return { status, record.credits, record.sequence, now_ms, record.position,
+      record.allowance_left, resets_ms }
   end
 end
 
@@ -59,11 +68,22 @@ if now_ms > deadline_ms then
   return refuse('late')
 elseif redis.call('XLEN', KEYS[2]) >= length_max then
   return refuse('backlog')
-elseif account.credits < cost then
+elseif cost > 0 and account.credits + top_up < cost then
   return refuse('out_of_credits')
+elseif account.credits + top_up > CREDITS_MAX then
+  return refuse('out_of_range')
+elseif cost == 0 and ARGV[9] ~= '1' then
+  return refuse('allowed')
+end
+if top_up > 0 then
+  append(KEYS[1], KEYS[2], account, epoch, now_us, {
+    id = top_up_id(ARGV[2], account.period), user = ARGV[2], type = 'add', amount = top_up,
+    allowance = top_up, description = 'allowance', metadata = '',
+  })
 end
 local position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
   id = ARGV[1], user = ARGV[2], type = 'deduct', amount = -cost,
-  description = ARGV[7], metadata = ARGV[8],
+  allowance = -math.min(account.allowance, cost), description = ARGV[7], metadata = ARGV[8],
 })
-return { 'allowed', account.credits, account.sequence, now_ms, position }
+return { 'allowed', account.credits, account.sequence, now_ms, position, account.allowance,
+  resets_ms }

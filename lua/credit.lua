@@ -4,7 +4,7 @@
 -- ARGV   1 transaction id (16 bytes)   2 user id (16 bytes)   3 type: add or admin_adjustment
 --        4 amount (credits; > 0 to add, not 0 to adjust)   5 '1' if the balance may become negative
 --        6 description   7 metadata (JSON or empty)
--- Reply  {status, credits, sequence, now (Unix ms), position}
+-- Reply  {status, credits, sequence, now (Unix ms), position, allowance left}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user,
 --        conflict, backlog, out_of_range, out_of_credits
 -- Appends one record of the type and amount if allowed; otherwise writes nothing.
@@ -25,14 +25,15 @@ local now_ms = math.floor(now_us / 1000)
 local epoch = redis.call('GET', KEYS[3])
 local account = load_account(KEYS[1])
 if not epoch or not account then
-  return { epoch and 'unknown_user' or 'uninitialised', 0, 0, now_ms, '' }
+  return { epoch and 'unknown_user' or 'uninitialised', 0, 0, now_ms, '', 0 }
 end
 
-local receipt = redis.call('HMGET', KEYS[4], 'user', 'amount', 'credits', 'sequence', 'position')
+local receipt = redis.call('HMGET', KEYS[4],
+  'user', 'amount', 'credits', 'sequence', 'position', 'left')
 if receipt[1] then
   local same = receipt[1] == ARGV[2] and tonumber(receipt[2]) == amount
   return { same and 'repeated' or 'conflict', tonumber(receipt[3]), tonumber(receipt[4]), now_ms,
-    receipt[5] }
+    receipt[5], tonumber(receipt[6]) }
 end
 
 local after = account.credits + amount
@@ -45,12 +46,12 @@ elseif amount < 0 and after < 0 and ARGV[5] ~= '1' then
   refusal = 'out_of_credits'
 end
 if refusal then
-  return { refusal, account.credits, 0, now_ms, '' }
+  return { refusal, account.credits, 0, now_ms, '', account.allowance }
 end
 local position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
   id = ARGV[1], user = ARGV[2], type = kind, amount = amount,
   description = ARGV[6], metadata = ARGV[7],
 })
 remember(KEYS[4], 'user', ARGV[2], 'amount', ARGV[4], 'credits', account.credits,
-  'sequence', account.sequence, 'position', position)
-return { 'allowed', account.credits, account.sequence, now_ms, position }
+  'sequence', account.sequence, 'position', position, 'left', account.allowance)
+return { 'allowed', account.credits, account.sequence, now_ms, position, account.allowance }

@@ -4,14 +4,15 @@
 -- ARGV   1 transaction id (16 bytes)   2 user id (16 bytes)   3 id of the deduct (16 bytes)
 --        4 amount (credits > 0), or empty for all that is left   5 position of the deduct, or empty
 --        6 the deduct's cost and 7 what is refunded of it (credits), by Postgres, or empty
---        8 description   9 metadata (JSON or empty)
--- Reply  {status, credits, sequence, now (Unix ms), position, amount refunded}
+--        8 description   9 metadata (JSON or empty)   10 what the deduct took from the allowance
+--        (credits) and 11 in which period (Unix ms), by Postgres, or empty
+-- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, amount refunded}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user,
 --        conflict, backlog, unknown_deduct, refund_exceeded, out_of_range
 -- Appends one refund that refers to the deduct if allowed; otherwise writes nothing.
 --
 -- The bound holds for good: within a day by the refunds key, later by what Postgres adds up.
--- uses: arguments, clock, account, record, chain, window, memory, backlog
+-- uses: arguments, clock, account, record, chain, window, memory, backlog, giving
 
 local amount = ARGV[4] ~= '' and whole(ARGV[4], 1, CREDITS_MAX)
 if #ARGV[1] ~= 16 or #ARGV[2] ~= 16 or #ARGV[3] ~= 16 then
@@ -25,34 +26,37 @@ local now_ms = math.floor(now_us / 1000)
 local epoch = redis.call('GET', KEYS[3])
 local account = load_account(KEYS[1])
 if not epoch or not account then
-  return { epoch and 'unknown_user' or 'uninitialised', 0, 0, now_ms, '', 0 }
+  return { epoch and 'unknown_user' or 'uninitialised', 0, 0, now_ms, '', 0, 0 }
 end
 
 local function refuse(status)
-  return { status, account.credits, 0, now_ms, '', 0 }
+  return { status, account.credits, 0, now_ms, '', account.allowance, 0 }
 end
 
--- Returns the deduct's cost and what is refunded of it, from the nearest place that knows.
+-- Returns what is known of the deduct, from the nearest place that knows: cost, what is refunded of
+-- it, what it took from the allowance, and in which period.
 local function known_deduct()
-  local kept = redis.call('HMGET', KEYS[4], 'amount', 'total')
+  local kept = redis.call('HMGET', KEYS[4], 'amount', 'total', 'allowance', 'period')
   if kept[1] then
-    return tonumber(kept[1]), tonumber(kept[2])
+    return tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3] or 0), tonumber(kept[4] or 0)
   end
   local id_ms = id_time_ms(ARGV[3]) or now_ms
   local start = ARGV[5] ~= '' and ARGV[5] or account.last
   local record = find(KEYS[2], start, ARGV[3], (id_ms - CLOCK_SKEW_MS_MAX) * 1000)
   if record and record.kind == TYPE_CODES.deduct and record.user == ARGV[2] then
-    return -record.amount, 0
+    return -record.amount, 0, -record.allowance, record.period
   end
-  return whole(ARGV[6], 0, CREDITS_MAX), whole(ARGV[7], 0, CREDITS_MAX)
+  return whole(ARGV[6], 0, CREDITS_MAX), whole(ARGV[7], 0, CREDITS_MAX),
+    whole(ARGV[10], 0, CREDITS_MAX) or 0, whole(ARGV[11], 0, TIME_MS_MAX) or 0
 end
 
 local earlier = redis.call('HGET', KEYS[4], ARGV[1])
 if earlier then
   local same = not amount or tonumber(earlier) == amount
-  return { same and 'repeated' or 'conflict', account.credits, 0, now_ms, '', tonumber(earlier) }
+  return { same and 'repeated' or 'conflict', account.credits, 0, now_ms, '',
+    account.allowance, tonumber(earlier) }
 end
-local cost, refunded = known_deduct()
+local cost, refunded, taken, period = known_deduct()
 if is_backlogged(KEYS[2], now_us) then
   return refuse('backlog')
 elseif not cost or not refunded then
@@ -66,7 +70,9 @@ elseif account.credits + amount > CREDITS_MAX then
 end
 local position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
   id = ARGV[1], user = ARGV[2], type = 'refund', amount = amount, refund_of = ARGV[3],
+  allowance = to_allowance(account, cost - taken, refunded, amount, period),
   description = ARGV[8], metadata = ARGV[9],
 })
-remember(KEYS[4], 'amount', cost, 'total', refunded + amount, ARGV[1], amount)
-return { 'allowed', account.credits, account.sequence, now_ms, position, amount }
+remember(KEYS[4], 'amount', cost, 'total', refunded + amount, 'allowance', taken,
+  'period', string.format('%.0f', period), ARGV[1], amount)
+return { 'allowed', account.credits, account.sequence, now_ms, position, account.allowance, amount }

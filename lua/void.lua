@@ -9,7 +9,7 @@
 --
 -- Before its deadline a charge may still arrive, so nothing is decided then. After it the charge
 -- script refuses by the deadline, and a retry with a later deadline by the note left here.
--- uses: arguments, clock, account, record, chain, window, memory
+-- uses: arguments, clock, account, record, chain, window, memory, giving
 
 local deadline_ms = whole(ARGV[4], 0, TIME_MS_MAX)
 if #ARGV[1] ~= 16 or #ARGV[2] ~= 16 or #ARGV[3] ~= 16 or not id_time_ms(ARGV[1]) then
@@ -48,6 +48,7 @@ if record and record.amount < 0 then
   status = 'refunded'
   position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
     id = ARGV[3], user = ARGV[2], type = 'refund', amount = cost, refund_of = ARGV[1],
+    allowance = to_allowance(account, cost + record.allowance, 0, cost, record.period),
     description = ARGV[5], metadata = '',
   })
   redis.call('HSET', KEYS[4], ARGV[3], cost)

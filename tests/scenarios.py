@@ -5,32 +5,33 @@ operation, its arguments, and the verdict (or error) and balance that must come 
 for transaction ids: the same name is the same id.
 """
 
-from dataclasses import dataclass, field
-from uuid import UUID
+from dataclasses import dataclass
 
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import (
     AmountError,
     FaregateError,
-    InvalidArgumentError,
     TransactionConflictError,
     TransactionIdError,
 )
+from faregate.domain.period import Period, PeriodKind
+from faregate.domain.policy import Allowance
 from faregate.domain.request import (
-    Charge,
-    Credit,
     DurableDeduct,
     LedgerIdentity,
-    Refund,
     VoidOutcome,
 )
-from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId, TransactionType
-from faregate.domain.user import User
-from faregate.ports import Ledger
+from faregate.domain.transaction import CREDITS_MAX
 
 ALLOWED = Verdict.ALLOWED
 IDENTITY = LedgerIdentity(shard_count=1, starting_credits=5, epoch=7, installed=False)
 STARTING_CREDITS = 5
+
+HOUR_MS = 3_600_000
+HOUR = Period(kind=PeriodKind.ROLLING, length_ms=HOUR_MS)
+TEN = Allowance(amount=10, period=HOUR)
+TWO = Allowance(amount=2, period=HOUR)
+CARRYING = Allowance(amount=10, period=HOUR, rollover_max=2)
 
 Answer = Verdict | VoidOutcome | type[FaregateError]
 
@@ -53,6 +54,15 @@ class Step:
     answer: Answer = ALLOWED
     credits: int | None = None
     repeated: bool = False
+    #: What the user gets anew in each period.
+    allowance: Allowance | None = None
+    #: What must be left of it.
+    left: int | None = None
+    records_zero: bool = False
+
+
+def wait(ms: int) -> Step:
+    return Step(do="wait", name="", amount=ms)
 
 
 def charge(name: str, cost: int = 1, **rest: object) -> Step:
@@ -85,9 +95,76 @@ SCENARIOS: dict[str, list[Step]] = {
         charge("b", 5, credits=0),
         charge("c", 1, answer=Verdict.OUT_OF_CREDITS, credits=0),
     ],
-    "a charge of nothing is recorded and always allowed": [
+    "a charge of nothing is a peek, and writes nothing unless it is to be recorded": [
         charge("a", 5, credits=0),
         charge("b", 0, credits=0),
+        charge("b", 0, credits=0),
+        charge("c", 0, credits=0, records_zero=True),
+        charge("c", 0, credits=0, records_zero=True, repeated=True),
+    ],
+    "a new period restores the allowance and leaves bought credits alone": [
+        # Five are bought; ten more come in each period, and are spent first.
+        charge("a", 1, allowance=TEN, credits=14, left=9),
+        charge("b", 12, allowance=TEN, credits=2, left=0),
+        charge("c", 3, allowance=TEN, answer=Verdict.OUT_OF_CREDITS, credits=2, left=0),
+        wait(HOUR_MS - 1),
+        charge("d", 3, allowance=TEN, answer=Verdict.OUT_OF_CREDITS, credits=2, left=0),
+        wait(1),
+        charge("e", 1, allowance=TEN, credits=11, left=9),
+        charge("f", 11, allowance=TEN, credits=0, left=0),
+    ],
+    "what is left lapses with its period, but for what is carried over": [
+        charge("a", 4, allowance=TEN, credits=11, left=6),
+        wait(HOUR_MS),
+        charge("b", 1, allowance=TEN, credits=14, left=9),
+        wait(5 * HOUR_MS),
+        charge("c", 1, allowance=CARRYING, credits=16, left=11),
+        wait(HOUR_MS),
+        charge("d", 1, allowance=CARRYING, credits=16, left=11),
+    ],
+    "an allowance that becomes smaller takes nothing back": [
+        charge("a", 1, allowance=TEN, credits=14, left=9),
+        wait(HOUR_MS),
+        charge("b", 1, allowance=TWO, credits=13, left=8),
+        charge("c", 8, allowance=TWO, credits=5, left=0),
+        wait(HOUR_MS),
+        charge("d", 1, allowance=TWO, credits=6, left=1),
+    ],
+    "a refusal begins no period": [
+        charge("a", 16, allowance=TEN, answer=Verdict.OUT_OF_CREDITS, credits=15, left=10),
+        charge("b", 0, allowance=TEN, credits=15, left=10),
+        charge("c", 1, credits=4),
+        wait(HOUR_MS),
+        charge("d", 14, allowance=TEN, credits=0, left=0),
+    ],
+    "a refund in the same period restores bought credits first, then the allowance": [
+        charge("a", 13, allowance=TEN, credits=2, left=0),
+        refund("r", of="a", amount=4, credits=6, left=1),
+        refund("s", of="a", amount=2, credits=8, left=3),
+        refund("t", of="a", credits=15, left=10),
+        wait(HOUR_MS),
+        charge("b", 1, allowance=TEN, credits=14, left=9),
+    ],
+    "a refund of an earlier period is the user's to keep": [
+        charge("a", 10, allowance=TEN, credits=5, left=0),
+        wait(HOUR_MS),
+        charge("b", 1, allowance=TEN, credits=14, left=9),
+        refund("r", of="a", credits=24, left=9),
+    ],
+    "an old deduct is refunded to the allowance only while its period lasts": [
+        charge("a", 9, allowance=TEN, credits=6, left=1),
+        refund(
+            "r",
+            of="old",
+            durable=DurableDeduct(amount=4, refunded=0, allowance_amount=4, period_start_ms=1),
+            credits=10,
+            left=1,
+        ),
+    ],
+    "no top-up takes a balance out of its range": [
+        add("a", CREDITS_MAX - 5, credits=CREDITS_MAX),
+        charge("b", 1, allowance=TEN, answer=AmountError),
+        charge("c", 1, credits=CREDITS_MAX - 1),
     ],
     "a retry is answered as before and charges nothing": [
         charge("a", 2, credits=3),
@@ -119,8 +196,9 @@ SCENARIOS: dict[str, list[Step]] = {
         adjust("a", -5, credits=0),
         adjust("b", -1, answer=Verdict.OUT_OF_CREDITS, credits=0),
         adjust("c", -1, negative_allowed=True, credits=-1),
-        charge("d", 0, answer=Verdict.OUT_OF_CREDITS, credits=-1),
-        adjust("e", 3, credits=2),
+        charge("d", 0, records_zero=True, credits=-1),
+        charge("e", 1, answer=Verdict.OUT_OF_CREDITS, credits=-1),
+        adjust("f", 3, credits=2),
     ],
     "no balance leaves the range of the column": [
         add("a", CREDITS_MAX - 5, credits=CREDITS_MAX),
@@ -173,7 +251,7 @@ SCENARIOS: dict[str, list[Step]] = {
         ),
     ],
     "a refund of a charge that cost nothing gives nothing": [
-        charge("a", 0, credits=5),
+        charge("a", 0, credits=5, records_zero=True),
         refund("r", of="a", answer=Verdict.REFUND_EXCEEDED, credits=5),
     ],
     "a void gives back what was charged, and the id is spent": [
@@ -193,73 +271,3 @@ SCENARIOS: dict[str, list[Step]] = {
         charge("a", 2, credits=3),
     ],
 }
-
-
-@dataclass(slots=True)
-class Player:
-    """Plays steps on a ledger for one user."""
-
-    ledger: Ledger
-    user_id: UUID
-    ids: dict[str, CreditTransactionId] = field(default_factory=dict)
-
-    async def start(self) -> None:
-        """Attach the ledger and install the user."""
-        await self.ledger.attach(IDENTITY)
-        user = User(id=self.user_id, credits=STARTING_CREDITS, sequence=1, epoch=IDENTITY.epoch)
-        assert await self.ledger.install(user)
-
-    def identify(self, name: str, age_ms: int = 0) -> CreditTransactionId:
-        """Return the id that `name` stands for, making it at first use."""
-        if name not in self.ids:
-            self.ids[name] = CreditTransactionId.mint(self.ledger.now_ms() - age_ms)
-        return self.ids[name]
-
-    async def play(self, step: Step) -> tuple[Answer, int | None, bool]:
-        """Do one step; return the verdict or the error's class, the balance, and `repeated`."""
-        try:
-            outcome = await self._do(step)
-        except InvalidArgumentError as error:
-            return type(error), None, False
-        except TransactionConflictError as error:
-            return type(error), None, False
-        if isinstance(outcome, VoidOutcome):
-            return outcome, None, False
-        return outcome.verdict, outcome.credits, outcome.repeated
-
-    async def _do(self, step: Step):  # type: ignore[no-untyped-def]
-        identity = self.identify(step.name, step.age_ms)
-        if step.do in {"charge", "void"}:
-            attempt = Charge(
-                user_id=self.user_id,
-                transaction_id=identity,
-                cost=step.amount or 0,
-                deadline_ms=self.ledger.now_ms() + step.deadline_in_ms,
-                description=f"{step.do} {step.name}",
-                metadata={"name": step.name},
-                fresh=step.fresh,
-            )
-            act = self.ledger.charge if step.do == "charge" else self.ledger.void
-            return await act(attempt)
-        if step.do == "refund":
-            return await self.ledger.refund(
-                Refund(
-                    user_id=self.user_id,
-                    deduct_id=self.identify(step.of),
-                    transaction_id=identity,
-                    amount=step.amount,
-                    description=f"refund {step.name}",
-                    durable=step.durable,
-                )
-            )
-        kind = TransactionType.ADD if step.do == "add" else TransactionType.ADMIN_ADJUSTMENT
-        return await self.ledger.credit(
-            Credit(
-                user_id=self.user_id,
-                transaction_id=identity,
-                type=kind,
-                amount=step.amount or 0,
-                description=f"{step.do} {step.name}",
-                negative_allowed=step.negative_allowed,
-            )
-        )

@@ -1,14 +1,15 @@
 -- Looks a transaction up among the user's records that are still in the stream, latest first.
 
 local LOOKBACK_MAX = 10000
-local HEADER_FORMAT = '>BBc16c16i4i4I8I4I8I8I4'
+local HEADER_FORMAT = '>BBc16c16i4i4I8I4I8I8I4i4i4I8'
 
 local function parse(entry)
-  local _, kind, id, user, amount, credits, sequence, _, us, ms, n =
+  local _, kind, id, user, amount, credits, sequence, _, us, ms, n, allowance, left, period =
     struct.unpack(HEADER_FORMAT, entry[2][2])
   return {
     kind = kind, id = id, user = user, amount = amount, credits = credits, sequence = sequence,
     us = us, previous = string.format('%.0f-%.0f', ms, n), position = entry[1],
+    allowance = allowance, allowance_left = left, period = period,
   }
 end
 

@@ -30,8 +30,8 @@ local function month_of(now_ms)
   return year, month
 end
 
--- Returns start and end of the period that contains `now_ms`. `anchor_ms` is the start of an earlier
--- rolling period.
+-- Returns start and end of the period that contains `now_ms`. `anchor_ms` is the start of an
+-- earlier rolling period.
 local function period_at(kind, length_ms, now_ms, anchor_ms)
   if kind == 'day' then
     local start_ms = math.floor(now_ms / DAY_MS) * DAY_MS

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 
 from faregate.adapters.postgres.accounts import PostgresAccounts
+from faregate.adapters.postgres.admin import PostgresAdmin
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.redis.ledger import RedisLedger
@@ -62,3 +63,10 @@ def open_audit(settings: Settings) -> Iterator[PostgresAudit]:
     """Open Postgres for an operator."""
     with closing(PostgresAudit(settings.postgres_url)) as audit:
         yield audit
+
+
+@contextmanager
+def open_admin(settings: Settings) -> Iterator[PostgresAdmin]:
+    """Open Postgres for whoever owns the ledger."""
+    with closing(PostgresAdmin(settings.postgres_url)) as admin:
+        yield admin

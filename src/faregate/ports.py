@@ -10,6 +10,7 @@ from uuid import UUID
 
 from faregate.domain.decision import Decision
 from faregate.domain.finding import Finding
+from faregate.domain.policy import Allowance
 from faregate.domain.request import (
     Charge,
     Credit,
@@ -61,8 +62,12 @@ class Ledger(Protocol):
         """Settle a charge whose outcome is unknown, once its deadline has passed."""
         ...
 
-    async def read(self, user_id: UUID) -> User | None:
-        """Return the live balance, or None if the ledger does not know the user."""
+    async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
+        """Return the live balance, or None if the ledger does not know the user.
+
+        With an allowance it is the balance that a charge would find now: a period that has begun
+        is reckoned with, though only a charge begins it.
+        """
         ...
 
     async def install(self, user: User) -> bool:
@@ -217,4 +222,20 @@ class Audit(Protocol):
 
     def dead_letter_count(self) -> int:
         """Return the number of dead letters that are not discarded."""
+        ...
+
+
+class LedgerAdmin(Protocol):
+    """What only the owner of the ledger may do. Implemented by Postgres."""
+
+    def identity(self) -> LedgerIdentity:
+        """Return what the ledger was created with."""
+        ...
+
+    def begin_epoch(self, after: int) -> int:
+        """Begin the epoch that follows `after`, which nobody has installed yet, and return it.
+
+        Raises:
+            ConfigurationError: `after` is not the epoch that counts, or the role may not do this.
+        """
         ...

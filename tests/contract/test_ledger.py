@@ -2,20 +2,38 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis import Redis
 
+from clocks import Clock, RedisClock, use_test_clock
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.runner import ScriptRunner
 from faregate.adapters.redis.stream import RedisStream
+from faregate.domain.period import Period, PeriodKind
+from faregate.domain.policy import Allowance
 from faregate.domain.transaction import CreditTransaction
-from faregate.ports import Ledger
-from scenarios import SCENARIOS, Player, Step, add, adjust, charge, refund, void
+from player import Player
+from scenarios import (
+    CARRYING,
+    HOUR_MS,
+    SCENARIOS,
+    TEN,
+    TWO,
+    Step,
+    add,
+    adjust,
+    charge,
+    refund,
+    void,
+    wait,
+)
 
 
 def redis_ledger(url: str, *, stream_length_max: int = 100_000) -> RedisLedger:
@@ -23,42 +41,63 @@ def redis_ledger(url: str, *, stream_length_max: int = 100_000) -> RedisLedger:
     return RedisLedger(runner, shard_count=1, stream_length_max=stream_length_max)
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def ledger(request: pytest.FixtureRequest) -> AsyncIterator[Ledger]:
-    """Each implementation of the port in turn."""
-    if request.param == "memory":
-        yield MemoryLedger()
+@pytest.fixture
+def test_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts whose time moves when a test says so."""
+    use_test_clock(monkeypatch)
+
+
+@asynccontextmanager
+async def player_on(kind: str, url: str, user_id: UUID) -> AsyncIterator[Player]:
+    """Play on one of the implementations of the port."""
+    if kind == "memory":
+        clock = Clock()
+        memory = Player(MemoryLedger(now_ms=clock), user_id, clock)
+        await memory.start()
+        yield memory
         return
-    live = redis_ledger(request.getfixturevalue("ledger_redis"))
-    yield live
-    await live.aclose()
+    with Redis.from_url(url) as client:
+        live = Player(redis_ledger(url), user_id, RedisClock(client))
+        try:
+            await live.start()
+            yield live
+        finally:
+            await live.ledger.aclose()
 
 
+@pytest.mark.usefixtures("test_clock")
+@pytest.mark.parametrize("kind", ["memory", "redis"])
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_the_ledger_answers_as_the_table_says(name: str, ledger: Ledger) -> None:
-    """Each step's verdict and balance are those of the table."""
-    player = Player(ledger, uuid4())
-    await player.start()
-    for number, step in enumerate(SCENARIOS[name], start=1):
-        answer, balance, repeated = await player.play(step)
-        assert (answer, repeated) == (step.answer, step.repeated), f"step {number}: {step}"
-        if step.credits is not None:
-            assert balance == step.credits, f"step {number}: {step}"
+async def test_the_ledger_answers_as_the_table_says(
+    name: str, kind: str, ledger_redis: str
+) -> None:
+    """Each step's verdict, balance and allowance are those of the table."""
+    async with player_on(kind, ledger_redis, uuid4()) as player:
+        for number, step in enumerate(SCENARIOS[name], start=1):
+            played = await player.play(step)
+            expected = (step.answer, step.repeated)
+            assert (played.answer, played.repeated) == expected, f"step {number}: {step}"
+            if step.credits is not None:
+                assert played.credits == step.credits, f"step {number}: {step}"
+            if step.left is not None:
+                assert played.left == step.left, f"step {number}: {step}"
 
 
-async def test_an_unknown_user_is_not_charged(ledger: Ledger) -> None:
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+async def test_an_unknown_user_is_not_charged(kind: str, ledger_redis: str) -> None:
     """A user that was never installed gets an answer, and no record."""
-    player = Player(ledger, uuid4())
-    await player.start()
-    player.user_id = uuid4()
-    answer, _, _ = await player.play(charge("a"))
-    assert answer == "unknown_user"
-    assert await ledger.read(player.user_id) is None
+    async with player_on(kind, ledger_redis, uuid4()) as player:
+        player.user_id = uuid4()
+        assert (await player.play(charge("a"))).answer == "unknown_user"
+        assert await player.ledger.read(player.user_id) is None
 
 
+DAILY = Allowance(amount=3, period=Period(kind=PeriodKind.DAY), rollover_max=1)
+ALLOWANCES = st.sampled_from([None, TEN, TWO, CARRYING, DAILY])
 NAMES = st.sampled_from("abcdef")
 STEPS = st.one_of(
-    st.builds(charge, NAMES, st.integers(-1, 4)),
+    st.builds(charge, NAMES, st.integers(-1, 4), allowance=ALLOWANCES, records_zero=st.booleans()),
+    st.builds(wait, st.sampled_from([1, 900_000, 1_800_000, HOUR_MS, 30 * HOUR_MS])),
     st.builds(lambda name, amount: add(f"add {name}", amount), NAMES, st.integers(0, 4)),
     st.builds(
         lambda name, amount, negative: adjust(f"adjust {name}", amount, negative_allowed=negative),
@@ -76,6 +115,7 @@ STEPS = st.one_of(
 )
 
 
+@pytest.mark.usefixtures("test_clock")
 @settings(
     max_examples=150,
     deadline=None,
@@ -89,20 +129,22 @@ def test_random_sequences_end_alike(ledger_redis: str, steps: list[Step]) -> Non
 
 
 async def _compare(url: str, user_id: UUID, steps: list[Step]) -> None:
-    memory, live = MemoryLedger(), redis_ledger(url)
-    try:
-        specified, played = Player(memory, user_id), Player(live, user_id)
-        await specified.start()
-        await played.start()
+    async with (
+        player_on("memory", url, user_id) as specified,
+        player_on("redis", url, user_id) as played,
+    ):
+        played.clock.advance(specified.clock() - played.clock())
         for step in steps:
-            assert await played.play(step) == await specified.play(step), step
-        assert await live.read(user_id) == await memory.read(user_id)
-        expected = [shape(record) for record in memory.pending.values()]
-        found = [shape(record) for record in records_of(url, user_id)]
-        assert found == expected
-        check_chain(records_of(url, user_id))
-    finally:
-        await live.aclose()
+            expected = await specified.play(step)
+            assert await played.play(step) == expected, step
+            for allowance in (None, TEN):
+                live = await played.ledger.read(user_id, allowance)
+                assert live == await specified.ledger.read(user_id, allowance), step
+        assert isinstance(specified.ledger, MemoryLedger)
+        expected_records = [shape(record) for record in specified.ledger.pending.values()]
+        records = records_of(url, user_id)
+        assert [shape(record) for record in records] == expected_records
+        check_chain(records)
 
 
 def records_of(url: str, user_id: UUID) -> list[CreditTransaction]:
@@ -128,6 +170,9 @@ def shape(record: CreditTransaction) -> tuple[object, ...]:
         record.description,
         record.metadata,
         record.refund_of is not None,
+        record.allowance_amount,
+        record.allowance_after,
+        record.period_start,
     )
 
 

@@ -30,7 +30,7 @@ def refusal(*, cost: int, credits: int) -> Problem:
         amount=-cost,
         credits=credits,
     )
-    return out_of_credits(decision, status=402, policy_name="credits")
+    return out_of_credits(decision, status=402, policy_name="credits", resets_in_s=None)
 
 
 async def sent(problem: Problem, method: str = "GET") -> tuple[Message, Message]:

@@ -53,17 +53,19 @@ class RateLimitFields:
         self.policy_name = printable(policy_name, "the name of a policy")
         self._item = sf_string(self.policy_name)
 
-    def fields(self, *, quota: int, available: int) -> Headers:
+    def fields(self, *, quota: int, available: int, resets_in_s: int | None = None) -> Headers:
         """Return both fields.
 
         Args:
             quota: What the policy gives, in credits.
             available: What is left, in credits. The draft has no negative numbers: a balance
                 below zero is shown as 0.
+            resets_in_s: When the quota is given anew, in seconds; None for never.
         """
+        reset = "" if resets_in_s is None else f";t={resets_in_s}"
         return [
             (b"ratelimit-policy", f"{self._item};q={quota}".encode()),
-            (b"ratelimit", f"{self._item};r={max(available, 0)}".encode()),
+            (b"ratelimit", f"{self._item};r={max(available, 0)}{reset}".encode()),
         ]
 
 

@@ -21,6 +21,7 @@ Where CORSMiddleware is used, put it outside of this one, so that browsers can r
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -165,14 +166,19 @@ class FaregateMiddleware:
                 decision,
                 status=self._out_of_credits_status,
                 policy_name=self._rate_limit.policy_name,
+                resets_in_s=_resets_in_s(gate, decision),
             )
-            await answer(problem, scope, send, fields=self.fields(gate, decision.credits))
+            await answer(problem, scope, send, fields=self.fields(gate, decision))
         else:
             await answer(_other_problem(decision), scope, send, fields=[])
 
-    def fields(self, gate: Gate, available: int) -> Headers:
-        """Return the RateLimit fields for a balance."""
-        return self._rate_limit.fields(quota=gate.policy.starting_credits, available=available)
+    def fields(self, gate: Gate, decision: Decision) -> Headers:
+        """Return the RateLimit fields for what a decision left."""
+        return self._rate_limit.fields(
+            quota=decision.limit,
+            available=decision.credits,
+            resets_in_s=_resets_in_s(gate, decision),
+        )
 
     def refunds(self, status: int) -> bool:
         """Say whether a response of this status is given back."""
@@ -184,6 +190,13 @@ def _other_problem(decision: Decision) -> Problem:
         return UNKNOWN_USER
     # A charge with a new id gets no other verdict than these; what is unforeseen is not served.
     return BACKLOG if decision.verdict is Verdict.BACKLOG else UNAVAILABLE
+
+
+def _resets_in_s(gate: Gate, decision: Decision) -> int | None:
+    """Return when the next period begins, in whole seconds, rounded up."""
+    if decision.resets_at_ms is None:
+        return None
+    return max(0, -((gate.now_ms() - decision.resets_at_ms) // 1000))
 
 
 class _Responder:
@@ -232,10 +245,11 @@ class _Responder:
         # Set first: whatever fails from here on, this request is settled once.
         self._started = True
         status = message["status"]
-        available = self._charged.credits
+        decision = self._charged
         if self._settings.refunds(status):
-            available = await self._refund(f"the app answered {status}", {"status": status})
-        fields = self._settings.fields(self._gate, available)
+            left = await self._refund(f"the app answered {status}", {"status": status})
+            decision = replace(decision, credits=left)
+        fields = self._settings.fields(self._gate, decision)
         headers = with_fields(message.get("headers", ()), fields)
         await self._send({**message, "headers": headers})
 

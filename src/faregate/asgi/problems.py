@@ -2,7 +2,7 @@
 
 | code            | status     | type                                | Retry-After |
 |-----------------|------------|-------------------------------------|-------------|
-| out_of_credits  | 402 or 429 | quota-exceeded, of the draft        | no          |
+| out_of_credits  | 402 or 429 | quota-exceeded, of the draft        | of a 429    |
 | no_identity     | 401        | about:blank (the status says it all)| no          |
 | unknown_user    | 403        | about:blank                         | no          |
 | backlog         | 503        | temporary-reduced-capacity          | yes         |
@@ -100,11 +100,18 @@ NO_IDENTITY = Problem(
 )
 
 
-def out_of_credits(decision: Decision, *, status: int, policy_name: str) -> Problem:
-    """Tell a user that its balance is smaller than the cost of the request."""
+def out_of_credits(
+    decision: Decision, *, status: int, policy_name: str, resets_in_s: int | None
+) -> Problem:
+    """Tell a user that its balance is smaller than the cost of the request.
+
+    Where a new period brings enough, waiting helps: that is a 429, whatever `status` says.
+    """
     cost = -decision.amount
+    waiting_helps = resets_in_s is not None and cost <= decision.limit
     return Problem(
-        status=status,
+        status=HTTPStatus.TOO_MANY_REQUESTS if waiting_helps else status,
+        retry_after_s=resets_in_s if waiting_helps else None,
         type=QUOTA_EXCEEDED,
         title="There are not enough credits for this request",
         code="out_of_credits",

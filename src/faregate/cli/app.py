@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from faregate.adapters.postgres.migrations import Migrator
-from faregate.bootstrap import open_audit, open_stream
+from faregate.bootstrap import open_admin, open_audit, open_stream
 from faregate.cli.demo import demo
 from faregate.cli.replay import replay
 from faregate.cli.sample_api import api
 from faregate.config import read_settings
 from faregate.domain.errors import ConfigurationError, FaregateError, InvalidArgumentError
 from faregate.domain.finding import Finding
+from faregate.ops.rebuild import rebuild as run_rebuild
 from faregate.ops.reconcile import reconcile as run_reconcile
 from faregate.ops.reconcile import verify as run_verify
 
@@ -103,6 +104,18 @@ def verify(as_json: Json = False) -> None:
         findings = run_verify(stream, audit)
         report = {"findings_count": len(findings), "dead_letters": audit.dead_letter_count()}
     _print_findings(report, findings, as_json)
+
+
+@app.command()
+def rebuild(as_json: Json = False) -> None:
+    """Let an empty Redis take over from one that was lost, from the rows in Postgres."""
+    settings = read_settings()
+    with open_stream(settings) as stream, open_admin(settings) as admin:
+        epoch = run_rebuild(stream, admin)
+    if as_json:
+        print(json.dumps({"epoch": epoch}))
+    else:
+        print(f"epoch {epoch} begins with the next API that starts")
 
 
 app.command()(api)

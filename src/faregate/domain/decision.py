@@ -48,6 +48,9 @@ class Decision:
     allowance_left: int = 0
     #: When the next period begins, in Unix milliseconds; None without an allowance.
     resets_at_ms: int | None = None
+    #: The name of the policy that held, and what it gives: its allowance, or its starting credits.
+    policy: str = ""
+    limit: int = 0
 
     @property
     def allowed(self) -> bool:
@@ -65,4 +68,5 @@ class Decision:
             credits=transaction.balance_after,
             sequence=transaction.sequence,
             repeated=True,
+            allowance_left=transaction.allowance_after,
         )

@@ -14,6 +14,7 @@ DAY_MS = 86_400_000
 #: The first of January 1970 was a Thursday, three days after a Monday.
 _THURSDAY_MS = 3 * DAY_MS
 _DAYS_MAX = 366
+_LENGTH_MS_MIN = 1_000
 _MONTHS = 12
 
 
@@ -40,7 +41,7 @@ class Period:
 
     def __post_init__(self) -> None:
         if self.kind is PeriodKind.ROLLING:
-            if not 1_000 <= self.length_ms <= _DAYS_MAX * DAY_MS:
+            if not _LENGTH_MS_MIN <= self.length_ms <= _DAYS_MAX * DAY_MS:
                 raise InvalidArgumentError(
                     f"a rolling period lasts from a second to {_DAYS_MAX} days, in milliseconds"
                 )

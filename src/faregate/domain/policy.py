@@ -55,10 +55,17 @@ class CreditPolicy:
     warning_percent: int = 80
 
     def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigurationError("a policy needs a name")
         check_whole("starting_credits", self.starting_credits, 0)
         check_whole("request_cost", self.request_cost, 0)
         if not 0 < self.warning_percent <= _PERCENT_MAX:
             raise ConfigurationError(f"warning_percent is 1 to 100, not {self.warning_percent}")
+
+    @property
+    def quota(self) -> int:
+        """What the policy gives: its allowance in a period or, without one, to start with."""
+        return self.starting_credits if self.allowance is None else self.allowance.amount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,8 @@ class User:
     allowance_left: int = 0
     #: When the period of that allowance began, in Unix milliseconds; None where there was none.
     period_start_ms: int | None = None
+    #: When the next period begins, in Unix milliseconds; None unless a policy was asked about.
+    period_end_ms: int | None = None
 
 
 def user_id_of(namespace: UUID, name: str) -> UUID:

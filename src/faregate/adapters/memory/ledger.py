@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
-from uuid import UUID
+from uuid import UUID, uuid5
 
+from faregate.adapters.memory.given_back import GivenBack
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     AmountError,
@@ -14,6 +15,7 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
+from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, LedgerIdentity, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CREDITS_MAX,
@@ -26,23 +28,13 @@ from faregate.domain.transaction import (
 from faregate.domain.user import User
 
 _ID_AGE_MS_MAX = 60_000
+#: The id of a top-up stands for a user and a period.
+_TOP_UPS = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
 _CLOCK_SKEW_MS_MAX = 5_000
 
 
 def _unix_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-@dataclass(slots=True)
-class _GivenBack:
-    """What has been given back of a deduct."""
-
-    cost: int
-    refunds: dict[CreditTransactionId, int] = field(default_factory=dict)
-
-    @property
-    def total(self) -> int:
-        return sum(self.refunds.values())
 
 
 class MemoryLedger:
@@ -56,7 +48,7 @@ class MemoryLedger:
         self._epoch: int | None = None
         self._users: dict[UUID, User] = {}
         self._records: dict[CreditTransactionId, CreditTransaction] = {}
-        self._given_back: dict[CreditTransactionId, _GivenBack] = {}
+        self._given_back: dict[CreditTransactionId, GivenBack] = {}
         self._positions = count(1)
         #: The records that are not acknowledged, by their position in the stream, oldest first.
         self.pending: dict[str, CreditTransaction] = {}
@@ -71,25 +63,68 @@ class MemoryLedger:
     async def charge(self, charge: Charge) -> Decision:
         """Take credits if there are enough; see the port."""
         check_whole("a cost", charge.cost, 0)
-        user = self._users.get(charge.user_id)
-        blank = Decision(
-            verdict=Verdict.UNKNOWN_USER,
-            user_id=charge.user_id,
-            transaction_id=charge.transaction_id,
-            amount=-charge.cost,
-            credits=user.credits if user else 0,
-        )
-        if user is None:
+        known = self._users.get(charge.user_id)
+        blank = _blank(charge, known, -charge.cost)
+        if known is None:
             return blank
+        user, top_up = self._renewed(known, charge.allowance)
+        blank = replace(_blank(charge, user, -charge.cost), resets_at_ms=user.period_end_ms)
         if not charge.fresh:
             earlier = self._retry_of(charge, blank)
             if earlier is not None:
                 return earlier
+        verdict = self._verdict(charge, user)
+        if verdict is not Verdict.ALLOWED or not (charge.cost or charge.records_zero):
+            return replace(blank, verdict=verdict)
+        self._users[user.id] = replace(
+            known, period_start_ms=user.period_start_ms, period_end_ms=user.period_end_ms
+        )
+        if top_up:
+            self._append_top_up(user, top_up)
+        taken = min(user.allowance_left, charge.cost)
+        return self._append(blank, TransactionType.DEDUCT, charge, allowance=-taken)
+
+    def _verdict(self, charge: Charge, user: User) -> Verdict:
         if len(self.pending) >= self._stream_length_max:
-            return replace(blank, verdict=Verdict.BACKLOG)
-        if user.credits < charge.cost:
-            return replace(blank, verdict=Verdict.OUT_OF_CREDITS)
-        return self._append(blank, TransactionType.DEDUCT, charge)
+            return Verdict.BACKLOG
+        if charge.cost and user.credits < charge.cost:
+            return Verdict.OUT_OF_CREDITS
+        if user.credits > CREDITS_MAX:
+            raise AmountError("the balance would leave its range")
+        return Verdict.ALLOWED
+
+    def _renewed(self, user: User, allowance: Allowance | None) -> tuple[User, int]:
+        """Return the user as it is in the period of now, and what that adds."""
+        if allowance is None:
+            return replace(user, period_end_ms=None), 0
+        now_ms, started = self.now_ms(), user.period_start_ms
+        period = allowance.period
+        if started is not None:
+            ends_ms = period.end_ms(period.start_ms(started, started))
+            if now_ms < ends_ms:
+                return replace(user, period_end_ms=ends_ms), 0
+        starts_ms = period.start_ms(now_ms, now_ms if started is None else started)
+        top_up = allowance.top_up(user.allowance_left)
+        renewed = replace(
+            user,
+            credits=user.credits + top_up,
+            allowance_left=user.allowance_left + top_up,
+            period_start_ms=starts_ms,
+            period_end_ms=period.end_ms(starts_ms),
+        )
+        return renewed, top_up
+
+    def _append_top_up(self, user: User, amount: int) -> None:
+        credit = Credit(
+            user_id=user.id,
+            transaction_id=CreditTransactionId(
+                uuid5(_TOP_UPS, f"allowance:{user.id}:{user.period_start_ms}")
+            ),
+            type=TransactionType.ADD,
+            amount=amount,
+            description="allowance",
+        )
+        self._append(_blank(credit, user, amount), credit.type, credit, allowance=amount)
 
     def _retry_of(self, charge: Charge, blank: Decision) -> Decision | None:
         id_ms = charge.transaction_id.time_ms
@@ -110,13 +145,7 @@ class MemoryLedger:
         """Add credits or adjust a balance; see the port."""
         check_amount(credit.type, credit.amount)
         user = self._users.get(credit.user_id)
-        blank = Decision(
-            verdict=Verdict.UNKNOWN_USER,
-            user_id=credit.user_id,
-            transaction_id=credit.transaction_id,
-            amount=credit.amount,
-            credits=user.credits if user else 0,
-        )
+        blank = _blank(credit, user, credit.amount)
         if user is None:
             return blank
         record = self._records.get(credit.transaction_id)
@@ -134,13 +163,7 @@ class MemoryLedger:
         if refund.amount is not None:
             check_amount(TransactionType.REFUND, refund.amount)
         user = self._users.get(refund.user_id)
-        blank = Decision(
-            verdict=Verdict.UNKNOWN_USER,
-            user_id=refund.user_id,
-            transaction_id=refund.transaction_id,
-            amount=refund.amount or 0,
-            credits=user.credits if user else 0,
-        )
+        blank = _blank(refund, user, refund.amount or 0)
         if user is None:
             return blank
         given_back = self._deduct_of(refund)
@@ -157,21 +180,29 @@ class MemoryLedger:
             return replace(blank, verdict=Verdict.REFUND_EXCEEDED, amount=amount)
         if user.credits + amount > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
+        allowance = given_back.to_allowance(amount, user.period_start_ms)
         given_back.refunds[refund.transaction_id] = amount
         self._given_back[refund.deduct_id] = given_back
-        return self._append(replace(blank, amount=amount), TransactionType.REFUND, refund)
+        blank = replace(blank, amount=amount)
+        return self._append(blank, TransactionType.REFUND, refund, allowance=allowance)
 
-    def _deduct_of(self, refund: Refund) -> _GivenBack | None:
+    def _deduct_of(self, refund: Refund) -> GivenBack | None:
         given_back = self._given_back.get(refund.deduct_id)
         if given_back is not None:
             return given_back
         record = self._records.get(refund.deduct_id)
         if record and record.user_id == refund.user_id and record.type is TransactionType.DEDUCT:
-            return _GivenBack(-record.amount)
+            return GivenBack.of(record)
         if refund.durable is None:
             return None
         earlier = CreditTransactionId.derive("earlier", refund.deduct_id.value)
-        return _GivenBack(refund.durable.amount, {earlier: refund.durable.refunded})
+        durable = refund.durable
+        return GivenBack(
+            durable.amount,
+            durable.allowance_amount,
+            durable.period_start_ms,
+            {earlier: durable.refunded},
+        )
 
     async def void(self, charge: Charge) -> VoidOutcome:
         """Settle a charge whose outcome is unknown; see the port."""
@@ -182,16 +213,17 @@ class MemoryLedger:
             was_voided = charge.void().transaction_id in given_back.refunds
             return VoidOutcome.REFUNDED if was_voided else VoidOutcome.REFUSED
         record = self._records.get(charge.transaction_id)
-        self._given_back[charge.transaction_id] = _GivenBack(0)
+        self._given_back[charge.transaction_id] = GivenBack(0)
         if record is None or record.user_id != charge.user_id or not record.amount:
             return VoidOutcome.REFUSED
         del self._given_back[charge.transaction_id]
         await self.refund(charge.void())
         return VoidOutcome.REFUNDED
 
-    async def read(self, user_id: UUID) -> User | None:
+    async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance; see the port."""
-        return self._users.get(user_id)
+        user = self._users.get(user_id)
+        return None if user is None else self._renewed(user, allowance)[0]
 
     async def install(self, user: User) -> bool:
         """Take over a user's durable balance; see the port."""
@@ -200,13 +232,18 @@ class MemoryLedger:
         return self._users.setdefault(user.id, user) is user
 
     async def aclose(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: there is nothing to let go of."""
 
     def _append(
-        self, blank: Decision, kind: TransactionType, source: Charge | Credit | Refund
+        self,
+        blank: Decision,
+        kind: TransactionType,
+        source: Charge | Credit | Refund,
+        *,
+        allowance: int = 0,
     ) -> Decision:
         user = self._users[blank.user_id]
-        now = datetime.fromtimestamp(self.now_ms() / 1000, UTC)
+        left = user.allowance_left + allowance
         record = CreditTransaction(
             id=blank.transaction_id,
             user_id=user.id,
@@ -214,14 +251,19 @@ class MemoryLedger:
             type=kind,
             description=source.description,
             metadata=source.metadata,
-            timestamp=now,
+            timestamp=_utc(self.now_ms()),
             sequence=user.sequence + 1,
             balance_after=user.credits + blank.amount,
             epoch=user.epoch,
             refund_of=source.deduct_id if isinstance(source, Refund) else None,
+            allowance_amount=allowance,
+            allowance_after=left,
+            period_start=None if user.period_start_ms is None else _utc(user.period_start_ms),
         )
         position = f"{next(self._positions)}-0"
-        self._users[user.id] = replace(user, credits=record.balance_after, sequence=record.sequence)
+        self._users[user.id] = replace(
+            user, credits=record.balance_after, sequence=record.sequence, allowance_left=left
+        )
         self._records[record.id] = self.pending[position] = record
         return replace(
             blank,
@@ -229,10 +271,27 @@ class MemoryLedger:
             credits=record.balance_after,
             sequence=record.sequence,
             position=position,
+            allowance_left=left,
         )
+
+
+def _blank(source: Charge | Credit | Refund, user: User | None, amount: int) -> Decision:
+    """Return the refusal that holds until something better is decided."""
+    return Decision(
+        verdict=Verdict.UNKNOWN_USER,
+        user_id=source.user_id,
+        transaction_id=source.transaction_id,
+        amount=amount,
+        credits=user.credits if user else 0,
+        allowance_left=user.allowance_left if user else 0,
+    )
 
 
 def _repeated(blank: Decision, record: CreditTransaction) -> Decision:
     if (record.user_id, record.amount) != (blank.user_id, blank.amount):
         raise TransactionConflictError(f"transaction {record.id} is known with other content")
-    return Decision.repeat(record)
+    return replace(Decision.repeat(record), resets_at_ms=blank.resets_at_ms)
+
+
+def _utc(unix_ms: int) -> datetime:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)

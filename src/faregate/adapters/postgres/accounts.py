@@ -119,7 +119,7 @@ class PostgresAccounts:
 
 
 def _transaction(row: Mapping[str, Any]) -> CreditTransaction:
-    refund_of = row["refund_of"]
+    refund_of, period_start = row["refund_of"], row["period_start"]
     return CreditTransaction(
         **{
             **row,
@@ -127,5 +127,6 @@ def _transaction(row: Mapping[str, Any]) -> CreditTransaction:
             "type": TransactionType(row["type"]),
             "timestamp": row["timestamp"].astimezone(UTC),
             "refund_of": None if refund_of is None else CreditTransactionId(refund_of),
+            "period_start": None if period_start is None else period_start.astimezone(UTC),
         }
     )

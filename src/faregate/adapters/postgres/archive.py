@@ -234,6 +234,9 @@ def _columns(transaction: CreditTransaction) -> tuple[object, ...]:
         transaction.balance_after,
         transaction.epoch,
         None if transaction.refund_of is None else transaction.refund_of.value,
+        transaction.allowance_amount,
+        transaction.allowance_after,
+        transaction.period_start,
     )
 
 

@@ -45,6 +45,7 @@ GUARDS = (
     "constraint credit_transactions_type_check on credit_transactions",
     "constraint credit_transactions_place_check on credit_transactions",
     "constraint credit_transactions_refund_of_check on credit_transactions",
+    "constraint credit_transactions_allowance_check on credit_transactions",
     "index idx_credit_transactions_user_timestamp on credit_transactions",
     "index idx_credit_transactions_type on credit_transactions",
     "index idx_credit_transactions_timestamp on credit_transactions",
@@ -209,6 +210,15 @@ def _break(row: DictRow) -> Finding:
     return _finding(DriftKind.CHAIN, row, detail, (expected, found))
 
 
+def _allowance_break(row: DictRow) -> Finding:
+    expected, found = int(row["expected"]), row["found"]
+    detail = (
+        f"Transaction {row['place']} of user {row['user_id']} leaves an allowance of {found},"
+        f" but what the one before left and its own part make {expected}."
+    )
+    return _finding(DriftKind.CHAIN, row, detail, (expected, found))
+
+
 def _refund(row: DictRow) -> Finding:
     expected, found = int(row["expected"]), int(row["found"])
     deduct = f"deduct {row['refund_of']}" if row["refund_of"] else "no deduct"
@@ -241,6 +251,7 @@ _CHECKS: Mapping[str, Callable[[DictRow], Finding]] = {
     "find_gaps": _gap,
     "find_forks": _fork,
     "find_breaks": _break,
+    "find_allowance_breaks": _allowance_break,
     "find_refunds": _refund,
     "find_stale_profiles": _stale,
     "find_missing_guards": _guard,

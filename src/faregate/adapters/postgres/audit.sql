@@ -308,6 +308,64 @@ where
 order by user_id, sequence
 limit %(findings_max)s::integer;
 
+-- name: find_allowance_breaks
+-- Allowances that do not follow from the one before: what is left after a row is what was left
+-- after the row or dead letter before it, plus the row's part. One older than allowances left none.
+-- Where the numbers have a gap, that is the finding, and the chain is taken up again behind it.
+with entries as (
+    select
+        user_id,
+        sequence,
+        allowance_amount,
+        allowance_after
+    from public.credit_transactions
+    where sequence is not null
+    union all
+    (
+        select distinct on (d.user_id, d.sequence)
+            d.user_id,
+            d.sequence,
+            null::integer as allowance_amount,
+            d.allowance_after
+        from faregate.dead_letters as d
+        where
+            d.sequence is not null
+            and not exists (
+                select 1
+                from public.credit_transactions as t
+                where
+                    t.user_id = d.user_id
+                    and t.sequence = d.sequence
+            )
+        order by d.user_id, d.sequence, d.id
+    )
+),
+
+chained as (
+    select
+        user_id,
+        sequence,
+        allowance_amount,
+        allowance_after,
+        lag(sequence, 1, 0::bigint) over w as previous,
+        coalesce(lag(allowance_after) over w, 0) as left_before
+    from entries
+    window w as (partition by user_id order by sequence)
+)
+
+select
+    user_id,
+    sequence as place,
+    allowance_after as found,
+    left_before + allowance_amount as expected
+from chained
+where
+    allowance_amount is not null
+    and sequence = previous + 1
+    and allowance_after <> left_before + allowance_amount
+order by user_id, sequence
+limit %(findings_max)s::integer;
+
 -- name: find_refunds
 -- Deducts whose refunds give back more than they took; 0 taken where there is no such deduct.
 with given as (

@@ -11,6 +11,17 @@ from faregate.ports import StreamEntry
 REASON_LENGTH_MAX = 500
 
 _BIGINT_MAX = 2**63 - 1
+#: What a letter has of its transaction under the same name.
+_NAMES = (
+    "user_id",
+    "amount",
+    "type",
+    "sequence",
+    "epoch",
+    "allowance_amount",
+    "allowance_after",
+    "period_start",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +55,7 @@ def _letter_row(letter: DeadLetter) -> dict[str, object]:
         "reason": _printable(letter.reason),
         "payload": letter.entry.payload,
     }
-    names = ("user_id", "amount", "type", "sequence", "epoch")
-    row |= {name: _bounded(getattr(transaction, name, None)) for name in names}
+    row |= {name: _bounded(getattr(transaction, name, None)) for name in _NAMES}
     refund_of = None if transaction is None else transaction.refund_of
     row["transaction_id"] = None if transaction is None else transaction.id.value
     row["refund_of"] = None if refund_of is None else refund_of.value

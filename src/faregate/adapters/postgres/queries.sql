@@ -14,12 +14,14 @@ from faregate.ledger;
 select faregate.mark_installed(%(epoch)s::bigint);
 
 -- name: open_user
--- A user's durable balance; makes the profile and the starting row where they are missing.
+-- What the live ledger starts a user with; makes profile and starting row where they are missing.
 select
     credits,
     sequence,
-    epoch
-from faregate.open_user(%(user_id)s::uuid, %(provision)s::boolean);
+    epoch,
+    allowance_left,
+    (extract(epoch from period_start) * 1000)::bigint as period_start_ms
+from faregate.open_balance(%(user_id)s::uuid, %(provision)s::boolean);
 
 -- name: read_transaction
 -- One stored transaction. A row older than Faregate has no place in a history, so it is none.
@@ -34,7 +36,10 @@ select
     sequence,
     balance_after,
     epoch,
-    refund_of
+    refund_of,
+    period_start,
+    coalesce(allowance_amount, 0) as allowance_amount,
+    coalesce(allowance_after, 0) as allowance_after
 from public.credit_transactions
 where
     id = %(id)s::uuid
@@ -58,7 +63,9 @@ select
             l.refund_of = d.id
             and l.type = 'refund'
             and l.discarded_at is null
-    ) as refunded
+    ) as refunded,
+    coalesce(-d.allowance_amount, 0) as allowance_amount,
+    (extract(epoch from d.period_start) * 1000)::bigint as period_start_ms
 from public.credit_transactions as d
 where
     d.id = %(id)s::uuid
@@ -96,8 +103,10 @@ left join public.profiles as p on f.user_id = p.id
 order by f.user_id;
 
 -- name: prepare_batch
--- Where a batch is copied to: empty at the start of each transaction, whatever came before.
-create temporary table if not exists drained on commit delete rows as
+-- Where a batch is copied to: empty at the start of each transaction, whatever came before. A
+-- pooler may hand over a session in which another version has left a table of its own, so each form
+-- of it has a name of its own.
+create temporary table if not exists drained_2 on commit delete rows as
 select
     0 as place,
     id,
@@ -110,19 +119,22 @@ select
     sequence,
     balance_after,
     epoch,
-    refund_of
+    refund_of,
+    allowance_amount,
+    allowance_after,
+    period_start
 from public.credit_transactions
 with no data;
 
 -- name: empty_batch
 -- Removes what an earlier part of the same batch has left.
-delete from pg_temp.drained;
+delete from pg_temp.drained_2;
 
 -- name: copy_batch
 -- Takes the batch over.
-copy pg_temp.drained (
+copy pg_temp.drained_2 (
     place, id, user_id, amount, type, description, metadata, timestamp,
-    sequence, balance_after, epoch, refund_of
+    sequence, balance_after, epoch, refund_of, allowance_amount, allowance_after, period_start
 ) from stdin;
 
 -- name: insert_new
@@ -131,7 +143,7 @@ copy pg_temp.drained (
 with inserted as (
     insert into public.credit_transactions (
         id, user_id, amount, type, description, metadata, timestamp,
-        sequence, balance_after, epoch, refund_of
+        sequence, balance_after, epoch, refund_of, allowance_amount, allowance_after, period_start
     )
     select
         id,
@@ -144,8 +156,11 @@ with inserted as (
         sequence,
         balance_after,
         epoch,
-        refund_of
-    from pg_temp.drained
+        refund_of,
+        allowance_amount,
+        allowance_after,
+        period_start
+    from pg_temp.drained_2
     order by user_id, sequence, place
     on conflict (id) do nothing
     returning user_id, amount, sequence
@@ -163,7 +178,7 @@ order by user_id;
 -- name: find_conflicts
 -- The entries whose id belongs to a row with other content.
 select d.place
-from pg_temp.drained as d
+from pg_temp.drained_2 as d
 inner join public.credit_transactions as t on d.id = t.id
 where
     (t.user_id, t.amount, t.type, t.sequence, t.epoch)
@@ -192,10 +207,20 @@ where profiles.id = n.user_id;
 -- Keeps an entry that cannot be a row, once for each place in a stream.
 insert into faregate.dead_letters (
     shard, stream_id, kind, reason, payload, transaction_id, user_id,
-    amount, type, sequence, epoch, refund_of
+    amount, type, sequence, epoch, refund_of, allowance_amount, allowance_after, period_start
 )
 values (
     %(shard)s, %(stream_id)s, %(kind)s, %(reason)s, %(payload)s, %(transaction_id)s, %(user_id)s,
-    %(amount)s, %(type)s, %(sequence)s, %(epoch)s, %(refund_of)s
+    %(amount)s, %(type)s, %(sequence)s, %(epoch)s, %(refund_of)s, %(allowance_amount)s,
+    %(allowance_after)s, %(period_start)s
 )
 on conflict (shard, stream_id) do nothing;
+
+-- name: begin_epoch
+-- Begins a new Redis history after one that is over; no row if that one does not count any more.
+update faregate.ledger
+set
+    epoch = ledger.epoch + 1,
+    installed_at = null
+where ledger.epoch = %(after)s::bigint
+returning ledger.epoch;

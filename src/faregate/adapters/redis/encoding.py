@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.policy import Allowance
 from faregate.domain.transaction import DESCRIPTION_BYTES_MAX, METADATA_BYTES_MAX
 
 
@@ -31,6 +32,15 @@ def encode_metadata(metadata: Mapping[str, object] | None) -> bytes:
     if "\\u0000" in text:
         raise InvalidArgumentError("metadata holds a NUL character, which jsonb cannot store")
     return _encode(text, "metadata", METADATA_BYTES_MAX)
+
+
+def encode_allowance(allowance: Allowance | None) -> tuple[int, int, str]:
+    """Encode an allowance as the three arguments that `lua/lib/allowance.lua` reads."""
+    if allowance is None:
+        return 0, 0, "day"
+    period = allowance.period
+    name = f"{period.kind}:{period.length_ms}" if period.length_ms else str(period.kind)
+    return allowance.amount, allowance.rollover_max, name
 
 
 def _encode(text: object, what: str, bytes_max: int) -> bytes:

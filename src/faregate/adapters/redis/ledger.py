@@ -14,7 +14,7 @@ from uuid import UUID
 
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.clock import ServerClock
-from faregate.adapters.redis.encoding import encode_description, encode_metadata
+from faregate.adapters.redis.encoding import encode_allowance, encode_description, encode_metadata
 from faregate.adapters.redis.runner import Arguments, ScriptRunner
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
@@ -26,6 +26,7 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
+from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, LedgerIdentity, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CreditTransactionId,
@@ -86,10 +87,10 @@ class RedisLedger:
         """Take credits if there are enough; see the port."""
         check_whole("a cost", charge.cost, 0)
         reply = await self._charge_twice(charge)
-        decision = _decision(reply, charge.user_id, charge.transaction_id, -charge.cost)
         if reply[0] == b"late":
             raise LedgerUnavailableError("the charge reached Redis after its deadline")
-        return decision
+        decision = _decision(reply, charge.user_id, charge.transaction_id, -charge.cost)
+        return replace(decision, resets_at_ms=reply[6] or None)
 
     async def _charge_twice(self, charge: Charge) -> list[Any]:
         """Make the second attempt only where the first one's outcome is unknown."""
@@ -125,6 +126,8 @@ class RedisLedger:
             self._stream_length_max,
             encode_description(charge.description),
             encode_metadata(charge.metadata),
+            1 if charge.records_zero else 0,
+            *encode_allowance(charge.allowance),
         )
         names = self._keys(charge.user_id, charge.transaction_id)
         return await self._run("charge", names, arguments, timeout_s)
@@ -164,10 +167,12 @@ class RedisLedger:
             "" if durable is None else durable.refunded,
             encode_description(refund.description),
             encode_metadata(refund.metadata),
+            "" if durable is None else durable.allowance_amount,
+            "" if durable is None else durable.period_start_ms or 0,
         )
         names = self._keys(refund.user_id, refund.deduct_id)
         reply = await self._run_twice("refund", names, arguments)
-        return _decision(reply, refund.user_id, refund.transaction_id, reply[5])
+        return _decision(reply, refund.user_id, refund.transaction_id, reply[6])
 
     async def void(self, charge: Charge) -> VoidOutcome:
         """Settle a charge whose outcome is unknown; see the port."""
@@ -186,20 +191,30 @@ class RedisLedger:
             raise LedgerUnavailableError("the user has too many recent records to find the charge")
         return VoidOutcome(status)
 
-    async def read(self, user_id: UUID) -> User | None:
+    async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance; see the port."""
         shard = self._shard(user_id)
         names = (keys.user(shard, user_id), keys.epoch(shard))
-        status, credits_, sequence, _, epoch = await self._run_twice("read", names, ())
+        reply = await self._run_twice("read", names, encode_allowance(allowance))
+        status, credits_, sequence, _, epoch, left, starts_ms, ends_ms = reply
         if status == b"unknown_user":
             return None
-        return User(id=user_id, credits=credits_, sequence=sequence, epoch=epoch)
+        return User(
+            id=user_id,
+            credits=credits_,
+            sequence=sequence,
+            epoch=epoch,
+            allowance_left=left,
+            period_start_ms=starts_ms or None,
+            period_end_ms=ends_ms or None,
+        )
 
     async def install(self, user: User) -> bool:
         """Take over a user's durable balance; see the port."""
         shard = self._shard(user.id)
         names = (keys.user(shard, user.id), keys.epoch(shard))
-        arguments = (user.credits, user.sequence, user.epoch)
+        period = "" if user.period_start_ms is None else user.period_start_ms
+        arguments = (user.credits, user.sequence, user.epoch, user.allowance_left, period)
         reply = await self._run_twice("install", names, arguments)
         if reply[0] == b"epoch":
             raise LedgerUninitialisedError(
@@ -243,7 +258,7 @@ class RedisLedger:
 def _decision(
     reply: list[Any], user_id: UUID, transaction_id: CreditTransactionId, amount: int
 ) -> Decision:
-    """Read a reply: {status, credits, sequence, now, position, ...}."""
+    """Read a reply: {status, credits, sequence, now, position, allowance left, ...}."""
     status = reply[0].decode()
     if status == "conflict":
         raise TransactionConflictError(f"transaction {transaction_id} is known with other content")
@@ -262,4 +277,5 @@ def _decision(
         sequence=reply[2],
         repeated=status == "repeated",
         position=reply[4].decode(),
+        allowance_left=reply[5],
     )

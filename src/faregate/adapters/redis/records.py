@@ -10,9 +10,9 @@ from faregate.domain.transaction import CreditTransaction, CreditTransactionId, 
 from faregate.ports import StreamEntry
 
 FIELD = b"r"
-VERSION = 1
+VERSION = 2
 
-_HEADER = struct.Struct(">BB16s16siiQIQQI16s")
+_HEADER = struct.Struct(">BB16s16siiQIQQIiiQ16s")
 _DESCRIPTION_LENGTH = struct.Struct(">H")
 _METADATA_LENGTH = struct.Struct(">I")
 _TYPES = {
@@ -51,7 +51,8 @@ def decode(payload: bytes) -> CreditTransaction:
     if payload[:1] != bytes([VERSION]):
         raise ValueError(f"version {payload[:1]!r} is not {VERSION}")
     fields = _HEADER.unpack_from(payload)
-    _, kind, identity, user, amount, balance, sequence, epoch, time_us, _, _, refund_of = fields
+    _, kind, identity, user, amount, balance, sequence, epoch, time_us, *rest = fields
+    _, _, allowance, allowance_left, period_ms, refund_of = rest
     description, offset = _text(payload, _HEADER.size, _DESCRIPTION_LENGTH)
     metadata, offset = _text(payload, offset, _METADATA_LENGTH)
     if offset != len(payload):
@@ -64,6 +65,9 @@ def decode(payload: bytes) -> CreditTransaction:
         description=description,
         metadata=_metadata(metadata),
         timestamp=_UNIX_START + timedelta(microseconds=time_us),
+        allowance_amount=allowance,
+        allowance_after=allowance_left,
+        period_start=_UNIX_START + timedelta(milliseconds=period_ms) if period_ms else None,
         sequence=sequence,
         balance_after=balance,
         epoch=epoch,

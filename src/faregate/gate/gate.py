@@ -13,15 +13,13 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
-from faregate.domain.policy import CreditPolicy, GateOptions
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CreditTransactionId,
     TransactionType,
+    check_whole,
 )
-from faregate.domain.user import User
-from faregate.ports import Accounts, Ledger
-from faregate.retries import RetryQueue
+from faregate.gate.entry import Entry
 
 Metadata = Mapping[str, object]
 
@@ -29,56 +27,15 @@ Metadata = Mapping[str, object]
 _VOID_AGE_MS_MAX = 60_000
 
 
-class Gate:
+class Gate(Entry):
     """Charges users, and gives back. Safe to share among all tasks of one event loop."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        accounts: Accounts,
-        policy: CreditPolicy,
-        options: GateOptions | None = None,
-    ) -> None:
-        self.policy = policy
-        #: Voids and refunds that could not be made at once.
-        self.retries = RetryQueue()
-        self._ledger = ledger
-        self._accounts = accounts
-        self._options = options or GateOptions()
-        self._attached = False
-        self._attaching: asyncio.Future[None] | None = None
-
-    async def start(self) -> None:
-        """Make sure that Redis and Postgres belong together. Called by the first use, too.
-
-        Raises:
-            LedgerUninitialisedError: Redis has lost what Postgres expects of it.
-            ConfigurationError: The ledger was created with other settings.
-        """
-        if self._attached:
-            return
-        # One attempt serves all who wait for it, so that they fail together and not in a queue;
-        # one of them that is cancelled does not end it.
-        attempt = self._attaching or asyncio.ensure_future(self._attach())
-        self._attaching = attempt
-        await asyncio.wait([attempt])
-        attempt.result()
-
-    async def _attach(self) -> None:
-        try:
-            identity = await self._accounts.identity()
-            await self._ledger.attach(identity)
-            if not identity.installed:
-                await self._accounts.mark_installed(identity.epoch)
-            self._attached = True
-        finally:
-            self._attaching = None
 
     async def charge(
         self,
         user_id: UUID,
         *,
         cost: int | None = None,
+        tier: str | None = None,
         transaction_id: CreditTransactionId | None = None,
         description: str = "request",
         metadata: Metadata | None = None,
@@ -87,7 +44,9 @@ class Gate:
 
         Args:
             user_id: Who is charged.
-            cost: In credits; None for what the policy asks for a request.
+            cost: In credits; None for what the policy asks for a request. 0 is a peek: it is
+                decided, and nothing is written.
+            tier: Whose policy holds, where the caller knows it; None to ask `tier_of`.
             transaction_id: A UUIDv7 not older than a minute, where the caller may retry. None for
                 a new one.
             description: What for, for people.
@@ -98,28 +57,45 @@ class Gate:
             InvalidArgumentError: An argument is ill-formed; nothing was written.
         """
         await self.start()
-        now_ms = self._ledger.now_ms()
-        if transaction_id is not None and transaction_id.time_ms is None:
-            raise TransactionIdError("the id of a charge is a UUIDv7, so that its age is known")
-        charge = Charge(
-            user_id=user_id,
-            transaction_id=transaction_id or CreditTransactionId.mint(now_ms),
-            cost=self.policy.request_cost if cost is None else cost,
-            deadline_ms=now_ms + self._options.decision_timeout_ms,
-            description=description,
-            metadata=metadata,
-            fresh=transaction_id is None,
+        policy = await self.policy_of(user_id, tier)
+        cost = policy.request_cost if cost is None else check_whole("a cost", cost, 0)
+        if policy.is_unlimited:
+            metadata, cost = {**(metadata or {}), "cost": cost}, 0
+        charge = self._charge(user_id, transaction_id, description, metadata)
+        charge = replace(
+            charge, cost=cost, allowance=policy.allowance, records_zero=policy.is_unlimited
         )
         try:
             decision = await self._ledger.charge(charge)
-            if decision.verdict is Verdict.UNKNOWN_USER and await self._install(user_id):
+            if decision.verdict is Verdict.UNKNOWN_USER and await self.install(user_id):
                 deadline_ms = self._ledger.now_ms() + self._options.decision_timeout_ms
                 charge = replace(charge, deadline_ms=deadline_ms)
                 decision = await self._ledger.charge(charge)
         except (OutcomeUnknownError, asyncio.CancelledError):
             self._void_later(charge)
             raise
-        return decision
+        return replace(decision, policy=policy.name, limit=policy.quota)
+
+    def _charge(
+        self,
+        user_id: UUID,
+        transaction_id: CreditTransactionId | None,
+        description: str,
+        metadata: Metadata | None,
+    ) -> Charge:
+        """Return a charge of nothing, with its id and its deadline."""
+        if transaction_id is not None and transaction_id.time_ms is None:
+            raise TransactionIdError("the id of a charge is a UUIDv7, so that its age is known")
+        now_ms = self._ledger.now_ms()
+        return Charge(
+            user_id=user_id,
+            transaction_id=transaction_id or CreditTransactionId.mint(now_ms),
+            cost=0,
+            deadline_ms=now_ms + self._options.decision_timeout_ms,
+            description=description,
+            metadata=metadata,
+            fresh=transaction_id is None,
+        )
 
     async def refund(
         self,
@@ -187,7 +163,7 @@ class Gate:
 
     async def _refund(self, refund: Refund) -> Decision:
         decision = await self._ledger.refund(refund)
-        if decision.verdict is Verdict.UNKNOWN_USER and await self._install(refund.user_id):
+        if decision.verdict is Verdict.UNKNOWN_USER and await self.install(refund.user_id):
             decision = await self._ledger.refund(refund)
         if decision.verdict is Verdict.UNKNOWN_DEDUCT:
             durable = await self._accounts.deduct(refund.user_id, refund.deduct_id)
@@ -254,25 +230,9 @@ class Gate:
                 raise TransactionConflictError(f"transaction {row.id} is known with other content")
             return Decision.repeat(row)
         decision = await self._ledger.credit(credit)
-        if decision.verdict is Verdict.UNKNOWN_USER and await self._install(credit.user_id):
+        if decision.verdict is Verdict.UNKNOWN_USER and await self.install(credit.user_id):
             decision = await self._ledger.credit(credit)
         return decision
-
-    async def balance(self, user_id: UUID) -> User | None:
-        """Return a user's live balance, or None for a user that nobody knows."""
-        await self.start()
-        user = await self._ledger.read(user_id)
-        if user is None and await self._install(user_id):
-            user = await self._ledger.read(user_id)
-        return user
-
-    async def _install(self, user_id: UUID) -> bool:
-        """Bring a user that the ledger sees for the first time over from Postgres."""
-        user = await self._accounts.open(user_id, provision=self._options.provision_users)
-        if user is None:
-            return False
-        await self._ledger.install(user)
-        return True
 
     def _void_later(self, charge: Charge) -> None:
         name = f"void of {charge.transaction_id} of user {charge.user_id}"

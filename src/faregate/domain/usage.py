@@ -1,0 +1,55 @@
+"""What a user has used, and what is left."""
+
+from dataclasses import dataclass
+from typing import Self
+from uuid import UUID
+
+from faregate.domain.policy import CreditPolicy
+from faregate.domain.user import User
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """A user's credits at one moment, in the words of its policy."""
+
+    user_id: UUID
+    #: The name of the policy.
+    policy: str
+    #: Whether the user is never refused; then the other numbers say what is there, not what counts.
+    is_unlimited: bool
+    #: All that can be spent now: what is left of the allowance, and bought credits.
+    remaining: int
+    #: The allowance of a period; None without one.
+    limit: int | None
+    #: How much of the allowance is spent in this period; None without one.
+    used: int | None
+    #: When the period began and when the next one begins, in Unix milliseconds.
+    period_start_ms: int | None
+    period_end_ms: int | None
+    #: Whether as much of the allowance is used as the policy warns of, and no credit is bought.
+    is_warning: bool
+
+    @classmethod
+    def of(cls, user: User, policy: CreditPolicy) -> Self:
+        """Put a balance, as a charge would find it now, into the words of its policy."""
+        allowance = policy.allowance
+        limit = None if allowance is None else allowance.amount
+        # What was carried over is left beyond the limit, so that nothing of it is used yet.
+        used = None if limit is None else max(0, limit - user.allowance_left)
+        has_bought = user.credits > user.allowance_left
+        is_near = (
+            limit is not None
+            and used is not None
+            and (100 * used >= policy.warning_percent * limit)
+        )
+        return cls(
+            user_id=user.id,
+            policy=policy.name,
+            is_unlimited=policy.is_unlimited,
+            remaining=user.credits,
+            limit=limit,
+            used=used,
+            period_start_ms=None if limit is None else user.period_start_ms,
+            period_end_ms=user.period_end_ms,
+            is_warning=is_near and not has_bought and not policy.is_unlimited,
+        )

@@ -1,0 +1,102 @@
+"""How users come in: the ledger that must be the right one, first sight, tiers, balances."""
+
+import asyncio
+from uuid import UUID
+
+from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
+from faregate.domain.usage import Usage
+from faregate.domain.user import User
+from faregate.gate.retries import RetryQueue
+from faregate.gate.tiers import TierOf
+from faregate.ports import Accounts, Ledger
+
+
+class Entry:
+    """What all use cases begin with."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        accounts: Accounts,
+        policies: CreditPolicy | PolicySet,
+        options: GateOptions | None = None,
+        tier_of: TierOf | None = None,
+    ) -> None:
+        """Make a gate; nothing is connected before its first use.
+
+        Args:
+            ledger: Where live credits are.
+            accounts: Where users and rows are.
+            policies: One policy for everybody, or one for each tier.
+            options: How the gate behaves beside that.
+            tier_of: Says which tier a user has; None for the default one. See `tiers.CachedTiers`.
+        """
+        self.policies = (
+            PolicySet.single(policies) if isinstance(policies, CreditPolicy) else policies
+        )
+        #: Voids and refunds that could not be made at once.
+        self.retries = RetryQueue()
+        self._ledger = ledger
+        self._accounts = accounts
+        self._options = options or GateOptions()
+        self._tier_of = tier_of
+        self._attached = False
+        self._attaching: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Make sure that Redis and Postgres belong together. Called by the first use, too.
+
+        Raises:
+            LedgerUninitialisedError: Redis has lost what Postgres expects of it.
+            ConfigurationError: The ledger was created with other settings.
+        """
+        if self._attached:
+            return
+        # One attempt serves all who wait for it, so that they fail together and not in a queue;
+        # one of them that is cancelled does not end it.
+        attempt = self._attaching or asyncio.ensure_future(self._attach())
+        self._attaching = attempt
+        await asyncio.wait([attempt])
+        attempt.result()
+
+    async def _attach(self) -> None:
+        try:
+            identity = await self._accounts.identity()
+            await self._ledger.attach(identity)
+            if not identity.installed:
+                await self._accounts.mark_installed(identity.epoch)
+            self._attached = True
+        finally:
+            self._attaching = None
+
+    async def balance(self, user_id: UUID, *, tier: str | None = None) -> User | None:
+        """Return the balance that a charge would find now, or None if nobody knows the user."""
+        await self.start()
+        allowance = (await self.policy_of(user_id, tier)).allowance
+        user = await self._ledger.read(user_id, allowance)
+        if user is None and await self.install(user_id):
+            user = await self._ledger.read(user_id, allowance)
+        return user
+
+    async def usage(self, user_id: UUID, *, tier: str | None = None) -> Usage | None:
+        """Return what a user has used and has left, or None if nobody knows the user."""
+        user = await self.balance(user_id, tier=tier)
+        return None if user is None else Usage.of(user, await self.policy_of(user_id, tier))
+
+    async def policy_of(self, user_id: UUID, tier: str | None = None) -> CreditPolicy:
+        """Return the policy of a tier or, without one, of the user's tier."""
+        if tier is None and self._tier_of is not None:
+            tier = await self._tier_of(user_id)
+        return self.policies.of(tier)
+
+    async def install(self, user_id: UUID) -> bool:
+        """Bring a user that the ledger sees for the first time over from Postgres."""
+        user = await self._accounts.open(user_id, provision=self._options.provision_users)
+        if user is None:
+            return False
+        await self._ledger.install(user)
+        return True
+
+    def now_ms(self) -> int:
+        """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""
+        return self._ledger.now_ms()
