@@ -1,48 +1,54 @@
 -- charge: takes credits from a user, if there are enough, and records it in the same step. The
 -- first charge of a new period restores the user's allowance before, with a record of its own.
 --
--- KEYS   1 user   2 stream   3 epoch   4 refunds of this transaction id
+-- KEYS   1 user   2 stream   3 epoch   4 refunds of this transaction id   5 and on: rate limits
 -- ARGV   1 transaction id, a UUIDv7 (16 bytes)   2 user id (16 bytes)   3 cost (credits)
 --        4 deadline (Unix ms)   5 '1' if the id was minted for this call, '0' if it may be a retry
 --        6 most records in the stream   7 description   8 metadata (JSON or empty)
 --        9 '1' if a cost of 0 is recorded, '0' if it is a peek
 --        10 to 12 allowance: amount and rollover (credits), period (see lib/allowance)
--- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, next period (ms)}
+--        13 and on: four for each rate limit (see lib/limits)
+-- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, next period (ms),
+--        number of the rate limit that refuses, for how long (ms)}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user, stale,
---        voided, unresolved, conflict, late, backlog, out_of_credits, out_of_range
+--        voided, unresolved, conflict, late, backlog, rate_limited, out_of_credits, out_of_range
 -- Appends if allowed: one add that restores the allowance, if a new period has begun and it was
 --        touched; then one deduct of -cost. A refusal and a peek write nothing.
 --
 -- A retry that finds its first attempt is answered with that attempt's result even after its
 -- deadline, so that `late` always means: not charged, and never will be.
--- uses: arguments, clock, account, record, chain, window, period, allowance, topup
+-- uses: arguments, clock, account, record, chain, window, period, allowance, topup, limits
 
 local cost = whole(ARGV[3], 0, CREDITS_MAX)
 local deadline_ms = whole(ARGV[4], 0, TIME_MS_MAX)
 local length_max = whole(ARGV[6], 1, CREDITS_MAX)
 local allowance = parse_allowance(10)
+local limits = parse_limits(5, 13)
 if #ARGV[1] ~= 16 or #ARGV[2] ~= 16 or not id_time_ms(ARGV[1]) then
   return invalid('transaction id: a UUIDv7 of 16 bytes, and a user id of 16 bytes')
 elseif not cost or not deadline_ms or not length_max then
   return invalid('cost, deadline or length: whole numbers that are not negative')
 elseif not allowance then
   return invalid('allowance: whole numbers and a period')
+elseif not limits then
+  return invalid('limit: gcra or window, and whole numbers from 1 on')
 end
 
 local now_us = time_us()
 local now_ms = math.floor(now_us / 1000)
 local epoch = redis.call('GET', KEYS[3])
 if not epoch then
-  return { 'uninitialised', 0, 0, now_ms, '', 0, 0 }
+  return { 'uninitialised', 0, 0, now_ms, '', 0, 0, 0, 0 }
 end
 local account = load_account(KEYS[1])
 if not account then
-  return { 'unknown_user', 0, 0, now_ms, '', 0, 0 }
+  return { 'unknown_user', 0, 0, now_ms, '', 0, 0, 0, 0 }
 end
 local top_up, resets_ms = renew(account, allowance, now_ms)
 
 local function refuse(status)
-  return { status, account.credits + top_up, 0, now_ms, '', account.allowance + top_up, resets_ms }
+  return { status, account.credits + top_up, 0, now_ms, '', account.allowance + top_up, resets_ms,
+    0, 0 }
 end
 
 if ARGV[5] ~= '1' then
@@ -60,7 +66,7 @@ if ARGV[5] ~= '1' then
   elseif record then
     local status = record.amount == -cost and 'repeated' or 'conflict'
     return { status, record.credits, record.sequence, now_ms, record.position,
-      record.allowance_left, resets_ms }
+      record.allowance_left, resets_ms, 0, 0 }
   end
 end
 
@@ -68,6 +74,12 @@ if now_ms > deadline_ms then
   return refuse('late')
 elseif redis.call('XLEN', KEYS[2]) >= length_max then
   return refuse('backlog')
+end
+local limit, wait_ms = refusing_limit(limits, now_us)
+if limit > 0 then
+  local reply = refuse('rate_limited')
+  reply[8], reply[9] = limit, wait_ms
+  return reply
 elseif cost > 0 and account.credits + top_up < cost then
   return refuse('out_of_credits')
 elseif account.credits + top_up > CREDITS_MAX then
@@ -85,5 +97,6 @@ local position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
   id = ARGV[1], user = ARGV[2], type = 'deduct', amount = -cost,
   allowance = -math.min(account.allowance, cost), description = ARGV[7], metadata = ARGV[8],
 })
+take_limits(limits, now_us, ARGV[1])
 return { 'allowed', account.credits, account.sequence, now_ms, position, account.allowance,
-  resets_ms }
+  resets_ms, 0, 0 }

@@ -91,6 +91,49 @@ def test_a_balance_that_does_not_follow_breaks_the_chain(
     assert (DriftKind.CHAIN, first.user_id) in kinds(audit.verify())
 
 
+def test_an_allowance_that_does_not_follow_breaks_the_chain(
+    tables: Database, store: PostgresArchive, audit: PostgresAudit
+) -> None:
+    """Spent, restored, lost by a letter: all in order; a part that is missing is named once."""
+    fair, wrong, first = tables.users(3)
+    for user in (fair, wrong):
+        top_up = user.record(10, "add", allowance_amount=10, allowance_after=10)
+        spend = user.record(-4, allowance_amount=-4, allowance_after=6)
+        letter = user.record(-1, description="\0", allowance_amount=-1, allowance_after=5)
+        store.store(SHARD, [top_up, spend, letter])
+    store.store(SHARD, [fair.record(-2, allowance_amount=-2, allowance_after=3)])
+    assert audit.verify() == []
+
+    store.store(
+        SHARD,
+        [
+            wrong.record(-2, allowance_amount=-2, allowance_after=4),
+            wrong.record(-1, allowance_amount=-1, allowance_after=3),
+            first.record(-1, allowance_amount=-1, allowance_after=7),
+        ],
+    )
+    findings = audit.verify()
+    assert kinds(findings) == [
+        (DriftKind.CHAIN, wrong.user_id),
+        (DriftKind.CHAIN, first.user_id),
+    ]
+    assert [(f.expected, f.found) for f in findings] == [(3, 4), (-1, 7)]
+    assert "Transaction 5" in findings[0].detail
+    assert "allowance of 4" in findings[0].detail
+
+
+def test_an_allowance_is_taken_up_again_behind_a_gap(
+    tables: Database, store: PostgresArchive, audit: PostgresAudit
+) -> None:
+    """The gap is the finding: what was lost there may have concerned the allowance."""
+    user = tables.user()
+    lost = user.record(10, "add", allowance_amount=10, allowance_after=10)
+    store.store(SHARD, [user.record(-1, allowance_amount=-1, allowance_after=9)])
+    assert kinds(audit.verify()) == [(DriftKind.GAP, user.user_id)]
+    store.store(SHARD, [lost])
+    assert audit.verify() == []
+
+
 def test_refunds_beyond_their_deduct_are_found(
     tables: Database, store: PostgresArchive, audit: PostgresAudit
 ) -> None:
@@ -140,6 +183,8 @@ SABOTAGE = {
     " drop constraint credit_transactions_user_id_fkey",
     "check gone": "alter table public.credit_transactions"
     " drop constraint credit_transactions_type_check",
+    "check of allowances gone": "alter table public.credit_transactions"
+    " drop constraint credit_transactions_allowance_check",
 }
 
 

@@ -83,6 +83,10 @@ def test_profiles_have_credits_that_default_to_3(connection: psycopg.Connection)
     assert index(connection, "idx_profiles_credits") == "public.profiles USING btree (credits)"
 
 
+PLACE = ("sequence", "balance_after", "epoch", "refund_of")
+ALLOWANCE = ("allowance_amount", "allowance_after", "period_start")
+
+
 def test_every_user_starts_with_3_credits(connection: psycopg.Connection) -> None:
     """1.1: all users start with 3 credits by default."""
     assert balance(connection, sign_up(connection)) == (3, 1)
@@ -91,7 +95,7 @@ def test_every_user_starts_with_3_credits(connection: psycopg.Connection) -> Non
 def test_the_transactions_have_the_seeds_columns(connection: psycopg.Connection) -> None:
     """1.2: names, types, nullability and defaults as in the text; what is added is nullable."""
     found = columns(connection, "credit_transactions")
-    added = {name: found.pop(name) for name in ("sequence", "balance_after", "epoch", "refund_of")}
+    added = {name: found.pop(name) for name in (*PLACE, *ALLOWANCE)}
     assert found == {
         "id": ("uuid", "NO", "gen_random_uuid()"),
         "user_id": ("uuid", "NO", None),

@@ -23,6 +23,8 @@ class Verdict(StrEnum):
     UNKNOWN_DEDUCT = "unknown_deduct"
     #: The refunds of one deduct would add up to more than the deduct.
     REFUND_EXCEEDED = "refund_exceeded"
+    #: A rate limit allows no request now.
+    RATE_LIMITED = "rate_limited"
     #: The balance is smaller than the cost.
     OUT_OF_CREDITS = "out_of_credits"
 
@@ -48,6 +50,9 @@ class Decision:
     allowance_left: int = 0
     #: When the next period begins, in Unix milliseconds; None without an allowance.
     resets_at_ms: int | None = None
+    #: The name of the rate limit that refused, and after how many milliseconds to come back.
+    limited_by: str = ""
+    retry_after_ms: int = 0
     #: The name of the policy that held, and what it gives: its allowance, or its starting credits.
     policy: str = ""
     limit: int = 0

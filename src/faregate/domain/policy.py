@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Self
 
 from faregate.domain.errors import ConfigurationError
+from faregate.domain.limit import LIMITS_MAX, RateLimit
 from faregate.domain.period import Period
 from faregate.domain.transaction import check_whole
 
@@ -49,12 +50,19 @@ class CreditPolicy:
     request_cost: int = 1
     #: What comes back in each period, if anything.
     allowance: Allowance | None = None
+    #: Checked together with the credits, in this order: all allow, or nothing is taken.
+    limits: tuple[RateLimit, ...] = ()
     #: Never refused: recorded as a deduct of 0, with the cost in its metadata.
     is_unlimited: bool = False
     #: From which part of the allowance on a user is warned, in percent.
     warning_percent: int = 80
 
     def __post_init__(self) -> None:
+        names = [limit.name for limit in self.limits]
+        if len(names) > LIMITS_MAX or len(set(names)) < len(names):
+            raise ConfigurationError(f"at most {LIMITS_MAX} limits, each with a name of its own")
+        if self.limits and self.is_unlimited:
+            raise ConfigurationError("a policy that never refuses has no limits")
         if not self.name:
             raise ConfigurationError("a policy needs a name")
         check_whole("starting_credits", self.starting_credits, 0)

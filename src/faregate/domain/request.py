@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from faregate.domain.limit import RateLimit
 from faregate.domain.policy import Allowance
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 
@@ -35,6 +36,10 @@ class Charge:
     fresh: bool = False
     #: What the user gets anew in each period, by its policy.
     allowance: Allowance | None = None
+    #: What is checked together with the credits.
+    limits: tuple[RateLimit, ...] = ()
+    #: Whose requests the limits by key count: a key that the application chose.
+    limit_key: str = ""
     #: Whether a cost of 0 is recorded. If not, it is a peek: decided, and nothing is written.
     records_zero: bool = False
 

@@ -36,6 +36,7 @@ class Gate(Entry):
         *,
         cost: int | None = None,
         tier: str | None = None,
+        limit_key: str = "",
         transaction_id: CreditTransactionId | None = None,
         description: str = "request",
         metadata: Metadata | None = None,
@@ -47,6 +48,8 @@ class Gate(Entry):
             cost: In credits; None for what the policy asks for a request. 0 is a peek: it is
                 decided, and nothing is written.
             tier: Whose policy holds, where the caller knows it; None to ask `tier_of`.
+            limit_key: Whose requests the policy's limits by key count, such as an API key. They are
+                counted for each shard of users apart.
             transaction_id: A UUIDv7 not older than a minute, where the caller may retry. None for
                 a new one.
             description: What for, for people.
@@ -63,7 +66,12 @@ class Gate(Entry):
             metadata, cost = {**(metadata or {}), "cost": cost}, 0
         charge = self._charge(user_id, transaction_id, description, metadata)
         charge = replace(
-            charge, cost=cost, allowance=policy.allowance, records_zero=policy.is_unlimited
+            charge,
+            cost=cost,
+            allowance=policy.allowance,
+            limits=policy.limits,
+            limit_key=limit_key,
+            records_zero=policy.is_unlimited,
         )
         try:
             decision = await self._ledger.charge(charge)

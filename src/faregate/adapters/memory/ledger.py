@@ -8,6 +8,7 @@ from itertools import count
 from uuid import UUID, uuid5
 
 from faregate.adapters.memory.given_back import GivenBack
+from faregate.adapters.memory.limits import MemoryLimits
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     AmountError,
@@ -49,6 +50,7 @@ class MemoryLedger:
         self._users: dict[UUID, User] = {}
         self._records: dict[CreditTransactionId, CreditTransaction] = {}
         self._given_back: dict[CreditTransactionId, GivenBack] = {}
+        self._limits = MemoryLimits()
         self._positions = count(1)
         #: The records that are not acknowledged, by their position in the stream, oldest first.
         self.pending: dict[str, CreditTransaction] = {}
@@ -73,7 +75,10 @@ class MemoryLedger:
             earlier = self._retry_of(charge, blank)
             if earlier is not None:
                 return earlier
-        verdict = self._verdict(charge, user)
+        limited_by, retry_after_ms = self._limits.refusing(charge, self.now_ms())
+        verdict = self._verdict(charge, user, limited_by)
+        if verdict is Verdict.RATE_LIMITED:
+            blank = replace(blank, limited_by=limited_by, retry_after_ms=retry_after_ms)
         if verdict is not Verdict.ALLOWED or not (charge.cost or charge.records_zero):
             return replace(blank, verdict=verdict)
         self._users[user.id] = replace(
@@ -81,12 +86,15 @@ class MemoryLedger:
         )
         if top_up:
             self._append_top_up(user, top_up)
+        self._limits.take(charge, self.now_ms())
         taken = min(user.allowance_left, charge.cost)
         return self._append(blank, TransactionType.DEDUCT, charge, allowance=-taken)
 
-    def _verdict(self, charge: Charge, user: User) -> Verdict:
+    def _verdict(self, charge: Charge, user: User, limited_by: str) -> Verdict:
         if len(self.pending) >= self._stream_length_max:
             return Verdict.BACKLOG
+        if limited_by:
+            return Verdict.RATE_LIMITED
         if charge.cost and user.credits < charge.cost:
             return Verdict.OUT_OF_CREDITS
         if user.credits > CREDITS_MAX:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.limit import RateLimit
 from faregate.domain.policy import Allowance
 from faregate.domain.transaction import DESCRIPTION_BYTES_MAX, METADATA_BYTES_MAX
 
@@ -41,6 +42,11 @@ def encode_allowance(allowance: Allowance | None) -> tuple[int, int, str]:
     period = allowance.period
     name = f"{period.kind}:{period.length_ms}" if period.length_ms else str(period.kind)
     return allowance.amount, allowance.rollover_max, name
+
+
+def encode_limit(limit: RateLimit) -> tuple[str, int, int, int]:
+    """Encode a rate limit as the four arguments that `lua/lib/limits.lua` reads."""
+    return str(limit.kind), limit.count, limit.period_ms, limit.burst_size
 
 
 def _encode(text: object, what: str, bytes_max: int) -> bytes:

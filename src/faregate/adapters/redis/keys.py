@@ -1,5 +1,6 @@
 """Every key name in Redis. The hash tag stands before any user data, so that none can move it."""
 
+from hashlib import sha256
 from uuid import UUID
 
 from faregate.domain.transaction import CreditTransactionId
@@ -42,6 +43,12 @@ def refunds(shard: int, deduct_id: CreditTransactionId) -> str:
 def receipt(shard: int, transaction_id: CreditTransactionId) -> str:
     """Return the hash by which the retry of a credit is known."""
     return f"{tag(shard)}:receipt:{transaction_id}"
+
+
+def rate(shard: int, limit_name: str, whose: str) -> str:
+    """Return the state of a rate limit. What an application chose is hashed: it may be anything."""
+    digest = sha256(f"{limit_name}\0{whose}".encode()).hexdigest()[:32]
+    return f"{tag(shard)}:rate:{digest}"
 
 
 def ledger() -> str:

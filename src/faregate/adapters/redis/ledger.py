@@ -14,17 +14,20 @@ from uuid import UUID
 
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.clock import ServerClock
-from faregate.adapters.redis.encoding import encode_allowance, encode_description, encode_metadata
+from faregate.adapters.redis.encoding import (
+    encode_allowance,
+    encode_description,
+    encode_limit,
+    encode_metadata,
+)
+from faregate.adapters.redis.replies import read_decision
 from faregate.adapters.redis.runner import Arguments, ScriptRunner
-from faregate.domain.decision import Decision, Verdict
+from faregate.domain.decision import Decision
 from faregate.domain.errors import (
-    AmountError,
     ConfigurationError,
     LedgerUnavailableError,
     LedgerUninitialisedError,
     OutcomeUnknownError,
-    TransactionConflictError,
-    TransactionIdError,
 )
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, LedgerIdentity, Refund, VoidOutcome
@@ -38,7 +41,6 @@ from faregate.domain.user import User
 
 #: How long the calls that are not on the path of every request may take.
 _SLOW_TIMEOUT_S = 1.0
-_VERDICTS = {verdict.value: verdict for verdict in Verdict} | {"repeated": Verdict.ALLOWED}
 
 
 class RedisLedger:
@@ -89,8 +91,14 @@ class RedisLedger:
         reply = await self._charge_twice(charge)
         if reply[0] == b"late":
             raise LedgerUnavailableError("the charge reached Redis after its deadline")
-        decision = _decision(reply, charge.user_id, charge.transaction_id, -charge.cost)
-        return replace(decision, resets_at_ms=reply[6] or None)
+        decision = read_decision(reply, charge.user_id, charge.transaction_id, -charge.cost)
+        limited_by, retry_after_ms = reply[7], reply[8]
+        return replace(
+            decision,
+            resets_at_ms=reply[6] or None,
+            limited_by=charge.limits[limited_by - 1].name if limited_by else "",
+            retry_after_ms=retry_after_ms,
+        )
 
     async def _charge_twice(self, charge: Charge) -> list[Any]:
         """Make the second attempt only where the first one's outcome is unknown."""
@@ -128,9 +136,17 @@ class RedisLedger:
             encode_metadata(charge.metadata),
             1 if charge.records_zero else 0,
             *encode_allowance(charge.allowance),
+            *(part for limit in charge.limits for part in encode_limit(limit)),
         )
-        names = self._keys(charge.user_id, charge.transaction_id)
+        names = self._keys(charge.user_id, charge.transaction_id) + self._limit_keys(charge)
         return await self._run("charge", names, arguments, timeout_s)
+
+    def _limit_keys(self, charge: Charge) -> tuple[str, ...]:
+        shard, user = self._shard(charge.user_id), str(charge.user_id)
+        return tuple(
+            keys.rate(shard, limit.name, f"key {charge.limit_key}" if limit.is_by_key else user)
+            for limit in charge.limits
+        )
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
@@ -150,7 +166,7 @@ class RedisLedger:
             encode_metadata(credit.metadata),
         )
         reply = await self._run_twice("credit", names, arguments)
-        return _decision(reply, credit.user_id, credit.transaction_id, credit.amount)
+        return read_decision(reply, credit.user_id, credit.transaction_id, credit.amount)
 
     async def refund(self, refund: Refund) -> Decision:
         """Give a deduct back; see the port."""
@@ -172,7 +188,7 @@ class RedisLedger:
         )
         names = self._keys(refund.user_id, refund.deduct_id)
         reply = await self._run_twice("refund", names, arguments)
-        return _decision(reply, refund.user_id, refund.transaction_id, reply[6])
+        return read_decision(reply, refund.user_id, refund.transaction_id, reply[6])
 
     async def void(self, charge: Charge) -> VoidOutcome:
         """Settle a charge whose outcome is unknown; see the port."""
@@ -253,29 +269,3 @@ class RedisLedger:
         if reply[0] == b"uninitialised":
             raise LedgerUninitialisedError("Redis is empty: it was wiped, and must be rebuilt")
         return reply
-
-
-def _decision(
-    reply: list[Any], user_id: UUID, transaction_id: CreditTransactionId, amount: int
-) -> Decision:
-    """Read a reply: {status, credits, sequence, now, position, allowance left, ...}."""
-    status = reply[0].decode()
-    if status == "conflict":
-        raise TransactionConflictError(f"transaction {transaction_id} is known with other content")
-    if status == "stale":
-        raise TransactionIdError(f"{transaction_id} is outside the window of a retry: use a new id")
-    if status == "out_of_range":
-        raise AmountError(f"{amount} would take the balance {reply[1]} out of its range")
-    if status == "unresolved":
-        raise LedgerUnavailableError("the user has too many recent records to recognise a retry")
-    return Decision(
-        verdict=_VERDICTS.get(status, Verdict.UNKNOWN_USER),
-        user_id=user_id,
-        transaction_id=transaction_id,
-        amount=amount,
-        credits=reply[1],
-        sequence=reply[2],
-        repeated=status == "repeated",
-        position=reply[4].decode(),
-        allowance_left=reply[5],
-    )

@@ -1,0 +1,63 @@
+-- Rate limits: all are checked before any is taken from. domain/limit.py says what they mean.
+
+local LIMIT_COUNT_MAX = 1000000000
+
+-- Reads four arguments a limit from `at` on, one limit for each key from `first` on: kind (gcra or
+-- window), count, period (ms), burst. Returns nil if ill-formed.
+local function parse_limits(first, at)
+  local limits = {}
+  for i = first, #KEYS do
+    local kind = ARGV[at]
+    local count = whole(ARGV[at + 1], 1, LIMIT_COUNT_MAX)
+    local period_ms = whole(ARGV[at + 2], 1, TIME_MS_MAX)
+    local burst = whole(ARGV[at + 3], 1, LIMIT_COUNT_MAX)
+    if not (kind == 'gcra' or kind == 'window') or not count or not period_ms or not burst then
+      return nil
+    end
+    limits[#limits + 1] = { key = KEYS[i], kind = kind, count = count, period_us = period_ms * 1000,
+      interval_us = math.floor(period_ms * 1000 / count), burst = burst }
+    at = at + 4
+  end
+  return limits
+end
+
+-- Returns for how many microseconds a limit refuses; 0 or less if it allows.
+local function limit_wait_us(limit, now_us)
+  if limit.kind == 'gcra' then
+    -- The theoretical arrival time of the next request, if all came at the steady rate.
+    limit.arrival_us = math.max(tonumber(redis.call('GET', limit.key) or 0), now_us)
+      + limit.interval_us
+    return limit.arrival_us - limit.burst * limit.interval_us - now_us
+  end
+  local after = string.format('(%.0f', now_us - limit.period_us)
+  if redis.call('ZCOUNT', limit.key, after, '+inf') < limit.count then
+    return 0
+  end
+  local oldest = redis.call('ZRANGEBYSCORE', limit.key, after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return tonumber(oldest[2]) + limit.period_us - now_us
+end
+
+-- Returns the number of the first limit that refuses, and for how many milliseconds.
+local function refusing_limit(limits, now_us)
+  for i, limit in ipairs(limits) do
+    local wait_us = limit_wait_us(limit, now_us)
+    if wait_us > 0 then
+      return i, math.ceil(wait_us / 1000)
+    end
+  end
+  return 0, 0
+end
+
+local function take_limits(limits, now_us, id)
+  for _, limit in ipairs(limits) do
+    if limit.kind == 'gcra' then
+      local lasts_ms = math.ceil((limit.arrival_us - now_us) / 1000)
+      redis.call('SET', limit.key, string.format('%.0f', limit.arrival_us), 'PX', lasts_ms)
+    else
+      local gone = string.format('%.0f', now_us - limit.period_us)
+      redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', gone)
+      redis.call('ZADD', limit.key, string.format('%.0f', now_us), id)
+      redis.call('PEXPIRE', limit.key, math.ceil(limit.period_us / 1000))
+    end
+  end
+end

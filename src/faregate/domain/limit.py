@@ -1,0 +1,70 @@
+"""Rate limits beside credits: how many requests in how long, whatever they cost."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from faregate.domain.errors import ConfigurationError, InvalidArgumentError
+
+#: A window remembers each request in it, so that its size is bounded.
+WINDOW_COUNT_MAX = 10_000
+#: How many limits one decision may check.
+LIMITS_MAX = 16
+
+_PERIOD_MS_MAX = 31 * 86_400_000
+_COUNT_MAX = 1_000_000_000
+
+
+class LimitKind(StrEnum):
+    """How requests are counted."""
+
+    #: The generic cell rate algorithm (ITU-T I.371): a steady rate, with bursts up to a size. One
+    #: number for each user, whatever the rate.
+    GCRA = "gcra"
+    #: No more than `count` in any stretch of `period_ms`. Remembers each request in it.
+    WINDOW = "window"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """One named limit of a policy."""
+
+    #: Names the limit in decisions and headers.
+    name: str
+    #: How many requests `period_ms` allows.
+    count: int
+    period_ms: int
+    kind: LimitKind = LimitKind.GCRA
+    #: How many requests may come at once, of `GCRA`; 0 for as many as `count`.
+    burst: int = 0
+    #: Whether the limit is for the key that a charge names, instead of for its user.
+    is_by_key: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigurationError("a limit needs a name")
+        count_max = WINDOW_COUNT_MAX if self.kind is LimitKind.WINDOW else _COUNT_MAX
+        for what, value, low, high in (
+            ("count", self.count, 1, count_max),
+            ("period_ms", self.period_ms, 1, _PERIOD_MS_MAX),
+            ("burst", self.burst, 0, _COUNT_MAX),
+        ):
+            if not _is_whole(value) or not low <= value <= high:
+                raise InvalidArgumentError(
+                    f"{what} of limit {self.name!r} lies within {low} and {high}, not {value!r}"
+                )
+        if self.interval_us < 1:
+            raise InvalidArgumentError(f"limit {self.name!r} allows more than one in a microsecond")
+
+    @property
+    def interval_us(self) -> int:
+        """The time between two requests at the steady rate, in microseconds, rounded down."""
+        return self.period_ms * 1_000 // self.count
+
+    @property
+    def burst_size(self) -> int:
+        """How many requests may come at once."""
+        return self.burst or self.count
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
