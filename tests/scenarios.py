@@ -16,20 +16,16 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
-from faregate.domain.request import (
-    Charge,
-    Credit,
-    DurableDeduct,
-    LedgerIdentity,
-    Refund,
-    VoidOutcome,
-)
+from faregate.domain.identity import LedgerIdentity
+from faregate.domain.request import Charge, Credit, DurableDeduct, Refund, VoidOutcome
 from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId, TransactionType
 from faregate.domain.user import User
 from faregate.ports import Ledger
 
 ALLOWED = Verdict.ALLOWED
-IDENTITY = LedgerIdentity(shard_count=1, starting_credits=5, epoch=7, installed=False)
+IDENTITY = LedgerIdentity(
+    ledger_id=UUID(int=1), shard_count=1, starting_credits=5, epoch=7, installed=False
+)
 STARTING_CREDITS = 5
 
 Answer = Verdict | VoidOutcome | type[FaregateError]
@@ -46,6 +42,8 @@ class Step:
     age_ms: int = 0
     #: How long before now (negative) or after now the deadline is, in milliseconds.
     deadline_in_ms: int = 60_000
+    #: When it was asked for, likewise.
+    asked_in_ms: int = -1_000
     of: str = ""
     fresh: bool = False
     negative_allowed: bool = False
@@ -188,6 +186,25 @@ SCENARIOS: dict[str, list[Step]] = {
         charge("a", 2, answer=Verdict.VOIDED, credits=5),
         charge("b", 5, credits=0),
     ],
+    "a first attempt that arrives after its retry charges nothing": [
+        charge("a", 2, credits=3),
+        charge("b", 1, credits=2),
+        charge("a", 2, fresh=True, credits=3, repeated=True),
+        charge("a", 1, fresh=True, answer=TransactionConflictError),
+    ],
+    "a void of a call that only retried leaves the charge that was answered before": [
+        charge("a", 2, credits=3),
+        void("a", asked_in_ms=1_000, answer=VoidOutcome.KEPT),
+        charge("a", 2, credits=3, repeated=True),
+        charge("b", 1, credits=2),
+    ],
+    "an id of another type is a conflict": [
+        add("a", 2, credits=7),
+        charge("a", 2, answer=TransactionConflictError),
+        void("a", answer=VoidOutcome.KEPT),
+        adjust("b", 2, credits=9),
+        add("b", 2, answer=TransactionConflictError),
+    ],
     "nothing is voided before the deadline": [
         Step(do="void", name="a", answer=VoidOutcome.TOO_EARLY),
         charge("a", 2, credits=3),
@@ -234,6 +251,7 @@ class Player:
                 user_id=self.user_id,
                 transaction_id=identity,
                 cost=step.amount or 0,
+                asked_at_ms=self.ledger.now_ms() + step.asked_in_ms,
                 deadline_ms=self.ledger.now_ms() + step.deadline_in_ms,
                 description=f"{step.do} {step.name}",
                 metadata={"name": step.name},

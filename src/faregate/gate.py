@@ -1,13 +1,16 @@
 """The use cases: what an API, and those who run it, do with credits."""
 
 import asyncio
-from collections.abc import Mapping
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     ArchiveUnavailableError,
+    ConfigurationError,
     LedgerError,
     OutcomeUnknownError,
     TransactionConflictError,
@@ -25,7 +28,9 @@ from faregate.retries import RetryQueue
 
 Metadata = Mapping[str, object]
 
-#: How long the records of drained charges stay where a void looks them up, in milliseconds.
+_log = logging.getLogger(__name__)
+
+#: How old a charge may be that a void finds in the ledger for certain. In milliseconds.
 _VOID_AGE_MS_MAX = 60_000
 
 
@@ -67,12 +72,33 @@ class Gate:
     async def _attach(self) -> None:
         try:
             identity = await self._accounts.identity()
+            if identity.starting_credits != self.policy.starting_credits:
+                raise ConfigurationError(
+                    f"the ledger was created with {identity.starting_credits} starting credits, "
+                    f"the policy says {self.policy.starting_credits}"
+                )
             await self._ledger.attach(identity)
             if not identity.installed:
                 await self._accounts.mark_installed(identity.epoch)
             self._attached = True
         finally:
             self._attaching = None
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Start and, at the end, close: the lifespan of an ASGI app, `lifespan=gate.lifespan`.
+
+        An app may start while a server is down: it answers 503 until the server is back. It does
+        not start with settings that contradict the ledger.
+        """
+        try:
+            await self.start()
+        except (LedgerError, ArchiveUnavailableError) as error:
+            _log.warning("started without a ledger: %s", error)
+        try:
+            yield
+        finally:
+            await self.aclose()
 
     async def charge(
         self,
@@ -105,6 +131,7 @@ class Gate:
             user_id=user_id,
             transaction_id=transaction_id or CreditTransactionId.mint(now_ms),
             cost=self.policy.request_cost if cost is None else cost,
+            asked_at_ms=now_ms,
             deadline_ms=now_ms + self._options.decision_timeout_ms,
             description=description,
             metadata=metadata,
@@ -186,6 +213,13 @@ class Gate:
         return decision
 
     async def _refund(self, refund: Refund) -> Decision:
+        if refund.amount is not None:
+            # The ledger remembers partial refunds for a day; Postgres for good.
+            row = await self._accounts.transaction(refund.transaction_id)
+            if row is not None:
+                if (row.refund_of, row.amount) != (refund.deduct_id, refund.amount):
+                    raise TransactionConflictError(f"{row.id} is known with other content")
+                return Decision.repeat(row)
         decision = await self._ledger.refund(refund)
         if decision.verdict is Verdict.UNKNOWN_USER and await self._install(refund.user_id):
             decision = await self._ledger.refund(refund)
