@@ -3,7 +3,7 @@
 --
 -- KEYS   1 user   2 stream   3 epoch   4 refunds of this transaction id   5 and on: rate limits
 -- ARGV   1 transaction id, a UUIDv7 (16 bytes)   2 user id (16 bytes)   3 cost (credits)
---        4 deadline (Unix ms)   5 '1' if the id was minted for this call, '0' if it may be a retry
+--        4 deadline (Unix ms)   5 '1' if the id was minted for this attempt, '0' if it is a retry
 --        6 most records in the stream   7 description   8 metadata (JSON or empty)
 --        9 '1' if a cost of 0 is recorded, '0' if it is a peek
 --        10 to 12 allowance: amount and rollover (credits), period (see lib/allowance)
@@ -51,8 +51,9 @@ local function refuse(status)
     0, 0 }
 end
 
+local id_ms = id_time_ms(ARGV[1])
+local oldest_ms = id_ms
 if ARGV[5] ~= '1' then
-  local id_ms = id_time_ms(ARGV[1])
   if id_ms < now_ms - ID_AGE_MS_MAX or id_ms > now_ms + CLOCK_SKEW_MS_MAX then
     return refuse('stale')
   end
@@ -60,13 +61,18 @@ if ARGV[5] ~= '1' then
   if refunds[1] and tonumber(refunds[2]) >= tonumber(refunds[1]) then
     return refuse('voided')
   end
-  local record, is_cut = find(KEYS[2], account.last, ARGV[1], (id_ms - CLOCK_SKEW_MS_MAX) * 1000)
+  oldest_ms = id_ms - CLOCK_SKEW_MS_MAX
+end
+-- Even a first attempt can arrive after its retry. But where the user has no record since its id
+-- was minted, as is usual, there is nothing to look for.
+if made_at_ms(account.last) >= oldest_ms then
+  local record, is_cut = find(KEYS[2], account.last, ARGV[1], oldest_ms)
   if is_cut then
     return refuse('unresolved')
   elseif record then
-    local status = record.amount == -cost and 'repeated' or 'conflict'
-    return { status, record.credits, record.sequence, now_ms, record.position,
-      record.allowance_left, resets_ms, 0, 0 }
+    local same = record.kind == TYPE_CODES.deduct and record.amount == -cost
+    return { same and 'repeated' or 'conflict', record.credits, record.sequence, now_ms,
+      record.position, record.allowance_left, resets_ms, 0, 0 }
   end
 end
 

@@ -29,9 +29,9 @@ if not epoch or not account then
 end
 
 local receipt = redis.call('HMGET', KEYS[4],
-  'user', 'amount', 'credits', 'sequence', 'position', 'left')
+  'user', 'amount', 'credits', 'sequence', 'position', 'left', 'type')
 if receipt[1] then
-  local same = receipt[1] == ARGV[2] and tonumber(receipt[2]) == amount
+  local same = receipt[1] == ARGV[2] and tonumber(receipt[2]) == amount and receipt[7] == kind
   return { same and 'repeated' or 'conflict', tonumber(receipt[3]), tonumber(receipt[4]), now_ms,
     receipt[5], tonumber(receipt[6]) }
 end
@@ -53,5 +53,5 @@ local position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
   description = ARGV[6], metadata = ARGV[7],
 })
 remember(KEYS[4], 'user', ARGV[2], 'amount', ARGV[4], 'credits', account.credits,
-  'sequence', account.sequence, 'position', position, 'left', account.allowance)
+  'sequence', account.sequence, 'position', position, 'left', account.allowance, 'type', kind)
 return { 'allowed', account.credits, account.sequence, now_ms, position, account.allowance }

@@ -42,7 +42,7 @@ local function known_deduct()
   end
   local id_ms = id_time_ms(ARGV[3]) or now_ms
   local start = ARGV[5] ~= '' and ARGV[5] or account.last
-  local record = find(KEYS[2], start, ARGV[3], (id_ms - CLOCK_SKEW_MS_MAX) * 1000)
+  local record = find(KEYS[2], start, ARGV[3], id_ms - CLOCK_SKEW_MS_MAX)
   if record and record.kind == TYPE_CODES.deduct and record.user == ARGV[2] then
     return -record.amount, 0, -record.allowance, record.period
   end

@@ -2,20 +2,23 @@
 --
 -- KEYS   1 user   2 stream   3 epoch   4 refunds of the charge's transaction id
 -- ARGV   1 id of the charge, a UUIDv7 (16 bytes)   2 user id (16 bytes)   3 id of the refund
---        4 the charge's deadline (Unix ms)   5 description
+--        4 when the charge was asked for, and 5 its deadline (Unix ms)   6 description
 -- Reply  {status, credits, sequence, now (Unix ms), position}
---        status: refunded, refused, or the first that holds of uninitialised, too_early, unresolved
+--        status: refunded, refused, or the first that holds of uninitialised, too_early,
+--        unresolved, kept
 -- Appends one refund of the whole charge if it had been made; notes the id as voided either way.
 --
 -- Before its deadline a charge may still arrive, so nothing is decided then. After it the charge
--- script refuses by the deadline, and a retry with a later deadline by the note left here.
+-- script refuses by the deadline, and a retry with a later deadline by the note left here. A
+-- charge that is older than the call that is voided was answered to an earlier call: it is kept.
 -- uses: arguments, clock, account, record, chain, window, memory, giving
 
-local deadline_ms = whole(ARGV[4], 0, TIME_MS_MAX)
+local asked_at_ms = whole(ARGV[4], 0, TIME_MS_MAX)
+local deadline_ms = whole(ARGV[5], 0, TIME_MS_MAX)
 if #ARGV[1] ~= 16 or #ARGV[2] ~= 16 or #ARGV[3] ~= 16 or not id_time_ms(ARGV[1]) then
   return invalid('ids: 16 bytes, of the charge a UUIDv7')
-elseif not deadline_ms then
-  return invalid('deadline: Unix milliseconds')
+elseif not asked_at_ms or not deadline_ms then
+  return invalid('times: Unix milliseconds')
 end
 
 local now_us = time_us()
@@ -33,10 +36,13 @@ local account = load_account(KEYS[1])
 local record, is_cut
 if account then
   local oldest_ms = id_time_ms(ARGV[1]) - CLOCK_SKEW_MS_MAX
-  record, is_cut = find(KEYS[2], account.last, ARGV[1], oldest_ms * 1000)
+  record, is_cut = find(KEYS[2], account.last, ARGV[1], oldest_ms)
 end
 if is_cut then
   return { 'unresolved', 0, 0, now_ms, '' }
+elseif record and (record.kind ~= TYPE_CODES.deduct or made_at_ms(record.position) < asked_at_ms)
+then
+  return { 'kept', 0, 0, now_ms, '' }
 elseif not record and now_ms - id_time_ms(ARGV[1]) > ID_AGE_MS_MAX then
   -- Its record may be a row by now, for which the caller asks Postgres; its age refuses a retry.
   return { 'refused', 0, 0, now_ms, '' }
@@ -49,7 +55,7 @@ if record and record.amount < 0 then
   position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
     id = ARGV[3], user = ARGV[2], type = 'refund', amount = cost, refund_of = ARGV[1],
     allowance = to_allowance(account, cost + record.allowance, 0, cost, record.period),
-    description = ARGV[5], metadata = '',
+    description = ARGV[6], metadata = '',
   })
   redis.call('HSET', KEYS[4], ARGV[3], cost)
 end

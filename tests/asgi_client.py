@@ -1,6 +1,8 @@
 """Calls ASGI apps by hand, one request at a time, over a gate in memory."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -17,6 +19,7 @@ from faregate.domain.transaction import CreditTransaction, TransactionType
 from faregate.gate import Gate
 
 USER = UUID(int=1)
+LIFESPAN_S_MAX = 20
 
 
 class FragileLedger(MemoryLedger):
@@ -168,3 +171,25 @@ def answers(
         await send({"type": "http.response.body"})
 
     return app
+
+
+@asynccontextmanager
+async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
+    """Start an app, and stop it at the end, as a server does."""
+    sent: asyncio.Queue[Message] = asyncio.Queue()
+    answered: asyncio.Queue[Message] = asyncio.Queue()
+    scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    running = asyncio.ensure_future(app(scope, sent.get, answered.put))
+
+    async def tell(phase: str) -> None:
+        await sent.put({"type": f"lifespan.{phase}"})
+        async with asyncio.timeout(LIFESPAN_S_MAX):
+            assert await answered.get() == {"type": f"lifespan.{phase}.complete"}
+
+    try:
+        await tell("startup")
+        yield
+        await tell("shutdown")
+        await running
+    finally:
+        running.cancel()

@@ -79,6 +79,7 @@ class Player:
                 user_id=self.user_id,
                 transaction_id=identity,
                 cost=step.amount or 0,
+                asked_at_ms=self.clock() + step.asked_in_ms,
                 deadline_ms=self.clock() + step.deadline_in_ms,
                 description=f"{step.do} {step.name}",
                 metadata={"name": step.name},

@@ -4,11 +4,14 @@ from uuid import UUID, uuid4
 
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.runner import ScriptRunner
-from faregate.domain.request import Charge, LedgerIdentity
+from faregate.domain.identity import LedgerIdentity
+from faregate.domain.request import Charge
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
 
-IDENTITY = LedgerIdentity(shard_count=1, starting_credits=10, epoch=3, installed=False)
+IDENTITY = LedgerIdentity(
+    ledger_id=UUID(int=1), shard_count=1, starting_credits=10, epoch=3, installed=False
+)
 SHARD = 0
 
 
@@ -29,6 +32,7 @@ def charge_of(ledger: RedisLedger, user_id: UUID, *, within_ms: int = 1000) -> C
         user_id=user_id,
         transaction_id=CreditTransactionId.mint(now_ms),
         cost=1,
+        asked_at_ms=now_ms,
         deadline_ms=now_ms + within_ms,
         description="request",
         fresh=True,

@@ -6,6 +6,7 @@ for transaction ids: the same name is the same id.
 """
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import (
@@ -14,17 +15,16 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance
-from faregate.domain.request import (
-    DurableDeduct,
-    LedgerIdentity,
-    VoidOutcome,
-)
+from faregate.domain.request import DurableDeduct, VoidOutcome
 from faregate.domain.transaction import CREDITS_MAX
 
 ALLOWED = Verdict.ALLOWED
-IDENTITY = LedgerIdentity(shard_count=1, starting_credits=5, epoch=7, installed=False)
+IDENTITY = LedgerIdentity(
+    ledger_id=UUID(int=1), shard_count=1, starting_credits=5, epoch=7, installed=False
+)
 STARTING_CREDITS = 5
 
 HOUR_MS = 3_600_000
@@ -47,6 +47,8 @@ class Step:
     age_ms: int = 0
     #: How long before now (negative) or after now the deadline is, in milliseconds.
     deadline_in_ms: int = 60_000
+    #: When it was asked for, likewise.
+    asked_in_ms: int = -1_000
     of: str = ""
     fresh: bool = False
     negative_allowed: bool = False
@@ -265,6 +267,25 @@ SCENARIOS: dict[str, list[Step]] = {
         void("a", answer=VoidOutcome.REFUSED),
         charge("a", 2, answer=Verdict.VOIDED, credits=5),
         charge("b", 5, credits=0),
+    ],
+    "a first attempt that arrives after its retry charges nothing": [
+        charge("a", 2, credits=3),
+        charge("b", 1, credits=2),
+        charge("a", 2, fresh=True, credits=3, repeated=True),
+        charge("a", 1, fresh=True, answer=TransactionConflictError),
+    ],
+    "a void of a call that only retried leaves the charge that was answered before": [
+        charge("a", 2, credits=3),
+        void("a", asked_in_ms=1_000, answer=VoidOutcome.KEPT),
+        charge("a", 2, credits=3, repeated=True),
+        charge("b", 1, credits=2),
+    ],
+    "an id of another type is a conflict": [
+        add("a", 2, credits=7),
+        charge("a", 2, answer=TransactionConflictError),
+        void("a", answer=VoidOutcome.KEPT),
+        adjust("b", 2, credits=9),
+        add("b", 2, answer=TransactionConflictError),
     ],
     "nothing is voided before the deadline": [
         Step(do="void", name="a", answer=VoidOutcome.TOO_EARLY),

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from asgi_client import call
+from asgi_client import call, lifespan
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -79,7 +79,7 @@ def test_snippets_run(name: str, code: str) -> None:
 
 @pytest.mark.usefixtures("ledger_environment")
 async def test_the_readmes_app_charges(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three requests are served, the fourth is refused; the app has at most twelve lines."""
+    """Three are served, the fourth is refused, and the gate is closed; at most twelve lines."""
     user_id = uuid4()
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("insert into auth.users (id) values (%s)", [user_id])
@@ -95,8 +95,10 @@ async def test_the_readmes_app_charges(database_url: str, monkeypatch: pytest.Mo
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102
-    answers = [await call(names["app"]) for _ in range(4)]
-    await names["charged"].kwargs["gate"].aclose()
+    async with lifespan(names["app"]):
+        answers = [await call(names["app"]) for _ in range(4)]
+        assert not names["gate"]._accounts._pool.closed
+    assert names["gate"]._accounts._pool.closed
     assert [answer.status for answer in answers] == [200, 200, 200, 402]
     assert answers[0].body == b"2 credits left\n"
 

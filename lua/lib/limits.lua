@@ -21,10 +21,10 @@ local function parse_limits(first, at)
   return limits
 end
 
--- Returns for how many microseconds a limit refuses; 0 or less if it allows.
+-- Returns for how many microseconds a limit refuses; 0 or less if it allows. `arrival_us` is when the
+-- next request would come, if all came at the steady rate.
 local function limit_wait_us(limit, now_us)
   if limit.kind == 'gcra' then
-    -- The theoretical arrival time of the next request, if all came at the steady rate.
     limit.arrival_us = math.max(tonumber(redis.call('GET', limit.key) or 0), now_us)
       + limit.interval_us
     return limit.arrival_us - limit.burst * limit.interval_us - now_us
@@ -40,9 +40,9 @@ end
 -- Returns the number of the first limit that refuses, and for how many milliseconds.
 local function refusing_limit(limits, now_us)
   for i, limit in ipairs(limits) do
-    local wait_us = limit_wait_us(limit, now_us)
-    if wait_us > 0 then
-      return i, math.ceil(wait_us / 1000)
+    local wait_ms = math.ceil(limit_wait_us(limit, now_us) / 1000)
+    if wait_ms > 0 then
+      return i, wait_ms
     end
   end
   return 0, 0

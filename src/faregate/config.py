@@ -1,6 +1,7 @@
 """Settings: where the servers are, and every bound that an operator may move."""
 
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -56,6 +57,15 @@ class Settings(BaseSettings):
     def _is_redis(cls, url: str) -> str:
         if url and not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("a Redis URL starts with redis://, rediss:// or unix://")
+        try:
+            # Read for the sake of the error alone.
+            _ = urlsplit(url).port
+        except ValueError:
+            # The error's own message quotes the URL, which may hold a password.
+            raise ValueError(
+                "a Redis URL is redis://host:port/number, with a port from 0 to 65535; what stands"
+                " for itself in a password, such as : / @ and #, is written in percent"
+            ) from None
         return url
 
     @property

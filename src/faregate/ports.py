@@ -10,15 +10,9 @@ from uuid import UUID
 
 from faregate.domain.decision import Decision
 from faregate.domain.finding import Finding
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance
-from faregate.domain.request import (
-    Charge,
-    Credit,
-    DurableDeduct,
-    LedgerIdentity,
-    Refund,
-    VoidOutcome,
-)
+from faregate.domain.request import Charge, Credit, DurableDeduct, Refund, VoidOutcome
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 from faregate.domain.user import User
 
@@ -155,6 +149,14 @@ class TransactionStream(Protocol):
         """Return how many records are not acknowledged, over all shards."""
         ...
 
+    def marks(self) -> Mapping[str, str]:
+        """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
+        ...
+
+    def forget(self, user_ids: Iterable[UUID]) -> None:
+        """Delete the live balances of users that Postgres knows to be gone."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
@@ -166,10 +168,16 @@ class Stored:
     repeated: int
     #: Entries that cannot be rows and are kept as dead letters.
     dead_letters: int
+    #: The users of this batch that were deleted.
+    users_gone: frozenset[UUID] = frozenset()
 
 
 class TransactionArchive(Protocol):
     """The immutable rows. Implemented by Postgres."""
+
+    def identity(self) -> LedgerIdentity:
+        """Return what the ledger was created with."""
+        ...
 
     def store(self, shard: int, entries: Sequence[StreamEntry]) -> Stored:
         """Store a batch; when this returns, every entry is durable.
@@ -203,8 +211,8 @@ class Audit(Protocol):
         """Return the next users by id: all that have a profile or a row."""
         ...
 
-    def reached(self, users: Sequence[UUID]) -> Mapping[UUID, int]:
-        """Return how far the rows of users go: the sequence of each user's last one."""
+    def reached(self, users: Sequence[UUID]) -> Mapping[UUID, User]:
+        """Return how far the rows of users go: sequence and epoch are those of the last one."""
         ...
 
     def compare(

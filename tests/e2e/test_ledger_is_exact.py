@@ -1,5 +1,6 @@
 """The whole path at once: charges from several processes, the worker, and reconciliation."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 from redis import Redis
 
+from faregate import Decision, Settings, Verdict, open_gate
 from faregate.adapters.redis import keys
 from faregate.bootstrap import open_audit, open_stream
 from faregate.domain.finding import DriftKind
@@ -28,11 +30,11 @@ def system(ledger_redis: str, database_url: str, tmp_path: Path) -> System:
     return System(redis_url=ledger_redis, database_url=database_url, log=tmp_path / "worker.log")
 
 
-def start(system: System, *arguments: str) -> "subprocess.Popen[str]":
+def start(system: System, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
     """Start a process that charges."""
     return subprocess.Popen(
         [sys.executable, str(CHARGER), *arguments],
-        env=system.environment,
+        env=system.environment | settings,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -74,7 +76,10 @@ def test_a_thousand_charges_of_a_hundred_credits_allow_a_hundred(system: System)
         connection.execute("update faregate.ledger set starting_credits = 100")
         connection.execute("insert into auth.users (id) values (%s)", [user_id])
     with system.worker():
-        processes = [start(system, "burst", str(user_id), "500") for _ in range(2)]
+        processes = [
+            start(system, "burst", str(user_id), "500", FAREGATE_STARTING_CREDITS="100")
+            for _ in range(2)
+        ]
         allowed = [int(process.communicate(timeout=WAIT_S_MAX)[0]) for process in processes]
         wait_for(system.drained, "everything is drained")
     assert sum(allowed) == deducts(system, user_id) == 100
@@ -99,7 +104,7 @@ def test_reconciliation_is_exact_under_load_and_names_who_was_altered(system: Sy
         wait_for(system.drained, "everything is drained")
     assert reconciled(system).findings == []
     with open_stream(system.settings) as stream, open_audit(system.settings) as audit:
-        assert verify(stream, audit) == []
+        assert verify(stream, stream, audit) == []
     altered = USERS[7]
     with Redis.from_url(system.redis_url) as redis:
         shard = keys.shard_of(altered, system.settings.shard_count)
@@ -112,13 +117,71 @@ def test_reconciliation_is_exact_under_load_and_names_who_was_altered(system: Sy
 
 
 def test_a_wiped_redis_is_found(system: System) -> None:
-    """Verify says that Redis and Postgres do not belong together any more."""
+    """Both commands say that Redis and Postgres do not belong together any more."""
     system.charge()
     with Redis.from_url(system.redis_url) as redis:
         redis.flushall()
     with open_stream(system.settings) as stream, open_audit(system.settings) as audit:
-        kinds = {finding.kind for finding in verify(stream, audit)}
+        kinds = {finding.kind for finding in verify(stream, stream, audit)}
     assert DriftKind.EPOCH in kinds
+    assert DriftKind.EPOCH in {finding.kind for finding in reconciled(system).findings}
+
+
+def test_a_balance_that_redis_has_lost_is_found(system: System) -> None:
+    """Whether its records are pending or rows: a key that was evicted is a lost history."""
+    system.charge()
+    lost = USERS[5]
+    with Redis.from_url(system.redis_url) as redis:
+        shard = keys.shard_of(lost, system.settings.shard_count)
+        redis.delete(keys.user(shard, lost))
+    (pending,) = reconciled(system).findings
+    assert (pending.kind, pending.user_id) == (DriftKind.BEHIND, lost)
+    with system.worker():
+        wait_for(system.drained, "everything is drained")
+    (drained,) = reconciled(system).findings
+    assert (drained.kind, drained.user_id, drained.expected) == (DriftKind.BEHIND, lost, 3)
+
+
+def test_a_deleted_user_has_no_credits_left(system: System) -> None:
+    """Its records become dead letters, its balance goes, and it is charged no more."""
+    system.charge()
+    gone = USERS[9]
+    with psycopg.connect(system.database_url, autocommit=True) as connection:
+        connection.execute("delete from auth.users where id = %s", [gone])
+    with system.worker():
+        wait_for(system.drained, "everything is drained")
+    with open_stream(system.settings) as stream:
+        assert gone not in stream.read_many([gone])
+    result = reconciled(system)
+    assert (result.findings, result.dead_letter_count) == ([], 2)
+    strict = system.settings.model_copy(update={"provision_users": False})
+    assert asyncio.run(verdict_of(strict, gone)) is Verdict.UNKNOWN_USER
+
+
+async def verdict_of(settings: Settings, user_id: UUID) -> Verdict:
+    """Charge once."""
+    async with open_gate(settings) as gate:
+        return (await gate.charge(user_id)).verdict
+
+
+def test_a_partial_refund_is_paid_once_for_good(system: System) -> None:
+    """Redis has forgotten it after a day; Postgres has not."""
+
+    async def refund_twice() -> list[Decision]:
+        async with open_gate(system.settings) as gate:
+            charge = await gate.charge(USERS[0], cost=3)
+            first = await gate.refund(charge, amount=2)
+            with system.worker():
+                await asyncio.to_thread(wait_for, system.drained, "everything is drained")
+            with Redis.from_url(system.redis_url) as redis:
+                for key in redis.scan_iter("fg:{*}:refunds:*"):
+                    redis.delete(key)
+            return [first, await gate.refund(charge, amount=2)]
+
+    first, again = asyncio.run(refund_twice())
+    assert (first.credits, first.repeated) == (2, False)
+    assert (again.credits, again.repeated) == (2, True)
+    assert reconciled(system).findings == []
 
 
 def test_a_redis_that_went_back_in_time_is_found(system: System) -> None:

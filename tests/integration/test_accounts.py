@@ -20,7 +20,8 @@ from faregate.adapters.postgres import accounts as module
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.connection import Bounds
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
-from faregate.domain.request import DurableDeduct, LedgerIdentity
+from faregate.domain.identity import LedgerIdentity
+from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
 
@@ -48,8 +49,13 @@ async def test_the_identity_is_what_the_ledger_was_created_with(
     accounts: PostgresAccounts,
 ) -> None:
     """A new ledger has not been installed in Redis."""
-    assert await accounts.identity() == LedgerIdentity(
-        shard_count=16, starting_credits=STARTING_CREDITS, epoch=1, installed=False
+    found = await accounts.identity()
+    assert found == LedgerIdentity(
+        ledger_id=found.ledger_id,
+        shard_count=16,
+        starting_credits=STARTING_CREDITS,
+        epoch=1,
+        installed=False,
     )
 
 

@@ -1,9 +1,9 @@
 """Batches get along with those who delete users, and with connections that break."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -34,9 +34,16 @@ def store(database_url: str) -> Iterator[PostgresArchive]:
         yield opened
 
 
-def stored(inserted: int = 0, repeated: int = 0, dead_letters: int = 0) -> Stored:
+def stored(
+    inserted: int = 0, repeated: int = 0, dead_letters: int = 0, gone: Iterable[UUID] = ()
+) -> Stored:
     """The expected outcome of a batch."""
-    return Stored(inserted=inserted, repeated=repeated, dead_letters=dead_letters)
+    return Stored(
+        inserted=inserted,
+        repeated=repeated,
+        dead_letters=dead_letters,
+        users_gone=frozenset(gone),
+    )
 
 
 def test_a_deleted_users_records_become_dead_letters(
@@ -48,7 +55,8 @@ def test_a_deleted_users_records_become_dead_letters(
     records = [refunded, gone.record(1, "refund", refund_of=transactions([refunded])[0].id)]
     tables.run("delete from auth.users where id = %s", gone.user_id)
 
-    assert store.store(SHARD, [*records, here.record(-1)]) == stored(inserted=1, dead_letters=2)
+    outcome = store.store(SHARD, [*records, here.record(-1)])
+    assert outcome == stored(inserted=1, dead_letters=2, gone=[gone.user_id])
 
     first, second = tables.dead_letters()
     assert (first["kind"], first["shard"]) == ("deleted_user", SHARD)
@@ -62,7 +70,9 @@ def test_a_user_that_was_never_there_is_a_deleted_one(
     tables: Database, store: PostgresArchive
 ) -> None:
     """Nobody can tell the difference, and nothing may be lost."""
-    assert store.store(SHARD, History(uuid4()).deducts(1)) == stored(dead_letters=1)
+    nobody = uuid4()
+    outcome = store.store(SHARD, History(nobody).deducts(1))
+    assert outcome == stored(dead_letters=1, gone=[nobody])
     assert [letter["kind"] for letter in tables.dead_letters()] == ["deleted_user"]
 
 
@@ -119,7 +129,7 @@ def test_a_user_deleted_in_the_middle_of_a_batch_makes_it_run_again(
         # The user still exists for everybody else, so the batch has come as far as its check.
         tables.wait_for_lock("faregate drain")
         deleter.commit()
-        assert draining.result(NEVER) == stored(inserted=1, dead_letters=1)
+        assert draining.result(NEVER) == stored(inserted=1, dead_letters=1, gone=[gone.user_id])
     assert [letter["kind"] for letter in tables.dead_letters()] == ["deleted_user"]
 
 
@@ -139,7 +149,8 @@ def test_a_deletion_that_takes_its_time_delays_a_batch(
 
         monkeypatch.setattr("time.sleep", pause)
         batch = [gone.record(-1), here.record(-1)]
-        assert store.store(SHARD, batch) == stored(dead_letters=2)
+        outcome = store.store(SHARD, batch)
+        assert outcome == stored(dead_letters=2, gone=[gone.user_id, here.user_id])
 
 
 def test_a_missing_profile_is_made_and_not_skipped(

@@ -47,6 +47,14 @@ def test_an_unreadable_entry_is_kept_as_it_is(tables: Database, store: PostgresA
     assert letter["user_id"] is None
 
 
+def nested(depth: int) -> dict[str, object]:
+    """Objects, one in another."""
+    value: dict[str, object] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
 POISON: dict[str, dict[str, Any]] = {
     "NUL in the description": {"description": "a\0b"},
     "lone surrogate in the description": {"description": "a\ud800b"},
@@ -54,6 +62,7 @@ POISON: dict[str, dict[str, Any]] = {
     "lone surrogate in the metadata": {"metadata": {"a": "\udfff"}},
     "metadata that is no JSON": {"metadata": {"a": float("nan")}},
     "metadata of no JSON type": {"metadata": {"a": {1, 2}}},
+    "metadata that nests beyond the stack": {"metadata": nested(100_000)},
     "sequence too large": {"sequence": 2**63},
     "epoch too large": {"epoch": 2**64 - 1},
     "epoch below zero": {"epoch": -1},

@@ -10,7 +10,7 @@ from durable import STARTING_CREDITS, Database, History, archive, as_role, datab
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.domain.finding import DriftKind, Finding
-from faregate.domain.request import LedgerIdentity
+from faregate.domain.identity import LedgerIdentity
 from faregate.ports import StreamEntry
 
 pytestmark = pytest.mark.postgres
@@ -55,10 +55,15 @@ def kinds(findings: Sequence[Finding]) -> list[tuple[DriftKind, UUID | None]]:
 
 def test_the_identity_is_what_the_ledger_was_created_with(audit: PostgresAudit) -> None:
     """The same as the API reads."""
+    found = audit.identity()
     expected = LedgerIdentity(
-        shard_count=16, starting_credits=STARTING_CREDITS, epoch=1, installed=False
+        ledger_id=found.ledger_id,
+        shard_count=16,
+        starting_credits=STARTING_CREDITS,
+        epoch=1,
+        installed=False,
     )
-    assert audit.identity() == expected
+    assert found == expected
 
 
 def test_users_are_listed_page_by_page_with_or_without_a_profile(

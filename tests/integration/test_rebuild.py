@@ -83,7 +83,7 @@ def assert_exact(settings: Settings) -> None:
     """Every number agrees, and no history has a gap, a fork or a break."""
     with open_stream(settings) as stream, open_audit(settings) as audit:
         assert reconcile(stream, stream, audit).findings == []
-        assert verify(stream, audit) == []
+        assert verify(stream, stream, audit) == []
 
 
 def test_a_lost_redis_serves_again_after_a_rebuild(settings: Settings) -> None:
@@ -243,6 +243,7 @@ async def charged(settings: Settings, user_id: UUID, cost: int) -> tuple[int, in
             user_id=user_id,
             transaction_id=CreditTransactionId.mint(now_ms),
             cost=cost,
+            asked_at_ms=now_ms,
             deadline_ms=now_ms + 10_000,
             description="request",
             fresh=True,

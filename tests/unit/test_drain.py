@@ -1,16 +1,23 @@
 """One drain: what it moves, in which order, and where it stops."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
+from uuid import UUID
 
 import pytest
 
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
+from faregate.domain.identity import LedgerIdentity
 from faregate.ports import Stored, StreamEntry
 from faregate_worker.drain import Drained, DrainLimits, drain, drain_step
 
 SHARD = 7
 LIMITS = DrainLimits(batch_size_max=2, seconds_max=60.0)
+
+
+IDENTITY = LedgerIdentity(
+    ledger_id=UUID(int=1), shard_count=16, starting_credits=3, epoch=1, installed=True
+)
 
 
 class FakeStream:
@@ -50,6 +57,14 @@ class FakeStream:
         self.journal.append("trim")
         return 5
 
+    def marks(self) -> dict[str, str]:
+        return IDENTITY.marks
+
+    def forget(self, user_ids: Iterable[UUID]) -> None:
+        gone = list(user_ids)
+        if gone:
+            self.journal.append(f"forget {len(gone)}")
+
     def pending_count(self) -> int:
         return len(self.new) + len(self.pending)
 
@@ -65,6 +80,9 @@ class FakeArchive:
         self.rows = set(rows)
         self.batches_until_outage: int | None = None
         self.forgets = False
+
+    def identity(self) -> LedgerIdentity:
+        return IDENTITY
 
     def store(self, shard: int, entries: Sequence[StreamEntry]) -> Stored:
         assert shard == SHARD

@@ -17,8 +17,9 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import GateOptions
-from faregate.domain.request import Charge, LedgerIdentity, Refund
+from faregate.domain.request import Charge, Refund
 from faregate.domain.transaction import TransactionType
 
 

@@ -167,6 +167,21 @@ async def test_without_a_decision_the_app_does_not_run(error: type[FaregateError
     assert answer.header(b"ratelimit") is None
 
 
+async def test_a_ledger_that_does_not_fit_the_settings_is_a_503_and_an_error_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing but an operator helps then, who reads what to do; the client gets a response."""
+    world = World()
+    world.ledger.charge_errors.append(ConfigurationError("run `faregate migrate`"))
+    answer = await call(world.around(never))
+    assert (answer.error, answer.status) == (None, 503)
+    assert json.loads(answer.body)["code"] == "unavailable"
+    assert b"migrate" not in answer.body
+    (entry,) = [item for item in caplog.records if item.name.startswith("faregate")]
+    assert entry.levelname == "ERROR"
+    assert "run `faregate migrate`" in entry.getMessage()
+
+
 async def test_a_503_of_unknown_outcome_is_being_voided() -> None:
     """The charge may have happened after all, so the gate goes on to take it back."""
     world = World()

@@ -1,5 +1,6 @@
 """What is computed without a server: clock, records, text, keys, scripts, settings."""
 
+import json
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -13,6 +14,7 @@ from faregate.adapters.redis import keys, records, scripts
 from faregate.adapters.redis.clock import ServerClock
 from faregate.adapters.redis.encoding import encode_description, encode_metadata
 from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.transaction import METADATA_BYTES_MAX, METADATA_DEPTH_MAX
 
 
 class LocalClock:
@@ -20,6 +22,36 @@ class LocalClock:
 
     def __call__(self) -> float:
         return self.ms
+
+
+def nested(depth: int) -> dict[str, object]:
+    """Objects and lists by turns, one in another."""
+    value: object = 1
+    for level in range(depth - 1):
+        value = [value] if level % 2 else {"a": value}
+    return {"a": value}
+
+
+def endless() -> dict[str, object]:
+    """An object that holds itself."""
+    value: dict[str, object] = {}
+    value["a"] = value
+    return value
+
+
+def shared(depth: int) -> object:
+    """A list that holds one list twice, and so on: small here, and huge when written out."""
+    value: object = 1
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+def record(metadata: bytes) -> bytes:
+    """A record as the scripts write it."""
+    numbers = (-1, 2, 2, 1, 1_767_000_000_000_000, 0, 0)
+    header = records._HEADER.pack(1, 1, uuid4().bytes, uuid4().bytes, *numbers, bytes(16))
+    return header + bytes(2) + len(metadata).to_bytes(4) + metadata
 
 
 @given(
@@ -91,13 +123,51 @@ def test_a_description_that_postgres_cannot_store_is_refused(text: str) -> None:
         {"a": object()},
         {"a": "x" * 9_000},
         {"\ud800": 1},
+        {"a": [{"b": ["\0"]}]},
+        {"a": [{"b\0": 1}]},
+        nested(METADATA_DEPTH_MAX + 1),
+        nested(979),
+        nested(100_000),
+        endless(),
+        {"a": shared(30)},
+        {"a": [0] * 100_000},
     ],
-    ids=["nul", "nan", "inf", "object", "long", "half"],
+    ids=[
+        *("nul", "nan", "inf", "object", "long", "half", "inner nul", "nul in a key"),
+        *("too deep", "deeper", "deepest", "endless", "shared", "wide"),
+    ],
 )
 def test_metadata_that_jsonb_cannot_store_is_refused(metadata: dict[str, object]) -> None:
     """It is refused before anything is charged, not found by the drain."""
     with pytest.raises(InvalidArgumentError):
         encode_metadata(metadata)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        nested(METADATA_DEPTH_MAX),
+        {"a": "\\u0000", "\\u0000": ("b", None, True, 1.5)},
+        {"a": ["x"] * 1_500},
+    ],
+    ids=["empty", "deep", "a backslash and u0000", "wide"],
+)
+def test_metadata_that_jsonb_can_store_is_taken(metadata: dict[str, object]) -> None:
+    """It says the same when it is read."""
+    encoded = encode_metadata(metadata)
+    assert len(encoded) <= METADATA_BYTES_MAX
+    assert json.loads(encoded) == json.loads(json.dumps(metadata))
+
+
+def test_metadata_that_nests_beyond_the_stack_is_unreadable() -> None:
+    """Such a record would otherwise stop its shard, whenever it is read."""
+    depth = 100_000
+    payload = record(b'{"a":' * depth + b"1" + b"}" * depth)
+    entry = records.entry("1-0", payload)
+    assert (entry.transaction, entry.payload) == (None, payload)
+    assert "cannot be read" in entry.problem
+    assert records.entry("1-0", record(b'{"a":1}')).problem == ""
 
 
 def test_the_tag_stands_before_what_a_user_can_choose() -> None:
@@ -143,6 +213,10 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     "bad",
     [
         {"redis_url": "http://127.0.0.1"},
+        {"redis_url": "redis://127.0.0.1:port/0"},
+        {"redis_url": "redis://127.0.0.1:65536/0"},
+        {"redis_url": "redis://[::1/0"},
+        {"queue_url": "redis://:pass/word@127.0.0.1:6379"},
         {"shard_count": 0},
         {"starting_credits": -1},
         {"batch_size_max": 0},

@@ -49,6 +49,12 @@ class FakeStream:
     def pending_count(self) -> int:
         raise NotImplementedError
 
+    def marks(self) -> dict[str, str]:
+        raise NotImplementedError
+
+    def forget(self, user_ids: object) -> None:
+        raise NotImplementedError
+
     def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
         raise NotImplementedError
 

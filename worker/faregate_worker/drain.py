@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from faregate.domain.errors import ArchiveUnavailableError
+from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
 from faregate.ports import TransactionArchive, TransactionStream
 
 
@@ -47,6 +47,22 @@ class Drained:
         )
 
 
+def require_same_ledger(stream: TransactionStream, archive: TransactionArchive) -> None:
+    """Make sure that Redis and Postgres belong together, before anything is moved.
+
+    Raises:
+        ConfigurationError: They are of different ledgers, or the settings are.
+    """
+    identity = archive.identity()
+    if identity.shard_count != stream.shard_count:
+        raise ConfigurationError(
+            f"the ledger has {identity.shard_count} shards, the settings say {stream.shard_count}"
+        )
+    problem = identity.mismatch(stream.marks())
+    if problem:
+        raise ConfigurationError(problem)
+
+
 def drain_step(
     stream: TransactionStream, archive: TransactionArchive, shard: int, *, batch_size_max: int
 ) -> Drained:
@@ -66,6 +82,7 @@ def drain_step(
         raise ArchiveUnavailableError(
             f"{len(entries)} entries were to be stored but {accounted} are accounted for"
         )
+    stream.forget(stored.users_gone)
     stream.acknowledge(shard, [entry.stream_id for entry in entries])
     return Drained(
         read=len(entries),

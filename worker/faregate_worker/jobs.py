@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from faregate.bootstrap import open_archive, open_stream
 from faregate.config import read_settings
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError
-from faregate_worker.drain import DrainLimits, drain
+from faregate_worker.drain import DrainLimits, drain, require_same_ledger
 
 #: How long a job lingers after a failure. Its records stay pending, so without this pause an
 #: outage would be met by a new job as fast as processes can be forked.
@@ -26,6 +26,7 @@ def drain_shard(shard: int, seconds_max: float) -> None:
     settings = read_settings()
     limits = DrainLimits(batch_size_max=settings.batch_size_max, seconds_max=seconds_max)
     with _paced(), open_stream(settings) as stream, open_archive(settings) as archive:
+        require_same_ledger(stream, archive)
         drained = drain(stream, archive, shard, limits=limits)
         # A busy worker drains many times a second, so only what wants an eye is logged as a rule.
         _logger.log(

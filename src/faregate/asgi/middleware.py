@@ -153,6 +153,10 @@ class FaregateMiddleware:
             _log.warning("a request is refused, since its charge cannot be decided: %s", error)
             await answer(UNAVAILABLE, scope, send, fields=[])
             return
+        except ConfigurationError as error:
+            _log.error("every request is refused until this is put right: %s", error)
+            await answer(UNAVAILABLE, scope, send, fields=[])
+            return
         if not decision.allowed:
             await self._refuse(gate, decision, scope, send)
             return

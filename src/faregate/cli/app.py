@@ -6,6 +6,7 @@ Exit codes: 0 all is well, 1 the ledger is not exact, 2 wrong use, 3 something i
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -101,7 +102,7 @@ def verify(as_json: Json = False) -> None:
     """Check the invariants of the ledger. Exit 1 where one does not hold."""
     settings = read_settings()
     with open_stream(settings) as stream, open_audit(settings) as audit:
-        findings = run_verify(stream, audit)
+        findings = run_verify(stream, stream, audit)
         report = {"findings_count": len(findings), "dead_letters": audit.dead_letter_count()}
     _print_findings(report, findings, as_json)
 
@@ -163,10 +164,14 @@ def _plain(finding: Finding) -> dict[str, object]:
 
 
 def main() -> None:
-    """Run the command line; say what is broken in one line, not in a traceback."""
+    """Run the command line; say what is broken in one line, what is unforeseen in a traceback."""
     try:
         app()
     except FaregateError as error:
         is_use = isinstance(error, ConfigurationError | InvalidArgumentError)
         _errors.print(f"faregate: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_WRONG_USE if is_use else EXIT_BROKEN)
+    except Exception:
+        # Python itself would exit with 1, which means that the ledger is not exact.
+        traceback.print_exc()
+        sys.exit(EXIT_BROKEN)

@@ -109,7 +109,7 @@ def prove(settings: Settings) -> Proof:
     """
     with open_stream(settings) as stream, open_audit(settings) as audit:
         result = reconcile(stream, stream, audit)
-        findings = [*result.findings, *verify(stream, audit)]
+        findings = [*result.findings, *verify(stream, stream, audit)]
         rows = count_rows(settings)
         live_users, live_credits = _live(stream, audit.users)
     problems = [finding.detail for finding in findings]

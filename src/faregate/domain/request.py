@@ -11,28 +11,19 @@ from faregate.domain.transaction import CreditTransactionId, TransactionType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerIdentity:
-    """What a ledger was created with; Redis and Postgres must agree on it at every start."""
-
-    shard_count: int
-    starting_credits: int
-    epoch: int
-    #: Whether Redis has been given this epoch. From then on an empty Redis is a lost one.
-    installed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
     """A request to take credits."""
 
     user_id: UUID
     transaction_id: CreditTransactionId
     cost: int
+    #: The ledger's time in Unix milliseconds that had passed for certain when it was asked for.
+    asked_at_ms: int
     #: The ledger's time in Unix milliseconds after which it must not be charged any more.
     deadline_ms: int
     description: str
     metadata: Mapping[str, object] | None = None
-    #: The id was minted for this call, so no earlier attempt can exist.
+    #: The id was minted for this attempt, in the ledger's time, so no earlier one can exist.
     fresh: bool = False
     #: What the user gets anew in each period, by its policy.
     allowance: Allowance | None = None
@@ -106,5 +97,7 @@ class VoidOutcome(StrEnum):
     REFUNDED = "refunded"
     #: It had not been charged, and from now on will not be.
     REFUSED = "refused"
+    #: It was charged, and answered so, before this attempt was made; the charge stands.
+    KEPT = "kept"
     #: Its deadline has not passed, so it may still be charged. Ask again later.
     TOO_EARLY = "too_early"

@@ -16,6 +16,9 @@ from faregate.domain.errors import AmountError, InvalidArgumentError, Transactio
 CREDITS_MAX = 2**31 - 1
 DESCRIPTION_BYTES_MAX = 1_000
 METADATA_BYTES_MAX = 8_192
+#: How deep objects and lists may nest, the outermost included. Far below what any process that
+#: reads a record can follow: each level takes a part of its stack.
+METADATA_DEPTH_MAX = 32
 
 _UUID_V7 = 7
 _UUID_V8 = 8

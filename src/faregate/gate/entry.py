@@ -1,14 +1,20 @@
 """How users come in: the ledger that must be the right one, first sight, tiers, balances."""
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
+from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, LedgerError
 from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
 from faregate.domain.usage import Usage
 from faregate.domain.user import User
 from faregate.gate.retries import RetryQueue
 from faregate.gate.tiers import TierOf
 from faregate.ports import Accounts, Ledger
+
+_log = logging.getLogger(__name__)
 
 
 class Entry:
@@ -62,12 +68,34 @@ class Entry:
     async def _attach(self) -> None:
         try:
             identity = await self._accounts.identity()
+            starting_credits = self.policies.of(None).starting_credits
+            if identity.starting_credits != starting_credits:
+                raise ConfigurationError(
+                    f"the ledger was created with {identity.starting_credits} starting credits, "
+                    f"the policy says {starting_credits}"
+                )
             await self._ledger.attach(identity)
             if not identity.installed:
                 await self._accounts.mark_installed(identity.epoch)
             self._attached = True
         finally:
             self._attaching = None
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Start and, at the end, close: the lifespan of an ASGI app, `lifespan=gate.lifespan`.
+
+        An app may start while a server is down: it answers 503 until the server is back. It does
+        not start with settings that contradict the ledger.
+        """
+        try:
+            await self.start()
+        except (LedgerError, ArchiveUnavailableError) as error:
+            _log.warning("started without a ledger: %s", error)
+        try:
+            yield
+        finally:
+            await self.aclose()
 
     async def balance(self, user_id: UUID, *, tier: str | None = None) -> User | None:
         """Return the balance that a charge would find now, or None if nobody knows the user."""
@@ -100,3 +128,9 @@ class Entry:
     def now_ms(self) -> int:
         """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""
         return self._ledger.now_ms()
+
+    async def aclose(self) -> None:
+        """Finish what is under way and let go of all connections."""
+        await self.retries.aclose(self._options.close_timeout_s)
+        await self._ledger.aclose()
+        await self._accounts.aclose()

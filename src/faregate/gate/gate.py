@@ -1,6 +1,7 @@
 """The use cases: what an API, and those who run it, do with credits."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from uuid import UUID
@@ -23,7 +24,9 @@ from faregate.gate.entry import Entry
 
 Metadata = Mapping[str, object]
 
-#: How long the records of drained charges stay where a void looks them up, in milliseconds.
+_log = logging.getLogger(__name__)
+
+#: How old a charge may be that a void finds in the ledger for certain. In milliseconds.
 _VOID_AGE_MS_MAX = 60_000
 
 
@@ -99,6 +102,7 @@ class Gate(Entry):
             user_id=user_id,
             transaction_id=transaction_id or CreditTransactionId.mint(now_ms),
             cost=0,
+            asked_at_ms=now_ms,
             deadline_ms=now_ms + self._options.decision_timeout_ms,
             description=description,
             metadata=metadata,
@@ -170,6 +174,13 @@ class Gate(Entry):
         return decision
 
     async def _refund(self, refund: Refund) -> Decision:
+        if refund.amount is not None:
+            # The ledger remembers partial refunds for a day; Postgres for good.
+            row = await self._accounts.transaction(refund.transaction_id)
+            if row is not None:
+                if (row.refund_of, row.amount) != (refund.deduct_id, refund.amount):
+                    raise TransactionConflictError(f"{row.id} is known with other content")
+                return Decision.repeat(row)
         decision = await self._ledger.refund(refund)
         if decision.verdict is Verdict.UNKNOWN_USER and await self.install(refund.user_id):
             decision = await self._ledger.refund(refund)
@@ -255,9 +266,3 @@ class Gate(Entry):
             # So late that the record may be a row by now, and no longer in the stream.
             return await self._refund_again(charge.void())
         return True
-
-    async def aclose(self) -> None:
-        """Finish what is under way and let go of all connections."""
-        await self.retries.aclose(self._options.close_timeout_s)
-        await self._ledger.aclose()
-        await self._accounts.aclose()

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
 from faregate.ports import Audit, LiveBalances, StreamEntry, TransactionStream
 
@@ -43,7 +44,7 @@ class Reconciliation:
     @property
     def drift_users_count(self) -> int:
         """How many users have drift."""
-        return len({finding.user_id for finding in self.findings})
+        return len({finding.user_id for finding in self.findings if finding.user_id})
 
     @property
     def is_exact(self) -> bool:
@@ -72,19 +73,20 @@ def reconcile(
         ConfigurationError: The stream has another shard count than the ledger.
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
     """
-    expected = audit.identity().shard_count
-    if expected != stream.shard_count:
+    identity = audit.identity()
+    if identity.shard_count != stream.shard_count:
         raise ConfigurationError(
-            f"the ledger has {expected} shards, the settings say {stream.shard_count}"
+            f"the ledger has {identity.shard_count} shards, the settings say {stream.shard_count}"
         )
-    findings: list[Finding] = []
+    findings = _identity_findings(stream, balances, identity)
     users_count = 0
     for users in _pages(audit, page_size_max):
         reached = audit.reached(users)
         live = balances.read_many(users)
-        findings += _behind(live, reached)
-        copies = _copies(stream, frozenset(live))
-        findings += audit.compare(users, live, copies)
+        copies = _copies(stream, frozenset(users))
+        findings += _behind(users, live, reached, identity.epoch)
+        findings += _lost(balances, live, copies)
+        findings += audit.compare(users, live, [c for c in copies if c.transaction])
         users_count += len(users)
         if on_progress:
             on_progress(users_count)
@@ -96,18 +98,44 @@ def reconcile(
     )
 
 
-def _behind(live: Mapping[UUID, User], reached: Mapping[UUID, int]) -> Iterator[Finding]:
-    for user in live.values():
-        expected = reached.get(user.id, 0)
-        if user.sequence < expected:
-            yield Finding(
-                kind=DriftKind.BEHIND,
-                user_id=user.id,
-                expected=expected,
-                found=user.sequence,
-                detail=f"User {user.id} is at transaction {user.sequence} in Redis, but its rows go"
-                f" on to {expected}: Redis has lost history.",
-            )
+def _behind(
+    users: Sequence[UUID],
+    live: Mapping[UUID, User],
+    reached: Mapping[UUID, User],
+    epoch: int,
+) -> Iterator[Finding]:
+    """Find users of whom Redis knows less than their rows, or nothing where it must."""
+    for user_id in users:
+        row = reached.get(user_id)
+        if row is None or (user_id not in live and row.epoch != epoch):
+            continue
+        found = live[user_id].sequence if user_id in live else None
+        if found is None or found < row.sequence:
+            place = "unknown to" if found is None else f"at transaction {found} in"
+            detail = f"User {user_id} is {place} Redis, but its rows go on to {row.sequence}."
+            yield _lost_history(user_id, row.sequence, found, detail)
+
+
+def _lost(
+    balances: LiveBalances, live: Mapping[UUID, User], copies: Sequence[StreamEntry]
+) -> Iterator[Finding]:
+    """Find users with records in the stream and no balance, and look twice: they may be new."""
+    strangers = {
+        copy.transaction.user_id: copy.transaction.sequence
+        for copy in copies
+        if copy.transaction and copy.transaction.user_id not in live
+    }
+    known = balances.read_many(list(strangers))
+    for user_id, sequence in strangers.items():
+        if user_id not in known:
+            detail = f"User {user_id} is unknown to Redis, but transaction {sequence} is pending."
+            yield _lost_history(user_id, sequence, None, detail)
+
+
+def _lost_history(user_id: UUID, expected: int, found: int | None, detail: str) -> Finding:
+    return Finding(
+        kind=DriftKind.BEHIND, user_id=user_id, expected=expected, found=found, detail=detail
+    )
 
 
 def _pages(audit: Audit, page_size_max: int) -> Iterator[Sequence[UUID]]:
@@ -126,20 +154,32 @@ def _copies(stream: TransactionStream, users: frozenset[UUID]) -> list[StreamEnt
     ]
 
 
-def verify(balances: LiveBalances, audit: Audit) -> Sequence[Finding]:
-    """Check the invariants that rows, dead letters, schema and epochs can prove. Writes nothing.
+def verify(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> Sequence[Finding]:
+    """Check the invariants that rows, dead letters, schema and identity can prove. Writes nothing.
 
     A gap that is seen while records are pending may close by itself: drains may commit in another
     order than they read.
     """
-    identity = audit.identity()
-    findings = list(audit.verify())
-    if identity.installed:
-        findings += [
-            _wrong_epoch(shard, identity.epoch, epoch)
-            for shard, epoch in enumerate(balances.epochs())
-            if epoch != identity.epoch
-        ]
+    return [*audit.verify(), *_identity_findings(stream, balances, audit.identity())]
+
+
+def _identity_findings(
+    stream: TransactionStream, balances: LiveBalances, identity: LedgerIdentity
+) -> list[Finding]:
+    """Find a Redis that was wiped in part or whole, or belongs to another ledger."""
+    if not identity.installed:
+        return []
+    findings = [
+        _wrong_epoch(shard, identity.epoch, epoch)
+        for shard, epoch in enumerate(balances.epochs())
+        if epoch != identity.epoch
+    ]
+    problem = identity.mismatch(stream.marks())
+    if problem:
+        detail = f"Redis and Postgres do not belong together: {problem}."
+        findings.append(
+            Finding(kind=DriftKind.EPOCH, user_id=None, expected=None, found=None, detail=detail)
+        )
     return findings
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from faregate.adapters.memory.ledger import MemoryLedger
-from faregate.domain.request import DurableDeduct, LedgerIdentity
+from faregate.domain.identity import LedgerIdentity
+from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
 from faregate.ports import Stored, StreamEntry
@@ -46,13 +47,24 @@ class MemoryStream:
         """Return how many records there are."""
         return len(self._pending)
 
+    def marks(self) -> dict[str, str]:
+        """Return nothing: no identity is kept in memory."""
+        return {}
+
+    def forget(self, user_ids: Iterable[UUID]) -> None:
+        """Leave live balances alone: they are the ledger's."""
+
 
 class MemoryBooks:
     """The ports `Accounts` and `TransactionArchive`."""
 
     def __init__(self, *, starting_credits: int = 3) -> None:
         self._identity = LedgerIdentity(
-            shard_count=1, starting_credits=starting_credits, epoch=1, installed=False
+            ledger_id=uuid4(),
+            shard_count=1,
+            starting_credits=starting_credits,
+            epoch=1,
+            installed=False,
         )
         #: Users that have signed up.
         self.users: set[UUID] = set()

@@ -16,8 +16,9 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance
-from faregate.domain.request import Charge, Credit, LedgerIdentity, Refund, VoidOutcome
+from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CREDITS_MAX,
     CreditTransaction,
@@ -71,10 +72,9 @@ class MemoryLedger:
             return blank
         user, top_up = self._renewed(known, charge.allowance)
         blank = replace(_blank(charge, user, -charge.cost), resets_at_ms=user.period_end_ms)
-        if not charge.fresh:
-            earlier = self._retry_of(charge, blank)
-            if earlier is not None:
-                return earlier
+        earlier = self._retry_of(charge, blank)
+        if earlier is not None:
+            return earlier
         limited_by, retry_after_ms = self._limits.refusing(charge, self.now_ms())
         verdict = self._verdict(charge, user, limited_by)
         if verdict is Verdict.RATE_LIMITED:
@@ -135,19 +135,20 @@ class MemoryLedger:
         self._append(_blank(credit, user, amount), credit.type, credit, allowance=amount)
 
     def _retry_of(self, charge: Charge, blank: Decision) -> Decision | None:
-        id_ms = charge.transaction_id.time_ms
-        if id_ms is None:
-            raise TransactionIdError("a charge needs a UUIDv7, so that its age is known")
-        age_ms = self.now_ms() - id_ms
-        if not -_CLOCK_SKEW_MS_MAX <= age_ms <= _ID_AGE_MS_MAX:
-            raise TransactionIdError("the id is outside the window of a retry")
-        given_back = self._given_back.get(charge.transaction_id)
-        if given_back and given_back.total >= given_back.cost:
-            return replace(blank, verdict=Verdict.VOIDED)
+        """Return the answer if this is a retry; even a first attempt may arrive after its retry."""
+        if not charge.fresh:
+            id_ms = charge.transaction_id.time_ms
+            if id_ms is None:
+                raise TransactionIdError("a charge needs a UUIDv7, so that its age is known")
+            if not -_CLOCK_SKEW_MS_MAX <= self.now_ms() - id_ms <= _ID_AGE_MS_MAX:
+                raise TransactionIdError("the id is outside the window of a retry")
+            given_back = self._given_back.get(charge.transaction_id)
+            if given_back and given_back.total >= given_back.cost:
+                return replace(blank, verdict=Verdict.VOIDED)
         record = self._records.get(charge.transaction_id)
         if record is None or record.user_id != charge.user_id:
             return None
-        return _repeated(blank, record)
+        return _repeated(blank, record, TransactionType.DEDUCT)
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
@@ -158,7 +159,7 @@ class MemoryLedger:
             return blank
         record = self._records.get(credit.transaction_id)
         if record is not None:
-            return _repeated(blank, record)
+            return _repeated(blank, record, credit.type)
         after = user.credits + credit.amount
         if abs(after) > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
@@ -221,6 +222,11 @@ class MemoryLedger:
             was_voided = charge.void().transaction_id in given_back.refunds
             return VoidOutcome.REFUNDED if was_voided else VoidOutcome.REFUSED
         record = self._records.get(charge.transaction_id)
+        if record is not None and (
+            record.type is not TransactionType.DEDUCT
+            or record.timestamp.timestamp() * 1000 < charge.asked_at_ms
+        ):
+            return VoidOutcome.KEPT
         self._given_back[charge.transaction_id] = GivenBack(0)
         if record is None or record.user_id != charge.user_id or not record.amount:
             return VoidOutcome.REFUSED
@@ -295,8 +301,8 @@ def _blank(source: Charge | Credit | Refund, user: User | None, amount: int) -> 
     )
 
 
-def _repeated(blank: Decision, record: CreditTransaction) -> Decision:
-    if (record.user_id, record.amount) != (blank.user_id, blank.amount):
+def _repeated(blank: Decision, record: CreditTransaction, kind: TransactionType) -> Decision:
+    if (record.user_id, record.amount, record.type) != (blank.user_id, blank.amount, kind):
         raise TransactionConflictError(f"transaction {record.id} is known with other content")
     return replace(Decision.repeat(record), resets_at_ms=blank.resets_at_ms)
 

@@ -10,10 +10,11 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from faregate.adapters.postgres.connection import Bounds, bounded, unavailable
+from faregate.adapters.postgres.connection import Bounds, bounded, migrated, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.request import DurableDeduct, LedgerIdentity
+from faregate.domain.identity import LedgerIdentity
+from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
 
@@ -27,11 +28,6 @@ RECONNECT_S_MAX = 1.0
 ANSWER_S_MAX = 8.0
 
 _BOUNDS = Bounds(statement_ms_max=4_000, lock_ms_max=2_000)
-_NOT_MIGRATED = (
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedFunction,
-    psycopg.errors.InvalidSchemaName,
-)
 
 _Connection = psycopg.AsyncConnection[DictRow]
 
@@ -92,16 +88,12 @@ class PostgresAccounts:
         await self._pool.close(timeout=WAIT_S_MAX)
 
     async def _row(self, name: str, parameters: Mapping[str, object]) -> DictRow | None:
-        with unavailable(name.replace("_", " ")):
-            try:
-                async with asyncio.timeout(ANSWER_S_MAX):
-                    await self._open()
-                    async with self._pool.connection() as connection:
-                        cursor = await connection.execute(statement(name), parameters)
-                        return await cursor.fetchone()
-            except _NOT_MIGRATED as error:
-                message = "the database is not ready for Faregate; run `faregate migrate`"
-                raise ConfigurationError(message) from error
+        with unavailable(name.replace("_", " ")), migrated():
+            async with asyncio.timeout(ANSWER_S_MAX):
+                await self._open()
+                async with self._pool.connection() as connection:
+                    cursor = await connection.execute(statement(name), parameters)
+                    return await cursor.fetchone()
 
     async def _check(self, connection: _Connection) -> None:
         try:

@@ -6,7 +6,7 @@ from psycopg.rows import dict_row
 from faregate.adapters.postgres.connection import Bounds, Connector, bounded, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.request import LedgerIdentity
+from faregate.domain.identity import LedgerIdentity
 
 _BOUNDS = Bounds(statement_ms_max=10_000, lock_ms_max=5_000)
 

@@ -24,10 +24,13 @@ from uuid import UUID
 
 import psycopg
 from psycopg import errors
+from psycopg.rows import class_row
 
 from faregate.adapters.postgres.connection import Bounds, Connector, bounded, unavailable
 from faregate.adapters.postgres.dead_letters import DeadLetter, keep, kept
 from faregate.adapters.postgres.queries import statement
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.transaction import CreditTransaction
 from faregate.ports import Stored, StreamEntry
 
@@ -90,6 +93,15 @@ class PostgresArchive:
     def __init__(self, conninfo: str) -> None:
         self._connector = Connector(bounded(conninfo, "faregate drain", _BOUNDS))
 
+    def identity(self) -> LedgerIdentity:
+        """Return what the ledger was created with."""
+        with unavailable("read what the ledger was created with"):
+            cursor = self._connector.connection().cursor(row_factory=class_row(LedgerIdentity))
+            row = cursor.execute(statement("read_identity")).fetchone()
+        if row is None:
+            raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
+        return row
+
     def store(self, shard: int, entries: Sequence[StreamEntry]) -> Stored:
         """Store a batch, in one transaction unless somebody is in its way.
 
@@ -116,6 +128,7 @@ class PostgresArchive:
             inserted=sum(outcome.inserted for outcome in outcomes),
             repeated=sum(outcome.repeated for outcome in outcomes),
             dead_letters=sum(outcome.dead_letters for outcome in outcomes),
+            users_gone=frozenset().union(*(outcome.users_gone for outcome in outcomes)),
         )
 
     def close(self) -> None:
@@ -148,10 +161,12 @@ def _store(connection: psycopg.Connection, shard: int, entries: Sequence[StreamE
         letters = [*unreadable, *orphans, *part.letters]
         keep(connection, shard, letters)
     dead_letters = len(entries) - len(fresh) + len(letters)
+    gone = [letter.entry for letter in orphans]
     return Stored(
         inserted=part.inserted,
         repeated=len(entries) - part.inserted - dead_letters,
         dead_letters=dead_letters,
+        users_gone=frozenset(e.transaction.user_id for e in gone if e.transaction),
     )
 
 
@@ -245,7 +260,7 @@ def _json(metadata: Mapping[str, object] | None) -> str | None:
         return None
     try:
         return _JSON.encode(dict(metadata))
-    except TypeError as error:
+    except (TypeError, RecursionError) as error:
         raise ValueError(f"the metadata is not JSON: {error}") from error
 
 

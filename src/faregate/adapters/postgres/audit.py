@@ -13,11 +13,17 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from faregate.adapters.postgres.connection import Bounds, Connector, bounded, unavailable
+from faregate.adapters.postgres.connection import (
+    Bounds,
+    Connector,
+    bounded,
+    migrated,
+    unavailable,
+)
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.finding import DriftKind, Finding
-from faregate.domain.request import LedgerIdentity
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
 from faregate.ports import StreamEntry
 
@@ -58,7 +64,8 @@ GUARDS = (
 class PostgresAudit:
     """The port `Audit`. For one thread; connects on first use.
 
-    Every method raises `ArchiveUnavailableError` where Postgres does not answer in time.
+    Every method raises `ArchiveUnavailableError` where Postgres does not answer in time, and
+    `ConfigurationError` where it has not been migrated.
     """
 
     def __init__(self, conninfo: str) -> None:
@@ -76,10 +83,18 @@ class PostgresAudit:
         bounds = {"after": after or _FIRST, "count_max": count_max}
         return [row["user_id"] for row in self._rows(_audit("list_users"), bounds)]
 
-    def reached(self, users: Sequence[UUID]) -> Mapping[UUID, int]:
-        """Return how far the rows of users go: the sequence of each user's last one."""
+    def reached(self, users: Sequence[UUID]) -> Mapping[UUID, User]:
+        """Return how far the rows of users go: sequence and epoch are those of the last one."""
         rows = self._rows(_audit("read_reached"), {"user_ids": list(users)})
-        return {row["user_id"]: row["sequence_max"] for row in rows}
+        return {
+            row["user_id"]: User(
+                id=row["user_id"],
+                credits=row["credits"],
+                sequence=row["sequence_max"],
+                epoch=row["epoch"],
+            )
+            for row in rows
+        }
 
     def compare(
         self, users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[StreamEntry]
@@ -122,7 +137,7 @@ class PostgresAudit:
 
     @contextmanager
     def _snapshot(self) -> Iterator[psycopg.Connection]:
-        with unavailable("audit the ledger"):
+        with unavailable("audit the ledger"), migrated():
             connection = self._connector.connection()
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True

@@ -46,12 +46,23 @@ order by user_id
 limit %(count_max)s::integer;
 
 -- name: read_reached
--- How far the rows of users go.
+-- How far the rows of users go, and of which Redis history the last one is.
 select
-    id as user_id,
-    credits_sequence as sequence_max
-from public.profiles
-where id = any(%(user_ids)s::uuid[]);
+    p.id as user_id,
+    p.credits,
+    p.credits_sequence as sequence_max,
+    coalesce(
+        (
+            select t.epoch
+            from public.credit_transactions as t
+            where
+                t.user_id = p.id
+                and t.sequence = p.credits_sequence
+            limit 1
+        ), 0
+    ) as epoch
+from public.profiles as p
+where p.id = any(%(user_ids)s::uuid[]);
 
 -- name: sum_users
 -- For each user that has a profile or a row: what the profile says, what the rows add up to, and

@@ -14,6 +14,12 @@ CONNECT_TIMEOUT_S_MAX = 5
 #: How long a server may stay silent on a TCP connection before the connection counts as lost.
 #: A statement timeout does not help there, since it is the server that keeps it.
 _SILENCE_MS_MAX = 20_000
+#: What a database answers that lacks the schema of Faregate.
+_NOT_MIGRATED = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidSchemaName,
+)
 _DEFAULTS: dict[str, str | int | None] = {
     "connect_timeout": CONNECT_TIMEOUT_S_MAX,
     "keepalives_idle": 10,
@@ -63,6 +69,16 @@ def unavailable(doing: str) -> Iterator[None]:
     except (psycopg.Error, TimeoutError) as error:
         reason = str(error).strip() or type(error).__name__
         raise ArchiveUnavailableError(f"cannot {doing}: {reason}") from error
+
+
+@contextmanager
+def migrated() -> Iterator[None]:
+    """Turn what a database that was not migrated answers into `ConfigurationError`."""
+    try:
+        yield
+    except _NOT_MIGRATED as error:
+        message = "the database is not ready for Faregate; run `faregate migrate`"
+        raise ConfigurationError(message) from error
 
 
 class Connector:

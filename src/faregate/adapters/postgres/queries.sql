@@ -3,6 +3,7 @@
 -- name: read_identity
 -- What the ledger was created with.
 select
+    ledger_id,
     shard_count,
     starting_credits,
     epoch,

@@ -1,12 +1,17 @@
 """What travels in a record beside numbers: text, bounded, and valid where it will be stored."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain, islice
 
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.limit import RateLimit
 from faregate.domain.policy import Allowance
-from faregate.domain.transaction import DESCRIPTION_BYTES_MAX, METADATA_BYTES_MAX
+from faregate.domain.transaction import (
+    DESCRIPTION_BYTES_MAX,
+    METADATA_BYTES_MAX,
+    METADATA_DEPTH_MAX,
+)
 
 
 def encode_description(text: object) -> bytes:
@@ -22,16 +27,19 @@ def encode_metadata(metadata: Mapping[str, object] | None) -> bytes:
     """Encode metadata as JSON; none is empty.
 
     Raises:
-        InvalidArgumentError: It is no JSON object, too long, or cannot be stored as jsonb.
+        InvalidArgumentError: It is no JSON object, too long, too deep, or cannot be stored as
+            jsonb.
     """
     if metadata is None:
         return b""
     try:
-        text = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False, sort_keys=True)
+        values = dict(metadata)
+        _check_values(values)
+        text = json.dumps(values, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    except InvalidArgumentError:
+        raise
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(f"metadata is a JSON object: {error}") from error
-    if "\\u0000" in text:
-        raise InvalidArgumentError("metadata holds a NUL character, which jsonb cannot store")
     return _encode(text, "metadata", METADATA_BYTES_MAX)
 
 
@@ -47,6 +55,28 @@ def encode_allowance(allowance: Allowance | None) -> tuple[int, int, str]:
 def encode_limit(limit: RateLimit) -> tuple[str, int, int, int]:
     """Encode a rate limit as the four arguments that `lua/lib/limits.lua` reads."""
     return str(limit.kind), limit.count, limit.period_ms, limit.burst_size
+
+
+def _check_values(metadata: dict[str, object]) -> None:
+    """Look at all values and keys, level by level, before the encoder goes down into them."""
+    level: list[object] = [metadata]
+    for _ in range(METADATA_DEPTH_MAX):
+        # Each part takes a byte at least. So a value that is met over and over ends this, too.
+        parts = list(islice(chain.from_iterable(map(_parts, level)), METADATA_BYTES_MAX + 1))
+        if len(parts) > METADATA_BYTES_MAX:
+            raise InvalidArgumentError(f"metadata has more than {METADATA_BYTES_MAX} bytes")
+        if any(isinstance(part, str) and "\0" in part for part in parts):
+            raise InvalidArgumentError("metadata holds a NUL character, which jsonb cannot store")
+        level = [part for part in parts if isinstance(part, dict | list | tuple)]
+        if not level:
+            return
+    raise InvalidArgumentError(f"metadata nests deeper than {METADATA_DEPTH_MAX} levels")
+
+
+def _parts(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return chain(value.keys(), value.values())
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _encode(text: object, what: str, bytes_max: int) -> bytes:

@@ -7,7 +7,6 @@ gate voids what may have been charged in time.
 """
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -29,8 +28,9 @@ from faregate.domain.errors import (
     LedgerUninitialisedError,
     OutcomeUnknownError,
 )
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance
-from faregate.domain.request import Charge, Credit, LedgerIdentity, Refund, VoidOutcome
+from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CreditTransactionId,
     TransactionType,
@@ -41,6 +41,8 @@ from faregate.domain.user import User
 
 #: How long the calls that are not on the path of every request may take.
 _SLOW_TIMEOUT_S = 1.0
+#: What a retry can find for certain: that it, or an attempt before it, was charged, or was undone.
+_CHARGED = (b"allowed", b"repeated", b"voided", b"conflict")
 
 
 class RedisLedger:
@@ -60,26 +62,24 @@ class RedisLedger:
             )
         seconds, microseconds = await self._runner.command("TIME")
         self._clock.observe(int(seconds) * 1000 + int(microseconds) // 1000)
-        wanted = {
-            b"epoch": identity.epoch,
-            b"shards": identity.shard_count,
-            b"starting_credits": identity.starting_credits,
-        }
         if not identity.installed:
-            await self._create(wanted, identity)
+            await self._create(identity)
         flat = await self._runner.command("HGETALL", keys.ledger())
-        found = {name: int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
-        if found != wanted:
-            raise LedgerUninitialisedError(
-                f"Redis holds {found or 'nothing'} where Postgres expects {wanted}: "
-                "it was wiped, restored or belongs to another ledger"
-            )
+        texts = [part.decode() for part in flat]
+        problem = identity.mismatch(dict(zip(texts[::2], texts[1::2], strict=True)))
+        if problem:
+            raise LedgerUninitialisedError(problem)
 
-    async def _create(self, wanted: Mapping[bytes, int], identity: LedgerIdentity) -> None:
+    async def _create(self, identity: LedgerIdentity) -> None:
+        """Mark an empty Redis as this ledger's; what is there already is left for the check."""
+        for name, mark in identity.marks.items():
+            await self._runner.command("HSETNX", keys.ledger(), name, mark)
+        if await self._runner.command("HGET", keys.ledger(), "ledger_id") != (
+            identity.marks["ledger_id"].encode()
+        ):
+            return
         for shard in range(identity.shard_count):
             await self._runner.command("SET", keys.epoch(shard), identity.epoch, "NX")
-        for name, value in wanted.items():
-            await self._runner.command("HSETNX", keys.ledger(), name, value)
 
     def now_ms(self) -> int:
         """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""
@@ -113,16 +113,19 @@ class RedisLedger:
             # The clock of Redis has jumped ahead of what its replies said. Nothing was charged.
             self._clock.reset()
             self._clock.observe(reply[3])
-            later = replace(charge, deadline_ms=self._clock.now_ms() + int(timeout_s * 1000))
-            return await self._charge_once(later, timeout_s)
+            deadline_ms = self._clock.now_ms() + int(timeout_s * 1000)
+            return await self._charge_again(replace(charge, deadline_ms=deadline_ms), timeout_s)
         return reply
 
     async def _charge_again(self, charge: Charge, timeout_s: float) -> list[Any]:
-        """Retry; one that cannot be sent says nothing about the attempt before it."""
+        """Retry. A refusal is not certain: the attempt before may still arrive, and be charged."""
         try:
-            return await self._charge_once(replace(charge, fresh=False), timeout_s)
+            reply = await self._charge_once(replace(charge, fresh=False), timeout_s)
         except LedgerUnavailableError as error:
             raise OutcomeUnknownError(str(error)) from error
+        if reply[0] not in _CHARGED:
+            raise OutcomeUnknownError(f"the retry of a charge was refused: {reply[0].decode()}")
+        return reply
 
     async def _charge_once(self, charge: Charge, timeout_s: float) -> list[Any]:
         arguments: Arguments = (
@@ -197,6 +200,7 @@ class RedisLedger:
             charge.transaction_id.value.bytes,
             charge.user_id.bytes,
             void.transaction_id.value.bytes,
+            charge.asked_at_ms,
             charge.deadline_ms,
             encode_description(void.description),
         )

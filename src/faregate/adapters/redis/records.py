@@ -22,6 +22,15 @@ _TYPES = {
     4: TransactionType.ADMIN_ADJUSTMENT,
 }
 _NO_ID = bytes(16)
+#: The last one is metadata that nests deeper than this process can follow.
+_UNREADABLE = (
+    struct.error,
+    ValueError,
+    KeyError,
+    OverflowError,
+    FaregateError,
+    RecursionError,
+)
 _UNIX_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,7 +45,7 @@ def entry(stream_id: str, payload: bytes | None) -> StreamEntry:
         )
     try:
         transaction = decode(payload)
-    except (struct.error, ValueError, KeyError, OverflowError, FaregateError) as error:
+    except _UNREADABLE as error:
         problem = f"the record cannot be read: {error}"
         return StreamEntry(stream_id=stream_id, payload=payload, transaction=None, problem=problem)
     return StreamEntry(stream_id=stream_id, payload=payload, transaction=transaction)
@@ -47,6 +56,7 @@ def decode(payload: bytes) -> CreditTransaction:
 
     Raises:
         ValueError, KeyError, struct.error, FaregateError: It is not a record of a known version.
+        RecursionError: Its metadata nests too deep.
     """
     if payload[:1] != bytes([VERSION]):
         raise ValueError(f"version {payload[:1]!r} is not {VERSION}")

@@ -6,7 +6,6 @@ keys and memory before the script starts, not in the middle of it (Redis 7 and l
 """
 
 import re
-import sys
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
@@ -67,7 +66,3 @@ def dump(target: Path) -> None:
     for name in names():
         _, _, source = load(name).source.partition("\n")
         (target / f"{name}.lua").write_text(source, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    dump(Path(sys.argv[1]))

@@ -4,7 +4,7 @@ Acknowledged records stay in the stream for a while, as the memory by which a re
 "pending" never means "in the stream": it means delivered and not acknowledged, or not delivered.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
@@ -141,6 +141,16 @@ class RedisStream:
         for shard in range(self.shard_count):
             pipeline.get(keys.epoch(shard))
         return [None if epoch is None else int(epoch) for epoch in self._execute(pipeline)]
+
+    def marks(self) -> Mapping[str, str]:
+        """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
+        flat = self._ask("hgetall", keys.ledger())
+        return {name.decode(): mark.decode() for name, mark in flat.items()}
+
+    def forget(self, user_ids: Iterable[UUID]) -> None:
+        """Delete the live balances of users that Postgres knows to be gone."""
+        for user_id in user_ids:
+            self._ask("delete", keys.user(keys.shard_of(user_id, self.shard_count), user_id))
 
     def close(self) -> None:
         """Close all connections."""

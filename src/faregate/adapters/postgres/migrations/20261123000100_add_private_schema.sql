@@ -11,12 +11,14 @@ revoke all on schema faregate from public, anon, authenticated, service_role;
 -- One row, made once. The numbers may be given as settings of the session that makes it.
 create table if not exists faregate.ledger (
     singleton boolean primary key default true check (singleton),
+    ledger_id uuid not null default gen_random_uuid(),
     shard_count integer not null check (shard_count between 1 and 65536),
     starting_credits integer not null check (starting_credits >= 0),
     epoch bigint not null check (epoch >= 1),
     installed_at timestamptz
 );
 comment on table faregate.ledger is 'What the ledger was created with; Redis must agree';
+comment on column faregate.ledger.ledger_id is 'Tells this ledger from any other on the same Redis';
 comment on column faregate.ledger.epoch is 'The Redis history that counts; a rebuild increments it';
 comment on column faregate.ledger.installed_at is 'When Redis was given this epoch';
 

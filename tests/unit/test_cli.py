@@ -1,0 +1,67 @@
+"""The command line's exit codes: 1 means "not exact", and nothing else does."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from faregate.cli import app as module
+from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command line in this process; returns the exit code."""
+
+    def run_it(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["faregate", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            module.main()
+        assert isinstance(caught.value.code, int)
+        return caught.value.code
+
+    return run_it
+
+
+def test_a_url_without_a_readable_port_is_wrong_use(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line names the setting and the form, and repeats no part of what may be a password."""
+    monkeypatch.setenv("FAREGATE_REDIS_URL", "redis://:sec/ret@127.0.0.1:6379/0")
+    assert run("reconcile") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("faregate: FAREGATE_REDIS_URL: ")
+    assert "redis://host:port/number" in said
+    assert "sec" not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "has_traceback"),
+    [
+        (RuntimeError("unforeseen"), 3, True),
+        (ArchiveUnavailableError("unforeseen"), 3, False),
+        (ConfigurationError("unforeseen"), 2, False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_an_error_is_never_taken_for_a_ledger_that_is_not_exact(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    code: int,
+    has_traceback: bool,
+) -> None:
+    """What is unforeseen comes with a traceback, since that is a bug; the rest is one line."""
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(module, "read_settings", fail)
+    assert run("verify") == code
+    said = capsys.readouterr().err
+    assert "unforeseen" in said
+    assert ("Traceback" in said) == has_traceback

@@ -1,0 +1,57 @@
+"""Redis and Postgres of different ledgers are never mixed."""
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from faregate.adapters.memory.books import MemoryBooks, MemoryStream
+from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.identity import LedgerIdentity
+from faregate_worker.drain import require_same_ledger
+
+IDENTITY = LedgerIdentity(
+    ledger_id=UUID(int=1), shard_count=16, starting_credits=3, epoch=1, installed=True
+)
+
+
+class Redis(MemoryStream):
+    """A stream of one ledger."""
+
+    shard_count = 16
+
+    def marks(self) -> dict[str, str]:
+        return IDENTITY.marks
+
+
+class Postgres(MemoryBooks):
+    """Rows of a ledger of one's choice."""
+
+    def __init__(self, identity: LedgerIdentity) -> None:
+        super().__init__()
+        self.of = identity
+
+    def identity(self) -> LedgerIdentity:  # type: ignore[override]
+        return self.of
+
+
+def test_a_drain_moves_nothing_between_ledgers() -> None:
+    """Another id, epoch, shard count or number of starting credits: each is named."""
+    stream = Redis(MemoryLedger())
+    require_same_ledger(stream, Postgres(IDENTITY))
+    others = {
+        "ledger_id": replace(IDENTITY, ledger_id=UUID(int=2)),
+        "epoch": replace(IDENTITY, epoch=9),
+        "starting_credits": replace(IDENTITY, starting_credits=50),
+        "shards": replace(IDENTITY, shard_count=4),
+    }
+    for name, other in others.items():
+        with pytest.raises(ConfigurationError, match=name):
+            require_same_ledger(stream, Postgres(other))
+
+
+def test_an_empty_redis_is_of_no_ledger() -> None:
+    """It was wiped, or is not the right one."""
+    assert "empty" in (IDENTITY.mismatch({}) or "")
+    assert IDENTITY.mismatch(IDENTITY.marks) is None
