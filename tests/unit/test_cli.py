@@ -51,6 +51,7 @@ def test_an_error_is_never_taken_for_a_ledger_that_is_not_exact(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    *,
     error: Exception,
     code: int,
     has_traceback: bool,

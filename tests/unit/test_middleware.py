@@ -16,7 +16,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from asgi_client import USER, World, answers, call, http_scope
 from faregate.asgi import FaregateMiddleware
-from faregate.asgi.middleware import status_set
 from faregate.domain.decision import Decision
 from faregate.domain.errors import (
     ArchiveUnavailableError,
@@ -291,18 +290,3 @@ def test_a_gate_is_needed() -> None:
     """Settings or a path are not a gate."""
     with pytest.raises(TypeError):
         FaregateMiddleware(never, "gate", lambda _: USER)  # type: ignore[arg-type]
-
-
-def test_statuses_are_numbers_ranges_and_classes() -> None:
-    """All three can be mixed, as texts from a command line, too."""
-    assert status_set([404, range(500, 502), "429", "3XX"]) == {404, 429, 500, 501} | set(
-        range(300, 400)
-    )
-    assert status_set([]) == frozenset()
-
-
-@pytest.mark.parametrize("bad", [[99], [600], ["0xx"], ["xx"], ["5x"], [True], [None], [-1], "5xx"])
-def test_what_is_no_status_is_refused(bad: Any) -> None:
-    """A typo must not quietly mean that nothing is refunded."""
-    with pytest.raises(ConfigurationError):
-        status_set(bad)
