@@ -3,7 +3,7 @@
 -- KEYS   1 user   2 stream   3 epoch   4 refunds of the charge's transaction id
 -- ARGV   1 id of the charge, a UUIDv7 (16 bytes)   2 user id (16 bytes)   3 id of the refund
 --        4 when the charge was asked for, and 5 its deadline (Unix ms)   6 description
--- Reply  {status, credits, sequence, now (Unix ms), position}
+-- Reply  {status, 0, 0, now (Unix ms), position}
 --        status: refunded, refused, or the first that holds of uninitialised, too_early,
 --        unresolved, kept
 -- Appends one refund of the whole charge if it had been made; notes the id as voided either way.
@@ -40,7 +40,8 @@ if account then
 end
 if is_cut then
   return { 'unresolved', 0, 0, now_ms, '' }
-elseif record and (record.kind ~= TYPE_CODES.deduct or made_at_ms(record.position) < asked_at_ms)
+elseif record
+  and (record.kind ~= TYPE_CODES.deduct or made_at_ms(record.position) < asked_at_ms)
 then
   return { 'kept', 0, 0, now_ms, '' }
 elseif not record and now_ms - id_time_ms(ARGV[1]) > ID_AGE_MS_MAX then
@@ -60,5 +61,4 @@ if record and record.amount < 0 then
   redis.call('HSET', KEYS[4], ARGV[3], cost)
 end
 remember(KEYS[4], 'amount', cost, 'total', cost)
-return { status, account and account.credits or 0, account and account.sequence or 0, now_ms,
-  position }
+return { status, 0, 0, now_ms, position }

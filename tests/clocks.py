@@ -14,6 +14,10 @@ local function time_us()
   return tonumber(redis.call('GET', '{NOW_KEY}'))
 end
 """
+_SERVERS_OWN_ID = "redis.call('XADD', stream_key, '*',"
+_ID_OF_THIS_TIME = (
+    "redis.call('XADD', stream_key, string.format('%.0f-*', math.floor(now_us / 1000)),"
+)
 
 
 class Clock:
@@ -50,8 +54,8 @@ def use_test_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: str) -> scripts.Script:
         source = scripts.load(name).source
         assert fragment in source, f"{name} has another clock"
-        # Ids in the stream are the server's own, so to this clock they look older than they are.
-        source = source.replace("BACKLOG_AGE_MS_MAX = 82800000", "BACKLOG_AGE_MS_MAX = 1e15")
+        # The ids of the stream are of the same time.
+        source = source.replace(_SERVERS_OWN_ID, _ID_OF_THIS_TIME)
         return scripts.Script(name, source.replace(fragment, _CLOCK))
 
     monkeypatch.setattr(runner, "load", load)

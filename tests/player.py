@@ -18,7 +18,7 @@ from faregate.domain.request import (
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 from faregate.domain.user import User
 from faregate.ports import Ledger
-from scenarios import IDENTITY, STARTING_CREDITS, Answer, Step
+from steps import IDENTITY, STARTING_CREDITS, Answer, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Played:
     credits: int | None = None
     left: int | None = None
     resets_at_ms: int | None = None
+    limited_by: str = ""
+    wait_ms: int = 0
     repeated: bool = False
 
 
@@ -69,6 +71,8 @@ class Player:
             outcome.credits,
             outcome.allowance_left,
             outcome.resets_at_ms,
+            outcome.limited_by,
+            outcome.retry_after_ms,
             repeated=outcome.repeated,
         )
 
@@ -85,6 +89,8 @@ class Player:
                 metadata={"name": step.name},
                 fresh=step.fresh,
                 allowance=step.allowance,
+                limits=step.limits,
+                limit_key=step.limit_key,
                 records_zero=step.records_zero,
             )
             act = self.ledger.charge if step.do == "charge" else self.ledger.void

@@ -1,91 +1,33 @@
 """What the ledger must answer, as tables that run on the memory adapter and on Redis alike.
 
-A scenario is a list of steps for one user who starts with five credits, of sequence 1. A step is an
-operation, its arguments, and the verdict (or error) and balance that must come back. Names stand
-for transaction ids: the same name is the same id.
+A scenario is a list of steps for one user who starts with five credits, of sequence 1. Names
+stand for transaction ids: the same name is the same id.
 """
-
-from dataclasses import dataclass
-from uuid import UUID
 
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import (
     AmountError,
-    FaregateError,
     TransactionConflictError,
     TransactionIdError,
 )
-from faregate.domain.identity import LedgerIdentity
-from faregate.domain.period import Period, PeriodKind
-from faregate.domain.policy import Allowance
 from faregate.domain.request import DurableDeduct, VoidOutcome
 from faregate.domain.transaction import CREDITS_MAX
-
-ALLOWED = Verdict.ALLOWED
-IDENTITY = LedgerIdentity(
-    ledger_id=UUID(int=1), shard_count=1, starting_credits=5, epoch=7, installed=False
+from steps import (
+    BY_KEY,
+    CARRYING,
+    HOUR_MS,
+    PER_SECOND,
+    TEN,
+    TWO,
+    WINDOW,
+    Step,
+    add,
+    adjust,
+    charge,
+    refund,
+    void,
+    wait,
 )
-STARTING_CREDITS = 5
-
-HOUR_MS = 3_600_000
-HOUR = Period(kind=PeriodKind.ROLLING, length_ms=HOUR_MS)
-TEN = Allowance(amount=10, period=HOUR)
-TWO = Allowance(amount=2, period=HOUR)
-CARRYING = Allowance(amount=10, period=HOUR, rollover_max=2)
-
-Answer = Verdict | VoidOutcome | type[FaregateError]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One operation and what must come of it."""
-
-    do: str
-    name: str
-    amount: int | None = None
-    #: The age of the id when it is first used, in milliseconds.
-    age_ms: int = 0
-    #: How long before now (negative) or after now the deadline is, in milliseconds.
-    deadline_in_ms: int = 60_000
-    #: When it was asked for, likewise.
-    asked_in_ms: int = -1_000
-    of: str = ""
-    fresh: bool = False
-    negative_allowed: bool = False
-    durable: DurableDeduct | None = None
-    answer: Answer = ALLOWED
-    credits: int | None = None
-    repeated: bool = False
-    #: What the user gets anew in each period.
-    allowance: Allowance | None = None
-    #: What must be left of it.
-    left: int | None = None
-    records_zero: bool = False
-
-
-def wait(ms: int) -> Step:
-    return Step(do="wait", name="", amount=ms)
-
-
-def charge(name: str, cost: int = 1, **rest: object) -> Step:
-    return Step(do="charge", name=name, amount=cost, **rest)  # type: ignore[arg-type]
-
-
-def add(name: str, amount: int, **rest: object) -> Step:
-    return Step(do="add", name=name, amount=amount, **rest)  # type: ignore[arg-type]
-
-
-def adjust(name: str, amount: int, **rest: object) -> Step:
-    return Step(do="adjust", name=name, amount=amount, **rest)  # type: ignore[arg-type]
-
-
-def refund(name: str, of: str, amount: int | None = None, **rest: object) -> Step:
-    return Step(do="refund", name=name, of=of, amount=amount, **rest)  # type: ignore[arg-type]
-
-
-def void(of: str, **rest: object) -> Step:
-    return Step(do="void", name=of, deadline_in_ms=-1, **rest)  # type: ignore[arg-type]
-
 
 SCENARIOS: dict[str, list[Step]] = {
     "a charge takes its cost": [
@@ -290,5 +232,46 @@ SCENARIOS: dict[str, list[Step]] = {
     "nothing is voided before the deadline": [
         Step(do="void", name="a", answer=VoidOutcome.TOO_EARLY),
         charge("a", 2, credits=3),
+    ],
+    "a rate limit refuses before credits are looked at, and says when to come back": [
+        *[charge(f"a{n}", 1, limits=(PER_SECOND,), credits=4 - n) for n in range(2)],
+        charge("b", 9, limits=(PER_SECOND,), answer=Verdict.RATE_LIMITED, wait_ms=500, credits=3),
+        wait(499),
+        charge("c", 1, limits=(PER_SECOND,), answer=Verdict.RATE_LIMITED, wait_ms=1),
+        wait(1),
+        charge("d", 1, limits=(PER_SECOND,), credits=2),
+        charge("e", 1, limits=(PER_SECOND,), answer=Verdict.RATE_LIMITED, wait_ms=500),
+        wait(10_000),
+        *[charge(f"f{n}", 1, limits=(PER_SECOND,), credits=1 - n) for n in range(2)],
+    ],
+    "a window allows no more in any stretch of its length": [
+        charge("a", 1, limits=(WINDOW,), credits=4),
+        wait(900),
+        charge("b", 1, limits=(WINDOW,), credits=3),
+        charge("c", 1, limits=(WINDOW,), answer=Verdict.RATE_LIMITED, wait_ms=100),
+        wait(100),
+        charge("d", 1, limits=(WINDOW,), credits=2),
+        charge("e", 1, limits=(WINDOW,), answer=Verdict.RATE_LIMITED, wait_ms=900),
+    ],
+    "a refusal takes from no limit": [
+        charge("a", 6, limits=(PER_SECOND,), answer=Verdict.OUT_OF_CREDITS),
+        charge("b", 0, limits=(PER_SECOND,)),
+        charge("c", 1, limits=(PER_SECOND, WINDOW), credits=4),
+        charge("d", 1, limits=(PER_SECOND, WINDOW), credits=3),
+        charge("e", 1, limits=(WINDOW, PER_SECOND), answer=Verdict.RATE_LIMITED, wait_ms=1000),
+        wait(500),
+        charge("f", 1, limits=(PER_SECOND,), credits=2),
+    ],
+    "a retry takes from no limit": [
+        charge("a", 1, limits=(PER_SECOND,), credits=4),
+        charge("a", 1, limits=(PER_SECOND,), credits=4, repeated=True),
+        charge("b", 1, limits=(PER_SECOND,), credits=3),
+        charge("c", 1, limits=(PER_SECOND,), answer=Verdict.RATE_LIMITED),
+    ],
+    "a limit by key counts for the key, whoever the user is": [
+        charge("a", 1, limits=(BY_KEY,), limit_key="one", credits=4),
+        charge("b", 1, limits=(BY_KEY,), limit_key="one", answer=Verdict.RATE_LIMITED),
+        charge("c", 1, limits=(BY_KEY,), limit_key="two {odd}\0", credits=3),
+        charge("d", 1, limits=(BY_KEY,), credits=2),
     ],
 }

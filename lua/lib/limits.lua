@@ -1,16 +1,14 @@
 -- Rate limits: all are checked before any is taken from. domain/limit.py says what they mean.
 
-local LIMIT_COUNT_MAX = 1000000000
-
 -- Reads four arguments a limit from `at` on, one limit for each key from `first` on: kind (gcra or
 -- window), count, period (ms), burst. Returns nil if ill-formed.
 local function parse_limits(first, at)
   local limits = {}
   for i = first, #KEYS do
     local kind = ARGV[at]
-    local count = whole(ARGV[at + 1], 1, LIMIT_COUNT_MAX)
+    local count = whole(ARGV[at + 1], 1, CREDITS_MAX)
     local period_ms = whole(ARGV[at + 2], 1, TIME_MS_MAX)
-    local burst = whole(ARGV[at + 3], 1, LIMIT_COUNT_MAX)
+    local burst = whole(ARGV[at + 3], 1, CREDITS_MAX)
     if not (kind == 'gcra' or kind == 'window') or not count or not period_ms or not burst then
       return nil
     end
@@ -21,8 +19,8 @@ local function parse_limits(first, at)
   return limits
 end
 
--- Returns for how many microseconds a limit refuses; 0 or less if it allows. `arrival_us` is when the
--- next request would come, if all came at the steady rate.
+-- Returns for how many microseconds a limit refuses; 0 or less if it allows. `arrival_us` is when
+-- the next request would come, if all came at the steady rate.
 local function limit_wait_us(limit, now_us)
   if limit.kind == 'gcra' then
     limit.arrival_us = math.max(tonumber(redis.call('GET', limit.key) or 0), now_us)
@@ -30,11 +28,9 @@ local function limit_wait_us(limit, now_us)
     return limit.arrival_us - limit.burst * limit.interval_us - now_us
   end
   local after = string.format('(%.0f', now_us - limit.period_us)
-  if redis.call('ZCOUNT', limit.key, after, '+inf') < limit.count then
-    return 0
-  end
+  local is_full = redis.call('ZCOUNT', limit.key, after, '+inf') >= limit.count
   local oldest = redis.call('ZRANGEBYSCORE', limit.key, after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  return tonumber(oldest[2]) + limit.period_us - now_us
+  return is_full and tonumber(oldest[2]) + limit.period_us - now_us or 0
 end
 
 -- Returns the number of the first limit that refuses, and for how many milliseconds.

@@ -20,12 +20,15 @@ from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance
 from faregate.domain.transaction import CreditTransaction
 from player import Player
-from scenarios import (
+from scenarios import SCENARIOS
+from steps import (
+    BY_KEY,
     CARRYING,
     HOUR_MS,
-    SCENARIOS,
+    PER_SECOND,
     TEN,
     TWO,
+    WINDOW,
     Step,
     add,
     adjust,
@@ -57,6 +60,8 @@ async def player_on(kind: str, url: str, user_id: UUID) -> AsyncIterator[Player]
         yield memory
         return
     with Redis.from_url(url) as client:
+        # Time begins anew, and ids of a stream cannot go back.
+        client.flushall()
         live = Player(redis_ledger(url), user_id, RedisClock(client))
         try:
             await live.start()
@@ -79,6 +84,8 @@ async def test_the_ledger_answers_as_the_table_says(
             assert (played.answer, played.repeated) == expected, f"step {number}: {step}"
             if step.credits is not None:
                 assert played.credits == step.credits, f"step {number}: {step}"
+            if step.wait_ms is not None:
+                assert played.wait_ms == step.wait_ms, f"step {number}: {step}"
             if step.left is not None:
                 assert played.left == step.left, f"step {number}: {step}"
 
@@ -94,10 +101,18 @@ async def test_an_unknown_user_is_not_charged(kind: str, ledger_redis: str) -> N
 
 DAILY = Allowance(amount=3, period=Period(kind=PeriodKind.DAY), rollover_max=1)
 ALLOWANCES = st.sampled_from([None, TEN, TWO, CARRYING, DAILY])
+LIMITS = st.sampled_from([(), (), (PER_SECOND,), (WINDOW, PER_SECOND), (BY_KEY, WINDOW)])
 NAMES = st.sampled_from("abcdef")
 STEPS = st.one_of(
-    st.builds(charge, NAMES, st.integers(-1, 4), allowance=ALLOWANCES, records_zero=st.booleans()),
-    st.builds(wait, st.sampled_from([1, 900_000, 1_800_000, HOUR_MS, 30 * HOUR_MS])),
+    st.builds(
+        charge,
+        NAMES,
+        st.integers(-1, 4),
+        allowance=ALLOWANCES,
+        limits=LIMITS,
+        records_zero=st.booleans(),
+    ),
+    st.builds(wait, st.sampled_from([1, 250, 1_000, 900_000, 1_800_000, HOUR_MS, 30 * HOUR_MS])),
     st.builds(lambda name, amount: add(f"add {name}", amount), NAMES, st.integers(0, 4)),
     st.builds(
         lambda name, amount, negative: adjust(f"adjust {name}", amount, negative_allowed=negative),

@@ -49,8 +49,10 @@ def shared(depth: int) -> object:
 
 def record(metadata: bytes) -> bytes:
     """A record as the scripts write it."""
-    numbers = (-1, 2, 2, 1, 1_767_000_000_000_000, 0, 0)
-    header = records._HEADER.pack(1, 1, uuid4().bytes, uuid4().bytes, *numbers, bytes(16))
+    numbers = (-1, 2, 2, 1, 1_767_000_000_000_000, 0, 0, 0, 0, 0)
+    header = records._HEADER.pack(
+        records.VERSION, 1, uuid4().bytes, uuid4().bytes, *numbers, bytes(16)
+    )
     return header + bytes(2) + len(metadata).to_bytes(4) + metadata
 
 

@@ -1,7 +1,7 @@
 """What a user starts with, what a request costs, what comes back in each period, and for whom."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Self
 
@@ -9,6 +9,7 @@ from faregate.domain.errors import ConfigurationError
 from faregate.domain.limit import LIMITS_MAX, RateLimit
 from faregate.domain.period import Period
 from faregate.domain.transaction import check_whole
+from faregate.domain.user import User
 
 _PERCENT_MAX = 100
 
@@ -36,6 +37,31 @@ class Allowance:
         Never less than 0: an allowance that has become smaller takes nothing back.
         """
         return max(0, self.amount + min(left, self.rollover_max) - left)
+
+
+def renewed(user: User, allowance: Allowance | None, now_ms: int) -> tuple[User, int]:
+    """Return the user as it is in the period of `now_ms`, and how many credits that adds.
+
+    A period never moves back. A smaller allowance, or one of other periods, holds from the next
+    period on.
+    """
+    if allowance is None:
+        return replace(user, period_end_ms=None), 0
+    period, started = allowance.period, user.period_start_ms
+    if started is not None:
+        end_ms = period.end_ms(period.start_ms(started, started))
+        if now_ms < end_ms:
+            return replace(user, period_end_ms=end_ms), 0
+    start_ms = period.start_ms(now_ms, now_ms if started is None else started)
+    top_up = allowance.top_up(user.allowance_left)
+    in_period = replace(
+        user,
+        credits=user.credits + top_up,
+        allowance_left=user.allowance_left + top_up,
+        period_start_ms=start_ms,
+        period_end_ms=period.end_ms(start_ms),
+    )
+    return in_period, top_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

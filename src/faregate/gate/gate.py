@@ -76,16 +76,21 @@ class Gate(Entry):
             limit_key=limit_key,
             records_zero=policy.is_unlimited,
         )
+        decision = await self._decide(charge)
+        return replace(decision, policy=policy.name, limit=policy.quota)
+
+    async def _decide(self, charge: Charge) -> Decision:
+        """Charge, at first sight of the user twice; void what nobody will be told of."""
         try:
             decision = await self._ledger.charge(charge)
-            if decision.verdict is Verdict.UNKNOWN_USER and await self.install(user_id):
+            if decision.verdict is Verdict.UNKNOWN_USER and await self.install(charge.user_id):
                 deadline_ms = self._ledger.now_ms() + self._options.decision_timeout_ms
                 charge = replace(charge, deadline_ms=deadline_ms)
                 decision = await self._ledger.charge(charge)
         except (OutcomeUnknownError, asyncio.CancelledError):
             self._void_later(charge)
             raise
-        return replace(decision, policy=policy.name, limit=policy.quota)
+        return decision
 
     def _charge(
         self,

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import UUID, uuid5
 
+from faregate.adapters.memory.answers import blank_answer, repeated_answer
 from faregate.adapters.memory.given_back import GivenBack
 from faregate.adapters.memory.limits import MemoryLimits
 from faregate.domain.decision import Decision, Verdict
@@ -17,7 +18,7 @@ from faregate.domain.errors import (
     TransactionIdError,
 )
 from faregate.domain.identity import LedgerIdentity
-from faregate.domain.policy import Allowance
+from faregate.domain.policy import Allowance, renewed
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CREDITS_MAX,
@@ -33,6 +34,7 @@ _ID_AGE_MS_MAX = 60_000
 #: The id of a top-up stands for a user and a period.
 _TOP_UPS = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
 _CLOCK_SKEW_MS_MAX = 5_000
+_BACKLOG_HOURS_MAX = 23
 
 
 def _unix_ms() -> int:
@@ -67,11 +69,11 @@ class MemoryLedger:
         """Take credits if there are enough; see the port."""
         check_whole("a cost", charge.cost, 0)
         known = self._users.get(charge.user_id)
-        blank = _blank(charge, known, -charge.cost)
+        blank = blank_answer(charge, known, -charge.cost)
         if known is None:
             return blank
-        user, top_up = self._renewed(known, charge.allowance)
-        blank = replace(_blank(charge, user, -charge.cost), resets_at_ms=user.period_end_ms)
+        user, top_up = renewed(known, charge.allowance, self.now_ms())
+        blank = replace(blank_answer(charge, user, -charge.cost), resets_at_ms=user.period_end_ms)
         earlier = self._retry_of(charge, blank)
         if earlier is not None:
             return earlier
@@ -101,27 +103,6 @@ class MemoryLedger:
             raise AmountError("the balance would leave its range")
         return Verdict.ALLOWED
 
-    def _renewed(self, user: User, allowance: Allowance | None) -> tuple[User, int]:
-        """Return the user as it is in the period of now, and what that adds."""
-        if allowance is None:
-            return replace(user, period_end_ms=None), 0
-        now_ms, started = self.now_ms(), user.period_start_ms
-        period = allowance.period
-        if started is not None:
-            ends_ms = period.end_ms(period.start_ms(started, started))
-            if now_ms < ends_ms:
-                return replace(user, period_end_ms=ends_ms), 0
-        starts_ms = period.start_ms(now_ms, now_ms if started is None else started)
-        top_up = allowance.top_up(user.allowance_left)
-        renewed = replace(
-            user,
-            credits=user.credits + top_up,
-            allowance_left=user.allowance_left + top_up,
-            period_start_ms=starts_ms,
-            period_end_ms=period.end_ms(starts_ms),
-        )
-        return renewed, top_up
-
     def _append_top_up(self, user: User, amount: int) -> None:
         credit = Credit(
             user_id=user.id,
@@ -132,7 +113,7 @@ class MemoryLedger:
             amount=amount,
             description="allowance",
         )
-        self._append(_blank(credit, user, amount), credit.type, credit, allowance=amount)
+        self._append(blank_answer(credit, user, amount), credit.type, credit, allowance=amount)
 
     def _retry_of(self, charge: Charge, blank: Decision) -> Decision | None:
         """Return the answer if this is a retry; even a first attempt may arrive after its retry."""
@@ -148,18 +129,20 @@ class MemoryLedger:
         record = self._records.get(charge.transaction_id)
         if record is None or record.user_id != charge.user_id:
             return None
-        return _repeated(blank, record, TransactionType.DEDUCT)
+        return repeated_answer(blank, record, TransactionType.DEDUCT)
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
         check_amount(credit.type, credit.amount)
         user = self._users.get(credit.user_id)
-        blank = _blank(credit, user, credit.amount)
+        blank = blank_answer(credit, user, credit.amount)
         if user is None:
             return blank
         record = self._records.get(credit.transaction_id)
         if record is not None:
-            return _repeated(blank, record, credit.type)
+            return repeated_answer(blank, record, credit.type)
+        if self._is_backlogged():
+            return replace(blank, verdict=Verdict.BACKLOG)
         after = user.credits + credit.amount
         if abs(after) > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
@@ -172,17 +155,23 @@ class MemoryLedger:
         if refund.amount is not None:
             check_amount(TransactionType.REFUND, refund.amount)
         user = self._users.get(refund.user_id)
-        blank = _blank(refund, user, refund.amount or 0)
+        blank = blank_answer(refund, user, refund.amount or 0)
         if user is None:
             return blank
         given_back = self._deduct_of(refund)
-        if given_back is None:
-            return replace(blank, verdict=Verdict.UNKNOWN_DEDUCT)
-        earlier = given_back.refunds.get(refund.transaction_id)
-        if earlier is not None:
+        earlier = given_back and given_back.refunds.get(refund.transaction_id)
+        if earlier:
             if refund.amount not in {None, earlier}:
                 raise TransactionConflictError("the refund is known with another amount")
             return replace(blank, verdict=Verdict.ALLOWED, amount=earlier, repeated=True)
+        if self._is_backlogged():
+            return replace(blank, verdict=Verdict.BACKLOG)
+        if given_back is None:
+            return replace(blank, verdict=Verdict.UNKNOWN_DEDUCT)
+        return self._give_back(refund, given_back, blank)
+
+    def _give_back(self, refund: Refund, given_back: GivenBack, blank: Decision) -> Decision:
+        user = self._users[refund.user_id]
         left = given_back.cost - given_back.total
         amount = left if refund.amount is None else refund.amount
         if not 0 < amount <= left:
@@ -194,6 +183,13 @@ class MemoryLedger:
         self._given_back[refund.deduct_id] = given_back
         blank = replace(blank, amount=amount)
         return self._append(blank, TransactionType.REFUND, refund, allowance=allowance)
+
+    def _is_backlogged(self) -> bool:
+        """Say whether a record has waited for longer than what was asked for is remembered."""
+        oldest = next(iter(self.pending.values()), None)
+        return oldest is not None and (
+            oldest.timestamp < _utc(self.now_ms()) - timedelta(hours=_BACKLOG_HOURS_MAX)
+        )
 
     def _deduct_of(self, refund: Refund) -> GivenBack | None:
         given_back = self._given_back.get(refund.deduct_id)
@@ -227,17 +223,18 @@ class MemoryLedger:
             or record.timestamp.timestamp() * 1000 < charge.asked_at_ms
         ):
             return VoidOutcome.KEPT
-        self._given_back[charge.transaction_id] = GivenBack(0)
         if record is None or record.user_id != charge.user_id or not record.amount:
+            self._given_back[charge.transaction_id] = GivenBack(0)
             return VoidOutcome.REFUSED
-        del self._given_back[charge.transaction_id]
-        await self.refund(charge.void())
+        void = charge.void()
+        blank = blank_answer(void, self._users[charge.user_id], 0)
+        self._give_back(void, GivenBack.of(record), blank)
         return VoidOutcome.REFUNDED
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance; see the port."""
         user = self._users.get(user_id)
-        return None if user is None else self._renewed(user, allowance)[0]
+        return None if user is None else renewed(user, allowance, self.now_ms())[0]
 
     async def install(self, user: User) -> bool:
         """Take over a user's durable balance; see the port."""
@@ -287,24 +284,6 @@ class MemoryLedger:
             position=position,
             allowance_left=left,
         )
-
-
-def _blank(source: Charge | Credit | Refund, user: User | None, amount: int) -> Decision:
-    """Return the refusal that holds until something better is decided."""
-    return Decision(
-        verdict=Verdict.UNKNOWN_USER,
-        user_id=source.user_id,
-        transaction_id=source.transaction_id,
-        amount=amount,
-        credits=user.credits if user else 0,
-        allowance_left=user.allowance_left if user else 0,
-    )
-
-
-def _repeated(blank: Decision, record: CreditTransaction, kind: TransactionType) -> Decision:
-    if (record.user_id, record.amount, record.type) != (blank.user_id, blank.amount, kind):
-        raise TransactionConflictError(f"transaction {record.id} is known with other content")
-    return replace(Decision.repeat(record), resets_at_ms=blank.resets_at_ms)
 
 
 def _utc(unix_ms: int) -> datetime:
