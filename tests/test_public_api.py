@@ -4,14 +4,22 @@ import faregate
 import faregate.asgi
 
 PUBLIC = [
+    "Allowance",
+    "CachedTiers",
     "CreditPolicy",
     "CreditTransaction",
     "CreditTransactionId",
     "Decision",
     "FaregateError",
     "Gate",
+    "LimitKind",
+    "Period",
+    "PeriodKind",
+    "PolicySet",
+    "RateLimit",
     "Settings",
     "TransactionType",
+    "Usage",
     "User",
     "Verdict",
     "build_gate",

@@ -4,20 +4,31 @@ from faregate.bootstrap import build_gate, open_gate
 from faregate.config import Settings
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
-from faregate.domain.policy import CreditPolicy
+from faregate.domain.limit import LimitKind, RateLimit
+from faregate.domain.period import Period, PeriodKind
+from faregate.domain.policy import Allowance, CreditPolicy, PolicySet
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
+from faregate.domain.usage import Usage
 from faregate.domain.user import User, user_id_of
-from faregate.gate import Gate
+from faregate.gate import CachedTiers, Gate
 
 __all__ = [
+    "Allowance",
+    "CachedTiers",
     "CreditPolicy",
     "CreditTransaction",
     "CreditTransactionId",
     "Decision",
     "FaregateError",
     "Gate",
+    "LimitKind",
+    "Period",
+    "PeriodKind",
+    "PolicySet",
+    "RateLimit",
     "Settings",
     "TransactionType",
+    "Usage",
     "User",
     "Verdict",
     "build_gate",

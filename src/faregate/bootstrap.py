@@ -11,26 +11,36 @@ from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.runner import ScriptRunner
 from faregate.adapters.redis.stream import RedisStream
 from faregate.config import Settings, read_settings
-from faregate.domain.policy import CreditPolicy, GateOptions
-from faregate.gate import Gate
+from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
+from faregate.gate import Gate, TierOf
 
 
-def build_gate(settings: Settings) -> Gate:
-    """Build a gate; `Gate.aclose` lets go of what it opens."""
+def build_gate(
+    settings: Settings,
+    policies: CreditPolicy | PolicySet | None = None,
+    tier_of: TierOf | None = None,
+) -> Gate:
+    """Build a gate; `Gate.aclose` lets go of what it opens.
+
+    Args:
+        settings: Where the servers are, and the bounds.
+        policies: What holds for whom; None for one policy, made of the settings.
+        tier_of: Says which tier a user has, where the policies are for several.
+    """
     runner = ScriptRunner.from_url(settings.redis_url, settings.decision_timeout_ms / 1000)
     ledger = RedisLedger(
         runner,
         shard_count=settings.shard_count,
         stream_length_max=settings.stream_length_max,
     )
-    policy = CreditPolicy(
+    policies = policies or CreditPolicy(
         starting_credits=settings.starting_credits, request_cost=settings.request_cost
     )
     options = GateOptions(
         decision_timeout_ms=settings.decision_timeout_ms,
         provision_users=settings.provision_users,
     )
-    return Gate(ledger, PostgresAccounts(settings.postgres_url), policy, options)
+    return Gate(ledger, PostgresAccounts(settings.postgres_url), policies, options, tier_of)
 
 
 @asynccontextmanager

@@ -36,6 +36,7 @@ from faregate.asgi.problems import (
     Problem,
     answer,
     out_of_credits,
+    rate_limited,
 )
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
@@ -173,6 +174,9 @@ class FaregateMiddleware:
                 resets_in_s=_resets_in_s(gate, decision),
             )
             await answer(problem, scope, send, fields=self.fields(gate, decision))
+        elif decision.verdict is Verdict.RATE_LIMITED:
+            fields = self.fields(gate, decision)
+            await answer(rate_limited(decision), scope, send, fields=fields)
         else:
             await answer(_other_problem(decision), scope, send, fields=[])
 

@@ -3,6 +3,7 @@
 | code            | status     | type                                | Retry-After |
 |-----------------|------------|-------------------------------------|-------------|
 | out_of_credits  | 402 or 429 | quota-exceeded, of the draft        | of a 429    |
+| rate_limited    | 429        | quota-exceeded, of the draft        | yes         |
 | no_identity     | 401        | about:blank (the status says it all)| no          |
 | unknown_user    | 403        | about:blank                         | no          |
 | backlog         | 503        | temporary-reduced-capacity          | yes         |
@@ -121,6 +122,20 @@ def out_of_credits(
             "credits": decision.credits,
             "cost": cost,
         },
+    )
+
+
+def rate_limited(decision: Decision) -> Problem:
+    """Tell a user that a rate limit allows no request now, and when it will."""
+    retry_after_s = -(-decision.retry_after_ms // 1000)
+    return Problem(
+        status=HTTPStatus.TOO_MANY_REQUESTS,
+        retry_after_s=retry_after_s,
+        type=QUOTA_EXCEEDED,
+        title="There are too many requests",
+        code="rate_limited",
+        detail=f"The limit {decision.limited_by!r} allows no request for {retry_after_s} s.",
+        extensions={"violated-policies": [decision.limited_by]},
     )
 
 
