@@ -58,6 +58,7 @@ select
             where
                 t.user_id = p.id
                 and t.sequence = p.credits_sequence
+            order by t.epoch desc
             limit 1
         ), 0
     ) as epoch
