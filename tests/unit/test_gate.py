@@ -1,17 +1,19 @@
 """The use cases, over the memory adapters and one that loses replies."""
 
 import asyncio
-from collections.abc import Callable
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from faregate import CreditPolicy, CreditTransactionId, Decision, Gate, Verdict
+from faregate import CreditPolicy, CreditTransactionId, Gate, Verdict
 from faregate.adapters.memory.books import MemoryBooks, MemoryStream
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.domain.errors import (
     AmountError,
     ArchiveUnavailableError,
+    ConfigurationError,
+    InvalidArgumentError,
     LedgerUninitialisedError,
     OutcomeUnknownError,
     TransactionConflictError,
@@ -19,48 +21,8 @@ from faregate.domain.errors import (
 )
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import GateOptions
-from faregate.domain.request import Charge, Refund
 from faregate.domain.transaction import TransactionType
-
-
-class LossyLedger(MemoryLedger):
-    """Loses the reply of the next charges, having made or not made them."""
-
-    def __init__(self, now_ms: Callable[[], int]) -> None:
-        super().__init__(now_ms=now_ms)
-        self.lost_after = 0
-        self.lost_before = 0
-        self.hangs = asyncio.Event()
-        self.hanging = False
-        self.refunds_lost = 0
-
-    async def charge(self, charge: Charge) -> Decision:
-        if self.lost_before:
-            self.lost_before -= 1
-            raise OutcomeUnknownError("lost on the way there")
-        decision = await super().charge(charge)
-        if self.hanging:
-            self.hangs.set()
-            await asyncio.sleep(60)
-        if self.lost_after:
-            self.lost_after -= 1
-            raise OutcomeUnknownError("lost on the way back")
-        return decision
-
-    async def refund(self, refund: Refund) -> Decision:
-        if self.refunds_lost:
-            self.refunds_lost -= 1
-            raise OutcomeUnknownError("lost on the way there")
-        return await super().refund(refund)
-
-
-class Clock:
-    """A clock that moves when it is told to."""
-
-    ms = 1_800_000_000_000
-
-    def __call__(self) -> int:
-        return self.ms
+from lossy_ledger import Clock, LossyLedger
 
 
 @pytest.fixture
@@ -181,6 +143,44 @@ async def test_a_cost_that_is_no_amount_is_refused(gate: Gate, user_id: UUID, co
     with pytest.raises(AmountError):
         await gate.charge(user_id, cost=cost)
     assert await live(gate, user_id) == 3
+
+
+async def test_a_user_id_that_is_no_uuid_is_refused(gate: Gate) -> None:
+    """Text that looks like one is not one; the error says what to do."""
+    text: Any = "user-1"
+    with pytest.raises(InvalidArgumentError, match="UUID"):
+        await gate.charge(text)
+    with pytest.raises(InvalidArgumentError, match="UUID"):
+        await gate.grant(text, 1)
+    with pytest.raises(InvalidArgumentError, match="UUID"):
+        await gate.refund_by_id(text, CreditTransactionId(uuid4()))
+
+
+async def test_a_charge_that_is_voided_late_is_looked_up_in_postgres(
+    gate: Gate, ledger: LossyLedger, books: MemoryBooks, clock: Clock, user_id: UUID
+) -> None:
+    """Its record may have left the stream by then, so that the ledger cannot tell."""
+    await gate.charge(user_id)
+    ledger.lost_after = 1
+    with pytest.raises(OutcomeUnknownError):
+        await gate.charge(user_id)
+    books.store(0, MemoryStream(ledger).read(0, 10))
+    (_, lost) = ledger._records.values()
+    ledger._records.clear()
+    clock.ms += 61_000
+    assert await gate.retries.join(10)
+    assert await live(gate, user_id) == 2
+    refunds = [record for record in ledger.pending.values() if record.refund_of == lost.id]
+    assert len(refunds) == 1
+
+
+async def test_settings_that_differ_from_the_ledger_are_refused_at_the_start(
+    ledger: LossyLedger, books: MemoryBooks, user_id: UUID
+) -> None:
+    """A policy with other starting credits would tell clients a wrong quota."""
+    other = Gate(ledger, books, CreditPolicy(starting_credits=50))
+    with pytest.raises(ConfigurationError, match="50"):
+        await other.charge(user_id)
 
 
 async def test_a_refund_that_cannot_be_made_is_made_later(

@@ -8,6 +8,7 @@ from uuid import UUID
 from faregate.domain.limit import RateLimit
 from faregate.domain.policy import Allowance
 from faregate.domain.transaction import CreditTransactionId, TransactionType
+from faregate.domain.user import check_user_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,9 @@ class Charge:
     #: Whether a cost of 0 is recorded. If not, it is a peek: decided, and nothing is written.
     records_zero: bool = False
 
+    def __post_init__(self) -> None:
+        check_user_id(self.user_id)
+
     def void(self) -> "Refund":
         """Return the refund that undoes this charge; its id is computed, so it is made once."""
         return Refund(
@@ -57,6 +61,9 @@ class Credit:
     metadata: Mapping[str, object] | None = None
     #: Whether an admin adjustment may take the balance below zero.
     negative_allowed: bool = False
+
+    def __post_init__(self) -> None:
+        check_user_id(self.user_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +95,9 @@ class Refund:
     position: str = ""
     #: The deduct as Postgres knows it, once the ledger has said that it does not.
     durable: DurableDeduct | None = None
+
+    def __post_init__(self) -> None:
+        check_user_id(self.user_id)
 
 
 class VoidOutcome(StrEnum):

@@ -223,6 +223,9 @@ class MemoryLedger:
             or record.timestamp.timestamp() * 1000 < charge.asked_at_ms
         ):
             return VoidOutcome.KEPT
+        if record is None and self.now_ms() - (charge.transaction_id.time_ms or 0) > _ID_AGE_MS_MAX:
+            # It may be a row by now, for which the caller asks Postgres; its age refuses a retry.
+            return VoidOutcome.REFUSED
         if record is None or record.user_id != charge.user_id or not record.amount:
             self._given_back[charge.transaction_id] = GivenBack(0)
             return VoidOutcome.REFUSED
