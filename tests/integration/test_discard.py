@@ -48,7 +48,9 @@ def with_payload(made: StreamEntry) -> StreamEntry:
     (change,) = transactions([made])
     ids = (change.id.value.bytes, change.user_id.bytes)
     numbers = (change.amount, change.balance_after, change.sequence, change.epoch, 0, 0, 0)
-    payload = records._HEADER.pack(1, 1, *ids, *numbers, bytes(16)) + struct.pack(">HI", 0, 0)
+    payload = records._HEADER.pack(
+        records.VERSION, 1, *ids, *numbers, 0, 0, 0, bytes(16)
+    ) + struct.pack(">HI", 0, 0)
     assert records.decode(payload).balance_after == change.balance_after
     return entry(change, payload)
 

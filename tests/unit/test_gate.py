@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from faregate import CreditPolicy, CreditTransactionId, Gate, Verdict
+from faregate import CreditPolicy, CreditTransactionId, Gate, User, Verdict
 from faregate.adapters.memory.books import MemoryBooks, MemoryStream
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.domain.errors import (
@@ -266,3 +266,21 @@ async def test_all_who_wait_for_the_first_start_fail_together(user_id: UUID) -> 
     with pytest.raises(ArchiveUnavailableError):
         await gate.charge(user_id)
     assert Down.asked == 2
+
+
+async def test_a_user_seen_first_by_many_requests_is_opened_once(user_id: UUID) -> None:
+    """A burst of a new user does not become a burst of questions to Postgres."""
+
+    class Counting(MemoryBooks):
+        opened = 0
+
+        async def open(self, user_id: UUID, *, provision: bool) -> User | None:
+            Counting.opened += 1
+            await asyncio.sleep(0.01)
+            return await super().open(user_id, provision=provision)
+
+    options = GateOptions(provision_users=True)
+    gate = Gate(MemoryLedger(), Counting(starting_credits=3), CreditPolicy(), options)
+    decisions = await asyncio.gather(*(gate.charge(user_id) for _ in range(500)))
+    assert sum(decision.allowed for decision in decisions) == 3
+    assert Counting.opened == 1

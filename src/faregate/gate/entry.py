@@ -48,6 +48,7 @@ class Entry:
         self._tier_of = tier_of
         self._attached = False
         self._attaching: asyncio.Future[None] | None = None
+        self._installing: dict[UUID, asyncio.Future[bool]] = {}
 
     async def start(self) -> None:
         """Make sure that Redis and Postgres belong together. Called by the first use, too.
@@ -118,7 +119,19 @@ class Entry:
         return self.policies.of(tier)
 
     async def install(self, user_id: UUID) -> bool:
-        """Bring a user that the ledger sees for the first time over from Postgres."""
+        """Bring a user that the ledger sees for the first time over from Postgres.
+
+        However many of the user's requests come at once, Postgres is asked once.
+        """
+        installing = self._installing.get(user_id)
+        if installing is None:
+            installing = asyncio.ensure_future(self._install(user_id))
+            self._installing[user_id] = installing
+            installing.add_done_callback(lambda _: self._installing.pop(user_id, None))
+        await asyncio.wait([installing])
+        return installing.result()
+
+    async def _install(self, user_id: UUID) -> bool:
         user = await self._accounts.open(user_id, provision=self._options.provision_users)
         if user is None:
             return False
