@@ -4,7 +4,8 @@ from faregate.bootstrap import build_gate, open_gate
 from faregate.config import Settings
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
-from faregate.domain.policy import CreditPolicy
+from faregate.domain.hold import Hold, HoldAnswer, HoldState
+from faregate.domain.policy import CreditPolicy, OnExpiry
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User, user_id_of
 from faregate.gate import Gate
@@ -16,6 +17,10 @@ __all__ = [
     "Decision",
     "FaregateError",
     "Gate",
+    "Hold",
+    "HoldAnswer",
+    "HoldState",
+    "OnExpiry",
     "Settings",
     "TransactionType",
     "User",

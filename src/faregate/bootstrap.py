@@ -7,7 +7,7 @@ from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.admin import PostgresAdmin
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
-from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.holds import RedisHoldLedger, RedisSweeper
 from faregate.adapters.redis.runner import ScriptRunner
 from faregate.adapters.redis.stream import RedisStream
 from faregate.config import Settings, read_settings
@@ -18,7 +18,7 @@ from faregate.gate import Gate
 def build_gate(settings: Settings) -> Gate:
     """Build a gate; `Gate.aclose` lets go of what it opens."""
     runner = ScriptRunner.from_url(settings.redis_url, settings.decision_timeout_ms / 1000)
-    ledger = RedisLedger(
+    ledger = RedisHoldLedger(
         runner,
         shard_count=settings.shard_count,
         stream_length_max=settings.stream_length_max,
@@ -49,6 +49,13 @@ def open_stream(settings: Settings) -> Iterator[RedisStream]:
     """Open the stream for a worker or an operator."""
     with closing(RedisStream.from_url(settings.redis_url, settings.shard_count)) as stream:
         yield stream
+
+
+@contextmanager
+def open_sweeper(settings: Settings) -> Iterator[RedisSweeper]:
+    """Open what ends holds for a worker."""
+    with closing(RedisSweeper.from_url(settings.redis_url, settings.shard_count)) as sweeper:
+        yield sweeper
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from faregate.bootstrap import open_archive, open_stream
+from faregate.bootstrap import open_archive, open_stream, open_sweeper
 from faregate.config import read_settings
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError
 from faregate_worker.drain import DrainLimits, drain
@@ -46,6 +46,20 @@ def trim_shards() -> None:
         trimmed = sum(stream.trim(shard) for shard in range(stream.shard_count))
         if trimmed:
             _logger.info("trimmed entries=%d", trimmed)
+
+
+def sweep_holds(seconds_max: float) -> None:
+    """Give back or keep holds whose owners did not end them, until none is due or time is up."""
+    ends_at = time.monotonic() + seconds_max
+    with _paced(), open_sweeper(read_settings()) as sweeper:
+        ended = 0
+        while shards := sweeper.shards_due():
+            swept = sum(sweeper.sweep(shard) for shard in shards)
+            ended += swept
+            if not swept or time.monotonic() >= ends_at:
+                break
+        if ended:
+            _logger.info("ended expired holds=%d", ended)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from faregate.asgi.problems import (
     UNKNOWN_USER,
     Problem,
     answer,
+    credits_held,
     out_of_credits,
 )
 from faregate.domain.decision import Decision, Verdict
@@ -168,6 +169,9 @@ class FaregateMiddleware:
                 policy_name=self._rate_limit.policy_name,
                 resets_in_s=_resets_in_s(gate, decision),
             )
+            await answer(problem, scope, send, fields=self.fields(gate, decision))
+        elif decision.verdict is Verdict.CREDITS_HELD:
+            problem = credits_held(decision, policy_name=self._rate_limit.policy_name)
             await answer(problem, scope, send, fields=self.fields(gate, decision))
         else:
             await answer(_other_problem(decision), scope, send, fields=[])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Self
 
@@ -37,6 +38,13 @@ class Allowance:
         return max(0, self.amount + min(left, self.rollover_max) - left)
 
 
+class OnExpiry(StrEnum):
+    """What becomes of a hold that nobody settles in time."""
+
+    GIVE_BACK = "give_back"
+    KEEP = "keep"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditPolicy:
     """The rules by which users are charged."""
@@ -53,12 +61,17 @@ class CreditPolicy:
     is_unlimited: bool = False
     #: From which part of the allowance on a user is warned, in percent.
     warning_percent: int = 80
+    #: How far below zero a settlement may take a balance for what its hold's estimate lacks.
+    overdraft_max: int = 0
+    #: What becomes of a hold that nobody settles in time, unless the hold says otherwise.
+    on_expiry: OnExpiry = OnExpiry.GIVE_BACK
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigurationError("a policy needs a name")
         check_whole("starting_credits", self.starting_credits, 0)
         check_whole("request_cost", self.request_cost, 0)
+        check_whole("overdraft_max", self.overdraft_max, 0)
         if not 0 < self.warning_percent <= _PERCENT_MAX:
             raise ConfigurationError(f"warning_percent is 1 to 100, not {self.warning_percent}")
 

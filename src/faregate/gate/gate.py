@@ -11,7 +11,6 @@ from faregate.domain.errors import (
     LedgerError,
     OutcomeUnknownError,
     TransactionConflictError,
-    TransactionIdError,
 )
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
@@ -19,7 +18,7 @@ from faregate.domain.transaction import (
     TransactionType,
     check_whole,
 )
-from faregate.gate.entry import Entry
+from faregate.gate.holds import Holds
 
 Metadata = Mapping[str, object]
 
@@ -27,7 +26,7 @@ Metadata = Mapping[str, object]
 _VOID_AGE_MS_MAX = 60_000
 
 
-class Gate(Entry):
+class Gate(Holds):
     """Charges users, and gives back. Safe to share among all tasks of one event loop."""
 
     async def charge(
@@ -67,7 +66,7 @@ class Gate(Entry):
         )
         try:
             decision = await self._ledger.charge(charge)
-            if decision.verdict is Verdict.UNKNOWN_USER and await self.install(user_id):
+            if await self._helps(decision):
                 deadline_ms = self._ledger.now_ms() + self._options.decision_timeout_ms
                 charge = replace(charge, deadline_ms=deadline_ms)
                 decision = await self._ledger.charge(charge)
@@ -75,27 +74,6 @@ class Gate(Entry):
             self._void_later(charge)
             raise
         return replace(decision, policy=policy.name, limit=policy.quota)
-
-    def _charge(
-        self,
-        user_id: UUID,
-        transaction_id: CreditTransactionId | None,
-        description: str,
-        metadata: Metadata | None,
-    ) -> Charge:
-        """Return a charge of nothing, with its id and its deadline."""
-        if transaction_id is not None and transaction_id.time_ms is None:
-            raise TransactionIdError("the id of a charge is a UUIDv7, so that its age is known")
-        now_ms = self._ledger.now_ms()
-        return Charge(
-            user_id=user_id,
-            transaction_id=transaction_id or CreditTransactionId.mint(now_ms),
-            cost=0,
-            deadline_ms=now_ms + self._options.decision_timeout_ms,
-            description=description,
-            metadata=metadata,
-            fresh=transaction_id is None,
-        )
 
     async def refund(
         self,

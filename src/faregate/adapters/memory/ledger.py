@@ -1,6 +1,5 @@
 """Live credits in plain dicts."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from itertools import count
 from uuid import UUID, uuid5
 
 from faregate.adapters.memory.given_back import GivenBack
+from faregate.adapters.memory.parts import blank_of, unix_ms
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     AmountError,
@@ -33,15 +33,11 @@ _TOP_UPS = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
 _CLOCK_SKEW_MS_MAX = 5_000
 
 
-def _unix_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class MemoryLedger:
     """The port `Ledger`, in one shard."""
 
     def __init__(
-        self, *, now_ms: Callable[[], int] = _unix_ms, stream_length_max: int = 1_000_000
+        self, *, now_ms: Callable[[], int] = unix_ms, stream_length_max: int = 1_000_000
     ) -> None:
         self.now_ms = now_ms
         self._stream_length_max = stream_length_max
@@ -64,11 +60,11 @@ class MemoryLedger:
         """Take credits if there are enough; see the port."""
         check_whole("a cost", charge.cost, 0)
         known = self._users.get(charge.user_id)
-        blank = _blank(charge, known, -charge.cost)
+        blank = blank_of(charge, known, -charge.cost)
         if known is None:
             return blank
         user, top_up = self._renewed(known, charge.allowance)
-        blank = replace(_blank(charge, user, -charge.cost), resets_at_ms=user.period_end_ms)
+        blank = replace(blank_of(charge, user, -charge.cost), resets_at_ms=user.period_end_ms)
         if not charge.fresh:
             earlier = self._retry_of(charge, blank)
             if earlier is not None:
@@ -76,6 +72,11 @@ class MemoryLedger:
         verdict = self._verdict(charge, user)
         if verdict is not Verdict.ALLOWED or not (charge.cost or charge.records_zero):
             return replace(blank, verdict=verdict)
+        return self._take(blank, charge, user, top_up)
+
+    def _take(self, blank: Decision, charge: Charge, user: User, top_up: int) -> Decision:
+        """Begin the period of now, if it is a new one, and take the cost."""
+        known = self._users[user.id]
         self._users[user.id] = replace(
             known, period_start_ms=user.period_start_ms, period_end_ms=user.period_end_ms
         )
@@ -88,7 +89,8 @@ class MemoryLedger:
         if len(self.pending) >= self._stream_length_max:
             return Verdict.BACKLOG
         if charge.cost and user.credits < charge.cost:
-            return Verdict.OUT_OF_CREDITS
+            held = user.credits + user.held >= charge.cost
+            return Verdict.CREDITS_HELD if held else Verdict.OUT_OF_CREDITS
         if user.credits > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
         return Verdict.ALLOWED
@@ -124,15 +126,18 @@ class MemoryLedger:
             amount=amount,
             description="allowance",
         )
-        self._append(_blank(credit, user, amount), credit.type, credit, allowance=amount)
+        self._append(blank_of(credit, user, amount), credit.type, credit, allowance=amount)
 
-    def _retry_of(self, charge: Charge, blank: Decision) -> Decision | None:
+    def _check_age(self, charge: Charge) -> None:
         id_ms = charge.transaction_id.time_ms
         if id_ms is None:
             raise TransactionIdError("a charge needs a UUIDv7, so that its age is known")
         age_ms = self.now_ms() - id_ms
         if not -_CLOCK_SKEW_MS_MAX <= age_ms <= _ID_AGE_MS_MAX:
             raise TransactionIdError("the id is outside the window of a retry")
+
+    def _retry_of(self, charge: Charge, blank: Decision) -> Decision | None:
+        self._check_age(charge)
         given_back = self._given_back.get(charge.transaction_id)
         if given_back and given_back.total >= given_back.cost:
             return replace(blank, verdict=Verdict.VOIDED)
@@ -145,7 +150,7 @@ class MemoryLedger:
         """Add credits or adjust a balance; see the port."""
         check_amount(credit.type, credit.amount)
         user = self._users.get(credit.user_id)
-        blank = _blank(credit, user, credit.amount)
+        blank = blank_of(credit, user, credit.amount)
         if user is None:
             return blank
         record = self._records.get(credit.transaction_id)
@@ -163,7 +168,7 @@ class MemoryLedger:
         if refund.amount is not None:
             check_amount(TransactionType.REFUND, refund.amount)
         user = self._users.get(refund.user_id)
-        blank = _blank(refund, user, refund.amount or 0)
+        blank = blank_of(refund, user, refund.amount or 0)
         if user is None:
             return blank
         given_back = self._deduct_of(refund)
@@ -273,18 +278,6 @@ class MemoryLedger:
             position=position,
             allowance_left=left,
         )
-
-
-def _blank(source: Charge | Credit | Refund, user: User | None, amount: int) -> Decision:
-    """Return the refusal that holds until something better is decided."""
-    return Decision(
-        verdict=Verdict.UNKNOWN_USER,
-        user_id=source.user_id,
-        transaction_id=source.transaction_id,
-        amount=amount,
-        credits=user.credits if user else 0,
-        allowance_left=user.allowance_left if user else 0,
-    )
 
 
 def _repeated(blank: Decision, record: CreditTransaction) -> Decision:

@@ -44,6 +44,16 @@ def receipt(shard: int, transaction_id: CreditTransactionId) -> str:
     return f"{tag(shard)}:receipt:{transaction_id}"
 
 
+def hold(shard: int, hold_id: CreditTransactionId) -> str:
+    """Return the hash of a hold: what it took, when it expires, what became of it."""
+    return f"{tag(shard)}:hold:{hold_id}"
+
+
+def holds(shard: int) -> str:
+    """Return the sorted set of a shard's open holds, by their expiry."""
+    return f"{tag(shard)}:holds"
+
+
 def ledger() -> str:
     """Return the hash of what the ledger was created with."""
     return f"{tag(0)}:ledger"

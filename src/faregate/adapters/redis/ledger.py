@@ -7,9 +7,9 @@ gate voids what may have been charged in time.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from faregate.adapters.redis import keys
@@ -38,6 +38,8 @@ from faregate.domain.user import User
 
 #: How long the calls that are not on the path of every request may take.
 _SLOW_TIMEOUT_S = 1.0
+#: One attempt of a charge, and how many seconds it may take.
+Attempt: TypeAlias = Callable[[Charge, float], Awaitable[list[Any]]]
 _VERDICTS = {verdict.value: verdict for verdict in Verdict} | {"repeated": Verdict.ALLOWED}
 
 
@@ -86,35 +88,28 @@ class RedisLedger:
     async def charge(self, charge: Charge) -> Decision:
         """Take credits if there are enough; see the port."""
         check_whole("a cost", charge.cost, 0)
-        reply = await self._charge_twice(charge)
+        reply = await self._attempt_twice(charge, self._charge_once)
         if reply[0] == b"late":
             raise LedgerUnavailableError("the charge reached Redis after its deadline")
-        decision = _decision(reply, charge.user_id, charge.transaction_id, -charge.cost)
+        decision = decision_of(reply, charge.user_id, charge.transaction_id, -charge.cost)
         return replace(decision, resets_at_ms=reply[6] or None)
 
-    async def _charge_twice(self, charge: Charge) -> list[Any]:
+    async def _attempt_twice(self, charge: Charge, once: Attempt) -> list[Any]:
         """Make the second attempt only where the first one's outcome is unknown."""
         time_s = asyncio.get_running_loop().time
         timeout_s = max(0.0, (charge.deadline_ms - self._clock.now_ms()) / 1000)
         gives_up_at_s = time_s() + timeout_s
         try:
-            reply = await self._charge_once(charge, timeout_s / 2)
+            reply = await once(charge, timeout_s / 2)
         except OutcomeUnknownError:
-            return await self._charge_again(charge, gives_up_at_s - time_s())
+            return await _attempt_again(charge, once, gives_up_at_s - time_s())
         if reply[0] == b"late" and time_s() < gives_up_at_s:
             # The clock of Redis has jumped ahead of what its replies said. Nothing was charged.
             self._clock.reset()
             self._clock.observe(reply[3])
             later = replace(charge, deadline_ms=self._clock.now_ms() + int(timeout_s * 1000))
-            return await self._charge_once(later, timeout_s)
+            return await once(later, timeout_s)
         return reply
-
-    async def _charge_again(self, charge: Charge, timeout_s: float) -> list[Any]:
-        """Retry; one that cannot be sent says nothing about the attempt before it."""
-        try:
-            return await self._charge_once(replace(charge, fresh=False), timeout_s)
-        except LedgerUnavailableError as error:
-            raise OutcomeUnknownError(str(error)) from error
 
     async def _charge_once(self, charge: Charge, timeout_s: float) -> list[Any]:
         arguments: Arguments = (
@@ -150,7 +145,7 @@ class RedisLedger:
             encode_metadata(credit.metadata),
         )
         reply = await self._run_twice("credit", names, arguments)
-        return _decision(reply, credit.user_id, credit.transaction_id, credit.amount)
+        return decision_of(reply, credit.user_id, credit.transaction_id, credit.amount)
 
     async def refund(self, refund: Refund) -> Decision:
         """Give a deduct back; see the port."""
@@ -172,7 +167,7 @@ class RedisLedger:
         )
         names = self._keys(refund.user_id, refund.deduct_id)
         reply = await self._run_twice("refund", names, arguments)
-        return _decision(reply, refund.user_id, refund.transaction_id, reply[6])
+        return decision_of(reply, refund.user_id, refund.transaction_id, reply[6])
 
     async def void(self, charge: Charge) -> VoidOutcome:
         """Settle a charge whose outcome is unknown; see the port."""
@@ -196,7 +191,7 @@ class RedisLedger:
         shard = self._shard(user_id)
         names = (keys.user(shard, user_id), keys.epoch(shard))
         reply = await self._run_twice("read", names, encode_allowance(allowance))
-        status, credits_, sequence, _, epoch, left, starts_ms, ends_ms = reply
+        status, credits_, sequence, _, epoch, left, starts_ms, ends_ms, held = reply
         if status == b"unknown_user":
             return None
         return User(
@@ -207,6 +202,7 @@ class RedisLedger:
             allowance_left=left,
             period_start_ms=starts_ms or None,
             period_end_ms=ends_ms or None,
+            held=held,
         )
 
     async def install(self, user: User) -> bool:
@@ -255,7 +251,15 @@ class RedisLedger:
         return reply
 
 
-def _decision(
+async def _attempt_again(charge: Charge, once: Attempt, timeout_s: float) -> list[Any]:
+    """Retry; one that cannot be sent says nothing about the attempt before it."""
+    try:
+        return await once(replace(charge, fresh=False), timeout_s)
+    except LedgerUnavailableError as error:
+        raise OutcomeUnknownError(str(error)) from error
+
+
+def decision_of(
     reply: list[Any], user_id: UUID, transaction_id: CreditTransactionId, amount: int
 ) -> Decision:
     """Read a reply: {status, credits, sequence, now, position, allowance left, ...}."""
