@@ -189,9 +189,11 @@ HOLD_SCENARIOS: dict[str, list[Step]] = {
     ],
     "a void gives back what was kept at the expiry": [
         hold("a", 3, ttl_ms=TTL_MS_MIN, keeps=True, credits=2),
+        hold("other", 1, credits=1, held=4),
         wait(TTL_MS_MIN),
         expire_due(1),
-        void_hold("a", answer=VoidOutcome.REFUNDED),
+        void_hold("a", answer=VoidOutcome.REFUNDED, held=1),
+        cancel("other", credits=5, held=0),
         charge("b", 5, credits=0),
     ],
     "nothing is voided before the deadline of the hold": [
@@ -246,6 +248,16 @@ HOLD_SCENARIOS: dict[str, list[Step]] = {
         hold("c", 0, credits=5),
         wait(MINUTE_MS),
         expire_due(1),
+    ],
+    "the end of a hold writes one record, even where there was no room for all of it": [
+        hold("a", 3, credits=2),
+        add("more", CREDITS_MAX - 3, credits=CREDITS_MAX - 1),
+        wait(MINUTE_MS),
+        expire_due(1),
+        charge("b", 2, credits=CREDITS_MAX - 2),
+        settle("a", 1, answer=EXPIRED, credits=CREDITS_MAX - 2, tells={"refunded": 1}),
+        void_hold("a", answer=VoidOutcome.REFUNDED),
+        charge("c", 1, credits=CREDITS_MAX - 3),
     ],
     "no end of a hold takes a balance out of its range": [
         hold("a", 3, credits=2),
