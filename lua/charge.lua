@@ -11,7 +11,8 @@
 -- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, next period (ms),
 --        number of the rate limit that refuses, for how long (ms)}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user, stale,
---        voided, unresolved, conflict, late, backlog, rate_limited, out_of_credits, out_of_range
+--        voided, unresolved, conflict, late, backlog, rate_limited, out_of_credits, credits_held
+--        (with what lies in the user's open holds there are enough), out_of_range
 -- Appends if allowed: one add that restores the allowance, if a new period has begun and it was
 --        touched; then one deduct of -cost. A refusal and a peek write nothing.
 --
@@ -87,18 +88,14 @@ if limit > 0 then
   reply[8], reply[9] = limit, wait_ms
   return reply
 elseif cost > 0 and account.credits + top_up < cost then
-  return refuse('out_of_credits')
+  local held = tonumber(redis.call('HGET', KEYS[1], 'h') or 0)
+  return refuse(account.credits + top_up + held < cost and 'out_of_credits' or 'credits_held')
 elseif account.credits + top_up > CREDITS_MAX then
   return refuse('out_of_range')
 elseif cost == 0 and ARGV[9] ~= '1' then
   return refuse('allowed')
 end
-if top_up > 0 then
-  append(KEYS[1], KEYS[2], account, epoch, now_us, {
-    id = top_up_id(ARGV[2], account.period), user = ARGV[2], type = 'add', amount = top_up,
-    allowance = top_up, description = 'allowance', metadata = '',
-  })
-end
+restore(account, epoch, now_us, ARGV[2], top_up)
 local position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
   id = ARGV[1], user = ARGV[2], type = 'deduct', amount = -cost,
   allowance = -math.min(account.allowance, cost), description = ARGV[7], metadata = ARGV[8],

@@ -10,7 +10,7 @@ from uuid import UUID
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faregate.adapters.memory.books import MemoryBooks
-from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.holds import MemoryHoldLedger
 from faregate.asgi import FaregateMiddleware
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.policy import CreditPolicy
@@ -22,7 +22,7 @@ USER = UUID(int=1)
 LIFESPAN_S_MAX = 20
 
 
-class FragileLedger(MemoryLedger):
+class FragileLedger(MemoryHoldLedger):
     """A ledger that fails as often as it is told to."""
 
     def __init__(self, *, stream_length_max: int = 1_000_000) -> None:

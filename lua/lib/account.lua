@@ -1,5 +1,6 @@
 -- A user's hash: c credits, s sequence, l id of the user's latest record in the stream, a what is
--- left of the allowance (part of c), p when the period of that allowance began (Unix ms).
+-- left of the allowance (part of c), p when the period of that allowance began (Unix ms);
+-- h and n as lib/hold says.
 
 local function load_account(key)
   local fields = redis.call('HMGET', key, 'c', 's', 'l', 'a', 'p')

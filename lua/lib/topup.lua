@@ -12,3 +12,13 @@ local function top_up_id(user, period)
   bytes[9] = bytes[9] % 64 + 128
   return string.char(unpack(bytes))
 end
+
+-- Adds what `renew` has found that a new period adds, if anything.
+local function restore(account, epoch, now_us, user, amount)
+  if amount > 0 then
+    append(KEYS[1], KEYS[2], account, epoch, now_us, {
+      id = top_up_id(user, account.period), user = user, type = 'add', amount = amount,
+      allowance = amount, description = 'allowance', metadata = '',
+    })
+  end
+end

@@ -4,9 +4,10 @@ from faregate.bootstrap import build_gate, open_gate
 from faregate.config import Settings
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
+from faregate.domain.hold import Hold, HoldAnswer, HoldState
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.period import Period, PeriodKind
-from faregate.domain.policy import Allowance, CreditPolicy, PolicySet
+from faregate.domain.policy import Allowance, CreditPolicy, OnExpiry, PolicySet
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.usage import Usage
 from faregate.domain.user import User, user_id_of
@@ -21,7 +22,11 @@ __all__ = [
     "Decision",
     "FaregateError",
     "Gate",
+    "Hold",
+    "HoldAnswer",
+    "HoldState",
     "LimitKind",
+    "OnExpiry",
     "Period",
     "PeriodKind",
     "PolicySet",

@@ -7,7 +7,7 @@ from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.admin import PostgresAdmin
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
-from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.holds import RedisHoldLedger, RedisSweeper
 from faregate.adapters.redis.runner import ScriptRunner
 from faregate.adapters.redis.stream import RedisStream
 from faregate.config import Settings, read_settings
@@ -28,7 +28,7 @@ def build_gate(
         tier_of: Says which tier a user has, where the policies are for several.
     """
     runner = ScriptRunner.from_url(settings.redis_url, settings.decision_timeout_ms / 1000)
-    ledger = RedisLedger(
+    ledger = RedisHoldLedger(
         runner,
         shard_count=settings.shard_count,
         stream_length_max=settings.stream_length_max,
@@ -59,6 +59,13 @@ def open_stream(settings: Settings) -> Iterator[RedisStream]:
     """Open the stream for a worker or an operator."""
     with closing(RedisStream.from_url(settings.redis_url, settings.shard_count)) as stream:
         yield stream
+
+
+@contextmanager
+def open_sweeper(settings: Settings) -> Iterator[RedisSweeper]:
+    """Open what ends holds for a worker."""
+    with closing(RedisSweeper.from_url(settings.redis_url, settings.shard_count)) as sweeper:
+        yield sweeper
 
 
 @contextmanager

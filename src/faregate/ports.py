@@ -5,11 +5,12 @@ One colour a port: what answers requests is async, what workers and operators us
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from faregate.domain.decision import Decision
 from faregate.domain.finding import Finding
+from faregate.domain.hold import Hold, HoldAnswer, HoldRequest, Settlement
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, DurableDeduct, Refund, VoidOutcome
@@ -70,6 +71,51 @@ class Ledger(Protocol):
 
     async def aclose(self) -> None:
         """Let go of all connections."""
+        ...
+
+
+@runtime_checkable
+class HoldLedger(Ledger, Protocol):
+    """A ledger that can take an estimate first and settle it later."""
+
+    async def hold(self, request: HoldRequest) -> Hold:
+        """Take an estimate if there is enough; raises as `charge` does."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> HoldAnswer:
+        """End a hold by what it cost, or cancel it, once.
+
+        Raises:
+            TransactionConflictError: It ended in another way, or by another cost.
+        """
+        ...
+
+    async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
+        """Let an open hold expire in `ttl_ms` from now.
+
+        Raises:
+            InvalidArgumentError: It would be open for more than a day.
+        """
+        ...
+
+    async def void_hold(self, request: HoldRequest) -> VoidOutcome:
+        """End a hold whose outcome is unknown, once its deadline has passed."""
+        ...
+
+    async def expire_due(self, user_id: UUID) -> int:
+        """Give back or keep holds of a user whose time is over; return how many, bounded."""
+        ...
+
+
+class HoldSweeper(Protocol):
+    """Ends holds whose owners did not. Implemented by Redis, for the worker."""
+
+    def shards_due(self) -> Sequence[int]:
+        """Return the shards that have open holds whose time is over."""
+        ...
+
+    def sweep(self, shard: int) -> int:
+        """Give back or keep due holds of a shard; return how many, bounded."""
         ...
 
 

@@ -20,6 +20,17 @@ from redis_ledger import SHARD
 V7 = CreditTransactionId.mint(1_800_000_000_000).value.bytes
 USER = uuid4().bytes
 BAD_NUMBERS = ["", "-1", "1.5", "nan", "inf", "0x10", "1e3", " 1", "2147483648", "9" * 30]
+NO_ALLOWANCE = ["0", "0", "day"]
+
+
+def hold_arguments(
+    *, estimate: str = "1", ttl_ms: str = "100", open_max: str = "1"
+) -> list[bytes | str]:
+    """Return the arguments of a hold that is well-formed but for what is given."""
+    attempt: list[bytes | str] = [V7, USER, estimate, "9", "1", "9", "d", ""]
+    return [*attempt, ttl_ms, "0", open_max, *NO_ALLOWANCE]
+
+
 BAD_ARGUMENTS = [
     *[("charge", [V7, USER, bad, "9", "1", "9", "d", ""]) for bad in BAD_NUMBERS],
     *[("charge", [V7, USER, "1", bad, "1", "9", "d", ""]) for bad in ["", "-1", "nan", "9" * 30]],
@@ -38,6 +49,22 @@ BAD_ARGUMENTS = [
     ("refund", [V7, USER, b"short", "1", "", "", "", "d", ""]),
     ("void", [V7, USER, b"short", "9", "d"]),
     ("void", [V7, USER, V7, "soon", "d"]),
+    *[("hold", hold_arguments(estimate=bad)) for bad in BAD_NUMBERS],
+    *[("hold", hold_arguments(ttl_ms=bad)) for bad in [*BAD_NUMBERS, "0", "99", "86400001"]],
+    *[("hold", hold_arguments(open_max=bad)) for bad in [*BAD_NUMBERS, "0"]],
+    ("hold", [b"short", *hold_arguments()[1:]]),
+    *[("settle", [V7, USER, V7, bad, "0", "d", "", *NO_ALLOWANCE]) for bad in BAD_NUMBERS if bad],
+    *[("settle", [V7, USER, V7, "1", bad, "d", "", *NO_ALLOWANCE]) for bad in BAD_NUMBERS],
+    ("settle", [V7, USER, b"short", "1", "0", "d", "", *NO_ALLOWANCE]),
+    ("settle", [V7, USER, V7, "1", "0", "d", "", "1", "0", "never"]),
+    *[("extend", [V7, USER, V7, bad]) for bad in [*BAD_NUMBERS, "99", "86400001"]],
+    ("extend", [V7, USER, b"short", "100"]),
+    ("expire", [V7, b"short", V7]),
+    ("void_hold", [V7, USER, b"short", "9", "9", "d"]),
+    ("void_hold", [V7, USER, V7, "9", "soon", "d"]),
+    ("void_hold", [V7, USER, V7, "soon", "9", "d"]),
+    ("void_hold", [uuid4().bytes, USER, V7, "9", "9", "d"]),
+    *[("due", [bad]) for bad in [*BAD_NUMBERS, "0"]],
     ("install", ["1.5", "1", "3"]),
     ("install", ["1", "-1", "3"]),
 ]

@@ -14,6 +14,7 @@ from faregate.asgi.problems import (
     UNKNOWN_USER,
     Problem,
     answer,
+    credits_held,
     out_of_credits,
 )
 from faregate.domain.decision import Decision, Verdict
@@ -120,6 +121,21 @@ async def test_what_passes_says_when_to_come_back(problem: Problem) -> None:
     assert start["status"] == 503
     assert problem.retry_after_s
     assert (b"retry-after", str(problem.retry_after_s).encode()) in start["headers"]
+
+
+async def test_what_is_held_by_other_requests_is_a_429_that_passes_soon() -> None:
+    """Its code tells it from an empty balance."""
+    decision = Decision(
+        verdict=Verdict.CREDITS_HELD,
+        user_id=UUID(int=1),
+        transaction_id=CreditTransactionId(UUID(int=2)),
+        amount=-2,
+        credits=1,
+    )
+    problem = credits_held(decision, policy_name="credits")
+    start, _ = await sent(problem)
+    assert (start["status"], problem.code, problem.extensions["cost"]) == (429, "credits_held", 2)
+    assert (b"retry-after", b"1") in start["headers"]
 
 
 async def test_what_does_not_pass_asks_nobody_to_come_back() -> None:

@@ -25,6 +25,7 @@ from faregate_worker.ticker import (
     DRAIN_JOB,
     FAILURE_TTL_SECONDS,
     JOB_TTL_SECONDS,
+    SWEEP_JOB,
     TRIM_INTERVAL_SECONDS,
     TRIM_JOB,
     Ticker,
@@ -229,7 +230,7 @@ def test_idle_shards_are_trimmed_by_one_job_an_interval(queue: Queue, clock: Fak
     assert purposes(queue) == ["trim"]
 
 
-@pytest.mark.parametrize("path", [DRAIN_JOB, TRIM_JOB])
+@pytest.mark.parametrize("path", [DRAIN_JOB, SWEEP_JOB, TRIM_JOB])
 def test_the_jobs_exist_where_the_ticker_says(path: str) -> None:
     """A dotted path is only text; this is what holds it to the code."""
     module, _, name = path.rpartition(".")

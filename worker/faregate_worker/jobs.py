@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from faregate.bootstrap import open_archive, open_stream
-from faregate.config import read_settings
+from faregate.bootstrap import open_archive, open_stream, open_sweeper
+from faregate.config import Settings, read_settings
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError
 from faregate_worker.drain import DrainLimits, drain, require_same_ledger
 
@@ -47,6 +47,35 @@ def trim_shards() -> None:
         trimmed = sum(stream.trim(shard) for shard in range(stream.shard_count))
         if trimmed:
             _logger.info("trimmed entries=%d", trimmed)
+
+
+def sweep_holds(seconds_max: float) -> None:
+    """Give back or keep holds whose owners did not end them, until none is due or time is up."""
+    ends_at = time.monotonic() + seconds_max
+    settings = read_settings()
+    with _paced(), open_sweeper(settings) as sweeper:
+        _require_same_ledger_if_known(settings)
+        ended = 0
+        while shards := sweeper.shards_due():
+            swept = sum(sweeper.sweep(shard) for shard in shards)
+            ended += swept
+            if not swept or time.monotonic() >= ends_at:
+                break
+        if ended:
+            _logger.info("ended expired holds=%d", ended)
+
+
+def _require_same_ledger_if_known(settings: Settings) -> None:
+    """Make sure that Redis is of the ledger of Postgres. While Postgres is away, holds still end.
+
+    Raises:
+        ConfigurationError: They are of different ledgers, or the settings are.
+    """
+    with open_stream(settings) as stream, open_archive(settings) as archive:
+        try:
+            require_same_ledger(stream, archive)
+        except ArchiveUnavailableError as error:
+            _logger.warning("holds end unchecked, Postgres is away: %s", error)
 
 
 @contextmanager

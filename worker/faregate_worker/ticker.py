@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError, WatchError
 from rq import Queue
 
-from faregate.bootstrap import open_stream
+from faregate.bootstrap import open_stream, open_sweeper
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import FaregateError
-from faregate.ports import TransactionStream
+from faregate.ports import HoldSweeper, TransactionStream
 from faregate_worker.runtime import Stop, configure_logging, open_queue
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 DRAIN_JOB = "faregate_worker.jobs.drain_shard"
 TRIM_JOB = "faregate_worker.jobs.trim_shards"
 TRIM_INTERVAL_SECONDS = 30.0
+SWEEP_JOB = "faregate_worker.jobs.sweep_holds"
+#: How often the ticker looks for holds that have expired.
+SWEEP_INTERVAL_SECONDS = 1.0
 
 #: How long a job may wait for a worker before it is dropped; the next tick makes a new one.
 JOB_TTL_SECONDS = 60
@@ -55,13 +58,16 @@ class Ticker:
         queue: Queue,
         *,
         drain_seconds_max: float,
+        sweeper: HoldSweeper | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
         self._queue = queue
         self._drain_seconds_max = drain_seconds_max
         self._clock = clock
+        self._sweeper = sweeper
         self._trim_at = clock() + TRIM_INTERVAL_SECONDS
+        self._sweep_at = clock() + SWEEP_INTERVAL_SECONDS
 
     def tick(self) -> int:
         """Enqueue what is due and not yet queued; return the number of jobs enqueued.
@@ -77,10 +83,19 @@ class Ticker:
         trim_due = self._clock() >= self._trim_at
         if trim_due:
             due["trim"] = self._job("trim", TRIM_JOB)
+        if self._sweep_is_due():
+            due["sweep"] = self._job("sweep", SWEEP_JOB, self._drain_seconds_max)
         enqueued = self._enqueue(due) if due else 0
         if trim_due:
             self._trim_at = self._clock() + TRIM_INTERVAL_SECONDS
         return enqueued
+
+    def _sweep_is_due(self) -> bool:
+        """Look for expired holds, once an interval."""
+        if self._sweeper is None or self._clock() < self._sweep_at:
+            return False
+        self._sweep_at = self._clock() + SWEEP_INTERVAL_SECONDS
+        return bool(self._sweeper.shards_due())
 
     def _enqueue(self, due: dict[str, "EnqueueData"]) -> int:
         """Enqueue those of `due` that are not queued, unless the queue keeps changing."""
@@ -144,9 +159,10 @@ def run(settings: Settings, stop: Stop) -> None:
 
 def _build(settings: Settings, resources: ExitStack) -> Ticker:
     stream = resources.enter_context(open_stream(settings))
+    sweeper = resources.enter_context(open_sweeper(settings))
     queue = open_queue(settings.rq_url, socket_timeout_seconds=QUEUE_TIMEOUT_SECONDS)
     resources.callback(queue.connection.close)
-    return Ticker(stream, queue, drain_seconds_max=settings.drain_seconds_max)
+    return Ticker(stream, queue, drain_seconds_max=settings.drain_seconds_max, sweeper=sweeper)
 
 
 def main(argv: Sequence[str]) -> int:

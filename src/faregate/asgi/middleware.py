@@ -35,6 +35,7 @@ from faregate.asgi.problems import (
     UNKNOWN_USER,
     Problem,
     answer,
+    credits_held,
     out_of_credits,
     rate_limited,
 )
@@ -177,6 +178,9 @@ class FaregateMiddleware:
         elif decision.verdict is Verdict.RATE_LIMITED:
             fields = self.fields(gate, decision)
             await answer(rate_limited(decision), scope, send, fields=fields)
+        elif decision.verdict is Verdict.CREDITS_HELD:
+            problem = credits_held(decision, policy_name=self._rate_limit.policy_name)
+            await answer(problem, scope, send, fields=self.fields(gate, decision))
         else:
             await answer(_other_problem(decision), scope, send, fields=[])
 

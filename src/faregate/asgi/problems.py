@@ -4,6 +4,7 @@
 |-----------------|------------|-------------------------------------|-------------|
 | out_of_credits  | 402 or 429 | quota-exceeded, of the draft        | of a 429    |
 | rate_limited    | 429        | quota-exceeded, of the draft        | yes         |
+| credits_held    | 429        | quota-exceeded, of the draft        | yes         |
 | no_identity     | 401        | about:blank (the status says it all)| no          |
 | unknown_user    | 403        | about:blank                         | no          |
 | backlog         | 503        | temporary-reduced-capacity          | yes         |
@@ -31,6 +32,7 @@ _NO_TYPE = "about:blank"
 
 _BACKLOG_RETRY_AFTER_S = 5
 _UNAVAILABLE_RETRY_AFTER_S = 1
+_HELD_RETRY_AFTER_S = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,25 @@ def rate_limited(decision: Decision) -> Problem:
         code="rate_limited",
         detail=f"The limit {decision.limited_by!r} allows no request for {retry_after_s} s.",
         extensions={"violated-policies": [decision.limited_by]},
+    )
+
+
+def credits_held(decision: Decision, *, policy_name: str) -> Problem:
+    """Tell a user that other requests, still under way, hold what this one would cost."""
+    cost = -decision.amount
+    return Problem(
+        status=HTTPStatus.TOO_MANY_REQUESTS,
+        retry_after_s=_HELD_RETRY_AFTER_S,
+        type=QUOTA_EXCEEDED,
+        title="There are not enough credits for this request",
+        code="credits_held",
+        detail=f"This request costs {_credits(cost)}; the balance is {_credits(decision.credits)}, "
+        "and requests that are under way hold more.",
+        extensions={
+            "violated-policies": [policy_name],
+            "credits": decision.credits,
+            "cost": cost,
+        },
     )
 
 

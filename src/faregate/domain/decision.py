@@ -27,6 +27,19 @@ class Verdict(StrEnum):
     RATE_LIMITED = "rate_limited"
     #: The balance is smaller than the cost.
     OUT_OF_CREDITS = "out_of_credits"
+    #: The balance is smaller than the cost, but with what the user's open holds may give back it
+    #: is not. Try again soon.
+    CREDITS_HELD = "credits_held"
+    #: As many holds of the user are open as may be.
+    TOO_MANY_HOLDS = "too_many_holds"
+    #: Nobody holds this, or its end was more than a day ago.
+    UNKNOWN_HOLD = "unknown_hold"
+    #: The hold expired before; see what became of it.
+    HOLD_EXPIRED = "hold_expired"
+    #: The hold has been settled or cancelled, so it cannot be extended.
+    HOLD_CLOSED = "hold_closed"
+    #: The hold has not expired yet.
+    HOLD_OPEN = "hold_open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Self
 
@@ -64,6 +65,13 @@ def renewed(user: User, allowance: Allowance | None, now_ms: int) -> tuple[User,
     return in_period, top_up
 
 
+class OnExpiry(StrEnum):
+    """What becomes of a hold that nobody settles in time."""
+
+    GIVE_BACK = "give_back"
+    KEEP = "keep"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditPolicy:
     """The rules by which users are charged."""
@@ -82,6 +90,10 @@ class CreditPolicy:
     is_unlimited: bool = False
     #: From which part of the allowance on a user is warned, in percent.
     warning_percent: int = 80
+    #: How far below zero a settlement may take a balance for what its hold's estimate lacks.
+    overdraft_max: int = 0
+    #: What becomes of a hold that nobody settles in time, unless the hold says otherwise.
+    on_expiry: OnExpiry = OnExpiry.GIVE_BACK
 
     def __post_init__(self) -> None:
         names = [limit.name for limit in self.limits]
@@ -93,6 +105,7 @@ class CreditPolicy:
             raise ConfigurationError("a policy needs a name")
         check_whole("starting_credits", self.starting_credits, 0)
         check_whole("request_cost", self.request_cost, 0)
+        check_whole("overdraft_max", self.overdraft_max, 0)
         if not 0 < self.warning_percent <= _PERCENT_MAX:
             raise ConfigurationError(f"warning_percent is 1 to 100, not {self.warning_percent}")
 

@@ -19,6 +19,8 @@ class Usage:
     is_unlimited: bool
     #: All that can be spent now: what is left of the allowance, and bought credits.
     remaining: int
+    #: What lies in open holds: not part of `remaining`, and may yet come back in part.
+    held: int
     #: The allowance of a period; None without one.
     limit: int | None
     #: How much of the allowance is spent in this period; None without one.
@@ -47,6 +49,7 @@ class Usage:
             policy=policy.name,
             is_unlimited=policy.is_unlimited,
             remaining=user.credits,
+            held=user.held,
             limit=limit,
             used=used,
             period_start_ms=None if limit is None else user.period_start_ms,

@@ -23,6 +23,8 @@ class User:
     period_start_ms: int | None = None
     #: When the next period begins, in Unix milliseconds; None unless a policy was asked about.
     period_end_ms: int | None = None
+    #: What was taken by holds that are still open: not part of `credits`, and not yet spent.
+    held: int = 0
 
 
 def user_id_of(namespace: UUID, name: str) -> UUID:

@@ -1,6 +1,7 @@
 """The use cases: what an API, and those who run it, do with credits."""
 
 from faregate.gate.gate import Gate
+from faregate.gate.holds import Held
 from faregate.gate.tiers import CachedTiers, TierOf
 
-__all__ = ["CachedTiers", "Gate", "TierOf"]
+__all__ = ["CachedTiers", "Gate", "Held", "TierOf"]

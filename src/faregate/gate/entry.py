@@ -2,12 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, LedgerError
+from faregate.domain.errors import (
+    ArchiveUnavailableError,
+    ConfigurationError,
+    LedgerError,
+    TransactionIdError,
+)
 from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
+from faregate.domain.request import Charge
+from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.usage import Usage
 from faregate.domain.user import User
 from faregate.gate.retries import RetryQueue
@@ -137,6 +144,28 @@ class Entry:
             return False
         await self._ledger.install(user)
         return True
+
+    def _charge(
+        self,
+        user_id: UUID,
+        transaction_id: CreditTransactionId | None,
+        description: str,
+        metadata: Mapping[str, object] | None,
+    ) -> Charge:
+        """Return a charge of nothing, with its id and its deadline."""
+        if transaction_id is not None and transaction_id.time_ms is None:
+            raise TransactionIdError("the id of a charge is a UUIDv7, so that its age is known")
+        now_ms = self._ledger.now_ms()
+        return Charge(
+            user_id=user_id,
+            transaction_id=transaction_id or CreditTransactionId.mint(now_ms),
+            cost=0,
+            asked_at_ms=now_ms,
+            deadline_ms=now_ms + self._options.decision_timeout_ms,
+            description=description,
+            metadata=metadata,
+            fresh=transaction_id is None,
+        )
 
     def now_ms(self) -> int:
         """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""

@@ -12,7 +12,6 @@ from faregate.domain.errors import (
     LedgerError,
     OutcomeUnknownError,
     TransactionConflictError,
-    TransactionIdError,
 )
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
@@ -20,7 +19,7 @@ from faregate.domain.transaction import (
     TransactionType,
     check_whole,
 )
-from faregate.gate.entry import Entry
+from faregate.gate.holds import Holds
 
 Metadata = Mapping[str, object]
 
@@ -30,7 +29,7 @@ _log = logging.getLogger(__name__)
 _VOID_AGE_MS_MAX = 60_000
 
 
-class Gate(Entry):
+class Gate(Holds):
     """Charges users, and gives back. Safe to share among all tasks of one event loop."""
 
     async def charge(
@@ -80,10 +79,10 @@ class Gate(Entry):
         return replace(decision, policy=policy.name, limit=policy.quota)
 
     async def _decide(self, charge: Charge) -> Decision:
-        """Charge, at first sight of the user twice; void what nobody will be told of."""
+        """Charge, twice where the first answer can be helped; void what nobody will be told of."""
         try:
             decision = await self._ledger.charge(charge)
-            if decision.verdict is Verdict.UNKNOWN_USER and await self.install(charge.user_id):
+            if await self._helps(decision):
                 deadline_ms = self._ledger.now_ms() + self._options.decision_timeout_ms
                 charge = replace(charge, deadline_ms=deadline_ms)
                 decision = await self._ledger.charge(charge)
@@ -91,28 +90,6 @@ class Gate(Entry):
             self._void_later(charge)
             raise
         return decision
-
-    def _charge(
-        self,
-        user_id: UUID,
-        transaction_id: CreditTransactionId | None,
-        description: str,
-        metadata: Metadata | None,
-    ) -> Charge:
-        """Return a charge of nothing, with its id and its deadline."""
-        if transaction_id is not None and transaction_id.time_ms is None:
-            raise TransactionIdError("the id of a charge is a UUIDv7, so that its age is known")
-        now_ms = self._ledger.now_ms()
-        return Charge(
-            user_id=user_id,
-            transaction_id=transaction_id or CreditTransactionId.mint(now_ms),
-            cost=0,
-            asked_at_ms=now_ms,
-            deadline_ms=now_ms + self._options.decision_timeout_ms,
-            description=description,
-            metadata=metadata,
-            fresh=transaction_id is None,
-        )
 
     async def refund(
         self,

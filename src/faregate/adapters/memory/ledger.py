@@ -1,13 +1,13 @@
 """Live credits in plain dicts."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from uuid import UUID, uuid5
 
 from faregate.adapters.memory.answers import blank_answer, repeated_answer
+from faregate.adapters.memory.clock import unix_ms, utc
 from faregate.adapters.memory.given_back import GivenBack
 from faregate.adapters.memory.limits import MemoryLimits
 from faregate.domain.decision import Decision, Verdict
@@ -30,22 +30,18 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import User
 
-_ID_AGE_MS_MAX = 60_000
+ID_AGE_MS_MAX = 60_000
 #: The id of a top-up stands for a user and a period.
 _TOP_UPS = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
 _CLOCK_SKEW_MS_MAX = 5_000
 _BACKLOG_HOURS_MAX = 23
 
 
-def _unix_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class MemoryLedger:
     """The port `Ledger`, in one shard."""
 
     def __init__(
-        self, *, now_ms: Callable[[], int] = _unix_ms, stream_length_max: int = 1_000_000
+        self, *, now_ms: Callable[[], int] = unix_ms, stream_length_max: int = 1_000_000
     ) -> None:
         self.now_ms = now_ms
         self._stream_length_max = stream_length_max
@@ -83,6 +79,11 @@ class MemoryLedger:
             blank = replace(blank, limited_by=limited_by, retry_after_ms=retry_after_ms)
         if verdict is not Verdict.ALLOWED or not (charge.cost or charge.records_zero):
             return replace(blank, verdict=verdict)
+        return self._take(blank, charge, user, top_up)
+
+    def _take(self, blank: Decision, charge: Charge, user: User, top_up: int) -> Decision:
+        """Begin the period of now, if it is a new one, and take the cost."""
+        known = self._users[user.id]
         self._users[user.id] = replace(
             known, period_start_ms=user.period_start_ms, period_end_ms=user.period_end_ms
         )
@@ -98,7 +99,8 @@ class MemoryLedger:
         if limited_by:
             return Verdict.RATE_LIMITED
         if charge.cost and user.credits < charge.cost:
-            return Verdict.OUT_OF_CREDITS
+            held = user.credits + user.held >= charge.cost
+            return Verdict.CREDITS_HELD if held else Verdict.OUT_OF_CREDITS
         if user.credits > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
         return Verdict.ALLOWED
@@ -115,16 +117,22 @@ class MemoryLedger:
         )
         self._append(blank_answer(credit, user, amount), credit.type, credit, allowance=amount)
 
+    def _check_age(self, charge: Charge) -> None:
+        id_ms = charge.transaction_id.time_ms
+        if id_ms is None:
+            raise TransactionIdError("a charge needs a UUIDv7, so that its age is known")
+        if not -_CLOCK_SKEW_MS_MAX <= self.now_ms() - id_ms <= ID_AGE_MS_MAX:
+            raise TransactionIdError("the id is outside the window of a retry")
+
+    def _is_given_back(self, deduct_id: CreditTransactionId) -> bool:
+        given_back = self._given_back.get(deduct_id)
+        return given_back is not None and given_back.total >= given_back.cost
+
     def _retry_of(self, charge: Charge, blank: Decision) -> Decision | None:
         """Return the answer if this is a retry; even a first attempt may arrive after its retry."""
         if not charge.fresh:
-            id_ms = charge.transaction_id.time_ms
-            if id_ms is None:
-                raise TransactionIdError("a charge needs a UUIDv7, so that its age is known")
-            if not -_CLOCK_SKEW_MS_MAX <= self.now_ms() - id_ms <= _ID_AGE_MS_MAX:
-                raise TransactionIdError("the id is outside the window of a retry")
-            given_back = self._given_back.get(charge.transaction_id)
-            if given_back and given_back.total >= given_back.cost:
+            self._check_age(charge)
+            if self._is_given_back(charge.transaction_id):
                 return replace(blank, verdict=Verdict.VOIDED)
         record = self._records.get(charge.transaction_id)
         if record is None or record.user_id != charge.user_id:
@@ -188,7 +196,7 @@ class MemoryLedger:
         """Say whether a record has waited for longer than what was asked for is remembered."""
         oldest = next(iter(self.pending.values()), None)
         return oldest is not None and (
-            oldest.timestamp < _utc(self.now_ms()) - timedelta(hours=_BACKLOG_HOURS_MAX)
+            oldest.timestamp < utc(self.now_ms()) - timedelta(hours=_BACKLOG_HOURS_MAX)
         )
 
     def _deduct_of(self, refund: Refund) -> GivenBack | None:
@@ -223,7 +231,7 @@ class MemoryLedger:
             or record.timestamp.timestamp() * 1000 < charge.asked_at_ms
         ):
             return VoidOutcome.KEPT
-        if record is None and self.now_ms() - (charge.transaction_id.time_ms or 0) > _ID_AGE_MS_MAX:
+        if record is None and self.now_ms() - (charge.transaction_id.time_ms or 0) > ID_AGE_MS_MAX:
             # It may be a row by now, for which the caller asks Postgres; its age refuses a retry.
             return VoidOutcome.REFUSED
         if record is None or record.user_id != charge.user_id or not record.amount:
@@ -265,14 +273,14 @@ class MemoryLedger:
             type=kind,
             description=source.description,
             metadata=source.metadata,
-            timestamp=_utc(self.now_ms()),
+            timestamp=utc(self.now_ms()),
             sequence=user.sequence + 1,
             balance_after=user.credits + blank.amount,
             epoch=user.epoch,
             refund_of=source.deduct_id if isinstance(source, Refund) else None,
             allowance_amount=allowance,
             allowance_after=left,
-            period_start=None if user.period_start_ms is None else _utc(user.period_start_ms),
+            period_start=None if user.period_start_ms is None else utc(user.period_start_ms),
         )
         position = f"{next(self._positions)}-0"
         self._users[user.id] = replace(
@@ -287,7 +295,3 @@ class MemoryLedger:
             position=position,
             allowance_left=left,
         )
-
-
-def _utc(unix_ms: int) -> datetime:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC)

@@ -51,6 +51,16 @@ def rate(shard: int, limit_name: str, whose: str) -> str:
     return f"{tag(shard)}:rate:{digest}"
 
 
+def hold(shard: int, hold_id: CreditTransactionId) -> str:
+    """Return the hash of a hold: what it took, when it expires, what became of it."""
+    return f"{tag(shard)}:hold:{hold_id}"
+
+
+def holds(shard: int) -> str:
+    """Return the sorted set of a shard's open holds, by their expiry."""
+    return f"{tag(shard)}:holds"
+
+
 def ledger() -> str:
     """Return the hash of what the ledger was created with."""
     return f"{tag(0)}:ledger"

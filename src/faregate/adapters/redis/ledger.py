@@ -7,8 +7,9 @@ gate voids what may have been charged in time.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from faregate.adapters.redis import keys
@@ -43,6 +44,8 @@ from faregate.domain.user import User
 _SLOW_TIMEOUT_S = 1.0
 #: What a retry can find for certain: that it, or an attempt before it, was charged, or was undone.
 _CHARGED = (b"allowed", b"repeated", b"voided", b"conflict")
+#: One attempt of a charge, and how many seconds it may take.
+Attempt: TypeAlias = Callable[[Charge, float], Awaitable[list[Any]]]
 
 
 class RedisLedger:
@@ -88,7 +91,7 @@ class RedisLedger:
     async def charge(self, charge: Charge) -> Decision:
         """Take credits if there are enough; see the port."""
         check_whole("a cost", charge.cost, 0)
-        reply = await self._charge_twice(charge)
+        reply = await self._attempt_twice(charge, self._charge_once)
         if reply[0] == b"late":
             raise LedgerUnavailableError("the charge reached Redis after its deadline")
         decision = read_decision(reply, charge.user_id, charge.transaction_id, -charge.cost)
@@ -100,31 +103,22 @@ class RedisLedger:
             retry_after_ms=retry_after_ms,
         )
 
-    async def _charge_twice(self, charge: Charge) -> list[Any]:
+    async def _attempt_twice(self, charge: Charge, once: Attempt) -> list[Any]:
         """Make the second attempt only where the first one's outcome is unknown."""
         time_s = asyncio.get_running_loop().time
         timeout_s = max(0.0, (charge.deadline_ms - self._clock.now_ms()) / 1000)
         gives_up_at_s = time_s() + timeout_s
         try:
-            reply = await self._charge_once(charge, timeout_s / 2)
+            reply = await once(charge, timeout_s / 2)
         except OutcomeUnknownError:
-            return await self._charge_again(charge, gives_up_at_s - time_s())
+            return await _attempt_again(charge, once, gives_up_at_s - time_s())
         if reply[0] == b"late" and time_s() < gives_up_at_s:
             # The clock of Redis has jumped ahead of what its replies said. Nothing was charged.
             self._clock.reset()
             self._clock.observe(reply[3])
             deadline_ms = self._clock.now_ms() + int(timeout_s * 1000)
-            return await self._charge_again(replace(charge, deadline_ms=deadline_ms), timeout_s)
-        return reply
-
-    async def _charge_again(self, charge: Charge, timeout_s: float) -> list[Any]:
-        """Retry. A refusal is not certain: the attempt before may still arrive, and be charged."""
-        try:
-            reply = await self._charge_once(replace(charge, fresh=False), timeout_s)
-        except LedgerUnavailableError as error:
-            raise OutcomeUnknownError(str(error)) from error
-        if reply[0] not in _CHARGED:
-            raise OutcomeUnknownError(f"the retry of a charge was refused: {reply[0].decode()}")
+            later = replace(charge, deadline_ms=deadline_ms)
+            return await _attempt_again(later, once, timeout_s)
         return reply
 
     async def _charge_once(self, charge: Charge, timeout_s: float) -> list[Any]:
@@ -216,7 +210,7 @@ class RedisLedger:
         shard = self._shard(user_id)
         names = (keys.user(shard, user_id), keys.epoch(shard))
         reply = await self._run_twice("read", names, encode_allowance(allowance))
-        status, credits_, sequence, _, epoch, left, starts_ms, ends_ms = reply
+        status, credits_, sequence, _, epoch, left, starts_ms, ends_ms, held = reply
         if status == b"unknown_user":
             return None
         return User(
@@ -227,6 +221,7 @@ class RedisLedger:
             allowance_left=left,
             period_start_ms=starts_ms or None,
             period_end_ms=ends_ms or None,
+            held=held,
         )
 
     async def install(self, user: User) -> bool:
@@ -273,3 +268,14 @@ class RedisLedger:
         if reply[0] == b"uninitialised":
             raise LedgerUninitialisedError("Redis is empty: it was wiped, and must be rebuilt")
         return reply
+
+
+async def _attempt_again(charge: Charge, once: Attempt, timeout_s: float) -> list[Any]:
+    """Retry. A refusal is not certain: the attempt before may still arrive, and take."""
+    try:
+        reply = await once(replace(charge, fresh=False), timeout_s)
+    except LedgerUnavailableError as error:
+        raise OutcomeUnknownError(str(error)) from error
+    if reply[0] not in _CHARGED:
+        raise OutcomeUnknownError(f"the retry was refused: {reply[0].decode()}")
+    return reply

@@ -1,0 +1,153 @@
+"""Holds: credits that are taken for a cost which is known only later."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.policy import Allowance, OnExpiry
+from faregate.domain.request import Charge
+from faregate.domain.transaction import CreditTransactionId, check_whole
+
+#: The shortest lifetime of a hold, in milliseconds.
+TTL_MS_MIN = 100
+#: The longest lifetime of a hold, extensions included, in milliseconds.
+TTL_MS_MAX = 86_400_000
+#: How many holds of one user may be open.
+OPEN_HOLDS_MAX = 1_000
+
+
+class HoldState(StrEnum):
+    """What became of a hold. The ledger remembers it for a day after its end."""
+
+    #: The ledger does not know the hold: it never was, or it ended more than a day ago.
+    UNKNOWN = ""
+    OPEN = "open"
+    #: It ended by what it really cost.
+    SETTLED = "settled"
+    #: All of it went back.
+    CANCELLED = "cancelled"
+    #: Nobody settled it in time; it went back, or was kept, as was said when it began.
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldRequest:
+    """A request to take an estimate."""
+
+    #: The estimate as a charge. It costs 0 where the user is never refused.
+    charge: Charge
+    ttl_ms: int
+    on_expiry: OnExpiry = OnExpiry.GIVE_BACK
+    #: How many holds of the user may be open, this one included.
+    open_max: int = OPEN_HOLDS_MAX
+
+    def __post_init__(self) -> None:
+        check_whole("an estimate", self.charge.cost, 0)
+        check_ttl(self.ttl_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """The answer to a request for a hold; if it is allowed, what it is settled by."""
+
+    #: How the ledger decided on the estimate; its transaction id is the one of the hold.
+    decision: Decision
+    #: When it expires unless it is settled, cancelled or extended, in Unix milliseconds; 0 where
+    #: it is refused.
+    expires_at_ms: int
+    #: Whose policy holds for its settlement, where the caller said so.
+    tier: str | None = None
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the estimate is taken."""
+        return self.decision.allowed
+
+    @property
+    def user_id(self) -> UUID:
+        """Whose credits are held."""
+        return self.decision.user_id
+
+    @property
+    def id(self) -> CreditTransactionId:
+        """The id of the hold, and of the deduct that took its estimate."""
+        return self.decision.transaction_id
+
+    @property
+    def estimate(self) -> int:
+        """What was taken, in credits; 0 where the user is never refused."""
+        return -self.decision.amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """A request to end a hold."""
+
+    user_id: UUID
+    hold_id: CreditTransactionId
+    #: What it really cost, in credits; None to cancel it.
+    actual: int | None
+    #: How far below zero the balance may go for what the estimate lacks, in credits.
+    overdraft_max: int = 0
+    #: What the user gets anew in each period, by its policy.
+    allowance: Allowance | None = None
+    description: str = "settlement of a hold"
+    metadata: Mapping[str, object] | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("overdraft_max", self.overdraft_max, 0)
+        if self.actual is not None:
+            check_whole("an actual cost", self.actual, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldAnswer:
+    """The answer to a settlement, a cancellation, an extension or an expiry."""
+
+    #: ALLOWED, UNKNOWN_HOLD, HOLD_EXPIRED, HOLD_CLOSED or HOLD_OPEN.
+    verdict: Verdict
+    user_id: UUID
+    hold_id: CreditTransactionId
+    #: What has become of the hold.
+    state: HoldState
+    #: What went back of the estimate, in credits.
+    refunded: int = 0
+    #: What was taken beyond the estimate, in credits.
+    charged: int = 0
+    #: What should have been taken beyond the estimate, and was not there, in credits.
+    shortfall: int = 0
+    #: When it expires, or would have, in Unix milliseconds.
+    expires_at_ms: int = 0
+    #: The user's balance now.
+    credits: int = 0
+    #: What is left of the user's allowance now; part of `credits`.
+    allowance_left: int = 0
+    #: Whether this answers a retry: the hold had ended in this very way already.
+    repeated: bool = False
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it was done."""
+        return self.verdict is Verdict.ALLOWED
+
+
+def closing_id(hold_id: CreditTransactionId) -> CreditTransactionId:
+    """Return the id of the one record that the end of a hold may write, however it ends."""
+    return CreditTransactionId.derive("hold-end", hold_id.value)
+
+
+def check_ttl(ttl_ms: object) -> int:
+    """Return a lifetime in milliseconds if it lies within its bounds.
+
+    Raises:
+        InvalidArgumentError: It does not.
+    """
+    is_whole = isinstance(ttl_ms, int) and not isinstance(ttl_ms, bool)
+    if not is_whole or not TTL_MS_MIN <= ttl_ms <= TTL_MS_MAX:  # type: ignore[operator]
+        raise InvalidArgumentError(
+            f"a hold lasts from {TTL_MS_MIN} to {TTL_MS_MAX} milliseconds, not {ttl_ms!r}"
+        )
+    return ttl_ms  # type: ignore[return-value]

@@ -1,0 +1,258 @@
+"""Holds through the gate, over the memory adapters and one that loses replies."""
+
+import asyncio
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+import pytest
+
+from faregate import CreditPolicy, Gate, Hold, HoldAnswer, HoldState, OnExpiry, Verdict
+from faregate.adapters.memory.books import MemoryBooks
+from faregate.adapters.memory.holds import MemoryHoldLedger
+from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.domain.errors import (
+    AmountError,
+    ConfigurationError,
+    InvalidArgumentError,
+    OutcomeUnknownError,
+    TransactionConflictError,
+)
+from faregate.domain.hold import HoldRequest, Settlement
+from faregate.domain.policy import GateOptions, PolicySet
+
+ESTIMATE = 2
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    ms = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+class LossyHolds(MemoryHoldLedger):
+    """Loses the replies of the next holds and settlements, having made them."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        super().__init__(now_ms=now_ms)
+        self.holds_lost = 0
+        self.settlements_lost = 0
+
+    async def hold(self, request: HoldRequest) -> Hold:
+        hold = await super().hold(request)
+        if self.holds_lost:
+            self.holds_lost -= 1
+            raise OutcomeUnknownError("lost on the way back")
+        return hold
+
+    async def settle(self, settlement: Settlement) -> HoldAnswer:
+        answer = await super().settle(settlement)
+        if self.settlements_lost:
+            self.settlements_lost -= 1
+            raise OutcomeUnknownError("lost on the way back")
+        return answer
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(clock: Clock) -> LossyHolds:
+    return LossyHolds(clock)
+
+
+@pytest.fixture
+def gate(ledger: LossyHolds) -> Gate:
+    books = MemoryBooks(starting_credits=3)
+    return Gate(ledger, books, CreditPolicy(), GateOptions(provision_users=True))
+
+
+@pytest.fixture
+def user_id() -> UUID:
+    return uuid4()
+
+
+async def live(gate: Gate, user_id: UUID) -> tuple[int, int]:
+    """Return what can be spent, and what is held."""
+    usage = await gate.usage(user_id)
+    assert usage is not None
+    return usage.remaining, usage.held
+
+
+async def test_a_hold_is_visible_apart_from_what_is_spent(gate: Gate, user_id: UUID) -> None:
+    """A new user holds, settles below the estimate, and has the rest."""
+    hold = await gate.hold(user_id, ESTIMATE)
+    assert (hold.allowed, hold.estimate, hold.decision.limit) == (True, 2, 3)
+    assert await live(gate, user_id) == (1, 2)
+    answer = await gate.settle(hold, 1)
+    assert (answer.state, answer.refunded, answer.credits) == (HoldState.SETTLED, 1, 2)
+    assert await live(gate, user_id) == (2, 0)
+
+
+async def test_a_settlement_goes_as_far_below_zero_as_the_policy_of_its_tier_says(
+    ledger: LossyHolds, user_id: UUID
+) -> None:
+    """The tier that a hold began with holds for its end, too."""
+    policies = PolicySet(
+        tiers={"default": CreditPolicy(), "trusted": CreditPolicy(name="t", overdraft_max=4)}
+    )
+    gate = Gate(
+        ledger, MemoryBooks(starting_credits=3), policies, GateOptions(provision_users=True)
+    )
+    hold = await gate.hold(user_id, 3, tier="trusted")
+    answer = await gate.settle(hold, 9)
+    assert (answer.charged, answer.shortfall, answer.credits) == (4, 2, -4)
+
+
+async def test_a_user_who_is_never_refused_has_its_costs_in_the_metadata(
+    ledger: LossyHolds, user_id: UUID
+) -> None:
+    """Both records are deducts of nothing."""
+    policy = CreditPolicy(is_unlimited=True)
+    gate = Gate(ledger, MemoryBooks(starting_credits=3), policy, GateOptions(provision_users=True))
+    hold = await gate.hold(user_id, 50)
+    answer = await gate.settle(hold, 70)
+    assert (answer.allowed, answer.credits) == (True, 3)
+    records = list(ledger.pending.values())
+    assert [record.amount for record in records] == [0, 0]
+    assert [record.metadata for record in records] == [{"estimate": 50}, {"cost": 70}]
+
+
+async def test_a_hold_whose_reply_is_lost_is_given_back(
+    gate: Gate, ledger: LossyHolds, clock: Clock, user_id: UUID
+) -> None:
+    """The caller is told that it is unavailable, and nothing stays held."""
+    await gate.charge(user_id)
+    ledger.holds_lost = 1
+    with pytest.raises(OutcomeUnknownError):
+        await gate.hold(user_id, ESTIMATE)
+    assert await live(gate, user_id) == (0, 2)
+    clock.ms += 1_000
+    assert await gate.retries.join(10)
+    assert await live(gate, user_id) == (2, 0)
+
+
+async def test_a_settlement_whose_reply_is_lost_is_made_once(
+    gate: Gate, ledger: LossyHolds, user_id: UUID
+) -> None:
+    """The retry in the background finds it made."""
+    hold = await gate.hold(user_id, ESTIMATE)
+    ledger.settlements_lost = 2
+    with pytest.raises(OutcomeUnknownError):
+        await gate.settle(hold, 1)
+    assert await gate.retries.join(10)
+    assert ledger.settlements_lost == 0
+    assert (await gate.settle(hold, 1)).repeated
+    assert await live(gate, user_id) == (2, 0)
+    assert len(ledger.pending) == 2
+
+
+async def test_a_charge_that_lacks_what_is_held_ends_what_has_expired(
+    gate: Gate, clock: Clock, user_id: UUID
+) -> None:
+    """Without any sweep, a user's own request gives its dead holds back."""
+    await gate.hold(user_id, 3, ttl_ms=1_000)
+    assert (await gate.charge(user_id)).verdict is Verdict.CREDITS_HELD
+    clock.ms += 1_000
+    assert (await gate.charge(user_id)).allowed
+    assert await live(gate, user_id) == (2, 0)
+
+
+async def test_what_becomes_of_a_dead_hold_is_for_the_policy_to_say(
+    ledger: LossyHolds, clock: Clock, user_id: UUID
+) -> None:
+    """A hold may say otherwise."""
+    policy = CreditPolicy(on_expiry=OnExpiry.KEEP)
+    gate = Gate(ledger, MemoryBooks(starting_credits=3), policy, GateOptions(provision_users=True))
+    kept = await gate.hold(user_id, 1, ttl_ms=100)
+    returned = await gate.hold(user_id, 1, ttl_ms=100, on_expiry=OnExpiry.GIVE_BACK)
+    clock.ms += 100
+    answers = [await gate.settle(hold, 0) for hold in (kept, returned)]
+    assert [answer.verdict for answer in answers] == [Verdict.HOLD_EXPIRED] * 2
+    assert [answer.refunded for answer in answers] == [0, 1]
+    assert await live(gate, user_id) == (2, 0)
+
+
+async def test_a_block_settles_its_hold(gate: Gate, user_id: UUID) -> None:
+    """By what it says or, if it says nothing, by the estimate."""
+    async with gate.holding(user_id, ESTIMATE) as held:
+        assert (await held.extend(90_000)).allowed
+        answer = await held.settle(1)
+    assert (answer.refunded, await live(gate, user_id)) == (1, (2, 0))
+    async with gate.holding(user_id, ESTIMATE) as held:
+        assert held.allowed
+    assert held.answer is not None
+    assert held.answer.state is HoldState.SETTLED
+    assert await live(gate, user_id) == (0, 0)
+
+
+async def test_a_block_that_fails_gives_its_hold_back(gate: Gate, user_id: UUID) -> None:
+    """An exception and a cancelled task alike; the exception goes on."""
+    with pytest.raises(ZeroDivisionError):
+        async with gate.holding(user_id, ESTIMATE):
+            raise ZeroDivisionError
+    assert await live(gate, user_id) == (3, 0)
+
+    entered = asyncio.Event()
+
+    async def hang() -> None:
+        async with gate.holding(user_id, ESTIMATE):
+            entered.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(hang())
+    await entered.wait()
+    assert await live(gate, user_id) == (1, 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await live(gate, user_id) == (3, 0)
+
+
+async def test_a_block_whose_settlement_is_unknown_is_not_cancelled(
+    gate: Gate, ledger: LossyHolds, user_id: UUID
+) -> None:
+    """The settlement that was asked for is the one that is made."""
+    ledger.settlements_lost = 1
+    with pytest.raises(OutcomeUnknownError):
+        async with gate.holding(user_id, ESTIMATE) as held:
+            await held.settle(1)
+    assert await gate.retries.join(10)
+    assert await live(gate, user_id) == (2, 0)
+
+
+async def test_a_block_whose_hold_is_refused_settles_nothing(
+    gate: Gate, ledger: LossyHolds, user_id: UUID
+) -> None:
+    """The block sees the refusal, and nothing is recorded."""
+    async with gate.holding(user_id, 4) as held:
+        assert held.decision.verdict is Verdict.OUT_OF_CREDITS
+    assert held.answer is None
+    assert len(ledger.pending) == 0
+
+
+async def test_arguments_that_are_ill_formed_hold_nothing(gate: Gate, user_id: UUID) -> None:
+    """An estimate is at least one credit, and a lifetime within its bounds."""
+    with pytest.raises(AmountError):
+        await gate.hold(user_id, 0)
+    for ttl_ms in (0, 99, 86_400_001, True, 1e3):
+        with pytest.raises(InvalidArgumentError):
+            await gate.hold(user_id, 1, ttl_ms=ttl_ms)  # type: ignore[arg-type]
+    hold = await gate.hold(user_id, 1)
+    with pytest.raises(AmountError):
+        await gate.settle(hold, -1)
+    await gate.cancel(hold)
+    with pytest.raises(TransactionConflictError):
+        await gate.settle(hold, 1)
+    assert await live(gate, user_id) == (3, 0)
+
+
+async def test_a_ledger_without_holds_says_so(user_id: UUID) -> None:
+    """It is a mistake of how the gate was built, not of the request."""
+    gate = Gate(MemoryLedger(), MemoryBooks(starting_credits=3), CreditPolicy())
+    with pytest.raises(ConfigurationError, match="no holds"):
+        await gate.hold(user_id, 1)
