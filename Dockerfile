@@ -12,7 +12,7 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY requirements.txt .
 RUN pip install --no-cache-dir --require-hashes -r requirements.txt && rm requirements.txt
 RUN --mount=type=bind,from=build,source=/build/wheels,target=/wheels \
-    pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
+    pip install --no-cache-dir --no-deps --no-index /wheels/*
 RUN useradd --system --no-create-home faregate
 USER faregate
 ENTRYPOINT ["faregate"]

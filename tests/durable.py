@@ -1,7 +1,7 @@
 """What the tests of Postgres share: users, their histories as records, and a look at the tables."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
-from faregate.ports import StreamEntry
+from faregate.ports import Stored, StreamEntry
 
 STARTING_CREDITS = 3
 EPOCH = 1
@@ -46,6 +46,18 @@ def unreadable(payload: bytes, problem: str) -> StreamEntry:
 def transactions(entries: Sequence[StreamEntry]) -> list[CreditTransaction]:
     """What the entries hold."""
     return [e.transaction for e in entries if e.transaction is not None]
+
+
+def stored(
+    inserted: int = 0, repeated: int = 0, dead_letters: int = 0, gone: Iterable[UUID] = ()
+) -> Stored:
+    """The expected outcome of a batch."""
+    return Stored(
+        inserted=inserted,
+        repeated=repeated,
+        dead_letters=dead_letters,
+        users_gone=frozenset(gone),
+    )
 
 
 class History:

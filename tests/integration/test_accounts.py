@@ -1,7 +1,7 @@
 """Who exists and what is durable, as the API's role."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import psycopg
@@ -12,7 +12,6 @@ from durable import (
     Database,
     archive,
     as_role,
-    database,
     transactions,
     unreadable,
 )
@@ -28,13 +27,6 @@ from faregate.domain.user import User
 pytestmark = pytest.mark.postgres
 
 SHARD = 3
-
-
-@pytest.fixture
-def tables(database_url: str) -> Iterator[Database]:
-    """The database of this test."""
-    with database(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What rows say of a user's allowance, and what the ledger and its guards read there."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from durable import Database, archive, as_role, database, transactions
+from durable import Database, as_role, transactions
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.domain.request import DurableDeduct
@@ -24,20 +24,6 @@ SHARD = 3
 PERIOD_START_MS = 1_767_225_600_123
 PERIOD_START = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=123)
 ROWS = 2_000
-
-
-@pytest.fixture
-def tables(database_url: str) -> Iterator[Database]:
-    """The database of this test."""
-    with database(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[PostgresArchive]:
-    """What makes the rows."""
-    with archive(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -1,40 +1,19 @@
 """Records become rows exactly once, however often and by however many they are delivered."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
-from durable import Database, archive, database, entry, transactions
+from durable import Database, archive, entry, stored, transactions
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.domain.transaction import CreditTransactionId, TransactionType
-from faregate.ports import Stored
 
 pytestmark = pytest.mark.postgres
 
 SHARD = 7
 NEVER = 60
-
-
-@pytest.fixture
-def tables(database_url: str) -> Iterator[Database]:
-    """The database of this test."""
-    with database(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[PostgresArchive]:
-    """The archive under test."""
-    with archive(database_url) as opened:
-        yield opened
-
-
-def stored(inserted: int = 0, repeated: int = 0, dead_letters: int = 0) -> Stored:
-    """The expected outcome of a batch."""
-    return Stored(inserted=inserted, repeated=repeated, dead_letters=dead_letters)
 
 
 def test_a_record_becomes_a_row_with_all_it_says(tables: Database, store: PostgresArchive) -> None:

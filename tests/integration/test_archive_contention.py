@@ -1,14 +1,13 @@
 """Batches get along with those who delete users, and with connections that break."""
 
 import threading
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
 
-from durable import Database, History, archive, as_role, database, transactions
+from durable import Database, History, archive, as_role, stored, transactions
 from faregate.adapters.postgres import archive as module
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.domain.errors import ArchiveUnavailableError
@@ -18,32 +17,6 @@ pytestmark = pytest.mark.postgres
 
 SHARD = 7
 NEVER = 60
-
-
-@pytest.fixture
-def tables(database_url: str) -> Iterator[Database]:
-    """The database of this test."""
-    with database(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[PostgresArchive]:
-    """The archive under test."""
-    with archive(database_url) as opened:
-        yield opened
-
-
-def stored(
-    inserted: int = 0, repeated: int = 0, dead_letters: int = 0, gone: Iterable[UUID] = ()
-) -> Stored:
-    """The expected outcome of a batch."""
-    return Stored(
-        inserted=inserted,
-        repeated=repeated,
-        dead_letters=dead_letters,
-        users_gone=frozenset(gone),
-    )
 
 
 def test_a_deleted_users_records_become_dead_letters(

@@ -1,39 +1,18 @@
 """What cannot be a row is kept with its reason, and the rest of the batch is stored."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from durable import Database, archive, database, transactions, unreadable
+from durable import Database, stored, transactions, unreadable
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.dead_letters import REASON_LENGTH_MAX
 from faregate.domain.transaction import CREDITS_MAX
-from faregate.ports import Stored
 
 pytestmark = pytest.mark.postgres
 
 SHARD = 7
 NEVER = 60
-
-
-@pytest.fixture
-def tables(database_url: str) -> Iterator[Database]:
-    """The database of this test."""
-    with database(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[PostgresArchive]:
-    """The archive under test."""
-    with archive(database_url) as opened:
-        yield opened
-
-
-def stored(inserted: int = 0, repeated: int = 0, dead_letters: int = 0) -> Stored:
-    """The expected outcome of a batch."""
-    return Stored(inserted=inserted, repeated=repeated, dead_letters=dead_letters)
 
 
 def test_an_unreadable_entry_is_kept_as_it_is(tables: Database, store: PostgresArchive) -> None:

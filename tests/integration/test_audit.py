@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from durable import STARTING_CREDITS, Database, History, archive, as_role, database, transactions
+from durable import STARTING_CREDITS, Database, History, archive, as_role, transactions
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.domain.finding import DriftKind, Finding
@@ -16,20 +16,6 @@ from faregate.ports import StreamEntry
 pytestmark = pytest.mark.postgres
 
 SHARD = 7
-
-
-@pytest.fixture
-def tables(database_url: str) -> Iterator[Database]:
-    """The database of this test."""
-    with database(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[PostgresArchive]:
-    """What makes the rows."""
-    with archive(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from durable import Database, archive, as_role, database, transactions
+from durable import Database, as_role, transactions
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import GUARDS, PostgresAudit
 from faregate.domain.errors import ArchiveUnavailableError
@@ -15,20 +15,6 @@ from faregate.domain.finding import DriftKind, Finding
 pytestmark = pytest.mark.postgres
 
 SHARD = 7
-
-
-@pytest.fixture
-def tables(database_url: str) -> Iterator[Database]:
-    """The database of this test."""
-    with database(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[PostgresArchive]:
-    """What makes the rows."""
-    with archive(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

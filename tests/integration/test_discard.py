@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from durable import Database, archive, as_role, database, entry, transactions
+from durable import Database, as_role, entry, transactions
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.redis import records
@@ -19,20 +19,6 @@ pytestmark = pytest.mark.postgres
 SHARD = 7
 PAGE = Path(__file__).resolve().parents[2] / "docs/operate.md"
 _, DISCARD, REPLACE = re.findall(r"^```sql\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
-
-
-@pytest.fixture
-def tables(database_url: str) -> Iterator[Database]:
-    """The database of this test."""
-    with database(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[PostgresArchive]:
-    """What makes the rows."""
-    with archive(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture
