@@ -28,7 +28,8 @@ end
 
 local function close_hold(hold, state)
   if hold.state == 'open' then
-    redis.call('HINCRBY', KEYS[1], 'h', -hold.amount)
+    -- Of a hold of nothing, the negative would be -0, which Redis 7.0 takes for no number.
+    redis.call('HINCRBY', KEYS[1], 'h', 0 - hold.amount)
     redis.call('HINCRBY', KEYS[1], 'n', -1)
     redis.call('ZREM', KEYS[6], hold.id .. hold.user)
   end
