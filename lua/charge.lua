@@ -48,8 +48,8 @@ end
 local top_up, resets_ms = renew(account, allowance, now_ms)
 
 local function refuse(status)
-  return { status, account.credits + top_up, 0, now_ms, '', account.allowance + top_up, resets_ms,
-    0, 0 }
+  return { status, account.credits + top_up, 0, now_ms, '',
+    account.allowance + account.moves, resets_ms, 0, 0 }
 end
 
 local id_ms = id_time_ms(ARGV[1])

@@ -20,11 +20,9 @@ if not epoch then
 elseif not account or not hold or hold.user ~= ARGV[2] then
   -- There is nothing to end, and no sweep is to find it due again.
   redis.call('ZREM', KEYS[6], ARGV[1] .. ARGV[2])
-  if hold and not account then
-    -- The user is gone, and with it what was held.
-    redis.call('PEXPIRE', KEYS[4], MEMORY_MS)
-    redis.call('PEXPIRE', KEYS[5], MEMORY_MS)
-  end
+  -- The user is gone, and with it what was held.
+  redis.call('PEXPIRE', KEYS[4], MEMORY_MS)
+  redis.call('PEXPIRE', KEYS[5], MEMORY_MS)
   return { 'unknown_hold', 0, 0, math.floor(now_us / 1000), 0, '', 0, 0, 0, 0 }
 elseif hold.state ~= 'open' then
   return tell('hold_closed', account, now_us, hold)

@@ -24,5 +24,5 @@ if not account then
 end
 local top_up, ends_ms = renew(account, allowance, now_ms)
 return { 'found', account.credits + top_up, account.sequence, now_ms, tonumber(epoch),
-  account.allowance + top_up, account.period or 0, ends_ms,
+  account.allowance + account.moves, account.period or 0, ends_ms,
   tonumber(redis.call('HGET', KEYS[1], 'h') or 0) }

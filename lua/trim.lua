@@ -6,8 +6,9 @@
 -- Appends nothing.
 --
 -- The boundary lies below every record that is not acknowledged: below the oldest pending one, and
--- not above the last one delivered. `~` deletes whole nodes only, so a few records stay; MAXLEN,
--- which would delete unread ones, is never used.
+-- right above the last one delivered. `~` deletes whole nodes, many at once; what is left of the
+-- last node goes after them, since a record that stays for a day would be taken for a backlog.
+-- MAXLEN, which would delete unread ones, is never used.
 -- uses: arguments, clock
 
 local retention_ms = whole(ARGV[2], 0, TIME_MS_MAX)
@@ -43,9 +44,14 @@ if not delivered then
   return { 0 }
 end
 local oldest_ms = math.max(0, math.floor(time_us() / 1000) - retention_ms)
-local boundary = lower(delivered, string.format('%.0f-0', oldest_ms))
+local ms, n = parts(delivered)
+local boundary = lower(string.format('%.0f-%.0f', ms, n + 1), string.format('%.0f-0', oldest_ms))
 local pending = redis.call('XPENDING', KEYS[1], ARGV[1])
 if pending[1] > 0 then
   boundary = lower(boundary, pending[2])
 end
-return { redis.call('XTRIM', KEYS[1], 'MINID', '~', boundary, 'LIMIT', count_max) }
+local deleted = redis.call('XTRIM', KEYS[1], 'MINID', '~', boundary, 'LIMIT', count_max)
+if deleted < count_max then
+  deleted = deleted + redis.call('XTRIM', KEYS[1], 'MINID', '=', boundary)
+end
+return { deleted }

@@ -74,6 +74,14 @@ SCENARIOS: dict[str, list[Step]] = {
         wait(HOUR_MS),
         charge("d", 1, allowance=TWO, credits=6, left=1),
     ],
+    "a debt is paid by one period, and not by each": [
+        adjust("a", -15, negative_allowed=True, credits=-10),
+        charge("b", 0, allowance=TEN, records_zero=True, credits=0, left=10),
+        wait(HOUR_MS),
+        charge("c", 10, allowance=TEN, credits=0, left=0),
+        wait(HOUR_MS),
+        charge("d", 10, allowance=TEN, credits=0, left=0),
+    ],
     "a refusal begins no period": [
         charge("a", 16, allowance=TEN, answer=Verdict.OUT_OF_CREDITS, credits=15, left=10),
         charge("b", 0, allowance=TEN, credits=15, left=10),

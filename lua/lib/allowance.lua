@@ -17,7 +17,10 @@ end
 
 -- Moves the account into the period of `now_ms`; returns what that adds, and the period's end,
 -- both 0 where the policy has no allowance. Nothing is written here. A period never moves back.
+-- `account.moves` is what that does to the allowance: as much as is added, less what was left of it
+-- without credits behind it, because of a debt. So a debt is paid once, and not in each period.
 local function renew(account, allowance, now_ms)
+  account.moves = 0
   if allowance.amount == 0 then
     return 0, 0
   end
@@ -30,6 +33,10 @@ local function renew(account, allowance, now_ms)
   end
   local starts, ends = period_at(allowance.kind, allowance.length_ms, now_ms, started or now_ms)
   account.period = starts
-  local carried = math.min(account.allowance, allowance.rollover)
-  return math.max(0, allowance.amount + carried - account.allowance), ends
+  local left = math.max(0, math.min(account.allowance, account.credits))
+  local top_up = math.max(0, allowance.amount + math.min(left, allowance.rollover) - left)
+  if top_up > 0 then
+    account.moves = left + top_up - account.allowance
+  end
+  return top_up, ends
 end

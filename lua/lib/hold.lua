@@ -6,7 +6,9 @@
 local function load_hold(id)
   local fields = redis.call('HMGET', KEYS[5],
     'user', 'amount', 'expires', 'keep', 'state', 'actual', 'refunded', 'charged', 'shortfall')
-  if not fields[1] then
+  -- An open hold of a user who has none was one of an earlier life: the user was deleted since.
+  local is_open = fields[5] == 'open'
+  if not fields[1] or (is_open and tonumber(redis.call('HGET', KEYS[1], 'n') or 0) < 1) then
     return nil
   end
   return {

@@ -18,7 +18,7 @@ local function restore(account, epoch, now_us, user, amount)
   if amount > 0 then
     append(KEYS[1], KEYS[2], account, epoch, now_us, {
       id = top_up_id(user, account.period), user = user, type = 'add', amount = amount,
-      allowance = amount, description = 'allowance', metadata = '',
+      allowance = account.moves, description = 'allowance', metadata = '',
     })
   end
 end

@@ -15,7 +15,8 @@ from faregate.domain.decision import Verdict
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.period import DAY_MS, Period, PeriodKind
 from faregate.domain.policy import Allowance
-from faregate.domain.transaction import CreditTransaction, TransactionType
+from faregate.domain.request import DurableDeduct, Refund
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from redis_ledger import IDENTITY, SHARD, charge_of, install, make_ledger
 
 DAILY = Allowance(amount=100, period=Period(kind=PeriodKind.DAY))
@@ -107,5 +108,40 @@ async def test_the_state_of_a_limit_goes_when_it_is_not_needed(
     user_id = await install(ledger)
     await ledger.charge(replace(charge_of(ledger, user_id), limits=(STEADY, WINDOW)))
     for limit in (STEADY, WINDOW):
-        left_ms = stream_client.pttl(keys.rate(SHARD, limit.name, str(user_id)))
+        left_ms = stream_client.pttl(keys.rate(SHARD, f"{limit.kind} {limit.name}", str(user_id)))
         assert 0 < left_ms <= 60_000
+
+
+async def test_a_limit_that_changes_its_kind_begins_anew(ledger: RedisLedger) -> None:
+    """Its name is the same, its state is not: nobody is turned away with an error."""
+    user_id = await install(ledger)
+    for kind in (LimitKind.GCRA, LimitKind.WINDOW, LimitKind.GCRA):
+        limit = RateLimit(name="same", count=5, period_ms=60_000, kind=kind)
+        assert (await ledger.charge(replace(charge_of(ledger, user_id), limits=(limit,)))).allowed
+
+
+async def test_a_quiet_shard_still_grants_and_refunds(
+    ledger: RedisLedger, stream_client: Any
+) -> None:
+    """Records that are rows since a day do not stand in the way, however few they are."""
+    user_id = await install(ledger)
+    charge = charge_of(ledger, user_id)
+    await ledger.charge(charge)
+    name = keys.stream(SHARD)
+    ((_, fields),) = stream_client.xrange(name)
+    stream_client.delete(name)
+    stream_client.xadd(name, fields, id="1-1")
+    stream = RedisStream(stream_client, 1)
+    entries = stream.read(SHARD, 10)
+    refund = Refund(
+        user_id=user_id,
+        deduct_id=charge.transaction_id,
+        transaction_id=CreditTransactionId.derive("refund", charge.transaction_id.value),
+        amount=None,
+        description="refund",
+        durable=DurableDeduct(amount=1, refunded=0),
+    )
+    assert (await ledger.refund(refund)).verdict is Verdict.BACKLOG
+    stream.acknowledge(SHARD, [entry.stream_id for entry in entries])
+    assert stream.trim(SHARD) == 1
+    assert (await ledger.refund(refund)).allowed

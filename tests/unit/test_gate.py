@@ -174,6 +174,20 @@ async def test_a_charge_that_is_voided_late_is_looked_up_in_postgres(
     assert len(refunds) == 1
 
 
+async def test_a_refund_that_is_a_row_is_not_made_again_for_what_is_left(
+    gate: Gate, ledger: LossyLedger, books: MemoryBooks, user_id: UUID
+) -> None:
+    """Where Redis has forgotten both the deduct and the refund, its id still stands for one."""
+    decision = await gate.charge(user_id, cost=3)
+    first = await gate.refund(decision, amount=2)
+    books.store(0, MemoryStream(ledger).read(0, 10))
+    ledger._records.clear()
+    ledger._given_back.clear()
+    again = await gate.refund_by_id(user_id, decision.transaction_id)
+    assert (first.amount, again.amount, again.repeated) == (2, 2, True)
+    assert await live(gate, user_id) == 2
+
+
 async def test_settings_that_differ_from_the_ledger_are_refused_at_the_start(
     ledger: LossyLedger, books: MemoryBooks, user_id: UUID
 ) -> None:

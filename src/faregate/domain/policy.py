@@ -54,11 +54,14 @@ def renewed(user: User, allowance: Allowance | None, now_ms: int) -> tuple[User,
         if now_ms < end_ms:
             return replace(user, period_end_ms=end_ms), 0
     start_ms = period.start_ms(now_ms, now_ms if started is None else started)
-    top_up = allowance.top_up(user.allowance_left)
+    # What is left without credits behind it, because of a debt, is no longer reckoned with: so a
+    # debt is paid once, and not in each period.
+    left = max(0, min(user.allowance_left, user.credits))
+    top_up = allowance.top_up(left)
     in_period = replace(
         user,
         credits=user.credits + top_up,
-        allowance_left=user.allowance_left + top_up,
+        allowance_left=left + top_up if top_up else user.allowance_left,
         period_start_ms=start_ms,
         period_end_ms=period.end_ms(start_ms),
     )

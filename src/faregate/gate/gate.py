@@ -15,6 +15,7 @@ from faregate.domain.errors import (
 )
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
+    CreditTransaction,
     CreditTransactionId,
     TransactionType,
     check_whole,
@@ -160,14 +161,15 @@ class Gate(Holds):
             # The ledger remembers partial refunds for a day; Postgres for good.
             row = await self._accounts.transaction(refund.transaction_id)
             if row is not None:
-                if (row.refund_of, row.amount) != (refund.deduct_id, refund.amount):
-                    raise TransactionConflictError(f"{row.id} is known with other content")
-                return Decision.repeat(row)
+                return _repeated_refund(refund, row)
         decision = await self._ledger.refund(refund)
         if decision.verdict is Verdict.UNKNOWN_USER and await self.install(refund.user_id):
             decision = await self._ledger.refund(refund)
         if decision.verdict is Verdict.UNKNOWN_DEDUCT:
             durable = await self._accounts.deduct(refund.user_id, refund.deduct_id)
+            row = await self._accounts.transaction(refund.transaction_id)
+            if row is not None:
+                return _repeated_refund(refund, row)
             if durable is not None:
                 return await self._ledger.refund(replace(refund, durable=durable))
         return decision
@@ -245,6 +247,16 @@ class Gate(Holds):
             return False
         age_ms = self._ledger.now_ms() - (charge.transaction_id.time_ms or 0)
         if outcome is VoidOutcome.REFUSED and age_ms > _VOID_AGE_MS_MAX:
-            # So late that the record may be a row by now, and no longer in the stream.
-            return await self._refund_again(charge.void())
+            # So late that the record may be a row by now, and no longer in the stream. One that is
+            # older than this call was answered to an earlier one.
+            row = await self._accounts.transaction(charge.transaction_id)
+            is_ours = row and row.timestamp.timestamp() * 1000 >= charge.asked_at_ms
+            return not is_ours or await self._refund_again(charge.void())
         return True
+
+
+def _repeated_refund(refund: Refund, row: CreditTransaction) -> Decision:
+    """Answer the retry of a refund that is a row already."""
+    if row.refund_of != refund.deduct_id or refund.amount not in {None, row.amount}:
+        raise TransactionConflictError(f"transaction {row.id} is known with other content")
+    return Decision.repeat(row)

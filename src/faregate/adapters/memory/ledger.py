@@ -106,6 +106,7 @@ class MemoryLedger:
         return Verdict.ALLOWED
 
     def _append_top_up(self, user: User, amount: int) -> None:
+        moves = user.allowance_left - self._users[user.id].allowance_left
         credit = Credit(
             user_id=user.id,
             transaction_id=CreditTransactionId(
@@ -115,7 +116,7 @@ class MemoryLedger:
             amount=amount,
             description="allowance",
         )
-        self._append(blank_answer(credit, user, amount), credit.type, credit, allowance=amount)
+        self._append(blank_answer(credit, user, amount), credit.type, credit, allowance=moves)
 
     def _check_age(self, charge: Charge) -> None:
         id_ms = charge.transaction_id.time_ms

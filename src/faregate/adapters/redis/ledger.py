@@ -141,7 +141,11 @@ class RedisLedger:
     def _limit_keys(self, charge: Charge) -> tuple[str, ...]:
         shard, user = self._shard(charge.user_id), str(charge.user_id)
         return tuple(
-            keys.rate(shard, limit.name, f"key {charge.limit_key}" if limit.is_by_key else user)
+            keys.rate(
+                shard,
+                f"{limit.kind} {limit.name}",
+                f"key {charge.limit_key}" if limit.is_by_key else user,
+            )
             for limit in charge.limits
         )
 
