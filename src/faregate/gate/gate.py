@@ -1,8 +1,6 @@
 """The use cases: what an API, and those who run it, do with credits."""
 
 import asyncio
-import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from uuid import UUID
 
@@ -20,11 +18,7 @@ from faregate.domain.transaction import (
     TransactionType,
     check_whole,
 )
-from faregate.gate.holds import Holds
-
-Metadata = Mapping[str, object]
-
-_log = logging.getLogger(__name__)
+from faregate.gate.holds import Holds, Metadata
 
 #: How old a charge may be that a void finds in the ledger for certain. In milliseconds.
 _VOID_AGE_MS_MAX = 60_000
