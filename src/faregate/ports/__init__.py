@@ -1,0 +1,22 @@
+"""What the use cases need from the outside, as interfaces. Adapters satisfy them by shape.
+
+One colour a port: what answers requests is async, what workers and operators use is sync.
+"""
+
+from faregate.ports.durable import Accounts, Audit, LedgerAdmin, Stored, TransactionArchive
+from faregate.ports.live import HoldLedger, HoldSweeper, Ledger, LiveBalances
+from faregate.ports.pending import StreamEntry, TransactionStream
+
+__all__ = [
+    "Accounts",
+    "Audit",
+    "HoldLedger",
+    "HoldSweeper",
+    "Ledger",
+    "LedgerAdmin",
+    "LiveBalances",
+    "Stored",
+    "StreamEntry",
+    "TransactionArchive",
+    "TransactionStream",
+]
