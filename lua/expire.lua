@@ -1,12 +1,14 @@
 -- expire: ends a hold whose time is over: gives it back or keeps it, as was said when it began.
 --
 -- KEYS   1 user   2 stream   3 epoch   4 refunds of the hold's deduct   5 hold   6 open holds
+--        7, 8 hashes of idempotency keys
 -- ARGV   1 hold id (16 bytes)   2 user id (16 bytes)   3 id of the refund
 -- Reply  as of settle
 --        status: allowed (it has ended now), or the first that holds of uninitialised,
 --        unknown_hold, hold_closed (it had ended before), hold_open (its time is not over)
 -- Appends one refund of what is left of the estimate, unless it is kept.
--- uses: arguments, clock, account, record, memory, giving, hold, closing
+-- uses: arguments, clock, account, record, memory, giving, hold,
+--       entry, finishing, closing
 
 if #ARGV[1] ~= 16 or #ARGV[2] ~= 16 or #ARGV[3] ~= 16 then
   return invalid('ids: 16 bytes')

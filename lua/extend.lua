@@ -1,13 +1,15 @@
 -- extend: moves the expiry of an open hold.
 --
 -- KEYS   1 user   2 stream   3 epoch   4 refunds of the hold's deduct   5 hold   6 open holds
+--        7, 8 hashes of idempotency keys
 -- ARGV   1 hold id (16 bytes)   2 user id (16 bytes)   3 id of the refund if it has expired
 --        4 lifetime from now on (ms)
 -- Reply  as of settle
 --        status: allowed, or the first that holds of uninitialised, unknown_hold, hold_expired,
 --        hold_closed, too_long (it would be open for more than a day, and is left as it was)
 -- Appends nothing, unless the hold has just expired and is given back (see lib/closing).
--- uses: arguments, clock, account, record, memory, giving, hold, closing
+-- uses: arguments, clock, account, record, memory, giving, hold,
+--       entry, finishing, closing
 
 local TTL_MS_MIN = 100
 local AGE_MS_MAX = 86400000

@@ -1,6 +1,7 @@
 -- refund: gives a deduct back, wholly or in part, and records it in the same step.
 --
 -- KEYS   1 user   2 stream   3 epoch   4 refunds of the deduct
+--        5, 6 hashes of idempotency keys
 -- ARGV   1 transaction id (16 bytes)   2 user id (16 bytes)   3 id of the deduct (16 bytes)
 --        4 amount (credits > 0), or empty for all that is left   5 position of the deduct, or empty
 --        6 the deduct's cost and 7 what is refunded of it (credits), by Postgres, or empty
@@ -9,10 +10,12 @@
 -- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, amount refunded}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user,
 --        conflict, backlog, unknown_deduct, refund_exceeded, out_of_range
--- Appends one refund that refers to the deduct if allowed; otherwise writes nothing.
+-- Appends one refund that refers to the deduct if allowed; otherwise writes nothing. When nothing
+--        is left of the deduct, its idempotency key is forgotten: the request may be made again.
 --
 -- The bound holds for good: within a day by the refunds key, later by what Postgres adds up.
--- uses: arguments, clock, account, record, chain, window, memory, backlog, giving
+-- uses: arguments, clock, account, record, chain, window, memory, backlog, giving,
+--       entry, finishing
 
 local amount = ARGV[4] ~= '' and whole(ARGV[4], 1, CREDITS_MAX)
 if #ARGV[1] ~= 16 or #ARGV[2] ~= 16 or #ARGV[3] ~= 16 then
@@ -75,4 +78,7 @@ local position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
 })
 remember(KEYS[4], 'amount', cost, 'total', refunded + amount, 'allowance', taken,
   'period', string.format('%.0f', period), ARGV[1], amount)
+if refunded + amount == cost then
+  end_key(ARGV[3], 5, false)
+end
 return { 'allowed', account.credits, account.sequence, now_ms, position, account.allowance, amount }

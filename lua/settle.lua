@@ -2,6 +2,7 @@
 -- taken. Or cancels it, so that all of it goes back.
 --
 -- KEYS   1 user   2 stream   3 epoch   4 refunds of the hold's deduct   5 hold   6 open holds
+--        7, 8 hashes of idempotency keys
 -- ARGV   1 hold id (16 bytes)   2 user id (16 bytes)   3 id of the one record that may come of it
 --        4 actual cost (credits), or empty to cancel   5 how far below zero it may take the balance
 --        6 description   7 metadata (JSON or empty)   8 to 10 allowance (see lib/allowance)
@@ -12,7 +13,8 @@
 -- Appends one refund of what is not needed, or one deduct of what is needed beyond the estimate,
 --        after one add if a new period has begun. A hold that has just expired is given back or
 --        kept (see lib/closing); any other refusal, and a repetition, write nothing.
--- uses: arguments, clock, account, record, memory, giving, period, allowance, topup, hold, closing
+-- uses: arguments, clock, account, record, memory, giving, period, allowance, topup, hold,
+--       entry, finishing, closing
 
 local actual = ARGV[4] ~= '' and whole(ARGV[4], 0, CREDITS_MAX)
 local overdraft_max = whole(ARGV[5], 0, CREDITS_MAX)

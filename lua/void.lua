@@ -1,17 +1,20 @@
 -- void: settles a charge whose outcome is unknown to the caller, who has answered "not charged".
 --
 -- KEYS   1 user   2 stream   3 epoch   4 refunds of the charge's transaction id
+--        5, 6 hashes of idempotency keys
 -- ARGV   1 id of the charge, a UUIDv7 (16 bytes)   2 user id (16 bytes)   3 id of the refund
 --        4 when the charge was asked for, and 5 its deadline (Unix ms)   6 description
 -- Reply  {status, 0, 0, now (Unix ms), position}
 --        status: refunded, refused, or the first that holds of uninitialised, too_early,
 --        unresolved, kept
--- Appends one refund of the whole charge if it had been made; notes the id as voided either way.
+-- Appends one refund of the whole charge if it had been made; notes the id as voided either way,
+--        and forgets its idempotency key.
 --
 -- Before its deadline a charge may still arrive, so nothing is decided then. After it the charge
 -- script refuses by the deadline, and a retry with a later deadline by the note left here. A
 -- charge that is older than the call that is voided was answered to an earlier call: it is kept.
--- uses: arguments, clock, account, record, chain, window, memory, giving
+-- uses: arguments, clock, account, record, chain, window, memory, giving,
+--       entry, finishing
 
 local asked_at_ms = whole(ARGV[4], 0, TIME_MS_MAX)
 local deadline_ms = whole(ARGV[5], 0, TIME_MS_MAX)
@@ -61,4 +64,5 @@ if record and record.amount < 0 then
   redis.call('HSET', KEYS[4], ARGV[3], cost)
 end
 remember(KEYS[4], 'amount', cost, 'total', cost)
+end_key(ARGV[1], 5, false)
 return { status, 0, 0, now_ms, position }

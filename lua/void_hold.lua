@@ -1,6 +1,7 @@
 -- void_hold: ends a hold whose outcome is unknown to the caller, who has answered "not held".
 --
 -- KEYS   1 user   2 stream   3 epoch   4 refunds of the hold's deduct   5 hold   6 open holds
+--        7, 8 hashes of idempotency keys
 -- ARGV   1 hold id (16 bytes)   2 user id (16 bytes)   3 id of the refund
 --        4 when the hold was asked for, and 5 its deadline (Unix ms)   6 description
 -- Reply  as of settle
@@ -11,7 +12,8 @@
 -- A hold is known by its own key for a day after its end; one that is older than the call that is
 -- voided was answered to an earlier call, and one that is settled to some call: it is kept, as is
 -- a charge that has the id.
--- uses: arguments, clock, account, record, chain, window, memory, giving, hold, closing
+-- uses: arguments, clock, account, record, chain, window, memory, giving, hold,
+--       entry, finishing, closing
 
 local asked_at_ms = whole(ARGV[4], 0, TIME_MS_MAX)
 local deadline_ms = whole(ARGV[5], 0, TIME_MS_MAX)

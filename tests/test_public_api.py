@@ -15,6 +15,7 @@ PUBLIC = [
     "Hold",
     "HoldAnswer",
     "HoldState",
+    "KeyState",
     "LimitKind",
     "OnExpiry",
     "Period",

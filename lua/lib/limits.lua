@@ -1,22 +1,23 @@
 -- Rate limits: all are checked before any is taken from. domain/limit.py says what they mean.
 
--- Reads four arguments a limit from `at` on, one limit for each key from `first` on: kind (gcra or
--- window), count, period (ms), burst. Returns nil if ill-formed.
+-- Reads from `at` on how many limits there are, and four arguments for each: kind (gcra or window),
+-- count, period (ms), burst. Their keys are those from `first` on. Returns nil if ill-formed, and
+-- which key and which argument come next.
 local function parse_limits(first, at)
-  local limits = {}
-  for i = first, #KEYS do
-    local kind = ARGV[at]
-    local count = whole(ARGV[at + 1], 1, CREDITS_MAX)
-    local period_ms = whole(ARGV[at + 2], 1, TIME_MS_MAX)
-    local burst = whole(ARGV[at + 3], 1, CREDITS_MAX)
+  local limits, total = {}, whole(ARGV[at], 0, #KEYS - first + 1)
+  for i = 1, total or 0 do
+    local kind = ARGV[at + 1]
+    local count = whole(ARGV[at + 2], 1, CREDITS_MAX)
+    local period_ms = whole(ARGV[at + 3], 1, TIME_MS_MAX)
+    local burst = whole(ARGV[at + 4], 1, CREDITS_MAX)
     if not (kind == 'gcra' or kind == 'window') or not count or not period_ms or not burst then
       return nil
     end
-    limits[#limits + 1] = { key = KEYS[i], kind = kind, count = count, period_us = period_ms * 1000,
-      interval_us = math.floor(period_ms * 1000 / count), burst = burst }
+    limits[i] = { key = KEYS[first + i - 1], kind = kind, count = count, burst = burst,
+      period_us = period_ms * 1000, interval_us = math.floor(period_ms * 1000 / count) }
     at = at + 4
   end
-  return limits
+  return total and limits, first + (total or 0), at + 1
 end
 
 -- Returns for how many microseconds a limit refuses; 0 or less if it allows. `arrival_us` is when

@@ -5,6 +5,7 @@ from faregate.config import Settings
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
 from faregate.domain.hold import Hold, HoldAnswer, HoldState
+from faregate.domain.idempotency import KeyState
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance, CreditPolicy, OnExpiry, PolicySet
@@ -25,6 +26,7 @@ __all__ = [
     "Hold",
     "HoldAnswer",
     "HoldState",
+    "KeyState",
     "LimitKind",
     "OnExpiry",
     "Period",

@@ -7,9 +7,11 @@ from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.admin import PostgresAdmin
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
-from faregate.adapters.redis.holds import RedisHoldLedger, RedisSweeper
+from faregate.adapters.redis.holds import RedisHoldLedger
 from faregate.adapters.redis.runner import ScriptRunner
+from faregate.adapters.redis.shadows import RedisShadows
 from faregate.adapters.redis.stream import RedisStream
+from faregate.adapters.redis.sweeper import RedisSweeper
 from faregate.config import Settings, read_settings
 from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
 from faregate.gate import Gate, TierOf
@@ -39,8 +41,22 @@ def build_gate(
     options = GateOptions(
         decision_timeout_ms=settings.decision_timeout_ms,
         provision_users=settings.provision_users,
+        key_lifetime_ms=settings.key_lifetime_ms,
+        key_lease_ms=settings.key_lease_ms,
+        keys_max=settings.keys_max,
     )
-    return Gate(ledger, PostgresAccounts(settings.postgres_url), policies, options, tier_of)
+    return Gate(
+        ledger,
+        PostgresAccounts(settings.postgres_url),
+        policies,
+        options,
+        tier_of,
+        shadows=RedisShadows(
+            runner,
+            shard_count=settings.shard_count,
+            timeout_s=settings.decision_timeout_ms / 1000,
+        ),
+    )
 
 
 @asynccontextmanager

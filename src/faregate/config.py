@@ -7,6 +7,14 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from faregate.domain.errors import ConfigurationError
+from faregate.domain.idempotency import (
+    KEYS_COUNT_MAX,
+    KEYS_MAX,
+    LEASE_MS,
+    LIFETIME_MS,
+    LIFETIME_MS_MAX,
+    LIFETIME_MS_MIN,
+)
 
 
 class Environment(StrEnum):
@@ -42,6 +50,12 @@ class Settings(BaseSettings):
 
     #: Within this time a charge is decided or answered with 503.
     decision_timeout_ms: int = Field(default=250, ge=5, le=10_000)
+    #: For how long an idempotency key is remembered; another value forgets those that are.
+    key_lifetime_ms: int = Field(default=LIFETIME_MS, ge=LIFETIME_MS_MIN, le=LIFETIME_MS_MAX)
+    #: After how long a request with a key that was not completed may be taken over.
+    key_lease_ms: int = Field(default=LEASE_MS, ge=0, le=LIFETIME_MS_MAX)
+    #: How many keys of one user are remembered in one lifetime.
+    keys_max: int = Field(default=KEYS_MAX, ge=1, le=KEYS_COUNT_MAX)
     #: How many records a shard's stream may hold before charges are refused; about 200 bytes each.
     stream_length_max: int = Field(default=500_000, ge=1)
 

@@ -13,9 +13,10 @@ from redis import Redis
 
 from faregate import Hold, open_gate
 from faregate.adapters.redis import keys
-from faregate.adapters.redis.holds import RedisHoldLedger, RedisSweeper
+from faregate.adapters.redis.holds import RedisHoldLedger
 from faregate.adapters.redis.runner import ScriptRunner
 from faregate.adapters.redis.stream import RedisStream
+from faregate.adapters.redis.sweeper import RedisSweeper
 from faregate.bootstrap import open_audit, open_stream
 from faregate.domain.errors import OutcomeUnknownError
 from faregate.domain.hold import HoldRequest, HoldState, Settlement

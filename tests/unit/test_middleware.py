@@ -94,7 +94,7 @@ async def test_the_refusal_can_be_a_429_under_another_policy_name() -> None:
 async def test_a_debt_is_shown_as_nothing_left() -> None:
     """The field says 0 and the problem says how much below."""
     world = World(credits=1)
-    await world.gate.adjust(USER, -5, negative_allowed=True)
+    await world.gate.adjust(USER, -5, actor="test", reason="debt", negative_allowed=True)
     answer = await call(world.around(never))
     assert answer.header(b"ratelimit") == b'"credits";r=0'
     assert json.loads(answer.body)["credits"] == -4

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Self
 from uuid import UUID
 
+from faregate.domain.idempotency import KeyState
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 
 
@@ -15,6 +16,8 @@ class Verdict(StrEnum):
     ALLOWED = "allowed"
     #: Neither Redis nor Postgres knows the user.
     UNKNOWN_USER = "unknown_user"
+    #: The idempotency key came with another request before.
+    KEY_REUSED = "key_reused"
     #: This transaction id was voided or wholly refunded; a new attempt needs a new id.
     VOIDED = "voided"
     #: Too many records wait for Postgres; nothing is charged until the worker has caught up.
@@ -23,6 +26,10 @@ class Verdict(StrEnum):
     UNKNOWN_DEDUCT = "unknown_deduct"
     #: The refunds of one deduct would add up to more than the deduct.
     REFUND_EXCEEDED = "refund_exceeded"
+    #: As many idempotency keys of the user are remembered as may be.
+    TOO_MANY_KEYS = "too_many_keys"
+    #: As many holds of the user are open as may be.
+    TOO_MANY_HOLDS = "too_many_holds"
     #: A rate limit allows no request now.
     RATE_LIMITED = "rate_limited"
     #: The balance is smaller than the cost.
@@ -30,8 +37,6 @@ class Verdict(StrEnum):
     #: The balance is smaller than the cost, but with what the user's open holds may give back it
     #: is not. Try again soon.
     CREDITS_HELD = "credits_held"
-    #: As many holds of the user are open as may be.
-    TOO_MANY_HOLDS = "too_many_holds"
     #: Nobody holds this, or its end was more than a day ago.
     UNKNOWN_HOLD = "unknown_hold"
     #: The hold expired before; see what became of it.
@@ -40,6 +45,8 @@ class Verdict(StrEnum):
     HOLD_CLOSED = "hold_closed"
     #: The hold has not expired yet.
     HOLD_OPEN = "hold_open"
+    #: Nothing was decided, and the request is served all the same: its policy is only observed.
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,11 @@ class Decision:
     #: The name of the policy that held, and what it gives: its allowance, or its starting credits.
     policy: str = ""
     limit: int = 0
+    #: Of a request with an idempotency key that is allowed: whether it is to be served. With
+    #: `repeated`, the decision is the one that the first request with the key was given.
+    key_state: KeyState | None = None
+    #: What a policy that is only observed would have said; then nothing was charged.
+    shadow: Verdict | None = None
 
     @property
     def allowed(self) -> bool:

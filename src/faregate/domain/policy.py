@@ -1,15 +1,17 @@
 """What a user starts with, what a request costs, what comes back in each period, and for whom."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Self
 
-from faregate.domain.errors import ConfigurationError
+from faregate.domain.errors import AmountError, ConfigurationError
+from faregate.domain.idempotency import KEYS_MAX, LEASE_MS, LIFETIME_MS
 from faregate.domain.limit import LIMITS_MAX, RateLimit
 from faregate.domain.period import Period
-from faregate.domain.transaction import check_whole
+from faregate.domain.transaction import CREDITS_MAX, check_whole
 from faregate.domain.user import User
 
 _PERCENT_MAX = 100
@@ -91,6 +93,10 @@ class CreditPolicy:
     limits: tuple[RateLimit, ...] = ()
     #: Never refused: recorded as a deduct of 0, with the cost in its metadata.
     is_unlimited: bool = False
+    #: Only observed, on a balance of its own: it neither refuses, charges nor records.
+    is_shadow: bool = False
+    #: The most that one request may cost, in credits.
+    cost_max: int = CREDITS_MAX
     #: From which part of the allowance on a user is warned, in percent.
     warning_percent: int = 80
     #: How far below zero a settlement may take a balance for what its hold's estimate lacks.
@@ -107,10 +113,28 @@ class CreditPolicy:
         if not self.name:
             raise ConfigurationError("a policy needs a name")
         check_whole("starting_credits", self.starting_credits, 0)
+        check_whole("cost_max", self.cost_max, 0)
         check_whole("request_cost", self.request_cost, 0)
+        self.check_cost(self.request_cost)
         check_whole("overdraft_max", self.overdraft_max, 0)
         if not 0 < self.warning_percent <= _PERCENT_MAX:
             raise ConfigurationError(f"warning_percent is 1 to 100, not {self.warning_percent}")
+
+    def check_cost(self, cost: object) -> int:
+        """Return what a request costs, if it may cost that.
+
+        Raises:
+            AmountError: It is no whole number, negative, or more than `cost_max`.
+        """
+        number = check_whole("a cost", cost, 0)
+        if number > self.cost_max:
+            raise AmountError(f"policy {self.name!r} lets a request cost {self.cost_max} at most")
+        return number
+
+    @property
+    def granted(self) -> Allowance | None:
+        """The allowance that the ledger really pays: none of a policy that is only observed."""
+        return None if self.is_shadow else self.allowance
 
     @property
     def quota(self) -> int:
@@ -133,6 +157,10 @@ class PolicySet:
         object.__setattr__(self, "tiers", MappingProxyType(dict(self.tiers)))
         if len({policy.starting_credits for policy in self.tiers.values()}) > 1:
             raise ConfigurationError("all tiers start with the same credits: a user starts once")
+        names = Counter(policy.name for policy in set(self.tiers.values()))
+        for policy in self.tiers.values():
+            if policy.is_shadow and names[policy.name] > 1:
+                raise ConfigurationError(f"two policies are named {policy.name!r}: name them apart")
 
     @classmethod
     def single(cls, policy: CreditPolicy) -> Self:
@@ -151,6 +179,17 @@ class PolicySet:
             known = ", ".join(sorted(self.tiers))
             raise ConfigurationError(f"no policy for the tier {tier!r}; known: {known}") from None
 
+    def named(self, name: str) -> CreditPolicy:
+        """Return the policy of a name.
+
+        Raises:
+            ConfigurationError: No such policy.
+        """
+        for policy in self.tiers.values():
+            if policy.name == name:
+                return policy
+        raise ConfigurationError(f"there is no policy named {name!r}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateOptions:
@@ -160,5 +199,11 @@ class GateOptions:
     decision_timeout_ms: int = 250
     #: Whether a user that Postgres does not know is created at first sight.
     provision_users: bool = False
+    #: For how long an idempotency key is remembered; another value forgets those that are.
+    key_lifetime_ms: int = LIFETIME_MS
+    #: After how long a request with a key that was not completed may be taken over.
+    key_lease_ms: int = LEASE_MS
+    #: How many keys of one user are remembered in one lifetime.
+    keys_max: int = KEYS_MAX
     #: How long `aclose` waits for voids and refunds that are still being tried.
     close_timeout_s: float = 5.0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.limit import RateLimit
 from faregate.domain.policy import Allowance
 from faregate.domain.transaction import CreditTransactionId, TransactionType
@@ -34,6 +35,8 @@ class Charge:
     limit_key: str = ""
     #: Whether a cost of 0 is recorded. If not, it is a peek: decided, and nothing is written.
     records_zero: bool = False
+    #: By which a retry with another transaction id is known.
+    key: IdempotencyKey | None = None
 
     def __post_init__(self) -> None:
         check_user_id(self.user_id)

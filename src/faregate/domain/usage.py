@@ -34,7 +34,7 @@ class Usage:
     @classmethod
     def of(cls, user: User, policy: CreditPolicy) -> Self:
         """Put a balance, as a charge would find it now, into the words of its policy."""
-        allowance = policy.allowance
+        allowance = policy.granted
         limit = None if allowance is None else allowance.amount
         # What was carried over is left beyond the limit, so that nothing of it is used yet.
         used = None if limit is None else max(0, limit - user.allowance_left)
@@ -47,7 +47,7 @@ class Usage:
         return cls(
             user_id=user.id,
             policy=policy.name,
-            is_unlimited=policy.is_unlimited,
+            is_unlimited=policy.is_unlimited or policy.is_shadow,
             remaining=user.credits,
             held=user.held,
             limit=limit,

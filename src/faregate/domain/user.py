@@ -38,11 +38,12 @@ def user_id_of(namespace: UUID, name: str) -> UUID:
     return uuid5(namespace, name)
 
 
-def check_user_id(user_id: object) -> None:
-    """Make sure that a user id is a UUID.
+def check_user_id(user_id: object) -> UUID:
+    """Return a user id if it is a UUID.
 
     Raises:
         InvalidArgumentError: It is not; `user_id_of` maps other identities to one.
     """
     if not isinstance(user_id, UUID):
         raise InvalidArgumentError(f"a user id is a UUID, not {user_id!r}")
+    return user_id

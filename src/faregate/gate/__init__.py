@@ -2,6 +2,7 @@
 
 from faregate.gate.gate import Gate
 from faregate.gate.holds import Held
+from faregate.gate.terms import Terms
 from faregate.gate.tiers import CachedTiers, TierOf
 
-__all__ = ["CachedTiers", "Gate", "Held", "TierOf"]
+__all__ = ["CachedTiers", "Gate", "Held", "Terms", "TierOf"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -10,16 +10,15 @@ from faregate.domain.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
     LedgerError,
-    TransactionIdError,
 )
 from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
 from faregate.domain.request import Charge
-from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.usage import Usage
 from faregate.domain.user import User
 from faregate.gate.retries import RetryQueue
+from faregate.gate.terms import Call
 from faregate.gate.tiers import TierOf
-from faregate.ports import Accounts, Ledger
+from faregate.ports import Accounts, Ledger, Shadows
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +33,8 @@ class Entry:
         policies: CreditPolicy | PolicySet,
         options: GateOptions | None = None,
         tier_of: TierOf | None = None,
+        *,
+        shadows: Shadows | None = None,
     ) -> None:
         """Make a gate; nothing is connected before its first use.
 
@@ -43,6 +44,10 @@ class Entry:
             policies: One policy for everybody, or one for each tier.
             options: How the gate behaves beside that.
             tier_of: Says which tier a user has; None for the default one. See `tiers.CachedTiers`.
+            shadows: Where policies that are only observed have their balances, if there are any.
+
+        Raises:
+            ConfigurationError: A policy is only observed, and there are no shadows.
         """
         self.policies = (
             PolicySet.single(policies) if isinstance(policies, CreditPolicy) else policies
@@ -53,6 +58,9 @@ class Entry:
         self._accounts = accounts
         self._options = options or GateOptions()
         self._tier_of = tier_of
+        self._shadows = shadows
+        if shadows is None and any(policy.is_shadow for policy in self.policies.tiers.values()):
+            raise ConfigurationError("a policy that is only observed needs `shadows`")
         self._attached = False
         self._attaching: asyncio.Future[None] | None = None
         self._installing: dict[UUID, asyncio.Future[bool]] = {}
@@ -108,7 +116,7 @@ class Entry:
     async def balance(self, user_id: UUID, *, tier: str | None = None) -> User | None:
         """Return the balance that a charge would find now, or None if nobody knows the user."""
         await self.start()
-        allowance = (await self.policy_of(user_id, tier)).allowance
+        allowance = (await self.policy_of(user_id, tier)).granted
         user = await self._ledger.read(user_id, allowance)
         if user is None and await self.install(user_id):
             user = await self._ledger.read(user_id, allowance)
@@ -145,27 +153,9 @@ class Entry:
         await self._ledger.install(user)
         return True
 
-    def _charge(
-        self,
-        user_id: UUID,
-        transaction_id: CreditTransactionId | None,
-        description: str,
-        metadata: Mapping[str, object] | None,
-    ) -> Charge:
-        """Return a charge of nothing, with its id and its deadline."""
-        if transaction_id is not None and transaction_id.time_ms is None:
-            raise TransactionIdError("the id of a charge is a UUIDv7, so that its age is known")
-        now_ms = self._ledger.now_ms()
-        return Charge(
-            user_id=user_id,
-            transaction_id=transaction_id or CreditTransactionId.mint(now_ms),
-            cost=0,
-            asked_at_ms=now_ms,
-            deadline_ms=now_ms + self._options.decision_timeout_ms,
-            description=description,
-            metadata=metadata,
-            fresh=transaction_id is None,
-        )
+    def _charge(self, call: Call, policy: CreditPolicy) -> Charge:
+        """Return the charge that a call means under a policy, asked for now."""
+        return call.charge(policy, self._options, self._ledger.now_ms())
 
     def now_ms(self) -> int:
         """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Unpack
 from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
@@ -11,67 +12,66 @@ from faregate.domain.errors import (
     OutcomeUnknownError,
     TransactionConflictError,
 )
-from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
-from faregate.domain.transaction import (
-    CreditTransaction,
-    CreditTransactionId,
-    TransactionType,
-    check_whole,
-)
-from faregate.gate.holds import Holds, Metadata
+from faregate.domain.idempotency import KeyState
+from faregate.domain.request import Charge, Refund, VoidOutcome
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
+from faregate.gate.credits import Credits
+from faregate.gate.terms import Call, Metadata, Terms
 
 #: How old a charge may be that a void finds in the ledger for certain. In milliseconds.
 _VOID_AGE_MS_MAX = 60_000
 
 
-class Gate(Holds):
+class Gate(Credits):
     """Charges users, and gives back. Safe to share among all tasks of one event loop."""
 
     async def charge(
-        self,
-        user_id: UUID,
-        *,
-        cost: int | None = None,
-        tier: str | None = None,
-        limit_key: str = "",
-        transaction_id: CreditTransactionId | None = None,
-        description: str = "request",
-        metadata: Metadata | None = None,
+        self, user_id: UUID, *, cost: int | None = None, **terms: Unpack[Terms]
     ) -> Decision:
-        """Take credits from a user, once for a transaction id.
+        """Take credits from a user, once for a transaction id, and once for an idempotency key.
 
         Args:
             user_id: Who is charged.
             cost: In credits; None for what the policy asks for a request. 0 is a peek: it is
                 decided, and nothing is written.
-            tier: Whose policy holds, where the caller knows it; None to ask `tier_of`.
-            limit_key: Whose requests the policy's limits by key count, such as an API key. They are
-                counted for each shard of users apart.
-            transaction_id: A UUIDv7 not older than a minute, where the caller may retry. None for
-                a new one.
-            description: What for, for people.
-            metadata: What for, for programs: a JSON object.
+            **terms: See `Terms`.
 
         Raises:
             LedgerUnavailableError: Not decided in time. It is not charged, or is being voided.
             InvalidArgumentError: An argument is ill-formed; nothing was written.
         """
+        policy = await self.policy_of(user_id, terms.get("tier"))
+        terms.setdefault("description", "request")
+        cost = policy.request_cost if cost is None else cost
+        call = Call(amount_name="cost", user_id=user_id, cost=cost, **terms)
+        if policy.is_shadow:
+            return await self._observe(policy, self._charge(call, policy))
         await self.start()
-        policy = await self.policy_of(user_id, tier)
-        cost = policy.request_cost if cost is None else check_whole("a cost", cost, 0)
-        if policy.is_unlimited:
-            metadata, cost = {**(metadata or {}), "cost": cost}, 0
-        charge = self._charge(user_id, transaction_id, description, metadata)
-        charge = replace(
-            charge,
-            cost=cost,
-            allowance=policy.allowance,
-            limits=policy.limits,
-            limit_key=limit_key,
-            records_zero=policy.is_unlimited,
-        )
-        decision = await self._decide(charge)
+        decision = await self._decide(self._charge(call, policy))
         return replace(decision, policy=policy.name, limit=policy.quota)
+
+    async def complete(self, decision: Decision) -> bool:
+        """Note that the request of an idempotency key has been served, for good.
+
+        Until then, retries are told that it is in flight; after `GateOptions.key_lease_ms` one of
+        them takes over. One that cannot be noted at once is tried in the background.
+
+        Returns:
+            Whether the key is still remembered.
+        """
+        if decision.key_state not in {KeyState.NEW, KeyState.TAKEN_OVER}:
+            return False
+        user_id, transaction_id = decision.user_id, decision.transaction_id
+
+        async def complete() -> bool:
+            await self._ledger.complete(user_id, transaction_id)
+            return True
+
+        try:
+            return await self._ledger.complete(user_id, transaction_id)
+        except (LedgerError, asyncio.CancelledError):
+            self.retries.submit(f"completion of {transaction_id} of user {user_id}", complete)
+            raise
 
     async def _decide(self, charge: Charge) -> Decision:
         """Charge, twice where the first answer can be helped; void what nobody will be told of."""
@@ -97,7 +97,12 @@ class Gate(Holds):
         """Give back a charge that was allowed, once and wholly unless `amount` says how much.
 
         A refund that cannot be made at once is tried in the background, and the error is raised.
+        Where all is given back, the idempotency key of the charge is forgotten.
         """
+        if deduct.shadow is not None:
+            back = -deduct.amount if amount is None else amount
+            await self._correct(deduct, check_whole("a refund", back, 0))
+            return replace(deduct, amount=back)
         return await self.refund_by_id(
             deduct.user_id,
             deduct.transaction_id,
@@ -170,66 +175,6 @@ class Gate(Holds):
 
     async def _refund_again(self, refund: Refund) -> bool:
         return (await self._refund(refund)).verdict is not Verdict.BACKLOG
-
-    async def grant(
-        self,
-        user_id: UUID,
-        amount: int,
-        *,
-        transaction_id: CreditTransactionId | None = None,
-        description: str = "grant",
-        metadata: Metadata | None = None,
-    ) -> Decision:
-        """Give new credits, such as those of a purchase, once for a transaction id."""
-        return await self._credit(
-            Credit(
-                user_id=user_id,
-                transaction_id=await self._id_or_new(transaction_id),
-                type=TransactionType.ADD,
-                amount=amount,
-                description=description,
-                metadata=metadata,
-            )
-        )
-
-    async def adjust(
-        self,
-        user_id: UUID,
-        amount: int,
-        *,
-        negative_allowed: bool = False,
-        transaction_id: CreditTransactionId | None = None,
-        description: str = "adjustment",
-        metadata: Metadata | None = None,
-    ) -> Decision:
-        """Correct a balance by hand. Only `negative_allowed` lets it go below zero."""
-        return await self._credit(
-            Credit(
-                user_id=user_id,
-                transaction_id=await self._id_or_new(transaction_id),
-                type=TransactionType.ADMIN_ADJUSTMENT,
-                amount=amount,
-                description=description,
-                metadata=metadata,
-                negative_allowed=negative_allowed,
-            )
-        )
-
-    async def _id_or_new(self, transaction_id: CreditTransactionId | None) -> CreditTransactionId:
-        await self.start()
-        return transaction_id or CreditTransactionId.mint(self._ledger.now_ms())
-
-    async def _credit(self, credit: Credit) -> Decision:
-        """Ask Postgres for the id first: the ledger remembers it for a day only."""
-        row = await self._accounts.transaction(credit.transaction_id)
-        if row is not None:
-            if (row.user_id, row.amount, row.type) != (credit.user_id, credit.amount, credit.type):
-                raise TransactionConflictError(f"transaction {row.id} is known with other content")
-            return Decision.repeat(row)
-        decision = await self._ledger.credit(credit)
-        if decision.verdict is Verdict.UNKNOWN_USER and await self.install(credit.user_id):
-            decision = await self._ledger.credit(credit)
-        return decision
 
     def _void_later(self, charge: Charge) -> None:
         name = f"void of {charge.transaction_id} of user {charge.user_id}"

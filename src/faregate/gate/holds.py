@@ -1,9 +1,10 @@
 """Holds: take an estimate at once, and settle it when the cost is known."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Unpack
 from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
@@ -14,14 +15,20 @@ from faregate.domain.errors import (
     OutcomeUnknownError,
     TransactionConflictError,
 )
-from faregate.domain.hold import Hold, HoldAnswer, HoldRequest, Settlement, check_ttl
+from faregate.domain.hold import (
+    Hold,
+    HoldAnswer,
+    HoldRequest,
+    HoldState,
+    Settlement,
+    check_ttl,
+)
 from faregate.domain.policy import OnExpiry
 from faregate.domain.request import VoidOutcome
-from faregate.domain.transaction import CreditTransactionId, check_whole
-from faregate.gate.entry import Entry
+from faregate.domain.transaction import check_whole
+from faregate.gate.observing import Observing
+from faregate.gate.terms import Call, Metadata, Terms
 from faregate.ports import HoldLedger
-
-Metadata = Mapping[str, object]
 
 #: How long a hold lasts where the caller does not say.
 TTL_MS = 60_000
@@ -65,7 +72,7 @@ class Held:
         return await self._gate.extend(self.hold, ttl_ms)
 
 
-class Holds(Entry):
+class Holds(Observing):
     """Takes credits for a cost that is known only later."""
 
     async def hold(
@@ -75,10 +82,7 @@ class Holds(Entry):
         *,
         ttl_ms: int = TTL_MS,
         on_expiry: OnExpiry | None = None,
-        tier: str | None = None,
-        transaction_id: CreditTransactionId | None = None,
-        description: str = "hold",
-        metadata: Metadata | None = None,
+        **terms: Unpack[Terms],
     ) -> Hold:
         """Take an estimate from a user, once for a transaction id; `settle` or `cancel` ends it.
 
@@ -87,11 +91,7 @@ class Holds(Entry):
             estimate: In credits, at least 1.
             ttl_ms: How long it lasts: from 100 ms to a day.
             on_expiry: What becomes of it if nobody ends it in time; None for what the policy says.
-            tier: Whose policy holds, for its end too; None to ask `tier_of`.
-            transaction_id: A UUIDv7 not older than a minute, where the caller may retry. None for
-                a new one.
-            description: What for, for people.
-            metadata: What for, for programs: a JSON object.
+            **terms: See `Terms`. The tier holds for its end, too.
 
         Raises:
             LedgerUnavailableError: Not decided in time. Nothing is held, or it is being voided.
@@ -99,19 +99,21 @@ class Holds(Entry):
         """
         check_ttl(ttl_ms)
         check_whole("an estimate", estimate, 1)
+        terms.setdefault("description", "hold")
+        call = Call(amount_name="estimate", user_id=user_id, cost=estimate, **terms)
+        policy = await self.policy_of(user_id, call.tier)
+        if policy.is_shadow:
+            decision = await self._observe(policy, self._charge(call, policy))
+            return Hold(decision=decision, expires_at_ms=self.now_ms() + ttl_ms, tier=call.tier)
         ledger = await self._hold_ledger()
-        policy = await self.policy_of(user_id, tier)
-        if policy.is_unlimited:
-            metadata, estimate = {**(metadata or {}), "estimate": estimate}, 0
-        charge = self._charge(user_id, transaction_id, description, metadata)
         request = HoldRequest(
-            charge=replace(charge, cost=estimate, allowance=policy.allowance),
+            charge=self._charge(call, policy),
             ttl_ms=ttl_ms,
             on_expiry=on_expiry or policy.on_expiry,
         )
         hold = await self._decide_hold(ledger, request)
         decision = replace(hold.decision, policy=policy.name, limit=policy.quota)
-        return replace(hold, decision=decision, tier=tier)
+        return replace(hold, decision=decision, tier=call.tier)
 
     async def _decide_hold(self, ledger: HoldLedger, request: HoldRequest) -> Hold:
         """Ask the ledger, and once more where the first answer can be helped."""
@@ -158,6 +160,8 @@ class Holds(Entry):
             TransactionConflictError: It ended in another way, or by another cost.
             LedgerUnavailableError: Not done in time; it is being tried again.
         """
+        if hold.decision.shadow is not None:
+            return await self._end_shadow(hold, HoldState.SETTLED, actual)
         policy = await self.policy_of(hold.user_id, hold.tier)
         if not hold.estimate:
             metadata = {**(metadata or {}), "cost": actual}
@@ -174,10 +178,17 @@ class Holds(Entry):
 
     async def cancel(self, hold: Hold, *, description: str = "cancelled hold") -> HoldAnswer:
         """Give a hold back wholly, once; errors are those of `settle`."""
+        if hold.decision.shadow is not None:
+            return await self._end_shadow(hold, HoldState.CANCELLED, 0)
         settlement = Settlement(
             user_id=hold.user_id, hold_id=hold.id, actual=None, description=description
         )
         return await self._end(settlement)
+
+    async def _end_shadow(self, hold: Hold, state: HoldState, actual: int) -> HoldAnswer:
+        """Put right what was observed of a hold that took nothing."""
+        await self._correct(hold.decision, hold.estimate - check_whole("a cost", actual, 0))
+        return _shadow_answer(hold, state)
 
     async def _end(self, settlement: Settlement) -> HoldAnswer:
         ledger = await self._hold_ledger()
@@ -199,6 +210,9 @@ class Holds(Entry):
         Raises:
             InvalidArgumentError: It would be open for more than a day.
         """
+        check_ttl(ttl_ms)
+        if hold.decision.shadow is not None:
+            return _shadow_answer(hold, HoldState.OPEN)
         return await (await self._hold_ledger()).extend(hold.user_id, hold.id, ttl_ms)
 
     @asynccontextmanager
@@ -208,23 +222,14 @@ class Holds(Entry):
         estimate: int,
         *,
         ttl_ms: int = TTL_MS,
-        tier: str | None = None,
-        description: str = "hold",
-        metadata: Metadata | None = None,
+        **terms: Unpack[Terms],
     ) -> AsyncIterator[Held]:
         """Hold an estimate for the block, which settles it; an exception in it cancels the hold.
 
         A block that ends without having settled its hold has cost the estimate. A hold that is
         refused raises nothing: look at `allowed` before anything is done for it.
         """
-        hold = await self.hold(
-            user_id,
-            estimate,
-            ttl_ms=ttl_ms,
-            tier=tier,
-            description=description,
-            metadata=metadata,
-        )
+        hold = await self.hold(user_id, estimate, ttl_ms=ttl_ms, **terms)
         held = Held(self, hold)
         try:
             yield held
@@ -242,3 +247,13 @@ class Holds(Entry):
         if not isinstance(self._ledger, HoldLedger):
             raise ConfigurationError("this ledger knows no holds")
         return self._ledger
+
+
+def _shadow_answer(hold: Hold, state: HoldState) -> HoldAnswer:
+    return HoldAnswer(
+        verdict=Verdict.ALLOWED,
+        user_id=hold.user_id,
+        hold_id=hold.id,
+        state=state,
+        expires_at_ms=hold.expires_at_ms,
+    )

@@ -4,7 +4,7 @@ One colour a port: what answers requests is async, what workers and operators us
 """
 
 from faregate.ports.durable import Accounts, Audit, LedgerAdmin, Stored, TransactionArchive
-from faregate.ports.live import HoldLedger, HoldSweeper, Ledger, LiveBalances
+from faregate.ports.live import HoldLedger, HoldSweeper, Ledger, LiveBalances, Shadows
 from faregate.ports.pending import StreamEntry, TransactionStream
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Ledger",
     "LedgerAdmin",
     "LiveBalances",
+    "Shadows",
     "Stored",
     "StreamEntry",
     "TransactionArchive",

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 from uuid import UUID
 
-from faregate.domain.decision import Decision
+from faregate.domain.decision import Decision, Verdict
 from faregate.domain.hold import Hold, HoldAnswer, HoldRequest, Settlement
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
+from faregate.domain.shadow import Observation
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
 
@@ -50,6 +51,13 @@ class Ledger(Protocol):
 
     async def void(self, charge: Charge) -> VoidOutcome:
         """Settle a charge whose outcome is unknown, once its deadline has passed."""
+        ...
+
+    async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
+        """Note that the request of an idempotency key has been served.
+
+        Returns whether a key is remembered for the charge or hold of that id.
+        """
         ...
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
@@ -111,6 +119,28 @@ class HoldSweeper(Protocol):
 
     def sweep(self, shard: int) -> int:
         """Give back or keep due holds of a shard; return how many, bounded."""
+        ...
+
+
+class Shadows(Protocol):
+    """Balances beside the real ones, on which policies are tried out. Implemented by Redis."""
+
+    async def observe(self, observation: Observation) -> Decision:
+        """Decide as a charge would, on the user's shadow balance, and count the answer.
+
+        The decision is `ALLOWED`, whatever its `shadow` says.
+
+        Raises:
+            LedgerUnavailableError: Not in time; it may have been counted.
+        """
+        ...
+
+    async def correct(self, observation: Observation, amount: int) -> None:
+        """Add to the user's shadow balance what was observed and not needed; may be negative."""
+        ...
+
+    async def counts(self, policy: str) -> Mapping[Verdict, int]:
+        """Return how often each verdict would have been given under a policy."""
         ...
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Self
 
+from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 
 
@@ -22,6 +23,17 @@ class GivenBack:
         start = deduct.period_start
         start_ms = None if start is None else round(start.timestamp() * 1000)
         return cls(-deduct.amount, -deduct.allowance_amount, start_ms)
+
+    @classmethod
+    def of_durable(cls, deduct_id: CreditTransactionId, durable: DurableDeduct) -> Self:
+        """Begin with a deduct as Postgres knows it."""
+        earlier = CreditTransactionId.derive("earlier", deduct_id.value)
+        return cls(
+            durable.amount,
+            durable.allowance_amount,
+            durable.period_start_ms,
+            {earlier: durable.refunded},
+        )
 
     @property
     def total(self) -> int:

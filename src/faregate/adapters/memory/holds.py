@@ -1,13 +1,14 @@
 """Holds in plain dicts: what the scripts of Redis must do, said in Python."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
-from faregate.adapters.memory.answers import blank_answer
+from faregate.adapters.memory.answers import ID_AGE_MS_MAX, blank_answer, check_age
 from faregate.adapters.memory.clock import unix_ms
 from faregate.adapters.memory.given_back import GivenBack
-from faregate.adapters.memory.ledger import ID_AGE_MS_MAX, MemoryLedger
+from faregate.adapters.memory.held import Held
+from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import AmountError, InvalidArgumentError, TransactionConflictError
 from faregate.domain.hold import (
@@ -20,39 +21,12 @@ from faregate.domain.hold import (
     check_ttl,
     closing_id,
 )
+from faregate.domain.idempotency import KeyState
 from faregate.domain.policy import OnExpiry, renewed
 from faregate.domain.request import Charge, Refund, VoidOutcome
 from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId, TransactionType
-from faregate.domain.user import User
 
 _USER_COUNT_MAX = 20
-
-
-@dataclass(slots=True)
-class _Held:
-    """One hold, and what became of it."""
-
-    request: HoldRequest
-    decision: Decision
-    opened_at_ms: int
-    expires_at_ms: int
-    state: HoldState = HoldState.OPEN
-    actual: int = 0
-    refunded: int = 0
-    charged: int = 0
-    shortfall: int = 0
-
-    @property
-    def id(self) -> CreditTransactionId:
-        return self.decision.transaction_id
-
-    @property
-    def user_id(self) -> UUID:
-        return self.decision.user_id
-
-    @property
-    def amount(self) -> int:
-        return self.request.charge.cost
 
 
 class MemoryHoldLedger(MemoryLedger):
@@ -62,7 +36,7 @@ class MemoryHoldLedger(MemoryLedger):
         self, *, now_ms: Callable[[], int] = unix_ms, stream_length_max: int = 1_000_000
     ) -> None:
         super().__init__(now_ms=now_ms, stream_length_max=stream_length_max)
-        self._holds: dict[CreditTransactionId, _Held] = {}
+        self._holds: dict[CreditTransactionId, Held] = {}
 
     async def hold(self, request: HoldRequest) -> Hold:
         """Take an estimate if there is enough; see the port."""
@@ -73,41 +47,54 @@ class MemoryHoldLedger(MemoryLedger):
         user, top_up = renewed(known, charge.allowance, self.now_ms())
         blank = blank_answer(charge, user, -charge.cost)
         blank = replace(blank, resets_at_ms=user.period_end_ms)
-        earlier = self._earlier(charge, blank)
+        earlier = self._by_key(charge, blank) or self._earlier(charge, blank)
         if earlier is not None:
             return earlier
-        verdict = self._hold_verdict(request, user)
-        if verdict is not Verdict.ALLOWED:
-            return _refused(replace(blank, verdict=verdict))
+        is_held = len(self._open_holds(user.id)) >= request.open_max
+        refusal = self._refusal(charge, user, blank, is_held=is_held)
+        if refusal is not None:
+            return _refused(refusal)
         decision = self._take(blank, charge, user, top_up)
         now_ms = self.now_ms()
-        held = _Held(request, decision, now_ms, now_ms + request.ttl_ms)
+        held = Held(request, decision, now_ms, now_ms + request.ttl_ms)
         self._holds[held.id] = held
         if charge.cost:
             self._given_back[held.id] = GivenBack.of(self._records[held.id])
         self._count_held(user.id)
         return Hold(decision=decision, expires_at_ms=held.expires_at_ms)
 
-    def _hold_verdict(self, request: HoldRequest, user: User) -> Verdict:
-        is_full = len(self.pending) >= self._stream_length_max
-        if not is_full and len(self._open_holds(user.id)) >= request.open_max:
-            return Verdict.TOO_MANY_HOLDS
-        return self._verdict(request.charge, user, "")
+    def _by_key(self, charge: Charge, blank: Decision) -> Hold | None:
+        """Answer a request whose idempotency key is known, as the first one was answered."""
+        known = self._keys.recognise(charge, blank, self.now_ms())
+        if known is None or not known.allowed:
+            return None if known is None else _refused(known)
+        first = replace(
+            charge, transaction_id=known.transaction_id, cost=-known.amount, fresh=False, key=None
+        )
+        hold = self._earlier(first, replace(blank, transaction_id=known.transaction_id))
+        if hold is None or not hold.allowed:
+            return hold
+        return replace(hold, decision=replace(hold.decision, key_state=known.key_state))
 
     def _earlier(self, charge: Charge, blank: Decision) -> Hold | None:
         """Answer a retry; even a first attempt may arrive after its retry."""
-        if not charge.fresh:
-            self._check_age(charge)
         held = self._holds.get(charge.transaction_id)
         is_over = held is not None and held.state is HoldState.CANCELLED
         if is_over or (not charge.fresh and self._is_given_back(charge.transaction_id)):
             return _refused(replace(blank, verdict=Verdict.VOIDED))
+        if held is None and not charge.fresh:
+            check_age(charge, self.now_ms())
         if held is None or (held.user_id, held.amount) != (charge.user_id, charge.cost):
             record = self._records.get(charge.transaction_id)
             if held is None and (record is None or record.user_id != charge.user_id):
                 return None
             raise TransactionConflictError("the id is known with other content")
-        decision = replace(held.decision, repeated=True, resets_at_ms=blank.resets_at_ms)
+        decision = replace(
+            held.decision,
+            repeated=True,
+            resets_at_ms=blank.resets_at_ms,
+            key_state=None if charge.key is None else KeyState.NEW,
+        )
         return Hold(decision=decision, expires_at_ms=held.expires_at_ms)
 
     async def settle(self, settlement: Settlement) -> HoldAnswer:
@@ -129,7 +116,7 @@ class MemoryHoldLedger(MemoryLedger):
         self._close(held, state)
         return self._tell(held, Verdict.ALLOWED)
 
-    def _balance(self, held: _Held, settlement: Settlement) -> None:
+    def _balance(self, held: Held, settlement: Settlement) -> None:
         """Give back what is not needed, or take what is lacking."""
         actual = settlement.actual or 0
         if not held.amount and settlement.actual is not None:
@@ -150,7 +137,7 @@ class MemoryHoldLedger(MemoryLedger):
             )
             held.refunded = self._hand_back(refund, held.amount - actual)
 
-    def _collect(self, held: _Held, settlement: Settlement, amount: int) -> None:
+    def _collect(self, held: Held, settlement: Settlement, amount: int) -> None:
         """Take what the estimate lacks, as far as there is enough."""
         now_ms = self.now_ms()
         user, top_up = renewed(self._users[held.user_id], settlement.allowance, now_ms)
@@ -233,11 +220,11 @@ class MemoryHoldLedger(MemoryLedger):
             self._lapse_if_due(held)
         return len(due[:_USER_COUNT_MAX])
 
-    def _lapse_if_due(self, held: _Held) -> None:
+    def _lapse_if_due(self, held: Held) -> None:
         if held.state is HoldState.OPEN and held.expires_at_ms <= self.now_ms():
             self._lapse(held, HoldState.EXPIRED, "the hold expired")
 
-    def _lapse(self, held: _Held, state: HoldState, description: str) -> None:
+    def _lapse(self, held: Held, state: HoldState, description: str) -> None:
         """End a hold that its owner has not settled; one that is voided is not kept."""
         keeps = held.request.on_expiry is OnExpiry.KEEP and state is HoldState.EXPIRED
         if not keeps:
@@ -252,19 +239,20 @@ class MemoryHoldLedger(MemoryLedger):
             held.refunded += self._hand_back(refund, min(held.amount, room))
         self._close(held, state)
 
-    def _close(self, held: _Held, state: HoldState) -> None:
+    def _close(self, held: Held, state: HoldState) -> None:
         held.state = state
+        self._keys.end(held.user_id, held.id, is_served=held.is_spent)
         self._count_held(held.user_id)
 
     def _count_held(self, user_id: UUID) -> None:
         total = sum(held.amount for held in self._open_holds(user_id))
         self._users[user_id] = replace(self._users[user_id], held=total)
 
-    def _open_holds(self, user_id: UUID) -> list[_Held]:
+    def _open_holds(self, user_id: UUID) -> list[Held]:
         mine = (held for held in self._holds.values() if held.user_id == user_id)
         return [held for held in mine if held.state is HoldState.OPEN]
 
-    def _held(self, user_id: UUID, hold_id: CreditTransactionId) -> _Held | None:
+    def _held(self, user_id: UUID, hold_id: CreditTransactionId) -> Held | None:
         held = self._holds.get(hold_id)
         return held if held is not None and held.user_id == user_id else None
 
@@ -279,7 +267,7 @@ class MemoryHoldLedger(MemoryLedger):
             allowance_left=user.allowance_left if user else 0,
         )
 
-    def _tell(self, held: _Held, verdict: Verdict) -> HoldAnswer:
+    def _tell(self, held: Held, verdict: Verdict) -> HoldAnswer:
         user = self._users[held.user_id]
         return HoldAnswer(
             verdict=verdict,

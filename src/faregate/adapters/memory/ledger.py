@@ -4,19 +4,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
-from uuid import UUID, uuid5
+from uuid import UUID
 
-from faregate.adapters.memory.answers import blank_answer, repeated_answer
+from faregate.adapters.memory.answers import (
+    ID_AGE_MS_MAX,
+    blank_answer,
+    check_age,
+    repeated_answer,
+    top_up_of,
+)
 from faregate.adapters.memory.clock import unix_ms, utc
 from faregate.adapters.memory.given_back import GivenBack
 from faregate.adapters.memory.limits import MemoryLimits
+from faregate.adapters.memory.remembered_keys import RememberedKeys
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     AmountError,
     LedgerUninitialisedError,
     TransactionConflictError,
-    TransactionIdError,
 )
+from faregate.domain.idempotency import KeyState
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance, renewed
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
@@ -30,10 +37,6 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import User
 
-ID_AGE_MS_MAX = 60_000
-#: The id of a top-up stands for a user and a period.
-_TOP_UPS = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
-_CLOCK_SKEW_MS_MAX = 5_000
 _BACKLOG_HOURS_MAX = 23
 
 
@@ -50,6 +53,7 @@ class MemoryLedger:
         self._records: dict[CreditTransactionId, CreditTransaction] = {}
         self._given_back: dict[CreditTransactionId, GivenBack] = {}
         self._limits = MemoryLimits()
+        self._keys = RememberedKeys()
         self._positions = count(1)
         #: The records that are not acknowledged, by their position in the stream, oldest first.
         self.pending: dict[str, CreditTransaction] = {}
@@ -70,15 +74,15 @@ class MemoryLedger:
             return blank
         user, top_up = renewed(known, charge.allowance, self.now_ms())
         blank = replace(blank_answer(charge, user, -charge.cost), resets_at_ms=user.period_end_ms)
-        earlier = self._retry_of(charge, blank)
+        earlier = self._keys.recognise(charge, blank, self.now_ms())
+        earlier = earlier or self._retry_of(charge, blank)
         if earlier is not None:
             return earlier
-        limited_by, retry_after_ms = self._limits.refusing(charge, self.now_ms())
-        verdict = self._verdict(charge, user, limited_by)
-        if verdict is Verdict.RATE_LIMITED:
-            blank = replace(blank, limited_by=limited_by, retry_after_ms=retry_after_ms)
-        if verdict is not Verdict.ALLOWED or not (charge.cost or charge.records_zero):
-            return replace(blank, verdict=verdict)
+        refusal = self._refusal(charge, user, blank)
+        if refusal is not None:
+            return refusal
+        if not (charge.cost or charge.records_zero):
+            return replace(blank, verdict=Verdict.ALLOWED)
         return self._take(blank, charge, user, top_up)
 
     def _take(self, blank: Decision, charge: Charge, user: User, top_up: int) -> Decision:
@@ -91,39 +95,34 @@ class MemoryLedger:
             self._append_top_up(user, top_up)
         self._limits.take(charge, self.now_ms())
         taken = min(user.allowance_left, charge.cost)
-        return self._append(blank, TransactionType.DEDUCT, charge, allowance=-taken)
+        decision = self._append(blank, TransactionType.DEDUCT, charge, allowance=-taken)
+        return self._keys.keep(charge, decision, self.now_ms())
 
-    def _verdict(self, charge: Charge, user: User, limited_by: str) -> Verdict:
-        if len(self.pending) >= self._stream_length_max:
-            return Verdict.BACKLOG
-        if limited_by:
-            return Verdict.RATE_LIMITED
-        if charge.cost and user.credits < charge.cost:
-            held = user.credits + user.held >= charge.cost
-            return Verdict.CREDITS_HELD if held else Verdict.OUT_OF_CREDITS
-        if user.credits > CREDITS_MAX:
+    def _refusal(
+        self, charge: Charge, user: User, blank: Decision, *, is_held: bool = False
+    ) -> Decision | None:
+        """Return the first refusal that holds; `is_held` if no more holds may be open."""
+        lacks = 0 < charge.cost > user.credits
+        name, wait_ms = self._limits.refusing(charge, self.now_ms())
+        checks = (
+            (Verdict.BACKLOG, len(self.pending) >= self._stream_length_max),
+            (Verdict.TOO_MANY_KEYS, self._keys.is_full(charge, self.now_ms())),
+            (Verdict.TOO_MANY_HOLDS, is_held),
+            (Verdict.RATE_LIMITED, bool(name)),
+            (Verdict.OUT_OF_CREDITS, lacks and charge.cost > user.credits + user.held),
+            (Verdict.CREDITS_HELD, lacks),
+        )
+        verdict = next((verdict for verdict, holds in checks if holds), None)
+        if verdict is Verdict.RATE_LIMITED:
+            blank = replace(blank, limited_by=name, retry_after_ms=wait_ms)
+        if verdict is None and user.credits > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
-        return Verdict.ALLOWED
+        return None if verdict is None else replace(blank, verdict=verdict)
 
     def _append_top_up(self, user: User, amount: int) -> None:
+        credit = top_up_of(user, amount)
         moves = user.allowance_left - self._users[user.id].allowance_left
-        credit = Credit(
-            user_id=user.id,
-            transaction_id=CreditTransactionId(
-                uuid5(_TOP_UPS, f"allowance:{user.id}:{user.period_start_ms}")
-            ),
-            type=TransactionType.ADD,
-            amount=amount,
-            description="allowance",
-        )
         self._append(blank_answer(credit, user, amount), credit.type, credit, allowance=moves)
-
-    def _check_age(self, charge: Charge) -> None:
-        id_ms = charge.transaction_id.time_ms
-        if id_ms is None:
-            raise TransactionIdError("a charge needs a UUIDv7, so that its age is known")
-        if not -_CLOCK_SKEW_MS_MAX <= self.now_ms() - id_ms <= ID_AGE_MS_MAX:
-            raise TransactionIdError("the id is outside the window of a retry")
 
     def _is_given_back(self, deduct_id: CreditTransactionId) -> bool:
         given_back = self._given_back.get(deduct_id)
@@ -132,13 +131,18 @@ class MemoryLedger:
     def _retry_of(self, charge: Charge, blank: Decision) -> Decision | None:
         """Return the answer if this is a retry; even a first attempt may arrive after its retry."""
         if not charge.fresh:
-            self._check_age(charge)
+            check_age(charge, self.now_ms())
             if self._is_given_back(charge.transaction_id):
                 return replace(blank, verdict=Verdict.VOIDED)
         record = self._records.get(charge.transaction_id)
         if record is None or record.user_id != charge.user_id:
             return None
-        return repeated_answer(blank, record, TransactionType.DEDUCT)
+        answer = repeated_answer(blank, record, TransactionType.DEDUCT)
+        return answer if charge.key is None else replace(answer, key_state=KeyState.NEW)
+
+    async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
+        """Note that the request of an idempotency key has been served; see the port."""
+        return self._keys.end(user_id, transaction_id, is_served=True)
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
@@ -190,6 +194,8 @@ class MemoryLedger:
         allowance = given_back.to_allowance(amount, user.period_start_ms)
         given_back.refunds[refund.transaction_id] = amount
         self._given_back[refund.deduct_id] = given_back
+        if amount == left:
+            self._keys.end(refund.user_id, refund.deduct_id, is_served=False)
         blank = replace(blank, amount=amount)
         return self._append(blank, TransactionType.REFUND, refund, allowance=allowance)
 
@@ -209,14 +215,7 @@ class MemoryLedger:
             return GivenBack.of(record)
         if refund.durable is None:
             return None
-        earlier = CreditTransactionId.derive("earlier", refund.deduct_id.value)
-        durable = refund.durable
-        return GivenBack(
-            durable.amount,
-            durable.allowance_amount,
-            durable.period_start_ms,
-            {earlier: durable.refunded},
-        )
+        return GivenBack.of_durable(refund.deduct_id, refund.durable)
 
     async def void(self, charge: Charge) -> VoidOutcome:
         """Settle a charge whose outcome is unknown; see the port."""
@@ -237,6 +236,7 @@ class MemoryLedger:
             return VoidOutcome.REFUSED
         if record is None or record.user_id != charge.user_id or not record.amount:
             self._given_back[charge.transaction_id] = GivenBack(0)
+            self._keys.end(charge.user_id, charge.transaction_id, is_served=False)
             return VoidOutcome.REFUSED
         void = charge.void()
         blank = blank_answer(void, self._users[charge.user_id], 0)

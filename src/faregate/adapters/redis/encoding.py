@@ -1,10 +1,11 @@
 """What travels in a record beside numbers: text, bounded, and valid where it will be stored."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 
 from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.limit import RateLimit
 from faregate.domain.policy import Allowance
 from faregate.domain.transaction import (
@@ -52,9 +53,20 @@ def encode_allowance(allowance: Allowance | None) -> tuple[int, int, str]:
     return allowance.amount, allowance.rollover_max, name
 
 
-def encode_limit(limit: RateLimit) -> tuple[str, int, int, int]:
-    """Encode a rate limit as the four arguments that `lua/lib/limits.lua` reads."""
-    return str(limit.kind), limit.count, limit.period_ms, limit.burst_size
+def encode_limits(limits: Sequence[RateLimit]) -> tuple[str | int, ...]:
+    """Encode rate limits as `lua/lib/limits.lua` reads them: how many, and four arguments each."""
+    arguments: list[str | int] = [len(limits)]
+    for limit in limits:
+        arguments += [str(limit.kind), limit.count, limit.period_ms, limit.burst_size]
+    return tuple(arguments)
+
+
+def encode_key(key: IdempotencyKey | None) -> tuple[bytes | int, ...]:
+    """Encode an idempotency key as `lua/lib/idempotency.lua` reads it; none is nothing."""
+    if key is None:
+        return ()
+    bounds = key.lifetime_ms, key.lease_ms, key.keys_max
+    return (key.key_digest, key.fingerprint_digest, *bounds)
 
 
 def _check_values(metadata: dict[str, object]) -> None:

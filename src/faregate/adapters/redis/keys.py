@@ -3,6 +3,7 @@
 from hashlib import sha256
 from uuid import UUID
 
+from faregate.domain.request import Charge
 from faregate.domain.transaction import CreditTransactionId
 
 #: The consumer group of the drain. Its consumers have stable names, so none is ever left behind.
@@ -23,6 +24,11 @@ def tag(shard: int) -> str:
 def user(shard: int, user_id: UUID) -> str:
     """Return the hash of a user: credits, sequence, latest record."""
     return f"{tag(shard)}:u:{user_id}"
+
+
+def account(shard: int, user_id: UUID) -> tuple[str, str, str]:
+    """Return the keys that every change of a balance needs: user, stream, epoch."""
+    return user(shard, user_id), stream(shard), epoch(shard)
 
 
 def stream(shard: int) -> str:
@@ -47,8 +53,36 @@ def receipt(shard: int, transaction_id: CreditTransactionId) -> str:
 
 def rate(shard: int, limit_name: str, whose: str) -> str:
     """Return the state of a rate limit. What an application chose is hashed: it may be anything."""
-    digest = sha256(f"{limit_name}\0{whose}".encode()).hexdigest()[:32]
-    return f"{tag(shard)}:rate:{digest}"
+    name = f"{limit_name}\0{whose}"
+    return f"{tag(shard)}:rate:{_digest(name)}"
+
+
+def rates(shard: int, charge: Charge, prefix: str = "") -> tuple[str, ...]:
+    """Return the states of all rate limits of a charge: those of its user, or of its limit key."""
+    user = str(charge.user_id)
+    return tuple(
+        rate(
+            shard,
+            f"{prefix}{limit.kind} {limit.name}",
+            f"key {charge.limit_key}" if limit.is_by_key else user,
+        )
+        for limit in charge.limits
+    )
+
+
+def shadow(shard: int, policy: str, user_id: UUID) -> str:
+    """Return the shadow of a user under a policy that is only observed."""
+    return f"{tag(shard)}:shadow:{_digest(policy)}:{user_id}"
+
+
+def shadow_counts(shard: int, policy: str) -> str:
+    """Return the hash of how often each verdict would have been given."""
+    return f"{tag(shard)}:shadow-counts:{_digest(policy)}"
+
+
+def idempotency(shard: int, user_id: UUID) -> tuple[str, str]:
+    """Return the two hashes of a user's idempotency keys, which take turns."""
+    return f"{tag(shard)}:idempotency:{user_id}:0", f"{tag(shard)}:idempotency:{user_id}:1"
 
 
 def hold(shard: int, hold_id: CreditTransactionId) -> str:
@@ -64,3 +98,7 @@ def holds(shard: int) -> str:
 def ledger() -> str:
     """Return the hash of what the ledger was created with."""
     return f"{tag(0)}:ledger"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:32]

@@ -1,26 +1,19 @@
-"""Live credits in Redis: one script call a decision.
+"""Live credits in Redis: one script call a decision."""
 
-The policy of attempts. A decision has a deadline. The first attempt may use half of the time until
-then; if its outcome is unknown, one more is made with the same id, which the script recognises.
-After that the outcome stays unknown: the deadline keeps a late arrival from being charged, and the
-gate voids what may have been charged in time.
-"""
-
-import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
 from faregate.adapters.redis import keys
+from faregate.adapters.redis.attempts import attempt_twice
 from faregate.adapters.redis.clock import ServerClock
 from faregate.adapters.redis.encoding import (
     encode_allowance,
     encode_description,
-    encode_limit,
+    encode_key,
+    encode_limits,
     encode_metadata,
 )
-from faregate.adapters.redis.replies import read_decision
+from faregate.adapters.redis.replies import read_charge, read_decision
 from faregate.adapters.redis.runner import Arguments, ScriptRunner
 from faregate.domain.decision import Decision
 from faregate.domain.errors import (
@@ -42,10 +35,6 @@ from faregate.domain.user import User
 
 #: How long the calls that are not on the path of every request may take.
 _SLOW_TIMEOUT_S = 1.0
-#: What a retry can find for certain: that it, or an attempt before it, was charged, or was undone.
-_CHARGED = (b"allowed", b"repeated", b"voided", b"conflict")
-#: One attempt of a charge, and how many seconds it may take.
-Attempt: TypeAlias = Callable[[Charge, float], Awaitable[list[Any]]]
 
 
 class RedisLedger:
@@ -91,35 +80,8 @@ class RedisLedger:
     async def charge(self, charge: Charge) -> Decision:
         """Take credits if there are enough; see the port."""
         check_whole("a cost", charge.cost, 0)
-        reply = await self._attempt_twice(charge, self._charge_once)
-        if reply[0] == b"late":
-            raise LedgerUnavailableError("the charge reached Redis after its deadline")
-        decision = read_decision(reply, charge.user_id, charge.transaction_id, -charge.cost)
-        limited_by, retry_after_ms = reply[7], reply[8]
-        return replace(
-            decision,
-            resets_at_ms=reply[6] or None,
-            limited_by=charge.limits[limited_by - 1].name if limited_by else "",
-            retry_after_ms=retry_after_ms,
-        )
-
-    async def _attempt_twice(self, charge: Charge, once: Attempt) -> list[Any]:
-        """Make the second attempt only where the first one's outcome is unknown."""
-        time_s = asyncio.get_running_loop().time
-        timeout_s = max(0.0, (charge.deadline_ms - self._clock.now_ms()) / 1000)
-        gives_up_at_s = time_s() + timeout_s
-        try:
-            reply = await once(charge, timeout_s / 2)
-        except OutcomeUnknownError:
-            return await _attempt_again(charge, once, gives_up_at_s - time_s())
-        if reply[0] == b"late" and time_s() < gives_up_at_s:
-            # The clock of Redis has jumped ahead of what its replies said. Nothing was charged.
-            self._clock.reset()
-            self._clock.observe(reply[3])
-            deadline_ms = self._clock.now_ms() + int(timeout_s * 1000)
-            later = replace(charge, deadline_ms=deadline_ms)
-            return await _attempt_again(later, once, timeout_s)
-        return reply
+        reply = await attempt_twice(charge, self._charge_once, self._clock)
+        return read_charge(reply, charge)
 
     async def _charge_once(self, charge: Charge, timeout_s: float) -> list[Any]:
         arguments: Arguments = (
@@ -133,28 +95,24 @@ class RedisLedger:
             encode_metadata(charge.metadata),
             1 if charge.records_zero else 0,
             *encode_allowance(charge.allowance),
-            *(part for limit in charge.limits for part in encode_limit(limit)),
+            *encode_limits(charge.limits),
+            *encode_key(charge.key),
         )
-        names = self._keys(charge.user_id, charge.transaction_id) + self._limit_keys(charge)
-        return await self._run("charge", names, arguments, timeout_s)
+        names = self._shard_keys(charge.user_id, charge.transaction_id)
+        return await self._run("charge", names + self._rule_keys(charge), arguments, timeout_s)
 
-    def _limit_keys(self, charge: Charge) -> tuple[str, ...]:
-        shard, user = self._shard(charge.user_id), str(charge.user_id)
-        return tuple(
-            keys.rate(
-                shard,
-                f"{limit.kind} {limit.name}",
-                f"key {charge.limit_key}" if limit.is_by_key else user,
-            )
-            for limit in charge.limits
-        )
+    def _rule_keys(self, charge: Charge) -> tuple[str, ...]:
+        """Name what is checked beside the credits: rate limits, and the idempotency key."""
+        shard = self._shard(charge.user_id)
+        key = () if charge.key is None else keys.idempotency(shard, charge.user_id)
+        return (*keys.rates(shard, charge), *key)
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
         check_amount(credit.type, credit.amount)
         shard = self._shard(credit.user_id)
         names = (
-            *self._shard_keys(shard, credit.user_id),
+            *keys.account(shard, credit.user_id),
             keys.receipt(shard, credit.transaction_id),
         )
         arguments: Arguments = (
@@ -187,7 +145,7 @@ class RedisLedger:
             "" if durable is None else durable.allowance_amount,
             "" if durable is None else durable.period_start_ms or 0,
         )
-        names = self._keys(refund.user_id, refund.deduct_id)
+        names = self._undo_keys(refund.user_id, refund.deduct_id)
         reply = await self._run_twice("refund", names, arguments)
         return read_decision(reply, refund.user_id, refund.transaction_id, reply[6])
 
@@ -202,12 +160,18 @@ class RedisLedger:
             charge.deadline_ms,
             encode_description(void.description),
         )
-        names = self._keys(charge.user_id, charge.transaction_id)
+        names = self._undo_keys(charge.user_id, charge.transaction_id)
         reply = await self._run_twice("void", names, arguments)
         status = reply[0].decode()
         if status == "unresolved":
             raise LedgerUnavailableError("the user has too many recent records to find the charge")
         return VoidOutcome(status)
+
+    async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
+        """Note that the request of an idempotency key has been served; see the port."""
+        names = keys.idempotency(self._shard(user_id), user_id)
+        reply = await self._run_twice("complete", names, (transaction_id.value.bytes,))
+        return bool(reply[0] == b"completed")
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance; see the port."""
@@ -248,12 +212,13 @@ class RedisLedger:
     def _shard(self, user_id: UUID) -> int:
         return keys.shard_of(user_id, self._shard_count)
 
-    def _shard_keys(self, shard: int, user_id: UUID) -> tuple[str, str, str]:
-        return keys.user(shard, user_id), keys.stream(shard), keys.epoch(shard)
-
-    def _keys(self, user_id: UUID, deduct_id: CreditTransactionId) -> tuple[str, ...]:
+    def _shard_keys(self, user_id: UUID, deduct_id: CreditTransactionId) -> tuple[str, ...]:
         shard = self._shard(user_id)
-        return (*self._shard_keys(shard, user_id), keys.refunds(shard, deduct_id))
+        return (*keys.account(shard, user_id), keys.refunds(shard, deduct_id))
+
+    def _undo_keys(self, user_id: UUID, deduct_id: CreditTransactionId) -> tuple[str, ...]:
+        names = self._shard_keys(user_id, deduct_id)
+        return (*names, *keys.idempotency(self._shard(user_id), user_id))
 
     async def _run_twice(
         self, name: str, names: tuple[str, ...], arguments: Arguments
@@ -272,14 +237,3 @@ class RedisLedger:
         if reply[0] == b"uninitialised":
             raise LedgerUninitialisedError("Redis is empty: it was wiped, and must be rebuilt")
         return reply
-
-
-async def _attempt_again(charge: Charge, once: Attempt, timeout_s: float) -> list[Any]:
-    """Retry. A refusal is not certain: the attempt before may still arrive, and take."""
-    try:
-        reply = await once(replace(charge, fresh=False), timeout_s)
-    except LedgerUnavailableError as error:
-        raise OutcomeUnknownError(str(error)) from error
-    if reply[0] not in _CHARGED:
-        raise OutcomeUnknownError(f"the retry was refused: {reply[0].decode()}")
-    return reply

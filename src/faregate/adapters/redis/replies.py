@@ -1,5 +1,6 @@
 """Reads the replies of the scripts that decide."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,8 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
+from faregate.domain.idempotency import KeyState
+from faregate.domain.request import Charge
 from faregate.domain.transaction import CreditTransactionId
 
 _VERDICTS = {verdict.value: verdict for verdict in Verdict} | {"repeated": Verdict.ALLOWED}
@@ -42,4 +45,22 @@ def read_decision(
         repeated=status == "repeated",
         position=reply[4].decode(),
         allowance_left=reply[5],
+    )
+
+
+def read_charge(reply: list[Any], charge: Charge) -> Decision:
+    """Read a reply of charge or hold: {..., next period, limit, wait, key state, id, amount, ...}.
+
+    The retry of a request is told what the first one was, by whatever id it came.
+    """
+    resets_at_ms, limit, retry_after_ms, key_state, first_id, first_amount = reply[6:12]
+    transaction_id, amount = charge.transaction_id, -charge.cost
+    if first_id:
+        transaction_id, amount = CreditTransactionId(UUID(bytes=first_id)), first_amount
+    return replace(
+        read_decision(reply, charge.user_id, transaction_id, amount),
+        resets_at_ms=resets_at_ms or None,
+        limited_by=charge.limits[limit - 1].name if limit else "",
+        retry_after_ms=retry_after_ms,
+        key_state=KeyState(key_state.decode()) if key_state else None,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from faregate.domain.errors import ConfigurationError
 
 _FLAGS = re.compile(r"^-- flags: (?P<flags>[a-z-]+)$", re.MULTILINE)
-_USES = re.compile(r"^-- uses: (?P<fragments>[a-z_, ]+)$", re.MULTILINE)
+_USES = re.compile(r"^-- uses: (?P<fragments>[a-z_]+(?:,(?:\n--)? +[a-z_]+)*)$", re.MULTILINE)
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -53,7 +53,7 @@ def load(name: str) -> Script:
     """Assemble a script."""
     body = (folder() / f"{name}.lua").read_text(encoding="utf-8")
     uses = _USES.search(body)
-    fragments = uses["fragments"].split(", ") if uses else []
+    fragments = re.findall(r"[a-z_]+", uses["fragments"]) if uses else []
     parts = [(folder() / "lib" / f"{part}.lua").read_text(encoding="utf-8") for part in fragments]
     flags = _FLAGS.search(body)
     shebang = f"#!lua flags={flags['flags']}\n" if flags else "#!lua\n"

@@ -1,0 +1,90 @@
+"""Idempotency keys in plain dicts."""
+
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.idempotency import KeyState
+from faregate.domain.request import Charge
+from faregate.domain.transaction import CreditTransactionId
+
+
+@dataclass(slots=True)
+class _Entry:
+    """The first request with a key, and whether it has been served."""
+
+    decision: Decision
+    fingerprint: bytes
+    made_at_ms: int
+    leased_at_ms: int
+    #: Since keys are counted by stretches of one lifetime: the one in which this was made.
+    turn: int
+    is_done: bool = False
+
+
+class RememberedKeys:
+    """The keys of allowed requests, each for its lifetime."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[UUID, bytes], _Entry] = {}
+
+    def recognise(self, charge: Charge, blank: Decision, now_ms: int) -> Decision | None:
+        """Answer a request whose key is known; None for one that is to be decided.
+
+        One that was not completed in time is taken over, by one request for each lease.
+        """
+        key = charge.key
+        entry = None if key is None else self._entries.get((charge.user_id, key.key_digest))
+        if key is None or entry is None or now_ms - entry.made_at_ms >= key.lifetime_ms:
+            return None
+        if entry.fingerprint != key.fingerprint_digest:
+            return replace(blank, verdict=Verdict.KEY_REUSED)
+        if entry.decision.transaction_id == charge.transaction_id:
+            return None
+        state = KeyState.DONE
+        if not entry.is_done:
+            is_leased = now_ms - entry.leased_at_ms < key.lease_ms
+            state = KeyState.IN_FLIGHT if is_leased else KeyState.TAKEN_OVER
+        if state is KeyState.TAKEN_OVER:
+            entry.leased_at_ms = now_ms
+        return replace(
+            entry.decision,
+            position="",
+            repeated=True,
+            resets_at_ms=blank.resets_at_ms,
+            key_state=state,
+        )
+
+    def is_full(self, charge: Charge, now_ms: int) -> bool:
+        """Say whether there is no room for one more key of the user."""
+        key = charge.key
+        if key is None:
+            return False
+        turn = now_ms // key.lifetime_ms
+        mine = (
+            entry.turn == turn
+            for (user_id, _), entry in self._entries.items()
+            if user_id == charge.user_id
+        )
+        return sum(mine) >= key.keys_max
+
+    def keep(self, charge: Charge, decision: Decision, now_ms: int) -> Decision:
+        """Remember the key of what was taken just now; return the decision with its state."""
+        key = charge.key
+        if key is None:
+            return decision
+        self._entries[charge.user_id, key.key_digest] = _Entry(
+            decision, key.fingerprint_digest, now_ms, now_ms, now_ms // key.lifetime_ms
+        )
+        return replace(decision, key_state=KeyState.NEW)
+
+    def end(self, user_id: UUID, transaction_id: CreditTransactionId, *, is_served: bool) -> bool:
+        """Note that a request has been served, or forget its key so that it may be made again."""
+        for name, entry in self._entries.items():
+            if name[0] == user_id and entry.decision.transaction_id == transaction_id:
+                if is_served:
+                    entry.is_done = True
+                else:
+                    del self._entries[name]
+                return True
+        return False

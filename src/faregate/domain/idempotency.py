@@ -1,0 +1,89 @@
+"""Idempotency keys: a caller's own name for a request, by which every retry of it is known."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+from uuid import UUID, uuid5
+
+from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.user import check_user_id
+
+KEY_BYTES_MAX = 255
+#: For how long a key is remembered, unless said otherwise. In milliseconds.
+LIFETIME_MS = 86_400_000
+#: After how long a request that has not been completed may be taken over. In milliseconds.
+LEASE_MS = 300_000
+#: How many keys of one user are remembered in one lifetime.
+KEYS_MAX = 100_000
+
+LIFETIME_MS_MIN = 1_000
+LIFETIME_MS_MAX = 31 * 86_400_000
+KEYS_COUNT_MAX = 1_000_000
+_DIGEST_BYTES = 16
+
+
+class KeyState(StrEnum):
+    """Where the request that an idempotency key stands for was found."""
+
+    #: This is the first request with its key, or those before were refused or given back.
+    NEW = "new"
+    #: Another request with the key was allowed and is not completed: come back later.
+    IN_FLIGHT = "in_flight"
+    #: That request was not completed in time. This one serves in its place, for its charge.
+    TAKEN_OVER = "taken_over"
+    #: That request was completed: nothing is to be served again.
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyKey:
+    """The key of one request, and how long it counts."""
+
+    #: Chosen by the caller, one for each request of a user.
+    key: str
+    #: What else makes up the request, such as its method, path and a digest of its body. The same
+    #: key with another fingerprint is refused.
+    fingerprint: str = ""
+    lifetime_ms: int = LIFETIME_MS
+    lease_ms: int = LEASE_MS
+    keys_max: int = KEYS_MAX
+
+    def __post_init__(self) -> None:
+        check_key(self.key)
+        for what, value, low, high in (
+            ("lifetime_ms", self.lifetime_ms, LIFETIME_MS_MIN, LIFETIME_MS_MAX),
+            ("lease_ms", self.lease_ms, 0, self.lifetime_ms),
+            ("keys_max", self.keys_max, 1, KEYS_COUNT_MAX),
+        ):
+            if not low <= value <= high:
+                raise InvalidArgumentError(f"{what} of a key lies within {low} and {high}")
+
+    @property
+    def key_digest(self) -> bytes:
+        """The key in 16 bytes, whatever its length."""
+        return _digest(self.key)
+
+    @property
+    def fingerprint_digest(self) -> bytes:
+        """The fingerprint in 16 bytes, whatever its length."""
+        return _digest(self.fingerprint)
+
+
+def check_key(key: object) -> str:
+    """Return an idempotency key if it is one.
+
+    Raises:
+        InvalidArgumentError: It is empty, no text, or too long.
+    """
+    if not isinstance(key, str) or not 0 < len(key.encode(errors="replace")) <= KEY_BYTES_MAX:
+        raise InvalidArgumentError(f"an idempotency key is text of 1 to {KEY_BYTES_MAX} bytes")
+    return key
+
+
+def id_of_key(user_id: UUID, key: str) -> UUID:
+    """Return the id that stands for a user's key, for what is written once for it, for good."""
+    return uuid5(check_user_id(user_id), check_key(key))
+
+
+def _digest(text: str) -> bytes:
+    return sha256(text.encode(errors="surrogatepass")).digest()[:_DIGEST_BYTES]
