@@ -68,6 +68,18 @@ class Ledger(Protocol):
         """
         ...
 
+    async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
+        """Begin the period of now, if an earlier one is over, as the next charge would.
+
+        Returns how many credits that added, or None if the ledger does not know the user. A user
+        who never made a request has no period yet, and none is begun for it.
+
+        Raises:
+            LedgerUnavailableError: Too many records wait for Postgres; nothing was added.
+            AmountError: The balance would leave its range.
+        """
+        ...
+
     async def install(self, user: User) -> bool:
         """Take over a user's durable balance, if absent and of the same epoch; append nothing."""
         ...

@@ -17,6 +17,7 @@ from faregate.adapters.redis.replies import read_charge, read_decision
 from faregate.adapters.redis.runner import Arguments, ScriptRunner
 from faregate.domain.decision import Decision
 from faregate.domain.errors import (
+    AmountError,
     ConfigurationError,
     LedgerUnavailableError,
     LedgerUninitialisedError,
@@ -191,6 +192,17 @@ class RedisLedger:
             period_end_ms=ends_ms or None,
             held=held,
         )
+
+    async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
+        """Begin the period of now, if an earlier one is over; see the port."""
+        names = keys.account(self._shard(user_id), user_id)
+        arguments = (user_id.bytes, self._stream_length_max, *encode_allowance(allowance))
+        status, credits_, _, _, added = await self._run_twice("renew", names, arguments)
+        if status == b"backlog":
+            raise LedgerUnavailableError("too many records wait for the worker")
+        if status == b"out_of_range":
+            raise AmountError(f"a new period would take the balance {credits_} out of its range")
+        return None if status == b"unknown_user" else int(added)
 
     async def install(self, user: User) -> bool:
         """Take over a user's durable balance; see the port."""
