@@ -115,16 +115,18 @@ class Answer:
         return b"".join(message.get("body", b"") for message in self.messages[1:])
 
 
-def http_scope(method: str = "GET", headers: Sequence[tuple[bytes, bytes]] = ()) -> Scope:
-    """The scope of a request for the root."""
+def http_scope(
+    method: str = "GET", headers: Sequence[tuple[bytes, bytes]] = (), path: str = "/"
+) -> Scope:
+    """The scope of a request."""
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": "/",
-        "raw_path": b"/",
+        "path": path,
+        "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
         "headers": list(headers),

@@ -1,5 +1,21 @@
-"""The gate in front of an ASGI app: identity, charge, fields, refusals and refunds."""
+"""The gate in front of an ASGI app: rules, identity, charge, fields, refusals and refunds."""
 
+from faregate.asgi.endpoints import Charge, charged
+from faregate.asgi.fare import Fare
+from faregate.asgi.identity import Caller
 from faregate.asgi.middleware import FaregateMiddleware
+from faregate.asgi.problems import ProblemOptions
+from faregate.asgi.rules import CORS_PREFLIGHT, KeyUse, Rule, exempt
 
-__all__ = ["FaregateMiddleware"]
+__all__ = [
+    "CORS_PREFLIGHT",
+    "Caller",
+    "Charge",
+    "Fare",
+    "FaregateMiddleware",
+    "KeyUse",
+    "ProblemOptions",
+    "Rule",
+    "charged",
+    "exempt",
+]

@@ -1,91 +1,29 @@
-"""Charges each HTTP request before the app sees it, and refunds those that the app fails.
+"""Puts a gate in front of an ASGI app: each request is charged before the app sees it.
 
     app = Starlette(middleware=[Middleware(FaregateMiddleware, gate=gate, identify=identify)])
 
-Two objects: the middleware keeps settings, and a responder keeps the state of one request. What
-they promise, beyond the mapping in `problems`:
-
-- Charged first. The app runs only after the charge, and finds it as `request.state.faregate`
-  (`scope["state"]["faregate"]`, a `Decision`).
-- A refund is recorded before the response starts: for a status of `refund_statuses`, for an
-  exception before the start, and for an app that returns without a response, since the client then
-  got nothing. A refund that fails is tried again by the gate, and the response goes out.
-- A response that has started is paid for: nothing is given back after it, and no header changes.
-- A disconnect is no refund, nor is a cancellation. An app learns of a disconnect by `receive`, and
-  often raises then; so once it has been told, nothing is given back.
-- Bodies pass through chunk by chunk. Scopes other than HTTP pass untouched and are not charged.
+A request meets, in this order: `rules`, which say what it costs; `toll`, which asks who it is and
+charges it; and `responder` or `websocket`, which run the app and give back what it fails. Nothing
+of a framework is assumed but ASGI itself.
 
 Where CORSMiddleware is used, put it outside of this one, so that browsers can read refusals, with
 `expose_headers=["RateLimit", "RateLimit-Policy", "Retry-After"]`.
 """
 
-import logging
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from http import HTTPStatus
+from collections.abc import Callable, Iterable, Sequence
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from faregate.asgi.headers import Headers, RateLimitFields, printable, with_fields
-from faregate.asgi.identity import Exempt, Identify, is_cors_preflight, user_of
-from faregate.asgi.problems import (
-    BACKLOG,
-    NO_IDENTITY,
-    UNAVAILABLE,
-    UNKNOWN_USER,
-    Problem,
-    answer,
-    credits_held,
-    out_of_credits,
-    rate_limited,
-)
-from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import (
-    ArchiveUnavailableError,
-    ConfigurationError,
-    FaregateError,
-    LedgerError,
-)
+from faregate.asgi.fare import Fare
+from faregate.asgi.headers import check_names, printable
+from faregate.asgi.identity import Identify
+from faregate.asgi.problems import ProblemOptions
+from faregate.asgi.responder import Responder
+from faregate.asgi.rules import CORS_PREFLIGHT, Rule, Rules
+from faregate.asgi.statuses import status_set
+from faregate.asgi.toll import Toll, answer_instead
+from faregate.asgi.websocket import serve_websocket
 from faregate.gate import Gate
-
-#: Under this name the app finds its `Decision` in `scope["state"]`.
-STATE_NAME = "faregate"
-
-_OUT_OF_CREDITS_STATUSES = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.TOO_MANY_REQUESTS)
-#: `REFUND_EXCEEDED` means that nothing of the charge is left: the app has given it back itself.
-_GIVEN_BACK = (Verdict.ALLOWED, Verdict.REFUND_EXCEEDED)
-_STATUSES = range(100, 600)
-_CLASS_SIZE = 100
-
-_log = logging.getLogger(__name__)
-
-
-def status_set(statuses: Iterable[int | range | str]) -> frozenset[int]:
-    """Return the statuses that are meant by numbers, ranges, and texts such as `404` and `5xx`.
-
-    Raises:
-        ConfigurationError: One of them is none of these, or lies outside of HTTP.
-    """
-    if isinstance(statuses, str):
-        raise ConfigurationError(f"statuses are a list, such as [{statuses!r}]; this is one text")
-    return frozenset(status for item in statuses for status in _statuses_of(item))
-
-
-def _statuses_of(item: object) -> Iterable[int]:
-    if isinstance(item, range):
-        found: Iterable[int] = item
-    elif isinstance(item, int) and not isinstance(item, bool):
-        found = (item,)
-    elif isinstance(item, str) and item.isdecimal():
-        found = (int(item),)
-    elif isinstance(item, str) and item[:1].isdecimal() and item[1:].lower() == "xx":
-        first = int(item[0]) * _CLASS_SIZE
-        found = range(first, first + _CLASS_SIZE)
-    else:
-        found = ()
-    if not found or not all(status in _STATUSES for status in found):
-        raise ConfigurationError(f"a status is a number such as 503 or a class 5xx, not {item!r}")
-    return found
 
 
 class FaregateMiddleware:
@@ -95,18 +33,19 @@ class FaregateMiddleware:
         app: What runs behind the gate.
         gate: The gate, or a function that returns it, called for each charge: for apps that open
             their gate at startup, in the event loop that serves.
-        identify: Says who sent a request, see `identity.Identify`. None there is a 401.
+        identify: Says who sent a request, see `identity`. None there is a 401.
+        rules: What requests cost; the first that matches holds, and what none matches is charged
+            by the policy. By default only the CORS preflight is free, which has neither user nor
+            effect. Other OPTIONS requests and HEAD are charged unless a rule exempts them.
         refund_statuses: For which statuses of the app a charge is given back: numbers, ranges and
             classes such as `5xx`. An empty list leaves the exceptions.
-        out_of_credits_status: 402, or 429 for clients that understand nothing else.
-        policy_name: The name of the policy in the RateLimit fields.
-        exempt: Which requests pass without identity and charge; by default only the CORS preflight,
-            which has neither user nor effect. Other OPTIONS requests and HEAD are charged.
+        problems: How refusals are told: statuses by code, a link to upgrade.
         challenge: The WWW-Authenticate field of a 401, by which clients learn what to send.
+        legacy_fields: Whether X-RateLimit fields are sent, too.
 
     Raises:
-        TypeError: The gate, the identity or the exemption is not what it must be.
-        ConfigurationError: A status or a text cannot be used.
+        TypeError: The gate or the identity is not what it must be.
+        ConfigurationError: A rule, a status or a text cannot be used.
     """
 
     def __init__(
@@ -115,170 +54,47 @@ class FaregateMiddleware:
         gate: Gate | Callable[[], Gate],
         identify: Identify,
         *,
+        rules: Sequence[Rule] = (CORS_PREFLIGHT,),
         refund_statuses: Iterable[int | range | str] = ("5xx",),
-        out_of_credits_status: int = HTTPStatus.PAYMENT_REQUIRED,
-        policy_name: str = "credits",
-        exempt: Exempt = is_cors_preflight,
+        problems: ProblemOptions | None = None,
         challenge: str = "Bearer",
+        legacy_fields: bool = False,
     ) -> None:
         if not callable(identify):
             raise TypeError("an identity is needed: identify(scope) says who is charged")
         if not isinstance(gate, Gate) and not callable(gate):
             raise TypeError(f"gate is a Gate or a function that returns one, not {gate!r}")
-        if not callable(exempt):
-            raise TypeError(f"exempt is a function of the scope, not {exempt!r}")
-        if out_of_credits_status not in _OUT_OF_CREDITS_STATUSES:
-            raise ConfigurationError(f"out of credits is 402 or 429, not {out_of_credits_status}")
-        self._app = app
-        self._gate = gate
-        self._identify = identify
-        self._exempt = exempt
-        self._refund_statuses = status_set(refund_statuses)
-        self._out_of_credits_status = int(out_of_credits_status)
-        self._rate_limit = RateLimitFields(policy_name)
+        if isinstance(gate, Gate):
+            check_names(gate.policies)
         field_value = printable(challenge, "the challenge of a 401").encode()
-        self._challenge: Headers = [(b"www-authenticate", field_value)]
+        self._app = app
+        self._rules = Rules(rules)
+        self._toll = Toll(
+            gate=gate,
+            identify=identify,
+            refund_statuses=status_set(refund_statuses),
+            problems=problems or ProblemOptions(),
+            challenge=[(b"www-authenticate", field_value)],
+            legacy_fields=legacy_fields,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope: charge it, run the app, refund it where the app fails."""
-        if scope["type"] != "http" or self._exempt(scope):
+        if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        user_id = await user_of(self._identify, scope)
-        if user_id is None:
-            await answer(NO_IDENTITY, scope, send, fields=self._challenge)
-            return
-        gate = self._gate if isinstance(self._gate, Gate) else self._gate()
-        try:
-            decision = await gate.charge(user_id)
-        except (LedgerError, ArchiveUnavailableError) as error:
-            _log.warning("a request is refused, since its charge cannot be decided: %s", error)
-            await answer(UNAVAILABLE, scope, send, fields=[])
-            return
-        except ConfigurationError as error:
-            _log.error("every request is refused until this is put right: %s", error)
-            await answer(UNAVAILABLE, scope, send, fields=[])
-            return
-        if not decision.allowed:
-            await self._refuse(gate, decision, scope, send)
-            return
-        scope.setdefault("state", {})[STATE_NAME] = decision
-        responder = _Responder(self, gate, decision, receive, send)
-        await responder.run(self._app, scope)
-
-    async def _refuse(self, gate: Gate, decision: Decision, scope: Scope, send: Send) -> None:
-        if decision.verdict is Verdict.OUT_OF_CREDITS:
-            problem = out_of_credits(
-                decision,
-                status=self._out_of_credits_status,
-                policy_name=self._rate_limit.policy_name,
-                resets_in_s=_resets_in_s(gate, decision),
-            )
-            await answer(problem, scope, send, fields=self.fields(gate, decision))
-        elif decision.verdict is Verdict.RATE_LIMITED:
-            fields = self.fields(gate, decision)
-            await answer(rate_limited(decision), scope, send, fields=fields)
-        elif decision.verdict is Verdict.CREDITS_HELD:
-            problem = credits_held(decision, policy_name=self._rate_limit.policy_name)
-            await answer(problem, scope, send, fields=self.fields(gate, decision))
+        rule = self._rules.of(scope)
+        channel = (scope, receive, send)
+        if rule.is_exempt:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await serve_websocket(self._app, self._toll, rule, channel=channel)
+        elif rule.is_deferred:
+            await Responder(self._toll, rule, None, channel=channel).run(self._app)
         else:
-            await answer(_other_problem(decision), scope, send, fields=[])
+            taken = await self._toll.take(scope, rule)
+            if isinstance(taken, Fare):
+                await Responder(self._toll, rule, taken, channel=channel).run(self._app)
+            else:
+                await answer_instead(taken, self._toll, scope, send)
 
-    def fields(self, gate: Gate, decision: Decision) -> Headers:
-        """Return the RateLimit fields for what a decision left."""
-        return self._rate_limit.fields(
-            quota=decision.limit,
-            available=decision.credits,
-            resets_in_s=_resets_in_s(gate, decision),
-        )
-
-    def refunds(self, status: int) -> bool:
-        """Say whether a response of this status is given back."""
-        return status in self._refund_statuses
-
-
-def _other_problem(decision: Decision) -> Problem:
-    if decision.verdict is Verdict.UNKNOWN_USER:
-        return UNKNOWN_USER
-    # A charge with a new id gets no other verdict than these; what is unforeseen is not served.
-    return BACKLOG if decision.verdict is Verdict.BACKLOG else UNAVAILABLE
-
-
-def _resets_in_s(gate: Gate, decision: Decision) -> int | None:
-    """Return when the next period begins, in whole seconds, rounded up."""
-    if decision.resets_at_ms is None:
-        return None
-    return max(0, -((gate.now_ms() - decision.resets_at_ms) // 1000))
-
-
-class _Responder:
-    """One charged request: watches its response start, and gives the charge back where it fails."""
-
-    __slots__ = ("_charged", "_disconnected", "_gate", "_receive", "_send", "_settings", "_started")
-
-    def __init__(
-        self,
-        settings: FaregateMiddleware,
-        gate: Gate,
-        charged: Decision,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        self._settings = settings
-        self._gate = gate
-        self._charged = charged
-        self._receive = receive
-        self._send = send
-        self._started = False
-        self._disconnected = False
-
-    async def run(self, app: ASGIApp, scope: Scope) -> None:
-        try:
-            await app(scope, self.receive, self.send)
-        except Exception as error:
-            # A cancellation is no Exception, so it passes by and the charge stands.
-            if not self._started:
-                name = type(error).__name__
-                await self._refund("the app failed before it answered", {"exception": name})
-            raise
-        if not self._started:
-            await self._refund("the app did not answer", None)
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self._disconnected = True
-        return message
-
-    async def send(self, message: Message) -> None:
-        if self._started or message["type"] != "http.response.start":
-            await self._send(message)
-            return
-        # Set first: whatever fails from here on, this request is settled once.
-        self._started = True
-        status = message["status"]
-        decision = self._charged
-        if self._settings.refunds(status):
-            left = await self._refund(f"the app answered {status}", {"status": status})
-            decision = replace(decision, credits=left)
-        fields = self._settings.fields(self._gate, decision)
-        headers = with_fields(message.get("headers", ()), fields)
-        await self._send({**message, "headers": headers})
-
-    async def _refund(self, why: str, metadata: dict[str, object] | None) -> int:
-        """Give the charge back, unless nobody is there to get it; return the credits after it."""
-        charged = self._charged
-        if self._disconnected or not charged.amount:
-            return charged.credits
-        try:
-            refunded = await self._gate.refund(
-                charged, description=f"refund: {why}", metadata=metadata
-            )
-        except FaregateError as error:
-            # The gate tries again where that can help; the client must not wait for it.
-            _log.warning("the refund of %s failed for now: %s", charged.transaction_id, error)
-            return charged.credits
-        if refunded.verdict in _GIVEN_BACK:
-            return refunded.credits
-        _log.warning("the refund of %s was refused: %s", charged.transaction_id, refunded.verdict)
-        return charged.credits

@@ -77,6 +77,15 @@ class OnExpiry(StrEnum):
     KEEP = "keep"
 
 
+class FailureMode(StrEnum):
+    """What becomes of a request that cannot be decided in time."""
+
+    #: It is not served.
+    CLOSED = "closed"
+    #: It is served, and written to a journal, from which it is charged later.
+    OPEN = "open"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditPolicy:
     """The rules by which users are charged."""

@@ -1,0 +1,114 @@
+"""Costs that stand beside the endpoints which they are for.
+
+Mount the middleware with `rules=[Rule(is_deferred=True)]`; then a request costs what its endpoint
+says, and one that says nothing is free. For Starlette, a decorator; for FastAPI, a dependency:
+
+    @charged(cost=5)
+    async def report(request): ...
+
+    @api.get("/report", responses=Charge.responses)
+    async def report(fare: Annotated[Fare, Depends(Charge(cost=5))]): ...
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, ClassVar, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+
+from faregate.asgi.fare import Fare
+from faregate.asgi.responder import STATE_NAME, Responder
+from faregate.asgi.rules import Cost, Rule
+from faregate.domain.errors import ConfigurationError
+
+_PROBLEM = {"application/problem+json": {"schema": {"type": "object"}}}
+#: The answers of the gate, as OpenAPI has them.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {"description": "Nobody can say who is to be charged.", "content": _PROBLEM},
+    402: {"description": "There are not enough credits for this request.", "content": _PROBLEM},
+    429: {"description": "A limit allows no request now; see Retry-After.", "content": _PROBLEM},
+    503: {"description": "Credits cannot be checked now; see Retry-After.", "content": _PROBLEM},
+}
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+async def charge_endpoint(connection: HTTPConnection, rule: Rule) -> Fare:
+    """Charge the request of an endpoint.
+
+    Raises:
+        RefusedError: The gate answers the client; the endpoint must not go on.
+        ConfigurationError: No middleware has left this request to its endpoint.
+    """
+    found = connection.scope.get("state", {}).get(STATE_NAME)
+    if isinstance(found, Responder):
+        return await found.charge(rule)
+    why = "is charged already" if isinstance(found, Fare) else "passed no FaregateMiddleware"
+    raise ConfigurationError(
+        f"the request of an endpoint with a cost {why}: mount it with Rule(is_deferred=True)"
+    )
+
+
+class Charge:
+    """A dependency of FastAPI that charges the request, and returns its fare."""
+
+    #: For `responses=` of a route or a router.
+    responses: ClassVar[dict[int | str, dict[str, Any]]] = RESPONSES
+
+    def __init__(self, cost: Cost | None = None, **rule: Any) -> None:
+        """Say what the request costs; what else may be said is what a `Rule` takes."""
+        self.rule = Rule(cost=cost, **rule)
+
+    async def __call__(self, connection: HTTPConnection) -> Fare:
+        """Charge the request; see `charge_endpoint`."""
+        return await charge_endpoint(connection, self.rule)
+
+
+def charged(cost: Cost | None = None, **rule: Any) -> Callable[[Endpoint], Endpoint]:
+    """Return a decorator that charges the requests of an endpoint of Starlette.
+
+    It is for functions and for methods of an HTTPEndpoint, async or not. A schema in the docstring,
+    as Starlette's SchemaGenerator reads it, is told of the gate's answers.
+    """
+    terms = Rule(cost=cost, **rule)
+
+    def decorate(endpoint: Endpoint) -> Endpoint:
+        is_async = inspect.iscoroutinefunction(endpoint)
+
+        @functools.wraps(endpoint)
+        async def charge_first(*arguments: Any, **named: Any) -> Any:
+            (request,) = (item for item in arguments if isinstance(item, HTTPConnection))
+            await charge_endpoint(request, terms)
+            if is_async:
+                return await endpoint(*arguments, **named)
+            return await run_in_threadpool(endpoint, *arguments, **named)
+
+        charge_first.__doc__ = _with_responses(endpoint.__doc__)
+        return charge_first  # type: ignore[return-value]
+
+    return decorate
+
+
+def _with_responses(doc: str | None) -> str | None:
+    """Add the gate's answers to a schema in a docstring, below its own."""
+    text, separator, schema = (doc or "").rpartition("---")
+    if not separator or find_spec("yaml") is None:
+        return doc
+    import yaml  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 -- only where it is
+
+    described = yaml.safe_load(schema) or {}
+    described["responses"] = RESPONSES | described.get("responses", {})
+    # Without aliases, since each of the answers stands for itself.
+    dumped = yaml.dump(described, Dumper=_plain_dumper(yaml), sort_keys=False)
+    return f"{text}---\n{dumped}"
+
+
+def _plain_dumper(yaml: Any) -> Any:
+    class Plain(yaml.SafeDumper):  # type: ignore[misc,name-defined,unused-ignore]
+        def ignore_aliases(self, _data: object) -> bool:
+            return True
+
+    return Plain

@@ -1,0 +1,119 @@
+"""The Idempotency-Key of a request, and the response that is kept for its retries.
+
+The field is that of draft-ietf-httpapi-idempotency-key-header-07: a String of RFC 9651, so it stands
+in quotation marks. Clients that send it bare, as many do, are understood, too.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from starlette.types import Scope, Send
+
+from faregate.asgi.headers import Headers
+from faregate.domain.decision import Decision
+from faregate.domain.idempotency import KEY_BYTES_MAX
+
+_FIELD = b"idempotency-key"
+#: A String of RFC 9651, section 3.3.3: printable ASCII, in which only `"` and `\` are escaped.
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_BARE = re.compile(r"[!#-~]+")
+_ESCAPED = re.compile(r'\\(["\\])')
+#: What is said anew for each response.
+_NOT_KEPT = frozenset(
+    (b"connection", b"date", b"keep-alive", b"ratelimit", b"ratelimit-policy", b"server")
+    + (b"trailer", b"transfer-encoding", b"upgrade")
+)
+#: Tells a client that this is what it was answered before.
+_REPLAYED = (b"idempotent-replayed", b"true")
+
+
+class MalformedKeyError(ValueError):
+    """The field is there, and is no key. Never leaves the middleware."""
+
+
+def key_of(scope: Scope) -> str | None:
+    """Return the idempotency key of a request, or None if it has none.
+
+    Raises:
+        MalformedKeyError: The field is sent twice, is empty or too long, or no String.
+    """
+    values = [value for name, value in scope["headers"] if name == _FIELD]
+    if not values:
+        return None
+    text = values[0].decode("latin-1").strip()
+    quoted = _QUOTED.fullmatch(text)
+    if quoted is not None:
+        text = _ESCAPED.sub(r"\1", quoted[1])
+    elif not _BARE.fullmatch(text):
+        raise MalformedKeyError
+    if len(values) > 1 or not 0 < len(text) <= KEY_BYTES_MAX:
+        raise MalformedKeyError
+    return text
+
+
+def fingerprint_of(scope: Scope) -> str:
+    """Return what a request is, beside its key: all but its body, which is not read here.
+
+    A client that sends Content-Digest (RFC 9530) has its body told apart by that, too.
+    """
+    told = {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name in {b"content-length", b"content-type", b"content-digest"}
+    }
+    query = scope.get("query_string", b"").decode("latin-1")
+    return json.dumps([scope["method"], scope["path"], query, told], sort_keys=True)
+
+
+class Keeping:
+    """Collects a response while it is sent, as long as it is small enough to be kept."""
+
+    def __init__(self, status: int, headers: Sequence[tuple[bytes, bytes]], bytes_max: int) -> None:
+        kept = [[part.decode("latin-1") for part in pair] for pair in headers if _is_kept(pair[0])]
+        self._head = json.dumps([status, kept]).encode()
+        self._room = bytes_max - len(self._head) - 1
+        self._chunks: list[bytes] = []
+
+    def add(self, chunk: bytes) -> None:
+        """Note the next part of the body."""
+        self._room -= len(chunk)
+        if self._room >= 0:
+            self._chunks.append(chunk)
+        else:
+            self._chunks.clear()
+
+    def encoded(self) -> bytes:
+        """Return the response in one piece; empty if it is too large."""
+        return b"\n".join((self._head, b"".join(self._chunks))) if self._room >= 0 else b""
+
+
+def _is_kept(name: bytes) -> bool:
+    return name.lower() not in _NOT_KEPT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptResponse:
+    """A response that was given before."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    #: How the request was decided that it answered.
+    decision: Decision
+
+    @classmethod
+    def decode(cls, encoded: bytes, decision: Decision) -> Self:
+        """Read what `Keeping.encoded` has written."""
+        head, _, body = encoded.partition(b"\n")
+        status, pairs = json.loads(head)
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
+        return cls(status=status, headers=headers, body=body, decision=decision)
+
+    async def send(self, send: Send, fields: Headers) -> None:
+        """Send it again, with the fields of now."""
+        headers = [*self.headers, _REPLAYED, *fields]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})

@@ -1,0 +1,155 @@
+"""Which requests cost what: rules, compiled once, of which the first that matches holds."""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from inspect import isawaitable
+from typing import TypeAlias
+
+from starlette.routing import compile_path
+from starlette.types import Scope
+
+from faregate.asgi.identity import Exempt, is_cors_preflight
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.hold import check_ttl
+from faregate.domain.idempotency import RESPONSE_BYTES_MAX
+from faregate.domain.policy import FailureMode
+from faregate.domain.transaction import check_whole
+
+#: What a request costs, in credits: fixed, or computed from its scope, async or not. It must not
+#: read the body, which is the app's; where only the body tells, the app settles a hold.
+Cost: TypeAlias = int | Callable[[Scope], int | Awaitable[int]]
+
+#: In `Rule.methods`: WebSocket connections, which have no method.
+WEBSOCKET = "WEBSOCKET"
+
+_HOLD_TTL_MS = 60_000
+
+
+class KeyUse(StrEnum):
+    """What the gate makes of an Idempotency-Key."""
+
+    #: Nothing: the key is the app's, and a request that is sent twice is charged twice.
+    IGNORED = "ignored"
+    #: A request with a key is charged and served once.
+    OPTIONAL = "optional"
+    #: So it is, and a request without a key is refused.
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What holds for requests of some paths and methods."""
+
+    #: A path as Starlette's routes have it, such as `/reports/{id:int}` or `/files/{rest:path}`,
+    #: below where the app is mounted; empty for every path.
+    path: str = ""
+    #: For which methods; none for all. GET stands for HEAD, too, as in Starlette.
+    methods: Sequence[str] = ()
+    #: What else must hold of a request.
+    when: Exempt | None = None
+    #: It passes without identity and without charge.
+    is_exempt: bool = False
+    #: It is charged where its endpoint says so; see `endpoints`.
+    is_deferred: bool = False
+    #: What it costs; None for what the policy says. 0 is a peek: decided, and not charged.
+    cost: Cost | None = None
+    #: What is held, where the cost is known only afterwards: the app settles it by
+    #: `request.state.faregate.settle`; if it does not, the estimate is what it costs.
+    estimate: Cost | None = None
+    #: For how long it is held.
+    hold_ttl_ms: int = _HOLD_TTL_MS
+    #: What each message from the client costs, of a WebSocket connection.
+    message_cost: int = 0
+    #: Whose policy holds; None for that of the caller's tier.
+    tier: str | None = None
+    #: What becomes of a request that cannot be decided in time.
+    on_failure: FailureMode = FailureMode.CLOSED
+    key_use: KeyUse = KeyUse.IGNORED
+    #: Up to which size, in bytes, a response is kept for retries with the same key. 0 keeps none:
+    #: they are told that the request was served, and not how.
+    replay_bytes_max: int = 0
+
+    def __post_init__(self) -> None:
+        if self.path and not self.path.startswith("/"):
+            raise ConfigurationError(f"the path of a rule begins with a slash, not {self.path!r}")
+        if isinstance(self.methods, str):
+            raise ConfigurationError(f"methods are a list, such as [{self.methods!r}]")
+        if self.cost is not None and self.estimate is not None:
+            raise ConfigurationError("a rule has a cost, or an estimate, which is settled later")
+        for what, value in (("cost", self.cost), ("estimate", self.estimate)):
+            if not callable(value) and value is not None:
+                check_whole(f"the {what} of a rule", value, 1 if what == "estimate" else 0)
+        check_whole("the message_cost of a rule", self.message_cost, 0)
+        check_ttl(self.hold_ttl_ms)
+        if not 0 <= self.replay_bytes_max <= RESPONSE_BYTES_MAX:
+            raise ConfigurationError(f"replay_bytes_max lies within 0 and {RESPONSE_BYTES_MAX}")
+
+
+#: The question of a browser whether it may send a request: it carries no identity.
+CORS_PREFLIGHT = Rule(methods=("OPTIONS",), when=is_cors_preflight, is_exempt=True)
+
+
+def exempt(*paths: str) -> list[Rule]:
+    """Return rules by which some paths are free, such as those of health checks and metrics."""
+    return [Rule(path=path, is_exempt=True) for path in paths]
+
+
+async def cost_of(cost: Cost, scope: Scope) -> int:
+    """Return what a request costs.
+
+    Raises:
+        AmountError: What was computed is no whole number of credits from 0 on.
+    """
+    found = cost(scope) if callable(cost) else cost
+    if isawaitable(found):
+        found = await found
+    return check_whole("a cost", found, 0)
+
+
+class Rules:
+    """Compiled rules. What no rule matches is charged by the policy."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._compiled = [_Compiled(rule) for rule in rules]
+        self._otherwise = Rule()
+
+    def of(self, scope: Scope) -> Rule:
+        """Return the first rule that matches a request or a WebSocket connection."""
+        method = scope.get("method", WEBSOCKET)
+        path = route_path(scope)
+        for compiled in self._compiled:
+            if compiled.matches(method, path, scope):
+                return compiled.rule
+        return self._otherwise
+
+
+class _Compiled:
+    """One rule, and what is needed to match it."""
+
+    __slots__ = ("_methods", "_pattern", "_when", "rule")
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        methods = {method.upper() for method in rule.methods}
+        self._methods = methods | {"HEAD"} if "GET" in methods else methods
+        self._when = rule.when
+        # Matched as Starlette matches its routes, so that no spelling of a path, such as one with a
+        # line feed at its end, reaches an endpoint past the rule for it.
+        self._pattern: re.Pattern[str] | None = compile_path(rule.path)[0] if rule.path else None
+
+    def matches(self, method: str, path: str, scope: Scope) -> bool:
+        if self._methods and method not in self._methods:
+            return False
+        if self._pattern is not None and not self._pattern.match(path):
+            return False
+        return self._when is None or self._when(scope)
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path below the mount point, which the path of a scope contains (ASGI 2.4)."""
+    path, root = scope["path"], scope.get("root_path", "")
+    if root and path.startswith(root) and path[len(root) :][:1] in {"", "/"}:
+        return path[len(root) :] or "/"
+    return str(path)

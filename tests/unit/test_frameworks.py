@@ -1,0 +1,158 @@
+"""The gate in front of what others build: Starlette, FastAPI, Litestar, Quart, and a bare app."""
+
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI
+from litestar import Litestar
+from litestar import get as litestar_get
+from quart import Quart
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.schemas import SchemaGenerator
+from starlette.types import ASGIApp
+
+from asgi_client import USER, World, answers, call, http_scope
+from faregate.asgi import Charge, Fare, FaregateMiddleware, Rule, charged
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.transaction import TransactionType
+
+DEFERRED = [Rule(is_deferred=True)]
+
+
+def starlette_app() -> ASGIApp:
+    return Starlette(routes=[Route("/", lambda _: PlainTextResponse("hello"))])
+
+
+def fastapi_app() -> ASGIApp:
+    app = FastAPI()
+
+    @app.get("/")
+    async def hello() -> str:
+        return "hello"
+
+    return app
+
+
+def litestar_app() -> ASGIApp:
+    @litestar_get("/")
+    async def hello() -> str:
+        return "hello"
+
+    return Litestar([hello])  # type: ignore[return-value]
+
+
+def quart_app() -> ASGIApp:
+    app = Quart(__name__)
+
+    @app.get("/")
+    async def hello() -> str:
+        return "hello"
+
+    return app  # type: ignore[return-value]
+
+
+APPS = [starlette_app, fastapi_app, litestar_app, quart_app, lambda: answers(200, b"hello")]
+
+
+@pytest.mark.parametrize("make", APPS, ids=["starlette", "fastapi", "litestar", "quart", "bare"])
+async def test_every_framework_is_charged_and_refused_alike(make: Any) -> None:
+    """One credit: the first request is served with fields, the second is not."""
+    world = World(credits=1)
+    app = world.around(make())
+    served = await call(app, http_scope())
+    assert (served.status, b"hello" in served.body) == (200, True)
+    assert served.header(b"ratelimit") == b'"credits";r=0'
+    refused = await call(app, http_scope())
+    assert refused.status == 402
+    assert await world.credits() == 0
+
+
+async def test_a_dependency_of_fastapi_charges_its_endpoint_alone() -> None:
+    """It gets the fare, is refunded where it fails, and is told in OpenAPI; others are free."""
+    world = World(credits=5)
+    app = FastAPI()
+
+    @app.get("/report", responses=Charge.responses)
+    async def report(fare: Annotated[Fare, Depends(Charge(cost=4))]) -> int:
+        return fare.credits
+
+    @app.get("/broken")
+    async def broken(fare: Annotated[Fare, Depends(Charge(cost=1))]) -> int:
+        raise RuntimeError(fare.cost)
+
+    @app.get("/free")
+    async def free() -> str:
+        return "free"
+
+    app.add_middleware(
+        FaregateMiddleware, gate=world.gate, identify=lambda _: USER, rules=DEFERRED
+    )
+    free_answer = await call(app, http_scope(path="/free"))
+    assert (free_answer.status, free_answer.header(b"ratelimit")) == (200, None)
+    assert (await call(app, http_scope(path="/report"))).body == b"1"
+    refused = await call(app, http_scope(path="/report"))
+    assert (refused.status, refused.header(b"content-type")) == (402, b"application/problem+json")
+    broken_answer = await call(app, http_scope(path="/broken"))
+    assert isinstance(broken_answer.error, RuntimeError)
+    assert await world.credits() == 1
+    assert [refund.amount for refund in world.refunds] == [1]
+    described = app.openapi()["paths"]["/report"]["get"]["responses"]
+    assert {"200", "402", "429", "503"} <= set(described)
+    assert "application/problem+json" in described["402"]["content"]
+
+
+class Reports(HTTPEndpoint):
+    @charged(cost=2)
+    async def get(self, request: Request) -> Response:
+        return JSONResponse(request.state.faregate.credits)
+
+
+@charged(cost=lambda scope: len(scope["path"]))
+def computed(request: Request) -> Response:
+    """Say what is left.
+    ---
+    responses:
+      200:
+        description: What is left.
+    """
+    return JSONResponse(request.state.faregate.credits)
+
+
+async def test_a_decorator_charges_endpoints_of_starlette() -> None:
+    """Functions and methods, async or not, wherever they are mounted."""
+    world = World(credits=20)
+    routes = [Route("/reports", Reports), Route("/computed", computed)]
+    free = Route("/free", lambda _: PlainTextResponse("free"))
+    around = Middleware(
+        FaregateMiddleware, gate=world.gate, identify=lambda _: USER, rules=DEFERRED
+    )
+    app = Starlette(routes=[*routes, free, Mount("/api", routes=routes)], middleware=[around])
+    assert (await call(app, http_scope(path="/free"))).body == b"free"
+    assert (await call(app, http_scope(path="/reports"))).body == b"18"
+    assert (await call(app, http_scope(path="/api/computed"))).body == b"5"
+    assert (await call(app, http_scope(path="/computed"))).status == 402
+    deducts = [record.amount for record in world.records(TransactionType.DEDUCT)]
+    assert deducts == [-2, -13]
+    schemas = SchemaGenerator({"openapi": "3.0.0", "info": {"title": "x", "version": "1"}})
+    described = schemas.get_schema(routes)["paths"]["/computed"]["get"]["responses"]
+    assert described[200]["description"] == "What is left."
+    assert set(described) == {200, 401, 402, 429, 503}
+
+
+@pytest.mark.parametrize("rules", [None, [Rule()]])
+async def test_an_endpoint_whose_request_was_not_left_to_it_says_so(rules: Any) -> None:
+    """Neither is it served for nothing, nor charged twice."""
+    world = World(credits=5)
+    app: ASGIApp = Starlette(routes=[Route("/computed", computed)])
+    if rules is not None:
+        app = world.around(app, rules=rules)
+    answer = await call(app, http_scope(path="/computed"))
+    assert isinstance(answer.error, ConfigurationError)
+    assert answer.status == 500
+    assert world.records(TransactionType.DEDUCT)[1:] == []
+    assert await world.credits() == 5

@@ -1,0 +1,112 @@
+"""The Idempotency-Key field, and responses that are kept for retries."""
+
+import pytest
+from starlette.types import Message, Scope
+
+from asgi_client import http_scope
+from faregate.asgi.idempotency import (
+    Keeping,
+    KeptResponse,
+    MalformedKeyError,
+    fingerprint_of,
+    key_of,
+)
+
+
+def scope_with(*values: bytes) -> Scope:
+    return http_scope("POST", [(b"idempotency-key", value) for value in values])
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        (b'"8e03978e-40d5-43dd-bc93-6894a57f9324"', "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+        (b"8e03978e-40d5", "8e03978e-40d5"),
+        (b'  "with space"  ', "with space"),
+        (rb'"a \"quoted\" \\ key"', r'a "quoted" \ key'),
+        (b'"' + b"k" * 255 + b'"', "k" * 255),
+    ],
+)
+def test_a_key_is_a_string_of_structured_fields_or_bare(value: bytes, key: str) -> None:
+    """Quoted and bare are the same key."""
+    assert key_of(scope_with(value)) == key
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (b"",),
+        (b'""',),
+        (b'"open',),
+        (b'"a"b"',),
+        (rb'"a\n"',),
+        (b"two words",),
+        (b'"\xc3\xa9"',),
+        (b'"a\x00b"',),
+        (b'"a\x7fb"',),
+        (b"k" * 256,),
+        (b'"a";q=1',),
+        (b'"a"', b'"a"'),
+        (b'"a"', b'"b"'),
+    ],
+    ids=repr,
+)
+def test_what_is_no_key_is_no_key(values: tuple[bytes, ...]) -> None:
+    """Nothing is guessed: of two fields neither counts."""
+    with pytest.raises(MalformedKeyError):
+        key_of(scope_with(*values))
+
+
+def test_a_request_without_the_field_has_no_key() -> None:
+    """None is not the empty key."""
+    assert key_of(http_scope()) is None
+
+
+def test_the_fingerprint_tells_requests_apart() -> None:
+    """By method, path, query, and what the client says of the body; not by other fields."""
+    base = http_scope("POST", [(b"content-length", b"2"), (b"user-agent", b"x")])
+    same = http_scope("POST", [(b"user-agent", b"y"), (b"content-length", b"2")])
+    assert fingerprint_of(base) == fingerprint_of(same)
+    others: list[Scope] = [
+        http_scope("PUT", base["headers"]),
+        {**base, "path": "/other"},
+        {**base, "query_string": b"a=1"},
+        http_scope("POST", [(b"content-length", b"3")]),
+        http_scope("POST", [(b"content-length", b"2"), (b"content-digest", b"sha-256=:YQ==:")]),
+    ]
+    assert len({fingerprint_of(scope) for scope in [base, *others]}) == 6
+
+
+async def test_a_response_is_kept_as_it_was_but_for_what_is_said_anew() -> None:
+    """Its fields of the day are not sent again; it says that it is one."""
+    headers = [(b"content-type", b"text/plain"), (b"Date", b"then"), (b"ratelimit", b'"a";r=1')]
+    keeping = Keeping(201, [*headers, (b"x-caf\xe9", b"\xff")], 1_000)
+    for chunk in (b"one ", b"\n", b"two"):
+        keeping.add(chunk)
+    decoded = KeptResponse.decode(keeping.encoded(), decision=None)  # type: ignore[arg-type]
+    assert (decoded.status, decoded.body) == (201, b"one \ntwo")
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await decoded.send(send, [(b"ratelimit", b'"a";r=0')])
+    assert sent[0]["headers"] == [
+        (b"content-type", b"text/plain"),
+        (b"x-caf\xe9", b"\xff"),
+        (b"idempotent-replayed", b"true"),
+        (b"ratelimit", b'"a";r=0'),
+    ]
+    assert sent[1]["body"] == b"one \ntwo"
+
+
+def test_a_response_that_is_too_large_is_not_kept() -> None:
+    """Not even a part of it, and no more of it is remembered than the bound."""
+    head = len(Keeping(200, [], 10_000).encoded())
+    keeping = Keeping(200, [], head + 3)
+    keeping.add(b"abc")
+    assert keeping.encoded().endswith(b"\nabc")
+    keeping.add(b"d")
+    keeping.add(b"e" * 1_000_000)
+    assert keeping.encoded() == b""
+    assert keeping._chunks == []

@@ -1,0 +1,144 @@
+"""What a request has cost, by what becomes of it: read from the ledger, on each server."""
+
+import http.client
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import pytest
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import connect
+
+from faregate.bootstrap import open_stream
+from faregate.domain.transaction import CreditTransaction
+from wire_app import STREAM_BYTES
+from wire_client import Api, wait_for
+
+
+def amounts(api: Api, user: UUID) -> list[int]:
+    """The changes of a user's balance since its start, in order."""
+    return [record.amount for record in records(api, user)]
+
+
+def records(api: Api, user: UUID) -> Sequence[CreditTransaction]:
+    """What the stream holds of a user."""
+    with open_stream(api.settings) as stream:
+        found = [
+            entry.transaction
+            for shard in range(api.settings.shard_count)
+            for entry in stream.unacknowledged(shard)
+            if entry.transaction is not None and entry.transaction.user_id == user
+        ]
+    return sorted(found, key=lambda record: record.sequence)
+
+
+def test_a_handler_that_answers_is_paid_for(api: Api, user: UUID) -> None:
+    """One deduct, and the field says what it left."""
+    answer = api.ask("/anything", user)
+    assert (answer.status, answer.json()) == (200, {"credits": 2})
+    assert answer.headers["ratelimit"] == '"credits";r=2'
+    assert amounts(api, user) == [-1]
+
+
+@pytest.mark.parametrize("path", ["/fail", "/raise"])
+def test_a_handler_that_fails_before_its_response_is_refunded(
+    api: Api, user: UUID, path: str
+) -> None:
+    """A 500, whether it is answered or raised: the refund is recorded before the client hears."""
+    answer = api.ask(path, user)
+    assert answer.status == 500
+    assert amounts(api, user) == [-1, 1]
+    (_, refund) = records(api, user)
+    assert "500" in refund.description or refund.metadata == {"exception": "RuntimeError"}
+
+
+def test_a_response_that_breaks_off_has_started_and_is_paid_for(api: Api, user: UUID) -> None:
+    """No header can change any more, and nothing is given back."""
+    with pytest.raises((http.client.HTTPException, OSError)):
+        answer = api.ask("/raise-late", user)
+        # A server may end the body as if nothing were wrong; then the client has what was begun.
+        assert answer.body == b"begun"
+        raise http.client.IncompleteRead(answer.body)
+    assert amounts(api, user) == [-1]
+
+
+def test_a_hundred_megabytes_pass_without_being_kept(api: Api, user: UUID) -> None:
+    """The memory of the process grows by far less than the response is large."""
+    assert api.ask("/stream", user).status == 200
+    before = api.ask("/memory").json()
+    answer = api.ask("/stream", user)
+    grown = api.ask("/memory").json() - before
+    assert len(answer.body) == STREAM_BYTES
+    print(f"{api.server}: memory grew by {grown / 1_048_576:.1f} MiB")
+    assert grown < STREAM_BYTES / 4
+    assert amounts(api, user) == [-1, -1]
+
+
+def test_a_client_that_goes_away_has_paid(api: Api, user: UUID) -> None:
+    """What the handler does then is done for it."""
+    with socket.create_connection(("127.0.0.1", api.port)) as connection:
+        request = f"GET /slow HTTP/1.1\r\nhost: localhost\r\nx-user: {user}\r\n\r\n"
+        connection.sendall(request.encode())
+        wait_for(lambda: amounts(api, user) == [-1], "the request is charged")
+    assert api.ask("/anything", user).json() == {"credits": 1}
+    assert amounts(api, user) == [-1, -1]
+
+
+def test_a_handler_that_is_cancelled_has_been_paid_for(api: Api, user: UUID) -> None:
+    """A timeout of the app's own, around the gate: the charge stands, and the client is told 504."""
+    assert api.ask("/cancelled", user).status == 504
+    assert api.ask(f"/runs/{user}").json() == 0
+    assert amounts(api, user) == [-1]
+
+
+def test_fifty_requests_with_one_key_are_one(api: Api, user: UUID) -> None:
+    """One charge and one run of the handler; the others are told what becomes of it."""
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(
+            pool.map(
+                lambda _: api.ask("/keyed", user, "POST", idempotency_key='"order-1"'), range(50)
+            )
+        )
+    statuses = [answer.status for answer in answers]
+    assert statuses.count(200) == 1
+    assert statuses.count(409) == 49
+    codes = {answer.json()["code"] for answer in answers if answer.status == 409}
+    assert codes <= {"key_in_flight", "key_done"}
+    assert api.ask(f"/runs/{user}").json() == 1
+    assert amounts(api, user) == [-1]
+
+
+def test_a_response_that_is_kept_is_answered_again(api: Api, user: UUID) -> None:
+    """As it was, and marked; another request with its key is refused."""
+    first = api.ask("/replayed", user, "POST", idempotency_key="again")
+    again = api.ask("/replayed", user, "POST", idempotency_key='"again"')
+    assert (first.status, first.body) == (again.status, again.body) == (200, b'{"credits":2}')
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    other = api.ask("/replayed?other", user, "POST", idempotency_key="again")
+    assert (other.status, other.json()["code"]) == (422, "key_reused")
+    assert api.ask(f"/runs/{user}").json() == 1
+    assert amounts(api, user) == [-1]
+
+
+def test_a_conversation_is_paid_for_by_the_message(api: Api, user: UUID) -> None:
+    """One credit to connect, one for each message; the one that cannot be paid for ends it."""
+    url = f"ws://127.0.0.1:{api.port}/talk"
+    headers = {"x-user": str(user)}
+    with connect(url, additional_headers=headers) as talk:
+        assert talk.response is not None
+        assert talk.response.headers["ratelimit"] == '"credits";r=2'
+        for left in (1, 0):
+            talk.send("a word")
+            assert talk.recv() == f"a word for {left}"
+        talk.send("one too many")
+        with pytest.raises(ConnectionClosedError) as closed:
+            talk.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "out_of_credits")
+    assert amounts(api, user) == [-1, -1, -1]
+    with pytest.raises(InvalidStatus) as refused, connect(url, additional_headers=headers):
+        raise AssertionError("the connection is refused")
+    assert refused.value.response.status_code in {402, 403}
+    assert amounts(api, user) == [-1, -1, -1]

@@ -1,0 +1,215 @@
+"""Each row of the table of answers, over the wire, on each server."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import http_sf
+import jsonschema
+import pytest
+from redis import Redis
+
+from faregate import Settings
+from faregate.adapters.redis import keys
+from faregate.bootstrap import open_stream
+from faregate.cli.servers import Binaries
+from wire_client import Answer, Api, api_on, fresh_ledger, wait_for
+
+SCHEMA = json.loads(
+    (Path(__file__).parents[2] / "docs/problem.schema.json").read_text(encoding="utf-8")
+)
+
+
+def out_of_credits(api: Api, user: UUID) -> Answer:
+    for _ in range(3):
+        assert api.ask("/anything", user).status == 200
+    return api.ask("/anything", user)
+
+
+def waits_for_a_period(api: Api, user: UUID) -> Answer:
+    for _ in range(4):
+        assert api.ask("/monthly", user).status == 200
+    return api.ask("/monthly", user)
+
+
+def too_fast(api: Api, user: UUID) -> Answer:
+    assert api.ask("/limited", user).status == 200
+    return api.ask("/limited", user)
+
+
+def held_by_another(api: Api, user: UUID) -> Answer:
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(api.ask, "/held", user)
+        wait_for(lambda: live(api, user) == 0, "the other request holds all credits")
+        answer = api.ask("/anything", user)
+        api.ask(f"/release/{user}")
+        assert held.result().json() == {"refunded": 2}
+    return answer
+
+
+def key_twice(api: Api, user: UUID) -> Answer:
+    assert api.ask("/keyed", user, "POST", idempotency_key="one").status == 200
+    return api.ask("/keyed", user, "POST", idempotency_key="one")
+
+
+def key_reused(api: Api, user: UUID) -> Answer:
+    assert api.ask("/keyed", user, "POST", idempotency_key="two").status == 200
+    return api.ask("/keyed?another", user, "POST", idempotency_key="two")
+
+
+#: What is done, the status, the code of the problem, and whether to come back later.
+ROWS: dict[str, tuple[Callable[[Api, UUID], Answer], int, str, bool]] = {
+    "out of credits": (out_of_credits, 402, "out_of_credits", False),
+    "out of credits until a period begins": (waits_for_a_period, 429, "out_of_credits", True),
+    "rate limit": (too_fast, 429, "rate_limited", True),
+    "credits held": (held_by_another, 429, "credits_held", True),
+    "no identity": (lambda api, _: api.ask("/anything"), 401, "no_identity", False),
+    "key missing": (lambda api, user: api.ask("/keyed", user), 400, "key_required", False),
+    "key malformed": (
+        lambda api, user: api.ask("/keyed", user, idempotency_key='"open'),
+        400,
+        "key_malformed",
+        False,
+    ),
+    "key done": (key_twice, 409, "key_done", False),
+    "key reused": (key_reused, 422, "key_reused", False),
+    "cost out of range": (
+        lambda api, user: api.ask("/computed?1001", user),
+        400,
+        "cost_out_of_range",
+        False,
+    ),
+}
+
+
+def live(api: Api, user: UUID) -> int:
+    """The live credits of a user, as Redis has them."""
+    shard = keys.shard_of(user, api.settings.shard_count)
+    with Redis.from_url(api.settings.redis_url) as client:
+        return int(client.hget(keys.user(shard, user), "c") or -1)  # type: ignore[arg-type]
+
+
+def fields_of(answer: Answer, name: str) -> dict[str, dict[str, int]]:
+    """The items of a field and their parameters, read by a parser that is not ours."""
+    items = http_sf.parse(answer.headers[name].encode(), tltype="list")
+    return {str(value): dict(parameters) for value, parameters in items}
+
+
+def check_problem(answer: Answer, status: int, code: str) -> None:
+    """A problem that its schema describes, and that nobody stores."""
+    assert answer.status == status, answer.body
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    problem = answer.json()
+    assert (problem["status"], problem["code"]) == (status, code)
+    jsonschema.validate(problem, SCHEMA)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_refusal_is_told_as_the_table_says(api: Api, user: UUID, row: str) -> None:
+    """Its status, its code, when to come back; and no more is charged for it."""
+    do, status, code, comes_back = ROWS[row]
+    answer = do(api, user)
+    check_problem(answer, status, code)
+    assert ("retry-after" in answer.headers) == comes_back
+    if comes_back:
+        assert int(answer.headers["retry-after"]) > 0
+    if status == 401:
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("path", ["/anything", "/monthly", "/limited"])
+def test_fields_parse_and_agree_with_the_ledger(api: Api, user: UUID, path: str) -> None:
+    """What is left by the field is what is left in Redis; every policy that is left is announced."""
+    answer = api.ask(path, user)
+    left = fields_of(answer, "ratelimit")
+    policies = fields_of(answer, "ratelimit-policy")
+    assert set(left) == set(policies)
+    name = "credits" if path == "/anything" else path.removeprefix("/")
+    assert left[name]["r"] == live(api, user)
+    if path == "/limited":
+        assert left["burst"]["r"] == 0
+        assert policies["burst"]["q"] == 1
+        refused = api.ask(path, user)
+        wait_s = int(refused.headers["retry-after"])
+        assert fields_of(refused, "ratelimit")["burst"]["t"] in {wait_s, wait_s + 1}
+    if path == "/monthly":
+        assert 0 < left[name]["t"] <= 31 * 86_400
+
+
+def test_a_browser_reads_a_page(api: Api) -> None:
+    """And a program that asks for anything reads JSON."""
+    page = api.ask("/anything", accept="text/html,application/xhtml+xml,*/*;q=0.8")
+    assert page.status == 401
+    assert page.headers["content-type"].startswith("text/html")
+    assert api.ask("/anything", accept="*/*").json()["code"] == "no_identity"
+
+
+def test_head_and_options_are_charged_and_the_preflight_is_not(api: Api, user: UUID) -> None:
+    """A HEAD has no body, a preflight no identity."""
+    assert api.ask("/anything", user, "OPTIONS").status == 200
+    head = api.ask("/anything", user, "HEAD")
+    assert (head.status, head.body) == (200, b"")
+    assert live(api, user) == 1
+    refused = api.ask("/anything", method="HEAD")
+    assert (refused.status, refused.body) == (401, b"")
+    preflight = api.ask(
+        "/anything", method="OPTIONS", origin="null", access_control_request_method="GET"
+    )
+    # The app's own answer, for whom there is no fare: it was not asked for one.
+    assert preflight.status == 500
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["{}", "{s00}", "a" * 9_000, "../../etc", "' or 1=1 --", "x%00y", "é", "-1"],
+    ids=lambda name: name[:12],
+)
+def test_an_identity_that_is_none_is_refused_or_fails(api: Api, name: str) -> None:
+    """Nothing is charged, and no key of Redis is made of it."""
+    with Redis.from_url(api.settings.redis_url) as client:
+        before = client.dbsize()
+        answer = api.ask("/anything", x_user=name.encode().decode("latin-1"))
+        assert answer.status in {400, 431, 500}
+        assert client.dbsize() == before
+
+
+@pytest.fixture(scope="module")
+def small(
+    binaries: Binaries, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[tuple[Api, Settings]]:
+    """An API whose ledger is to be filled and stopped."""
+    with fresh_ledger(binaries) as (_, settings):
+        log = tmp_path_factory.mktemp("small") / "api.log"
+        with api_on("uvicorn", settings, log, FAREGATE_STREAM_LENGTH_MAX="1") as api:
+            yield api, settings
+
+
+@contextmanager
+def as_strangers(api: Api, tmp_path: Path) -> Iterator[Api]:
+    log = tmp_path / "strangers.log"
+    with api_on("uvicorn", api.settings, log, FAREGATE_PROVISION_USERS="false") as strict:
+        yield strict
+
+
+def test_a_backlog_refuses_with_a_reason_of_its_own(small: tuple[Api, Settings]) -> None:
+    """Nothing is charged until the worker has caught up."""
+    api, settings = small
+    user = uuid4()
+    assert api.ask("/anything", user).status == 200
+    answer = api.ask("/anything", user)
+    check_problem(answer, 503, "backlog")
+    assert int(answer.headers["retry-after"]) > 0
+    with open_stream(settings) as stream:
+        assert stream.pending_count() == 1
+
+
+def test_a_user_whom_nobody_knows_is_refused_or_made(
+    small: tuple[Api, Settings], tmp_path: Path
+) -> None:
+    """By the setting, and never half."""
+    with as_strangers(small[0], tmp_path) as strict:
+        check_problem(strict.ask("/anything", uuid4()), 403, "unknown_user")

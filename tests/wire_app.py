@@ -1,0 +1,237 @@
+"""An API behind the gate, as a program: `python wire_app.py SERVER PORT` runs it until it is ended.
+
+SERVER is uvicorn, hypercorn or granian. Who calls is said by the field `x-user`: this API is for
+tests of what a gate does on the wire, and stands on the loopback address alone.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from faregate import (
+    Allowance,
+    CreditPolicy,
+    Period,
+    PeriodKind,
+    PolicySet,
+    RateLimit,
+    build_gate,
+)
+from faregate.asgi import FaregateMiddleware, KeyUse, Rule, exempt
+from faregate.asgi.rules import CORS_PREFLIGHT, WEBSOCKET
+from faregate.config import read_settings
+from faregate.domain.policy import FailureMode
+
+STREAM_BYTES = 100 * 1_048_576
+CHUNK = bytes(65_536)
+CANCEL_S = 0.2
+
+POLICIES = PolicySet(
+    tiers={
+        "default": CreditPolicy(cost_max=1_000),
+        "monthly": CreditPolicy(
+            name="monthly", allowance=Allowance(amount=1, period=Period(kind=PeriodKind.MONTH))
+        ),
+        "limited": CreditPolicy(
+            name="limited", limits=(RateLimit(name="burst", count=1, period_ms=60_000),)
+        ),
+    }
+)
+RULES = [
+    *exempt("/healthz", "/runs/{key}", "/release/{key}", "/memory", "/retries", "/inside"),
+    CORS_PREFLIGHT,
+    Rule(path="/monthly", tier="monthly"),
+    Rule(path="/limited", tier="limited"),
+    Rule(path="/held", estimate=3),
+    Rule(path="/computed", cost=lambda scope: int(scope["query_string"] or b"1")),
+    Rule(path="/open", on_failure=FailureMode.OPEN),
+    Rule(path="/replayed", key_use=KeyUse.OPTIONAL, replay_bytes_max=4_096),
+    Rule(path="/keyed", key_use=KeyUse.REQUIRED),
+    Rule(path="/talk", methods=[WEBSOCKET], message_cost=1),
+]
+
+
+class State:
+    """What the handlers share."""
+
+    def __init__(self) -> None:
+        self.runs: Counter[str] = Counter()
+        self.released: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        #: How long each request was inside the gate before the app ran or it was refused.
+        self.inside_us: list[tuple[int, int]] = []
+
+
+state = State()
+
+
+async def ok(request: Request) -> Response:
+    state.runs[request.headers.get("x-user", "")] += 1
+    return JSONResponse({"credits": request.state.faregate.credits})
+
+
+async def held(request: Request) -> Response:
+    """Hold until released, then settle for one credit."""
+    await state.released[request.headers["x-user"]].wait()
+    answer = await request.state.faregate.settle(1)
+    return JSONResponse({"refunded": answer.refunded})
+
+
+async def release(request: Request) -> Response:
+    state.released[request.path_params["key"]].set()
+    return PlainTextResponse("released")
+
+
+async def runs(request: Request) -> Response:
+    return JSONResponse(state.runs[request.path_params["key"]])
+
+
+async def fail(_request: Request) -> Response:
+    return PlainTextResponse("failed", 500)
+
+
+async def raise_early(_request: Request) -> Response:
+    raise RuntimeError("before the response")
+
+
+async def stream(_request: Request) -> Response:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(STREAM_BYTES // len(CHUNK)):
+            yield CHUNK
+
+    return StreamingResponse(chunks(), headers={"content-length": str(STREAM_BYTES)})
+
+
+async def raise_late(_request: Request) -> Response:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"begun"
+        raise RuntimeError("after the response has started")
+
+    return StreamingResponse(chunks())
+
+
+async def slow(request: Request) -> Response:
+    await asyncio.sleep(2 * CANCEL_S)
+    state.runs[request.headers["x-user"]] += 1
+    return PlainTextResponse("late")
+
+
+async def memory(_request: Request) -> Response:
+    """The resident memory of this process in bytes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return JSONResponse(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+async def retries(_request: Request) -> Response:
+    return JSONResponse(len(gate.retries))
+
+
+async def inside(_request: Request) -> Response:
+    """When each request came in, and how long it was inside the gate, in microseconds."""
+    taken, state.inside_us = state.inside_us, []
+    return JSONResponse(taken)
+
+
+async def talk(socket: WebSocket) -> None:
+    await socket.accept()
+    async for text in socket.iter_text():
+        await socket.send_text(f"{text} for {socket.state.faregate.credits}")
+
+
+class Watch:
+    """Cancels what takes too long on some paths, and notes how long the gate takes on the others."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["began_ns"] = time.perf_counter_ns()
+        if scope["type"] == "http" and scope["path"] == "/cancelled":
+            try:
+                async with asyncio.timeout(CANCEL_S):
+                    await self._app(scope, receive, send)
+            except TimeoutError:
+                await PlainTextResponse("timed out", 504)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+        # The app below notes when it is reached; a refusal is over when the gate returns.
+        if scope["type"] == "http":
+            reached_ns = scope.get("reached_ns", time.perf_counter_ns())
+            spent_us = (reached_ns - scope["began_ns"]) // 1_000
+            state.inside_us.append((time.time_ns() // 1_000, spent_us))
+
+
+def noting(app: ASGIApp) -> ASGIApp:
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["reached_ns"] = time.perf_counter_ns()
+        await app(scope, receive, send)
+
+    return note
+
+
+def caller(scope: Scope) -> UUID | None:
+    found = dict(scope["headers"]).get(b"x-user")
+    return UUID(found.decode()) if found else None
+
+
+gate = build_gate(read_settings(), POLICIES)
+app = Starlette(
+    routes=[
+        Route("/healthz", lambda _: PlainTextResponse("ok")),
+        Route("/held", held),
+        Route("/release/{key}", release),
+        Route("/runs/{key}", runs),
+        Route("/fail", fail),
+        Route("/raise", raise_early),
+        Route("/raise-late", raise_late),
+        Route("/stream", stream),
+        Route("/slow", slow),
+        Route("/cancelled", slow),
+        Route("/memory", memory),
+        Route("/retries", retries),
+        Route("/inside", inside),
+        WebSocketRoute("/talk", talk),
+        Route("/{path:path}", ok, methods=["GET", "POST", "OPTIONS"]),
+    ],
+    lifespan=gate.lifespan,
+)
+served = Watch(FaregateMiddleware(noting(app), gate, caller, rules=RULES))
+
+
+def serve(server: str, port: int) -> None:
+    """Run until SIGTERM."""
+    if server == "uvicorn":
+        import uvicorn  # noqa: PLC0415
+
+        uvicorn.run(served, host="127.0.0.1", port=port, log_level="warning")
+    elif server == "hypercorn":
+        from hypercorn.asyncio import serve as run  # noqa: PLC0415
+        from hypercorn.config import Config  # noqa: PLC0415
+
+        config = Config()
+        config.bind = [f"127.0.0.1:{port}"]
+        asyncio.run(run(served, config))
+    else:
+        from granian.constants import Interfaces, Loops  # noqa: PLC0415
+        from granian.server.embed import Server  # noqa: PLC0415
+
+        granian = Server(
+            served, address="127.0.0.1", port=port, interface=Interfaces.ASGI, loop=Loops.asyncio
+        )
+        asyncio.run(granian.serve())
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,132 @@
+"""An API behind the gate in a process of its own, and what a client sees of it."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from faregate import Settings
+from faregate.adapters.postgres.migrations import Migrator
+from faregate.cli.servers import Binaries, EmbeddedServers
+
+WAIT_S_MAX = 30
+PROGRAM = Path(__file__).with_name("wire_app.py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came over the wire."""
+
+    status: int
+    #: By name in lower case; values of a field that is sent twice are joined, as lists are.
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+@dataclass(slots=True, kw_only=True)
+class Api:
+    """An API in a process of its own."""
+
+    server: str
+    port: int
+    settings: Settings
+    process: subprocess.Popen[bytes]
+
+    def ask(
+        self, path: str, user: UUID | None = None, method: str = "GET", **fields: str
+    ) -> Answer:
+        """Send one request on a connection of its own; `_` in the name of a field is a hyphen."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S_MAX)
+        headers = {name.replace("_", "-"): value for name, value in fields.items()}
+        if user is not None:
+            headers["x-user"] = str(user)
+        try:
+            connection.request(method, path, headers=headers)
+            response = connection.getresponse()
+            joined: dict[str, str] = {}
+            for name, value in response.getheaders():
+                known = joined.get(name.lower())
+                joined[name.lower()] = value if known is None else f"{known}, {value}"
+            return Answer(status=response.status, headers=joined, body=response.read())
+        finally:
+            connection.close()
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+        try:
+            return self.ask("/healthz").status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+@contextmanager
+def api_on(server: str, settings: Settings, log: Path, **variables: str) -> Iterator[Api]:
+    """Run the API on a server."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "FAREGATE_REDIS_URL": settings.redis_url,
+        "FAREGATE_POSTGRES_URL": settings.postgres_url,
+        "FAREGATE_PROVISION_USERS": "true",
+        **variables,
+    }
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), server, str(port)],
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    api = Api(server=server, port=port, settings=settings, process=process)
+    try:
+        wait_for(lambda: api.ready() or process.poll() is not None, f"{server} answers")
+        assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")
+        yield api
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(WAIT_S_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(WAIT_S_MAX)
+
+
+def wait_for(condition: Any, what: str) -> None:
+    """Poll until a condition holds; fail after a bound."""
+    deadline = time.monotonic() + WAIT_S_MAX
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@contextmanager
+def fresh_ledger(binaries: Binaries) -> Iterator[tuple[EmbeddedServers, Settings]]:
+    """Start servers with an empty ledger."""
+    with EmbeddedServers(durable=False, binaries=binaries) as servers:
+        Migrator(servers.postgres_url).apply()
+        yield (
+            servers,
+            Settings(redis_url=servers.redis_url, postgres_url=servers.postgres_url),
+        )
