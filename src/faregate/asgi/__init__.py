@@ -1,5 +1,6 @@
-"""The gate in front of an ASGI app: identity, charge, fields, refusals and refunds."""
+"""The gate in front of an ASGI app: identity, charge, fields, refusals, refunds; and usage."""
 
 from faregate.asgi.middleware import FaregateMiddleware
+from faregate.asgi.usage import usage_app
 
-__all__ = ["FaregateMiddleware"]
+__all__ = ["FaregateMiddleware", "usage_app"]
