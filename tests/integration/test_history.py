@@ -15,6 +15,7 @@ from faregate.adapters.memory.books import MemoryBooks
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.adapters.postgres.queries import statement
+from faregate.cli.servers import EmbeddedServers
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
 from faregate.domain.history import HistoryRow
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
@@ -219,6 +220,23 @@ async def test_a_supabase_project_shows_a_user_its_rows(
             asked = {"user_id": other, "count_max": PAGE}
             assert await history._rows_as(user, "read_newest", asked) == []
             await history.aclose()
+
+
+async def test_an_owner_that_is_no_superuser_shows_a_user_its_rows(
+    own_servers: EmbeddedServers,
+) -> None:
+    """Through `faregate_api`; and without the rights of users, whose policies would bind it."""
+    url = own_servers.postgres_url
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("create role modest_owner login createrole")
+        admin.execute("create database modest owner modest_owner")
+    owner = make_conninfo(url, user="modest_owner", dbname="modest")
+    Migrator(owner).apply()
+    with psycopg.connect(make_conninfo(url, dbname="modest"), autocommit=True) as connection:
+        user = sign_up(connection)
+    history = PostgresHistory(owner)
+    assert [row.amount for row in await history.read(user, PAGE)] == [3]
+    await history.aclose()
 
 
 @pytest.mark.parametrize("name", ["read_newest", "read_before"])
