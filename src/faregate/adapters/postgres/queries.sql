@@ -77,14 +77,14 @@ where
 -- Is a user for the rest of the transaction, as Supabase has it: by role, and by the claims that
 -- auth.uid() reads. Of the two forms of claims the older one has precedence, so both are set.
 select
-    set_config('role', 'authenticated', true),
-    set_config('transaction_read_only', 'on', true),
-    set_config('request.jwt.claim.sub', %(user_id)s::uuid::text, true),
+    set_config('role', 'authenticated', true) as acting_as,
+    set_config('transaction_read_only', 'on', true) as is_read_only,
+    set_config('request.jwt.claim.sub', %(user_id)s::uuid::text, true) as claim,
     set_config(
         'request.jwt.claims',
         json_build_object('sub', %(user_id)s::uuid, 'role', 'authenticated')::text,
         true
-    );
+    ) as claims;
 
 -- name: read_newest
 -- The newest rows of a user. What protects other users' rows is row level security, and not this.
