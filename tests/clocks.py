@@ -5,6 +5,7 @@ import time
 import pytest
 from redis import Redis
 
+from faregate import testing
 from faregate.adapters.redis import runner, scripts
 
 #: Where the scripts of a test read the time, instead of asking TIME.
@@ -20,18 +21,11 @@ _ID_OF_THIS_TIME = (
 )
 
 
-class Clock:
+class Clock(testing.Clock):
     """Unix milliseconds, from now on at the pace of the test."""
 
     def __init__(self) -> None:
-        self.ms = time.time_ns() // 1_000_000 + 500
-
-    def __call__(self) -> int:
-        return self.ms
-
-    def advance(self, ms: int) -> None:
-        """Let time pass."""
-        self.ms += ms
+        super().__init__(time.time_ns() // 1_000_000 + 500)
 
 
 class RedisClock(Clock):

@@ -64,17 +64,22 @@ def test_there_is_something_to_run() -> None:
 
 @pytest.mark.usefixtures("ledger_environment")
 @pytest.mark.parametrize(("name", "code"), SNIPPETS, ids=[name for name, _ in SNIPPETS])
-def test_snippets_run(name: str, code: str) -> None:
+def test_snippets_run(name: str, code: str, tmp_path: Path) -> None:
     """Each in a process of its own, as a reader would."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = ["-c", code]
+    if "def test_" in code:
+        (tmp_path / "test_shown.py").write_text(code, encoding="utf-8")
+        command = ["-m", "pytest", "-q", str(tmp_path)]
     done = subprocess.run(  # noqa: PLW1510
-        [sys.executable, "-c", code],
+        [sys.executable, *command],
+        cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
         timeout=COMMAND_S_MAX,
     )
-    assert done.returncode == 0, f"{name}: {done.stderr}"
+    assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
 
 
 @pytest.mark.usefixtures("ledger_environment")

@@ -81,7 +81,7 @@ def sdist_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def checkout_files() -> set[str]:
     """What a wheel must hold, by the names it has there."""
-    shipped = {}
+    shipped = {"pytest_faregate.py": ROOT / "src/pytest_faregate.py"}
     for folder, inside in (
         ("src/faregate", "faregate"),
         ("worker/faregate_worker", "faregate_worker"),
@@ -100,7 +100,10 @@ def test_a_wheel_holds_every_file_and_nothing_else(
     """Python, Lua, queries and migrations: from the checkout and from the sdist alike."""
     with ZipFile(request.getfixturevalue(origin)) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (entry_points,) = (n for n in archive.namelist() if n.endswith("/entry_points.txt"))
+        declared = archive.read(entry_points).decode()
     assert names == checkout_files()
+    assert "[pytest11]\nfaregate = pytest_faregate\n" in declared
     for name in (
         "faregate/lua/charge.lua",
         "faregate/adapters/postgres/queries.sql",
@@ -181,6 +184,25 @@ def test_the_wheel_alone_in_a_new_environment_charges_once(
     with Redis.from_url(ledger_redis) as client:
         streams = [client.xlen(key) for key in client.scan_iter("fg:*:tx", _type="stream")]
     assert streams == [1]
+
+
+#: What a reader of docs/testing.md does first, where there is no pytest.
+CHARGE_IN_MEMORY = """
+import asyncio, importlib.util
+from faregate.testing import memory_gate
+
+gate = memory_gate()
+user = gate.sign_up()
+decision = asyncio.run(gate.charge(user))
+print(importlib.util.find_spec("pytest"), decision.credits, gate.charged(user))
+"""
+
+
+def test_the_testing_kit_needs_no_pytest(lone_python: Path, tmp_path: Path) -> None:
+    """It is part of the wheel, and asks for nothing that an API would not."""
+    command = [str(lone_python), "-I", "-W", "error", "-c", CHARGE_IN_MEMORY]
+    said = run(*command, cwd=tmp_path, seconds_max=CHARGE_SECONDS_MAX)
+    assert said.split() == ["None", "2", "1"]
 
 
 def pins(name: str) -> dict[str, str]:

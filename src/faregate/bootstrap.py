@@ -7,6 +7,7 @@ from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.admin import PostgresAdmin
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
+from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.redis.holds import RedisHoldLedger
 from faregate.adapters.redis.runner import ScriptRunner
 from faregate.adapters.redis.shadows import RedisShadows
@@ -56,6 +57,7 @@ def build_gate(
             shard_count=settings.shard_count,
             timeout_s=settings.decision_timeout_ms / 1000,
         ),
+        history=PostgresHistory(settings.postgres_url),
     )
 
 

@@ -16,6 +16,7 @@ from durable import (
     unreadable,
 )
 from faregate.adapters.postgres import accounts as module
+from faregate.adapters.postgres import pool
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.connection import Bounds
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
@@ -179,7 +180,7 @@ async def test_a_server_that_cannot_be_reached_is_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The wait for a connection has an end."""
-    monkeypatch.setattr(module, "WAIT_S_MAX", 0.1)
+    monkeypatch.setattr(pool, "WAIT_S_MAX", 0.1)
     accounts = PostgresAccounts("host=/nowhere dbname=none")
     with pytest.raises(ArchiveUnavailableError, match="cannot read identity"):
         await accounts.identity()
@@ -205,7 +206,7 @@ async def test_connections_that_broke_are_replaced(
     tables: Database, accounts: PostgresAccounts
 ) -> None:
     """A restart of Postgres costs no request once it is back."""
-    await asyncio.gather(*(accounts.identity() for _ in range(8 * module.CONNECTIONS_MAX)))
+    await asyncio.gather(*(accounts.identity() for _ in range(8 * pool.CONNECTIONS_MAX)))
     ended = tables.run(
         "select pg_terminate_backend(pid, 5000) as ended from pg_stat_activity"
         " where datname = current_database() and application_name = 'faregate'"

@@ -1,4 +1,4 @@
-"""The gate in front of an ASGI app: rules, identity, charge, fields, refusals and refunds."""
+"""The gate in front of an ASGI app: rules, identity, charge, fields, refusals, refunds; and usage."""
 
 from faregate.asgi.endpoints import Charge, charged
 from faregate.asgi.fare import Fare
@@ -6,6 +6,7 @@ from faregate.asgi.identity import Caller
 from faregate.asgi.middleware import FaregateMiddleware
 from faregate.asgi.problems import ProblemOptions
 from faregate.asgi.rules import CORS_PREFLIGHT, KeyUse, Rule, exempt
+from faregate.asgi.usage import usage_app
 
 __all__ = [
     "CORS_PREFLIGHT",
@@ -18,4 +19,5 @@ __all__ = [
     "Rule",
     "charged",
     "exempt",
+    "usage_app",
 ]

@@ -9,16 +9,18 @@ from uuid import UUID
 from faregate.domain.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
+    InvalidArgumentError,
     LedgerError,
 )
+from faregate.domain.history import PAGE_LENGTH, PAGE_LENGTH_MAX, HistoryPage, Place
 from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
 from faregate.domain.request import Charge
 from faregate.domain.usage import Usage
-from faregate.domain.user import User
+from faregate.domain.user import User, check_user_id
 from faregate.gate.retries import RetryQueue
 from faregate.gate.terms import Call
 from faregate.gate.tiers import TierOf
-from faregate.ports import Accounts, Ledger, Shadows
+from faregate.ports import Accounts, History, Ledger, Shadows
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class Entry:
         tier_of: TierOf | None = None,
         *,
         shadows: Shadows | None = None,
+        history: History | None = None,
     ) -> None:
         """Make a gate; nothing is connected before its first use.
 
@@ -45,6 +48,7 @@ class Entry:
             options: How the gate behaves beside that.
             tier_of: Says which tier a user has; None for the default one. See `tiers.CachedTiers`.
             shadows: Where policies that are only observed have their balances, if there are any.
+            history: Where users read their rows, if they may.
 
         Raises:
             ConfigurationError: A policy is only observed, and there are no shadows.
@@ -59,6 +63,7 @@ class Entry:
         self._options = options or GateOptions()
         self._tier_of = tier_of
         self._shadows = shadows
+        self._history = history
         if shadows is None and any(policy.is_shadow for policy in self.policies.tiers.values()):
             raise ConfigurationError("a policy that is only observed needs `shadows`")
         self._attached = False
@@ -115,17 +120,46 @@ class Entry:
 
     async def balance(self, user_id: UUID, *, tier: str | None = None) -> User | None:
         """Return the balance that a charge would find now, or None if nobody knows the user."""
-        await self.start()
-        allowance = (await self.policy_of(user_id, tier)).granted
-        user = await self._ledger.read(user_id, allowance)
-        if user is None and await self.install(user_id):
-            user = await self._ledger.read(user_id, allowance)
-        return user
+        return await self._balance(user_id, await self.policy_of(user_id, tier))
 
     async def usage(self, user_id: UUID, *, tier: str | None = None) -> Usage | None:
         """Return what a user has used and has left, or None if nobody knows the user."""
-        user = await self.balance(user_id, tier=tier)
-        return None if user is None else Usage.of(user, await self.policy_of(user_id, tier))
+        policy = await self.policy_of(user_id, tier)
+        user = await self._balance(user_id, policy)
+        return None if user is None else Usage.of(user, policy)
+
+    async def _balance(self, user_id: UUID, policy: CreditPolicy) -> User | None:
+        await self.start()
+        user = await self._ledger.read(user_id, policy.granted)
+        if user is None and await self.install(user_id):
+            user = await self._ledger.read(user_id, policy.granted)
+        return user
+
+    async def history(
+        self, user_id: UUID, *, count_max: int = PAGE_LENGTH, before: Place | None = None
+    ) -> HistoryPage:
+        """Return a page of a user's own rows, the newest first. It does not need Redis.
+
+        What was charged just now is not a row yet: the worker makes it one, within a second or so.
+
+        Args:
+            user_id: Whose rows, and as whom they are read.
+            count_max: How many at most, from 1 to 100.
+            before: Where the page before this one ended: its `ends_at`.
+
+        Raises:
+            ArchiveUnavailableError: Postgres does not answer in time.
+            InvalidArgumentError: An argument is ill-formed.
+        """
+        if self._history is None:
+            raise ConfigurationError("this gate has no history to read")
+        check_user_id(user_id)
+        if not 1 <= count_max <= PAGE_LENGTH_MAX:
+            raise InvalidArgumentError(f"a page has 1 to {PAGE_LENGTH_MAX} rows, not {count_max}")
+        # One more, which tells whether there is a next page.
+        found = await self._history.read(user_id, count_max + 1, before)
+        rows = tuple(found[:count_max])
+        return HistoryPage(rows=rows, ends_at=rows[-1].place if len(found) > count_max else None)
 
     async def renew(self, user_id: UUID, *, tier: str | None = None) -> int | None:
         """Begin a user's new period, if one is due, without a request; see `ops.renew`.
@@ -189,3 +223,5 @@ class Entry:
         await self.retries.aclose(self._options.close_timeout_s)
         await self._ledger.aclose()
         await self._accounts.aclose()
+        if self._history is not None:
+            await self._history.aclose()

@@ -6,6 +6,7 @@ from typing import Protocol
 from uuid import UUID
 
 from faregate.domain.finding import Finding
+from faregate.domain.history import HistoryRow, Place
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
@@ -42,6 +43,25 @@ class Accounts(Protocol):
 
     async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
         """Return the next users by id, of those that have a profile."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of all connections."""
+        ...
+
+
+class History(Protocol):
+    """The rows of one user, read with no more rights than that user has."""
+
+    async def read(
+        self, user_id: UUID, count_max: int, before: Place | None = None
+    ) -> Sequence[HistoryRow]:
+        """Return a user's newest rows, or those that follow a place, the newest first.
+
+        Raises:
+            ArchiveUnavailableError: Postgres does not answer in time.
+            ConfigurationError: Rows cannot be read as that user.
+        """
         ...
 
     async def aclose(self) -> None:

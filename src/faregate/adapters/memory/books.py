@@ -1,11 +1,12 @@
 """Durable credits in plain dicts: who exists, the stream's far end, and the rows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+from faregate.adapters.memory.clock import unix_ms, utc
 from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.domain.history import HistoryRow, Place
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
@@ -56,9 +57,10 @@ class MemoryStream:
 
 
 class MemoryBooks:
-    """The ports `Accounts` and `TransactionArchive`."""
+    """The ports `Accounts`, `History` and `TransactionArchive`."""
 
-    def __init__(self, *, starting_credits: int = 3) -> None:
+    def __init__(self, *, starting_credits: int = 3, now_ms: Callable[[], int] = unix_ms) -> None:
+        self._now_ms = now_ms
         self._identity = LedgerIdentity(
             ledger_id=uuid4(),
             shard_count=1,
@@ -93,7 +95,7 @@ class MemoryBooks:
                 amount=amount,
                 type=TransactionType.ADD,
                 description="starting credits",
-                timestamp=datetime.now(UTC),
+                timestamp=utc(self._now_ms()),
                 sequence=1,
                 balance_after=amount,
                 epoch=0,
@@ -121,6 +123,31 @@ class MemoryBooks:
     async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
         """Return the next users by id."""
         return sorted(user for user in self.users if after is None or user > after)[:count_max]
+
+    async def read(
+        self, user_id: UUID, count_max: int, before: Place | None = None
+    ) -> Sequence[HistoryRow]:
+        """Return a user's newest rows, or those that follow a place; see the port `History`."""
+        rows = sorted(
+            (row for row in self.rows.values() if row.user_id == user_id),
+            key=lambda row: (row.timestamp, row.id.value),
+            reverse=True,
+        )
+        if before is not None:
+            place = (before.timestamp, before.id.value)
+            rows = [row for row in rows if (row.timestamp, row.id.value) < place]
+        return [
+            HistoryRow(
+                id=row.id,
+                type=row.type,
+                amount=row.amount,
+                description=row.description,
+                timestamp=row.timestamp,
+                balance_after=row.balance_after,
+                refund_of=row.refund_of,
+            )
+            for row in rows[:count_max]
+        ]
 
     async def aclose(self) -> None:
         """There is nothing to let go of."""

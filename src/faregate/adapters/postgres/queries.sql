@@ -81,6 +81,51 @@ where id > %(after)s::uuid
 order by id
 limit %(count_max)s::integer;
 
+-- name: act_as_user
+-- Is a user for the rest of the transaction, as Supabase has it: by role, and by the claims that
+-- auth.uid() reads. Of the two forms of claims the older one has precedence, so both are set.
+select
+    set_config('role', 'authenticated', true) as acting_as,
+    set_config('transaction_read_only', 'on', true) as is_read_only,
+    set_config('request.jwt.claim.sub', %(user_id)s::uuid::text, true) as claim,
+    set_config(
+        'request.jwt.claims',
+        json_build_object('sub', %(user_id)s::uuid, 'role', 'authenticated')::text,
+        true
+    ) as claims;
+
+-- name: read_newest
+-- The newest rows of a user. What protects other users' rows is row level security, and not this.
+select
+    id,
+    type,
+    amount,
+    description,
+    timestamp,
+    balance_after,
+    refund_of
+from public.credit_transactions
+where user_id = %(user_id)s::uuid
+order by timestamp desc, id desc
+limit %(count_max)s::integer;
+
+-- name: read_before
+-- The rows of a user that follow a place in its history, the newest first.
+select
+    id,
+    type,
+    amount,
+    description,
+    timestamp,
+    balance_after,
+    refund_of
+from public.credit_transactions
+where
+    user_id = %(user_id)s::uuid
+    and (timestamp, id) < (%(timestamp)s::timestamptz, %(id)s::uuid)
+order by timestamp desc, id desc
+limit %(count_max)s::integer;
+
 -- name: lock_shard
 -- One drain at a time for a shard; a second one waits, so that they never meet in a batch.
 select pg_advisory_xact_lock(%(namespace)s::integer, %(shard)s::integer);

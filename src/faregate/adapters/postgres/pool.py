@@ -1,0 +1,84 @@
+"""Connections for what answers requests: a few, opened at first use, and no wait without an end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from faregate.adapters.postgres.connection import Bounds, bounded, migrated, unavailable
+
+CONNECTIONS_MAX = 4
+WAITING_MAX = 256
+#: For a connection of the pool, in seconds.
+WAIT_S_MAX = 3.0
+#: For trying to connect before the pool gives up, in seconds.
+RECONNECT_S_MAX = 1.0
+#: For a whole question, the wait for a connection included, in seconds.
+ANSWER_S_MAX = 8.0
+
+Connection = psycopg.AsyncConnection[DictRow]
+
+
+class Pool:
+    """Belongs to the event loop in which it is first used."""
+
+    def __init__(self, conninfo: str, bounds: Bounds) -> None:
+        self._pool = AsyncConnectionPool[Connection](
+            bounded(conninfo, "faregate", bounds),
+            connection_class=psycopg.AsyncConnection[DictRow],
+            # Statements are not prepared by name, which a pooler between us would not survive.
+            kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
+            min_size=0,
+            max_size=CONNECTIONS_MAX,
+            max_waiting=WAITING_MAX,
+            timeout=WAIT_S_MAX,
+            # Attempts pause longer and longer; given up early, the next question starts anew, and
+            # a server that is back is found at once.
+            reconnect_timeout=RECONNECT_S_MAX,
+            check=self._check,
+            open=False,
+        )
+        self._opening = asyncio.Lock()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no connection can be had, since none was asked for yet or all were let go."""
+        return self._pool.closed
+
+    @asynccontextmanager
+    async def connection(self, doing: str) -> AsyncIterator[Connection]:
+        """Lend a connection for one question, in autocommit.
+
+        Args:
+            doing: What for, in the words of an error: "read history".
+
+        Raises:
+            ArchiveUnavailableError: Postgres does not answer in time.
+            ConfigurationError: It has not been migrated.
+        """
+        with unavailable(doing), migrated():
+            async with asyncio.timeout(ANSWER_S_MAX):
+                await self._open()
+                async with self._pool.connection() as connection:
+                    yield connection
+
+    async def aclose(self) -> None:
+        """Let go of all connections."""
+        await self._pool.close(timeout=WAIT_S_MAX)
+
+    async def _check(self, connection: Connection) -> None:
+        try:
+            await AsyncConnectionPool.check_connection(connection)
+        except psycopg.Error:
+            # One that is dead is seldom alone, and the pool pauses longer before each next try.
+            await self._pool.check()
+            raise
+
+    async def _open(self) -> None:
+        # The pool's tasks belong to a loop, so it cannot open before there is one.
+        async with self._opening:
+            if self._pool.closed:
+                await self._pool.open()

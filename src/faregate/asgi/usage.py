@@ -1,0 +1,187 @@
+"""Tells users what they have used and what has happened to their credits: an app to mount.
+
+    routes = [Mount("/api", app=gated), Mount("/", app=usage_app(gate, identify))]
+
+| GET                   | answers                                                             |
+|-----------------------|---------------------------------------------------------------------|
+| `/usage`              | the caller's credits now: used, limit, remaining, held, period      |
+| `/usage/history`      | the caller's own transactions, the newest first, page by page       |
+| `/usage/openapi.json` | the description of both, for programs; to anybody                   |
+
+It charges nothing and records nothing, so it stands beside the middleware and not behind it.
+Answers are never cached. What goes wrong is a problem, as everywhere (see `problems`).
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TypeAlias
+from uuid import UUID
+
+from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from faregate.asgi.cursor import read_cursor, write_cursor
+from faregate.asgi.headers import Headers, printable
+from faregate.asgi.identity import Identify, user_of
+from faregate.asgi.problems import NO_IDENTITY, UNAVAILABLE, UNKNOWN_USER, Problem, answer
+from faregate.asgi.usage_openapi import openapi
+from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, LedgerError
+from faregate.domain.history import PAGE_LENGTH, PAGE_LENGTH_MAX, HistoryRow
+from faregate.domain.usage import Usage
+from faregate.gate import Gate
+
+Members: TypeAlias = Mapping[str, object]
+#: Answers one question of a user, by what the query of the URL says.
+_Tell: TypeAlias = Callable[[Gate, UUID, QueryParams], Awaitable[Members | Problem]]
+
+_log = logging.getLogger(__name__)
+
+
+def usage_app(
+    gate: Gate | Callable[[], Gate], identify: Identify, *, challenge: str = "Bearer"
+) -> Starlette:
+    """Build the app.
+
+    Args:
+        gate: The gate, or a function that returns it, called for each request. Who opens and
+            closes it is the application around this one.
+        identify: Says who asks, as for the middleware. None there is a 401.
+        challenge: The WWW-Authenticate field of a 401, by which clients learn what to send.
+
+    Raises:
+        TypeError: The gate or the identity is not what it must be.
+        ConfigurationError: The challenge cannot be sent.
+    """
+    if not callable(identify):
+        raise TypeError("an identity is needed: identify(scope) says who asks")
+    if not isinstance(gate, Gate) and not callable(gate):
+        raise TypeError(f"gate is a Gate or a function that returns one, not {gate!r}")
+    fields = [(b"www-authenticate", printable(challenge, "the challenge of a 401").encode())]
+
+    def route(path: str, tell: _Tell) -> Route:
+        return Route(path, _Resource(gate, identify, fields, tell), methods=["GET"])
+
+    return Starlette(
+        routes=[
+            route("/usage", _tell_usage),
+            route("/usage/history", _tell_history),
+            Route("/usage/openapi.json", _describe),
+        ]
+    )
+
+
+class _Resource:
+    """What one path answers, to whoever may ask."""
+
+    def __init__(
+        self,
+        gate: Gate | Callable[[], Gate],
+        identify: Identify,
+        challenge: Headers,
+        tell: _Tell,
+    ) -> None:
+        self._gate = gate
+        self._identify = identify
+        self._challenge = challenge
+        self._tell = tell
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        user_id = await user_of(self._identify, scope)
+        if user_id is None:
+            await answer(NO_IDENTITY, scope, send, fields=self._challenge)
+            return
+        told = await self._answer_to(user_id, QueryParams(scope["query_string"]))
+        if isinstance(told, Problem):
+            await answer(told, scope, send, fields=[])
+            return
+        response = JSONResponse(told, headers={"cache-control": "no-store"})
+        await response(scope, receive, send)
+
+    async def _answer_to(self, user_id: UUID, query: QueryParams) -> Members | Problem:
+        gate = self._gate if isinstance(self._gate, Gate) else self._gate()
+        try:
+            return await self._tell(gate, user_id, query)
+        except (LedgerError, ArchiveUnavailableError) as error:
+            _log.warning("a user cannot be told of its credits: %s", error)
+        except ConfigurationError as error:
+            _log.error("no user is told of its credits until this is put right: %s", error)
+        return UNAVAILABLE
+
+
+async def _tell_usage(gate: Gate, user_id: UUID, _query: QueryParams) -> Members | Problem:
+    usage = await gate.usage(user_id)
+    return UNKNOWN_USER if usage is None else usage_members(usage)
+
+
+async def _tell_history(gate: Gate, user_id: UUID, query: QueryParams) -> Members | Problem:
+    limit = query.get("limit", str(PAGE_LENGTH))
+    # As many digits as the largest limit has, so that no number is long.
+    if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= PAGE_LENGTH_MAX:
+        return _bad_request("invalid_limit", f"`limit` is a number from 1 to {PAGE_LENGTH_MAX}.")
+    cursor = query.get("cursor")
+    before = None if cursor is None else read_cursor(cursor)
+    if cursor is not None and before is None:
+        return _bad_request("invalid_cursor", "`cursor` is the `next_cursor` of an earlier page.")
+    page = await gate.history(user_id, count_max=int(limit), before=before)
+    return {
+        "transactions": [history_members(row) for row in page.rows],
+        "next_cursor": None if page.ends_at is None else write_cursor(page.ends_at),
+    }
+
+
+async def _describe(request: Request) -> JSONResponse:
+    return JSONResponse(openapi(request.scope.get("root_path", "")))
+
+
+def _bad_request(code: str, detail: str) -> Problem:
+    return Problem(
+        status=HTTPStatus.BAD_REQUEST,
+        type="about:blank",
+        title=HTTPStatus.BAD_REQUEST.phrase,
+        code=code,
+        detail=detail,
+    )
+
+
+def usage_members(usage: Usage) -> Members:
+    """Return a usage as the members of a JSON object."""
+    return {
+        "policy": usage.policy,
+        "is_unlimited": usage.is_unlimited,
+        "remaining": usage.remaining,
+        "held": usage.held,
+        "limit": usage.limit,
+        "used": usage.used,
+        "period_start": _time_of(usage.period_start_ms),
+        "period_end": _time_of(usage.period_end_ms),
+        "warning": usage.is_warning,
+    }
+
+
+def history_members(row: HistoryRow) -> Members:
+    """Return a row as the members of a JSON object."""
+    return {
+        "id": str(row.id),
+        "type": row.type,
+        "amount": row.amount,
+        "description": row.description,
+        "timestamp": _rfc3339(row.timestamp),
+        "balance_after": row.balance_after,
+        "refund_of": None if row.refund_of is None else str(row.refund_of),
+    }
+
+
+def _time_of(time_ms: int | None) -> str | None:
+    return None if time_ms is None else _rfc3339(datetime.fromtimestamp(time_ms / 1000, UTC))
+
+
+def _rfc3339(time: datetime) -> str:
+    """Write a time of UTC by RFC 3339, which is ISO 8601 with one spelling of UTC."""
+    return time.isoformat().removesuffix("+00:00") + "Z"

@@ -1,0 +1,208 @@
+"""A gate in memory, and what a test does with it."""
+
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from faregate.adapters.memory.books import MemoryBooks, MemoryStream
+from faregate.adapters.memory.holds import MemoryHoldLedger
+from faregate.adapters.memory.shadows import MemoryShadows
+from faregate.domain.decision import Verdict
+from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.history import PAGE_LENGTH, HistoryPage, Place
+from faregate.domain.idempotency import KeyState
+from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
+from faregate.domain.request import Credit
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
+from faregate.gate import Gate, TierOf
+from faregate.ports import HoldLedger
+from faregate.testing.clock import Clock
+from faregate.testing.faults import Failure, Faults, check_answer
+from faregate.testing.faulty import FaultyBooks, FaultyLedger, FaultyShadows
+
+_T = TypeVar("_T")
+
+_STARTING_CREDITS = 3
+
+
+def memory_gate(
+    policies: CreditPolicy | PolicySet | None = None,
+    *,
+    credits: int | None = None,
+    clock: Clock | None = None,
+    options: GateOptions | None = None,
+    tier_of: TierOf | None = None,
+) -> "MemoryGate":
+    """Make a gate in memory, with no user yet.
+
+    Args:
+        policies: What holds for whom, as for `build_gate`; None for one policy with no limits.
+        credits: What users start with under that one policy; None for 3.
+        clock: The time; None for one of its own, which stands still on the first of January 2026.
+        options: How the gate behaves, as in production.
+        tier_of: Says which tier a user has, where the policies are for several.
+
+    Raises:
+        InvalidArgumentError: Both policies and credits are given: policies say what users start
+            with.
+    """
+    if policies is None:
+        policies = CreditPolicy(starting_credits=_STARTING_CREDITS if credits is None else credits)
+    elif credits is not None:
+        raise InvalidArgumentError("policies or credits, not both: policies have starting_credits")
+    return MemoryGate(policies, clock or Clock(), options, tier_of)
+
+
+class MemoryGate(Gate):
+    """A `Gate` to mount like any other. What it has beside that acts at once and needs no loop."""
+
+    def __init__(
+        self,
+        policies: CreditPolicy | PolicySet,
+        clock: Clock,
+        options: GateOptions | None,
+        tier_of: TierOf | None,
+    ) -> None:
+        """See `memory_gate`."""
+        tiers = PolicySet.single(policies) if isinstance(policies, CreditPolicy) else policies
+        starting_credits = tiers.of(None).starting_credits
+        self._live = MemoryHoldLedger(now_ms=clock)
+        self._books = MemoryBooks(starting_credits=starting_credits, now_ms=clock)
+        self._faults = Faults()
+        #: The time, which moves when it is told to.
+        self.clock = clock
+        #: The live ledger as the gate meets it.
+        self.ledger: HoldLedger = FaultyLedger(self._live, self._faults, clock)
+        books = FaultyBooks(self._books, self._faults)
+        super().__init__(
+            self.ledger,
+            books,
+            tiers,
+            options,
+            tier_of,
+            shadows=FaultyShadows(MemoryShadows(now_ms=clock), self._faults),
+            history=books,
+        )
+        _at_once(self._attach())
+
+    def sign_up(self, user_id: UUID | None = None, *, credits: int | None = None) -> UUID:
+        """Make a user that exists, and return its id; all others are unknown.
+
+        Args:
+            user_id: Its id; None for a new one.
+            credits: What it has; None for the starting credits.
+        """
+        user_id = user_id or uuid4()
+        user = _at_once(self._books.open(user_id, provision=True))
+        if user is not None:
+            _at_once(self._live.install(user))
+        if credits is not None:
+            self.set_credits(user_id, credits)
+        return user_id
+
+    def set_credits(self, user_id: UUID, credits: int, *, tier: str | None = None) -> None:
+        """Let a user have so many credits, as its next charge finds them: by an adjustment.
+
+        Args:
+            user_id: A user that has signed up.
+            credits: How many; below zero for a debt.
+            tier: Whose policy says what a new period brings; None for the default one.
+        """
+        missing = credits - self.credits_of(user_id, tier=tier)
+        if missing:
+            credit = Credit(
+                user_id=user_id,
+                transaction_id=CreditTransactionId.mint(self.clock()),
+                type=TransactionType.ADMIN_ADJUSTMENT,
+                amount=missing,
+                description="set by a test",
+                negative_allowed=True,
+            )
+            _at_once(self._live.credit(credit))
+
+    def credits_of(self, user_id: UUID, *, tier: str | None = None) -> int:
+        """Return how many credits the next charge of a user would find."""
+        user = _at_once(self._live.read(user_id, self.policies.of(tier).granted))
+        if user is None:
+            raise InvalidArgumentError(f"user {user_id} has not signed up: `gate.sign_up` does it")
+        return user.credits
+
+    def records(
+        self, user_id: UUID | None = None, kind: TransactionType | None = None
+    ) -> list[CreditTransaction]:
+        """Return what was recorded, oldest first: of one user or all, of one type or all."""
+        recorded = [*self._books.rows.values(), *self._live.pending.values()]
+        found = (
+            record
+            for record in recorded
+            if user_id in {None, record.user_id} and kind in {None, record.type}
+        )
+        return sorted(found, key=lambda record: (record.timestamp, record.sequence))
+
+    def charged(self, user_id: UUID | None = None) -> int:
+        """Return how many credits charges and holds have taken in all, refunded ones included."""
+        return -sum(record.amount for record in self.records(user_id, TransactionType.DEDUCT))
+
+    def refunded(self, user_id: UUID | None = None) -> int:
+        """Return how many credits have been given back in all."""
+        return sum(record.amount for record in self.records(user_id, TransactionType.REFUND))
+
+    @contextmanager
+    def answering(
+        self, answer: Verdict | KeyState, *, retry_after_ms: int = 1_000
+    ) -> Iterator[None]:
+        """Answer all charges and holds so in this block; nothing is taken.
+
+        What can be said of a request with an idempotency key alone, or of a hold alone, is said of
+        such; others are decided as always.
+
+        Args:
+            answer: A refusal, or how the first request with an idempotency key stands.
+            retry_after_ms: When a rate limit lets the user come back.
+
+        Raises:
+            InvalidArgumentError: No charge and no hold is ever answered so.
+        """
+        faults = self._faults
+        earlier = (faults.answer, faults.retry_after_ms)
+        faults.answer, faults.retry_after_ms = check_answer(answer), retry_after_ms
+        try:
+            yield
+        finally:
+            faults.answer, faults.retry_after_ms = earlier
+
+    @contextmanager
+    def failing(self, failure: Failure) -> Iterator[None]:
+        """Let something be broken in this block. What the gate tries again, it does afterwards."""
+        earlier, self._faults.failure = self._faults.failure, failure
+        try:
+            yield
+        finally:
+            self._faults.failure = earlier
+
+    def drain(self) -> int:
+        """Make rows of what was recorded, as the worker does; return how many."""
+        stream = MemoryStream(self._live)
+        entries = list(stream.unacknowledged(0))
+        self._books.store(0, entries)
+        stream.acknowledge(0, [entry.stream_id for entry in entries])
+        return len(entries)
+
+    async def history(
+        self, user_id: UUID, *, count_max: int = PAGE_LENGTH, before: Place | None = None
+    ) -> HistoryPage:
+        """Return a page of a user's rows; what was recorded until now is drained first."""
+        self.drain()
+        return await super().history(user_id, count_max=count_max, before=before)
+
+
+def _at_once(asked: Coroutine[Any, Any, _T]) -> _T:
+    """Run what never waits, as nothing in memory does, whether or not a loop runs."""
+    try:
+        asked.send(None)
+    except StopIteration as done:
+        answer: _T = done.value
+        return answer
+    asked.close()
+    raise RuntimeError("what is in memory has waited for something")
