@@ -15,7 +15,7 @@ from durable import (
     transactions,
     unreadable,
 )
-from faregate.adapters.postgres import accounts as module
+from faregate.adapters.postgres import pool as module
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.connection import Bounds
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
