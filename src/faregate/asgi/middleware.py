@@ -27,7 +27,7 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faregate.asgi.headers import Headers, RateLimitFields, printable, with_fields
-from faregate.asgi.identity import Exempt, Identify, is_cors_preflight, user_of
+from faregate.asgi.identity import Exempt, Identify, caller_of, is_cors_preflight
 from faregate.asgi.problems import (
     BACKLOG,
     NO_IDENTITY,
@@ -44,6 +44,7 @@ from faregate.domain.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
     FaregateError,
+    IdentityUnavailableError,
     LedgerError,
 )
 from faregate.gate import Gate
@@ -95,7 +96,8 @@ class FaregateMiddleware:
         app: What runs behind the gate.
         gate: The gate, or a function that returns it, called for each charge: for apps that open
             their gate at startup, in the event loop that serves.
-        identify: Says who sent a request, see `identity.Identify`. None there is a 401.
+        identify: Says who sent a request, see `identity.Identify`. None there is a 401, and
+            `IdentityUnavailableError` a 503.
         refund_statuses: For which statuses of the app a charge is given back: numbers, ranges and
             classes such as `5xx`. An empty list leaves the exceptions.
         out_of_credits_status: 402, or 429 for clients that understand nothing else.
@@ -144,14 +146,16 @@ class FaregateMiddleware:
         if scope["type"] != "http" or self._exempt(scope):
             await self._app(scope, receive, send)
             return
-        user_id = await user_of(self._identify, scope)
-        if user_id is None:
-            await answer(NO_IDENTITY, scope, send, fields=self._challenge)
-            return
         gate = self._gate if isinstance(self._gate, Gate) else self._gate()
         try:
-            decision = await gate.charge(user_id)
-        except (LedgerError, ArchiveUnavailableError) as error:
+            caller = await caller_of(self._identify, scope)
+            if caller is None:
+                await answer(NO_IDENTITY, scope, send, fields=self._challenge)
+                return
+            decision = await gate.charge(
+                caller.user_id, tier=caller.tier, limit_key=caller.limit_key
+            )
+        except (LedgerError, ArchiveUnavailableError, IdentityUnavailableError) as error:
             _log.warning("a request is refused, since its charge cannot be decided: %s", error)
             await answer(UNAVAILABLE, scope, send, fields=[])
             return

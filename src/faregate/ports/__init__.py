@@ -3,12 +3,22 @@
 One colour a port: what answers requests is async, what workers and operators use is sync.
 """
 
-from faregate.ports.durable import Accounts, Audit, LedgerAdmin, Stored, TransactionArchive
+from faregate.ports.durable import (
+    Accounts,
+    ApiKeyAdmin,
+    ApiKeys,
+    Audit,
+    LedgerAdmin,
+    Stored,
+    TransactionArchive,
+)
 from faregate.ports.live import HoldLedger, HoldSweeper, Ledger, LiveBalances, Shadows
 from faregate.ports.pending import StreamEntry, TransactionStream
 
 __all__ = [
     "Accounts",
+    "ApiKeyAdmin",
+    "ApiKeys",
     "Audit",
     "HoldLedger",
     "HoldSweeper",
