@@ -34,6 +34,20 @@ class Clock:
         self.ms += ms
 
 
+class Seconds:
+    """Seconds that stand still, until a test moves them on."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
 class RedisClock(Clock):
     """The same for scripts, which read it from a key."""
 
