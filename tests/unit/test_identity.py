@@ -2,14 +2,28 @@
 
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from starlette.authentication import AuthCredentials, SimpleUser, UnauthenticatedUser
+from starlette.applications import Starlette
+from starlette.authentication import (
+    AuthCredentials,
+    AuthenticationBackend,
+    BaseUser,
+    SimpleUser,
+    UnauthenticatedUser,
+)
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 from starlette.types import Scope
 
 from asgi_client import USER, World, answers, call, http_scope
 from faregate import CreditPolicy, PolicySet, user_id_of
+from faregate.asgi import FaregateMiddleware
 from faregate.asgi.identity import (
     Caller,
     Identify,
@@ -215,3 +229,40 @@ async def test_middleware_that_is_missing_is_a_mistake_of_configuration(identify
         await caller_of(identify, http_scope())
     answer = await call(World().around(answers(200), identify=identify))
     assert (answer.error, answer.status) == (None, 503)
+
+
+async def test_starlettes_own_middleware_says_who_it_is() -> None:
+    """A session that was signed here, and an authentication by Starlette's backend."""
+    world = World()
+
+    class Backend(AuthenticationBackend):
+        async def authenticate(
+            self, conn: HTTPConnection
+        ) -> tuple[AuthCredentials, BaseUser] | None:
+            name = conn.headers.get("x-name")
+            return None if name is None else (AuthCredentials(), SimpleUser(name))
+
+    async def login(request: Request) -> Response:
+        request.session["user_id"] = str(USER)
+        return Response()
+
+    by_name = user_identity(lambda user: UUID(user.display_name))
+    charged = FaregateMiddleware(answers(200), world.gate, first_of(session_identity(), by_name))
+    app = Starlette(
+        routes=[Route("/login", login), Mount("/", charged)],
+        middleware=[
+            Middleware(SessionMiddleware, secret_key=uuid4().hex),
+            Middleware(AuthenticationMiddleware, backend=Backend()),
+        ],
+    )
+    cookie = (await call(app, {**http_scope(), "path": "/login"})).header(b"set-cookie")
+    assert cookie is not None
+    value = cookie.partition(b";")[0]
+    for fields, status in (
+        ([], 401),
+        ([(b"cookie", value)], 200),
+        ([(b"cookie", value[:-1] + b"!")], 401),
+        ([(b"x-name", str(USER).encode())], 200),
+        ([(b"x-name", str(OTHER).encode())], 403),
+    ):
+        assert (await call(app, http_scope(headers=fields))).status == status
