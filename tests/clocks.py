@@ -28,6 +28,20 @@ class Clock(testing.Clock):
         super().__init__(time.time_ns() // 1_000_000 + 500)
 
 
+class Seconds:
+    """Seconds that stand still, until a test moves them on."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
 class RedisClock(Clock):
     """The same for scripts, which read it from a key."""
 

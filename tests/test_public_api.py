@@ -27,6 +27,7 @@ PUBLIC = [
     "Usage",
     "User",
     "Verdict",
+    "build_api_keys",
     "build_gate",
     "open_gate",
     "user_id_of",

@@ -1,6 +1,6 @@
 """Faregate: credits for API calls, charged atomically in Redis and recorded in Postgres."""
 
-from faregate.bootstrap import build_gate, open_gate
+from faregate.bootstrap import build_api_keys, build_gate, open_gate
 from faregate.config import Settings
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
@@ -38,6 +38,7 @@ __all__ = [
     "Usage",
     "User",
     "Verdict",
+    "build_api_keys",
     "build_gate",
     "open_gate",
     "user_id_of",

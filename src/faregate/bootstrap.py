@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.admin import PostgresAdmin
+from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApiKeys
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
@@ -61,6 +62,11 @@ def build_gate(
     )
 
 
+def build_api_keys(settings: Settings) -> PostgresApiKeys:
+    """Build what looks API keys up; who uses it lets go of what it opens."""
+    return PostgresApiKeys(settings.postgres_url)
+
+
 @asynccontextmanager
 async def open_gate(settings: Settings | None = None) -> AsyncIterator[Gate]:
     """Open a gate, by the environment's settings unless others are given, and close it."""
@@ -104,4 +110,11 @@ def open_audit(settings: Settings) -> Iterator[PostgresAudit]:
 def open_admin(settings: Settings) -> Iterator[PostgresAdmin]:
     """Open Postgres for whoever owns the ledger."""
     with closing(PostgresAdmin(settings.postgres_url)) as admin:
+        yield admin
+
+
+@contextmanager
+def open_api_key_admin(settings: Settings) -> Iterator[PostgresApiKeyAdmin]:
+    """Open Postgres for who makes and revokes API keys."""
+    with closing(PostgresApiKeyAdmin(settings.postgres_url)) as admin:
         yield admin

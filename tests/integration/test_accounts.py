@@ -15,7 +15,6 @@ from durable import (
     transactions,
     unreadable,
 )
-from faregate.adapters.postgres import accounts as module
 from faregate.adapters.postgres import pool
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.connection import Bounds
@@ -191,7 +190,7 @@ async def test_a_server_that_hangs_is_unavailable(
     database_url: str, tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So has the wait for a lock, and more callers than may wait are told at once."""
-    monkeypatch.setattr(module, "_BOUNDS", Bounds(statement_ms_max=4_000, lock_ms_max=50))
+    monkeypatch.setattr(pool, "_BOUNDS", Bounds(statement_ms_max=4_000, lock_ms_max=50))
     accounts = PostgresAccounts(as_role(database_url, "faregate_api"))
     user_id = tables.user().user_id
     with psycopg.connect(database_url) as blocker:

@@ -19,6 +19,8 @@ from rich.table import Table
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.bootstrap import open_admin, open_audit, open_stream
 from faregate.cli.demo import demo
+from faregate.cli.keys import app as keys
+from faregate.cli.options import Json
 from faregate.cli.renew import renew
 from faregate.cli.replay import replay
 from faregate.cli.sample_api import api
@@ -32,8 +34,6 @@ from faregate.ops.reconcile import verify as run_verify
 EXIT_NOT_EXACT = 1
 EXIT_WRONG_USE = 2
 EXIT_BROKEN = 3
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 app = typer.Typer(
     help="Credits for API calls: charged in Redis, recorded in Postgres, reconciled.",
@@ -124,6 +124,7 @@ app.command()(api)
 app.command()(renew)
 app.command()(replay)
 app.command()(demo)
+app.add_typer(keys, name="keys")
 
 
 def _print_names(verb: str, names: Sequence[str], as_json: bool) -> None:

@@ -11,6 +11,8 @@ FaregateError
             OutcomeUnknownError     ... and the change may have happened
         LedgerUninitialisedError    Redis is empty or of another epoch
     ArchiveUnavailableError         Postgres did not answer in time
+    IdentityUnavailableError        what tells who sent a request cannot be asked now
+    IdentityAnswerError             an identity function answered something that names nobody
     MigrationError                  a migration cannot be applied, or was edited after it was
     EmbeddedServerError             an embedded development server cannot be started
 """
@@ -58,6 +60,14 @@ class LedgerUninitialisedError(LedgerError):
 
 class ArchiveUnavailableError(FaregateError):
     """Postgres did not answer in time."""
+
+
+class IdentityUnavailableError(FaregateError):
+    """Who sent a request cannot be told now. It is neither served nor called nobody's."""
+
+
+class IdentityAnswerError(FaregateError, TypeError):
+    """An identity function answered something that names nobody for certain."""
 
 
 class MigrationError(FaregateError):

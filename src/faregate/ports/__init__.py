@@ -5,6 +5,8 @@ One colour a port: what answers requests is async, what workers and operators us
 
 from faregate.ports.durable import (
     Accounts,
+    ApiKeyAdmin,
+    ApiKeys,
     Audit,
     History,
     LedgerAdmin,
@@ -16,6 +18,8 @@ from faregate.ports.pending import StreamEntry, TransactionStream
 
 __all__ = [
     "Accounts",
+    "ApiKeyAdmin",
+    "ApiKeys",
     "Audit",
     "History",
     "HoldLedger",

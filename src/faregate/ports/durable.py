@@ -1,10 +1,12 @@
-"""Durable credits: who exists, the immutable rows, and what operators ask of them."""
+"""Durable credits: who exists, the immutable rows, what operators ask of them; and API keys."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from faregate.domain.api_key import ApiKey, NewApiKey, StoredApiKey
 from faregate.domain.finding import Finding
 from faregate.domain.history import HistoryRow, Place
 from faregate.domain.identity import LedgerIdentity
@@ -144,5 +146,58 @@ class LedgerAdmin(Protocol):
 
         Raises:
             ConfigurationError: `after` is not the epoch that counts, or the role may not do this.
+        """
+        ...
+
+
+class ApiKeys(Protocol):
+    """The API keys of users, as far as requests ask."""
+
+    async def find(self, key_id: UUID) -> StoredApiKey | None:
+        """Return a key, be it in force or not.
+
+        Raises:
+            ArchiveUnavailableError: Postgres did not answer in time.
+        """
+        ...
+
+    async def note_uses(self, used_at: Mapping[UUID, datetime]) -> None:
+        """Note when keys were last used; an earlier use than the one that is known changes nothing.
+
+        Raises:
+            ArchiveUnavailableError: Not noted, or it is not known to be.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of all connections."""
+        ...
+
+
+class ApiKeyAdmin(Protocol):
+    """API keys, made and revoked by operators. Implemented by Postgres."""
+
+    def create(self, new: NewApiKey) -> None:
+        """Store a new key.
+
+        Raises:
+            InvalidArgumentError: There is no such user.
+        """
+        ...
+
+    def keys(self, user_id: UUID | None, after: UUID | None, count_max: int) -> Sequence[ApiKey]:
+        """Return the next keys by id, which is the order in which they were made.
+
+        Args:
+            user_id: Whose keys; None for everybody's.
+            after: The last one that is known; None to begin.
+            count_max: How many at most.
+        """
+        ...
+
+    def revoke(self, key_id: UUID) -> ApiKey | None:
+        """Put a key out of force for good, and return it; None if there is no such key.
+
+        One that was revoked before stays revoked as of then.
         """
         ...

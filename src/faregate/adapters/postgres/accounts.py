@@ -5,18 +5,12 @@ from datetime import UTC
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import DictRow
-
-from faregate.adapters.postgres.connection import Bounds
 from faregate.adapters.postgres.pool import Pool
-from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
-
-_BOUNDS = Bounds(statement_ms_max=4_000, lock_ms_max=2_000)
 
 
 class PostgresAccounts:
@@ -27,50 +21,42 @@ class PostgresAccounts:
     """
 
     def __init__(self, conninfo: str) -> None:
-        self._pool = Pool(conninfo, _BOUNDS)
+        self._pool = Pool(conninfo)
 
     async def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
-        row = await self._row("read_identity", {})
+        row = await self._pool.row("read_identity", {})
         if row is None:
             raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
         return LedgerIdentity(**row)
 
     async def mark_installed(self, epoch: int) -> None:
         """Note that Redis has been given `epoch`."""
-        await self._row("mark_installed", {"epoch": epoch})
+        await self._pool.row("mark_installed", {"epoch": epoch})
 
     async def open(self, user_id: UUID, *, provision: bool) -> User | None:
         """Return a user's durable balance, making what is missing in one transaction."""
-        row = await self._row("open_user", {"user_id": user_id, "provision": provision})
+        row = await self._pool.row("open_user", {"user_id": user_id, "provision": provision})
         return None if row is None else User(id=user_id, **row)
 
     async def transaction(self, transaction_id: CreditTransactionId) -> CreditTransaction | None:
         """Return a stored transaction; a row older than Faregate is none."""
-        row = await self._row("read_transaction", {"id": transaction_id.value})
+        row = await self._pool.row("read_transaction", {"id": transaction_id.value})
         return None if row is None else _transaction(row)
 
     async def deduct(self, user_id: UUID, deduct_id: CreditTransactionId) -> DurableDeduct | None:
         """Return a stored deduct and how much of it has been refunded."""
-        row = await self._row("read_deduct", {"user_id": user_id, "id": deduct_id.value})
+        row = await self._pool.row("read_deduct", {"user_id": user_id, "id": deduct_id.value})
         return None if row is None else DurableDeduct(**row)
 
     async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
         """Return the next users by id, of those that have a profile."""
         parameters = {"after": after or UUID(int=0), "count_max": count_max}
-        return [row["id"] for row in await self._rows("read_profiles", parameters)]
+        return [row["id"] for row in await self._pool.rows("read_profiles", parameters)]
 
     async def aclose(self) -> None:
         """Let go of all connections."""
         await self._pool.aclose()
-
-    async def _row(self, name: str, parameters: Mapping[str, object]) -> DictRow | None:
-        return next(iter(await self._rows(name, parameters)), None)
-
-    async def _rows(self, name: str, parameters: Mapping[str, object]) -> Sequence[DictRow]:
-        async with self._pool.connection(name.replace("_", " ")) as connection:
-            cursor = await connection.execute(statement(name), parameters)
-            return await cursor.fetchall()
 
 
 def _transaction(row: Mapping[str, Any]) -> CreditTransaction:

@@ -1,7 +1,7 @@
 """Connections for what answers requests: a few, opened at first use, and no wait without an end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -9,6 +9,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from faregate.adapters.postgres.connection import Bounds, bounded, migrated, unavailable
+from faregate.adapters.postgres.queries import statement
 
 CONNECTIONS_MAX = 4
 WAITING_MAX = 256
@@ -19,15 +20,17 @@ RECONNECT_S_MAX = 1.0
 #: For a whole question, the wait for a connection included, in seconds.
 ANSWER_S_MAX = 8.0
 
+_BOUNDS = Bounds(statement_ms_max=4_000, lock_ms_max=2_000)
+
 Connection = psycopg.AsyncConnection[DictRow]
 
 
 class Pool:
     """Belongs to the event loop in which it is first used."""
 
-    def __init__(self, conninfo: str, bounds: Bounds) -> None:
+    def __init__(self, conninfo: str, bounds: Bounds | None = None) -> None:
         self._pool = AsyncConnectionPool[Connection](
-            bounded(conninfo, "faregate", bounds),
+            bounded(conninfo, "faregate", bounds or _BOUNDS),
             connection_class=psycopg.AsyncConnection[DictRow],
             # Statements are not prepared by name, which a pooler between us would not survive.
             kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
@@ -64,6 +67,20 @@ class Pool:
                 await self._open()
                 async with self._pool.connection() as connection:
                     yield connection
+
+    async def rows(
+        self, name: str, parameters: Mapping[str, object], *, file: str = "queries.sql"
+    ) -> Sequence[DictRow]:
+        """Ask a named question; raises as `connection` does."""
+        async with self.connection(name.replace("_", " ")) as connection:
+            cursor = await connection.execute(statement(name, file), parameters)
+            return await cursor.fetchall()
+
+    async def row(
+        self, name: str, parameters: Mapping[str, object], *, file: str = "queries.sql"
+    ) -> DictRow | None:
+        """Ask a named question, and return the first row of the answer, if there is one."""
+        return next(iter(await self.rows(name, parameters, file=file)), None)
 
     async def aclose(self) -> None:
         """Let go of all connections."""

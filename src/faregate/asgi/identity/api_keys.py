@@ -1,0 +1,199 @@
+"""Callers by API key, see `domain.api_key`: looked up in Postgres, and remembered for a while.
+
+A key that is revoked counts for `lifetime_s` more at most. Where Postgres does not answer, keys
+that were looked up before go on to count for `outage_s`, since nobody could revoke them in the
+meantime either; those that were not cannot be told, which is a 503.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from starlette.types import Scope
+
+from faregate.asgi.identity.caller import Caller
+from faregate.asgi.identity.fields import credential
+from faregate.asgi.identity.key_uses import KeyUses
+from faregate.domain.api_key import PresentedApiKey, StoredApiKey
+from faregate.domain.errors import (
+    ArchiveUnavailableError,
+    ConfigurationError,
+    IdentityUnavailableError,
+)
+from faregate.ports import ApiKeys
+
+#: How many keys are looked up at once; fewer than may wait for a connection.
+LOOKUPS_MAX = 128
+#: How long a request waits for a key to be looked up, in seconds.
+LOOKUP_S_MAX = 2.0
+#: How long Postgres is not asked again after it did not answer, in seconds.
+AWAY_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class ApiKeyIdentity:
+    """An identity function: the user of an API key that is in force, or nobody.
+
+    The caller's `limit_key` is the id of the key, so limits by key count each key apart.
+    """
+
+    def __init__(
+        self,
+        api_keys: ApiKeys,
+        *,
+        field: str = "authorization",
+        lifetime_s: float = 30.0,
+        outage_s: float = 300.0,
+        use_interval_s: float = 60.0,
+        keys_max: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Remember how keys are looked up; nothing is asked before the first request.
+
+        Args:
+            api_keys: Where keys are, see `faregate.build_api_keys`.
+            field: The field of a request that brings a key: `authorization`, after Bearer, or one
+                of its own, such as `x-api-key`.
+            lifetime_s: After how long a key is looked up anew, in seconds.
+            outage_s: How much longer it counts while Postgres does not answer, in seconds.
+            use_interval_s: How often the last use of keys is written, in seconds: each key once at
+                most, however many requests it sends.
+            keys_max: How many keys are remembered.
+            clock: Tells a time in seconds that never goes back.
+
+        Raises:
+            ConfigurationError: A time or a number is out of range.
+        """
+        if lifetime_s <= 0 or outage_s < 0 or use_interval_s <= 0 or keys_max < 1:
+            raise ConfigurationError("times are positive, and at least one key is remembered")
+        self._api_keys = api_keys
+        self._field = field.lower().encode()
+        self._found = _Lookups(api_keys, lifetime_s, outage_s, keys_max, clock)
+        self._uses = KeyUses(api_keys, use_interval_s, keys_max)
+
+    async def __call__(self, scope: Scope) -> Caller | None:
+        """Return who sent a request, or None without a key in force.
+
+        Raises:
+            IdentityUnavailableError: The key cannot be looked up now.
+        """
+        text = credential(scope, self._field)
+        presented = PresentedApiKey.parse(text) if text else None
+        if presented is None:
+            return None
+        stored = await self._found.get(presented.id)
+        now = datetime.now(UTC)
+        if not presented.opens(stored, now) or stored is None:
+            return None
+        self._uses.note(presented.id, now)
+        key = stored.key
+        return Caller(user_id=key.user_id, tier=key.tier, limit_key=key.id.hex)
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Close at the end, as a part of the lifespan of an ASGI app."""
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Write the last uses, and let go of all connections."""
+        await self._uses.aclose()
+        await self._api_keys.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the last lookup of an id has found."""
+
+    stored: StoredApiKey | None
+    at_s: float
+
+
+class _Lookups:
+    """Looks keys up, each once for all requests that wait for it, and remembers what it found.
+
+    Ids that do not exist are remembered apart, so that made-up ones drive no real key out.
+    """
+
+    def __init__(
+        self,
+        api_keys: ApiKeys,
+        lifetime_s: float,
+        outage_s: float,
+        keys_max: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._api_keys = api_keys
+        self._lifetime_s = lifetime_s
+        self._outage_s = outage_s
+        self._keys_max = keys_max
+        self._clock = clock
+        self._existing: OrderedDict[UUID, _Known] = OrderedDict()
+        self._missing: OrderedDict[UUID, _Known] = OrderedDict()
+        self._asking: dict[UUID, asyncio.Task[None]] = {}
+        self._away_until_s = clock()
+
+    async def get(self, key_id: UUID) -> StoredApiKey | None:
+        """Return a key, as it was `lifetime_s` ago or later, or None if there is none.
+
+        Raises:
+            IdentityUnavailableError: It cannot be looked up now.
+        """
+        known = self._known(key_id, self._lifetime_s)
+        if known is None:
+            await self._ask(key_id)
+            # Only an outage makes what is older count: who floods the API with keys could
+            # otherwise go on with one that was revoked.
+            outage_s = self._outage_s if self._is_away() else 0
+            known = self._known(key_id, self._lifetime_s + outage_s)
+        if known is None:
+            raise IdentityUnavailableError("API keys cannot be looked up right now")
+        return known.stored
+
+    def _known(self, key_id: UUID, age_s_max: float) -> _Known | None:
+        known = self._existing.get(key_id) or self._missing.get(key_id)
+        return known if known is not None and self._clock() < known.at_s + age_s_max else None
+
+    def _is_away(self) -> bool:
+        return self._clock() < self._away_until_s
+
+    async def _ask(self, key_id: UUID) -> None:
+        """Look a key up, if that makes sense now, and wait for the end of it, but not for ever."""
+        asking = self._asking.get(key_id)
+        if asking is None:
+            if self._is_away() or len(self._asking) >= LOOKUPS_MAX:
+                return
+            asking = asyncio.get_running_loop().create_task(self._look_up(key_id))
+            self._asking[key_id] = asking
+        # Others may wait for the same one, so it goes on whatever becomes of this request.
+        await asyncio.wait([asking], timeout=LOOKUP_S_MAX)
+        if asking.done():
+            asking.result()
+        else:
+            self._away_until_s = self._clock() + AWAY_S
+
+    async def _look_up(self, key_id: UUID) -> None:
+        now_s = self._clock()
+        try:
+            stored = await self._api_keys.find(key_id)
+        except ArchiveUnavailableError as error:
+            self._away_until_s = self._clock() + AWAY_S
+            _log.warning("an API key cannot be looked up: %s", error)
+            return
+        finally:
+            del self._asking[key_id]
+        self._existing.pop(key_id, None)
+        self._missing.pop(key_id, None)
+        kept = self._missing if stored is None else self._existing
+        while len(kept) >= self._keys_max:
+            kept.popitem(last=False)
+        kept[key_id] = _Known(stored, now_s)

@@ -1,0 +1,111 @@
+"""Who is charged for a request, as an identity function says it."""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import TypeAlias
+from uuid import UUID
+
+from starlette.types import Scope
+
+from faregate.domain.errors import ConfigurationError, IdentityAnswerError
+from faregate.domain.user import user_id_of
+
+#: How long a subject may be, in characters: as long as OpenID Connect allows (Core 1.0, section 2).
+SUBJECT_LENGTH_MAX = 255
+
+#: A UUID as it is usually written; `UUID` itself reads braces, prefixes and hyphens anywhere.
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """A user who sent a request, and what is known of it beside."""
+
+    user_id: UUID
+    #: Whose policy holds; None for the tier that the gate knows the user by.
+    tier: str | None = None
+    #: Whose requests the policy's limits by key count, such as an API key.
+    limit_key: str = ""
+
+    def __post_init__(self) -> None:
+        for what, value, kinds in (
+            ("user id", self.user_id, UUID),
+            ("tier", self.tier, str | None),
+            ("limit key", self.limit_key, str),
+        ):
+            if not isinstance(value, kinds):
+                kind = type(value).__name__
+                raise IdentityAnswerError(f"the {what} of a caller is no {kind}")
+
+
+#: What an identity function says; None for nobody.
+Answer: TypeAlias = Caller | UUID | None
+
+#: Says who sent a request, from its scope: a verified user, or None for nobody (then 401).
+#: Async or not; one that is not must not wait for anything, since all requests would wait with it.
+#: It must come from what was verified (a session, a signed token, a key that was looked up), never
+#: from a header as it was sent nor from an address: both are the client's word. Where it cannot be
+#: told now, it raises `IdentityUnavailableError` (then 503).
+Identify: TypeAlias = Callable[[Scope], Awaitable[Answer] | Answer]
+
+
+async def caller_of(identify: Identify, scope: Scope) -> Caller | None:
+    """Return who sent a request, or None for nobody.
+
+    Raises:
+        IdentityAnswerError: `identify` answered something else, so nobody knows who would be
+            charged.
+        IdentityUnavailableError: It cannot be told now.
+    """
+    found = identify(scope)
+    if isawaitable(found):
+        found = await found
+    if found is None or isinstance(found, Caller):
+        return found
+    if isinstance(found, UUID):
+        return Caller(user_id=found)
+    raise IdentityAnswerError(
+        f"identify returns a Caller, a UUID or None, not {type(found).__name__}"
+    )
+
+
+def first_of(*ways: Identify) -> Identify:
+    """Ask several identity functions in turn: the first that knows the caller decides.
+
+    What raises ends it: somebody who cannot be told now is not taken for somebody else.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if not ways:
+        raise ConfigurationError("first_of needs at least one identity function")
+
+    async def identify(scope: Scope) -> Caller | None:
+        for way in ways:
+            caller = await caller_of(way, scope)
+            if caller is not None:
+                return caller
+        return None
+
+    return identify
+
+
+def user_id_from(subject: object, namespace: UUID | None) -> UUID | None:
+    """Return the user that a verified subject stands for, or None if it stands for none.
+
+    A UUID, or a text that is one, is the user itself. Any other text or number is mapped to a user
+    by `user_id_of`, if there is a namespace for it.
+    """
+    if isinstance(subject, UUID):
+        return subject
+    if isinstance(subject, int) and not isinstance(subject, bool):
+        subject = str(subject)
+    if not isinstance(subject, str) or len(subject) > SUBJECT_LENGTH_MAX:
+        return None
+    if _UUID.fullmatch(subject):
+        return UUID(subject)
+    if namespace is None or not subject or not subject.isprintable():
+        return None
+    return user_id_of(namespace, subject)

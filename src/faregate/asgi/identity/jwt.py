@@ -1,0 +1,163 @@
+"""Callers by JSON Web Token (RFC 7519): signed by an issuer, `Authorization: Bearer ...`.
+
+Needs `pip install 'faregate[jwt]'`. What is wrong with a token is not told: the answer is nobody.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+import jwt
+from jwt.algorithms import get_default_algorithms
+from starlette.types import Scope
+
+from faregate.asgi.identity.caller import Caller, user_id_from
+from faregate.asgi.identity.fields import credential
+from faregate.asgi.identity.jwks import ASYMMETRIC, JwksKeys
+from faregate.domain.errors import ConfigurationError
+
+__all__ = ["JwksKeys", "JwtIdentity"]
+
+#: The signatures that a shared secret proves.
+SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
+
+LEEWAY_S_MAX = 300.0
+#: How long the name of a tier may be, in characters.
+_TIER_LENGTH_MAX = 100
+
+
+class KeySource(Protocol):
+    """Where the keys of an issuer come from."""
+
+    async def key(self, key_id: str | None, algorithm: str) -> Any | None:
+        """Return the key that a token names, or None if there is no such key."""
+        ...
+
+
+class JwtIdentity:
+    """An identity function: the user of a valid token, or nobody."""
+
+    def __init__(
+        self,
+        keys: str | bytes | JwksKeys,
+        *,
+        issuer: str | Sequence[str],
+        audience: str | Sequence[str] | None,
+        algorithms: Collection[str],
+        namespace: UUID | None = None,
+        tier_claim: str | Sequence[str] = (),
+        leeway_s: float = 10.0,
+    ) -> None:
+        """Decide what tokens are believed. Each must have a subject and an expiry.
+
+        Args:
+            keys: A public key (PEM), a secret, or the `JwksKeys` of an issuer.
+            issuer: Who may have signed a token: its `iss`.
+            audience: For whom a token must be: one of its `aud`. None for tokens that are for
+                nobody in particular, and for these alone.
+            algorithms: Which signatures are believed: `["RS256"]`.
+            namespace: Maps a subject that is no UUID to a user; without it, it is nobody.
+            tier_claim: The name of the claim that holds the tier, or the path to it, such as
+                `("app_metadata", "tier")`. It must be one that only the issuer can write.
+            leeway_s: How far clocks may differ, in seconds.
+
+        Raises:
+            ConfigurationError: What was given would believe what it should not.
+        """
+        self._algorithms = _check_algorithms(algorithms)
+        self._keys: KeySource = keys if isinstance(keys, JwksKeys) else _One(keys, self._algorithms)
+        if isinstance(keys, JwksKeys) and SYMMETRIC & self._algorithms:
+            raise ConfigurationError("a secret cannot be published: HS256 and the like need a key")
+        if not issuer or audience in ("", [], ()):
+            raise ConfigurationError("an issuer and an audience are needed")
+        if not 0 <= leeway_s <= LEEWAY_S_MAX:
+            raise ConfigurationError(f"leeway_s lies within 0 and {LEEWAY_S_MAX:.0f}")
+        self._issuer = issuer
+        self._audience = audience
+        self._namespace = namespace
+        self._tier_path = (tier_claim,) if isinstance(tier_claim, str) else tuple(tier_claim)
+        self._leeway_s = leeway_s
+
+    async def __call__(self, scope: Scope) -> Caller | None:
+        """Return who sent a request, or None without a valid token.
+
+        Raises:
+            IdentityUnavailableError: The keys of the issuer cannot be fetched now.
+        """
+        token = credential(scope, b"authorization")
+        try:
+            claims = await self._claims(token) if token else None
+        except (jwt.PyJWTError, ValueError):
+            return None
+        user_id = user_id_from(claims["sub"], self._namespace) if claims else None
+        if claims is None or user_id is None:
+            return None
+        return Caller(user_id=user_id, tier=self._tier(claims))
+
+    async def _claims(self, token: str) -> Mapping[str, Any] | None:
+        """Return what a token says, once it is proved; None if it is not signed as it must be."""
+        header = jwt.get_unverified_header(token)
+        # All that is taken from the header: which of the keys, and which of the algorithms that
+        # were allowed beforehand. Keys and addresses of keys in a token are never looked at.
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
+            return None
+        key = await self._keys.key(key_id, algorithm)
+        if key is None:
+            return None
+        return jwt.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            issuer=self._issuer,
+            audience=self._audience,
+            leeway=self._leeway_s,
+            options={"require": ["exp", "sub"], "enforce_minimum_key_length": True},
+        )
+
+    def _tier(self, claims: Mapping[str, Any]) -> str | None:
+        found: object = claims
+        for name in self._tier_path:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(found, str) and 0 < len(found) <= _TIER_LENGTH_MAX:
+            return found
+        return None
+
+
+class _One:
+    """One key for all tokens, whatever key id they name."""
+
+    def __init__(self, key: str | bytes, algorithms: Collection[str]) -> None:
+        self._prepared = {name: _prepare(key, name) for name in algorithms}
+
+    async def key(self, _key_id: str | None, algorithm: str) -> Any:
+        return self._prepared[algorithm]
+
+
+def _check_algorithms(algorithms: Collection[str]) -> frozenset[str]:
+    if isinstance(algorithms, str):
+        raise ConfigurationError(f"algorithms are a list, such as [{algorithms!r}]")
+    names = frozenset(algorithms)
+    unknown = names - SYMMETRIC - ASYMMETRIC
+    if not names or unknown:
+        shown = ", ".join(sorted(map(repr, unknown))) or "none at all"
+        known = ", ".join(sorted(SYMMETRIC | ASYMMETRIC))
+        raise ConfigurationError(f"signatures to be believed are among {known}; not {shown}")
+    if names & SYMMETRIC and names & ASYMMETRIC:
+        # A public key, which anybody has, would pass as the secret of an HMAC.
+        raise ConfigurationError("signatures by secret and by public key are not mixed")
+    return names
+
+
+def _prepare(key: str | bytes, name: str) -> Any:
+    algorithm = get_default_algorithms()[name]
+    try:
+        prepared = algorithm.prepare_key(key)
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"this is no key for {name}") from error
+    if hasattr(prepared, "private_bytes"):
+        raise ConfigurationError("this is a private key: tokens are checked with the public one")
+    too_short = algorithm.check_key_length(prepared)
+    if too_short is not None:
+        raise ConfigurationError(too_short)
+    return prepared

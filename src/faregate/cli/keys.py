@@ -1,0 +1,101 @@
+"""`faregate keys`: makes, lists and revokes the API keys of users."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from faregate.bootstrap import open_api_key_admin
+from faregate.cli.options import Json
+from faregate.config import read_settings
+from faregate.domain.api_key import ApiKey, NewApiKey
+from faregate.domain.errors import InvalidArgumentError
+from faregate.ports import ApiKeyAdmin
+
+DAYS_MAX = 36_500
+_PAGE_COUNT_MAX = 1_000
+
+app = typer.Typer(help="Make, list and revoke the API keys of users.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    user: Annotated[UUID, typer.Option(help="Whose key: the id of a user that exists.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")],
+    tier: Annotated[
+        str | None, typer.Option(help="The tier of requests with it, instead of the user's.")
+    ] = None,
+    expires_in_days: Annotated[
+        int | None, typer.Option(min=1, max=DAYS_MAX, help="After how long it counts no more.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key, and print it: this is the only time that anybody sees it."""
+    now = datetime.now(UTC)
+    expires_at = None if expires_in_days is None else now + timedelta(days=expires_in_days)
+    new = NewApiKey.mint(user, name, now=now, tier=tier, expires_at=expires_at)
+    with open_api_key_admin(read_settings()) as admin:
+        admin.create(new)
+    if as_json:
+        print(json.dumps(_plain(new.key) | {"key": new.text}))
+    else:
+        print(new.text)
+        print("This key is shown once, and kept nowhere.", file=sys.stderr)
+
+
+@app.command("list")
+def list_keys(
+    user: Annotated[UUID | None, typer.Option(help="Whose keys; everybody's without it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List keys, oldest first: whose, what for, since when, until when. Never a secret."""
+    with open_api_key_admin(read_settings()) as admin:
+        keys = list(_all(admin, user))
+    if as_json:
+        print(json.dumps([_plain(key) for key in keys]))
+        return
+    now = datetime.now(UTC)
+    for key in keys:
+        used = f"used {key.last_used_at:%Y-%m-%d}" if key.last_used_at else "never used"
+        print("  ".join((key.id.hex, str(key.user_id), _state(key, now), used, key.name)))
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[UUID, typer.Argument(metavar="ID", help="As `faregate keys list` shows it.")],
+    as_json: Json = False,
+) -> None:
+    """Put a key out of force, for good. APIs notice as soon as they look it up anew."""
+    with open_api_key_admin(read_settings()) as admin:
+        key = admin.revoke(key_id)
+    if key is None:
+        raise InvalidArgumentError(f"there is no API key {key_id.hex}")
+    print(json.dumps(_plain(key)) if as_json else f"revoked {key.id.hex}")
+
+
+def _all(admin: ApiKeyAdmin, user: UUID | None) -> Iterator[ApiKey]:
+    after = None
+    while page := admin.keys(user, after, _PAGE_COUNT_MAX):
+        yield from page
+        after = page[-1].id
+
+
+def _state(key: ApiKey, now: datetime) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if key.expires_at is None:
+        return "in force"
+    return f"{'expires' if now < key.expires_at else 'expired'} {key.expires_at:%Y-%m-%d}"
+
+
+def _plain(key: ApiKey) -> dict[str, str | None]:
+    """Return what is printed of a key: its id as in the key itself, times in UTC."""
+    plain: dict[str, str | None] = {}
+    for name, value in asdict(key).items():
+        plain[name] = value.isoformat() if isinstance(value, datetime) else value
+    return plain | {"id": key.id.hex, "user_id": str(key.user_id)}
