@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from faregate.asgi.middleware import status_set
+from faregate.asgi.statuses import status_set
 from faregate.domain.errors import ConfigurationError
 
 

@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TypeAlias
-from uuid import UUID
 
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
@@ -29,17 +28,29 @@ from starlette.types import Receive, Scope, Send
 
 from faregate.asgi.cursor import read_cursor, write_cursor
 from faregate.asgi.headers import Headers, printable
-from faregate.asgi.identity import Identify, user_of
-from faregate.asgi.problems import NO_IDENTITY, UNAVAILABLE, UNKNOWN_USER, Problem, answer
+from faregate.asgi.identity import Caller, Identify, caller_of
+from faregate.asgi.problems import (
+    IDENTITY_UNAVAILABLE,
+    NO_IDENTITY,
+    UNAVAILABLE,
+    UNKNOWN_USER,
+    Problem,
+    answer,
+)
 from faregate.asgi.usage_openapi import openapi
-from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, LedgerError
+from faregate.domain.errors import (
+    ArchiveUnavailableError,
+    ConfigurationError,
+    IdentityUnavailableError,
+    LedgerError,
+)
 from faregate.domain.history import PAGE_LENGTH, PAGE_LENGTH_MAX, HistoryRow
 from faregate.domain.usage import Usage
 from faregate.gate import Gate
 
 Members: TypeAlias = Mapping[str, object]
 #: Answers one question of a user, by what the query of the URL says.
-_Tell: TypeAlias = Callable[[Gate, UUID, QueryParams], Awaitable[Members | Problem]]
+_Tell: TypeAlias = Callable[[Gate, Caller, QueryParams], Awaitable[Members | Problem]]
 
 _log = logging.getLogger(__name__)
 
@@ -93,21 +104,26 @@ class _Resource:
         self._tell = tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        user_id = await user_of(self._identify, scope)
-        if user_id is None:
+        try:
+            caller = await caller_of(self._identify, scope)
+        except IdentityUnavailableError as error:
+            _log.warning("nobody can say who asks: %s", error)
+            await answer(IDENTITY_UNAVAILABLE, scope, send, fields=[])
+            return
+        if caller is None:
             await answer(NO_IDENTITY, scope, send, fields=self._challenge)
             return
-        told = await self._answer_to(user_id, QueryParams(scope["query_string"]))
+        told = await self._answer_to(caller, QueryParams(scope["query_string"]))
         if isinstance(told, Problem):
             await answer(told, scope, send, fields=[])
             return
         response = JSONResponse(told, headers={"cache-control": "no-store"})
         await response(scope, receive, send)
 
-    async def _answer_to(self, user_id: UUID, query: QueryParams) -> Members | Problem:
+    async def _answer_to(self, caller: Caller, query: QueryParams) -> Members | Problem:
         gate = self._gate if isinstance(self._gate, Gate) else self._gate()
         try:
-            return await self._tell(gate, user_id, query)
+            return await self._tell(gate, caller, query)
         except (LedgerError, ArchiveUnavailableError) as error:
             _log.warning("a user cannot be told of its credits: %s", error)
         except ConfigurationError as error:
@@ -115,12 +131,12 @@ class _Resource:
         return UNAVAILABLE
 
 
-async def _tell_usage(gate: Gate, user_id: UUID, _query: QueryParams) -> Members | Problem:
-    usage = await gate.usage(user_id)
+async def _tell_usage(gate: Gate, caller: Caller, _query: QueryParams) -> Members | Problem:
+    usage = await gate.usage(caller.user_id, tier=caller.tier)
     return UNKNOWN_USER if usage is None else usage_members(usage)
 
 
-async def _tell_history(gate: Gate, user_id: UUID, query: QueryParams) -> Members | Problem:
+async def _tell_history(gate: Gate, caller: Caller, query: QueryParams) -> Members | Problem:
     limit = query.get("limit", str(PAGE_LENGTH))
     # As many digits as the largest limit has, so that no number is long.
     if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= PAGE_LENGTH_MAX:
@@ -129,7 +145,7 @@ async def _tell_history(gate: Gate, user_id: UUID, query: QueryParams) -> Member
     before = None if cursor is None else read_cursor(cursor)
     if cursor is not None and before is None:
         return _bad_request("invalid_cursor", "`cursor` is the `next_cursor` of an earlier page.")
-    page = await gate.history(user_id, count_max=int(limit), before=before)
+    page = await gate.history(caller.user_id, count_max=int(limit), before=before)
     return {
         "transactions": [history_members(row) for row in page.rows],
         "next_cursor": None if page.ends_at is None else write_cursor(page.ends_at),

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from faregate.adapters.postgres.connection import unavailable
 from faregate.adapters.redis import keys
-from faregate.asgi.middleware import status_set
+from faregate.asgi.statuses import status_set
 from faregate.bootstrap import open_gate, open_stream
 from faregate.cli.cast import CAST, STARTING_CREDITS, Kind, Outcome, expected_outcome
 from faregate.cli.display import error_console, progress_on, say_on, show_draining

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from faregate.asgi.middleware import status_set
+from faregate.asgi.statuses import status_set
 from faregate.cli.display import error_console, progress_on, say_on, show_draining
 from faregate.cli.load import Counts, Sender
 from faregate.cli.owners import play_doomed

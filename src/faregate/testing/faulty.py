@@ -11,7 +11,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import OutcomeUnknownError
 from faregate.domain.history import HistoryRow, Place
 from faregate.domain.hold import Hold, HoldAnswer, HoldRequest, Settlement
-from faregate.domain.idempotency import KeyState
+from faregate.domain.idempotency import Completion, KeyState
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, DurableDeduct, Refund, VoidOutcome
@@ -101,15 +101,25 @@ class FaultyLedger:
         self._faults.reach_redis()
         return await self._inner.void(charge)
 
-    async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
+    async def complete(self, completion: Completion) -> bool:
         """Note that the request of an idempotency key has been served."""
         self._faults.reach_redis()
-        return await self._inner.complete(user_id, transaction_id)
+        return await self._inner.complete(completion)
+
+    async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
+        """Return the response that was kept."""
+        self._faults.reach_redis()
+        return await self._inner.response(user_id, transaction_id)
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance."""
         self._faults.reach_redis()
         return await self._inner.read(user_id, allowance)
+
+    async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
+        """Begin the period of now, if an earlier one is over."""
+        self._faults.reach_redis()
+        return await self._inner.renew(user_id, allowance)
 
     async def install(self, user: User) -> bool:
         """Take over a user's durable balance."""
@@ -171,6 +181,11 @@ class FaultyBooks:
         """Return a deduct and what its refunds add up to."""
         self._faults.reach_postgres()
         return await self._inner.deduct(user_id, deduct_id)
+
+    async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
+        """Return the next users by id."""
+        self._faults.reach_postgres()
+        return await self._inner.users_after(after, count_max)
 
     async def read(
         self, user_id: UUID, count_max: int, before: Place | None = None
