@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
-from itertools import count
 from uuid import UUID
 
 from faregate.adapters.memory.answers import (
@@ -11,25 +9,22 @@ from faregate.adapters.memory.answers import (
     blank_answer,
     check_age,
     repeated_answer,
-    top_up_of,
 )
-from faregate.adapters.memory.clock import unix_ms, utc
+from faregate.adapters.memory.balances import MemoryBalances
+from faregate.adapters.memory.clock import unix_ms
 from faregate.adapters.memory.given_back import GivenBack
 from faregate.adapters.memory.limits import MemoryLimits
 from faregate.adapters.memory.remembered_keys import RememberedKeys
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     AmountError,
-    LedgerUninitialisedError,
     TransactionConflictError,
 )
-from faregate.domain.idempotency import KeyState
-from faregate.domain.identity import LedgerIdentity
-from faregate.domain.policy import Allowance, renewed
+from faregate.domain.idempotency import Completion, KeyState
+from faregate.domain.policy import renewed
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CREDITS_MAX,
-    CreditTransaction,
     CreditTransactionId,
     TransactionType,
     check_amount,
@@ -37,33 +32,17 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import User
 
-_BACKLOG_HOURS_MAX = 23
 
-
-class MemoryLedger:
+class MemoryLedger(MemoryBalances):
     """The port `Ledger`, in one shard."""
 
     def __init__(
         self, *, now_ms: Callable[[], int] = unix_ms, stream_length_max: int = 1_000_000
     ) -> None:
-        self.now_ms = now_ms
-        self._stream_length_max = stream_length_max
-        self._epoch: int | None = None
-        self._users: dict[UUID, User] = {}
-        self._records: dict[CreditTransactionId, CreditTransaction] = {}
+        super().__init__(now_ms=now_ms, stream_length_max=stream_length_max)
         self._given_back: dict[CreditTransactionId, GivenBack] = {}
         self._limits = MemoryLimits()
         self._keys = RememberedKeys()
-        self._positions = count(1)
-        #: The records that are not acknowledged, by their position in the stream, oldest first.
-        self.pending: dict[str, CreditTransaction] = {}
-
-    async def attach(self, identity: LedgerIdentity) -> None:
-        """Take over the epoch, unless the ledger was installed and is lost."""
-        if self._epoch is None and not identity.installed:
-            self._epoch = identity.epoch
-        if self._epoch != identity.epoch:
-            raise LedgerUninitialisedError("the ledger in memory is not the one of Postgres")
 
     async def charge(self, charge: Charge) -> Decision:
         """Take credits if there are enough; see the port."""
@@ -87,12 +66,7 @@ class MemoryLedger:
 
     def _take(self, blank: Decision, charge: Charge, user: User, top_up: int) -> Decision:
         """Begin the period of now, if it is a new one, and take the cost."""
-        known = self._users[user.id]
-        self._users[user.id] = replace(
-            known, period_start_ms=user.period_start_ms, period_end_ms=user.period_end_ms
-        )
-        if top_up:
-            self._append_top_up(user, top_up)
+        self._begin(user, top_up)
         self._limits.take(charge, self.now_ms())
         taken = min(user.allowance_left, charge.cost)
         decision = self._append(blank, TransactionType.DEDUCT, charge, allowance=-taken)
@@ -119,11 +93,6 @@ class MemoryLedger:
             raise AmountError("the balance would leave its range")
         return None if verdict is None else replace(blank, verdict=verdict)
 
-    def _append_top_up(self, user: User, amount: int) -> None:
-        credit = top_up_of(user, amount)
-        moves = user.allowance_left - self._users[user.id].allowance_left
-        self._append(blank_answer(credit, user, amount), credit.type, credit, allowance=moves)
-
     def _is_given_back(self, deduct_id: CreditTransactionId) -> bool:
         given_back = self._given_back.get(deduct_id)
         return given_back is not None and given_back.total >= given_back.cost
@@ -140,9 +109,13 @@ class MemoryLedger:
         answer = repeated_answer(blank, record, TransactionType.DEDUCT)
         return answer if charge.key is None else replace(answer, key_state=KeyState.NEW)
 
-    async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
+    async def complete(self, completion: Completion) -> bool:
         """Note that the request of an idempotency key has been served; see the port."""
-        return self._keys.end(user_id, transaction_id, is_served=True)
+        return self._keys.complete(completion, self.now_ms())
+
+    async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
+        """Return the response that was kept; see the port."""
+        return self._keys.response(transaction_id, self.now_ms())
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
@@ -199,13 +172,6 @@ class MemoryLedger:
         blank = replace(blank, amount=amount)
         return self._append(blank, TransactionType.REFUND, refund, allowance=allowance)
 
-    def _is_backlogged(self) -> bool:
-        """Say whether a record has waited for longer than what was asked for is remembered."""
-        oldest = next(iter(self.pending.values()), None)
-        return oldest is not None and (
-            oldest.timestamp < utc(self.now_ms()) - timedelta(hours=_BACKLOG_HOURS_MAX)
-        )
-
     def _deduct_of(self, refund: Refund) -> GivenBack | None:
         given_back = self._given_back.get(refund.deduct_id)
         if given_back is not None:
@@ -242,57 +208,3 @@ class MemoryLedger:
         blank = blank_answer(void, self._users[charge.user_id], 0)
         self._give_back(void, GivenBack.of(record), blank)
         return VoidOutcome.REFUNDED
-
-    async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
-        """Return the live balance; see the port."""
-        user = self._users.get(user_id)
-        return None if user is None else renewed(user, allowance, self.now_ms())[0]
-
-    async def install(self, user: User) -> bool:
-        """Take over a user's durable balance; see the port."""
-        if self._epoch != user.epoch:
-            raise LedgerUninitialisedError("the ledger in memory is of another epoch")
-        return self._users.setdefault(user.id, user) is user
-
-    async def aclose(self) -> None:
-        """Do nothing: there is nothing to let go of."""
-
-    def _append(
-        self,
-        blank: Decision,
-        kind: TransactionType,
-        source: Charge | Credit | Refund,
-        *,
-        allowance: int = 0,
-    ) -> Decision:
-        user = self._users[blank.user_id]
-        left = user.allowance_left + allowance
-        record = CreditTransaction(
-            id=blank.transaction_id,
-            user_id=user.id,
-            amount=blank.amount,
-            type=kind,
-            description=source.description,
-            metadata=source.metadata,
-            timestamp=utc(self.now_ms()),
-            sequence=user.sequence + 1,
-            balance_after=user.credits + blank.amount,
-            epoch=user.epoch,
-            refund_of=source.deduct_id if isinstance(source, Refund) else None,
-            allowance_amount=allowance,
-            allowance_after=left,
-            period_start=None if user.period_start_ms is None else utc(user.period_start_ms),
-        )
-        position = f"{next(self._positions)}-0"
-        self._users[user.id] = replace(
-            user, credits=record.balance_after, sequence=record.sequence, allowance_left=left
-        )
-        self._records[record.id] = self.pending[position] = record
-        return replace(
-            blank,
-            verdict=Verdict.ALLOWED,
-            credits=record.balance_after,
-            sequence=record.sequence,
-            position=position,
-            allowance_left=left,
-        )

@@ -1,6 +1,6 @@
 """Who exists and what is durable: the few questions that requests ask of Postgres."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 from uuid import UUID
@@ -48,6 +48,11 @@ class PostgresAccounts:
         """Return a stored deduct and how much of it has been refunded."""
         row = await self._pool.row("read_deduct", {"user_id": user_id, "id": deduct_id.value})
         return None if row is None else DurableDeduct(**row)
+
+    async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
+        """Return the next users by id, of those that have a profile."""
+        parameters = {"after": after or UUID(int=0), "count_max": count_max}
+        return [row["id"] for row in await self._pool.rows("read_profiles", parameters)]
 
     async def aclose(self) -> None:
         """Let go of all connections."""

@@ -1,7 +1,7 @@
 """The connections by which the requests of one process ask Postgres."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
@@ -53,7 +53,13 @@ class Pool:
     async def row(
         self, name: str, parameters: Mapping[str, object], *, file: str = "queries.sql"
     ) -> DictRow | None:
-        """Ask a named question, and return the first row of the answer.
+        """Ask a named question, and return the first row of the answer; errors are as of `rows`."""
+        return next(iter(await self.rows(name, parameters, file=file)), None)
+
+    async def rows(
+        self, name: str, parameters: Mapping[str, object], *, file: str = "queries.sql"
+    ) -> Sequence[DictRow]:
+        """Ask a named question, and return the answer.
 
         Raises:
             ArchiveUnavailableError: Postgres did not answer in time.
@@ -64,7 +70,7 @@ class Pool:
                 await self._open()
                 async with self._pool.connection() as connection:
                     cursor = await connection.execute(statement(name, file), parameters)
-                    return await cursor.fetchone()
+                    return await cursor.fetchall()
 
     async def aclose(self) -> None:
         """Let go of all connections."""
