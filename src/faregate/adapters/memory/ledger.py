@@ -38,6 +38,8 @@ from faregate.domain.transaction import (
 from faregate.domain.user import User
 
 _BACKLOG_HOURS_MAX = 23
+#: The refusals before which the rate limits have been looked at.
+_AFTER_LIMITS = (Verdict.RATE_LIMITED, Verdict.OUT_OF_CREDITS, Verdict.CREDITS_HELD)
 
 
 class MemoryLedger:
@@ -82,7 +84,8 @@ class MemoryLedger:
         if refusal is not None:
             return refusal
         if not (charge.cost or charge.records_zero):
-            return replace(blank, verdict=Verdict.ALLOWED)
+            limits = self._limits.states(charge, self.now_ms())
+            return replace(blank, verdict=Verdict.ALLOWED, limits=limits)
         return self._take(blank, charge, user, top_up)
 
     def _take(self, blank: Decision, charge: Charge, user: User, top_up: int) -> Decision:
@@ -96,7 +99,8 @@ class MemoryLedger:
         self._limits.take(charge, self.now_ms())
         taken = min(user.allowance_left, charge.cost)
         decision = self._append(blank, TransactionType.DEDUCT, charge, allowance=-taken)
-        return self._keys.keep(charge, decision, self.now_ms())
+        decision = self._keys.keep(charge, decision, self.now_ms())
+        return replace(decision, limits=self._limits.states(charge, self.now_ms()))
 
     def _refusal(
         self, charge: Charge, user: User, blank: Decision, *, is_held: bool = False
@@ -113,6 +117,8 @@ class MemoryLedger:
             (Verdict.CREDITS_HELD, lacks),
         )
         verdict = next((verdict for verdict, holds in checks if holds), None)
+        if verdict in _AFTER_LIMITS:
+            blank = replace(blank, limits=self._limits.states(charge, self.now_ms()))
         if verdict is Verdict.RATE_LIMITED:
             blank = replace(blank, limited_by=name, retry_after_ms=wait_ms)
         if verdict is None and user.credits > CREDITS_MAX:
