@@ -19,7 +19,7 @@
 -- Appends if allowed: one add that restores the allowance, if a new period has begun; then one
 --        deduct of -estimate. A refusal writes nothing.
 -- uses: arguments, clock, account, record, chain, window, attempt, period, allowance, topup,
---       limit, limits, entry, idempotency, keeping, hold, opening
+--       limits, taking, entry, idempotency, keeping, hold, opening
 
 local TTL_MS_MIN = 100
 local TTL_MS_MAX = 86400000

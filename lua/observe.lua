@@ -10,7 +10,7 @@
 --        limit that would refuse, for how long (ms); then two numbers for each limit, as of charge}
 --        status: allowed, or the first that holds of rate_limited, out_of_credits
 -- Appends nothing. A shadow that nobody has asked for in 35 days begins anew.
--- uses: arguments, clock, period, allowance, limit, limits
+-- uses: arguments, clock, period, allowance, limits, taking
 
 local SHADOW_MS = 3024000000
 

@@ -1,4 +1,5 @@
--- Rate limits: all are checked before any is taken from.
+-- Rate limits: all are checked before any is taken from, see lib/taking. domain/limit.py says what
+-- they mean.
 
 -- Reads from `at` on how many limits there are, and four arguments for each: kind (gcra or window),
 -- count, period (ms), burst. Their keys are those from `first` on. Returns nil if ill-formed, and
@@ -20,31 +21,35 @@ local function parse_limits(first, at)
   return total and limits, first + (total or 0), at + 1
 end
 
--- Reads all limits; returns the number of the first that refuses, and for how many milliseconds.
+-- Returns how many requests may come now, and in how many milliseconds one more may; 0 if all may.
+local function limit_state(limit)
+  if limit.kind == 'window' then
+    return math.max(0, limit.count - limit.used), math.ceil(limit.leaves_us / 1000)
+  end
+  local used = math.min(math.ceil(limit.ahead_us / limit.interval_us), limit.burst)
+  local next_us = used > 0 and limit.ahead_us - (used - 1) * limit.interval_us or 0
+  return limit.burst - used, math.ceil(next_us / 1000)
+end
+
+-- Reads how all limits stand: of gcra, how far the requests so far are ahead of the steady rate; of a
+-- window, how many lie in it, and when the oldest leaves it. Returns the number of the first limit
+-- that refuses, and for how many milliseconds.
 local function refusing_limit(limits, now_us)
   local refusing, wait_ms = 0, 0
   for i, limit in ipairs(limits) do
-    read_limit(limit, now_us)
+    if limit.kind == 'gcra' then
+      limit.ahead_us = math.max(0, tonumber(redis.call('GET', limit.key) or 0) - now_us)
+    else
+      local after = string.format('(%.0f', now_us - limit.period_us)
+      limit.used = redis.call('ZCOUNT', limit.key, after, '+inf')
+      local oldest =
+        redis.call('ZRANGEBYSCORE', limit.key, after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+      limit.leaves_us = oldest[2] and tonumber(oldest[2]) + limit.period_us - now_us or 0
+    end
     local remaining, next_ms = limit_state(limit)
     if remaining == 0 and refusing == 0 then
       refusing, wait_ms = i, next_ms
     end
   end
   return refusing, wait_ms
-end
-
-local function take_limits(limits, now_us, id)
-  for _, limit in ipairs(limits) do
-    take_limit(limit, now_us, id)
-  end
-end
-
--- Appends to a reply two numbers for each limit, which has been read: see limit_state.
-local function tell_limits(reply, limits)
-  for _, limit in ipairs(limits) do
-    local remaining, next_ms = limit_state(limit)
-    reply[#reply + 1] = remaining
-    reply[#reply + 1] = next_ms
-  end
-  return reply
 end
