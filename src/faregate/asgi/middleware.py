@@ -26,19 +26,10 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from faregate.asgi.headers import Headers, RateLimitFields, printable, with_fields
+from faregate.asgi.answers import ProblemOptions, answer
+from faregate.asgi.headers import Headers, check_names, printable, rate_limit_fields, with_fields
 from faregate.asgi.identity import Exempt, Identify, is_cors_preflight, user_of
-from faregate.asgi.problems import (
-    BACKLOG,
-    NO_IDENTITY,
-    UNAVAILABLE,
-    UNKNOWN_USER,
-    Problem,
-    answer,
-    credits_held,
-    out_of_credits,
-    rate_limited,
-)
+from faregate.asgi.problems import NO_IDENTITY, UNAVAILABLE, problem_of
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     ArchiveUnavailableError,
@@ -99,14 +90,13 @@ class FaregateMiddleware:
         refund_statuses: For which statuses of the app a charge is given back: numbers, ranges and
             classes such as `5xx`. An empty list leaves the exceptions.
         out_of_credits_status: 402, or 429 for clients that understand nothing else.
-        policy_name: The name of the policy in the RateLimit fields.
         exempt: Which requests pass without identity and charge; by default only the CORS preflight,
             which has neither user nor effect. Other OPTIONS requests and HEAD are charged.
         challenge: The WWW-Authenticate field of a 401, by which clients learn what to send.
 
     Raises:
         TypeError: The gate, the identity or the exemption is not what it must be.
-        ConfigurationError: A status or a text cannot be used.
+        ConfigurationError: A status, a text or the name of a policy cannot be used.
     """
 
     def __init__(
@@ -117,7 +107,6 @@ class FaregateMiddleware:
         *,
         refund_statuses: Iterable[int | range | str] = ("5xx",),
         out_of_credits_status: int = HTTPStatus.PAYMENT_REQUIRED,
-        policy_name: str = "credits",
         exempt: Exempt = is_cors_preflight,
         challenge: str = "Bearer",
     ) -> None:
@@ -134,8 +123,9 @@ class FaregateMiddleware:
         self._identify = identify
         self._exempt = exempt
         self._refund_statuses = status_set(refund_statuses)
-        self._out_of_credits_status = int(out_of_credits_status)
-        self._rate_limit = RateLimitFields(policy_name)
+        self._options = ProblemOptions(statuses={"out_of_credits": int(out_of_credits_status)})
+        if isinstance(gate, Gate):
+            check_names(gate.policies)
         field_value = printable(challenge, "the challenge of a 401").encode()
         self._challenge: Headers = [(b"www-authenticate", field_value)]
 
@@ -167,48 +157,13 @@ class FaregateMiddleware:
         await responder.run(self._app, scope)
 
     async def _refuse(self, gate: Gate, decision: Decision, scope: Scope, send: Send) -> None:
-        if decision.verdict is Verdict.OUT_OF_CREDITS:
-            problem = out_of_credits(
-                decision,
-                status=self._out_of_credits_status,
-                policy_name=self._rate_limit.policy_name,
-                resets_in_s=_resets_in_s(gate, decision),
-            )
-            await answer(problem, scope, send, fields=self.fields(gate, decision))
-        elif decision.verdict is Verdict.RATE_LIMITED:
-            fields = self.fields(gate, decision)
-            await answer(rate_limited(decision), scope, send, fields=fields)
-        elif decision.verdict is Verdict.CREDITS_HELD:
-            problem = credits_held(decision, policy_name=self._rate_limit.policy_name)
-            await answer(problem, scope, send, fields=self.fields(gate, decision))
-        else:
-            await answer(_other_problem(decision), scope, send, fields=[])
-
-    def fields(self, gate: Gate, decision: Decision) -> Headers:
-        """Return the RateLimit fields for what a decision left."""
-        return self._rate_limit.fields(
-            quota=decision.limit,
-            available=decision.credits,
-            resets_in_s=_resets_in_s(gate, decision),
-        )
+        now_ms = gate.now_ms()
+        problem, fields = problem_of(decision, now_ms), rate_limit_fields(decision, now_ms)
+        await answer(problem, scope, send, fields=fields, options=self._options)
 
     def refunds(self, status: int) -> bool:
         """Say whether a response of this status is given back."""
         return status in self._refund_statuses
-
-
-def _other_problem(decision: Decision) -> Problem:
-    if decision.verdict is Verdict.UNKNOWN_USER:
-        return UNKNOWN_USER
-    # A charge with a new id gets no other verdict than these; what is unforeseen is not served.
-    return BACKLOG if decision.verdict is Verdict.BACKLOG else UNAVAILABLE
-
-
-def _resets_in_s(gate: Gate, decision: Decision) -> int | None:
-    """Return when the next period begins, in whole seconds, rounded up."""
-    if decision.resets_at_ms is None:
-        return None
-    return max(0, -((gate.now_ms() - decision.resets_at_ms) // 1000))
 
 
 class _Responder:
@@ -261,7 +216,7 @@ class _Responder:
         if self._settings.refunds(status):
             left = await self._refund(f"the app answered {status}", {"status": status})
             decision = replace(decision, credits=left)
-        fields = self._settings.fields(self._gate, decision)
+        fields = rate_limit_fields(decision, self._gate.now_ms())
         headers = with_fields(message.get("headers", ()), fields)
         await self._send({**message, "headers": headers})
 
