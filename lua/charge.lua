@@ -11,7 +11,8 @@
 --        13 and on: rate limits (see lib/limits); then the idempotency key (see lib/idempotency)
 -- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, next period (ms),
 --        number of the rate limit that refuses, for how long (ms), state of the idempotency key,
---        id (16 bytes) and amount of the first charge with that key}
+--        id (16 bytes) and amount of the first charge with that key; then, once limits have been
+--        looked at, for each: how many requests may come now, and in how many ms one more may}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user,
 --        key_reused, stale, voided, unresolved, conflict, late, backlog, too_many_keys,
 --        rate_limited, out_of_credits, credits_held (with what lies in the user's open holds there
@@ -22,7 +23,7 @@
 -- A retry that finds its first attempt is answered with that attempt's result even after its
 -- deadline, so that `late` always means: not charged, and never will be.
 -- uses: arguments, clock, account, record, chain, window, attempt, period, allowance, topup,
---       limits, entry, idempotency, keeping
+--       limits, taking, entry, idempotency, keeping
 
 local cost = whole(ARGV[3], 0, CREDITS_MAX)
 local deadline_ms = whole(ARGV[4], 0, TIME_MS_MAX)
@@ -88,13 +89,13 @@ local limit, wait_ms = refusing_limit(limits, now_us)
 if limit > 0 then
   local reply = refuse('rate_limited')
   reply[8], reply[9] = limit, wait_ms
-  return reply
+  return tell_limits(reply, limits)
 end
 local refusal = check_credits(account.credits + top_up, cost)
 if refusal then
-  return refuse(refusal)
+  return tell_limits(refuse(refusal), limits)
 elseif cost == 0 and ARGV[9] ~= '1' then
-  return refuse('allowed')
+  return tell_limits(refuse('allowed'), limits)
 end
 restore(account, epoch, now_us, ARGV[2], top_up)
 local position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
@@ -105,5 +106,5 @@ take_limits(limits, now_us, ARGV[1])
 if key then
   keep_key(key, account, now_ms, -cost)
 end
-return { 'allowed', account.credits, account.sequence, now_ms, position, account.allowance,
-  resets_ms, 0, 0, key and 'new' or '', '', 0 }
+return tell_limits({ 'allowed', account.credits, account.sequence, now_ms, position,
+  account.allowance, resets_ms, 0, 0, key and 'new' or '', '', 0 }, limits)

@@ -11,14 +11,15 @@
 --        15 and on: rate limits (see lib/limits); then the idempotency key (see lib/idempotency)
 -- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, next period (ms),
 --        number of the rate limit that refuses, for how long (ms), state of the idempotency key,
---        id (16 bytes) and amount of the first hold with that key, expiry (Unix ms)}
+--        id (16 bytes) and amount of the first hold with that key, expiry (Unix ms); then, once
+--        limits have been looked at, two numbers for each, as of charge}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user,
 --        key_reused, voided, conflict, stale, unresolved, late, backlog, too_many_keys,
 --        too_many_holds, rate_limited, out_of_credits, credits_held, out_of_range
 -- Appends if allowed: one add that restores the allowance, if a new period has begun; then one
 --        deduct of -estimate. A refusal writes nothing.
 -- uses: arguments, clock, account, record, chain, window, attempt, period, allowance, topup,
---       limits, entry, idempotency, keeping, hold, opening
+--       limits, taking, entry, idempotency, keeping, hold, opening
 
 local TTL_MS_MIN = 100
 local TTL_MS_MAX = 86400000
@@ -95,11 +96,11 @@ local limit, wait_ms = refusing_limit(limits, now_us)
 if limit > 0 then
   local reply = refuse('rate_limited')
   reply[8], reply[9] = limit, wait_ms
-  return reply
+  return tell_limits(reply, limits)
 end
 local refusal = check_credits(account.credits + top_up, estimate)
 if refusal then
-  return refuse(refusal)
+  return tell_limits(refuse(refusal), limits)
 end
 restore(account, epoch, now_us, ARGV[2], top_up)
 local taken = math.min(account.allowance, estimate)
@@ -112,5 +113,5 @@ take_limits(limits, now_us, ARGV[1])
 if key then
   keep_key(key, account, now_ms, -estimate)
 end
-return { 'allowed', account.credits, account.sequence, now_ms, position, account.allowance,
-  resets_ms, 0, 0, key and 'new' or '', '', 0, now_ms + ttl_ms }
+return tell_limits({ 'allowed', account.credits, account.sequence, now_ms, position,
+  account.allowance, resets_ms, 0, 0, key and 'new' or '', '', 0, now_ms + ttl_ms }, limits)

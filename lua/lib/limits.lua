@@ -1,4 +1,5 @@
--- Rate limits: all are checked before any is taken from. domain/limit.py says what they mean.
+-- Rate limits: all are checked before any is taken from, see lib/taking. domain/limit.py says what
+-- they mean.
 
 -- Reads from `at` on how many limits there are, and four arguments for each: kind (gcra or window),
 -- count, period (ms), burst. Their keys are those from `first` on. Returns nil if ill-formed, and
@@ -20,41 +21,35 @@ local function parse_limits(first, at)
   return total and limits, first + (total or 0), at + 1
 end
 
--- Returns for how many microseconds a limit refuses; 0 or less if it allows. `arrival_us` is when
--- the next request would come, if all came at the steady rate.
-local function limit_wait_us(limit, now_us)
-  if limit.kind == 'gcra' then
-    limit.arrival_us = math.max(tonumber(redis.call('GET', limit.key) or 0), now_us)
-      + limit.interval_us
-    return limit.arrival_us - limit.burst * limit.interval_us - now_us
+-- Returns how many requests may come now, and in how many milliseconds one more may; 0 if all may.
+local function limit_state(limit)
+  if limit.kind == 'window' then
+    return math.max(0, limit.count - limit.used), math.ceil(limit.leaves_us / 1000)
   end
-  local after = string.format('(%.0f', now_us - limit.period_us)
-  local is_full = redis.call('ZCOUNT', limit.key, after, '+inf') >= limit.count
-  local oldest = redis.call('ZRANGEBYSCORE', limit.key, after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  return is_full and tonumber(oldest[2]) + limit.period_us - now_us or 0
+  local used = math.min(math.ceil(limit.ahead_us / limit.interval_us), limit.burst)
+  local next_us = used > 0 and limit.ahead_us - (used - 1) * limit.interval_us or 0
+  return limit.burst - used, math.ceil(next_us / 1000)
 end
 
--- Returns the number of the first limit that refuses, and for how many milliseconds.
+-- Reads how all limits stand: of gcra, how far the requests so far are ahead of the steady rate; of a
+-- window, how many lie in it, and when the oldest leaves it. Returns the number of the first limit
+-- that refuses, and for how many milliseconds.
 local function refusing_limit(limits, now_us)
+  local refusing, wait_ms = 0, 0
   for i, limit in ipairs(limits) do
-    local wait_ms = math.ceil(limit_wait_us(limit, now_us) / 1000)
-    if wait_ms > 0 then
-      return i, wait_ms
-    end
-  end
-  return 0, 0
-end
-
-local function take_limits(limits, now_us, id)
-  for _, limit in ipairs(limits) do
     if limit.kind == 'gcra' then
-      local lasts_ms = math.ceil((limit.arrival_us - now_us) / 1000)
-      redis.call('SET', limit.key, string.format('%.0f', limit.arrival_us), 'PX', lasts_ms)
+      limit.ahead_us = math.max(0, tonumber(redis.call('GET', limit.key) or 0) - now_us)
     else
-      local gone = string.format('%.0f', now_us - limit.period_us)
-      redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', gone)
-      redis.call('ZADD', limit.key, string.format('%.0f', now_us), id)
-      redis.call('PEXPIRE', limit.key, math.ceil(limit.period_us / 1000))
+      local after = string.format('(%.0f', now_us - limit.period_us)
+      limit.used = redis.call('ZCOUNT', limit.key, after, '+inf')
+      local oldest =
+        redis.call('ZRANGEBYSCORE', limit.key, after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+      limit.leaves_us = oldest[2] and tonumber(oldest[2]) + limit.period_us - now_us or 0
+    end
+    local remaining, next_ms = limit_state(limit)
+    if remaining == 0 and refusing == 0 then
+      refusing, wait_ms = i, next_ms
     end
   end
+  return refusing, wait_ms
 end

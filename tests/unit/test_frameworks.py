@@ -89,9 +89,7 @@ async def test_a_dependency_of_fastapi_charges_its_endpoint_alone() -> None:
     async def free() -> str:
         return "free"
 
-    app.add_middleware(
-        FaregateMiddleware, gate=world.gate, identify=lambda _: USER, rules=DEFERRED
-    )
+    app.add_middleware(FaregateMiddleware, gate=world.gate, identify=lambda _: USER, rules=DEFERRED)
     free_answer = await call(app, http_scope(path="/free"))
     assert (free_answer.status, free_answer.header(b"ratelimit")) == (200, None)
     assert (await call(app, http_scope(path="/report"))).body == b"1"
@@ -139,7 +137,7 @@ async def test_a_decorator_charges_endpoints_of_starlette() -> None:
     deducts = [record.amount for record in world.records(TransactionType.DEDUCT)]
     assert deducts == [-2, -13]
     schemas = SchemaGenerator({"openapi": "3.0.0", "info": {"title": "x", "version": "1"}})
-    described = schemas.get_schema(routes)["paths"]["/computed"]["get"]["responses"]
+    described = schemas.get_schema([*routes])["paths"]["/computed"]["get"]["responses"]
     assert described[200]["description"] == "What is left."
     assert set(described) == {200, 401, 402, 429, 503}
 

@@ -26,7 +26,9 @@ from faregate.domain.errors import (
     LedgerUninitialisedError,
     OutcomeUnknownError,
 )
+from faregate.domain.policy import CreditPolicy
 from faregate.domain.transaction import TransactionType
+from faregate.gate import Gate
 
 PREFLIGHT = [(b"origin", b"https://example.org"), (b"access-control-request-method", b"POST")]
 
@@ -81,14 +83,12 @@ async def test_without_credits_the_app_does_not_run() -> None:
     assert not world.ledger.pending
 
 
-async def test_the_refusal_can_be_a_429_under_another_policy_name() -> None:
-    """For clients that know nothing of 402; the name is the same in field and problem."""
-    world = World(credits=0)
-    middleware = world.around(never, out_of_credits_status=429, policy_name="plan b")
-    answer = await call(middleware)
+async def test_the_refusal_can_be_a_429() -> None:
+    """For clients that know nothing of 402; the policy has its name in field and problem."""
+    answer = await call(World(credits=0).around(never, out_of_credits_status=429))
     assert answer.status == 429
-    assert answer.header(b"ratelimit") == b'"plan b";r=0'
-    assert json.loads(answer.body)["violated-policies"] == ["plan b"]
+    assert answer.header(b"ratelimit") == b'"credits";r=0'
+    assert json.loads(answer.body)["violated-policies"] == ["credits"]
 
 
 async def test_a_debt_is_shown_as_nothing_left() -> None:
@@ -275,7 +275,6 @@ async def test_it_is_mounted_in_starlette_with_a_gate_that_opens_later() -> None
         {"exempt": None},
         {"out_of_credits_status": 403},
         {"refund_statuses": ["6xx"]},
-        {"policy_name": ""},
         {"challenge": "Bearer\r\nset-cookie: x"},
     ],
     ids=str,
@@ -284,6 +283,14 @@ def test_settings_that_cannot_work_are_refused_at_the_start(setting: dict[str, o
     """A gate without an identity would charge nobody, and a bad text would break responses."""
     with pytest.raises((TypeError, ConfigurationError)):
         World().around(never, **setting)
+
+
+def test_a_policy_that_fields_cannot_name_is_refused_at_the_start() -> None:
+    """And not at the first response, where a line break in it would begin another field."""
+    world = World()
+    gate = Gate(world.ledger, world.books, CreditPolicy(name="plan\r\nset-cookie: x"))
+    with pytest.raises(ConfigurationError):
+        FaregateMiddleware(never, gate, lambda _: USER)
 
 
 def test_a_gate_is_needed() -> None:

@@ -158,8 +158,8 @@ async def test_out_of_credits_is_a_429_where_waiting_helps(gate: Gate) -> None:
     app = FaregateMiddleware(answers(200, b"ok"), gate, lambda _: user_id)
     refused = await call(app)
     assert (refused.status, refused.header(b"retry-after")) == (429, b"3600")
-    assert refused.header(b"ratelimit") == b'"credits";r=0;t=3600'
-    assert refused.header(b"ratelimit-policy") == b'"credits";q=10'
+    assert refused.header(b"ratelimit") == b'"free";r=0;t=3600, "burst";r=1'
+    assert refused.header(b"ratelimit-policy") == b'"free";q=10;w=3600, "burst";q=2;w=1'
 
 
 CONTRADICTIONS: list[Callable[[], object]] = [

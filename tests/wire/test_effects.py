@@ -1,5 +1,6 @@
 """What a request has cost, by what becomes of it: read from the ledger, on each server."""
 
+import contextlib
 import http.client
 import socket
 from collections.abc import Sequence
@@ -55,11 +56,9 @@ def test_a_handler_that_fails_before_its_response_is_refunded(
 
 def test_a_response_that_breaks_off_has_started_and_is_paid_for(api: Api, user: UUID) -> None:
     """No header can change any more, and nothing is given back."""
-    with pytest.raises((http.client.HTTPException, OSError)):
-        answer = api.ask("/raise-late", user)
-        # A server may end the body as if nothing were wrong; then the client has what was begun.
-        assert answer.body == b"begun"
-        raise http.client.IncompleteRead(answer.body)
+    # A server may end the body as if nothing were wrong; then the client has what was begun.
+    with contextlib.suppress(http.client.HTTPException, OSError):
+        assert api.ask("/raise-late", user).body == b"begun"
     assert amounts(api, user) == [-1]
 
 
@@ -70,8 +69,7 @@ def test_a_hundred_megabytes_pass_without_being_kept(api: Api, user: UUID) -> No
     answer = api.ask("/stream", user)
     grown = api.ask("/memory").json() - before
     assert len(answer.body) == STREAM_BYTES
-    print(f"{api.server}: memory grew by {grown / 1_048_576:.1f} MiB")
-    assert grown < STREAM_BYTES / 4
+    assert grown < STREAM_BYTES / 4, f"by {grown} bytes"
     assert amounts(api, user) == [-1, -1]
 
 
@@ -86,7 +84,7 @@ def test_a_client_that_goes_away_has_paid(api: Api, user: UUID) -> None:
 
 
 def test_a_handler_that_is_cancelled_has_been_paid_for(api: Api, user: UUID) -> None:
-    """A timeout of the app's own, around the gate: the charge stands, and the client is told 504."""
+    """A timeout of the app's own, around the gate: the charge stands, and the answer is a 504."""
     assert api.ask("/cancelled", user).status == 504
     assert api.ask(f"/runs/{user}").json() == 0
     assert amounts(api, user) == [-1]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import http_sf
@@ -89,12 +90,13 @@ def live(api: Api, user: UUID) -> int:
     """The live credits of a user, as Redis has them."""
     shard = keys.shard_of(user, api.settings.shard_count)
     with Redis.from_url(api.settings.redis_url) as client:
-        return int(client.hget(keys.user(shard, user), "c") or -1)  # type: ignore[arg-type]
+        found: Any = client.hget(keys.user(shard, user), "c")
+    return int(found or -1)
 
 
 def fields_of(answer: Answer, name: str) -> dict[str, dict[str, int]]:
     """The items of a field and their parameters, read by a parser that is not ours."""
-    items = http_sf.parse(answer.headers[name].encode(), tltype="list")
+    items: Any = http_sf.parse(answer.headers[name].encode(), tltype="list")
     return {str(value): dict(parameters) for value, parameters in items}
 
 
@@ -123,7 +125,7 @@ def test_a_refusal_is_told_as_the_table_says(api: Api, user: UUID, row: str) -> 
 
 @pytest.mark.parametrize("path", ["/anything", "/monthly", "/limited"])
 def test_fields_parse_and_agree_with_the_ledger(api: Api, user: UUID, path: str) -> None:
-    """What is left by the field is what is left in Redis; every policy that is left is announced."""
+    """What is left by the field is what is left in Redis, and every policy is announced."""
     answer = api.ask(path, user)
     left = fields_of(answer, "ratelimit")
     policies = fields_of(answer, "ratelimit-policy")

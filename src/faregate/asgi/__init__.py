@@ -1,10 +1,10 @@
-"""The gate in front of an ASGI app: rules, identity, charge, fields, refusals, refunds; and usage."""
+"""The gate in front of an ASGI app: rules, identity, charge, refusals, refunds; and usage."""
 
+from faregate.asgi.answers import ProblemOptions
 from faregate.asgi.endpoints import Charge, charged
 from faregate.asgi.fare import Fare
 from faregate.asgi.identity import Caller
 from faregate.asgi.middleware import FaregateMiddleware
-from faregate.asgi.problems import ProblemOptions
 from faregate.asgi.rules import CORS_PREFLIGHT, KeyUse, Rule, exempt
 from faregate.asgi.usage import usage_app
 

@@ -1,7 +1,7 @@
 """The Idempotency-Key of a request, and the response that is kept for its retries.
 
-The field is that of draft-ietf-httpapi-idempotency-key-header-07: a String of RFC 9651, so it stands
-in quotation marks. Clients that send it bare, as many do, are understood, too.
+The field is that of draft-ietf-httpapi-idempotency-key-header-07: a String of RFC 9651, so it
+stands in quotation marks. Clients that send it bare, as many do, are understood, too.
 """
 
 import json
@@ -23,8 +23,8 @@ _BARE = re.compile(r"[!#-~]+")
 _ESCAPED = re.compile(r'\\(["\\])')
 #: What is said anew for each response.
 _NOT_KEPT = frozenset(
-    (b"connection", b"date", b"keep-alive", b"ratelimit", b"ratelimit-policy", b"server")
-    + (b"trailer", b"transfer-encoding", b"upgrade")
+    b"connection date keep-alive ratelimit ratelimit-policy server trailer transfer-encoding"
+    b" upgrade x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset".split()
 )
 #: Tells a client that this is what it was answered before.
 _REPLAYED = (b"idempotent-replayed", b"true")
@@ -43,10 +43,10 @@ def key_of(scope: Scope) -> str | None:
     values = [value for name, value in scope["headers"] if name == _FIELD]
     if not values:
         return None
-    text = values[0].decode("latin-1").strip()
+    text = str(values[0], "latin-1").strip()
     quoted = _QUOTED.fullmatch(text)
     if quoted is not None:
-        text = _ESCAPED.sub(r"\1", quoted[1])
+        text = _ESCAPED.sub(r"\1", str(quoted[1]))
     elif not _BARE.fullmatch(text):
         raise MalformedKeyError
     if len(values) > 1 or not 0 < len(text) <= KEY_BYTES_MAX:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from faregate.asgi.answers import ProblemOptions
 from faregate.asgi.fare import Fare
 from faregate.asgi.headers import check_names, printable
 from faregate.asgi.identity import Identify
-from faregate.asgi.problems import ProblemOptions
 from faregate.asgi.responder import Responder
 from faregate.asgi.rules import CORS_PREFLIGHT, Rule, Rules
 from faregate.asgi.statuses import status_set
@@ -97,4 +97,3 @@ class FaregateMiddleware:
                 await Responder(self._toll, rule, taken, channel=channel).run(self._app)
             else:
                 await answer_instead(taken, self._toll, scope, send)
-

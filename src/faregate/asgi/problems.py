@@ -1,180 +1,292 @@
 """Refusals as the client reads them: problem details for HTTP APIs (RFC 9457).
 
-| code            | status     | type                                | Retry-After |
-|-----------------|------------|-------------------------------------|-------------|
-| out_of_credits  | 402 or 429 | quota-exceeded, of the draft        | of a 429    |
-| rate_limited    | 429        | quota-exceeded, of the draft        | yes         |
-| credits_held    | 429        | quota-exceeded, of the draft        | yes         |
-| no_identity     | 401        | about:blank (the status says it all)| no          |
-| unknown_user    | 403        | about:blank                         | no          |
-| backlog         | 503        | temporary-reduced-capacity          | yes         |
-| unavailable     | 503        | temporary-reduced-capacity          | yes         |
+Each has a `code`, one word that names one reason, for programs to switch on: a status or a type
+covers several. `docs/problems.md` explains each code, `docs/problem.schema.json` describes the
+bodies. Nothing in a body comes from the request.
 
-`code` is what programs switch on: it names one reason, where a status or a type covers several.
+Types are those of the RateLimit draft where it has one, and `about:blank` where the status says it
+all. The others are our own, and begin with a URN of a random UUID, since anybody may mint one and
+nobody else will: an https URL would have to be under our control for good, a `tag:` needs a domain
+name, and no namespace of URNs is registered for us. They identify; to make them lead to a page as
+well, host `docs/problems.md` and set `ProblemOptions.types_prefix`.
+
+Names of members have underscores, as RFC 9457 asks in section 3.2, but for the one of the draft.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from datetime import UTC, datetime
+from types import MappingProxyType
 
-from starlette.types import Scope, Send
+from faregate.asgi.quotas import Quota, quotas_of, whole_seconds
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.idempotency import KeyState
 
-from faregate.asgi.headers import Headers
-from faregate.domain.decision import Decision
-
-#: Problem types that the RateLimit draft asks IANA to register, in its section 5.
+#: Problem types that the RateLimit draft asks IANA to register, in its section 10.2, and their
+#: titles: a title is the same for all problems of its type.
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 REDUCED_CAPACITY = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
-
+_QUOTA_TITLE = "Quota Exceeded"
+_CAPACITY_TITLE = "Temporary Reduced Capacity"
 #: The type of a problem that its status explains; its title is then the phrase of the status.
-_NO_TYPE = "about:blank"
+ABOUT_BLANK = "about:blank"
+#: What the types of our own begin with; a code follows.
+TYPES_PREFIX = "urn:uuid:3ec9fd57-8b1c-484c-b7a1-99677420ca4b#"
 
-_BACKLOG_RETRY_AFTER_S = 5
-_UNAVAILABLE_RETRY_AFTER_S = 1
-_HELD_RETRY_AFTER_S = 1
+#: The status of each code. `out_of_credits` is a 429 where a reset is coming that brings enough.
+STATUSES: Mapping[str, int] = MappingProxyType(
+    {
+        "cost_out_of_range": 400,
+        "invalid_cursor": 400,
+        "invalid_limit": 400,
+        "key_required": 400,
+        "key_malformed": 400,
+        "no_identity": 401,
+        "out_of_credits": 402,
+        "unknown_user": 403,
+        "voided": 409,
+        "key_in_flight": 409,
+        "key_done": 409,
+        "key_reused": 422,
+        "rate_limited": 429,
+        "credits_held": 429,
+        "too_many_holds": 429,
+        "too_many_keys": 429,
+        "backlog": 503,
+        "unavailable": 503,
+        "identity_unavailable": 503,
+    }
+)
+
+#: When to come back for what usually passes at once, and for what the worker must catch up with.
+_SOON_S = 1
+_BACKLOG_S = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One refusal."""
 
-    status: int
-    #: A URI.
-    type: str
-    #: A sentence that is the same for all problems of the type.
-    title: str
     #: One word that names the reason, for programs.
     code: str
+    status: int
+    #: A sentence that is the same for all problems of the type.
+    title: str
     #: A sentence about this very refusal, for people.
     detail: str
+    #: A URI; empty for the type of our own that has the name of the code.
+    type: str = ""
     #: Further members of the body.
     extensions: Mapping[str, object] = field(default_factory=dict)
     #: When to try again at the earliest, in seconds; None where waiting does not help.
     retry_after_s: int | None = None
+    #: Whether more credits, or a policy that gives more, would help.
+    offers_upgrade: bool = False
 
-    def body(self) -> bytes:
-        """Return the problem as JSON. Nothing in it comes from the request."""
-        members = {
-            "type": self.type,
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-            "code": self.code,
-            **self.extensions,
-        }
-        return json.dumps(members).encode()
+
+def _named(
+    code: str, title: str, detail: str, *, kind: str = "", retry_after_s: int | None = None
+) -> Problem:
+    return Problem(
+        code=code,
+        status=STATUSES[code],
+        title=title,
+        detail=detail,
+        type=kind,
+        retry_after_s=retry_after_s,
+    )
+
+
+def _out_of_service(code: str, detail: str, retry_after_s: int = _SOON_S) -> Problem:
+    detail = f"{detail} This request is not charged."
+    return _named(code, _CAPACITY_TITLE, detail, kind=REDUCED_CAPACITY, retry_after_s=retry_after_s)
 
 
 #: The ledger cannot decide now, so it does not serve (it fails closed).
-UNAVAILABLE = Problem(
-    status=503,
-    type=REDUCED_CAPACITY,
-    title="The service cannot take requests for a moment",
-    code="unavailable",
-    detail="Credits cannot be checked right now. This request is not charged.",
-    retry_after_s=_UNAVAILABLE_RETRY_AFTER_S,
+UNAVAILABLE = _out_of_service("unavailable", "Credits cannot be checked right now.")
+#: Nobody can say now who sent the request.
+IDENTITY_UNAVAILABLE = _out_of_service(
+    "identity_unavailable", "Who you are cannot be checked right now."
 )
-
 #: Too many records wait for Postgres.
-BACKLOG = Problem(
-    status=503,
-    type=REDUCED_CAPACITY,
-    title="The service cannot take requests for a moment",
-    code="backlog",
-    detail="Too many charges wait to be recorded. This request is not charged.",
-    retry_after_s=_BACKLOG_RETRY_AFTER_S,
+BACKLOG = _out_of_service("backlog", "Too many charges wait to be recorded.", _BACKLOG_S)
+
+NO_IDENTITY = _named(
+    "no_identity",
+    "Unauthorized",
+    "This service charges credits, so it must know who you are.",
+    kind=ABOUT_BLANK,
+)
+UNKNOWN_USER = _named(
+    "unknown_user",
+    "The user has no account with credits",
+    "You are known, but there is no account that could be charged.",
+)
+COST_OUT_OF_RANGE = _named(
+    "cost_out_of_range",
+    "The request asks for too much",
+    "What this request asks for costs more than one request may cost. It is not charged.",
+)
+VOIDED = _named(
+    "voided",
+    "The transaction has been given back",
+    "What this request cost has been given back, so it is not served. Send it as a new one.",
+)
+TOO_MANY_HOLDS = _named(
+    "too_many_holds",
+    "Too many requests are under way",
+    "Your requests that are under way hold credits until they end. Wait for one of them.",
+    retry_after_s=_SOON_S,
+)
+TOO_MANY_KEYS = _named(
+    "too_many_keys",
+    "Too many idempotency keys are remembered",
+    "You have sent as many different idempotency keys as are remembered at a time.",
+)
+KEY_REQUIRED = _named(
+    "key_required",
+    "The idempotency key is missing",
+    "This request may be sent twice by accident. Send it with a field Idempotency-Key.",
+)
+KEY_MALFORMED = _named(
+    "key_malformed",
+    "The idempotency key is malformed",
+    'The field Idempotency-Key is one text of bounded length in double quotes, such as "8e03978e".',
+)
+KEY_IN_FLIGHT = _named(
+    "key_in_flight",
+    "A request with this idempotency key is under way",
+    "Another request with this idempotency key has not been answered yet. This one is not charged.",
+    retry_after_s=_SOON_S,
+)
+KEY_DONE = _named(
+    "key_done",
+    "A request with this idempotency key has been served",
+    "Another request with this idempotency key was served before. This one is not charged.",
+)
+KEY_REUSED = _named(
+    "key_reused",
+    "The idempotency key belongs to another request",
+    "This idempotency key came with another request before. Send a key of its own for each.",
 )
 
-UNKNOWN_USER = Problem(
-    status=403,
-    type=_NO_TYPE,
-    title=HTTPStatus.FORBIDDEN.phrase,
-    code="unknown_user",
-    detail="There is no account with credits for this user.",
-)
-
-NO_IDENTITY = Problem(
-    status=401,
-    type=_NO_TYPE,
-    title=HTTPStatus.UNAUTHORIZED.phrase,
-    code="no_identity",
-    detail="This service charges credits, so it must know who you are.",
-)
+_BY_VERDICT = {
+    Verdict.UNKNOWN_USER: UNKNOWN_USER,
+    Verdict.KEY_REUSED: KEY_REUSED,
+    Verdict.VOIDED: VOIDED,
+    Verdict.BACKLOG: BACKLOG,
+    Verdict.TOO_MANY_KEYS: TOO_MANY_KEYS,
+    Verdict.TOO_MANY_HOLDS: TOO_MANY_HOLDS,
+}
+_BY_KEY_STATE = {KeyState.IN_FLIGHT: KEY_IN_FLIGHT, KeyState.DONE: KEY_DONE}
 
 
-def out_of_credits(
-    decision: Decision, *, status: int, policy_name: str, resets_in_s: int | None
-) -> Problem:
-    """Tell a user that its balance is smaller than the cost of the request.
+def problem_of(decision: Decision, now_ms: int) -> Problem:
+    """Return why a request is not served.
 
-    Where a new period brings enough, waiting helps: that is a 429, whatever `status` says.
+    Args:
+        decision: A refusal, or what was decided for an idempotency key whose request is under way
+            or has been served.
+        now_ms: The ledger's time in Unix milliseconds, the same as for the RateLimit fields.
+
+    Raises:
+        InvalidArgumentError: The decision is that the request is served.
     """
-    cost = -decision.amount
-    waiting_helps = resets_in_s is not None and cost <= decision.limit
+    if decision.verdict in _BY_QUOTA:
+        return _BY_QUOTA[decision.verdict](decision, now_ms)
+    if not decision.allowed:
+        # A request gets no other verdict than these; what is unforeseen is not served.
+        return _BY_VERDICT.get(decision.verdict, UNAVAILABLE)
+    if decision.key_state not in _BY_KEY_STATE:
+        raise InvalidArgumentError("the request is served, so there is no problem")
+    return _BY_KEY_STATE[decision.key_state]
+
+
+def _out_of_credits(decision: Decision, now_ms: int) -> Problem:
+    """Tell a user that its balance is smaller than the cost: 429 where waiting helps, else 402."""
+    (quota,) = violated = _violated(decision, now_ms)
+    waits = quota.resets_in_s is not None and _reset_suffices(decision)
     return Problem(
-        status=HTTPStatus.TOO_MANY_REQUESTS if waiting_helps else status,
-        retry_after_s=resets_in_s if waiting_helps else None,
-        type=QUOTA_EXCEEDED,
-        title="There are not enough credits for this request",
         code="out_of_credits",
-        detail=f"This request costs {_credits(cost)}; the balance is {_credits(decision.credits)}.",
-        extensions={
-            "violated-policies": [policy_name],
-            "credits": decision.credits,
-            "cost": cost,
-        },
+        status=429 if waits else STATUSES["out_of_credits"],
+        type=QUOTA_EXCEEDED if waits else "",
+        title=_QUOTA_TITLE if waits else "There are not enough credits",
+        detail=f"{_cost_and_balance(decision)}.",
+        retry_after_s=quota.resets_in_s if waits else None,
+        extensions=_members(decision, violated, now_ms),
+        offers_upgrade=True,
     )
 
 
-def rate_limited(decision: Decision) -> Problem:
-    """Tell a user that a rate limit allows no request now, and when it will."""
-    retry_after_s = -(-decision.retry_after_ms // 1000)
+def _reset_suffices(decision: Decision) -> bool:
+    """Say whether the next period brings enough, even if nothing is carried over into it."""
+    left = max(0, min(decision.allowance_left, decision.credits))
+    return -decision.amount <= decision.credits + max(0, decision.limit - left)
+
+
+def _rate_limited(decision: Decision, now_ms: int) -> Problem:
+    """Tell a user which rate limits allow no request now, and when all of them will."""
+    violated = _violated(decision, now_ms)
+    wait_ms = max([decision.retry_after_ms, *(quota.resets_in_ms or 0 for quota in violated)])
+    retry_after_s = whole_seconds(wait_ms)
     return Problem(
-        status=HTTPStatus.TOO_MANY_REQUESTS,
-        retry_after_s=retry_after_s,
-        type=QUOTA_EXCEEDED,
-        title="There are too many requests",
         code="rate_limited",
-        detail=f"The limit {decision.limited_by!r} allows no request for {retry_after_s} s.",
-        extensions={"violated-policies": [decision.limited_by]},
-    )
-
-
-def credits_held(decision: Decision, *, policy_name: str) -> Problem:
-    """Tell a user that other requests, still under way, hold what this one would cost."""
-    cost = -decision.amount
-    return Problem(
-        status=HTTPStatus.TOO_MANY_REQUESTS,
-        retry_after_s=_HELD_RETRY_AFTER_S,
+        status=STATUSES["rate_limited"],
         type=QUOTA_EXCEEDED,
-        title="There are not enough credits for this request",
-        code="credits_held",
-        detail=f"This request costs {_credits(cost)}; the balance is {_credits(decision.credits)}, "
-        "and requests that are under way hold more.",
-        extensions={
-            "violated-policies": [policy_name],
-            "credits": decision.credits,
-            "cost": cost,
-        },
+        title=_QUOTA_TITLE,
+        detail=f"Too many requests came in too short a time. The next may in {retry_after_s} s.",
+        retry_after_s=retry_after_s,
+        extensions=_members(decision, violated, now_ms),
+        offers_upgrade=True,
     )
+
+
+def _credits_held(decision: Decision, now_ms: int) -> Problem:
+    """Tell a user that other requests, still under way, hold what this one would cost."""
+    return Problem(
+        code="credits_held",
+        status=STATUSES["credits_held"],
+        type=QUOTA_EXCEEDED,
+        title=_QUOTA_TITLE,
+        detail=f"{_cost_and_balance(decision)}, and requests that are under way hold more.",
+        retry_after_s=_SOON_S,
+        extensions=_members(decision, _violated(decision, now_ms), now_ms),
+    )
+
+
+_BY_QUOTA = {
+    Verdict.OUT_OF_CREDITS: _out_of_credits,
+    Verdict.RATE_LIMITED: _rate_limited,
+    Verdict.CREDITS_HELD: _credits_held,
+}
+
+
+def _violated(decision: Decision, now_ms: int) -> Sequence[Quota]:
+    return [quota for quota in quotas_of(decision, now_ms) if quota.is_violated]
+
+
+def _members(decision: Decision, violated: Sequence[Quota], now_ms: int) -> dict[str, object]:
+    """Return what is told of the policies that refuse; the limit is that of the first."""
+    resets_ms = [quota.resets_in_ms for quota in violated if quota.resets_in_ms is not None]
+    members: dict[str, object] = {
+        # A ledger that does not tell of limits still says which one it was.
+        "violated-policies": [quota.name for quota in violated] or [decision.limited_by],
+        "credits": decision.credits,
+        "cost": -decision.amount,
+    }
+    if violated:
+        members["limit"] = violated[0].size
+    if resets_ms:
+        resets_at_s = whole_seconds(now_ms + max(resets_ms))
+        members["resets_at"] = f"{datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return members
+
+
+def _cost_and_balance(decision: Decision) -> str:
+    cost, balance = _credits(-decision.amount), _credits(decision.credits)
+    return f"This request costs {cost}; the balance is {balance}"
 
 
 def _credits(count: int) -> str:
     return f"{count} credit" if count == 1 else f"{count} credits"
-
-
-async def answer(problem: Problem, scope: Scope, send: Send, *, fields: Headers) -> None:
-    """Send a problem as the whole response; without its body, but with its length, to a HEAD."""
-    body = problem.body()
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        *fields,
-    ]
-    if problem.retry_after_s is not None:
-        headers.append((b"retry-after", str(problem.retry_after_s).encode()))
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    shown = b"" if scope["method"] == "HEAD" else body
-    await send({"type": "http.response.body", "body": shown})

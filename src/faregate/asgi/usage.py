@@ -26,16 +26,18 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from faregate.asgi.answers import answer
 from faregate.asgi.cursor import read_cursor, write_cursor
 from faregate.asgi.headers import Headers, printable
 from faregate.asgi.identity import Caller, Identify, caller_of
 from faregate.asgi.problems import (
+    ABOUT_BLANK,
     IDENTITY_UNAVAILABLE,
     NO_IDENTITY,
+    STATUSES,
     UNAVAILABLE,
     UNKNOWN_USER,
     Problem,
-    answer,
 )
 from faregate.asgi.usage_openapi import openapi
 from faregate.domain.errors import (
@@ -157,13 +159,8 @@ async def _describe(request: Request) -> JSONResponse:
 
 
 def _bad_request(code: str, detail: str) -> Problem:
-    return Problem(
-        status=HTTPStatus.BAD_REQUEST,
-        type="about:blank",
-        title=HTTPStatus.BAD_REQUEST.phrase,
-        code=code,
-        detail=detail,
-    )
+    title = HTTPStatus.BAD_REQUEST.phrase
+    return Problem(code=code, status=STATUSES[code], type=ABOUT_BLANK, title=title, detail=detail)
 
 
 def usage_members(usage: Usage) -> Members:

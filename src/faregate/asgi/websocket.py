@@ -41,11 +41,7 @@ async def _refuse(taken: Taken, toll: Toll, scope: Scope, send: Send) -> None:
         reason = taken.problem.code if isinstance(taken, Refusal) else ""
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": reason})
         return
-
-    async def send_denial(message: Message) -> None:
-        await send({**message, "type": f"websocket.{message['type']}"})
-
-    await answer_instead(taken, toll, {**scope, "method": "GET"}, send_denial)
+    await answer_instead(taken, toll, scope, send)
 
 
 class _Connection:

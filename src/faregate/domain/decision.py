@@ -1,11 +1,13 @@
 """The answer to one request for credits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 from uuid import UUID
 
 from faregate.domain.idempotency import KeyState
+from faregate.domain.limit import LimitState
+from faregate.domain.policy import CreditPolicy
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 
 
@@ -73,19 +75,40 @@ class Decision:
     #: The name of the rate limit that refused, and after how many milliseconds to come back.
     limited_by: str = ""
     retry_after_ms: int = 0
+    #: What is left of each rate limit of the policy: after the request was counted or, for a
+    #: refusal, as it is. Empty where none was looked at, as for a retry.
+    limits: tuple[LimitState, ...] = ()
     #: The name of the policy that held, and what it gives: its allowance, or its starting credits.
     policy: str = ""
     limit: int = 0
+    #: How long each period of that allowance is, in milliseconds; None without one, and of months.
+    period_ms: int | None = None
+    #: Whether the policy never refuses, so that neither balance nor limit bounds the user.
+    is_unlimited: bool = False
     #: Of a request with an idempotency key that is allowed: whether it is to be served. With
     #: `repeated`, the decision is the one that the first request with the key was given.
     key_state: KeyState | None = None
     #: What a policy that is only observed would have said; then nothing was charged.
     shadow: Verdict | None = None
+    #: Whether the request is served because no decision could be had: what it costs is in the
+    #: journal, the balance is not known, and the transaction id is that of the attempt.
+    journaled: bool = False
 
     @property
     def allowed(self) -> bool:
         """Whether the change was made."""
         return self.verdict is Verdict.ALLOWED
+
+    def under(self, policy: CreditPolicy) -> Self:
+        """Return the decision with what there is to say of the policy that held."""
+        allowance = policy.allowance
+        return replace(
+            self,
+            policy=policy.name,
+            limit=policy.quota,
+            period_ms=None if allowance is None else allowance.period.fixed_length_ms,
+            is_unlimited=policy.is_unlimited,
+        )
 
     @classmethod
     def repeat(cls, transaction: CreditTransaction) -> Self:

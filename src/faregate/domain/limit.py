@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 
@@ -64,6 +65,34 @@ class RateLimit:
     def burst_size(self) -> int:
         """How many requests may come at once."""
         return self.burst or self.count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitState:
+    """What is left of a rate limit after a decision."""
+
+    #: The name, the number of requests and the period of the limit.
+    name: str
+    count: int
+    period_ms: int
+    #: How many requests could come now.
+    remaining: int
+    #: In how many milliseconds one more could, if none came until then; 0 where all could now. Of
+    #: `WINDOW`, that is when the oldest request leaves it. Of `GCRA`, it is when the steady rate
+    #: gives the next one, and not when the whole burst is back: only until then is `remaining` the
+    #: most that can come, and of a limit that refuses it is when to come back.
+    resets_in_ms: int
+
+    @classmethod
+    def of(cls, limit: RateLimit, remaining: int, resets_in_ms: int) -> Self:
+        """Return the state of a limit."""
+        return cls(
+            name=limit.name,
+            count=limit.count,
+            period_ms=limit.period_ms,
+            remaining=remaining,
+            resets_in_ms=resets_in_ms,
+        )
 
 
 def _is_whole(value: object) -> bool:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from faregate.domain.errors import InvalidArgumentError
 
 DAY_MS = 86_400_000
+WEEK_MS = 7 * DAY_MS
 #: The first of January 1970 was a Thursday, three days after a Monday.
 _THURSDAY_MS = 3 * DAY_MS
 _DAYS_MAX = 366
@@ -48,6 +49,19 @@ class Period:
         elif self.length_ms:
             raise InvalidArgumentError(f"the calendar says how long a {self.kind} is")
 
+    @property
+    def fixed_length_ms(self) -> int | None:
+        """How long each period is, in milliseconds; None of months, which differ."""
+        match self.kind:
+            case PeriodKind.DAY:
+                return DAY_MS
+            case PeriodKind.WEEK:
+                return WEEK_MS
+            case PeriodKind.MONTH:
+                return None
+            case PeriodKind.ROLLING:
+                return self.length_ms
+
     def start_ms(self, now_ms: int, anchor_ms: int) -> int:
         """Return when the period that contains `now_ms` began.
 
@@ -59,8 +73,7 @@ class Period:
             case PeriodKind.DAY:
                 return now_ms // DAY_MS * DAY_MS
             case PeriodKind.WEEK:
-                week_ms = 7 * DAY_MS
-                return (now_ms + _THURSDAY_MS) // week_ms * week_ms - _THURSDAY_MS
+                return (now_ms + _THURSDAY_MS) // WEEK_MS * WEEK_MS - _THURSDAY_MS
             case PeriodKind.MONTH:
                 now = datetime.fromtimestamp(now_ms / 1000, UTC)
                 return _unix_ms(now.year, now.month)
@@ -73,7 +86,7 @@ class Period:
             case PeriodKind.DAY:
                 return start_ms + DAY_MS
             case PeriodKind.WEEK:
-                return start_ms + 7 * DAY_MS
+                return start_ms + WEEK_MS
             case PeriodKind.MONTH:
                 start = datetime.fromtimestamp(start_ms / 1000, UTC)
                 return _unix_ms(start.year + start.month // _MONTHS, start.month % _MONTHS + 1)

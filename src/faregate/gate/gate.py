@@ -47,8 +47,7 @@ class Gate(Credits):
         if policy.is_shadow:
             return await self._observe(policy, self._charge(call, policy))
         await self.start()
-        decision = await self._decide(self._charge(call, policy))
-        return replace(decision, policy=policy.name, limit=policy.quota)
+        return (await self._decide(self._charge(call, policy))).under(policy)
 
     async def complete(self, decision: Decision, response: bytes = b"") -> bool:
         """Note that the request of an idempotency key has been served, for good.

@@ -112,8 +112,7 @@ class Holds(Observing):
             on_expiry=on_expiry or policy.on_expiry,
         )
         hold = await self._decide_hold(ledger, request)
-        decision = replace(hold.decision, policy=policy.name, limit=policy.quota)
-        return replace(hold, decision=decision, tier=call.tier)
+        return replace(hold, decision=hold.decision.under(policy), tier=call.tier)
 
     async def _decide_hold(self, ledger: HoldLedger, request: HoldRequest) -> Hold:
         """Ask the ledger, and once more where the first answer can be helped."""

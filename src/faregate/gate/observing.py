@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ConfigurationError, LedgerError
@@ -38,7 +37,7 @@ class Observing(Entry):
                 credits=0,
                 shadow=Verdict.UNDECIDED,
             )
-        return replace(decision, policy=policy.name, limit=policy.quota)
+        return decision.under(policy)
 
     async def _correct(self, decision: Decision, amount: int) -> None:
         """Give back to a shadow balance, or take what was observed too low."""

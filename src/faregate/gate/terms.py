@@ -7,7 +7,7 @@ from uuid import UUID
 
 from faregate.domain.errors import TransactionIdError
 from faregate.domain.idempotency import IdempotencyKey
-from faregate.domain.policy import CreditPolicy, GateOptions
+from faregate.domain.policy import CreditPolicy, FailureMode, GateOptions
 from faregate.domain.request import Charge
 from faregate.domain.transaction import CreditTransactionId
 
@@ -34,6 +34,7 @@ class Terms(TypedDict, total=False):
     fingerprint: str
     #: A UUIDv7 not older than a minute, where the caller may retry; without it, a new one.
     transaction_id: CreditTransactionId | None
+    on_failure: FailureMode
     #: What for, for people; "request" or "hold" if nothing is said.
     description: str
     #: What for, for programs: a JSON object.
@@ -55,6 +56,7 @@ class Call:
     idempotency_key: str | None = None
     fingerprint: str = ""
     transaction_id: CreditTransactionId | None = None
+    on_failure: FailureMode = FailureMode.CLOSED
     metadata: Metadata | None = None
 
     def charge(self, policy: CreditPolicy, options: GateOptions, now_ms: int) -> Charge:

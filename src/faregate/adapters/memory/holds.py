@@ -92,6 +92,7 @@ class MemoryHoldLedger(MemoryLedger):
         decision = replace(
             held.decision,
             repeated=True,
+            limits=(),
             resets_at_ms=blank.resets_at_ms,
             key_state=None if charge.key is None else KeyState.NEW,
         )

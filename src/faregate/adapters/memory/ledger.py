@@ -32,6 +32,9 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import User
 
+#: The refusals before which the rate limits have been looked at.
+_AFTER_LIMITS = (Verdict.RATE_LIMITED, Verdict.OUT_OF_CREDITS, Verdict.CREDITS_HELD)
+
 
 class MemoryLedger(MemoryBalances):
     """The port `Ledger`, in one shard."""
@@ -61,7 +64,8 @@ class MemoryLedger(MemoryBalances):
         if refusal is not None:
             return refusal
         if not (charge.cost or charge.records_zero):
-            return replace(blank, verdict=Verdict.ALLOWED)
+            limits = self._limits.states(charge, self.now_ms())
+            return replace(blank, verdict=Verdict.ALLOWED, limits=limits)
         return self._take(blank, charge, user, top_up)
 
     def _take(self, blank: Decision, charge: Charge, user: User, top_up: int) -> Decision:
@@ -70,7 +74,8 @@ class MemoryLedger(MemoryBalances):
         self._limits.take(charge, self.now_ms())
         taken = min(user.allowance_left, charge.cost)
         decision = self._append(blank, TransactionType.DEDUCT, charge, allowance=-taken)
-        return self._keys.keep(charge, decision, self.now_ms())
+        decision = self._keys.keep(charge, decision, self.now_ms())
+        return replace(decision, limits=self._limits.states(charge, self.now_ms()))
 
     def _refusal(
         self, charge: Charge, user: User, blank: Decision, *, is_held: bool = False
@@ -87,6 +92,8 @@ class MemoryLedger(MemoryBalances):
             (Verdict.CREDITS_HELD, lacks),
         )
         verdict = next((verdict for verdict, holds in checks if holds), None)
+        if verdict in _AFTER_LIMITS:
+            blank = replace(blank, limits=self._limits.states(charge, self.now_ms()))
         if verdict is Verdict.RATE_LIMITED:
             blank = replace(blank, limited_by=name, retry_after_ms=wait_ms)
         if verdict is None and user.credits > CREDITS_MAX:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from faregate.domain.limit import LimitKind, RateLimit
+from faregate.domain.limit import LimitKind, LimitState, RateLimit
 from faregate.domain.request import Charge
 
 _US_PER_MS = 1_000
@@ -21,11 +21,14 @@ class MemoryLimits:
 
     def refusing(self, charge: Charge, now_ms: int) -> tuple[str, int]:
         """Return the name of the first limit that refuses, and for how many milliseconds."""
-        for limit in charge.limits:
-            wait_us = self._wait_us(limit, _key(limit, charge), now_ms * _US_PER_MS)
-            if wait_us > 0:
-                return limit.name, -(-wait_us // _US_PER_MS)
+        for state in self.states(charge, now_ms):
+            if not state.remaining:
+                return state.name, state.resets_in_ms
         return "", 0
+
+    def states(self, charge: Charge, now_ms: int) -> tuple[LimitState, ...]:
+        """Return how each limit stands."""
+        return tuple(self._state(limit, charge, now_ms * _US_PER_MS) for limit in charge.limits)
 
     def take(self, charge: Charge, now_ms: int) -> None:
         """Count a request that is allowed."""
@@ -33,21 +36,28 @@ class MemoryLimits:
         for limit in charge.limits:
             key = _key(limit, charge)
             if limit.kind is LimitKind.GCRA:
-                self._arrivals_us[key] = self._arrival_us(limit, key, now_us)
+                ahead_us = self._ahead_us(key, now_us) + limit.interval_us
+                self._arrivals_us[key] = now_us + ahead_us
             else:
                 self._times_us[key] = [*self._recent(limit, key, now_us), now_us]
 
-    def _wait_us(self, limit: RateLimit, key: Key, now_us: int) -> int:
+    def _state(self, limit: RateLimit, charge: Charge, now_us: int) -> LimitState:
+        key, next_us = _key(limit, charge), 0
         if limit.kind is LimitKind.GCRA:
-            burst_us = limit.burst_size * limit.interval_us
-            return self._arrival_us(limit, key, now_us) - burst_us - now_us
-        recent = self._recent(limit, key, now_us)
-        if len(recent) < limit.count:
-            return 0
-        return recent[0] + limit.period_ms * _US_PER_MS - now_us
+            ahead_us, size = self._ahead_us(key, now_us), limit.burst_size
+            used = min(-(-ahead_us // limit.interval_us), size)
+            if used:
+                next_us = ahead_us - (used - 1) * limit.interval_us
+        else:
+            recent, size = self._recent(limit, key, now_us), limit.count
+            used = len(recent)
+            if used:
+                next_us = recent[0] + limit.period_ms * _US_PER_MS - now_us
+        return LimitState.of(limit, max(0, size - used), -(-next_us // _US_PER_MS))
 
-    def _arrival_us(self, limit: RateLimit, key: Key, now_us: int) -> int:
-        return max(self._arrivals_us.get(key, 0), now_us) + limit.interval_us
+    def _ahead_us(self, key: Key, now_us: int) -> int:
+        """Return how far the requests so far are ahead of the steady rate, in microseconds."""
+        return max(0, self._arrivals_us.get(key, 0) - now_us)
 
     def _recent(self, limit: RateLimit, key: Key, now_us: int) -> Sequence[int]:
         after_us = now_us - limit.period_ms * _US_PER_MS

@@ -46,6 +46,7 @@ class MemoryShadows:
             resets_at_ms=user.period_end_ms,
             limited_by=name,
             retry_after_ms=wait_ms,
+            limits=limits.states(charge, self._now_ms()),
             shadow=would_be,
         )
 

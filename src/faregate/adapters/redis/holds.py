@@ -73,7 +73,7 @@ class RedisHoldLedger(RedisLedger):
             return await self._run("hold", names + self._rule_keys(charge), arguments, timeout_s)
 
         reply = await attempt_twice(charge, once, self._clock)
-        return read_charge(reply, charge), reply[12]
+        return read_charge(reply, charge, length=13), reply[12]
 
     def _hold_arguments(self, request: HoldRequest) -> Arguments:
         charge = request.charge

@@ -1,5 +1,6 @@
 """Reads the replies of the scripts that decide."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from faregate.domain.errors import (
     TransactionIdError,
 )
 from faregate.domain.idempotency import KeyState
+from faregate.domain.limit import LimitState, RateLimit
 from faregate.domain.request import Charge
 from faregate.domain.transaction import CreditTransactionId
 
@@ -48,10 +50,11 @@ def read_decision(
     )
 
 
-def read_charge(reply: list[Any], charge: Charge) -> Decision:
+def read_charge(reply: list[Any], charge: Charge, *, length: int = 12) -> Decision:
     """Read a reply of charge or hold: {..., next period, limit, wait, key state, id, amount, ...}.
 
-    The retry of a request is told what the first one was, by whatever id it came.
+    The retry of a request is told what the first one was, by whatever id it came. After `length`
+    parts, the limits follow.
     """
     resets_at_ms, limit, retry_after_ms, key_state, first_id, first_amount = reply[6:12]
     transaction_id, amount = charge.transaction_id, -charge.cost
@@ -62,5 +65,12 @@ def read_charge(reply: list[Any], charge: Charge) -> Decision:
         resets_at_ms=resets_at_ms or None,
         limited_by=charge.limits[limit - 1].name if limit else "",
         retry_after_ms=retry_after_ms,
+        limits=read_limits(reply[length:], charge.limits),
         key_state=KeyState(key_state.decode()) if key_state else None,
     )
+
+
+def read_limits(numbers: list[Any], limits: Sequence[RateLimit]) -> tuple[LimitState, ...]:
+    """Read two numbers for each limit; there are none where no limit was looked at."""
+    states = zip(limits, numbers[::2], numbers[1::2], strict=False)
+    return tuple(LimitState.of(*state) for state in states)

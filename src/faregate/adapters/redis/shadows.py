@@ -6,6 +6,7 @@ from typing import Any
 
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.encoding import encode_allowance, encode_limits
+from faregate.adapters.redis.replies import read_limits
 from faregate.adapters.redis.runner import Arguments, ScriptRunner
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.shadow import Observation
@@ -34,6 +35,7 @@ class RedisShadows:
             resets_at_ms=reply[6] or None,
             limited_by=charge.limits[limit - 1].name if limit else "",
             retry_after_ms=reply[8],
+            limits=read_limits(reply[9:], charge.limits),
             shadow=Verdict(reply[0].decode()),
         )
 
