@@ -55,10 +55,12 @@ def rate_limit_fields(decision: Decision, now_ms: int, *, legacy: bool = False) 
     quotas = quotas_of(decision, now_ms)
     if not quotas:
         return []
-    shown = [_state_item(quota, decision.allowed or quota.is_violated) for quota in quotas]
+    states = [
+        _state_item(quota, tells_time=decision.allowed or quota.is_violated) for quota in quotas
+    ]
     fields = [
         (b"ratelimit-policy", ", ".join(map(_policy_item, quotas)).encode()),
-        (b"ratelimit", ", ".join(shown).encode()),
+        (b"ratelimit", ", ".join(states).encode()),
     ]
     return [*fields, *_legacy_fields(quotas, now_ms)] if legacy else fields
 
@@ -68,7 +70,7 @@ def _policy_item(quota: Quota) -> str:
     return f"{sf_string(quota.name)};q={quota.size}{window}"
 
 
-def _state_item(quota: Quota, tells_time: bool) -> str:  # noqa: FBT001
+def _state_item(quota: Quota, *, tells_time: bool) -> str:
     time = f";t={quota.resets_in_s}" if tells_time and quota.resets_in_s else ""
     return f"{sf_string(quota.name)};r={quota.remaining}{time}"
 
