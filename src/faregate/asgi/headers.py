@@ -49,7 +49,7 @@ def rate_limit_fields(decision: Decision, now_ms: int, *, legacy: bool = False) 
         legacy: Whether `X-RateLimit-Limit`, `-Remaining` and `-Reset` are sent as well. They have
             room for one policy: the one that refuses or, if none does, has the least left. `Reset`
             is a moment in Unix seconds, as at GitHub and in the limiters that sent these fields
-            before there was a draft (express-rate-limit, Flask-Limiter, slowapi): who still reads
+            before there was a draft (express-rate-limit, Flask-Limiter): who still reads
             them was written for those. Others mean seconds from now; `t` and `Retry-After` do.
     """
     quotas = quotas_of(decision, now_ms)
