@@ -17,6 +17,7 @@ PUBLIC = [
     "HoldState",
     "KeyState",
     "LimitKind",
+    "LimitState",
     "OnExpiry",
     "Period",
     "PeriodKind",

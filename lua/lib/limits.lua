@@ -31,9 +31,9 @@ local function limit_state(limit)
   return limit.burst - used, math.ceil(next_us / 1000)
 end
 
--- Reads how all limits stand: of gcra, how far the requests so far are ahead of the steady rate; of a
--- window, how many lie in it, and when the oldest leaves it. Returns the number of the first limit
--- that refuses, and for how many milliseconds.
+-- Reads how all limits stand: of gcra, how far the requests so far are ahead of the steady rate; of
+-- a window, how many lie in it, and when the oldest leaves it. Returns the number of the first that
+-- refuses, and for how many milliseconds.
 local function refusing_limit(limits, now_us)
   local refusing, wait_ms = 0, 0
   for i, limit in ipairs(limits) do

@@ -6,7 +6,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
 from faregate.domain.hold import Hold, HoldAnswer, HoldState
 from faregate.domain.idempotency import KeyState
-from faregate.domain.limit import LimitKind, RateLimit
+from faregate.domain.limit import LimitKind, LimitState, RateLimit
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance, CreditPolicy, OnExpiry, PolicySet
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
@@ -28,6 +28,7 @@ __all__ = [
     "HoldState",
     "KeyState",
     "LimitKind",
+    "LimitState",
     "OnExpiry",
     "Period",
     "PeriodKind",

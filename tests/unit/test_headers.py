@@ -25,9 +25,9 @@ SF_INTEGER_MAX = 999_999_999_999_999
 Items = dict[str, dict[str, int]]
 
 
-def parsed(answer: Decision, *, now_ms: int = NOW_MS) -> tuple[Items, Items]:
+def parsed(answer: Decision) -> tuple[Items, Items]:
     """Both fields as an independent parser reads them: the parameters of each item by its name."""
-    fields = dict(rate_limit_fields(answer, now_ms))
+    fields = dict(rate_limit_fields(answer, NOW_MS))
     assert set(fields) == {b"ratelimit-policy", b"ratelimit"}
     return items(fields[b"ratelimit-policy"]), items(fields[b"ratelimit"])
 

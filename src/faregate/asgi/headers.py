@@ -49,16 +49,18 @@ def rate_limit_fields(decision: Decision, now_ms: int, *, legacy: bool = False) 
         legacy: Whether `X-RateLimit-Limit`, `-Remaining` and `-Reset` are sent as well. They have
             room for one policy: the one that refuses or, if none does, has the least left. `Reset`
             is a moment in Unix seconds, as at GitHub and in the limiters that sent these fields
-            before there was a draft (express-rate-limit, Flask-Limiter, slowapi): who still reads
+            before there was a draft (express-rate-limit, Flask-Limiter): who still reads
             them was written for those. Others mean seconds from now; `t` and `Retry-After` do.
     """
     quotas = quotas_of(decision, now_ms)
     if not quotas:
         return []
-    shown = [_state_item(quota, decision.allowed or quota.is_violated) for quota in quotas]
+    states = [
+        _state_item(quota, tells_time=decision.allowed or quota.is_violated) for quota in quotas
+    ]
     fields = [
         (b"ratelimit-policy", ", ".join(map(_policy_item, quotas)).encode()),
-        (b"ratelimit", ", ".join(shown).encode()),
+        (b"ratelimit", ", ".join(states).encode()),
     ]
     return [*fields, *_legacy_fields(quotas, now_ms)] if legacy else fields
 
@@ -68,7 +70,7 @@ def _policy_item(quota: Quota) -> str:
     return f"{sf_string(quota.name)};q={quota.size}{window}"
 
 
-def _state_item(quota: Quota, tells_time: bool) -> str:  # noqa: FBT001
+def _state_item(quota: Quota, *, tells_time: bool) -> str:
     time = f";t={quota.resets_in_s}" if tells_time and quota.resets_in_s else ""
     return f"{sf_string(quota.name)};r={quota.remaining}{time}"
 

@@ -1,15 +1,17 @@
 """What bounds a user: its credit policy and each rate limit, in the same terms."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from faregate.domain.decision import Decision, Verdict
 
 _MS_PER_S = 1_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
-    """One policy, and what a decision left of it. Units are credits, or requests of a limit."""
+class Quota(NamedTuple):
+    """One policy, and what a decision left of it. Units are credits, or requests of a limit.
+
+    A tuple and no dataclass: each response makes some, and tuples are made in a third of the time.
+    """
 
     name: str
     #: How many units the policy gives.

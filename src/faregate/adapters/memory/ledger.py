@@ -64,8 +64,7 @@ class MemoryLedger(MemoryBalances):
         if refusal is not None:
             return refusal
         if not (charge.cost or charge.records_zero):
-            limits = self._limits.states(charge, self.now_ms())
-            return replace(blank, verdict=Verdict.ALLOWED, limits=limits)
+            return self._limits.tell(replace(blank, verdict=Verdict.ALLOWED), charge, self.now_ms())
         return self._take(blank, charge, user, top_up)
 
     def _take(self, blank: Decision, charge: Charge, user: User, top_up: int) -> Decision:
@@ -75,7 +74,7 @@ class MemoryLedger(MemoryBalances):
         taken = min(user.allowance_left, charge.cost)
         decision = self._append(blank, TransactionType.DEDUCT, charge, allowance=-taken)
         decision = self._keys.keep(charge, decision, self.now_ms())
-        return replace(decision, limits=self._limits.states(charge, self.now_ms()))
+        return self._limits.tell(decision, charge, self.now_ms())
 
     def _refusal(
         self, charge: Charge, user: User, blank: Decision, *, is_held: bool = False
@@ -92,10 +91,9 @@ class MemoryLedger(MemoryBalances):
             (Verdict.CREDITS_HELD, lacks),
         )
         verdict = next((verdict for verdict, holds in checks if holds), None)
-        if verdict in _AFTER_LIMITS:
-            blank = replace(blank, limits=self._limits.states(charge, self.now_ms()))
-        if verdict is Verdict.RATE_LIMITED:
+        if verdict in {Verdict.RATE_LIMITED, Verdict.OUT_OF_CREDITS, Verdict.CREDITS_HELD}:
             blank = replace(blank, limited_by=name, retry_after_ms=wait_ms)
+            blank = self._limits.tell(blank, charge, self.now_ms())
         if verdict is None and user.credits > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
         return None if verdict is None else replace(blank, verdict=verdict)

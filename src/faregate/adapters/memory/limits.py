@@ -1,7 +1,9 @@
 """Rate limits in plain dicts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from faregate.domain.decision import Decision
 from faregate.domain.limit import LimitKind, LimitState, RateLimit
 from faregate.domain.request import Charge
 
@@ -29,6 +31,10 @@ class MemoryLimits:
     def states(self, charge: Charge, now_ms: int) -> tuple[LimitState, ...]:
         """Return how each limit stands."""
         return tuple(self._state(limit, charge, now_ms * _US_PER_MS) for limit in charge.limits)
+
+    def tell(self, decision: Decision, charge: Charge, now_ms: int) -> Decision:
+        """Return the decision with how each limit stands."""
+        return replace(decision, limits=self.states(charge, now_ms))
 
     def take(self, charge: Charge, now_ms: int) -> None:
         """Count a request that is allowed."""

@@ -36,7 +36,7 @@ class MemoryShadows:
         if charge.cost and would_be is Verdict.ALLOWED:
             user = self._take(observation, user, charge.cost)
             limits.take(charge, self._now_ms())
-        return Decision(
+        decision = Decision(
             verdict=Verdict.ALLOWED,
             user_id=charge.user_id,
             transaction_id=charge.transaction_id,
@@ -46,9 +46,9 @@ class MemoryShadows:
             resets_at_ms=user.period_end_ms,
             limited_by=name,
             retry_after_ms=wait_ms,
-            limits=limits.states(charge, self._now_ms()),
             shadow=would_be,
         )
+        return limits.tell(decision, charge, self._now_ms())
 
     async def correct(self, observation: Observation, amount: int) -> None:
         """Change the shadow balance of a user; see the port."""
