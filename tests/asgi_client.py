@@ -145,14 +145,22 @@ async def call(
     """Send one request and return all of its response; what the app raises is kept, too."""
     answer = Answer()
 
+    request: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+    is_over = asyncio.Event()
+
     async def receive() -> Message:
-        if disconnects:
-            return {"type": "http.disconnect"}
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if request and not disconnects:
+            return request.pop()
+        if not disconnects:
+            # As of a server: nothing more comes before the response is over.
+            await is_over.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
         on_send(message)
         answer.messages.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            is_over.set()
 
     try:
         await app(scope or http_scope(), receive, send)

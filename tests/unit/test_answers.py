@@ -12,7 +12,8 @@ from starlette.types import Message
 from decisions import NOW_MS, REFUSALS
 from faregate.asgi.answers import ProblemOptions, answer
 from faregate.asgi.pages import ACCEPT_CHARS_MAX, prefers_html
-from faregate.asgi.problems import NO_IDENTITY, UNAVAILABLE, UNKNOWN_USER, Problem, problem_of
+from faregate.asgi.problems import NO_IDENTITY, UNAVAILABLE, UNKNOWN_USER, Problem
+from faregate.asgi.refusals import problem_of
 from faregate.domain.errors import ConfigurationError
 
 UPGRADE_URL = "https://example.org/plans?a=1&b='2'"

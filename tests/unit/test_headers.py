@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from decisions import BURST, DAILY, MINUTE, NOW_MS, ONCE, REFUSALS, decision, states
 from faregate.asgi.headers import DRAFT, check_names, printable, rate_limit_fields, with_fields
-from faregate.asgi.problems import problem_of
+from faregate.asgi.refusals import problem_of
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.limit import LimitKind, LimitState, RateLimit

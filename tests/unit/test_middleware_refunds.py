@@ -258,7 +258,7 @@ async def test_what_the_app_has_given_back_is_not_given_twice(amount: int | None
     world = World(credits=5, cost=3)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        decision = scope["state"]["faregate"]
+        decision = scope["state"]["faregate"].decision
         own = decision.transaction_id.derive("part", decision.transaction_id.value)
         await world.gate.refund_by_id(
             USER, decision.transaction_id, amount=amount, transaction_id=own

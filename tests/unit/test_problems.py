@@ -12,7 +12,8 @@ from jsonschema import Draft202012Validator
 from decisions import DAILY, DAY_MS, MIDNIGHT_MS, NOW_MS, ONCE, REFUSALS, decision
 from faregate.asgi import problems
 from faregate.asgi.answers import ProblemOptions
-from faregate.asgi.problems import STATUSES, TYPES_PREFIX, Problem, problem_of
+from faregate.asgi.problems import STATUSES, TYPES_PREFIX, Problem
+from faregate.asgi.refusals import problem_of
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.policy import renewed

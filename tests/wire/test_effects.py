@@ -126,7 +126,9 @@ def test_a_conversation_is_paid_for_by_the_message(api: Api, user: UUID) -> None
     headers = {"x-user": str(user)}
     with connect(url, additional_headers=headers) as talk:
         assert talk.response is not None
-        assert talk.response.headers["ratelimit"] == '"credits";r=2'
+        # Granian 2.8 sends no fields with its acceptance, whatever the app says.
+        expected = None if api.server == "granian" else '"credits";r=2'
+        assert talk.response.headers.get("ratelimit") == expected
         for left in (1, 0):
             talk.send("a word")
             assert talk.recv() == f"a word for {left}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from uuid import UUID
 
-from faregate.domain.decision import Decision
+from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.hold import Hold, HoldAnswer, closing_id
 from faregate.domain.idempotency import KeyState
@@ -94,8 +94,8 @@ class Fare:
         if self.hold is not None and self.answer is None:
             await self.settle(self.hold.estimate)
 
-    async def give_back(self, description: str, metadata: _Metadata = None) -> Decision | None:
-        """Give everything back; return the answer to the refund, or None where a hold ends by it.
+    async def give_back(self, description: str, metadata: _Metadata = None) -> bool:
+        """Give everything back; return whether nothing is left of it.
 
         Raises:
             LedgerError, ArchiveUnavailableError: Not done at once; the gate tries again.
@@ -104,8 +104,9 @@ class Fare:
             await self._gate.refund(more, description=description, metadata=metadata)
         self._more.clear()
         if self.hold is not None and self.answer is None:
-            await self.cancel()
-            return None
+            return (await self.cancel()).allowed
+        if not self.decision.amount:
+            return True
         if self.answer is not None and self.answer.charged:
             await self._gate.refund_by_id(
                 self.user_id, closing_id(self.decision.transaction_id), description=description
@@ -113,9 +114,11 @@ class Fare:
         refunded = await self._gate.refund(
             self.decision, description=description, metadata=metadata
         )
-        if refunded.allowed:
+        # `REFUND_EXCEEDED` means that nothing is left: the handler has given it back itself.
+        is_done = refunded.verdict in {Verdict.ALLOWED, Verdict.REFUND_EXCEEDED}
+        if is_done:
             self.credits = refunded.credits
-        return refunded
+        return is_done
 
     async def complete(self, response: bytes) -> None:
         """Note that the request was served; `response` is for those who ask again."""

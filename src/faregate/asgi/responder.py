@@ -23,7 +23,6 @@ from faregate.asgi.fare import Fare
 from faregate.asgi.idempotency import Keeping
 from faregate.asgi.rules import Rule
 from faregate.asgi.toll import Refusal, Taken, Toll, answer_instead
-from faregate.domain.decision import Verdict
 from faregate.domain.errors import FaregateError
 
 #: Under this name the app finds its `Fare` in `scope["state"]`.
@@ -172,11 +171,10 @@ class Responder:
         self._refunded = True
         name = self._fare.decision.transaction_id
         try:
-            refunded = await self._fare.give_back(f"refund: {why}", metadata)
+            is_done = await self._fare.give_back(f"refund: {why}", metadata)
         except FaregateError as error:
             # The gate tries again where that can help; the client must not wait for it.
             _log.warning("the refund of %s failed for now: %s", name, error)
             return
-        # `REFUND_EXCEEDED` means that nothing is left: the app has given it back itself.
-        if refunded and refunded.verdict not in {Verdict.ALLOWED, Verdict.REFUND_EXCEEDED}:
-            _log.warning("the refund of %s was refused: %s", name, refunded.verdict)
+        if not is_done:
+            _log.warning("the refund of %s was refused for now", name)

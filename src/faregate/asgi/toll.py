@@ -24,8 +24,8 @@ from faregate.asgi.problems import (
     NO_IDENTITY,
     UNAVAILABLE,
     Problem,
-    problem_of,
 )
+from faregate.asgi.refusals import problem_of
 from faregate.asgi.rules import KeyUse, Rule, cost_of
 from faregate.domain.decision import Decision
 from faregate.domain.errors import (
@@ -72,11 +72,12 @@ class Toll:
         Raises:
             InvalidArgumentError: What the application says of a request is ill-formed.
         """
-        asker = await self._asker(scope, rule)
-        if isinstance(asker, Refusal):
-            return asker
-        gate, problem = self.open_gate(), UNAVAILABLE
+        problem = UNAVAILABLE
         try:
+            asker = await self._asker(scope, rule)
+            if isinstance(asker, Refusal):
+                return asker
+            gate = self.open_gate()
             charged = await _charge(gate, scope, rule, asker)
             return await self._admit(gate, rule, charged, asker)
         except AmountError as error:

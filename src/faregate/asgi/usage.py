@@ -16,7 +16,6 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import TypeAlias
 
 from starlette.applications import Starlette
@@ -31,10 +30,10 @@ from faregate.asgi.cursor import read_cursor, write_cursor
 from faregate.asgi.headers import Headers, printable
 from faregate.asgi.identity import Caller, Identify, caller_of
 from faregate.asgi.problems import (
-    ABOUT_BLANK,
     IDENTITY_UNAVAILABLE,
+    INVALID_CURSOR,
+    INVALID_LIMIT,
     NO_IDENTITY,
-    STATUSES,
     UNAVAILABLE,
     UNKNOWN_USER,
     Problem,
@@ -142,11 +141,11 @@ async def _tell_history(gate: Gate, caller: Caller, query: QueryParams) -> Membe
     limit = query.get("limit", str(PAGE_LENGTH))
     # As many digits as the largest limit has, so that no number is long.
     if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= PAGE_LENGTH_MAX:
-        return _bad_request("invalid_limit", f"`limit` is a number from 1 to {PAGE_LENGTH_MAX}.")
+        return INVALID_LIMIT
     cursor = query.get("cursor")
     before = None if cursor is None else read_cursor(cursor)
     if cursor is not None and before is None:
-        return _bad_request("invalid_cursor", "`cursor` is the `next_cursor` of an earlier page.")
+        return INVALID_CURSOR
     page = await gate.history(caller.user_id, count_max=int(limit), before=before)
     return {
         "transactions": [history_members(row) for row in page.rows],
@@ -156,11 +155,6 @@ async def _tell_history(gate: Gate, caller: Caller, query: QueryParams) -> Membe
 
 async def _describe(request: Request) -> JSONResponse:
     return JSONResponse(openapi(request.scope.get("root_path", "")))
-
-
-def _bad_request(code: str, detail: str) -> Problem:
-    title = HTTPStatus.BAD_REQUEST.phrase
-    return Problem(code=code, status=STATUSES[code], type=ABOUT_BLANK, title=title, detail=detail)
 
 
 def usage_members(usage: Usage) -> Members:

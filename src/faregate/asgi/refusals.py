@@ -1,0 +1,145 @@
+"""Which problem a decision is, for the client that it refuses."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from faregate.asgi.problems import (
+    BACKLOG,
+    KEY_DONE,
+    KEY_IN_FLIGHT,
+    KEY_REUSED,
+    QUOTA_EXCEEDED,
+    QUOTA_TITLE,
+    SOON_S,
+    STATUSES,
+    TOO_MANY_HOLDS,
+    TOO_MANY_KEYS,
+    UNAVAILABLE,
+    UNKNOWN_USER,
+    VOIDED,
+    Problem,
+)
+from faregate.asgi.quotas import Quota, quotas_of, whole_seconds
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.idempotency import KeyState
+
+_BY_VERDICT = {
+    Verdict.UNKNOWN_USER: UNKNOWN_USER,
+    Verdict.KEY_REUSED: KEY_REUSED,
+    Verdict.VOIDED: VOIDED,
+    Verdict.BACKLOG: BACKLOG,
+    Verdict.TOO_MANY_KEYS: TOO_MANY_KEYS,
+    Verdict.TOO_MANY_HOLDS: TOO_MANY_HOLDS,
+}
+_BY_KEY_STATE = {KeyState.IN_FLIGHT: KEY_IN_FLIGHT, KeyState.DONE: KEY_DONE}
+
+
+def problem_of(decision: Decision, now_ms: int) -> Problem:
+    """Return why a request is not served.
+
+    Args:
+        decision: A refusal, or what was decided for an idempotency key whose request is under way
+            or has been served.
+        now_ms: The ledger's time in Unix milliseconds, the same as for the RateLimit fields.
+
+    Raises:
+        InvalidArgumentError: The decision is that the request is served.
+    """
+    if decision.verdict in _BY_QUOTA:
+        return _BY_QUOTA[decision.verdict](decision, now_ms)
+    if not decision.allowed:
+        # A request gets no other verdict than these; what is unforeseen is not served.
+        return _BY_VERDICT.get(decision.verdict, UNAVAILABLE)
+    if decision.key_state not in _BY_KEY_STATE:
+        raise InvalidArgumentError("the request is served, so there is no problem")
+    return _BY_KEY_STATE[decision.key_state]
+
+
+def _out_of_credits(decision: Decision, now_ms: int) -> Problem:
+    """Tell a user that its balance is smaller than the cost: 429 where waiting helps, else 402."""
+    (quota,) = violated = _violated(decision, now_ms)
+    waits = quota.resets_in_s is not None and _reset_suffices(decision)
+    return Problem(
+        code="out_of_credits",
+        status=429 if waits else STATUSES["out_of_credits"],
+        type=QUOTA_EXCEEDED if waits else "",
+        title=QUOTA_TITLE if waits else "There are not enough credits",
+        detail=f"{_cost_and_balance(decision)}.",
+        retry_after_s=quota.resets_in_s if waits else None,
+        extensions=_members(decision, violated, now_ms),
+        offers_upgrade=True,
+    )
+
+
+def _reset_suffices(decision: Decision) -> bool:
+    """Say whether the next period brings enough, even if nothing is carried over into it."""
+    left = max(0, min(decision.allowance_left, decision.credits))
+    return -decision.amount <= decision.credits + max(0, decision.limit - left)
+
+
+def _rate_limited(decision: Decision, now_ms: int) -> Problem:
+    """Tell a user which rate limits allow no request now, and when all of them will."""
+    violated = _violated(decision, now_ms)
+    wait_ms = max([decision.retry_after_ms, *(quota.resets_in_ms or 0 for quota in violated)])
+    retry_after_s = whole_seconds(wait_ms)
+    return Problem(
+        code="rate_limited",
+        status=STATUSES["rate_limited"],
+        type=QUOTA_EXCEEDED,
+        title=QUOTA_TITLE,
+        detail=f"Too many requests came in too short a time. The next may in {retry_after_s} s.",
+        retry_after_s=retry_after_s,
+        extensions=_members(decision, violated, now_ms),
+        offers_upgrade=True,
+    )
+
+
+def _credits_held(decision: Decision, now_ms: int) -> Problem:
+    """Tell a user that other requests, still under way, hold what this one would cost."""
+    return Problem(
+        code="credits_held",
+        status=STATUSES["credits_held"],
+        type=QUOTA_EXCEEDED,
+        title=QUOTA_TITLE,
+        detail=f"{_cost_and_balance(decision)}, and requests that are under way hold more.",
+        retry_after_s=SOON_S,
+        extensions=_members(decision, _violated(decision, now_ms), now_ms),
+    )
+
+
+_BY_QUOTA = {
+    Verdict.OUT_OF_CREDITS: _out_of_credits,
+    Verdict.RATE_LIMITED: _rate_limited,
+    Verdict.CREDITS_HELD: _credits_held,
+}
+
+
+def _violated(decision: Decision, now_ms: int) -> Sequence[Quota]:
+    return [quota for quota in quotas_of(decision, now_ms) if quota.is_violated]
+
+
+def _members(decision: Decision, violated: Sequence[Quota], now_ms: int) -> dict[str, object]:
+    """Return what is told of the policies that refuse; the limit is that of the first."""
+    resets_ms = [quota.resets_in_ms for quota in violated if quota.resets_in_ms is not None]
+    members: dict[str, object] = {
+        # A ledger that does not tell of limits still says which one it was.
+        "violated-policies": [quota.name for quota in violated] or [decision.limited_by],
+        "credits": decision.credits,
+        "cost": -decision.amount,
+    }
+    if violated:
+        members["limit"] = violated[0].size
+    if resets_ms:
+        resets_at_s = whole_seconds(now_ms + max(resets_ms))
+        members["resets_at"] = f"{datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return members
+
+
+def _cost_and_balance(decision: Decision) -> str:
+    cost, balance = _credits(-decision.amount), _credits(decision.credits)
+    return f"This request costs {cost}; the balance is {balance}"
+
+
+def _credits(count: int) -> str:
+    return f"{count} credit" if count == 1 else f"{count} credits"
