@@ -28,6 +28,8 @@ class Answer:
     """What came over the wire."""
 
     status: int
+    #: The words after the status.
+    reason: str
     #: By name in lower case; values of a field that is sent twice are joined, as lists are.
     headers: Mapping[str, str]
     body: bytes
@@ -61,9 +63,22 @@ class Api:
             for name, value in response.getheaders():
                 known = joined.get(name.lower())
                 joined[name.lower()] = value if known is None else f"{known}, {value}"
-            return Answer(status=response.status, headers=joined, body=response.read())
+            return Answer(
+                status=response.status,
+                reason=response.reason,
+                headers=joined,
+                body=response.read(),
+            )
         finally:
             connection.close()
+
+    def listens(self) -> bool:
+        """Whether it accepts connections."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), WAIT_S_MAX).close()
+        except OSError:
+            return False
+        return True
 
     def ready(self) -> bool:
         """Whether it answers."""

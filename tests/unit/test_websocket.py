@@ -1,0 +1,171 @@
+"""WebSocket connections: refused before they are accepted, paid for by the message."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from asgi_client import World
+from faregate.asgi import Rule
+from faregate.domain.errors import LedgerUnavailableError
+
+CONNECT = {"type": "websocket.connect"}
+DENIAL: dict[str, Any] = {"websocket.http.response": {}}
+
+
+@dataclass
+class Talk:
+    """One connection, as a server has it."""
+
+    said: list[Message]
+    extensions: dict[str, Any] = field(default_factory=dict)
+    sent: list[Message] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def run(self, app: ASGIApp) -> "Talk":
+        incoming = [CONNECT, *self.said, {"type": "websocket.disconnect", "code": 1000}]
+
+        async def receive() -> Message:
+            return incoming.pop(0)
+
+        async def send(message: Message) -> None:
+            self.sent.append(message)
+
+        scope: Scope = {
+            "type": "websocket",
+            "path": "/",
+            "headers": [],
+            "extensions": self.extensions,
+        }
+        try:
+            await app(scope, receive, send)
+        except RuntimeError as error:
+            self.error = error
+        return self
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accept, and answer each message with the credits that are left."""
+    assert await receive() == CONNECT
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": str(scope["state"]["faregate"].credits)})
+
+
+def text(*texts: str) -> list[Message]:
+    return [{"type": "websocket.receive", "text": each} for each in texts]
+
+
+def amounts(world: World) -> list[int]:
+    return [record.amount for record in world.ledger.pending.values()]
+
+
+async def test_a_connection_is_charged_once_and_told_so() -> None:
+    """However many messages follow, unless they have a cost of their own."""
+    world = World(credits=3)
+    talk = await Talk(text("a", "b")).run(world.around(echo))
+    accept, *answers = talk.sent
+    assert (b"ratelimit", b'"credits";r=2') in accept["headers"]
+    assert [answer["text"] for answer in answers] == ["2", "2"]
+    assert amounts(world) == [-1]
+
+
+async def test_each_message_is_paid_for_before_the_app_gets_it() -> None:
+    """The one that cannot be paid for closes the connection, and the app is told so."""
+    world = World(credits=3)
+    app = world.around(echo, rules=[Rule(message_cost=1)])
+    talk = await Talk(text("a", "b", "c", "d")).run(app)
+    assert [message.get("text") for message in talk.sent[1:-1]] == ["1", "0"]
+    assert talk.sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "out_of_credits"}
+    assert amounts(world) == [-1, -1, -1]
+
+
+async def test_a_message_that_cannot_be_decided_closes_the_connection_for_now() -> None:
+    """1013: try again later. It is not charged."""
+    world = World(credits=3)
+    app = world.around(echo, rules=[Rule(cost=0, message_cost=1)])
+    world.ledger.charge_errors += [LedgerUnavailableError("away")]
+
+    async def connect_first(scope: Scope, receive: Receive, send: Send) -> None:
+        errors, world.ledger.charge_errors = world.ledger.charge_errors, []
+
+        async def receive_late() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.receive":
+                world.ledger.charge_errors = errors
+            return message
+
+        await app(scope, receive_late, send)
+
+    talk = await Talk(text("a")).run(connect_first)
+    assert talk.sent[-1] == {"type": "websocket.close", "code": 1013, "reason": "unavailable"}
+    assert amounts(world) == []
+
+
+@pytest.mark.parametrize("extensions", [{}, DENIAL], ids=["close", "denial"])
+async def test_who_cannot_pay_is_refused_before_acceptance(extensions: dict[str, Any]) -> None:
+    """By a problem where the server can send one, else by a close that clients see as a 403."""
+    world = World(credits=0)
+    talk = await Talk([], extensions).run(world.around(echo))
+    if extensions:
+        start, body = talk.sent
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", 402)
+        assert json.loads(body["body"])["code"] == "out_of_credits"
+    else:
+        expected = {"type": "websocket.close", "code": 1008, "reason": "out_of_credits"}
+        assert talk.sent == [expected]
+    assert amounts(world) == []
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    assert await receive() == CONNECT
+    await send({"type": "websocket.close", "code": 1000})
+
+
+async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+    raise RuntimeError("before it accepts")
+
+
+async def fail_later(scope: Scope, receive: Receive, send: Send) -> None:
+    await echo(scope, receive, send)
+    raise RuntimeError("after it has accepted")
+
+
+@pytest.mark.parametrize(
+    ("app", "rule", "changes"),
+    [
+        (refuse, Rule(), [-1, 1]),
+        (fail, Rule(), [-1, 1]),
+        (fail_later, Rule(), [-1]),
+        (refuse, Rule(estimate=2), [-2, 2]),
+        (echo, Rule(estimate=2), [-2]),
+    ],
+    ids=["refuse", "fail", "fail_later", "refuse-held", "echo-held"],
+)
+async def test_what_is_not_accepted_is_given_back(
+    app: ASGIApp, rule: Rule, changes: list[int]
+) -> None:
+    """And what is accepted is paid for."""
+    world = World(credits=3)
+    talk = await Talk(text("a")).run(world.around(app, rules=[rule]))
+    assert amounts(world) == changes
+    assert (talk.error is None) == (app in {refuse, echo})
+
+
+async def test_an_exempt_connection_asks_nobody() -> None:
+    """The rules are those of requests, with a method of their own."""
+    world = World(credits=0)
+    app = world.around(
+        echo,
+        rules=[Rule(methods=["WEBSOCKET"], is_exempt=True)],
+        identify=lambda _: pytest.fail("nobody asks"),
+    )
+
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["faregate"] = None
+        await app(scope, receive, send)
+
+    talk = await Talk([]).run(silent)
+    assert talk.sent[0] == {"type": "websocket.accept"}
