@@ -13,6 +13,7 @@ from faregate.domain.history import HistoryRow, Place
 from faregate.domain.hold import Hold, HoldAnswer, HoldRequest, Settlement
 from faregate.domain.idempotency import Completion, KeyState
 from faregate.domain.identity import LedgerIdentity
+from faregate.domain.limit import LimitState, RateLimit
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, DurableDeduct, Refund, VoidOutcome
 from faregate.domain.shadow import Observation
@@ -20,6 +21,9 @@ from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 from faregate.domain.user import User
 from faregate.testing.clock import Clock
 from faregate.testing.faults import Failure, Faults
+
+#: The limit that refuses where a policy has none.
+_ON_PURPOSE = RateLimit(name="on purpose", count=1, period_ms=60_000)
 
 
 class FaultyLedger:
@@ -68,12 +72,23 @@ class FaultyLedger:
         if isinstance(answer, KeyState):
             return replace(blank, verdict=Verdict.ALLOWED, repeated=True, key_state=answer)
         if answer is Verdict.RATE_LIMITED:
-            limit = charge.limits[0].name if charge.limits else "on purpose"
-            wait_ms = self._faults.retry_after_ms
-            return replace(blank, verdict=answer, limited_by=limit, retry_after_ms=wait_ms)
+            return self._rate_limited(charge, blank)
         if answer in {Verdict.OUT_OF_CREDITS, Verdict.CREDITS_HELD}:
             return replace(blank, verdict=answer, credits=0, allowance_left=0)
         return replace(blank, verdict=answer)
+
+    def _rate_limited(self, charge: Charge, blank: Decision) -> Decision:
+        """Refuse by the first limit, or by one that no policy has."""
+        limit = charge.limits[0] if charge.limits else _ON_PURPOSE
+        wait_ms = self._faults.retry_after_ms
+        refusing = LimitState.of(limit, remaining=0, resets_in_ms=wait_ms)
+        return replace(
+            blank,
+            verdict=Verdict.RATE_LIMITED,
+            limited_by=limit.name,
+            retry_after_ms=wait_ms,
+            limits=(refusing, *blank.limits[1:]),
+        )
 
     def _lose(self, failure: Failure, charge: Charge) -> None:
         if self._faults.failure is failure:
