@@ -3,8 +3,10 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+
+CLOSE_S_MAX = 5
 
 
 class LossyProxy:
@@ -20,9 +22,12 @@ class LossyProxy:
         self.requests_to_lose = 0
         #: How many have been swallowed, so that a test can prove that it happened.
         self.lost = 0
+        self._relays: set[asyncio.Task[object]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Relay one connection until either side closes it."""
+        if task := asyncio.current_task():
+            self._relays.add(task)
         server_reader, server_writer = await asyncio.open_unix_connection(self._target)
         state = {"lose": False}
 
@@ -48,6 +53,15 @@ class LossyProxy:
             writer.close()
 
         await asyncio.gather(upstream(), downstream(), return_exceptions=True)
+        for side in (writer, server_writer):
+            side.close()
+            with suppress(OSError):
+                await side.wait_closed()
+
+    async def aclose(self) -> None:
+        """Wait until the clients, which have closed their ends, are forgotten."""
+        if self._relays:
+            await asyncio.wait(self._relays, timeout=CLOSE_S_MAX)
 
 
 @asynccontextmanager
@@ -60,3 +74,4 @@ async def lossy_proxy(redis_url: str) -> AsyncIterator[tuple[LossyProxy, str]]:
         server = await asyncio.start_unix_server(proxy.serve, path)
         async with server:
             yield proxy, f"unix://{path}"
+            await proxy.aclose()

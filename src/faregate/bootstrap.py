@@ -29,7 +29,7 @@ def build_gate(
         policies: What holds for whom; None for one policy, made of the settings.
         tier_of: Says which tier a user has, where the policies are for several.
     """
-    runner = ScriptRunner.from_url(settings.redis_url, settings.decision_timeout_ms / 1000)
+    runner = ScriptRunner.from_url(settings.redis_url)
     ledger = RedisHoldLedger(
         runner,
         shard_count=settings.shard_count,

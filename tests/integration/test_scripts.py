@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.ledger import RedisLedger
-from faregate.adapters.redis.runner import ScriptRunner
+from faregate.adapters.redis.runner import Patience, ScriptRunner
 from faregate.adapters.redis.scripts import load, names
 from faregate.domain.errors import (
     InvalidArgumentError,
@@ -81,9 +81,9 @@ async def test_arguments_that_are_ill_formed_write_nothing(
     user, epoch = keys.user(SHARD, user_id), keys.epoch(SHARD)
     extra = keys.refunds(SHARD, CreditTransactionId(UUID(bytes=V7)))
     where = [user, epoch] if name == "install" else [user, keys.stream(SHARD), epoch, extra]
-    runner = ScriptRunner.from_url(ledger_redis, 1.0)
+    runner = ScriptRunner.from_url(ledger_redis)
     with pytest.raises(InvalidArgumentError):
-        await runner.run(name, where, arguments, 1.0)
+        await runner.run(name, where, arguments, Patience(1.0))
     await runner.aclose()
     assert {found: client.dump(found) for found in client.scan_iter()} == before
 

@@ -16,7 +16,7 @@ from faregate.adapters.redis.encoding import (
 from faregate.adapters.redis.hold_keys import end_ids, end_keys, hold_keys, read_pair
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.replies import read_charge
-from faregate.adapters.redis.runner import Arguments
+from faregate.adapters.redis.runner import Arguments, Patience
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     AmountError,
@@ -67,10 +67,10 @@ class RedisHoldLedger(RedisLedger):
         """Return the decision, and when the hold expires."""
         charge = request.charge
 
-        async def once(attempt: Charge, timeout_s: float) -> list[Any]:
+        async def once(attempt: Charge, patience: Patience) -> list[Any]:
             names = hold_keys(self._shard(charge.user_id), charge.user_id, charge.transaction_id)
             arguments = self._hold_arguments(replace(request, charge=attempt))
-            return await self._run("hold", names + self._rule_keys(charge), arguments, timeout_s)
+            return await self._run("hold", names + self._rule_keys(charge), arguments, patience)
 
         reply = await attempt_twice(charge, once, self._clock)
         return read_charge(reply, charge), reply[12]

@@ -14,7 +14,7 @@ from faregate.adapters.redis.encoding import (
     encode_metadata,
 )
 from faregate.adapters.redis.replies import read_charge, read_decision
-from faregate.adapters.redis.runner import Arguments, ScriptRunner
+from faregate.adapters.redis.runner import Arguments, Patience, ScriptRunner
 from faregate.domain.decision import Decision
 from faregate.domain.errors import (
     ConfigurationError,
@@ -33,8 +33,8 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import User
 
-#: How long the calls that are not on the path of every request may take.
-_SLOW_TIMEOUT_S = 1.0
+#: How long one try of the calls that are not on the path of every request may take.
+_SLOW = Patience(1.0)
 
 
 class RedisLedger:
@@ -83,7 +83,7 @@ class RedisLedger:
         reply = await attempt_twice(charge, self._charge_once, self._clock)
         return read_charge(reply, charge)
 
-    async def _charge_once(self, charge: Charge, timeout_s: float) -> list[Any]:
+    async def _charge_once(self, charge: Charge, patience: Patience) -> list[Any]:
         arguments: Arguments = (
             charge.transaction_id.value.bytes,
             charge.user_id.bytes,
@@ -99,7 +99,7 @@ class RedisLedger:
             *encode_key(charge.key),
         )
         names = self._shard_keys(charge.user_id, charge.transaction_id)
-        return await self._run("charge", names + self._rule_keys(charge), arguments, timeout_s)
+        return await self._run("charge", names + self._rule_keys(charge), arguments, patience)
 
     def _rule_keys(self, charge: Charge) -> tuple[str, ...]:
         """Name what is checked beside the credits: rate limits, and the idempotency key."""
@@ -225,14 +225,14 @@ class RedisLedger:
     ) -> list[Any]:
         """Run a script that knows its own retry by the ids in its arguments."""
         try:
-            return await self._run(name, names, arguments, _SLOW_TIMEOUT_S)
+            return await self._run(name, names, arguments, _SLOW)
         except OutcomeUnknownError:
-            return await self._run(name, names, arguments, _SLOW_TIMEOUT_S)
+            return await self._run(name, names, arguments, _SLOW)
 
     async def _run(
-        self, name: str, names: tuple[str, ...], arguments: Arguments, timeout_s: float
+        self, name: str, names: tuple[str, ...], arguments: Arguments, patience: Patience
     ) -> list[Any]:
-        reply = await self._runner.run(name, names, arguments, timeout_s)
+        reply = await self._runner.run(name, names, arguments, patience)
         self._clock.observe(reply[3])
         if reply[0] == b"uninitialised":
             raise LedgerUninitialisedError("Redis is empty: it was wiped, and must be rebuilt")
