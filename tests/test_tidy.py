@@ -17,7 +17,7 @@ POSITIONAL_PARAMETERS_MAX = 5
 PARAMETERS_MAX = 8
 LUA_LINES_MAX = 60
 #: A script that decides stays whole rather than be cut artificially.
-DECISION_SCRIPTS = {"charge", "hold", "refund", "settle", "void", "void_hold"}
+DECISION_SCRIPTS = {"charge", "collect", "hold", "refund", "settle", "void", "void_hold"}
 DECISION_SCRIPT_LINES_MAX = 150
 ARCHITECTURE_LINES_MAX = 70
 

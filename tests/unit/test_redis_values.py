@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from faregate import Settings
 from faregate.adapters.redis import keys, records, scripts
 from faregate.adapters.redis.clock import ServerClock
-from faregate.adapters.redis.encoding import encode_description, encode_metadata
 from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.texts import encode_description, encode_metadata
 from faregate.domain.transaction import METADATA_BYTES_MAX, METADATA_DEPTH_MAX
 
 

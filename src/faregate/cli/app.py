@@ -18,7 +18,9 @@ from rich.table import Table
 
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.bootstrap import open_admin, open_audit, open_stream
+from faregate.cli.conventions import EXIT_BROKEN, EXIT_NOT_EXACT, EXIT_WRONG_USE, Json
 from faregate.cli.demo import demo
+from faregate.cli.journal import journal
 from faregate.cli.replay import replay
 from faregate.cli.sample_api import api
 from faregate.config import read_settings
@@ -27,12 +29,6 @@ from faregate.domain.finding import Finding
 from faregate.ops.rebuild import rebuild as run_rebuild
 from faregate.ops.reconcile import reconcile as run_reconcile
 from faregate.ops.reconcile import verify as run_verify
-
-EXIT_NOT_EXACT = 1
-EXIT_WRONG_USE = 2
-EXIT_BROKEN = 3
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 app = typer.Typer(
     help="Credits for API calls: charged in Redis, recorded in Postgres, reconciled.",
@@ -119,6 +115,7 @@ def rebuild(as_json: Json = False) -> None:
         print(f"epoch {epoch} begins with the next API that starts")
 
 
+app.add_typer(journal, name="journal")
 app.command()(api)
 app.command()(replay)
 app.command()(demo)

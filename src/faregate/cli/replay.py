@@ -14,6 +14,7 @@ from rich.table import Table
 
 from faregate.asgi.middleware import status_set
 from faregate.cli.access_log import AccessLog
+from faregate.cli.conventions import EXIT_NOT_EXACT
 from faregate.cli.display import error_console, progress_on, say_on, show_draining
 from faregate.cli.load import Counts, PlannedRequest, Sender
 from faregate.cli.proof import Proof, prove
@@ -22,7 +23,6 @@ from faregate.cli.stack import Stack, StackOptions, stopping_on_signals
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.transaction import CREDITS_MAX
 
-EXIT_NOT_EXACT = 1
 CONCURRENCY_MAX = 1_000
 
 

@@ -81,6 +81,9 @@ class Decision:
     key_state: KeyState | None = None
     #: What a policy that is only observed would have said; then nothing was charged.
     shadow: Verdict | None = None
+    #: Whether the request is served because no decision could be had: what it costs is in the
+    #: journal, the balance is not known, and the transaction id is that of the attempt.
+    journaled: bool = False
 
     @property
     def allowed(self) -> bool:

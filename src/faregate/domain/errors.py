@@ -9,8 +9,10 @@ FaregateError
     LedgerError
         LedgerUnavailableError      Redis did not answer in time
             OutcomeUnknownError     ... and the change may have happened
+            UnresolvedError         it answered, but not whether this is a retry
         LedgerUninitialisedError    Redis is empty or of another epoch
     ArchiveUnavailableError         Postgres did not answer in time
+    JournalError                    the journal cannot be written, read, or is full
     MigrationError                  a migration cannot be applied, or was edited after it was
     EmbeddedServerError             an embedded development server cannot be started
 """
@@ -52,12 +54,20 @@ class OutcomeUnknownError(LedgerUnavailableError):
     """Redis did not answer in time and the change may have happened. Retry with the same id."""
 
 
+class UnresolvedError(LedgerUnavailableError):
+    """The user has too many recent records to say whether this is a retry. Others are decided."""
+
+
 class LedgerUninitialisedError(LedgerError):
     """Redis is empty or holds another epoch than Postgres. It must be rebuilt before it serves."""
 
 
 class ArchiveUnavailableError(FaregateError):
     """Postgres did not answer in time."""
+
+
+class JournalError(FaregateError):
+    """The journal cannot be written or read, is full, or is being imported by somebody else."""
 
 
 class MigrationError(FaregateError):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from faregate.domain.errors import TransactionIdError
 from faregate.domain.idempotency import IdempotencyKey
-from faregate.domain.policy import CreditPolicy, GateOptions
+from faregate.domain.policy import CreditPolicy, FailureMode, GateOptions
 from faregate.domain.request import Charge
 from faregate.domain.transaction import CreditTransactionId
 
@@ -36,6 +36,10 @@ class Terms(TypedDict, total=False):
     description: str
     #: What for, for programs: a JSON object.
     metadata: Metadata | None
+    #: Whether it is served all the same where no decision can be had in time; not, if nothing is
+    #: said. What is served so is `journaled`, and charged later by `faregate journal import`. Its
+    #: idempotency key cannot be looked up, so a retry may be served twice; it is charged once.
+    on_failure: FailureMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,12 @@ class Call:
     fingerprint: str = ""
     transaction_id: CreditTransactionId | None = None
     metadata: Metadata | None = None
+    on_failure: FailureMode = FailureMode.CLOSED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is served where no decision can be had."""
+        return self.on_failure is FailureMode.OPEN
 
     def charge(self, policy: CreditPolicy, options: GateOptions, now_ms: int) -> Charge:
         """Return the charge that this means under a policy, with its id and its deadline.
@@ -84,9 +94,9 @@ class Call:
     def _key(self, options: GateOptions) -> IdempotencyKey | None:
         if self.idempotency_key is None:
             return None
-        return IdempotencyKey(
-            key=self.idempotency_key,
-            fingerprint=f"{self.amount_name} {self.fingerprint or self.cost}",
+        return IdempotencyKey.of(
+            self.idempotency_key,
+            f"{self.amount_name} {self.fingerprint or self.cost}",
             lifetime_ms=options.key_lifetime_ms,
             lease_ms=options.key_lease_ms,
             keys_max=options.keys_max,

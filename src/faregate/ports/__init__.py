@@ -4,6 +4,7 @@ One colour a port: what answers requests is async, what workers and operators us
 """
 
 from faregate.ports.durable import Accounts, Audit, LedgerAdmin, Stored, TransactionArchive
+from faregate.ports.journal import Journal, JournalFile, JournalLine
 from faregate.ports.live import HoldLedger, HoldSweeper, Ledger, LiveBalances, Shadows
 from faregate.ports.pending import StreamEntry, TransactionStream
 
@@ -12,6 +13,9 @@ __all__ = [
     "Audit",
     "HoldLedger",
     "HoldSweeper",
+    "Journal",
+    "JournalFile",
+    "JournalLine",
     "Ledger",
     "LedgerAdmin",
     "LiveBalances",

@@ -1,35 +1,26 @@
 """Live credits in plain dicts."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
-from itertools import count
 from uuid import UUID
 
 from faregate.adapters.memory.answers import (
     ID_AGE_MS_MAX,
     blank_answer,
     check_age,
+    collected_answer,
     repeated_answer,
     top_up_of,
 )
-from faregate.adapters.memory.clock import unix_ms, utc
 from faregate.adapters.memory.given_back import GivenBack
-from faregate.adapters.memory.limits import MemoryLimits
-from faregate.adapters.memory.remembered_keys import RememberedKeys
+from faregate.adapters.memory.state import MemoryState
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import (
-    AmountError,
-    LedgerUninitialisedError,
-    TransactionConflictError,
-)
+from faregate.domain.errors import AmountError, TransactionConflictError
 from faregate.domain.idempotency import KeyState
-from faregate.domain.identity import LedgerIdentity
-from faregate.domain.policy import Allowance, renewed
+from faregate.domain.journal import JournalEntry
+from faregate.domain.policy import renewed
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CREDITS_MAX,
-    CreditTransaction,
     CreditTransactionId,
     TransactionType,
     check_amount,
@@ -37,33 +28,9 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import User
 
-_BACKLOG_HOURS_MAX = 23
 
-
-class MemoryLedger:
+class MemoryLedger(MemoryState):
     """The port `Ledger`, in one shard."""
-
-    def __init__(
-        self, *, now_ms: Callable[[], int] = unix_ms, stream_length_max: int = 1_000_000
-    ) -> None:
-        self.now_ms = now_ms
-        self._stream_length_max = stream_length_max
-        self._epoch: int | None = None
-        self._users: dict[UUID, User] = {}
-        self._records: dict[CreditTransactionId, CreditTransaction] = {}
-        self._given_back: dict[CreditTransactionId, GivenBack] = {}
-        self._limits = MemoryLimits()
-        self._keys = RememberedKeys()
-        self._positions = count(1)
-        #: The records that are not acknowledged, by their position in the stream, oldest first.
-        self.pending: dict[str, CreditTransaction] = {}
-
-    async def attach(self, identity: LedgerIdentity) -> None:
-        """Take over the epoch, unless the ledger was installed and is lost."""
-        if self._epoch is None and not identity.installed:
-            self._epoch = identity.epoch
-        if self._epoch != identity.epoch:
-            raise LedgerUninitialisedError("the ledger in memory is not the one of Postgres")
 
     async def charge(self, charge: Charge) -> Decision:
         """Take credits if there are enough; see the port."""
@@ -87,12 +54,7 @@ class MemoryLedger:
 
     def _take(self, blank: Decision, charge: Charge, user: User, top_up: int) -> Decision:
         """Begin the period of now, if it is a new one, and take the cost."""
-        known = self._users[user.id]
-        self._users[user.id] = replace(
-            known, period_start_ms=user.period_start_ms, period_end_ms=user.period_end_ms
-        )
-        if top_up:
-            self._append_top_up(user, top_up)
+        self._begin_period(user, top_up)
         self._limits.take(charge, self.now_ms())
         taken = min(user.allowance_left, charge.cost)
         decision = self._append(blank, TransactionType.DEDUCT, charge, allowance=-taken)
@@ -118,6 +80,15 @@ class MemoryLedger:
         if verdict is None and user.credits > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
         return None if verdict is None else replace(blank, verdict=verdict)
+
+    def _begin_period(self, user: User, top_up: int) -> None:
+        """Let a known user be in the period of now, as `user` is."""
+        known = self._users[user.id]
+        self._users[user.id] = replace(
+            known, period_start_ms=user.period_start_ms, period_end_ms=user.period_end_ms
+        )
+        if top_up:
+            self._append_top_up(user, top_up)
 
     def _append_top_up(self, user: User, amount: int) -> None:
         credit = top_up_of(user, amount)
@@ -163,6 +134,41 @@ class MemoryLedger:
             return replace(blank, verdict=Verdict.OUT_OF_CREDITS)
         return self._append(blank, credit.type, credit)
 
+    async def collect(self, entry: JournalEntry) -> Decision:
+        """Take what a journaled request owes, as far as there is enough; see the port."""
+        known = self._users.get(entry.user_id)
+        blank = collected_answer(entry, known)
+        if known is None:
+            return blank
+        earlier = self._collected(entry, blank)
+        if earlier is not None:
+            return earlier
+        if self._is_backlogged():
+            return replace(blank, verdict=Verdict.BACKLOG)
+        if not entry.is_recorded:
+            return replace(blank, verdict=Verdict.ALLOWED)
+        user, top_up = renewed(known, entry.allowance, self.now_ms())
+        if user.credits > CREDITS_MAX:
+            raise AmountError("the balance would leave its range")
+        self._begin_period(user, top_up)
+        taken = max(0, min(entry.owed, user.credits))
+        blank = replace(blank, amount=-taken)
+        from_allowance = min(user.allowance_left, taken)
+        decision = self._append(blank, TransactionType.DEDUCT, entry, allowance=-from_allowance)
+        self._keys.keep_served(entry, decision, self.now_ms())
+        return decision
+
+    def _collected(self, entry: JournalEntry, blank: Decision) -> Decision | None:
+        """Return the answer if an entry was collected before, or served by its key."""
+        record = self._records.get(entry.deduct_id)
+        if record is not None:
+            if record.user_id != entry.user_id:
+                raise TransactionConflictError(f"transaction {record.id} is known of another user")
+            return Decision.repeat(record)
+        if self._keys.knows(entry, self.now_ms()):
+            return replace(blank, verdict=Verdict.ALLOWED, repeated=True)
+        return None
+
     async def refund(self, refund: Refund) -> Decision:
         """Give a deduct back; see the port."""
         if refund.amount is not None:
@@ -198,13 +204,6 @@ class MemoryLedger:
             self._keys.end(refund.user_id, refund.deduct_id, is_served=False)
         blank = replace(blank, amount=amount)
         return self._append(blank, TransactionType.REFUND, refund, allowance=allowance)
-
-    def _is_backlogged(self) -> bool:
-        """Say whether a record has waited for longer than what was asked for is remembered."""
-        oldest = next(iter(self.pending.values()), None)
-        return oldest is not None and (
-            oldest.timestamp < utc(self.now_ms()) - timedelta(hours=_BACKLOG_HOURS_MAX)
-        )
 
     def _deduct_of(self, refund: Refund) -> GivenBack | None:
         given_back = self._given_back.get(refund.deduct_id)
@@ -242,57 +241,3 @@ class MemoryLedger:
         blank = blank_answer(void, self._users[charge.user_id], 0)
         self._give_back(void, GivenBack.of(record), blank)
         return VoidOutcome.REFUNDED
-
-    async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
-        """Return the live balance; see the port."""
-        user = self._users.get(user_id)
-        return None if user is None else renewed(user, allowance, self.now_ms())[0]
-
-    async def install(self, user: User) -> bool:
-        """Take over a user's durable balance; see the port."""
-        if self._epoch != user.epoch:
-            raise LedgerUninitialisedError("the ledger in memory is of another epoch")
-        return self._users.setdefault(user.id, user) is user
-
-    async def aclose(self) -> None:
-        """Do nothing: there is nothing to let go of."""
-
-    def _append(
-        self,
-        blank: Decision,
-        kind: TransactionType,
-        source: Charge | Credit | Refund,
-        *,
-        allowance: int = 0,
-    ) -> Decision:
-        user = self._users[blank.user_id]
-        left = user.allowance_left + allowance
-        record = CreditTransaction(
-            id=blank.transaction_id,
-            user_id=user.id,
-            amount=blank.amount,
-            type=kind,
-            description=source.description,
-            metadata=source.metadata,
-            timestamp=utc(self.now_ms()),
-            sequence=user.sequence + 1,
-            balance_after=user.credits + blank.amount,
-            epoch=user.epoch,
-            refund_of=source.deduct_id if isinstance(source, Refund) else None,
-            allowance_amount=allowance,
-            allowance_after=left,
-            period_start=None if user.period_start_ms is None else utc(user.period_start_ms),
-        )
-        position = f"{next(self._positions)}-0"
-        self._users[user.id] = replace(
-            user, credits=record.balance_after, sequence=record.sequence, allowance_left=left
-        )
-        self._records[record.id] = self.pending[position] = record
-        return replace(
-            blank,
-            verdict=Verdict.ALLOWED,
-            credits=record.balance_after,
-            sequence=record.sequence,
-            position=position,
-            allowance_left=left,
-        )

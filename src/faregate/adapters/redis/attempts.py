@@ -1,9 +1,9 @@
 """The policy of attempts, for what takes credits.
 
 A decision has a deadline. The first attempt may wait until then for a connection, and for half of
-what is left then for its answer; if its outcome is unknown, one more is made with the same id, which
-the script recognises. After that the outcome stays unknown: the deadline keeps a late arrival from
-being charged, and the gate voids what may have been charged in time.
+what is left then for its answer; if its outcome is unknown, one more is made with the same id,
+which the script recognises. After that the outcome stays unknown: the deadline keeps a late arrival
+from being charged, and the gate voids what may have been charged in time.
 """
 
 import asyncio

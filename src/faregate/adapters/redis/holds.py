@@ -8,10 +8,8 @@ from faregate.adapters.redis import keys
 from faregate.adapters.redis.attempts import attempt_twice
 from faregate.adapters.redis.encoding import (
     encode_allowance,
-    encode_description,
     encode_key,
     encode_limits,
-    encode_metadata,
 )
 from faregate.adapters.redis.hold_keys import end_ids, end_keys, hold_keys, read_pair
 from faregate.adapters.redis.ledger import RedisLedger
@@ -21,8 +19,8 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     AmountError,
     InvalidArgumentError,
-    LedgerUnavailableError,
     TransactionConflictError,
+    UnresolvedError,
 )
 from faregate.domain.hold import (
     Hold,
@@ -35,6 +33,7 @@ from faregate.domain.hold import (
 from faregate.domain.idempotency import KeyState
 from faregate.domain.policy import OnExpiry
 from faregate.domain.request import Charge, VoidOutcome
+from faregate.domain.texts import encode_description, encode_metadata
 from faregate.domain.transaction import CreditTransactionId
 
 #: How many due holds of a shard a request looks through for those of its user.
@@ -127,7 +126,7 @@ class RedisHoldLedger(RedisLedger):
         reply = await self._run_twice("void_hold", names, arguments)
         status = reply[0].decode()
         if status == "unresolved":
-            raise LedgerUnavailableError("the user has too many recent records to find the hold")
+            raise UnresolvedError("the user has too many recent records to find the hold")
         return VoidOutcome(status)
 
     async def expire_due(self, user_id: UUID) -> int:

@@ -8,23 +8,23 @@ from faregate.adapters.redis.attempts import attempt_twice
 from faregate.adapters.redis.clock import ServerClock
 from faregate.adapters.redis.encoding import (
     encode_allowance,
-    encode_description,
     encode_key,
     encode_limits,
-    encode_metadata,
 )
 from faregate.adapters.redis.replies import read_charge, read_decision
 from faregate.adapters.redis.runner import Arguments, Patience, ScriptRunner
 from faregate.domain.decision import Decision
 from faregate.domain.errors import (
     ConfigurationError,
-    LedgerUnavailableError,
     LedgerUninitialisedError,
     OutcomeUnknownError,
+    UnresolvedError,
 )
 from faregate.domain.identity import LedgerIdentity
+from faregate.domain.journal import JOURNALED_METADATA_BYTES_MAX, JournalEntry
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
+from faregate.domain.texts import encode_description, encode_metadata
 from faregate.domain.transaction import (
     CreditTransactionId,
     TransactionType,
@@ -127,6 +127,24 @@ class RedisLedger:
         reply = await self._run_twice("credit", names, arguments)
         return read_decision(reply, credit.user_id, credit.transaction_id, credit.amount)
 
+    async def collect(self, entry: JournalEntry) -> Decision:
+        """Take what a journaled request owes, as far as there is enough; see the port."""
+        arguments: Arguments = (
+            entry.deduct_id.value.bytes,
+            entry.user_id.bytes,
+            entry.owed,
+            1 if entry.is_recorded else 0,
+            encode_description(entry.description),
+            encode_metadata(entry.row_metadata, bytes_max=JOURNALED_METADATA_BYTES_MAX),
+            *encode_allowance(entry.allowance),
+            *encode_key(entry.key),
+        )
+        names = self._shard_keys(entry.user_id, entry.deduct_id)
+        if entry.key is not None:
+            names = (*names, *keys.idempotency(self._shard(entry.user_id), entry.user_id))
+        reply = await self._run_twice("collect", names, arguments)
+        return read_decision(reply, entry.user_id, entry.deduct_id, -reply[6])
+
     async def refund(self, refund: Refund) -> Decision:
         """Give a deduct back; see the port."""
         if refund.amount is not None:
@@ -164,7 +182,7 @@ class RedisLedger:
         reply = await self._run_twice("void", names, arguments)
         status = reply[0].decode()
         if status == "unresolved":
-            raise LedgerUnavailableError("the user has too many recent records to find the charge")
+            raise UnresolvedError("the user has too many recent records to find the charge")
         return VoidOutcome(status)
 
     async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
