@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
-from typing import Self
 from uuid import UUID, uuid5
 
 from faregate.domain.errors import InvalidArgumentError
@@ -38,19 +37,19 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyKey:
-    """The key of one request, and how long it counts. What it was made of is in digests."""
+    """The key of one request, and how long it counts."""
 
-    #: Of the key that the caller has chosen, one for each request of a user: 16 bytes.
-    key_digest: bytes
-    #: Of what else makes up the request: 16 bytes. The same key with another one is refused.
-    fingerprint_digest: bytes
+    #: Chosen by the caller, one for each request of a user.
+    key: str
+    #: What else makes up the request, such as its method, path and a digest of its body. The same
+    #: key with another fingerprint is refused.
+    fingerprint: str = ""
     lifetime_ms: int = LIFETIME_MS
     lease_ms: int = LEASE_MS
     keys_max: int = KEYS_MAX
 
     def __post_init__(self) -> None:
-        if {len(self.key_digest), len(self.fingerprint_digest)} != {_DIGEST_BYTES}:
-            raise InvalidArgumentError(f"a key is kept as digests of {_DIGEST_BYTES} bytes")
+        check_key(self.key)
         for what, value, low, high in (
             ("lifetime_ms", self.lifetime_ms, LIFETIME_MS_MIN, LIFETIME_MS_MAX),
             ("lease_ms", self.lease_ms, 0, self.lifetime_ms),
@@ -59,28 +58,36 @@ class IdempotencyKey:
             if not low <= value <= high:
                 raise InvalidArgumentError(f"{what} of a key lies within {low} and {high}")
 
-    @classmethod
-    def of(
-        cls,
-        key: object,
-        fingerprint: str = "",
-        *,
-        lifetime_ms: int = LIFETIME_MS,
-        lease_ms: int = LEASE_MS,
-        keys_max: int = KEYS_MAX,
-    ) -> Self:
-        """Make it of the key itself, and of the method, path and body of the request, or the like.
-
-        Raises:
-            InvalidArgumentError: The key is none, or a bound lies outside of its own.
-        """
-        return cls(
-            key_digest=_digest(check_key(key)),
-            fingerprint_digest=_digest(fingerprint),
-            lifetime_ms=lifetime_ms,
-            lease_ms=lease_ms,
-            keys_max=keys_max,
+    def kept(self) -> "KeptKey":
+        """Return what is kept of it outside of the ledger."""
+        return KeptKey(
+            key_digest=self.key_digest,
+            fingerprint_digest=self.fingerprint_digest,
+            lifetime_ms=self.lifetime_ms,
+            lease_ms=self.lease_ms,
+            keys_max=self.keys_max,
         )
+
+    @property
+    def key_digest(self) -> bytes:
+        """The key in 16 bytes, whatever its length."""
+        return _digest(self.key)
+
+    @property
+    def fingerprint_digest(self) -> bytes:
+        """The fingerprint in 16 bytes, whatever its length."""
+        return _digest(self.fingerprint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptKey:
+    """The key of a request that is over, without what it was made of."""
+
+    key_digest: bytes
+    fingerprint_digest: bytes
+    lifetime_ms: int
+    lease_ms: int
+    keys_max: int
 
 
 def check_key(key: object) -> str:

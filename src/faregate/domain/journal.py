@@ -13,7 +13,7 @@ from typing import Self
 from uuid import UUID
 
 from faregate.domain.hold import TTL_MS_MIN, HoldRequest
-from faregate.domain.idempotency import IdempotencyKey
+from faregate.domain.idempotency import KeptKey
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge
 from faregate.domain.texts import encode_description, encode_metadata
@@ -54,7 +54,7 @@ class JournalEntry:
     #: Whether it was served; if not, there is nothing to collect.
     is_served: bool = True
     #: By which a retry is known that had another transaction id.
-    key: IdempotencyKey | None = None
+    key: KeptKey | None = None
     #: Whether it is a hold, and until when it may be settled, in Unix milliseconds.
     is_hold: bool = False
     expires_at_ms: int | None = None

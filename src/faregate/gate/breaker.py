@@ -57,11 +57,6 @@ class CircuitBreaker:
         """For how many milliseconds it has been open, a probe or not, or closed."""
         return int((self._clock() - self._changed_at_s) * 1000)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it refuses calls, but for a probe."""
-        return self._is_open
-
     def admit(self) -> int:
         """Let a call in, and return its ticket.
 
@@ -72,27 +67,34 @@ class CircuitBreaker:
             return _ORDINARY
         now_s = self._clock()
         if now_s < self._probe_at_s:
-            raise LedgerUnavailableError("Redis has not answered of late: nothing was sent")
+            raise LedgerUnavailableError("no decision could be had of late, so none is waited for")
         self._probe_at_s = now_s + PROBE_S_MAX
         self._probes += 1
         self._probe = self._probes
         return self._probe
 
-    def succeeded(self, _ticket: int) -> None:
-        """Note that a call was decided in time; whichever it was, Redis is there."""
-        self._failures = 0
-        if self._is_open:
-            self._is_open = False
-            self._probe = _ORDINARY
-            self._changed_at_s = self._clock()
+    def succeeded(self) -> bool:
+        """Note that a call was decided in time; return whether that has closed the breaker.
 
-    def failed(self, ticket: int) -> None:
-        """Note that a call was not decided in time."""
-        if ticket != _ORDINARY:
-            if ticket == self._probe:
+        Whichever call it was, Redis is there.
+        """
+        self._failures = 0
+        if not self._is_open:
+            return False
+        self._is_open = False
+        self._probe = _ORDINARY
+        self._changed_at_s = self._clock()
+        return True
+
+    def failed(self, ticket: int) -> bool:
+        """Note that a call was not decided in time; return whether that has opened the breaker."""
+        if self._is_open:
+            if ticket != _ORDINARY and ticket == self._probe:
                 self._wait(min(self._delay_s * 2, self._options.delay_ms_max / 1000))
-        elif not self._is_open:
-            self._count_failure()
+            return False
+        # A probe that comes back so late counts as any other call.
+        self._count_failure()
+        return self._is_open
 
     def abandoned(self, ticket: int) -> None:
         """Note that a call ended without telling anything, as one that is cancelled."""

@@ -138,23 +138,20 @@ class Entry:
     async def _guard(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask Redis, unless it has failed to answer of late: then raise at once."""
         ticket = self._breaker.admit()
-        was_open = self._breaker.is_open
         try:
             answer = await ask()
         except UnresolvedError:
             self._breaker.abandoned(ticket)
             raise
         except (LedgerUnavailableError, ArchiveUnavailableError) as error:
-            self._breaker.failed(ticket)
-            if self._breaker.is_open and not was_open:
-                _log.warning("nobody waits for Redis until it answers: %s", error)
+            if self._breaker.failed(ticket):
+                _log.warning("from now on nobody waits for a decision: %s", error)
             raise
         except BaseException:
             self._breaker.abandoned(ticket)
             raise
-        self._breaker.succeeded(ticket)
-        if was_open:
-            _log.warning("Redis answers again")
+        if self._breaker.succeeded():
+            _log.warning("decisions are made again")
         return answer
 
     async def _in_time(self, ask: Callable[[], Awaitable[_T]]) -> _T:

@@ -206,7 +206,7 @@ def _entry(call: Call, attempt: Charge, error: Exception, lapse: Lapse | None) -
         served_at_ms=now_ms,
         # A caller's own id may have been charged by an earlier call.
         may_be_charged=isinstance(error, OutcomeUnknownError) or not attempt.fresh,
-        key=attempt.key,
+        key=None if attempt.key is None else attempt.key.kept(),
         is_hold=lapse is not None,
         expires_at_ms=None if lapse is None else now_ms + lapse.ttl_ms,
     )

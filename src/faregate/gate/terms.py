@@ -94,9 +94,9 @@ class Call:
     def _key(self, options: GateOptions) -> IdempotencyKey | None:
         if self.idempotency_key is None:
             return None
-        return IdempotencyKey.of(
-            self.idempotency_key,
-            f"{self.amount_name} {self.fingerprint or self.cost}",
+        return IdempotencyKey(
+            key=self.idempotency_key,
+            fingerprint=f"{self.amount_name} {self.fingerprint or self.cost}",
             lifetime_ms=options.key_lifetime_ms,
             lease_ms=options.key_lease_ms,
             keys_max=options.keys_max,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from faregate.domain.idempotency import IdempotencyKey
+from faregate.domain.idempotency import IdempotencyKey, KeptKey
 from faregate.domain.limit import RateLimit
 from faregate.domain.policy import Allowance
 
@@ -24,7 +24,7 @@ def encode_limits(limits: Sequence[RateLimit]) -> tuple[str | int, ...]:
     return tuple(arguments)
 
 
-def encode_key(key: IdempotencyKey | None) -> tuple[bytes | int, ...]:
+def encode_key(key: IdempotencyKey | KeptKey | None) -> tuple[bytes | int, ...]:
     """Encode an idempotency key as `lua/lib/idempotency.lua` reads it; none is nothing."""
     if key is None:
         return ()
