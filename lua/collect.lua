@@ -7,7 +7,8 @@
 --        4 '1' if it is recorded even if it owes nothing; if not, 0 is a peek
 --        5 description   6 metadata (a JSON object)   7 to 9 allowance (see lib/allowance)
 --        10 and on: the idempotency key (see lib/idempotency)
--- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, amount taken}
+-- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, amount taken, less
+--        what was given back of it since}
 --        status: allowed, repeated (as what was collected before, or served by its key), or the
 --        first that holds of uninitialised, unknown_user, conflict, backlog, out_of_range
 -- Appends if allowed: one add that restores the allowance, if a new period has begun and it was
@@ -40,10 +41,10 @@ local function answer(status)
 end
 
 local kept = redis.call('HMGET', KEYS[4],
-  'user', 'amount', 'credits', 'sequence', 'position', 'left')
+  'user', 'amount', 'credits', 'sequence', 'position', 'left', 'total')
 if kept[1] then
   return { kept[1] == ARGV[2] and 'repeated' or 'conflict', tonumber(kept[3]), tonumber(kept[4]),
-    now_ms, kept[5], tonumber(kept[6]), tonumber(kept[2]) }
+    now_ms, kept[5], tonumber(kept[6]), tonumber(kept[2]) - tonumber(kept[7]) }
 end
 local entry = key and recall(key, now_ms)
 if entry and entry.fingerprint == key.fingerprint then

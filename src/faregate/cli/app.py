@@ -21,6 +21,7 @@ from faregate.bootstrap import open_admin, open_audit, open_stream
 from faregate.cli.conventions import EXIT_BROKEN, EXIT_NOT_EXACT, EXIT_WRONG_USE, Json
 from faregate.cli.demo import demo
 from faregate.cli.journal import journal
+from faregate.cli.renew import renew
 from faregate.cli.replay import replay
 from faregate.cli.sample_api import api
 from faregate.config import read_settings
@@ -117,6 +118,7 @@ def rebuild(as_json: Json = False) -> None:
 
 app.add_typer(journal, name="journal")
 app.command()(api)
+app.command()(renew)
 app.command()(replay)
 app.command()(demo)
 

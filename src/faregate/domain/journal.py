@@ -1,11 +1,11 @@
 """What is written down of requests that are served without a decision, and what becomes of it.
 
 A journal has two kinds of lines: an entry for each request, and changes of what one costs, because
-it was given back or settled. The last change of an entry counts. A request that was refused is an
-entry, too, if it may have been charged and could not be voided as long as its process lived.
+it was given back or settled. A request that was refused is an entry, too, if it may have been
+charged and could not be voided as long as its process lived.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -111,26 +111,40 @@ class JournalEntry:
         """Whether it is a hold that may yet be settled."""
         return self.expires_at_ms is not None and now_ms < self.expires_at_ms
 
-    def changed(self, change: "JournalChange") -> Self:
-        """Return it as it is after a change; what has a new cost is settled."""
-        if change.cost is None:
-            return replace(self, expires_at_ms=change.expires_at_ms)
-        return replace(self, cost=change.cost, expires_at_ms=None)
+    def changed(self, changes: Iterable["JournalChange"]) -> Self:
+        """Return it as it is after changes, in their order."""
+        cost, expires_at_ms = self.cost, self.expires_at_ms
+        given_back: dict[CreditTransactionId, int | None] = {}
+        for change in changes:
+            if change.refund_id is not None:
+                given_back.setdefault(change.refund_id, change.amount)
+            elif change.cost is not None:
+                cost, expires_at_ms = change.cost, None
+            elif expires_at_ms is not None:
+                expires_at_ms = change.expires_at_ms
+        back = sum(cost if amount is None else amount for amount in given_back.values())
+        return replace(self, cost=max(0, cost - back), expires_at_ms=expires_at_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalChange:
-    """What a journaled request costs after all; or, of a hold, how much longer it is open."""
+    """What becomes of a journaled request later: one of a refund, a settlement, an extension."""
 
     attempt_id: CreditTransactionId
     user_id: UUID
-    #: In credits: 0 if it is given back wholly. None leaves it as it is.
+    #: Of a refund: by which a retry of it is known, and how much it gives back; None for all.
+    refund_id: CreditTransactionId | None = None
+    amount: int | None = None
+    #: Of a settlement or a cancellation: what the hold costs, in credits.
     cost: int | None = None
+    #: Of an extension: until when the hold may be settled, in Unix milliseconds.
     expires_at_ms: int | None = None
 
     def __post_init__(self) -> None:
         if self.cost is not None:
             check_whole("a cost", self.cost, 0)
+        if self.amount is not None:
+            check_whole("a refund", self.amount, 1)
 
 
 class Collection(StrEnum):

@@ -1,6 +1,8 @@
 """Collecting what journaled requests cost, once Redis is back."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
@@ -21,20 +23,22 @@ _VOID_PAUSE_S = 0.05
 class Collecting(Refunds):
     """Makes transactions of journal entries, each once, however often it is told to."""
 
-    async def collect(self, entry: JournalEntry, change: JournalChange | None = None) -> Collected:
+    async def collect(
+        self, entry: JournalEntry, changes: Sequence[JournalChange] = ()
+    ) -> Collected:
         """Take what a journaled request costs, as far as there is enough; never below zero.
 
         Args:
             entry: The request.
-            change: The last change of what it costs, if there is any. What has been collected
-                beyond that before goes back.
+            changes: What became of it later. What has been collected beyond that before, because
+                they were not known yet, goes back.
 
         Raises:
             LedgerUnavailableError, ArchiveUnavailableError: A server does not answer, or records
                 wait for too long to be stored. Collecting it again is safe.
         """
         await self.start()
-        final = entry if change is None else entry.changed(change)
+        final = entry.changed(changes)
         if final.is_open(self.now_ms()):
             return Collected(outcome=Collection.OPEN)
         try:
@@ -48,14 +52,14 @@ class Collecting(Refunds):
             return Collected(outcome=Collection.REFUSED, reason=str(error))
 
     async def follow(self, change: JournalChange) -> None:
-        """Give back what was collected for an entry that had not changed yet, and is put away.
+        """Make a change of an entry that is put away, and so has been collected without it.
 
         Raises:
             LedgerUnavailableError, ArchiveUnavailableError: As of `collect`.
         """
         await self.start()
-        # It costs nothing here, so that nothing is taken where nothing was.
-        blank = JournalEntry(
+        # It costs nothing, so that nothing is taken where nothing was.
+        entry = JournalEntry(
             attempt_id=change.attempt_id,
             user_id=change.user_id,
             cost=0,
@@ -64,44 +68,57 @@ class Collecting(Refunds):
             deadline_ms=0,
             served_at_ms=0,
         )
-        decision = await self._collect_once(blank)
-        if decision.repeated and change.cost is not None:
-            await self._give_back_beyond(blank, -decision.amount, change.cost)
+        if change.refund_id is not None:
+            await self._give_back(entry, change.refund_id, change.amount)
+        elif change.cost is not None:
+            await self._give_back_beyond(entry, await self._collect_once(entry), change.cost)
 
     async def _collect(self, entry: JournalEntry) -> Collected:
         decision = await self._collect_once(entry)
-        taken = -decision.amount
         if decision.verdict is Verdict.UNKNOWN_USER:
             return Collected(outcome=Collection.UNKNOWN_USER)
-        if decision.repeated:
-            await self._give_back_beyond(entry, taken, entry.owed)
+        await self._give_back_beyond(entry, decision, entry.owed)
         if not entry.is_recorded:
             return Collected(outcome=Collection.STRUCK_OUT)
         if decision.repeated:
             return Collected(outcome=Collection.KNOWN)
+        taken = -decision.amount
         return Collected(outcome=Collection.COLLECTED, taken=taken, shortfall=entry.owed - taken)
 
     async def _collect_once(self, entry: JournalEntry) -> Decision:
-        """Ask Postgres for the id first: the ledger remembers it for a day only."""
-        row = await self._accounts.transaction(entry.deduct_id)
-        if row is not None:
-            return Decision.repeat(row)
-        decision = await self._ledger.collect(entry)
+        """Ask Postgres for the id first: the ledger remembers it for a day only.
+
+        Returns:
+            The decision about the deduct. Of one that is known, the amount is what is left of it.
+        """
+        durable = await self._accounts.deduct(entry.user_id, entry.deduct_id)
+        asked = entry if durable is None else replace(entry, cost=0, is_unlimited=False, key=None)
+        decision = await self._ledger.collect(asked)
         if decision.verdict is Verdict.UNKNOWN_USER and await self.install(entry.user_id):
-            decision = await self._ledger.collect(entry)
+            decision = await self._ledger.collect(asked)
+        if durable is not None and not decision.repeated:
+            left = durable.amount - durable.refunded
+            return replace(decision, amount=-left, repeated=True)
         if decision.verdict is Verdict.BACKLOG:
             raise LedgerUnavailableError("records wait for Postgres since 23 hours: run a worker")
         return decision
 
-    async def _give_back_beyond(self, entry: JournalEntry, taken: int, cost: int) -> None:
-        """Give back what was taken beyond what it costs after all."""
-        if taken <= cost:
-            return
+    async def _give_back_beyond(self, entry: JournalEntry, known: Decision, cost: int) -> None:
+        """Give back what was collected before beyond what it costs after all."""
+        beyond = -known.amount - cost
+        if known.repeated and beyond > 0:
+            refund_id = CreditTransactionId.derive(f"cost {cost}", entry.deduct_id.value)
+            await self._give_back(entry, refund_id, beyond)
+
+    async def _give_back(
+        self, entry: JournalEntry, refund_id: CreditTransactionId, amount: int | None
+    ) -> None:
+        """Give back of what was collected, as far as anything is left of it."""
         refund = Refund(
             user_id=entry.user_id,
             deduct_id=entry.deduct_id,
-            transaction_id=CreditTransactionId.derive(f"cost {cost}", entry.deduct_id.value),
-            amount=taken - cost if cost else None,
+            transaction_id=refund_id,
+            amount=amount,
             description="refund: the journaled request was given back",
         )
         if (await self._refund(refund)).verdict is Verdict.BACKLOG:

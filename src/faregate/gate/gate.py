@@ -7,7 +7,7 @@ from uuid import UUID
 
 from faregate.domain.decision import Decision
 from faregate.domain.errors import LedgerError, OutcomeUnknownError
-from faregate.domain.idempotency import KeyState
+from faregate.domain.idempotency import Completion, KeyState
 from faregate.domain.journal import JournalEntry
 from faregate.domain.request import Charge
 from faregate.gate.collecting import Collecting
@@ -49,28 +49,43 @@ class Gate(Collecting):
         decision = served_decision(answer) if isinstance(answer, JournalEntry) else answer
         return replace(decision, policy=policy.name, limit=policy.quota)
 
-    async def complete(self, decision: Decision) -> bool:
+    async def complete(self, decision: Decision, response: bytes = b"") -> bool:
         """Note that the request of an idempotency key has been served, for good.
 
         Until then, retries are told that it is in flight; after `GateOptions.key_lease_ms` one of
         them takes over. One that cannot be noted at once is tried in the background.
+
+        Args:
+            decision: The one that the request was served by.
+            response: What `kept_response` is to tell retries, at most a MiB; empty for nothing.
 
         Returns:
             Whether the key is still remembered.
         """
         if decision.key_state not in {KeyState.NEW, KeyState.TAKEN_OVER}:
             return False
-        user_id, transaction_id = decision.user_id, decision.transaction_id
+        completion = Completion(
+            user_id=decision.user_id,
+            transaction_id=decision.transaction_id,
+            response=response,
+            keep_ms=self._options.key_lifetime_ms,
+        )
 
-        async def complete() -> bool:
-            await self._ledger.complete(user_id, transaction_id)
+        async def complete_again() -> bool:
+            await self._ledger.complete(completion)
             return True
 
         try:
-            return await self._in_time(lambda: self._ledger.complete(user_id, transaction_id))
+            return await self._in_time(lambda: self._ledger.complete(completion))
         except (LedgerError, asyncio.CancelledError):
-            self.retries.submit(f"completion of {transaction_id} of user {user_id}", complete)
+            name = f"completion of {decision.transaction_id} of user {decision.user_id}"
+            self.retries.submit(name, complete_again)
             raise
+
+    async def kept_response(self, decision: Decision) -> bytes | None:
+        """Return what the request with this decision's idempotency key was completed with."""
+        user_id, transaction_id = decision.user_id, decision.transaction_id
+        return await self._in_time(lambda: self._ledger.response(user_id, transaction_id))
 
     async def _decide(self, charge: Charge) -> Decision:
         """Charge, twice where the first answer can be helped; void what nobody will be told of."""

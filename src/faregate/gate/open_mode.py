@@ -31,6 +31,7 @@ from faregate.domain.health import Health
 from faregate.domain.journal import JournalChange, JournalEntry
 from faregate.domain.policy import CreditPolicy, OnExpiry
 from faregate.domain.request import Charge
+from faregate.domain.transaction import CreditTransactionId
 from faregate.gate.observing import Observing
 from faregate.gate.terms import Call
 
@@ -144,15 +145,20 @@ class OpenMode(Observing):
             self.retries.submit(f"a change of the journaled {change.attempt_id}", write)
             raise LedgerUnavailableError(f"it will be written down later: {error}") from error
 
-    def _give_back(self, served: Decision, amount: int | None) -> Decision:
-        """Strike a journaled request out, wholly or in part; the last time counts."""
-        cost = -served.amount
+    def _strike_out(
+        self, served: Decision, amount: int | None, refund_id: CreditTransactionId | None
+    ) -> Decision:
+        """Give a journaled request back, wholly or in part: the import takes so much less."""
+        cost, attempt_id = -served.amount, served.transaction_id
         back = cost if amount is None else amount
         if not 0 < back <= cost:
             return replace(served, verdict=Verdict.REFUND_EXCEEDED, amount=back)
         self._change(
             JournalChange(
-                attempt_id=served.transaction_id, user_id=served.user_id, cost=cost - back
+                attempt_id=attempt_id,
+                user_id=served.user_id,
+                refund_id=refund_id or CreditTransactionId.derive("refund", attempt_id.value),
+                amount=amount,
             )
         )
         return replace(served, amount=back)

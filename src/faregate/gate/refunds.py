@@ -27,17 +27,19 @@ class Refunds(Credits):
         deduct: Decision,
         *,
         amount: int | None = None,
+        transaction_id: CreditTransactionId | None = None,
         description: str = "refund",
         metadata: Metadata | None = None,
     ) -> Decision:
         """Give back a charge that was allowed, once and wholly unless `amount` says how much.
 
-        A refund that cannot be made at once is tried in the background, and the error is raised.
+        Partial refunds each need a transaction id of their own, see `refund_by_id`. A refund that
+        cannot be made at once is tried in the background, and the error is raised.
         Where all is given back, the idempotency key of the charge is forgotten. A request that was
-        served without a decision is struck out of the journal; there the last amount counts.
+        served without a decision is struck out of the journal.
         """
         if deduct.journaled:
-            return self._give_back(deduct, amount)
+            return self._strike_out(deduct, amount, transaction_id)
         if deduct.shadow is not None:
             back = -deduct.amount if amount is None else amount
             await self._correct(deduct, check_whole("a refund", back, 0))
@@ -46,6 +48,7 @@ class Refunds(Credits):
             deduct.user_id,
             deduct.transaction_id,
             amount=amount,
+            transaction_id=transaction_id,
             description=description,
             metadata=metadata,
             position=deduct.position,

@@ -7,7 +7,7 @@ read, too.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,20 +24,20 @@ COUNT_AT_ONCE = 32
 ROUNDS_MAX = 10
 
 Progress = Callable[[int], None]
-_Changes: TypeAlias = Mapping[CreditTransactionId, JournalChange]
+_Changes: TypeAlias = Mapping[CreditTransactionId, Sequence[JournalChange]]
 
 
 class Collector(Protocol):
     """Makes transactions of entries. Implemented by the gate."""
 
     def collect(
-        self, entry: JournalEntry, change: JournalChange | None = None
+        self, entry: JournalEntry, changes: Sequence[JournalChange] = ()
     ) -> Coroutine[None, None, Collected]:
         """Take what a journaled request costs, once."""
         ...
 
     async def follow(self, change: JournalChange) -> None:
-        """Give back what was collected for an entry that had not changed yet."""
+        """Make a change of an entry that has been collected without it."""
         ...
 
 
@@ -131,18 +131,17 @@ class _Run:
 
     async def _import_part(self, file: JournalFile, start: int, end: int) -> None:
         """Collect what stands between two places. Changes stand after what they change."""
-        changes: dict[CreditTransactionId, JournalChange] = {}
+        changes: defaultdict[CreditTransactionId, list[JournalChange]] = defaultdict(list)
         for line in file.lines(start, end):
             if isinstance(line.content, JournalChange):
-                earlier = changes.get(line.content.attempt_id)
-                changes[line.content.attempt_id] = _latest(earlier, line.content)
+                changes[line.content.attempt_id].append(line.content)
         unmet = set(changes)
         lines = file.lines(start, end)
         while batch := list(islice(lines, COUNT_AT_ONCE)):
             entries = [line for line in batch if not isinstance(line.content, JournalChange)]
             unmet -= await self._import_lines(file, entries, changes)
-        for attempt_id in unmet:
-            await self._collector.follow(changes[attempt_id])
+        for change in (change for attempt_id in unmet for change in changes[attempt_id]):
+            await self._collector.follow(change)
 
     async def _import_lines(
         self, file: JournalFile, lines: Sequence[JournalLine], changes: _Changes
@@ -154,7 +153,7 @@ class _Run:
                 found.append((line, line.content))
             else:
                 self._report(file, line, line.problem)
-        calls = [self._collect(entry, changes.get(entry.attempt_id)) for _, entry in found]
+        calls = [self._collect(entry, changes.get(entry.attempt_id, ())) for _, entry in found]
         for (line, entry), collected in zip(found, await _all(calls), strict=True):
             self.result.outcomes[collected.outcome] += 1
             self.result.taken += collected.taken
@@ -167,13 +166,13 @@ class _Run:
         return {entry.attempt_id for _, entry in found}
 
     def _collect(
-        self, entry: JournalEntry, change: JournalChange | None
+        self, entry: JournalEntry, changes: Sequence[JournalChange]
     ) -> Coroutine[None, None, Collected]:
-        final = entry if change is None else entry.changed(change)
-        if self._is_charged_otherwise(final):
+        if self._is_charged_otherwise(entry.changed(changes)):
             # A retry with the same key. What its own attempt may have taken goes back.
-            change = JournalChange(attempt_id=entry.attempt_id, user_id=entry.user_id, cost=0)
-        return self._collector.collect(entry, change)
+            free = JournalChange(attempt_id=entry.attempt_id, user_id=entry.user_id, cost=0)
+            changes = [*changes, free]
+        return self._collector.collect(entry, changes)
 
     def _is_charged_otherwise(self, final: JournalEntry) -> bool:
         """Whether another attempt is charged for the same idempotency key. The first one is."""
@@ -198,12 +197,6 @@ class _Run:
                 cost=None if entry is None else entry.cost,
             )
         )
-
-
-def _latest(earlier: JournalChange | None, later: JournalChange) -> JournalChange:
-    """Return what two changes of one entry come to: what has a cost is not open any more."""
-    is_settled = earlier is not None and earlier.cost is not None
-    return earlier if earlier is not None and is_settled and later.cost is None else later
 
 
 async def _all(calls: Sequence[Coroutine[None, None, Collected]]) -> list[Collected]:

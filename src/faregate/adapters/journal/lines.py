@@ -132,15 +132,20 @@ def _plain_change(change: JournalChange) -> dict[str, object]:
         "do": "change",
         "attempt": str(change.attempt_id),
         "user": str(change.user_id),
+        "refund": None if change.refund_id is None else str(change.refund_id),
+        "amount": change.amount,
         "cost": change.cost,
         "expires_at_ms": change.expires_at_ms,
     }
 
 
 def _change(plain: Mapping[str, Any]) -> JournalChange:
+    refund_id = plain["refund"]
     return JournalChange(
         attempt_id=CreditTransactionId.parse(plain["attempt"]),
         user_id=UUID(plain["user"]),
+        refund_id=None if refund_id is None else CreditTransactionId.parse(refund_id),
+        amount=plain["amount"],
         cost=plain["cost"],
         expires_at_ms=plain["expires_at_ms"],
     )

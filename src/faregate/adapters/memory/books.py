@@ -118,6 +118,10 @@ class MemoryBooks:
         refunds = (row.amount for row in self.rows.values() if row.refund_of == deduct_id)
         return DurableDeduct(amount=-row.amount, refunded=sum(refunds))
 
+    async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
+        """Return the next users by id."""
+        return sorted(user for user in self.users if after is None or user > after)[:count_max]
+
     async def aclose(self) -> None:
         """There is nothing to let go of."""
 

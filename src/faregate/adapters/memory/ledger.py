@@ -1,5 +1,6 @@
 """Live credits in plain dicts."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID
 
@@ -9,13 +10,18 @@ from faregate.adapters.memory.answers import (
     check_age,
     collected_answer,
     repeated_answer,
-    top_up_of,
 )
+from faregate.adapters.memory.balances import MemoryBalances
+from faregate.adapters.memory.clock import unix_ms
 from faregate.adapters.memory.given_back import GivenBack
-from faregate.adapters.memory.state import MemoryState
+from faregate.adapters.memory.limits import MemoryLimits
+from faregate.adapters.memory.remembered_keys import RememberedKeys
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import AmountError, TransactionConflictError
-from faregate.domain.idempotency import KeyState
+from faregate.domain.errors import (
+    AmountError,
+    TransactionConflictError,
+)
+from faregate.domain.idempotency import Completion, KeyState
 from faregate.domain.journal import JournalEntry
 from faregate.domain.policy import renewed
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
@@ -29,8 +35,16 @@ from faregate.domain.transaction import (
 from faregate.domain.user import User
 
 
-class MemoryLedger(MemoryState):
+class MemoryLedger(MemoryBalances):
     """The port `Ledger`, in one shard."""
+
+    def __init__(
+        self, *, now_ms: Callable[[], int] = unix_ms, stream_length_max: int = 1_000_000
+    ) -> None:
+        super().__init__(now_ms=now_ms, stream_length_max=stream_length_max)
+        self._given_back: dict[CreditTransactionId, GivenBack] = {}
+        self._limits = MemoryLimits()
+        self._keys = RememberedKeys()
 
     async def charge(self, charge: Charge) -> Decision:
         """Take credits if there are enough; see the port."""
@@ -54,7 +68,7 @@ class MemoryLedger(MemoryState):
 
     def _take(self, blank: Decision, charge: Charge, user: User, top_up: int) -> Decision:
         """Begin the period of now, if it is a new one, and take the cost."""
-        self._begin_period(user, top_up)
+        self._begin(user, top_up)
         self._limits.take(charge, self.now_ms())
         taken = min(user.allowance_left, charge.cost)
         decision = self._append(blank, TransactionType.DEDUCT, charge, allowance=-taken)
@@ -81,20 +95,6 @@ class MemoryLedger(MemoryState):
             raise AmountError("the balance would leave its range")
         return None if verdict is None else replace(blank, verdict=verdict)
 
-    def _begin_period(self, user: User, top_up: int) -> None:
-        """Let a known user be in the period of now, as `user` is."""
-        known = self._users[user.id]
-        self._users[user.id] = replace(
-            known, period_start_ms=user.period_start_ms, period_end_ms=user.period_end_ms
-        )
-        if top_up:
-            self._append_top_up(user, top_up)
-
-    def _append_top_up(self, user: User, amount: int) -> None:
-        credit = top_up_of(user, amount)
-        moves = user.allowance_left - self._users[user.id].allowance_left
-        self._append(blank_answer(credit, user, amount), credit.type, credit, allowance=moves)
-
     def _is_given_back(self, deduct_id: CreditTransactionId) -> bool:
         given_back = self._given_back.get(deduct_id)
         return given_back is not None and given_back.total >= given_back.cost
@@ -111,9 +111,13 @@ class MemoryLedger(MemoryState):
         answer = repeated_answer(blank, record, TransactionType.DEDUCT)
         return answer if charge.key is None else replace(answer, key_state=KeyState.NEW)
 
-    async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
+    async def complete(self, completion: Completion) -> bool:
         """Note that the request of an idempotency key has been served; see the port."""
-        return self._keys.end(user_id, transaction_id, is_served=True)
+        return self._keys.complete(completion, self.now_ms())
+
+    async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
+        """Return the response that was kept; see the port."""
+        return self._keys.response(transaction_id, self.now_ms())
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
@@ -150,7 +154,7 @@ class MemoryLedger(MemoryState):
         user, top_up = renewed(known, entry.allowance, self.now_ms())
         if user.credits > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
-        self._begin_period(user, top_up)
+        self._begin(user, top_up)
         taken = max(0, min(entry.owed, user.credits))
         blank = replace(blank, amount=-taken)
         from_allowance = min(user.allowance_left, taken)
@@ -164,7 +168,9 @@ class MemoryLedger(MemoryState):
         if record is not None:
             if record.user_id != entry.user_id:
                 raise TransactionConflictError(f"transaction {record.id} is known of another user")
-            return Decision.repeat(record)
+            given_back = self._given_back.get(record.id)
+            back = 0 if given_back is None else given_back.total
+            return replace(Decision.repeat(record), amount=record.amount + back)
         if self._keys.knows(entry, self.now_ms()):
             return replace(blank, verdict=Verdict.ALLOWED, repeated=True)
         return None

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.idempotency import KeyState
+from faregate.domain.idempotency import Completion, KeyState
 from faregate.domain.journal import JournalEntry
 from faregate.domain.request import Charge
 from faregate.domain.transaction import CreditTransactionId
@@ -28,6 +28,8 @@ class RememberedKeys:
 
     def __init__(self) -> None:
         self._entries: dict[tuple[UUID, bytes], _Entry] = {}
+        #: Kept responses, each with the time at which it goes.
+        self._responses: dict[CreditTransactionId, tuple[bytes, int]] = {}
 
     def recognise(self, charge: Charge, blank: Decision, now_ms: int) -> Decision | None:
         """Answer a request whose key is known; None for one that is to be decided.
@@ -101,6 +103,19 @@ class RememberedKeys:
         if key is None or entry is None or now_ms - entry.made_at_ms >= key.lifetime_ms:
             return None
         return entry
+
+    def complete(self, completion: Completion, now_ms: int) -> bool:
+        """Note that a request has been served, and keep its response."""
+        identity = completion.transaction_id
+        is_known = self.end(completion.user_id, identity, is_served=True)
+        if is_known and completion.response:
+            self._responses[identity] = completion.response, now_ms + completion.keep_ms
+        return is_known
+
+    def response(self, transaction_id: CreditTransactionId, now_ms: int) -> bytes | None:
+        """Return the response that was kept, as long as it is."""
+        response, goes_at_ms = self._responses.get(transaction_id, (b"", 0))
+        return response if now_ms < goes_at_ms else None
 
     def end(self, user_id: UUID, transaction_id: CreditTransactionId, *, is_served: bool) -> bool:
         """Note that a request has been served, or forget its key so that it may be made again."""

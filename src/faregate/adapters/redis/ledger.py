@@ -15,11 +15,14 @@ from faregate.adapters.redis.replies import read_charge, read_decision
 from faregate.adapters.redis.runner import Arguments, Patience, ScriptRunner
 from faregate.domain.decision import Decision
 from faregate.domain.errors import (
+    AmountError,
     ConfigurationError,
+    LedgerUnavailableError,
     LedgerUninitialisedError,
     OutcomeUnknownError,
     UnresolvedError,
 )
+from faregate.domain.idempotency import Completion
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.journal import JOURNALED_METADATA_BYTES_MAX, JournalEntry
 from faregate.domain.policy import Allowance
@@ -185,11 +188,21 @@ class RedisLedger:
             raise UnresolvedError("the user has too many recent records to find the charge")
         return VoidOutcome(status)
 
-    async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
+    async def complete(self, completion: Completion) -> bool:
         """Note that the request of an idempotency key has been served; see the port."""
-        names = keys.idempotency(self._shard(user_id), user_id)
-        reply = await self._run_twice("complete", names, (transaction_id.value.bytes,))
+        shard = self._shard(completion.user_id)
+        kept = keys.response(shard, completion.transaction_id)
+        names = (*keys.idempotency(shard, completion.user_id), kept)
+        identity = completion.transaction_id.value.bytes
+        arguments = (identity, completion.response, completion.keep_ms)
+        reply = await self._run_twice("complete", names, arguments)
         return bool(reply[0] == b"completed")
+
+    async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
+        """Return the response that was kept; see the port."""
+        name = keys.response(self._shard(user_id), transaction_id)
+        found: bytes | None = await self._runner.command("GET", name)
+        return found
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance; see the port."""
@@ -209,6 +222,17 @@ class RedisLedger:
             period_end_ms=ends_ms or None,
             held=held,
         )
+
+    async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
+        """Begin the period of now, if an earlier one is over; see the port."""
+        names = keys.account(self._shard(user_id), user_id)
+        arguments = (user_id.bytes, self._stream_length_max, *encode_allowance(allowance))
+        status, credits_, _, _, added = await self._run_twice("renew", names, arguments)
+        if status == b"backlog":
+            raise LedgerUnavailableError("too many records wait for the worker")
+        if status == b"out_of_range":
+            raise AmountError(f"a new period would take the balance {credits_} out of its range")
+        return None if status == b"unknown_user" else int(added)
 
     async def install(self, user: User) -> bool:
         """Take over a user's durable balance; see the port."""

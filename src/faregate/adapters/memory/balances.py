@@ -1,4 +1,4 @@
-"""What a ledger in plain dicts consists of, and how it changes: by one record at a time."""
+"""Balances and their records in plain dicts: what every decision reads and changes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -6,24 +6,31 @@ from datetime import timedelta
 from itertools import count
 from uuid import UUID
 
+from faregate.adapters.memory.answers import blank_answer, top_up_of
 from faregate.adapters.memory.clock import unix_ms, utc
-from faregate.adapters.memory.given_back import GivenBack
-from faregate.adapters.memory.limits import MemoryLimits
-from faregate.adapters.memory.remembered_keys import RememberedKeys
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import LedgerUninitialisedError
+from faregate.domain.errors import (
+    AmountError,
+    LedgerUnavailableError,
+    LedgerUninitialisedError,
+)
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.journal import JournalEntry
 from faregate.domain.policy import Allowance, renewed
 from faregate.domain.request import Charge, Credit, Refund
-from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
+from faregate.domain.transaction import (
+    CREDITS_MAX,
+    CreditTransaction,
+    CreditTransactionId,
+    TransactionType,
+)
 from faregate.domain.user import User
 
 _BACKLOG_HOURS_MAX = 23
 
 
-class MemoryState:
-    """Users, records, and what is remembered of requests."""
+class MemoryBalances:
+    """Who has what, and the record of each change."""
 
     def __init__(
         self, *, now_ms: Callable[[], int] = unix_ms, stream_length_max: int = 1_000_000
@@ -33,9 +40,6 @@ class MemoryState:
         self._epoch: int | None = None
         self._users: dict[UUID, User] = {}
         self._records: dict[CreditTransactionId, CreditTransaction] = {}
-        self._given_back: dict[CreditTransactionId, GivenBack] = {}
-        self._limits = MemoryLimits()
-        self._keys = RememberedKeys()
         self._positions = count(1)
         #: The records that are not acknowledged, by their position in the stream, oldest first.
         self.pending: dict[str, CreditTransaction] = {}
@@ -52,6 +56,21 @@ class MemoryState:
         user = self._users.get(user_id)
         return None if user is None else renewed(user, allowance, self.now_ms())[0]
 
+    async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
+        """Begin the period of now, if an earlier one is over; see the port."""
+        known = self._users.get(user_id)
+        if known is None:
+            return None
+        user, top_up = renewed(known, allowance, self.now_ms())
+        if known.period_start_ms is None or not top_up:
+            return 0
+        if len(self.pending) >= self._stream_length_max:
+            raise LedgerUnavailableError("too many records wait")
+        if user.credits > CREDITS_MAX:
+            raise AmountError("the balance would leave its range")
+        self._begin(user, top_up)
+        return top_up
+
     async def install(self, user: User) -> bool:
         """Take over a user's durable balance; see the port."""
         if self._epoch != user.epoch:
@@ -60,6 +79,25 @@ class MemoryState:
 
     async def aclose(self) -> None:
         """Do nothing: there is nothing to let go of."""
+
+    def _begin(self, user: User, amount: int) -> None:
+        """Write down the period in which a user is, and what that adds."""
+        known = self._users[user.id]
+        self._users[user.id] = replace(
+            known, period_start_ms=user.period_start_ms, period_end_ms=user.period_end_ms
+        )
+        if not amount:
+            return
+        credit = top_up_of(user, amount)
+        moves = user.allowance_left - self._users[user.id].allowance_left
+        self._append(blank_answer(credit, user, amount), credit.type, credit, allowance=moves)
+
+    def _is_backlogged(self) -> bool:
+        """Say whether a record has waited for longer than what was asked for is remembered."""
+        oldest = next(iter(self.pending.values()), None)
+        return oldest is not None and (
+            oldest.timestamp < utc(self.now_ms()) - timedelta(hours=_BACKLOG_HOURS_MAX)
+        )
 
     def _append(
         self,
@@ -99,13 +137,6 @@ class MemoryState:
             sequence=record.sequence,
             position=position,
             allowance_left=left,
-        )
-
-    def _is_backlogged(self) -> bool:
-        """Say whether a record has waited for longer than what was asked for is remembered."""
-        oldest = next(iter(self.pending.values()), None)
-        return oldest is not None and (
-            oldest.timestamp < utc(self.now_ms()) - timedelta(hours=_BACKLOG_HOURS_MAX)
         )
 
 
