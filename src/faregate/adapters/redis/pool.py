@@ -41,12 +41,12 @@ class ConnectionPool:
         self._making: set[asyncio.Task[None]] = set()
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
+    def from_url(cls, url: str, connect_s_max: float = CONNECT_S_MAX) -> Self:
         """Make a pool for a server. Nothing is connected before a connection is taken."""
         factory = RedisConnections.from_url(
             url, protocol=2, socket_timeout=None, retry=Retry(NoBackoff(), 0)
         )
-        return cls(factory.make_connection)
+        return cls(factory.make_connection, connect_s_max=connect_s_max)
 
     async def take(self) -> AbstractConnection:
         """Wait for a connection that is ready. Give it back, whatever happens.

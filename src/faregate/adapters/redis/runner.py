@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from faregate.adapters.redis.pool import ConnectionPool
+from faregate.adapters.redis.pool import CONNECT_S_MAX, ConnectionPool
 from faregate.adapters.redis.scripts import load
 from faregate.domain.errors import (
     InvalidArgumentError,
@@ -48,9 +48,9 @@ class ScriptRunner:
         self._pool = pool
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
+    def from_url(cls, url: str, connect_s_max: float = CONNECT_S_MAX) -> Self:
         """Make a runner for a server. Nothing is connected before the first script runs."""
-        return cls(ConnectionPool.from_url(url))
+        return cls(ConnectionPool.from_url(url, connect_s_max))
 
     async def run(
         self, name: str, keys: Sequence[str], arguments: Arguments, patience: Patience
