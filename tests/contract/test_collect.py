@@ -258,7 +258,7 @@ async def test_a_key_that_was_served_is_not_charged_again(side: Side) -> None:
     assert (await side.collect("a", 1, key=key))[1:] == (0, 4, 0, True)
     other = replace(key, fingerprint_digest=bytes(16))
     assert await side.collect("b", 1, key=other) == ("allowed", -1, 3, 0, False)
-    fresh = IdempotencyKey(key="another", fingerprint="GET /")
+    fresh = IdempotencyKey(key="another", lifetime_ms=HOUR_MS, lease_ms=HOUR_MS)
     assert await side.collect("c", 1, key=fresh.kept()) == ("allowed", -1, 2, 0, False)
     again = await side.charge(1, fresh)
     assert (again.repeated, str(again.key_state), again.amount) == (True, "done", -1)
