@@ -23,7 +23,7 @@ from faregate.ports import JournalLine
 _HEAD = b'{"checksum":"'
 _MIDDLE = b'","line":'
 _TAIL = b"}\n"
-_DIGITS = 8
+_BODY_START = len(_HEAD) + 8 + len(_MIDDLE)
 #: Made once: `json.dumps` makes an encoder for each value whenever it is given an option.
 _JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 #: The last one is metadata that nests deeper than this process can follow.
@@ -33,16 +33,17 @@ _UNREADABLE = (ValueError, KeyError, TypeError, FaregateError, RecursionError)
 def encode(line: JournalEntry | JournalChange) -> bytes:
     """Write a line."""
     plain = _plain_entry(line) if isinstance(line, JournalEntry) else _plain_change(line)
-    text = _JSON.encode(plain).encode()
-    return b"".join((_HEAD, f"{crc32(text):08x}".encode(), _MIDDLE, text, _TAIL))
+    return _sealed(_JSON.encode(plain).encode())
+
+
+def _sealed(body: bytes) -> bytes:
+    return b"".join((_HEAD, f"{crc32(body):08x}".encode(), _MIDDLE, body, _TAIL))
 
 
 def decode(number: int, text: bytes) -> JournalLine:
     """Read a line; what cannot be read is said in its `problem`."""
-    start = len(_HEAD) + _DIGITS + len(_MIDDLE)
-    body = text[start : -len(_TAIL)]
-    checksum = text[len(_HEAD) : len(_HEAD) + _DIGITS]
-    if not text.startswith(_HEAD) or f"{crc32(body):08x}".encode() != checksum:
+    body = text[_BODY_START : -len(_TAIL)]
+    if text != _sealed(body):
         return JournalLine(number=number, content=None, problem="its checksum is wrong")
     try:
         plain = json.loads(body)

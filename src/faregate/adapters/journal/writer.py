@@ -91,11 +91,15 @@ class FileJournal:
                 used += path.stat().st_size
         return used
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Make sure that all of it is on the disk."""
         if self._file is not None:
-            await to_thread(self._file.close)
+            self._file.close()
             self._file = None
+
+    async def aclose(self) -> None:
+        """Do so beside the event loop; see the port."""
+        await to_thread(self.close)
 
 
 class _File:
