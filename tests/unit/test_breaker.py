@@ -57,6 +57,20 @@ def test_it_opens_after_failures_in_a_row(breaker: CircuitBreaker) -> None:
     assert refuses(breaker)
 
 
+def test_a_moment_in_which_all_stands_still_opens_nothing(breaker: CircuitBreaker) -> None:
+    """However many waited in it. Only a call that came after the first failure confirms it."""
+    waiting = [breaker.admit() for _ in range(64)]
+    for ticket in waiting[:-1]:
+        assert not breaker.failed(ticket)
+    breaker.succeeded()
+    for _ in range(2):
+        waiting = [breaker.admit() for _ in range(64)]
+        for ticket in waiting:
+            breaker.failed(ticket)
+        assert (breaker.state is BreakerState.OPEN) is (breaker.opened == 1)
+    assert breaker.opened == 1
+
+
 def test_failures_that_lie_far_apart_do_not_open_it(
     breaker: CircuitBreaker, clock: Seconds
 ) -> None:

@@ -20,7 +20,7 @@ from faregate.domain.errors import (
     TransactionIdError,
 )
 from faregate.domain.identity import LedgerIdentity
-from faregate.domain.policy import BreakerOptions, GateOptions
+from faregate.domain.policy import GateOptions
 from faregate.domain.transaction import TransactionType
 from lossy_ledger import Clock, LossyLedger
 
@@ -271,10 +271,10 @@ async def test_all_who_wait_for_the_first_start_fail_together(user_id: UUID) -> 
             await asyncio.sleep(0.01)
             raise ArchiveUnavailableError("Postgres is down")
 
-    options = GateOptions(breaker=BreakerOptions(failures_max=100))
-    gate = Gate(MemoryLedger(), Down(), CreditPolicy(), options)
-    charges = (gate.charge(user_id) for _ in range(50))
-    outcomes = await asyncio.gather(*charges, return_exceptions=True)
+    gate = Gate(MemoryLedger(), Down(), CreditPolicy())
+    outcomes = await asyncio.gather(
+        *(gate.charge(user_id) for _ in range(50)), return_exceptions=True
+    )
     assert {type(outcome) for outcome in outcomes} == {ArchiveUnavailableError}
     assert Down.asked == 1
     with pytest.raises(ArchiveUnavailableError):

@@ -204,7 +204,8 @@ class PolicySet:
 class BreakerOptions:
     """When a gate stops to wait for Redis, and how often it tries again."""
 
-    #: How many decisions in a row must have failed for it.
+    #: How many decisions in a row must have failed for it, one of which was asked for after the
+    #: first had failed.
     failures_max: int = 10
     #: Within which time, in milliseconds.
     span_ms: int = 10_000

@@ -1,9 +1,12 @@
 """A circuit breaker: while Redis decides nothing, nobody waits for it.
 
-It opens when as many decisions in a row as it is told have failed within a span. From then on calls
-are refused at once, but for one at a time: after a delay, which grows with each failure, the next
-call that comes is let through and tells whether Redis is back. So the first answer after an outage
-is a decision about a real request, and there is no other traffic to find out.
+It opens when as many decisions in a row as it is told have failed within a span, and one of them
+was asked for after the first had failed. So a moment in which everything stands still, however many
+wait in it, opens nothing: Redis is asked once more before.
+
+From then on calls are refused at once, but for one at a time: after a delay, which grows with each
+failure, the next call that comes is let through and tells whether Redis is back. So the first
+answer after an outage is a decision about a real request, and no other traffic is needed.
 
 Every call that is let in is reported once, with its ticket: `succeeded`, `failed`, or `abandoned`
 where it ended without telling anything about Redis. One that is never reported holds nothing up for
@@ -20,8 +23,7 @@ from faregate.domain.policy import BreakerOptions
 #: After how long a probe counts as lost that nobody has reported, in seconds.
 PROBE_S_MAX = 30.0
 
-#: The ticket of a call that is no probe.
-_ORDINARY = 0
+_NONE = 0
 
 
 class CircuitBreaker:
@@ -36,12 +38,14 @@ class CircuitBreaker:
         self._clock = clock
         self._is_open = False
         self._changed_at_s = clock()
+        self._tickets = 0
         self._failures = 0
         self._first_failure_at_s = 0.0
+        self._last_ticket_before = 0
         self._delay_s = 0.0
         self._probe_at_s = 0.0
-        self._probe = _ORDINARY
-        self._probes = 0
+        #: The ticket of the probe that is on its way.
+        self._probe = _NONE
         #: How often it has opened.
         self.opened = 0
 
@@ -63,15 +67,14 @@ class CircuitBreaker:
         Raises:
             LedgerUnavailableError: It is open, and this is no time for a probe.
         """
-        if not self._is_open:
-            return _ORDINARY
-        now_s = self._clock()
-        if now_s < self._probe_at_s:
-            raise LedgerUnavailableError("no decision could be had of late, so none is waited for")
-        self._probe_at_s = now_s + PROBE_S_MAX
-        self._probes += 1
-        self._probe = self._probes
-        return self._probe
+        if self._is_open:
+            now_s = self._clock()
+            if now_s < self._probe_at_s:
+                raise LedgerUnavailableError("no decision could be had of late: none is waited for")
+            self._probe_at_s = now_s + PROBE_S_MAX
+            self._probe = self._tickets + 1
+        self._tickets += 1
+        return self._tickets
 
     def succeeded(self) -> bool:
         """Note that a call was decided in time; return whether that has closed the breaker.
@@ -82,33 +85,34 @@ class CircuitBreaker:
         if not self._is_open:
             return False
         self._is_open = False
-        self._probe = _ORDINARY
+        self._probe = _NONE
         self._changed_at_s = self._clock()
         return True
 
     def failed(self, ticket: int) -> bool:
         """Note that a call was not decided in time; return whether that has opened the breaker."""
         if self._is_open:
-            if ticket != _ORDINARY and ticket == self._probe:
+            if ticket == self._probe:
                 self._wait(min(self._delay_s * 2, self._options.delay_ms_max / 1000))
             return False
-        # A probe that comes back so late counts as any other call.
-        self._count_failure()
+        self._count_failure(ticket)
         return self._is_open
 
     def abandoned(self, ticket: int) -> None:
         """Note that a call ended without telling anything, as one that is cancelled."""
-        if ticket != _ORDINARY and ticket == self._probe:
+        if ticket == self._probe:
             self._wait(0.0)
 
-    def _count_failure(self) -> None:
+    def _count_failure(self, ticket: int) -> None:
         now_s = self._clock()
         if self._failures and now_s - self._first_failure_at_s > self._options.span_ms / 1000:
             self._failures = 0
         if not self._failures:
             self._first_failure_at_s = now_s
+            self._last_ticket_before = self._tickets
         self._failures += 1
-        if self._failures >= self._options.failures_max:
+        is_confirmed = ticket > self._last_ticket_before or self._failures == 1
+        if is_confirmed and self._failures >= self._options.failures_max:
             self._is_open = True
             self._changed_at_s = now_s
             self.opened += 1
@@ -116,6 +120,6 @@ class CircuitBreaker:
 
     def _wait(self, delay_s: float) -> None:
         """Let the next probe be made after a delay; one of 0 leaves the delay as it was."""
-        self._probe = _ORDINARY
+        self._probe = _NONE
         self._probe_at_s = self._clock() + delay_s
         self._delay_s = delay_s or self._delay_s
