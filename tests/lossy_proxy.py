@@ -3,8 +3,10 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+
+CLOSE_S_MAX = 5
 
 
 class LossyProxy:
@@ -20,6 +22,13 @@ class LossyProxy:
         self.requests_to_lose = 0
         #: How many have been swallowed, so that a test can prove that it happened.
         self.lost = 0
+        self._relays: set[asyncio.Task[None]] = set()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Relay one connection, and remember that it is there."""
+        relay = asyncio.ensure_future(self.serve(reader, writer))
+        self._relays.add(relay)
+        await relay
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Relay one connection until either side closes it."""
@@ -48,6 +57,19 @@ class LossyProxy:
             writer.close()
 
         await asyncio.gather(upstream(), downstream(), return_exceptions=True)
+        await _close(writer, server_writer)
+
+    async def aclose(self) -> None:
+        """Wait until the clients, which have closed their ends, are forgotten."""
+        if self._relays:
+            await asyncio.wait(self._relays, timeout=CLOSE_S_MAX)
+
+
+async def _close(*sides: asyncio.StreamWriter) -> None:
+    for side in sides:
+        side.close()
+        with suppress(OSError):
+            await side.wait_closed()
 
 
 @asynccontextmanager
@@ -57,6 +79,7 @@ async def lossy_proxy(redis_url: str) -> AsyncIterator[tuple[LossyProxy, str]]:
     proxy = LossyProxy(target)
     with tempfile.TemporaryDirectory(prefix="fg-proxy-") as folder:
         path = Path(folder) / "s"
-        server = await asyncio.start_unix_server(proxy.serve, path)
+        server = await asyncio.start_unix_server(proxy.accept, path)
         async with server:
             yield proxy, f"unix://{path}"
+            await proxy.aclose()

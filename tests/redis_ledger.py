@@ -16,7 +16,7 @@ SHARD = 0
 
 
 def make_ledger(url: str, *, shard_count: int = 1, stream_length_max: int = 1000) -> RedisLedger:
-    runner = ScriptRunner.from_url(url, 1.0)
+    runner = ScriptRunner.from_url(url)
     return RedisLedger(runner, shard_count=shard_count, stream_length_max=stream_length_max)
 
 

@@ -5,13 +5,16 @@ import faregate.asgi
 
 PUBLIC = [
     "Allowance",
+    "BreakerState",
     "CachedTiers",
     "CreditPolicy",
     "CreditTransaction",
     "CreditTransactionId",
     "Decision",
+    "FailureMode",
     "FaregateError",
     "Gate",
+    "Health",
     "Hold",
     "HoldAnswer",
     "HoldState",

@@ -19,7 +19,7 @@ PARAMETERS_MAX = 8
 COMMANDS = {"replay"}
 LUA_LINES_MAX = 60
 #: A script that decides stays whole rather than be cut artificially.
-DECISION_SCRIPTS = {"charge", "hold", "refund", "settle", "void", "void_hold"}
+DECISION_SCRIPTS = {"charge", "collect", "hold", "refund", "settle", "void", "void_hold"}
 DECISION_SCRIPT_LINES_MAX = 150
 ARCHITECTURE_LINES_MAX = 70
 

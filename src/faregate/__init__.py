@@ -4,11 +4,12 @@ from faregate.bootstrap import build_api_keys, build_gate, open_gate
 from faregate.config import Settings
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
+from faregate.domain.health import BreakerState, Health
 from faregate.domain.hold import Hold, HoldAnswer, HoldState
 from faregate.domain.idempotency import KeyState
 from faregate.domain.limit import LimitKind, LimitState, RateLimit
 from faregate.domain.period import Period, PeriodKind
-from faregate.domain.policy import Allowance, CreditPolicy, OnExpiry, PolicySet
+from faregate.domain.policy import Allowance, CreditPolicy, FailureMode, OnExpiry, PolicySet
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.usage import Usage
 from faregate.domain.user import User, user_id_of
@@ -16,13 +17,16 @@ from faregate.gate import CachedTiers, Gate
 
 __all__ = [
     "Allowance",
+    "BreakerState",
     "CachedTiers",
     "CreditPolicy",
     "CreditTransaction",
     "CreditTransactionId",
     "Decision",
+    "FailureMode",
     "FaregateError",
     "Gate",
+    "Health",
     "Hold",
     "HoldAnswer",
     "HoldState",

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
 
+from faregate.adapters.journal.writer import FileJournal
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.admin import PostgresAdmin
 from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApiKeys
@@ -15,7 +17,7 @@ from faregate.adapters.redis.shadows import RedisShadows
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
 from faregate.config import Settings, read_settings
-from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
+from faregate.domain.policy import BreakerOptions, CreditPolicy, GateOptions, PolicySet
 from faregate.gate import Gate, TierOf
 
 
@@ -30,8 +32,11 @@ def build_gate(
         settings: Where the servers are, and the bounds.
         policies: What holds for whom; None for one policy, made of the settings.
         tier_of: Says which tier a user has, where the policies are for several.
+
+    Raises:
+        ConfigurationError: Settings contradict each other, or the journal has no place.
     """
-    runner = ScriptRunner.from_url(settings.redis_url, settings.decision_timeout_ms / 1000)
+    runner = ScriptRunner.from_url(settings.redis_url)
     ledger = RedisHoldLedger(
         runner,
         shard_count=settings.shard_count,
@@ -42,6 +47,12 @@ def build_gate(
     )
     options = GateOptions(
         decision_timeout_ms=settings.decision_timeout_ms,
+        breaker=BreakerOptions(
+            failures_max=settings.breaker_failures_max,
+            span_ms=settings.breaker_span_ms,
+            delay_ms_min=settings.breaker_delay_ms_min,
+            delay_ms_max=settings.breaker_delay_ms_max,
+        ),
         provision_users=settings.provision_users,
         key_lifetime_ms=settings.key_lifetime_ms,
         key_lease_ms=settings.key_lease_ms,
@@ -59,7 +70,14 @@ def build_gate(
             timeout_s=settings.decision_timeout_ms / 1000,
         ),
         history=PostgresHistory(settings.postgres_url),
+        journal=_journal(settings),
     )
+
+
+def _journal(settings: Settings) -> FileJournal | None:
+    if not settings.journal_dir:
+        return None
+    return FileJournal(Path(settings.journal_dir), bytes_max=settings.journal_bytes_max)
 
 
 def build_api_keys(settings: Settings) -> PostgresApiKeys:

@@ -49,7 +49,19 @@ class Settings(BaseSettings):
     provision_users: bool = False
 
     #: Within this time a charge is decided or answered with 503.
-    decision_timeout_ms: int = Field(default=250, ge=5, le=10_000)
+    decision_timeout_ms: int = Field(default=50, ge=5, le=10_000)
+    #: After how many decisions in a row that were not made in time nobody waits for Redis, and
+    #: within which span these must lie.
+    breaker_failures_max: int = Field(default=10, ge=1, le=10_000)
+    breaker_span_ms: int = Field(default=10_000, ge=1, le=600_000)
+    #: After which time one request is let through then: at first, and at most.
+    breaker_delay_ms_min: int = Field(default=100, ge=1, le=60_000)
+    breaker_delay_ms_max: int = Field(default=1_000, ge=1, le=60_000)
+    #: The folder of the journal, in which requests are written down that are served without a
+    #: decision; empty for none, and then none is. A local disk, and not that of a container's own.
+    journal_dir: str = ""
+    #: How much may lie there before such requests are refused, in bytes; about 500 each.
+    journal_bytes_max: int = Field(default=64 * 2**20, ge=4_096)
     #: For how long an idempotency key is remembered; another value forgets those that are.
     key_lifetime_ms: int = Field(default=LIFETIME_MS, ge=LIFETIME_MS_MIN, le=LIFETIME_MS_MAX)
     #: After how long a request with a key that was not completed may be taken over.

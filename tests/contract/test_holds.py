@@ -52,7 +52,7 @@ async def player_on(kind: str, url: str, user_id: UUID) -> AsyncIterator[HoldPla
     with Redis.from_url(url) as client:
         # Time begins anew, and ids of a stream cannot go back.
         client.flushall()
-        runner = ScriptRunner.from_url(url, 2.0)
+        runner = ScriptRunner.from_url(url)
         ledger = RedisHoldLedger(runner, shard_count=1, stream_length_max=100_000)
         live = HoldPlayer(ledger, user_id, RedisClock(client))
         try:

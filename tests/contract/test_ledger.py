@@ -40,7 +40,7 @@ from steps import (
 
 
 def redis_ledger(url: str, *, stream_length_max: int = 100_000) -> RedisLedger:
-    runner = ScriptRunner.from_url(url, 2.0)
+    runner = ScriptRunner.from_url(url)
     return RedisLedger(runner, shard_count=1, stream_length_max=stream_length_max)
 
 

@@ -31,7 +31,7 @@ async def ledger_of(kind: str, url: str, user_id: UUID) -> AsyncIterator[Player]
         yield player
         return
     with Redis.from_url(url) as client:
-        runner = ScriptRunner.from_url(url, 2.0)
+        runner = ScriptRunner.from_url(url)
         ledger = RedisLedger(runner, shard_count=1, stream_length_max=STREAM_LENGTH_MAX)
         player = Player(ledger, user_id, RedisClock(client))
         await player.start()

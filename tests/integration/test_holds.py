@@ -31,7 +31,7 @@ SWEEPS = 8
 
 
 def make_ledger(url: str) -> RedisHoldLedger:
-    return RedisHoldLedger(ScriptRunner.from_url(url, 1.0), shard_count=1, stream_length_max=1000)
+    return RedisHoldLedger(ScriptRunner.from_url(url), shard_count=1, stream_length_max=1000)
 
 
 @pytest.fixture
@@ -171,10 +171,10 @@ async def test_a_retry_of_a_hold_that_is_refused_does_not_speak_for_the_attempt_
     user_id = await install(ledger)
     run = ledger._run
 
-    async def lose_the_first(name: str, names: Any, arguments: Any, timeout_s: float) -> list[Any]:
+    async def lose_the_first(name: str, names: Any, arguments: Any, patience: Any) -> list[Any]:
         if name == "hold" and arguments[4] == 1:
             raise OutcomeUnknownError("lost")
-        return await run(name, names, arguments, timeout_s)
+        return await run(name, names, arguments, patience)
 
     monkeypatch.setattr(ledger, "_run", lose_the_first)
     with pytest.raises(OutcomeUnknownError, match="out_of_credits"):

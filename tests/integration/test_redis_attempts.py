@@ -9,6 +9,7 @@ from redis import Redis
 
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.runner import Patience
 from faregate.adapters.redis.stream import RedisStream
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
@@ -51,10 +52,10 @@ async def test_a_retry_that_is_refused_does_not_speak_for_the_attempt_before(
     user_id = await install(ledger, credits_=0)
     once = ledger._charge_once
 
-    async def lose_the_first(charge: Charge, timeout_s: float) -> list[Any]:
+    async def lose_the_first(charge: Charge, patience: Patience) -> list[Any]:
         if charge.fresh:
             raise OutcomeUnknownError("lost")
-        return await once(charge, timeout_s)
+        return await once(charge, patience)
 
     monkeypatch.setattr(ledger, "_charge_once", lose_the_first)
     with pytest.raises(OutcomeUnknownError, match="out_of_credits"):

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.ledger import RedisLedger
-from faregate.adapters.redis.runner import ScriptRunner
+from faregate.adapters.redis.runner import Patience, ScriptRunner
 from faregate.adapters.redis.scripts import load, names
 from faregate.domain.errors import (
     InvalidArgumentError,
@@ -31,6 +31,13 @@ def hold_arguments(
     return [*attempt, ttl_ms, "0", open_max, *NO_ALLOWANCE]
 
 
+def collect_arguments(
+    *, owed: str = "1", metadata: str = '{"a":1}', period: str = "day"
+) -> list[bytes | str]:
+    """Return the arguments of a collection that is well-formed but for what is given."""
+    return [V7, USER, owed, "0", "d", metadata, "1", "0", period]
+
+
 BAD_ARGUMENTS = [
     *[("charge", [V7, USER, bad, "9", "1", "9", "d", ""]) for bad in BAD_NUMBERS],
     *[("charge", [V7, USER, "1", bad, "1", "9", "d", ""]) for bad in ["", "-1", "nan", "9" * 30]],
@@ -49,6 +56,10 @@ BAD_ARGUMENTS = [
     ("refund", [V7, USER, b"short", "1", "", "", "", "d", ""]),
     ("void", [V7, USER, b"short", "9", "d"]),
     ("void", [V7, USER, V7, "soon", "d"]),
+    *[("collect", collect_arguments(owed=bad)) for bad in BAD_NUMBERS],
+    *[("collect", collect_arguments(metadata=bad)) for bad in ["", "{}", "[1]", '{"a":1']],
+    ("collect", collect_arguments(period="never")),
+    ("collect", [b"short", *collect_arguments()[1:]]),
     *[("hold", hold_arguments(estimate=bad)) for bad in BAD_NUMBERS],
     *[("hold", hold_arguments(ttl_ms=bad)) for bad in [*BAD_NUMBERS, "0", "99", "86400001"]],
     *[("hold", hold_arguments(open_max=bad)) for bad in [*BAD_NUMBERS, "0"]],
@@ -81,9 +92,9 @@ async def test_arguments_that_are_ill_formed_write_nothing(
     user, epoch = keys.user(SHARD, user_id), keys.epoch(SHARD)
     extra = keys.refunds(SHARD, CreditTransactionId(UUID(bytes=V7)))
     where = [user, epoch] if name == "install" else [user, keys.stream(SHARD), epoch, extra]
-    runner = ScriptRunner.from_url(ledger_redis, 1.0)
+    runner = ScriptRunner.from_url(ledger_redis)
     with pytest.raises(InvalidArgumentError):
-        await runner.run(name, where, arguments, 1.0)
+        await runner.run(name, where, arguments, Patience(1.0))
     await runner.aclose()
     assert {found: client.dump(found) for found in client.scan_iter()} == before
 

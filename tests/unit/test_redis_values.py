@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from faregate import Settings
 from faregate.adapters.redis import keys, records, scripts
 from faregate.adapters.redis.clock import ServerClock
-from faregate.adapters.redis.encoding import encode_description, encode_metadata
 from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.texts import encode_description, encode_metadata
 from faregate.domain.transaction import METADATA_BYTES_MAX, METADATA_DEPTH_MAX
 
 
@@ -192,7 +192,7 @@ def test_every_script_is_assembled_with_its_fragments(tmp_path: Path) -> None:
     """What luacheck reads is what is sent, without `#!lua`."""
     scripts.dump(tmp_path)
     holds = ["due", "expire", "extend", "hold", "settle", "void_hold"]
-    credits_ = ["charge", "credit", "install", "read", "refund", "renew", "trim", "void"]
+    credits_ = ["charge", "collect", "credit", "install", "read", "refund", "renew", "trim", "void"]
     assert scripts.names() == sorted(holds + credits_ + ["complete", "observe"])
     for name in scripts.names():
         script = scripts.load(name)

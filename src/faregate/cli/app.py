@@ -18,9 +18,10 @@ from rich.table import Table
 
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.bootstrap import open_admin, open_audit, open_stream
+from faregate.cli.conventions import EXIT_BROKEN, EXIT_NOT_EXACT, EXIT_WRONG_USE, Json
 from faregate.cli.demo import demo
+from faregate.cli.journal import journal
 from faregate.cli.keys import app as keys
-from faregate.cli.options import Json
 from faregate.cli.renew import renew
 from faregate.cli.replay import replay
 from faregate.cli.sample_api import api
@@ -30,10 +31,6 @@ from faregate.domain.finding import Finding
 from faregate.ops.rebuild import rebuild as run_rebuild
 from faregate.ops.reconcile import reconcile as run_reconcile
 from faregate.ops.reconcile import verify as run_verify
-
-EXIT_NOT_EXACT = 1
-EXIT_WRONG_USE = 2
-EXIT_BROKEN = 3
 
 app = typer.Typer(
     help="Credits for API calls: charged in Redis, recorded in Postgres, reconciled.",
@@ -120,6 +117,7 @@ def rebuild(as_json: Json = False) -> None:
         print(f"epoch {epoch} begins with the next API that starts")
 
 
+app.add_typer(journal, name="journal")
 app.command()(api)
 app.command()(renew)
 app.command()(replay)

@@ -18,6 +18,7 @@ from faregate.adapters.redis import keys
 from faregate.asgi.statuses import status_set
 from faregate.bootstrap import open_gate, open_stream
 from faregate.cli.cast import CAST, STARTING_CREDITS, Kind, Outcome, expected_outcome
+from faregate.cli.conventions import EXIT_NOT_EXACT
 from faregate.cli.display import error_console, progress_on, say_on, show_draining
 from faregate.cli.load import Counts, Sender
 from faregate.cli.proof import Proof, count_rows, prove
@@ -25,7 +26,6 @@ from faregate.cli.stack import Stack, StackOptions, stopping_on_signals
 from faregate.config import Settings
 from faregate.gate import Gate
 
-EXIT_NOT_EXACT = 1
 #: Set to 1, it makes the demo alter one balance by hand, so that one can see it found.
 BREAK_VARIABLE = "DEMO_BREAK"
 

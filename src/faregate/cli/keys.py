@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 
 from faregate.bootstrap import open_api_key_admin
-from faregate.cli.options import Json
+from faregate.cli.conventions import Json
 from faregate.config import read_settings
 from faregate.domain.api_key import ApiKey, NewApiKey
 from faregate.domain.errors import InvalidArgumentError

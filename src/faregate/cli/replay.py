@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from faregate.asgi.statuses import status_set
+from faregate.cli.conventions import EXIT_NOT_EXACT
 from faregate.cli.display import error_console, progress_on, say_on, show_draining
 from faregate.cli.load import Counts, Sender
 from faregate.cli.owners import play_doomed
@@ -24,7 +25,6 @@ from faregate.cli.stack import Stack, StackOptions, stopping_on_signals
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.transaction import CREDITS_MAX
 
-EXIT_NOT_EXACT = 1
 CONCURRENCY_MAX = 1_000
 PERCENT_MAX = 100
 #: Of the seeds that are drawn; any other number may be given.

@@ -9,10 +9,12 @@ FaregateError
     LedgerError
         LedgerUnavailableError      Redis did not answer in time
             OutcomeUnknownError     ... and the change may have happened
+            UnresolvedError         it answered, but not whether this is a retry
         LedgerUninitialisedError    Redis is empty or of another epoch
     ArchiveUnavailableError         Postgres did not answer in time
     IdentityUnavailableError        what tells who sent a request cannot be asked now
     IdentityAnswerError             an identity function answered something that names nobody
+    JournalError                    the journal cannot be written, read, or is full
     MigrationError                  a migration cannot be applied, or was edited after it was
     EmbeddedServerError             an embedded development server cannot be started
 """
@@ -54,6 +56,10 @@ class OutcomeUnknownError(LedgerUnavailableError):
     """Redis did not answer in time and the change may have happened. Retry with the same id."""
 
 
+class UnresolvedError(LedgerUnavailableError):
+    """The user has too many recent records to say whether this is a retry. Others are decided."""
+
+
 class LedgerUninitialisedError(LedgerError):
     """Redis is empty or holds another epoch than Postgres. It must be rebuilt before it serves."""
 
@@ -68,6 +74,10 @@ class IdentityUnavailableError(FaregateError):
 
 class IdentityAnswerError(FaregateError, TypeError):
     """An identity function answered something that names nobody for certain."""
+
+
+class JournalError(FaregateError):
+    """The journal cannot be written or read, is full, or is being imported by somebody else."""
 
 
 class MigrationError(FaregateError):

@@ -78,6 +78,16 @@ class IdempotencyKey:
             if not low <= value <= high:
                 raise InvalidArgumentError(f"{what} of a key lies within {low} and {high}")
 
+    def kept(self) -> "KeptKey":
+        """Return what is kept of it outside of the ledger."""
+        return KeptKey(
+            key_digest=self.key_digest,
+            fingerprint_digest=self.fingerprint_digest,
+            lifetime_ms=self.lifetime_ms,
+            lease_ms=self.lease_ms,
+            keys_max=self.keys_max,
+        )
+
     @property
     def key_digest(self) -> bytes:
         """The key in 16 bytes, whatever its length."""
@@ -87,6 +97,17 @@ class IdempotencyKey:
     def fingerprint_digest(self) -> bytes:
         """The fingerprint in 16 bytes, whatever its length."""
         return _digest(self.fingerprint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptKey:
+    """The key of a request that is over, without what it was made of."""
+
+    key_digest: bytes
+    fingerprint_digest: bytes
+    lifetime_ms: int
+    lease_ms: int
+    keys_max: int
 
 
 def check_key(key: object) -> str:

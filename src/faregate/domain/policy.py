@@ -70,20 +70,20 @@ def renewed(user: User, allowance: Allowance | None, now_ms: int) -> tuple[User,
     return in_period, top_up
 
 
+class FailureMode(StrEnum):
+    """What becomes of a request on which no decision can be had in time."""
+
+    #: It is not served, and nobody pays for it.
+    CLOSED = "closed"
+    #: It is served, and written to the journal, from which it is charged later.
+    OPEN = "open"
+
+
 class OnExpiry(StrEnum):
     """What becomes of a hold that nobody settles in time."""
 
     GIVE_BACK = "give_back"
     KEEP = "keep"
-
-
-class FailureMode(StrEnum):
-    """What becomes of a request that cannot be decided in time."""
-
-    #: It is not served.
-    CLOSED = "closed"
-    #: It is served, and written to a journal, from which it is charged later.
-    OPEN = "open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,11 +201,35 @@ class PolicySet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerOptions:
+    """When a gate stops to wait for Redis, and how often it tries again."""
+
+    #: How many decisions in a row must have failed for it, one of which was asked for after the
+    #: first had failed.
+    failures_max: int = 10
+    #: Within which time, in milliseconds.
+    span_ms: int = 10_000
+    #: After which time one request is let through, in milliseconds: at first, and at most; it
+    #: doubles with each that fails.
+    delay_ms_min: int = 100
+    delay_ms_max: int = 1_000
+
+    def __post_init__(self) -> None:
+        if self.failures_max < 1 or self.span_ms < 1:
+            raise ConfigurationError("a breaker opens after 1 failure, within 1 ms, or more")
+        if not 0 < self.delay_ms_min <= self.delay_ms_max:
+            raise ConfigurationError("the delay of a breaker is 1 ms at least, and grows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateOptions:
     """How a gate behaves, beside its policies."""
 
-    #: Within this time a charge is decided, or answered as unavailable and never charged.
-    decision_timeout_ms: int = 250
+    #: Within this time a charge is decided, or answered as unavailable and never charged. A user
+    #: that is seen for the first time may take as long as Postgres does, and once more.
+    decision_timeout_ms: int = 50
+    #: When nobody waits for Redis any more.
+    breaker: BreakerOptions = BreakerOptions()
     #: Whether a user that Postgres does not know is created at first sight.
     provision_users: bool = False
     #: For how long an idempotency key is remembered; another value forgets those that are.

@@ -1,26 +1,38 @@
-"""How users come in: the ledger that must be the right one, first sight, tiers, balances."""
+"""How users come in: the ledger that must be the right one, first sight, tiers, balances.
+
+Nobody waits for Redis for longer than a decision may take, and while it decides nothing, nobody
+waits at all: whatever a caller asks of it goes through `_guard`.
+"""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 from uuid import UUID
 
 from faregate.domain.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
+    FaregateError,
     InvalidArgumentError,
     LedgerError,
+    LedgerUnavailableError,
+    UnresolvedError,
 )
 from faregate.domain.history import PAGE_LENGTH, PAGE_LENGTH_MAX, HistoryPage, Place
 from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
 from faregate.domain.request import Charge
 from faregate.domain.usage import Usage
 from faregate.domain.user import User, check_user_id
+from faregate.gate.breaker import CircuitBreaker
 from faregate.gate.retries import RetryQueue
 from faregate.gate.terms import Call
 from faregate.gate.tiers import TierOf
-from faregate.ports import Accounts, History, Ledger, Shadows
+from faregate.ports import Accounts, History, Journal, Ledger, Shadows
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +50,7 @@ class Entry:
         *,
         shadows: Shadows | None = None,
         history: History | None = None,
+        journal: Journal | None = None,
     ) -> None:
         """Make a gate; nothing is connected before its first use.
 
@@ -49,6 +62,8 @@ class Entry:
             tier_of: Says which tier a user has; None for the default one. See `tiers.CachedTiers`.
             shadows: Where policies that are only observed have their balances, if there are any.
             history: Where users read their rows, if they may.
+            journal: Where requests are written down that are served without a decision; without
+                it none is.
 
         Raises:
             ConfigurationError: A policy is only observed, and there are no shadows.
@@ -64,10 +79,13 @@ class Entry:
         self._tier_of = tier_of
         self._shadows = shadows
         self._history = history
+        self._journal = journal
+        self._breaker = CircuitBreaker(self._options.breaker)
         if shadows is None and any(policy.is_shadow for policy in self.policies.tiers.values()):
             raise ConfigurationError("a policy that is only observed needs `shadows`")
         self._attached = False
         self._attaching: asyncio.Future[None] | None = None
+        self._start_failed = False
         self._installing: dict[UUID, asyncio.Future[bool]] = {}
 
     async def start(self) -> None:
@@ -77,13 +95,25 @@ class Entry:
             LedgerUninitialisedError: Redis has lost what Postgres expects of it.
             ConfigurationError: The ledger was created with other settings.
         """
-        if self._attached:
-            return
+        if not self._attached:
+            await self._wait_for_start(None)
+
+    async def _ready(self) -> None:
+        """Be started. The first try is waited for; later ones no longer than for a decision."""
+        if not self._attached:
+            timeout_s = self._decision_s if self._start_failed else None
+            await self._guard(lambda: self._wait_for_start(timeout_s))
+
+    async def _wait_for_start(self, timeout_s: float | None) -> None:
         # One attempt serves all who wait for it, so that they fail together and not in a queue;
-        # one of them that is cancelled does not end it.
-        attempt = self._attaching or asyncio.ensure_future(self._attach())
-        self._attaching = attempt
-        await asyncio.wait([attempt])
+        # one of them that gives up does not end it.
+        attempt = self._attaching
+        if attempt is None:
+            attempt = self._attaching = asyncio.ensure_future(self._attach())
+            attempt.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait([attempt], timeout=timeout_s)
+        if not attempt.done():
+            raise LedgerUnavailableError("the gate has not started yet; it is trying to")
         attempt.result()
 
     async def _attach(self) -> None:
@@ -99,8 +129,48 @@ class Entry:
             if not identity.installed:
                 await self._accounts.mark_installed(identity.epoch)
             self._attached = True
+        except FaregateError:
+            self._start_failed = True
+            raise
         finally:
             self._attaching = None
+
+    @property
+    def _decision_s(self) -> float:
+        """How long a decision may take, in seconds."""
+        return self._options.decision_timeout_ms / 1000
+
+    async def _guard(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask Redis, unless it has failed to answer of late: then raise at once."""
+        ticket = self._breaker.admit()
+        try:
+            answer = await ask()
+        except UnresolvedError:
+            self._breaker.abandoned(ticket)
+            raise
+        except (LedgerUnavailableError, ArchiveUnavailableError) as error:
+            if self._breaker.failed(ticket):
+                _log.warning("from now on nobody waits for a decision: %s", error)
+            raise
+        except BaseException:
+            self._breaker.abandoned(ticket)
+            raise
+        if self._breaker.succeeded():
+            _log.warning("decisions are made again")
+        return answer
+
+    async def _in_time(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask Redis for what can be asked again, and wait no longer than for a decision."""
+
+        async def in_time() -> _T:
+            try:
+                async with asyncio.timeout(self._decision_s):
+                    return await ask()
+            except TimeoutError as error:
+                message = f"no answer from Redis within {self._decision_s:.3f} s"
+                raise LedgerUnavailableError(message) from error
+
+        return await self._guard(in_time)
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
@@ -130,9 +200,9 @@ class Entry:
 
     async def _balance(self, user_id: UUID, policy: CreditPolicy) -> User | None:
         await self.start()
-        user = await self._ledger.read(user_id, policy.granted)
+        user = await self._in_time(lambda: self._ledger.read(user_id, policy.granted))
         if user is None and await self.install(user_id):
-            user = await self._ledger.read(user_id, policy.granted)
+            user = await self._in_time(lambda: self._ledger.read(user_id, policy.granted))
         return user
 
     async def history(
@@ -207,12 +277,14 @@ class Entry:
         user = await self._accounts.open(user_id, provision=self._options.provision_users)
         if user is None:
             return False
-        await self._ledger.install(user)
+        await self._in_time(lambda: self._ledger.install(user))
         return True
 
     def _charge(self, call: Call, policy: CreditPolicy) -> Charge:
         """Return the charge that a call means under a policy, asked for now."""
-        return call.charge(policy, self._options, self._ledger.now_ms())
+        # As long as Redis has never answered, its time is not known, and nothing is sent to it.
+        now_ms = self._ledger.now_ms() or time.time_ns() // 1_000_000
+        return call.charge(policy, self._options, now_ms)
 
     def now_ms(self) -> int:
         """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""
@@ -221,6 +293,8 @@ class Entry:
     async def aclose(self) -> None:
         """Finish what is under way and let go of all connections."""
         await self.retries.aclose(self._options.close_timeout_s)
+        if self._journal is not None:
+            await self._journal.aclose()
         await self._ledger.aclose()
         await self._accounts.aclose()
         if self._history is not None:

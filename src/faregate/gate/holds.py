@@ -13,7 +13,6 @@ from faregate.domain.errors import (
     FaregateError,
     LedgerError,
     OutcomeUnknownError,
-    TransactionConflictError,
 )
 from faregate.domain.hold import (
     Hold,
@@ -23,10 +22,12 @@ from faregate.domain.hold import (
     Settlement,
     check_ttl,
 )
-from faregate.domain.policy import OnExpiry
-from faregate.domain.request import VoidOutcome
+from faregate.domain.journal import JournalChange, JournalEntry
+from faregate.domain.policy import CreditPolicy, OnExpiry
+from faregate.domain.request import Charge, VoidOutcome
 from faregate.domain.transaction import check_whole
-from faregate.gate.observing import Observing
+from faregate.gate.held import Held
+from faregate.gate.open_mode import Lapse, OpenMode, served_decision, wall_ms
 from faregate.gate.terms import Call, Metadata, Terms
 from faregate.ports import HoldLedger
 
@@ -34,45 +35,7 @@ from faregate.ports import HoldLedger
 TTL_MS = 60_000
 
 
-class Held:
-    """A hold inside `async with gate.holding(...)`."""
-
-    def __init__(self, gate: "Holds", hold: Hold) -> None:
-        self._gate = gate
-        #: The hold; it is refused where `allowed` is false, and then there is nothing to settle.
-        self.hold = hold
-        #: How it ended; None as long as it is open.
-        self.answer: HoldAnswer | None = None
-        #: Whether its end has been decided, though not always done.
-        self.is_ending = not hold.allowed
-
-    @property
-    def allowed(self) -> bool:
-        """Whether the estimate is taken."""
-        return self.hold.allowed
-
-    @property
-    def decision(self) -> Decision:
-        """How the ledger decided on the estimate."""
-        return self.hold.decision
-
-    async def settle(self, actual: int) -> HoldAnswer:
-        """End it by what it really cost."""
-        try:
-            self.answer = await self._gate.settle(self.hold, actual)
-        except (LedgerError, TransactionConflictError, asyncio.CancelledError):
-            # It has ended, or is being settled in the background.
-            self.is_ending = True
-            raise
-        self.is_ending = True
-        return self.answer
-
-    async def extend(self, ttl_ms: int) -> HoldAnswer:
-        """Let it expire in `ttl_ms` from now."""
-        return await self._gate.extend(self.hold, ttl_ms)
-
-
-class Holds(Observing):
+class Holds(OpenMode):
     """Takes credits for a cost that is known only later."""
 
     async def hold(
@@ -96,35 +59,54 @@ class Holds(Observing):
         Raises:
             LedgerUnavailableError: Not decided in time. Nothing is held, or it is being voided.
             InvalidArgumentError: An argument is ill-formed; nothing was written.
+            ConfigurationError: It is to be served open, and there is no journal.
         """
         check_ttl(ttl_ms)
         check_whole("an estimate", estimate, 1)
         terms.setdefault("description", "hold")
         call = Call(amount_name="estimate", user_id=user_id, cost=estimate, **terms)
+        self._check_mode(call)
         policy = await self.policy_of(user_id, call.tier)
         if policy.is_shadow:
             decision = await self._observe(policy, self._charge(call, policy))
             return Hold(decision=decision, expires_at_ms=self.now_ms() + ttl_ms, tier=call.tier)
-        ledger = await self._hold_ledger()
-        request = HoldRequest(
-            charge=self._charge(call, policy),
-            ttl_ms=ttl_ms,
-            on_expiry=on_expiry or policy.on_expiry,
-        )
-        hold = await self._decide_hold(ledger, request)
+        lapse = Lapse(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry)
+        hold = await self._decided_hold(call, policy, lapse)
         return replace(hold, decision=hold.decision.under(policy), tier=call.tier)
 
-    async def _decide_hold(self, ledger: HoldLedger, request: HoldRequest) -> Hold:
+    async def _decided_hold(self, call: Call, policy: CreditPolicy, lapse: Lapse) -> Hold:
+        async def decide(attempt: Charge) -> Hold:
+            request = HoldRequest(charge=attempt, ttl_ms=lapse.ttl_ms, on_expiry=lapse.on_expiry)
+            hold = await self._decide_hold(request)
+            self._passable(call, hold.decision)
+            return hold
+
+        answer = await self._decided(call, policy, decide, lapse)
+        if not isinstance(answer, JournalEntry):
+            return answer
+        estimate = 0 if answer.is_unlimited else call.cost
+        return Hold(
+            decision=replace(served_decision(answer), amount=-estimate),
+            expires_at_ms=answer.expires_at_ms or 0,
+        )
+
+    async def _decide_hold(self, request: HoldRequest) -> Hold:
         """Ask the ledger, and once more where the first answer can be helped."""
+        ledger = self._holding_ledger()
         try:
-            hold = await ledger.hold(request)
+            hold = await self._guard(lambda: ledger.hold(request))
             if await self._helps(hold.decision):
                 deadline_ms = ledger.now_ms() + self._options.decision_timeout_ms
                 request = replace(request, charge=replace(request.charge, deadline_ms=deadline_ms))
-                hold = await ledger.hold(request)
+                again = request
+                hold = await self._guard(lambda: ledger.hold(again))
         except (OutcomeUnknownError, asyncio.CancelledError):
-            name = f"void of hold {request.charge.transaction_id} of user {request.charge.user_id}"
-            self.retries.submit(name, lambda: self._void_hold(ledger, request))
+            attempt = request.charge
+            self.retries.submit(
+                f"void of hold {attempt.transaction_id} of user {attempt.user_id}",
+                lambda: self._void_hold(ledger, request),
+                lambda: self._keep_void(attempt, is_hold=True),
+            )
             raise
         return hold
 
@@ -133,7 +115,8 @@ class Holds(Observing):
         if refusal.verdict is Verdict.UNKNOWN_USER:
             return await self.install(refusal.user_id)
         if refusal.verdict in {Verdict.CREDITS_HELD, Verdict.TOO_MANY_HOLDS}:
-            return await (await self._hold_ledger()).expire_due(refusal.user_id) > 0
+            ledger = self._holding_ledger()
+            return await self._in_time(lambda: ledger.expire_due(refusal.user_id)) > 0
         return False
 
     @staticmethod
@@ -161,6 +144,8 @@ class Holds(Observing):
         """
         if hold.decision.shadow is not None:
             return await self._end_shadow(hold, HoldState.SETTLED, actual)
+        if hold.decision.journaled:
+            return self._end_journaled(hold, HoldState.SETTLED, actual)
         policy = await self.policy_of(hold.user_id, hold.tier)
         if not hold.estimate:
             metadata = {**(metadata or {}), "cost": actual}
@@ -179,6 +164,8 @@ class Holds(Observing):
         """Give a hold back wholly, once; errors are those of `settle`."""
         if hold.decision.shadow is not None:
             return await self._end_shadow(hold, HoldState.CANCELLED, 0)
+        if hold.decision.journaled:
+            return self._end_journaled(hold, HoldState.CANCELLED, 0)
         settlement = Settlement(
             user_id=hold.user_id, hold_id=hold.id, actual=None, description=description
         )
@@ -187,12 +174,20 @@ class Holds(Observing):
     async def _end_shadow(self, hold: Hold, state: HoldState, actual: int) -> HoldAnswer:
         """Put right what was observed of a hold that took nothing."""
         await self._correct(hold.decision, hold.estimate - check_whole("a cost", actual, 0))
-        return _shadow_answer(hold, state)
+        return _unasked_answer(hold, state)
+
+    def _end_journaled(self, hold: Hold, state: HoldState, actual: int) -> HoldAnswer:
+        """Write down what a hold cost that was served without a decision."""
+        cost = check_whole("an actual cost", actual, 0)
+        self._change(JournalChange(attempt_id=hold.id, user_id=hold.user_id, cost=cost))
+        beyond = cost - hold.estimate if hold.estimate else 0
+        answer = _unasked_answer(hold, state)
+        return replace(answer, refunded=max(0, -beyond), charged=max(0, beyond))
 
     async def _end(self, settlement: Settlement) -> HoldAnswer:
         ledger = await self._hold_ledger()
         try:
-            return await ledger.settle(settlement)
+            return await self._in_time(lambda: ledger.settle(settlement))
         except (LedgerError, asyncio.CancelledError):
             name = f"end of hold {settlement.hold_id} of user {settlement.user_id}"
             self.retries.submit(name, lambda: self._end_again(ledger, settlement))
@@ -211,8 +206,15 @@ class Holds(Observing):
         """
         check_ttl(ttl_ms)
         if hold.decision.shadow is not None:
-            return _shadow_answer(hold, HoldState.OPEN)
-        return await (await self._hold_ledger()).extend(hold.user_id, hold.id, ttl_ms)
+            return _unasked_answer(hold, HoldState.OPEN)
+        if hold.decision.journaled:
+            until_ms = wall_ms() + ttl_ms
+            self._change(
+                JournalChange(attempt_id=hold.id, user_id=hold.user_id, expires_at_ms=until_ms)
+            )
+            return replace(_unasked_answer(hold, HoldState.OPEN), expires_at_ms=until_ms)
+        ledger = await self._hold_ledger()
+        return await self._in_time(lambda: ledger.extend(hold.user_id, hold.id, ttl_ms))
 
     @asynccontextmanager
     async def holding(
@@ -242,13 +244,16 @@ class Holds(Observing):
             await held.settle(estimate)
 
     async def _hold_ledger(self) -> HoldLedger:
-        await self.start()
+        await self._ready()
+        return self._holding_ledger()
+
+    def _holding_ledger(self) -> HoldLedger:
         if not isinstance(self._ledger, HoldLedger):
             raise ConfigurationError("this ledger knows no holds")
         return self._ledger
 
 
-def _shadow_answer(hold: Hold, state: HoldState) -> HoldAnswer:
+def _unasked_answer(hold: Hold, state: HoldState) -> HoldAnswer:
     return HoldAnswer(
         verdict=Verdict.ALLOWED,
         user_id=hold.user_id,

@@ -26,7 +26,8 @@ class Observing(Entry):
             charge=charge, policy=policy.name, starting_credits=policy.starting_credits
         )
         try:
-            decision = await self._observed().observe(observation)
+            shadows = self._observed()
+            decision = await self._guard(lambda: shadows.observe(observation))
         except LedgerError as error:
             _log.warning("a request is served without having been observed: %s", error)
             decision = Decision(
@@ -58,7 +59,8 @@ class Observing(Entry):
             starting_credits=policy.starting_credits,
         )
         try:
-            await self._observed().correct(observation, amount)
+            shadows = self._observed()
+            await self._guard(lambda: shadows.correct(observation, amount))
         except LedgerError as error:
             _log.warning("a shadow balance is %d too low: %s", amount, error)
 

@@ -11,12 +11,21 @@ from faregate.domain.errors import FaregateError
 QUEUE_LENGTH_MAX = 10_000
 #: How long one action is tried before an operator is told to look at it.
 TRIES_SECONDS_MAX = 600.0
+#: How many are tried at a time, so that requests find connections while Redis does not answer.
+RUNNING_MAX = 8
 
 _DELAY_MIN_S = 0.05
 _DELAY_MAX_S = 2.0
 
 #: Returns whether it is done; False and a `FaregateError` alike mean: try again later.
 Action: TypeAlias = Callable[[], Awaitable[bool]]
+#: Keeps an action that is given up for somebody else; returns whether it did.
+Keep: TypeAlias = Callable[[], bool]
+
+
+def _keep_nothing() -> bool:
+    return False
+
 
 _log = logging.getLogger(__name__)
 
@@ -32,41 +41,52 @@ class RetryQueue:
     ) -> None:
         self._length_max = length_max
         self._tries_seconds_max = tries_seconds_max
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Keep] = {}
+        self._turns = asyncio.Semaphore(RUNNING_MAX)
         self._closed = False
-        #: How many actions were given up. Each has been logged, with its name.
+        #: How many actions were given up for good. Each has been logged, with its name.
         self.given_up = 0
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def submit(self, name: str, action: Action) -> None:
-        """Try `action` until it is done. `name` tells an operator what was given up."""
+    def submit(self, name: str, action: Action, keep: Keep = _keep_nothing) -> None:
+        """Try `action` until it is done.
+
+        Args:
+            name: Tells an operator what was given up.
+            action: What to try.
+            keep: Is asked once the action is given up.
+        """
         if self._closed:
-            self._give_up(name, "the gate is closed")
+            self._give_up(name, "the gate is closed", keep)
             return
         if len(self._tasks) >= self._length_max:
-            self._give_up(name, "too many actions wait")
+            self._give_up(name, "too many actions wait", keep)
             return
-        task = asyncio.get_running_loop().create_task(self._run(name, action), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = asyncio.get_running_loop().create_task(self._run(name, action, keep), name=name)
+        self._tasks[task] = keep
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
-    async def _run(self, name: str, action: Action) -> None:
+    async def _run(self, name: str, action: Action, keep: Keep) -> None:
         loop = asyncio.get_running_loop()
         gives_up_at_s = loop.time() + self._tries_seconds_max
         delay_s = _DELAY_MIN_S
         while loop.time() < gives_up_at_s:
             try:
-                if await action():
-                    return
+                async with self._turns:
+                    if await action():
+                        return
             except FaregateError as error:
                 _log.debug("%s: %s; trying again", name, error)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _DELAY_MAX_S)
-        self._give_up(name, f"not done within {self._tries_seconds_max:.0f} s")
+        self._give_up(name, f"not done within {self._tries_seconds_max:.0f} s", keep)
 
-    def _give_up(self, name: str, why: str) -> None:
+    def _give_up(self, name: str, why: str, keep: Keep) -> None:
+        if keep():
+            _log.warning("left to the journal: %s (%s)", name, why)
+            return
         self.given_up += 1
         _log.error("given up: %s (%s); settle it by hand", name, why)
 
@@ -80,10 +100,10 @@ class RetryQueue:
         """Wait for what is under way, then give the rest up, by name."""
         await self.join(timeout_s)
         self._closed = True
-        left = list(self._tasks)
+        left = dict(self._tasks)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        for task in left:
+        for task, keep in left.items():
             if task.cancelled():
-                self._give_up(task.get_name(), "closed before it was done")
+                self._give_up(task.get_name(), "closed before it was done", keep)

@@ -34,11 +34,14 @@ class Terms(TypedDict, total=False):
     fingerprint: str
     #: A UUIDv7 not older than a minute, where the caller may retry; without it, a new one.
     transaction_id: CreditTransactionId | None
-    on_failure: FailureMode
     #: What for, for people; "request" or "hold" if nothing is said.
     description: str
     #: What for, for programs: a JSON object.
     metadata: Metadata | None
+    #: Whether it is served all the same where no decision can be had in time; not, if nothing is
+    #: said. What is served so is `journaled`, and charged later by `faregate journal import`. Its
+    #: idempotency key cannot be looked up, so a retry may be served twice; it is charged once.
+    on_failure: FailureMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,11 @@ class Call:
     transaction_id: CreditTransactionId | None = None
     on_failure: FailureMode = FailureMode.CLOSED
     metadata: Metadata | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is served where no decision can be had."""
+        return self.on_failure is FailureMode.OPEN
 
     def charge(self, policy: CreditPolicy, options: GateOptions, now_ms: int) -> Charge:
         """Return the charge that this means under a policy, with its id and its deadline.

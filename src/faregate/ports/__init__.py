@@ -13,6 +13,7 @@ from faregate.ports.durable import (
     Stored,
     TransactionArchive,
 )
+from faregate.ports.journal import Journal, JournalFile, JournalLine
 from faregate.ports.live import HoldLedger, HoldSweeper, Ledger, LiveBalances, Shadows
 from faregate.ports.pending import StreamEntry, TransactionStream
 
@@ -24,6 +25,9 @@ __all__ = [
     "History",
     "HoldLedger",
     "HoldSweeper",
+    "Journal",
+    "JournalFile",
+    "JournalLine",
     "Ledger",
     "LedgerAdmin",
     "LiveBalances",

@@ -8,6 +8,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.hold import Hold, HoldAnswer, HoldRequest, Settlement
 from faregate.domain.idempotency import Completion
 from faregate.domain.identity import LedgerIdentity
+from faregate.domain.journal import JournalEntry
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.shadow import Observation
@@ -52,6 +53,15 @@ class Ledger(Protocol):
 
     async def void(self, charge: Charge) -> VoidOutcome:
         """Settle a charge whose outcome is unknown, once its deadline has passed."""
+        ...
+
+    async def collect(self, entry: JournalEntry) -> Decision:
+        """Take what a journaled request owes as far as there is enough, once for its deduct's id.
+
+        The decision is about that deduct: `amount` is what was taken. It is `repeated` where the
+        id has been collected before, or its idempotency key was served; one that is not recorded
+        is only looked up. Recognises the id for 24 hours.
+        """
         ...
 
     async def complete(self, completion: Completion) -> bool:

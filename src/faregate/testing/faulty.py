@@ -13,6 +13,7 @@ from faregate.domain.history import HistoryRow, Place
 from faregate.domain.hold import Hold, HoldAnswer, HoldRequest, Settlement
 from faregate.domain.idempotency import Completion, KeyState
 from faregate.domain.identity import LedgerIdentity
+from faregate.domain.journal import JournalEntry
 from faregate.domain.limit import LimitState, RateLimit
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, DurableDeduct, Refund, VoidOutcome
@@ -115,6 +116,11 @@ class FaultyLedger:
         """Settle a charge whose outcome is unknown."""
         self._faults.reach_redis()
         return await self._inner.void(charge)
+
+    async def collect(self, entry: JournalEntry) -> Decision:
+        """Take what a journaled request owes."""
+        self._faults.reach_redis()
+        return await self._inner.collect(entry)
 
     async def complete(self, completion: Completion) -> bool:
         """Note that the request of an idempotency key has been served."""

@@ -5,6 +5,7 @@ from uuid import UUID, uuid5
 
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import TransactionConflictError, TransactionIdError
+from faregate.domain.journal import JournalEntry
 from faregate.domain.request import Charge, Credit, Refund
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
@@ -23,6 +24,18 @@ def blank_answer(source: Charge | Credit | Refund, user: User | None, amount: in
         user_id=source.user_id,
         transaction_id=source.transaction_id,
         amount=amount,
+        credits=user.credits if user else 0,
+        allowance_left=user.allowance_left if user else 0,
+    )
+
+
+def collected_answer(entry: JournalEntry, user: User | None) -> Decision:
+    """Return the refusal of a journaled request that holds until something better is decided."""
+    return Decision(
+        verdict=Verdict.UNKNOWN_USER,
+        user_id=entry.user_id,
+        transaction_id=entry.deduct_id,
+        amount=0,
         credits=user.credits if user else 0,
         allowance_left=user.allowance_left if user else 0,
     )

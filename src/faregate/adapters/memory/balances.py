@@ -1,6 +1,6 @@
 """Balances and their records in plain dicts: what every decision reads and changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
@@ -15,6 +15,7 @@ from faregate.domain.errors import (
     LedgerUninitialisedError,
 )
 from faregate.domain.identity import LedgerIdentity
+from faregate.domain.journal import JournalEntry
 from faregate.domain.policy import Allowance, renewed
 from faregate.domain.request import Charge, Credit, Refund
 from faregate.domain.transaction import (
@@ -102,7 +103,7 @@ class MemoryBalances:
         self,
         blank: Decision,
         kind: TransactionType,
-        source: Charge | Credit | Refund,
+        source: Charge | Credit | Refund | JournalEntry,
         *,
         allowance: int = 0,
     ) -> Decision:
@@ -114,7 +115,7 @@ class MemoryBalances:
             amount=blank.amount,
             type=kind,
             description=source.description,
-            metadata=source.metadata,
+            metadata=_metadata_of(source, blank),
             timestamp=utc(self.now_ms()),
             sequence=user.sequence + 1,
             balance_after=user.credits + blank.amount,
@@ -137,3 +138,13 @@ class MemoryBalances:
             position=position,
             allowance_left=left,
         )
+
+
+def _metadata_of(
+    source: Charge | Credit | Refund | JournalEntry, answer: Decision
+) -> Mapping[str, object] | None:
+    """Return the metadata of a record; what a journaled request still owes is part of it."""
+    if not isinstance(source, JournalEntry):
+        return source.metadata
+    shortfall = source.owed + answer.amount
+    return {**source.row_metadata, "shortfall": shortfall} if shortfall else source.row_metadata

@@ -158,7 +158,8 @@ class MemoryBooks:
         for entry in entries:
             row = entry.transaction
             known = self.rows.get(row.id) if row else None
-            if row is None or row.user_id not in self.users or known not in {None, row}:
+            is_other = known is not None and known != row
+            if row is None or row.user_id not in self.users or is_other:
                 self.dead_letters[f"{shard}/{entry.stream_id}"] = entry
             elif known is not None:
                 repeated += 1

@@ -8,6 +8,7 @@ from faregate.adapters.memory.answers import (
     ID_AGE_MS_MAX,
     blank_answer,
     check_age,
+    collected_answer,
     repeated_answer,
 )
 from faregate.adapters.memory.balances import MemoryBalances
@@ -21,6 +22,7 @@ from faregate.domain.errors import (
     TransactionConflictError,
 )
 from faregate.domain.idempotency import Completion, KeyState
+from faregate.domain.journal import JournalEntry
 from faregate.domain.policy import renewed
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
@@ -140,6 +142,43 @@ class MemoryLedger(MemoryBalances):
         if credit.amount < 0 and after < 0 and not credit.negative_allowed:
             return replace(blank, verdict=Verdict.OUT_OF_CREDITS)
         return self._append(blank, credit.type, credit)
+
+    async def collect(self, entry: JournalEntry) -> Decision:
+        """Take what a journaled request owes, as far as there is enough; see the port."""
+        known = self._users.get(entry.user_id)
+        blank = collected_answer(entry, known)
+        if known is None:
+            return blank
+        earlier = self._collected(entry, blank)
+        if earlier is not None:
+            return earlier
+        if self._is_backlogged():
+            return replace(blank, verdict=Verdict.BACKLOG)
+        if not entry.is_recorded:
+            return replace(blank, verdict=Verdict.ALLOWED)
+        user, top_up = renewed(known, entry.allowance, self.now_ms())
+        if user.credits > CREDITS_MAX:
+            raise AmountError("the balance would leave its range")
+        self._begin(user, top_up)
+        taken = max(0, min(entry.owed, user.credits))
+        blank = replace(blank, amount=-taken)
+        from_allowance = min(user.allowance_left, taken)
+        decision = self._append(blank, TransactionType.DEDUCT, entry, allowance=-from_allowance)
+        self._keys.keep_served(entry, decision, self.now_ms())
+        return decision
+
+    def _collected(self, entry: JournalEntry, blank: Decision) -> Decision | None:
+        """Return the answer if an entry was collected before, or served by its key."""
+        record = self._records.get(entry.deduct_id)
+        if record is not None:
+            if record.user_id != entry.user_id:
+                raise TransactionConflictError(f"transaction {record.id} is known of another user")
+            given_back = self._given_back.get(record.id)
+            back = 0 if given_back is None else given_back.total
+            return replace(Decision.repeat(record), amount=record.amount + back)
+        if self._keys.knows(entry, self.now_ms()):
+            return replace(blank, verdict=Verdict.ALLOWED, repeated=True)
+        return None
 
     async def refund(self, refund: Refund) -> Decision:
         """Give a deduct back; see the port."""

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.idempotency import Completion, KeyState
+from faregate.domain.journal import JournalEntry
 from faregate.domain.request import Charge
 from faregate.domain.transaction import CreditTransactionId
 
@@ -35,9 +36,8 @@ class RememberedKeys:
 
         One that was not completed in time is taken over, by one request for each lease.
         """
-        key = charge.key
-        entry = None if key is None else self._entries.get((charge.user_id, key.key_digest))
-        if key is None or entry is None or now_ms - entry.made_at_ms >= key.lifetime_ms:
+        key, entry = charge.key, self._known(charge, now_ms)
+        if key is None or entry is None:
             return None
         if entry.fingerprint != key.fingerprint_digest:
             return replace(blank, verdict=Verdict.KEY_REUSED)
@@ -57,7 +57,7 @@ class RememberedKeys:
             key_state=state,
         )
 
-    def is_full(self, charge: Charge, now_ms: int) -> bool:
+    def is_full(self, charge: Charge | JournalEntry, now_ms: int) -> bool:
         """Say whether there is no room for one more key of the user."""
         key = charge.key
         if key is None:
@@ -70,7 +70,7 @@ class RememberedKeys:
         )
         return sum(mine) >= key.keys_max
 
-    def keep(self, charge: Charge, decision: Decision, now_ms: int) -> Decision:
+    def keep(self, charge: Charge | JournalEntry, decision: Decision, now_ms: int) -> Decision:
         """Remember the key of what was taken just now; return the decision with its state."""
         key = charge.key
         if key is None:
@@ -79,6 +79,30 @@ class RememberedKeys:
             decision, key.fingerprint_digest, now_ms, now_ms, now_ms // key.lifetime_ms
         )
         return replace(decision, key_state=KeyState.NEW)
+
+    def knows(self, entry: JournalEntry, now_ms: int) -> bool:
+        """Say whether a request with the key of a journaled one was allowed otherwise."""
+        known = self._known(entry, now_ms)
+        return (
+            known is not None
+            and entry.key is not None
+            and known.fingerprint == entry.key.fingerprint_digest
+        )
+
+    def keep_served(self, entry: JournalEntry, decision: Decision, now_ms: int) -> None:
+        """Remember the key of a journaled request as served, if it is free and there is room."""
+        if entry.key is None or self._known(entry, now_ms) or self.is_full(entry, now_ms):
+            return
+        self.keep(entry, decision, now_ms)
+        self.end(entry.user_id, decision.transaction_id, is_served=True)
+
+    def _known(self, request: Charge | JournalEntry, now_ms: int) -> _Entry | None:
+        """Return the entry of a key that still counts."""
+        key = request.key
+        entry = None if key is None else self._entries.get((request.user_id, key.key_digest))
+        if key is None or entry is None or now_ms - entry.made_at_ms >= key.lifetime_ms:
+            return None
+        return entry
 
     def complete(self, completion: Completion, now_ms: int) -> bool:
         """Note that a request has been served, and keep its response."""

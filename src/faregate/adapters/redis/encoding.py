@@ -1,47 +1,10 @@
-"""What travels in a record beside numbers: text, bounded, and valid where it will be stored."""
+"""The rules of a charge, as the scripts read them."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Sequence
 
-from faregate.domain.errors import InvalidArgumentError
-from faregate.domain.idempotency import IdempotencyKey
+from faregate.domain.idempotency import IdempotencyKey, KeptKey
 from faregate.domain.limit import RateLimit
 from faregate.domain.policy import Allowance
-from faregate.domain.transaction import (
-    DESCRIPTION_BYTES_MAX,
-    METADATA_BYTES_MAX,
-    METADATA_DEPTH_MAX,
-)
-
-
-def encode_description(text: object) -> bytes:
-    """Encode a description.
-
-    Raises:
-        InvalidArgumentError: It is too long, or holds what Postgres cannot store as text.
-    """
-    return _encode(text, "a description", DESCRIPTION_BYTES_MAX)
-
-
-def encode_metadata(metadata: Mapping[str, object] | None) -> bytes:
-    """Encode metadata as JSON; none is empty.
-
-    Raises:
-        InvalidArgumentError: It is no JSON object, too long, too deep, or cannot be stored as
-            jsonb.
-    """
-    if metadata is None:
-        return b""
-    try:
-        values = dict(metadata)
-        _check_values(values)
-        text = json.dumps(values, ensure_ascii=False, allow_nan=False, sort_keys=True)
-    except InvalidArgumentError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise InvalidArgumentError(f"metadata is a JSON object: {error}") from error
-    return _encode(text, "metadata", METADATA_BYTES_MAX)
 
 
 def encode_allowance(allowance: Allowance | None) -> tuple[int, int, str]:
@@ -61,43 +24,9 @@ def encode_limits(limits: Sequence[RateLimit]) -> tuple[str | int, ...]:
     return tuple(arguments)
 
 
-def encode_key(key: IdempotencyKey | None) -> tuple[bytes | int, ...]:
+def encode_key(key: IdempotencyKey | KeptKey | None) -> tuple[bytes | int, ...]:
     """Encode an idempotency key as `lua/lib/idempotency.lua` reads it; none is nothing."""
     if key is None:
         return ()
     bounds = key.lifetime_ms, key.lease_ms, key.keys_max
     return (key.key_digest, key.fingerprint_digest, *bounds)
-
-
-def _check_values(metadata: dict[str, object]) -> None:
-    """Look at all values and keys, level by level, before the encoder goes down into them."""
-    level: list[object] = [metadata]
-    for _ in range(METADATA_DEPTH_MAX):
-        # Each part takes a byte at least. So a value that is met over and over ends this, too.
-        parts = list(islice(chain.from_iterable(map(_parts, level)), METADATA_BYTES_MAX + 1))
-        if len(parts) > METADATA_BYTES_MAX:
-            raise InvalidArgumentError(f"metadata has more than {METADATA_BYTES_MAX} bytes")
-        if any(isinstance(part, str) and "\0" in part for part in parts):
-            raise InvalidArgumentError("metadata holds a NUL character, which jsonb cannot store")
-        level = [part for part in parts if isinstance(part, dict | list | tuple)]
-        if not level:
-            return
-    raise InvalidArgumentError(f"metadata nests deeper than {METADATA_DEPTH_MAX} levels")
-
-
-def _parts(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return chain(value.keys(), value.values())
-    return value if isinstance(value, list | tuple) else ()
-
-
-def _encode(text: object, what: str, bytes_max: int) -> bytes:
-    if not isinstance(text, str) or "\0" in text:
-        raise InvalidArgumentError(f"{what} is text without NUL characters")
-    try:
-        encoded = text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidArgumentError(f"{what} is valid Unicode: {error}") from error
-    if len(encoded) > bytes_max:
-        raise InvalidArgumentError(f"{what} has {len(encoded)} bytes, at most {bytes_max}")
-    return encoded

@@ -8,21 +8,19 @@ from faregate.adapters.redis import keys
 from faregate.adapters.redis.attempts import attempt_twice
 from faregate.adapters.redis.encoding import (
     encode_allowance,
-    encode_description,
     encode_key,
     encode_limits,
-    encode_metadata,
 )
 from faregate.adapters.redis.hold_keys import end_ids, end_keys, hold_keys, read_pair
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.replies import read_charge
-from faregate.adapters.redis.runner import Arguments
+from faregate.adapters.redis.runner import Arguments, Patience
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     AmountError,
     InvalidArgumentError,
-    LedgerUnavailableError,
     TransactionConflictError,
+    UnresolvedError,
 )
 from faregate.domain.hold import (
     Hold,
@@ -35,6 +33,7 @@ from faregate.domain.hold import (
 from faregate.domain.idempotency import KeyState
 from faregate.domain.policy import OnExpiry
 from faregate.domain.request import Charge, VoidOutcome
+from faregate.domain.texts import encode_description, encode_metadata
 from faregate.domain.transaction import CreditTransactionId
 
 #: How many due holds of a shard a request looks through for those of its user.
@@ -67,10 +66,10 @@ class RedisHoldLedger(RedisLedger):
         """Return the decision, and when the hold expires."""
         charge = request.charge
 
-        async def once(attempt: Charge, timeout_s: float) -> list[Any]:
+        async def once(attempt: Charge, patience: Patience) -> list[Any]:
             names = hold_keys(self._shard(charge.user_id), charge.user_id, charge.transaction_id)
             arguments = self._hold_arguments(replace(request, charge=attempt))
-            return await self._run("hold", names + self._rule_keys(charge), arguments, timeout_s)
+            return await self._run("hold", names + self._rule_keys(charge), arguments, patience)
 
         reply = await attempt_twice(charge, once, self._clock)
         return read_charge(reply, charge, length=13), reply[12]
@@ -127,7 +126,7 @@ class RedisHoldLedger(RedisLedger):
         reply = await self._run_twice("void_hold", names, arguments)
         status = reply[0].decode()
         if status == "unresolved":
-            raise LedgerUnavailableError("the user has too many recent records to find the hold")
+            raise UnresolvedError("the user has too many recent records to find the hold")
         return VoidOutcome(status)
 
     async def expire_due(self, user_id: UUID) -> int:

@@ -8,13 +8,11 @@ from faregate.adapters.redis.attempts import attempt_twice
 from faregate.adapters.redis.clock import ServerClock
 from faregate.adapters.redis.encoding import (
     encode_allowance,
-    encode_description,
     encode_key,
     encode_limits,
-    encode_metadata,
 )
 from faregate.adapters.redis.replies import read_charge, read_decision
-from faregate.adapters.redis.runner import Arguments, ScriptRunner
+from faregate.adapters.redis.runner import Arguments, Patience, ScriptRunner
 from faregate.domain.decision import Decision
 from faregate.domain.errors import (
     AmountError,
@@ -22,11 +20,14 @@ from faregate.domain.errors import (
     LedgerUnavailableError,
     LedgerUninitialisedError,
     OutcomeUnknownError,
+    UnresolvedError,
 )
 from faregate.domain.idempotency import Completion
 from faregate.domain.identity import LedgerIdentity
+from faregate.domain.journal import JOURNALED_METADATA_BYTES_MAX, JournalEntry
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
+from faregate.domain.texts import encode_description, encode_metadata
 from faregate.domain.transaction import (
     CreditTransactionId,
     TransactionType,
@@ -35,8 +36,8 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import User
 
-#: How long the calls that are not on the path of every request may take.
-_SLOW_TIMEOUT_S = 1.0
+#: How long one try of the calls that are not on the path of every request may take.
+_SLOW = Patience(1.0)
 
 
 class RedisLedger:
@@ -85,7 +86,7 @@ class RedisLedger:
         reply = await attempt_twice(charge, self._charge_once, self._clock)
         return read_charge(reply, charge)
 
-    async def _charge_once(self, charge: Charge, timeout_s: float) -> list[Any]:
+    async def _charge_once(self, charge: Charge, patience: Patience) -> list[Any]:
         arguments: Arguments = (
             charge.transaction_id.value.bytes,
             charge.user_id.bytes,
@@ -101,7 +102,7 @@ class RedisLedger:
             *encode_key(charge.key),
         )
         names = self._shard_keys(charge.user_id, charge.transaction_id)
-        return await self._run("charge", names + self._rule_keys(charge), arguments, timeout_s)
+        return await self._run("charge", names + self._rule_keys(charge), arguments, patience)
 
     def _rule_keys(self, charge: Charge) -> tuple[str, ...]:
         """Name what is checked beside the credits: rate limits, and the idempotency key."""
@@ -128,6 +129,24 @@ class RedisLedger:
         )
         reply = await self._run_twice("credit", names, arguments)
         return read_decision(reply, credit.user_id, credit.transaction_id, credit.amount)
+
+    async def collect(self, entry: JournalEntry) -> Decision:
+        """Take what a journaled request owes, as far as there is enough; see the port."""
+        arguments: Arguments = (
+            entry.deduct_id.value.bytes,
+            entry.user_id.bytes,
+            entry.owed,
+            1 if entry.is_recorded else 0,
+            encode_description(entry.description),
+            encode_metadata(entry.row_metadata, bytes_max=JOURNALED_METADATA_BYTES_MAX),
+            *encode_allowance(entry.allowance),
+            *encode_key(entry.key),
+        )
+        names = self._shard_keys(entry.user_id, entry.deduct_id)
+        if entry.key is not None:
+            names = (*names, *keys.idempotency(self._shard(entry.user_id), entry.user_id))
+        reply = await self._run_twice("collect", names, arguments)
+        return read_decision(reply, entry.user_id, entry.deduct_id, -reply[6])
 
     async def refund(self, refund: Refund) -> Decision:
         """Give a deduct back; see the port."""
@@ -166,7 +185,7 @@ class RedisLedger:
         reply = await self._run_twice("void", names, arguments)
         status = reply[0].decode()
         if status == "unresolved":
-            raise LedgerUnavailableError("the user has too many recent records to find the charge")
+            raise UnresolvedError("the user has too many recent records to find the charge")
         return VoidOutcome(status)
 
     async def complete(self, completion: Completion) -> bool:
@@ -182,7 +201,7 @@ class RedisLedger:
     async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
         """Return the response that was kept; see the port."""
         name = keys.response(self._shard(user_id), transaction_id)
-        found: bytes | None = await self._runner.ask("GET", name, timeout_s=_SLOW_TIMEOUT_S)
+        found: bytes | None = await self._runner.command("GET", name)
         return found
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
@@ -248,14 +267,14 @@ class RedisLedger:
     ) -> list[Any]:
         """Run a script that knows its own retry by the ids in its arguments."""
         try:
-            return await self._run(name, names, arguments, _SLOW_TIMEOUT_S)
+            return await self._run(name, names, arguments, _SLOW)
         except OutcomeUnknownError:
-            return await self._run(name, names, arguments, _SLOW_TIMEOUT_S)
+            return await self._run(name, names, arguments, _SLOW)
 
     async def _run(
-        self, name: str, names: tuple[str, ...], arguments: Arguments, timeout_s: float
+        self, name: str, names: tuple[str, ...], arguments: Arguments, patience: Patience
     ) -> list[Any]:
-        reply = await self._runner.run(name, names, arguments, timeout_s)
+        reply = await self._runner.run(name, names, arguments, patience)
         self._clock.observe(reply[3])
         if reply[0] == b"uninitialised":
             raise LedgerUninitialisedError("Redis is empty: it was wiped, and must be rebuilt")

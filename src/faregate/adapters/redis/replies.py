@@ -8,9 +8,9 @@ from uuid import UUID
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     AmountError,
-    LedgerUnavailableError,
     TransactionConflictError,
     TransactionIdError,
+    UnresolvedError,
 )
 from faregate.domain.idempotency import KeyState
 from faregate.domain.limit import LimitState, RateLimit
@@ -36,7 +36,7 @@ def read_decision(
     if status == "out_of_range":
         raise AmountError(f"{amount} would take the balance {reply[1]} out of its range")
     if status == "unresolved":
-        raise LedgerUnavailableError("the user has too many recent records to recognise a retry")
+        raise UnresolvedError("the user has too many recent records to recognise a retry")
     return Decision(
         verdict=_VERDICTS[status],
         user_id=user_id,

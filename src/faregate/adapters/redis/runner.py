@@ -1,22 +1,22 @@
 """Runs a script once, and says for certain whether it may have been run.
 
 redis-py repeats a command that timed out up to ten times by default, which charges eleven times.
-So nothing here repeats what may have been executed: a connection that cannot be had means that
-nothing was sent, and whatever fails after that leaves the outcome unknown.
+So nothing here repeats what may have been executed: a connection that cannot be had in time means
+that nothing was sent, and whatever fails after that leaves the outcome unknown.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from faregate.adapters.redis.scripts import Script, load
+from faregate.adapters.redis.pool import CONNECT_S_MAX, ConnectionPool
+from faregate.adapters.redis.scripts import load
 from faregate.domain.errors import (
     InvalidArgumentError,
     LedgerError,
@@ -24,33 +24,36 @@ from faregate.domain.errors import (
     OutcomeUnknownError,
 )
 
-CONNECTIONS_MAX = 64
+#: For a command that is no script, the wait for a connection included, in seconds.
+COMMAND_S_MAX = 2.0
 
 Arguments: TypeAlias = Sequence[bytes | str | int]
+_Talk: TypeAlias = Callable[[AbstractConnection], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a call may take."""
+
+    #: In all, the wait for a connection included.
+    timeout_s: float
+    #: Which part of the time that is left then may be spent on waiting for the answer.
+    share: float = 1.0
 
 
 class ScriptRunner:
     """Runs scripts on connections of its own."""
 
-    def __init__(self, pool: BlockingConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
     @classmethod
-    def from_url(cls, url: str, timeout_s: float) -> Self:
+    def from_url(cls, url: str, connect_s_max: float = CONNECT_S_MAX) -> Self:
         """Make a runner for a server. Nothing is connected before the first script runs."""
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=CONNECTIONS_MAX,
-            timeout=timeout_s,
-            protocol=2,
-            socket_connect_timeout=timeout_s,
-            socket_timeout=None,
-            retry=Retry(NoBackoff(), 0),
-        )
-        return cls(pool)
+        return cls(ConnectionPool.from_url(url, connect_s_max))
 
     async def run(
-        self, name: str, keys: Sequence[str], arguments: Arguments, timeout_s: float
+        self, name: str, keys: Sequence[str], arguments: Arguments, patience: Patience
     ) -> list[Any]:
         """Run a script.
 
@@ -61,47 +64,51 @@ class ScriptRunner:
         """
         script = load(name)
         command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._run(script, command)
-        except TimeoutError as error:
-            raise OutcomeUnknownError(f"no answer from Redis within {timeout_s:.3f} s") from error
 
-    async def ask(self, *command: object, timeout_s: float) -> Any:
-        """Send a command that only reads.
+        async def talk(connection: AbstractConnection) -> Any:
+            try:
+                return await _ask(connection, command)
+            except NoScriptError:
+                # This means "not executed", so sending it once more is safe.
+                await _ask(connection, ("SCRIPT", "LOAD", script.source))
+                return await _ask(connection, command)
 
-        Raises:
-            LedgerUnavailableError: There is no answer in time.
-        """
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self.command(*command)
-        except TimeoutError as error:
-            raise LedgerUnavailableError(f"no answer from Redis in {timeout_s:.3f} s") from error
-
-    async def _run(self, script: Script, command: Sequence[object]) -> list[Any]:
-        try:
-            return list(await self.command(*command))
-        except NoScriptError:
-            # This means "not executed", so sending it once more is safe.
-            await self.command("SCRIPT", "LOAD", script.source)
-            return list(await self.command(*command))
+        return list(await self._converse(talk, patience))
 
     async def command(self, *command: object) -> Any:
-        """Send one command on a connection and read its reply, once.
+        """Send one command and read its reply, once; raises as `run` does."""
+        return await self._converse(
+            lambda connection: _ask(connection, command), Patience(COMMAND_S_MAX)
+        )
+
+    async def _converse(self, talk: _Talk, patience: Patience) -> Any:
+        """Take a connection, talk, and give it back, all in time."""
+        connection = None
+        try:
+            async with asyncio.timeout(patience.timeout_s) as bound:
+                connection = await self._connection()
+                _shorten(bound, patience.share)
+                return await self._talk(connection, talk)
+        except TimeoutError as error:
+            what = f"from Redis within {patience.timeout_s:.3f} s"
+            if connection is None:
+                raise LedgerUnavailableError(f"no connection {what}") from error
+            raise OutcomeUnknownError(f"no answer {what}") from error
+
+    async def _connection(self) -> AbstractConnection:
+        try:
+            return await self._pool.take()
+        except (RedisError, OSError) as error:
+            raise LedgerUnavailableError(f"Redis cannot be reached: {error}") from error
+
+    async def _talk(self, connection: AbstractConnection, talk: _Talk) -> Any:
+        """Talk on a connection, and give it back.
 
         A caller that is cancelled leaves an unread reply behind. Its connection is closed, so that
         nobody else reads it.
         """
         try:
-            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            raise LedgerUnavailableError(f"Redis cannot be reached: {error}") from error
-        try:
-            await connection.send_command(*command, check_health=False)
-            return await connection.read_response()
-        except NoScriptError:
-            raise
+            return await talk(connection)
         except ResponseError as error:
             raise _refusal(error) from error
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
@@ -111,11 +118,23 @@ class ScriptRunner:
             await connection.disconnect(nowait=True)
             raise
         finally:
-            await self._pool.release(connection)
+            self._pool.give_back(connection)
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._pool.aclose()
+
+
+async def _ask(connection: AbstractConnection, command: Sequence[object]) -> Any:
+    await connection.send_command(*command, check_health=False)
+    return await connection.read_response()
+
+
+def _shorten(bound: asyncio.Timeout, share: float) -> None:
+    """Leave a part of the time that is left."""
+    ends_at_s, now_s = bound.when(), asyncio.get_running_loop().time()
+    if share < 1 and ends_at_s is not None:
+        bound.reschedule(now_s + (ends_at_s - now_s) * share)
 
 
 def _refusal(error: ResponseError) -> Exception:

@@ -7,7 +7,7 @@ from typing import Any
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.encoding import encode_allowance, encode_limits
 from faregate.adapters.redis.replies import read_limits
-from faregate.adapters.redis.runner import Arguments, ScriptRunner
+from faregate.adapters.redis.runner import Arguments, Patience, ScriptRunner
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.shadow import Observation
 
@@ -18,7 +18,7 @@ class RedisShadows:
     def __init__(self, runner: ScriptRunner, *, shard_count: int, timeout_s: float) -> None:
         self._runner = runner
         self._shard_count = shard_count
-        self._timeout_s = timeout_s
+        self._patience = Patience(timeout_s)
 
     async def observe(self, observation: Observation) -> Decision:
         """Decide on the shadow balance of a user, and count the answer; see the port."""
@@ -68,4 +68,4 @@ class RedisShadows:
             *encode_allowance(charge.allowance),
             *encode_limits(charge.limits),
         )
-        return await self._runner.run("observe", names, arguments, self._timeout_s)
+        return await self._runner.run("observe", names, arguments, self._patience)

@@ -1,0 +1,1 @@
+"""The journal in local files: one for each process that serves without a decision."""

@@ -1,0 +1,122 @@
+"""Reads the journals that processes have written, and puts away what has been collected."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from faregate.adapters.journal.lines import decode
+from faregate.adapters.journal.writer import SUFFIX
+from faregate.domain.errors import ConfigurationError, JournalError
+from faregate.ports import JournalLine
+
+#: What the name of a file has in addition that has been put away.
+PUT_AWAY = ".imported"
+#: More than any line has: description and metadata are bounded.
+_LINE_BYTES_MAX = 65_536
+_BLOCK_BYTES = 1 << 20
+
+
+class FileJournalReader:
+    """The port `JournalFile`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = os.fspath(path)
+        #: Whether its last line was never finished: whoever wrote it did not serve that request.
+        self.is_torn = False
+
+    def size(self) -> int:
+        """Return up to where its lines are whole, in bytes."""
+        with self._path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            return end - _torn_length(file.fileno(), end)
+
+    def lines(self, start: int, end: int) -> Iterator[JournalLine]:
+        """Iterate over the lines between two places; see the port."""
+        with self._path.open("rb") as file:
+            number = 1 + sum(block.count(b"\n") for block in _blocks(file.fileno(), start))
+            file.seek(start)
+            while file.tell() < end and (text := file.readline()):
+                yield decode(number, text)
+                number += 1
+
+    def retire(self, end: int) -> bool:
+        """Put it away if there is no whole line after `end`; see the port.
+
+        Whoever writes to it meanwhile finds it gone, and begins another.
+        """
+        with self._path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            length = file.seek(0, os.SEEK_END)
+            torn = _torn_length(file.fileno(), length)
+            if length - torn > end:
+                return False
+            self.is_torn = torn > 0
+            self._path.rename(self._path.with_name(self._path.name + PUT_AWAY))
+            return True
+
+
+def _torn_length(descriptor: int, length: int) -> int:
+    """Return how many bytes there are after the last line that is whole."""
+    tail = os.pread(descriptor, _LINE_BYTES_MAX, max(0, length - _LINE_BYTES_MAX))
+    return len(tail) - (tail.rfind(b"\n") + 1)
+
+
+def _blocks(descriptor: int, end: int) -> Iterator[bytes]:
+    place = 0
+    while place < end and (block := os.pread(descriptor, min(_BLOCK_BYTES, end - place), place)):
+        yield block
+        place += len(block)
+
+
+@contextmanager
+def open_journals(paths: Sequence[Path]) -> Iterator[list[FileJournalReader]]:
+    """Find the journals at paths, for one import at a time: files, and folders of files.
+
+    Raises:
+        ConfigurationError: There is nothing at a path, or no journal.
+        JournalError: They are being imported by somebody else.
+    """
+    found = list(dict.fromkeys(path for given in paths for path in _journals_at(given)))
+    with ExitStack() as held:
+        for folder in sorted({path.parent.resolve() for path in found}):
+            held.enter_context(_locked(folder))
+        # Whoever held the lock before may have put some of them away.
+        yield [FileJournalReader(path) for path in found if path.exists()]
+
+
+def find_journals(paths: Sequence[Path]) -> list[FileJournalReader]:
+    """Find the journals at paths, to look at them alone; raises as `open_journals` does."""
+    found = dict.fromkeys(path for given in paths for path in _journals_at(given))
+    return [FileJournalReader(path) for path in found]
+
+
+def _journals_at(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(path.glob(f"*{SUFFIX}"))
+    if not path.is_file():
+        raise ConfigurationError(f"there is no journal at {path}")
+    if path.suffix != SUFFIX:
+        raise ConfigurationError(
+            f"{path} is no journal: one that is to be imported again is named *{SUFFIX} before"
+        )
+    return [path]
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"the journals in {folder} are being imported by somebody else"
+            raise JournalError(message) from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,229 @@
+"""Writes the journal of one process: a file of its own, made when the first line is written.
+
+A line is handed to the kernel before its request is served, so it outlives the process, however
+that ends. A thread sees to it that it is on the disk within `SYNC_S`: what a power failure costs is
+what was served in that time, which is then served for free.
+
+The import puts a file away once it has read all of it, also while its process lives. So each line
+is written under a lock, to a file that is still in its place; if it is not, a new one is begun.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import secrets
+import threading
+import time
+from asyncio import to_thread
+from contextlib import suppress
+from pathlib import Path
+
+from faregate.adapters.journal.lines import encode
+from faregate.domain.errors import ConfigurationError, JournalError
+from faregate.domain.health import JournalState
+from faregate.domain.journal import JournalChange, JournalEntry
+
+SUFFIX = ".journal"
+#: Within which time a line is on the disk, in seconds.
+SYNC_S = 1.0
+#: More than a change takes: for each entry, room for one is kept.
+_CHANGE_BYTES_MAX = 256
+_MODE = 0o600
+_FOLDER_MODE = 0o700
+
+_log = logging.getLogger(__name__)
+
+
+class FileJournal:
+    """The port `Journal` in a folder, in which each process has files of its own."""
+
+    def __init__(self, folder: Path, *, bytes_max: int) -> None:
+        """Make the folder, if it is not there.
+
+        Args:
+            folder: Where the files are.
+            bytes_max: How much this process may write to what lies there when it begins a file.
+
+        Raises:
+            ConfigurationError: No files can be made in it.
+        """
+        try:
+            folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"no journal can be kept in {folder}: {error}") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigurationError(f"no journal can be kept in {folder}: it cannot be written")
+        self._folder = folder
+        self._bytes_max = bytes_max
+        self._file: _File | None = None
+        self._requests = 0
+
+    @property
+    def state(self) -> JournalState:
+        """How much there is in it."""
+        return JournalState(
+            requests=self._requests,
+            bytes=self._file.size if self._file else 0,
+            bytes_max=self._bytes_max,
+        )
+
+    def write(self, line: JournalEntry | JournalChange) -> None:
+        """Keep a line; see the port."""
+        text, is_entry = encode(line), isinstance(line, JournalEntry)
+        try:
+            if self._file is not None and self._file.append(text, is_entry=is_entry):
+                self._requests += is_entry
+                return
+            if self._file is not None:
+                self._file.leave()
+            self._file = _File(self._folder, self._bytes_max - self._used())
+            self._file.append(text, is_entry=is_entry)
+        except OSError as error:
+            raise JournalError(f"no journal can be kept in {self._folder}: {error}") from error
+        self._requests += is_entry
+
+    def _used(self) -> int:
+        """Return how many bytes of this and other processes are still to be imported."""
+        used = 0
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with suppress(FileNotFoundError):
+                used += path.stat().st_size
+        return used
+
+    def close(self) -> None:
+        """Make sure that all of it is on the disk."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    async def aclose(self) -> None:
+        """Do so beside the event loop; see the port."""
+        await to_thread(self.close)
+
+
+class _File:
+    """A file that one process appends to."""
+
+    def __init__(self, folder: Path, room: int) -> None:
+        self.size = 0
+        self._is_torn = False
+        self._room = room
+        self._reserved = 0
+        self._pid = os.getpid()
+        name = f"{time.time_ns() // 1_000_000}-{self._pid}-{secrets.token_hex(4)}{SUFFIX}"
+        self._path = folder / name
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, _MODE)
+        self._sync = _Sync(self._descriptor, folder)
+
+    def append(self, text: bytes, *, is_entry: bool) -> bool:
+        """Append a line; return whether the file is still this process's own, and has it.
+
+        Raises:
+            JournalError: There is no room for it.
+            OSError: It cannot be written.
+        """
+        if self._is_torn or self._pid != os.getpid() or not self._lock():
+            return False
+        try:
+            if not self._is_in_place():
+                return False
+            self._check_room(len(text), _CHANGE_BYTES_MAX if is_entry else 0)
+            self._write(text)
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._reserved += _CHANGE_BYTES_MAX if is_entry else -min(_CHANGE_BYTES_MAX, self._reserved)
+        self._sync.ask()
+        return True
+
+    def _lock(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # The import is looking at the end of it. Nobody waits for that.
+            return False
+        return True
+
+    def _is_in_place(self) -> bool:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(found, os.fstat(self._descriptor))
+
+    def _check_room(self, length: int, reserve: int) -> None:
+        reserved = self._reserved + reserve if reserve else 0
+        if self.size + length + reserved > self._room:
+            raise JournalError("the journal is full: import it")
+
+    def _write(self, text: bytes) -> None:
+        written = 0
+        try:
+            written = os.write(self._descriptor, text)
+        finally:
+            if written < len(text):
+                # What there is of the line would spoil the next one.
+                self._is_torn = True
+                os.ftruncate(self._descriptor, self.size)
+                self._is_torn = False
+        if written < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.size += len(text)
+
+    def leave(self) -> None:
+        """Let go of it; what was written goes to the disk meanwhile."""
+        self._sync.end()
+        os.close(self._descriptor)
+
+    def close(self) -> None:
+        """Put what was written on the disk, and let go of it."""
+        self.leave()
+        self._sync.join()
+
+
+class _Sync:
+    """Puts a file on the disk, in a thread of its own: at once, and then from time to time."""
+
+    def __init__(self, descriptor: int, folder: Path) -> None:
+        self._descriptor = os.dup(descriptor)
+        self._folder = folder
+        self._asked = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def ask(self) -> None:
+        """Have what was written so far put on the disk, soon."""
+        self._asked.set()
+
+    def end(self) -> None:
+        """Do it now, for the last time."""
+        self._closing.set()
+        self._asked.set()
+
+    def join(self) -> None:
+        """Wait until that is done."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._sync_folder()
+            while not self._closing.is_set():
+                self._asked.wait()
+                self._asked.clear()
+                os.fsync(self._descriptor)
+                self._closing.wait(SYNC_S)
+            os.fsync(self._descriptor)
+        except OSError:
+            _log.exception("the journal in %s may not outlive a power failure", self._folder)
+        finally:
+            os.close(self._descriptor)
+
+    def _sync_folder(self) -> None:
+        """Put the name of the file on the disk, too."""
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,132 @@
+"""`faregate journal`: what was served without a decision, shown and charged."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from faregate.adapters.journal.reader import find_journals, open_journals
+from faregate.bootstrap import open_gate
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json
+from faregate.config import Settings, read_settings
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.journal import Collection, JournalEntry
+from faregate.ops.journal import JournalImport, JournalProblem, Progress, import_journals
+from faregate.ports import JournalFile
+
+#: Nobody waits for an import, so it may wait for servers.
+DECISION_TIMEOUT_MS = 10_000
+
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Journals, or folders of them; by default FAREGATE_JOURNAL_DIR."),
+]
+
+journal = typer.Typer(
+    help="What was served while no decision could be had: show it, and charge it.",
+    no_args_is_help=True,
+)
+
+
+@journal.command("import")
+def import_(paths: Paths = None, as_json: Json = False) -> None:
+    """Charge what the journals hold, each request once. Exit 1 if some cannot be charged."""
+    settings = read_settings()
+    console = Console(stderr=True)
+    with console.status("reading journals") as shown:
+
+        def progress(count: int) -> None:
+            shown.update(f"looked at {count} requests")
+
+        result = asyncio.run(_import(settings, _chosen(paths, settings), progress))
+    _print_import(result, as_json=as_json)
+    if not result.is_exact:
+        raise typer.Exit(EXIT_NOT_EXACT)
+
+
+@journal.command()
+def show(paths: Paths = None, as_json: Json = False) -> None:
+    """Count what the journals hold. Asks no server, and changes nothing."""
+    rows = [_summary(file) for file in find_journals(_chosen(paths, read_settings()))]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        counts = (f"{value} {name}" for name, value in row.items() if name != "file")
+        print(f"{row['file']}: {', '.join(counts)}")
+    if not rows:
+        print("no journals")
+
+
+def _chosen(paths: Sequence[Path] | None, settings: Settings) -> Sequence[Path]:
+    if paths:
+        return paths
+    if not settings.journal_dir:
+        raise ConfigurationError("name a journal, or set FAREGATE_JOURNAL_DIR")
+    return [Path(settings.journal_dir)]
+
+
+async def _import(settings: Settings, paths: Sequence[Path], progress: Progress) -> JournalImport:
+    update = {
+        "decision_timeout_ms": DECISION_TIMEOUT_MS,
+        # A user that does not exist is reported, not made.
+        "provision_users": False,
+        "journal_dir": "",
+    }
+    with open_journals(paths) as files:
+        async with open_gate(settings.model_copy(update=update)) as gate:
+            return await import_journals(gate, files, progress)
+
+
+def _print_import(result: JournalImport, *, as_json: bool) -> None:
+    numbers = {str(outcome): result.outcomes[outcome] for outcome in Collection}
+    numbers |= {
+        "credits_taken": result.taken,
+        "credits_short": result.shortfall,
+        "torn_files": result.torn_files,
+    }
+    if as_json:
+        report = numbers | {
+            "files_done": result.files_done,
+            "files_left": result.files_left,
+            "problems": [_plain(problem) for problem in result.problems],
+        }
+        print(json.dumps(report))
+        return
+    table = Table(show_header=False)
+    for name, value in numbers.items():
+        table.add_row(name.replace("_", " "), str(value))
+    Console().print(table)
+    for name in result.files_done:
+        print(f"put away {name}")
+    for name in result.files_left:
+        print(f"import again later: {name}")
+    for problem in result.problems:
+        print(f"{problem.file} line {problem.line}: {problem.detail}")
+
+
+def _plain(problem: JournalProblem) -> dict[str, object]:
+    user_id = problem.user_id
+    return asdict(problem) | {"user_id": None if user_id is None else str(user_id)}
+
+
+def _summary(file: JournalFile) -> dict[str, object]:
+    counts: Counter[str] = Counter()
+    end = file.size()
+    for line in file.lines(0, end):
+        if line.content is None:
+            counts["unreadable"] += 1
+        elif isinstance(line.content, JournalEntry):
+            counts["requests"] += line.content.is_served
+            counts["voids"] += not line.content.is_served
+        else:
+            counts["changes"] += 1
+    names = ("requests", "voids", "changes", "unreadable")
+    return {"file": file.name, "bytes": end} | {name: counts[name] for name in names}

@@ -1,0 +1,44 @@
+"""How a gate is, at one moment: for metrics and for people."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class BreakerState(StrEnum):
+    """Whether requests are decided by Redis."""
+
+    #: They are.
+    CLOSED = "closed"
+    #: It has failed to too often of late: nobody waits for it.
+    OPEN = "open"
+    #: The same, while one request is on its way to find out.
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalState:
+    """What this process has written to its journal."""
+
+    #: How many requests have been written down since the process started.
+    requests: int
+    #: How many bytes there are in the journal, and how many there may be.
+    bytes: int
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How a gate is. All counts begin with the process."""
+
+    breaker: BreakerState
+    #: For how many milliseconds the breaker has been closed, or has not been.
+    breaker_state_ms: int
+    #: How often it has opened.
+    breaker_opened: int
+    #: How many voids and refunds wait to be made, and how many were given up.
+    retries_waiting: int
+    retries_given_up: int
+    #: How many requests were served without a decision.
+    served_open: int
+    #: None where nothing is written down.
+    journal: JournalState | None = None

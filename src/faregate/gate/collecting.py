@@ -1,0 +1,136 @@
+"""Collecting what journaled requests cost, once Redis is back."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import (
+    InvalidArgumentError,
+    LedgerUnavailableError,
+    TransactionConflictError,
+)
+from faregate.domain.journal import Collected, Collection, JournalChange, JournalEntry
+from faregate.domain.request import Refund, VoidOutcome
+from faregate.domain.transaction import CreditTransactionId
+from faregate.gate.refunds import Refunds
+
+#: How often, and after which pauses in seconds, a void is tried whose time has not come.
+_VOID_TRIES_MAX = 250
+_VOID_PAUSE_S = 0.05
+
+
+class Collecting(Refunds):
+    """Makes transactions of journal entries, each once, however often it is told to."""
+
+    async def collect(
+        self, entry: JournalEntry, changes: Sequence[JournalChange] = ()
+    ) -> Collected:
+        """Take what a journaled request costs, as far as there is enough; never below zero.
+
+        Args:
+            entry: The request.
+            changes: What became of it later. What has been collected beyond that before, because
+                they were not known yet, goes back.
+
+        Raises:
+            LedgerUnavailableError, ArchiveUnavailableError: A server does not answer, or records
+                wait for too long to be stored. Collecting it again is safe.
+        """
+        await self.start()
+        final = entry.changed(changes)
+        if final.is_open(self.now_ms()):
+            return Collected(outcome=Collection.OPEN)
+        try:
+            if entry.may_be_charged and await self._void_attempt(entry) is VoidOutcome.KEPT:
+                # A caller's own id: the charge that was answered to an earlier call stands.
+                return Collected(outcome=Collection.KNOWN)
+            if not entry.is_served:
+                return Collected(outcome=Collection.VOIDED)
+            return await self._collect(final)
+        except (InvalidArgumentError, TransactionConflictError) as error:
+            return Collected(outcome=Collection.REFUSED, reason=str(error))
+
+    async def follow(self, change: JournalChange) -> None:
+        """Make a change of an entry that is put away, and so has been collected without it.
+
+        Raises:
+            LedgerUnavailableError, ArchiveUnavailableError: As of `collect`.
+        """
+        await self.start()
+        # It costs nothing, so that nothing is taken where nothing was.
+        entry = JournalEntry(
+            attempt_id=change.attempt_id,
+            user_id=change.user_id,
+            cost=0,
+            description="",
+            asked_at_ms=0,
+            deadline_ms=0,
+            served_at_ms=0,
+        )
+        if change.refund_id is not None:
+            await self._give_back(entry, change.refund_id, change.amount)
+        elif change.cost is not None:
+            await self._give_back_beyond(entry, await self._collect_once(entry), change.cost)
+
+    async def _collect(self, entry: JournalEntry) -> Collected:
+        decision = await self._collect_once(entry)
+        if decision.verdict is Verdict.UNKNOWN_USER:
+            return Collected(outcome=Collection.UNKNOWN_USER)
+        await self._give_back_beyond(entry, decision, entry.owed)
+        if not entry.is_recorded:
+            return Collected(outcome=Collection.STRUCK_OUT)
+        if decision.repeated:
+            return Collected(outcome=Collection.KNOWN)
+        taken = -decision.amount
+        return Collected(outcome=Collection.COLLECTED, taken=taken, shortfall=entry.owed - taken)
+
+    async def _collect_once(self, entry: JournalEntry) -> Decision:
+        """Ask Postgres for the id first: the ledger remembers it for a day only.
+
+        Returns:
+            The decision about the deduct. Of one that is known, the amount is what is left of it.
+        """
+        durable = await self._accounts.deduct(entry.user_id, entry.deduct_id)
+        asked = entry if durable is None else replace(entry, cost=0, is_unlimited=False, key=None)
+        decision = await self._ledger.collect(asked)
+        if decision.verdict is Verdict.UNKNOWN_USER and await self.install(entry.user_id):
+            decision = await self._ledger.collect(asked)
+        if durable is not None and not decision.repeated:
+            left = durable.amount - durable.refunded
+            return replace(decision, amount=-left, repeated=True)
+        if decision.verdict is Verdict.BACKLOG:
+            raise LedgerUnavailableError("records wait for Postgres since 23 hours: run a worker")
+        return decision
+
+    async def _give_back_beyond(self, entry: JournalEntry, known: Decision, cost: int) -> None:
+        """Give back what was collected before beyond what it costs after all."""
+        beyond = -known.amount - cost
+        if known.repeated and beyond > 0:
+            refund_id = CreditTransactionId.derive(f"cost {cost}", entry.deduct_id.value)
+            await self._give_back(entry, refund_id, beyond)
+
+    async def _give_back(
+        self, entry: JournalEntry, refund_id: CreditTransactionId, amount: int | None
+    ) -> None:
+        """Give back of what was collected, as far as anything is left of it."""
+        refund = Refund(
+            user_id=entry.user_id,
+            deduct_id=entry.deduct_id,
+            transaction_id=refund_id,
+            amount=amount,
+            description="refund: the journaled request was given back",
+        )
+        if (await self._refund(refund)).verdict is Verdict.BACKLOG:
+            raise LedgerUnavailableError("records wait for Postgres since 23 hours: run a worker")
+
+    async def _void_attempt(self, entry: JournalEntry) -> VoidOutcome:
+        for _ in range(_VOID_TRIES_MAX):
+            if entry.is_hold:
+                outcome = await self._holding_ledger().void_hold(entry.attempted_hold())
+            else:
+                outcome = await self._void(entry.attempt())
+            if outcome is not VoidOutcome.TOO_EARLY:
+                return outcome
+            await asyncio.sleep(_VOID_PAUSE_S)
+        raise LedgerUnavailableError(f"attempt {entry.attempt_id} cannot be voided yet")

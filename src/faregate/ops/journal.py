@@ -1,0 +1,208 @@
+"""Importing journals: what was served without a decision becomes transactions.
+
+Every step can be done again. An entry is collected under an id that is computed from its attempt,
+so it is charged once, whoever is killed in the middle and whoever else imports the same lines. A
+file is put away once all of it is settled; if its process has gone on writing meanwhile, that is
+read, too.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol, TypeAlias
+from uuid import UUID
+
+from faregate.domain.journal import Collected, Collection, JournalChange, JournalEntry
+from faregate.domain.transaction import CreditTransactionId
+from faregate.ports import JournalFile, JournalLine
+
+#: How many entries are collected at the same time.
+COUNT_AT_ONCE = 32
+#: How often a file is read on that grows meanwhile, before it is left to the next import.
+ROUNDS_MAX = 10
+
+Progress = Callable[[int], None]
+_Changes: TypeAlias = Mapping[CreditTransactionId, Sequence[JournalChange]]
+
+
+class Collector(Protocol):
+    """Makes transactions of entries. Implemented by the gate."""
+
+    def collect(
+        self, entry: JournalEntry, changes: Sequence[JournalChange] = ()
+    ) -> Coroutine[None, None, Collected]:
+        """Take what a journaled request costs, once."""
+        ...
+
+    async def follow(self, change: JournalChange) -> None:
+        """Make a change of an entry that has been collected without it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalProblem:
+    """A line that did not become a transaction, and will not by itself."""
+
+    file: str
+    #: The number of the line, from 1.
+    line: int
+    #: Why, for people.
+    detail: str
+    #: Whose it is, and what it costs, where that could be read.
+    user_id: UUID | None = None
+    cost: int | None = None
+
+
+@dataclass(slots=True)
+class JournalImport:
+    """What an import did."""
+
+    #: How often each outcome was met, one for each entry.
+    outcomes: Counter[Collection] = field(default_factory=Counter)
+    #: How many credits were taken, and how many were owed that were not there.
+    taken: int = 0
+    shortfall: int = 0
+    problems: list[JournalProblem] = field(default_factory=list)
+    #: The files that were put away, and those that are to be imported again.
+    files_done: list[str] = field(default_factory=list)
+    files_left: list[str] = field(default_factory=list)
+    #: How many files ended in a line that was never finished, and so never served.
+    torn_files: int = 0
+
+    @property
+    def entries(self) -> int:
+        """How many entries were looked at."""
+        return self.outcomes.total()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether each line that could be settled is."""
+        return not self.problems
+
+
+async def import_journals(
+    collector: Collector, files: Sequence[JournalFile], on_progress: Progress | None = None
+) -> JournalImport:
+    """Collect every entry of some journals, and put away those that are settled.
+
+    Args:
+        collector: Makes the transactions.
+        files: The journals. Nobody else may import them at the same time.
+        on_progress: Is told how many entries have been looked at.
+
+    Raises:
+        LedgerError, ArchiveUnavailableError: A server does not answer. What was not put away is to
+            be imported again.
+    """
+    run = _Run(collector, on_progress or (lambda _: None))
+    for file in files:
+        await run.import_file(file)
+    return run.result
+
+
+class _Run:
+    """One import of all its files."""
+
+    def __init__(self, collector: Collector, on_progress: Progress) -> None:
+        self.result = JournalImport()
+        self._collector = collector
+        self._on_progress = on_progress
+        #: Of requests with a key: the one that is charged for all with that key, and when it was.
+        self._charged: dict[tuple[UUID, bytes, bytes], tuple[CreditTransactionId, int]] = {}
+
+    async def import_file(self, file: JournalFile) -> None:
+        """Collect all of a file, and what is added to it meanwhile, and put it away."""
+        start = 0
+        open_before = self.result.outcomes[Collection.OPEN]
+        for _ in range(ROUNDS_MAX):
+            end = file.size()
+            await self._import_part(file, start, end)
+            is_open = self.result.outcomes[Collection.OPEN] > open_before
+            if not is_open and file.retire(end):
+                self.result.files_done.append(file.name)
+                self.result.torn_files += file.is_torn
+                return
+            if is_open:
+                break
+            start = end
+        self.result.files_left.append(file.name)
+
+    async def _import_part(self, file: JournalFile, start: int, end: int) -> None:
+        """Collect what stands between two places. Changes stand after what they change."""
+        changes: defaultdict[CreditTransactionId, list[JournalChange]] = defaultdict(list)
+        for line in file.lines(start, end):
+            if isinstance(line.content, JournalChange):
+                changes[line.content.attempt_id].append(line.content)
+        unmet = set(changes)
+        lines = file.lines(start, end)
+        while batch := list(islice(lines, COUNT_AT_ONCE)):
+            entries = [line for line in batch if not isinstance(line.content, JournalChange)]
+            unmet -= await self._import_lines(file, entries, changes)
+        for change in (change for attempt_id in unmet for change in changes[attempt_id]):
+            await self._collector.follow(change)
+
+    async def _import_lines(
+        self, file: JournalFile, lines: Sequence[JournalLine], changes: _Changes
+    ) -> set[CreditTransactionId]:
+        """Collect entries at the same time; return the ids of their attempts."""
+        found: list[tuple[JournalLine, JournalEntry]] = []
+        for line in lines:
+            if isinstance(line.content, JournalEntry):
+                found.append((line, line.content))
+            else:
+                self._report(file, line, line.problem)
+        calls = [self._collect(entry, changes.get(entry.attempt_id, ())) for _, entry in found]
+        for (line, entry), collected in zip(found, await _all(calls), strict=True):
+            self.result.outcomes[collected.outcome] += 1
+            self.result.taken += collected.taken
+            self.result.shortfall += collected.shortfall
+            if collected.outcome is Collection.UNKNOWN_USER:
+                self._report(file, line, f"user {entry.user_id} does not exist")
+            elif collected.outcome is Collection.REFUSED:
+                self._report(file, line, collected.reason)
+        self._on_progress(self.result.entries)
+        return {entry.attempt_id for _, entry in found}
+
+    def _collect(
+        self, entry: JournalEntry, changes: Sequence[JournalChange]
+    ) -> Coroutine[None, None, Collected]:
+        if self._is_charged_otherwise(entry.changed(changes)):
+            # A retry with the same key. What its own attempt may have taken goes back.
+            free = JournalChange(attempt_id=entry.attempt_id, user_id=entry.user_id, cost=0)
+            changes = [*changes, free]
+        return self._collector.collect(entry, changes)
+
+    def _is_charged_otherwise(self, final: JournalEntry) -> bool:
+        """Whether another attempt is charged for the same idempotency key. The first one is."""
+        key = final.key
+        if key is None or not final.owed or final.expires_at_ms is not None:
+            return False
+        name = final.user_id, key.key_digest, key.fingerprint_digest
+        attempt_id, served_at_ms = self._charged.get(name, (final.attempt_id, final.served_at_ms))
+        if final.served_at_ms - served_at_ms >= key.lifetime_ms:
+            attempt_id, served_at_ms = final.attempt_id, final.served_at_ms
+        self._charged[name] = attempt_id, served_at_ms
+        return attempt_id != final.attempt_id
+
+    def _report(self, file: JournalFile, line: JournalLine, detail: str) -> None:
+        entry = line.content if isinstance(line.content, JournalEntry) else None
+        self.result.problems.append(
+            JournalProblem(
+                file=file.name,
+                line=line.number,
+                detail=detail,
+                user_id=None if entry is None else entry.user_id,
+                cost=None if entry is None else entry.cost,
+            )
+        )
+
+
+async def _all(calls: Sequence[Coroutine[None, None, Collected]]) -> list[Collected]:
+    """Wait for all, so that none goes on behind, and raise what one of them raised."""
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    if failed:
+        raise failed[0]
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]

@@ -1,0 +1,153 @@
+"""A ledger with one user, in memory or in Redis, and what is collected from the user."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from redis import Redis
+
+from clocks import Clock, RedisClock
+from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.runner import ScriptRunner
+from faregate.adapters.redis.stream import RedisStream
+from faregate.domain.decision import Decision
+from faregate.domain.idempotency import IdempotencyKey
+from faregate.domain.identity import LedgerIdentity
+from faregate.domain.journal import JournalEntry
+from faregate.domain.period import Period, PeriodKind
+from faregate.domain.policy import Allowance
+from faregate.domain.request import Charge, Refund
+from faregate.domain.transaction import (
+    CreditTransaction,
+    CreditTransactionId,
+)
+from faregate.domain.user import User
+from faregate.ports import Ledger
+
+IDENTITY = LedgerIdentity(
+    ledger_id=UUID(int=1), shard_count=1, starting_credits=5, epoch=7, installed=False
+)
+HOUR_MS = 3_600_000
+TEN = Allowance(amount=10, period=Period(kind=PeriodKind.ROLLING, length_ms=HOUR_MS))
+KEY = IdempotencyKey(key="once", fingerprint="GET /", lifetime_ms=HOUR_MS, lease_ms=HOUR_MS)
+
+
+@dataclass(slots=True)
+class Side:
+    """A ledger with one user of five credits, and its clock."""
+
+    ledger: Ledger
+    clock: Clock
+    user_id: UUID
+    redis_url: str = ""
+
+    def entry(self, name: str, cost: int, **rest: object) -> JournalEntry:
+        """Return the entry that a name stands for."""
+        return JournalEntry(
+            attempt_id=identify(name),
+            user_id=self.user_id,
+            cost=cost,
+            description=f"request {name}",
+            metadata={"name": name},
+            asked_at_ms=1,
+            deadline_ms=2,
+            served_at_ms=1_800_000_000_000,
+            **rest,  # type: ignore[arg-type]
+        )
+
+    async def collect(self, name: str, cost: int, **rest: object) -> tuple[object, ...]:
+        """Collect; return what came of it."""
+        return seen(await self.ledger.collect(self.entry(name, cost, **rest)))
+
+    async def charge(self, cost: int, key: IdempotencyKey | None = None) -> Decision:
+        """Charge as a request would."""
+        now_ms = self.clock()
+        return await self.ledger.charge(
+            Charge(
+                user_id=self.user_id,
+                transaction_id=CreditTransactionId.mint(now_ms),
+                cost=cost,
+                asked_at_ms=now_ms,
+                deadline_ms=now_ms + 1_000,
+                description="request",
+                fresh=True,
+                key=key,
+            )
+        )
+
+    async def give_back(self, name: str, amount: int | None) -> tuple[object, ...]:
+        """Refund what was collected."""
+        refund = Refund(
+            user_id=self.user_id,
+            deduct_id=self.entry(name, 0).deduct_id,
+            transaction_id=identify(f"refund {name} {amount}"),
+            amount=amount,
+            description="refund",
+        )
+        return seen(await self.ledger.refund(refund))
+
+    def records(self) -> list[CreditTransaction]:
+        """Return all records, oldest first."""
+        if isinstance(self.ledger, MemoryLedger):
+            return list(self.ledger.pending.values())
+        stream = RedisStream.from_url(self.redis_url, 1)
+        try:
+            return [entry.transaction for entry in stream.unacknowledged(0) if entry.transaction]
+        finally:
+            stream.close()
+
+
+def identify(name: str) -> CreditTransactionId:
+    """Return the id that a name stands for, on both sides the same one."""
+    return CreditTransactionId.derive(name, UUID(int=7))
+
+
+def seen(decision: Decision) -> tuple[object, ...]:
+    """Return what both adapters must agree on."""
+    return (
+        str(decision.verdict),
+        decision.amount if decision.allowed else None,
+        decision.credits,
+        decision.allowance_left,
+        decision.repeated,
+    )
+
+
+def shape(record: CreditTransaction) -> tuple[object, ...]:
+    """Return what both adapters must agree on; times, and ids of charges, differ."""
+    return (
+        record.type,
+        record.amount,
+        record.sequence,
+        record.balance_after,
+        record.description,
+        record.metadata,
+        record.allowance_amount,
+        record.allowance_after,
+    )
+
+
+@asynccontextmanager
+async def side_on(kind: str, url: str) -> AsyncIterator[Side]:
+    """Begin with a user of five credits."""
+    user = User(id=uuid4(), credits=5, sequence=1, epoch=IDENTITY.epoch)
+    if kind == "memory":
+        clock = Clock()
+        memory = MemoryLedger(now_ms=clock)
+        await memory.attach(IDENTITY)
+        await memory.install(user)
+        yield Side(memory, clock, user.id)
+        return
+    with Redis.from_url(url) as client:
+        # Time begins anew, and ids of a stream cannot go back.
+        client.flushall()
+        ledger = RedisLedger(ScriptRunner.from_url(url), shard_count=1, stream_length_max=9_999)
+        redis_clock = RedisClock(client)
+        try:
+            await ledger.attach(IDENTITY)
+            await ledger.install(user)
+            yield Side(ledger, redis_clock, user.id, url)
+        finally:
+            await ledger.aclose()

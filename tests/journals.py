@@ -1,0 +1,182 @@
+"""Entries of a journal for tests, what its files say, and a ledger that cannot be reached."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar, Unpack
+from uuid import UUID, uuid4
+
+from faregate import CreditPolicy, FailureMode, Gate, PolicySet
+from faregate.adapters.journal.reader import FileJournalReader, find_journals
+from faregate.adapters.memory.books import MemoryBooks
+from faregate.adapters.memory.holds import MemoryHoldLedger
+from faregate.domain.decision import Decision
+from faregate.domain.errors import JournalError, LedgerUnavailableError, OutcomeUnknownError
+from faregate.domain.health import JournalState
+from faregate.domain.hold import Hold, HoldRequest
+from faregate.domain.identity import LedgerIdentity
+from faregate.domain.journal import Collected, JournalChange, JournalEntry
+from faregate.domain.policy import BreakerOptions, GateOptions
+from faregate.domain.request import Charge, Refund, VoidOutcome
+from faregate.domain.transaction import CreditTransactionId
+from faregate.gate import Terms
+from lossy_ledger import Clock
+
+_T = TypeVar("_T")
+
+USER = UUID(int=1)
+
+
+def entry(number: int = 1, **rest: object) -> JournalEntry:
+    """Return the entry that a number stands for; it costs as much."""
+    return JournalEntry(
+        attempt_id=CreditTransactionId.derive("attempt", UUID(int=number)),
+        user_id=USER,
+        cost=number,
+        description="request",
+        asked_at_ms=number,
+        deadline_ms=number + 50,
+        served_at_ms=number,
+        **rest,  # type: ignore[arg-type]
+    )
+
+
+def refund_of(entry: JournalEntry, amount: int | None = None) -> JournalChange:
+    """Return the refund of all of an entry, or of a part."""
+    return JournalChange(
+        attempt_id=entry.attempt_id,
+        user_id=entry.user_id,
+        refund_id=CreditTransactionId.derive(f"refund {amount}", entry.attempt_id.value),
+        amount=amount,
+    )
+
+
+def contents(reader: FileJournalReader, start: int = 0) -> list[object]:
+    """Return what all lines say, or why they say nothing."""
+    return [line.content or line.problem for line in reader.lines(start, reader.size())]
+
+
+def read(folder: Path) -> list[object]:
+    """Return what all files in a folder say, in the order of their names."""
+    return [line for reader in find_journals([folder]) for line in contents(reader)]
+
+
+class ListJournal:
+    """The port `Journal` in a list, which may be full."""
+
+    def __init__(self) -> None:
+        self.lines: list[JournalEntry | JournalChange] = []
+        self.is_full = False
+
+    def write(self, line: JournalEntry | JournalChange) -> None:
+        if self.is_full:
+            raise JournalError("the journal is full")
+        self.lines.append(line)
+
+    @property
+    def entries(self) -> list[JournalEntry]:
+        return [line for line in self.lines if isinstance(line, JournalEntry)]
+
+    @property
+    def changes(self) -> list[JournalChange]:
+        return [line for line in self.lines if isinstance(line, JournalChange)]
+
+    @property
+    def state(self) -> JournalState:
+        return JournalState(requests=len(self.entries), bytes=0, bytes_max=1)
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+class FailingLedger(MemoryHoldLedger):
+    """Does not answer while it is `down`; loses the answers to what it did while `lossy`."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        super().__init__(now_ms=now_ms)
+        self.down = False
+        self.lossy = False
+        #: How often it was asked to decide.
+        self.asked = 0
+
+    async def charge(self, charge: Charge) -> Decision:
+        self.asked += 1
+        self._fail_before()
+        return self._answered(await super().charge(charge))
+
+    async def hold(self, request: HoldRequest) -> Hold:
+        self.asked += 1
+        self._fail_before()
+        return self._answered(await super().hold(request))
+
+    async def refund(self, refund: Refund) -> Decision:
+        self._fail_before()
+        return self._answered(await super().refund(refund))
+
+    async def void(self, charge: Charge) -> VoidOutcome:
+        self._fail_before()
+        return await super().void(charge)
+
+    async def attach(self, identity: LedgerIdentity) -> None:
+        self._fail_before()
+        await super().attach(identity)
+
+    def _fail_before(self) -> None:
+        if self.down:
+            raise LedgerUnavailableError("Redis is down")
+
+    def _answered(self, answer: _T) -> _T:
+        if self.lossy:
+            raise OutcomeUnknownError("lost on the way back")
+        return answer
+
+
+#: The tests of this are about what is served, not about who waits.
+OPTIONS = GateOptions(provision_users=True, breaker=BreakerOptions(failures_max=1_000))
+POLICIES = PolicySet(tiers={"default": CreditPolicy(), "admin": CreditPolicy(is_unlimited=True)})
+
+
+@dataclass(slots=True)
+class Outage:
+    """A gate whose ledger can fail, with a user of three credits whom the ledger knows."""
+
+    clock: Clock
+    ledger: FailingLedger
+    books: MemoryBooks
+    journal: ListJournal
+    gate: Gate
+    user_id: UUID
+
+    @classmethod
+    async def prepare(cls, options: GateOptions = OPTIONS) -> Self:
+        """Begin while all is well."""
+        clock, books, journal = Clock(), MemoryBooks(starting_credits=3), ListJournal()
+        ledger = FailingLedger(clock)
+        gate = Gate(ledger, books, POLICIES, options, journal=journal)
+        outage = cls(clock, ledger, books, journal, gate, uuid4())
+        assert await outage.live() == 3
+        return outage
+
+    async def charge(self, cost: int | None = None, **terms: Unpack[Terms]) -> Decision:
+        """Charge the user for a request that is to be served in any case."""
+        terms["on_failure"] = FailureMode.OPEN
+        return await self.gate.charge(self.user_id, cost=cost, **terms)
+
+    async def live(self) -> int:
+        """Return the credits of the user."""
+        user = await self.gate.balance(self.user_id)
+        assert user is not None
+        return user.credits
+
+    async def collect(self) -> list[Collected]:
+        """Collect all that is in the journal, twice, as an import that was killed in between."""
+        outcomes = []
+        for _ in range(2):
+            outcomes = [
+                await self.gate.collect(one, self.changes_of(one)) for one in self.journal.entries
+            ]
+        return outcomes
+
+    def changes_of(self, entry: JournalEntry) -> list[JournalChange]:
+        """Return what became of an entry."""
+        return [one for one in self.journal.changes if one.attempt_id == entry.attempt_id]
