@@ -53,6 +53,8 @@ def ledger_environment(
     """The settings that a reader has exported."""
     monkeypatch.setenv("FAREGATE_REDIS_URL", ledger_redis)
     monkeypatch.setenv("FAREGATE_POSTGRES_URL", database_url)
+    # What is shown is true of a machine that is not busy with other tests.
+    monkeypatch.setenv("FAREGATE_DECISION_TIMEOUT_MS", "10000")
 
 
 def test_there_is_something_to_run() -> None:

@@ -32,7 +32,7 @@ from faregate.bootstrap import open_gate
 from faregate.config import Settings
 
 async def main():
-    async with open_gate(Settings()) as gate:
+    async with open_gate(Settings(decision_timeout_ms=10_000)) as gate:
         decision = await gate.charge(UUID("{USER}"))
     print(Path(faregate.__file__).parent, folder(), decision.allowed, decision.credits)
 

@@ -20,6 +20,8 @@ from faregate_worker.runtime import QUEUE_NAME
 
 WAIT_S_MAX = 30
 TICK_MS = 50
+#: The machine may be busy with whatever else runs.
+DECISION_TIMEOUT_MS = 10_000
 USERS = [UUID(int=number << 64 | number) for number in range(1, 49)]
 #: A starting row and two deducts each.
 ROWS = 3 * len(USERS)
@@ -68,7 +70,10 @@ class System:
     @property
     def settings(self) -> Settings:
         return Settings(
-            redis_url=self.redis_url, postgres_url=self.database_url, provision_users=True
+            redis_url=self.redis_url,
+            postgres_url=self.database_url,
+            provision_users=True,
+            decision_timeout_ms=DECISION_TIMEOUT_MS,
         )
 
     @property
@@ -79,6 +84,7 @@ class System:
             "FAREGATE_REDIS_URL": self.redis_url,
             "FAREGATE_POSTGRES_URL": self.database_url,
             "FAREGATE_TICK_INTERVAL_MS": str(TICK_MS),
+            "FAREGATE_DECISION_TIMEOUT_MS": str(DECISION_TIMEOUT_MS),
         }
 
     def charge(self, users: Sequence[UUID] = USERS) -> None:

@@ -131,7 +131,7 @@ POLICY = CreditPolicy(
 
 
 def gate():
-    return build_gate(Settings(), POLICY)
+    return build_gate(Settings(decision_timeout_ms=10_000), POLICY)
 """
 
 

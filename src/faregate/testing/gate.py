@@ -2,17 +2,19 @@
 
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from faregate.adapters.memory.books import MemoryBooks, MemoryStream
 from faregate.adapters.memory.holds import MemoryHoldLedger
+from faregate.adapters.memory.journal import MemoryJournal
 from faregate.adapters.memory.shadows import MemoryShadows
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.history import PAGE_LENGTH, HistoryPage, Place
 from faregate.domain.idempotency import KeyState
-from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
+from faregate.domain.policy import BreakerOptions, CreditPolicy, GateOptions, PolicySet
 from faregate.domain.request import Credit
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.gate import Gate, TierOf
@@ -24,6 +26,8 @@ from faregate.testing.faulty import FaultyBooks, FaultyLedger, FaultyShadows
 _T = TypeVar("_T")
 
 _STARTING_CREDITS = 3
+#: More failures than any test has.
+_NEVER = 1_000_000_000
 
 
 def memory_gate(
@@ -74,15 +78,19 @@ class MemoryGate(Gate):
         self.clock = clock
         #: The live ledger as the gate meets it.
         self.ledger: HoldLedger = FaultyLedger(self._live, self._faults, clock)
+        #: What was served without a decision, as open mode writes it down.
+        self.journal = MemoryJournal()
         books = FaultyBooks(self._books, self._faults)
         super().__init__(
             self.ledger,
             books,
             tiers,
-            options,
+            # Failures come on purpose here, so that no number of them opens the breaker.
+            replace(options or GateOptions(), breaker=BreakerOptions(failures_max=_NEVER)),
             tier_of,
             shadows=FaultyShadows(MemoryShadows(now_ms=clock), self._faults),
             history=books,
+            journal=self.journal,
         )
         _at_once(self._attach())
 

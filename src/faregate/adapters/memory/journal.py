@@ -1,0 +1,25 @@
+"""A journal in a list, for those who test what they serve without a decision."""
+
+from faregate.domain.health import JournalState
+from faregate.domain.journal import JournalChange, JournalEntry
+
+
+class MemoryJournal:
+    """The port `Journal`."""
+
+    def __init__(self) -> None:
+        #: What was written, oldest first.
+        self.lines: list[JournalEntry | JournalChange] = []
+
+    def write(self, line: JournalEntry | JournalChange) -> None:
+        """Keep a line."""
+        self.lines.append(line)
+
+    @property
+    def state(self) -> JournalState:
+        """How much there is in it; nothing of it has a size."""
+        entries = sum(isinstance(line, JournalEntry) for line in self.lines)
+        return JournalState(requests=entries, bytes=0, bytes_max=0)
+
+    async def aclose(self) -> None:
+        """Do nothing: there is no disk."""

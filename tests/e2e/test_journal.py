@@ -1,0 +1,296 @@
+"""Outages under load: what was served open is charged once, to the credit, whoever is killed."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from faregate import CreditTransactionId, Decision, FailureMode, Gate, Settings, open_gate
+from faregate.adapters.journal.reader import find_journals
+from faregate.adapters.postgres.migrations import Migrator
+from faregate.bootstrap import open_audit, open_stream
+from faregate.cli.servers import EmbeddedServers
+from faregate.domain.errors import LedgerUnavailableError
+from faregate.domain.journal import JournalEntry
+from faregate.gate import Terms
+from faregate.ops.reconcile import reconcile, verify
+from worker_process import USERS, WAIT_S_MAX, System, wait_for
+
+PROCESS = Path(__file__).parents[1] / "outage_process.py"
+STARTING_CREDITS = 100_000
+OUTAGES = 3
+OUTAGE_S = 0.8
+PAUSE_S = 0.005
+KILLS = 6
+SEED = 20_260
+
+
+@dataclass(slots=True)
+class Client:
+    """A user who keeps a list of what it owes."""
+
+    user_id: UUID
+    random: random.Random
+    served_open: int = 0
+    refused: int = 0
+    #: The decisions that stand, by what names the request: its attempt, or its key.
+    standing: dict[str, int] = field(default_factory=dict)
+
+    async def use(self, gate: Gate, number: int) -> None:
+        """Make a request of one kind or another, as an API would for it."""
+        kind = self.random.choice(["open", "open", "closed", "refunded", "twice", "keyed"])
+        cost = self.random.randint(1, 3)
+        mode = FailureMode.CLOSED if kind == "closed" else FailureMode.OPEN
+        try:
+            if kind == "keyed":
+                await self._use_key(gate, f"key {number // 3}", mode)
+            elif kind == "twice":
+                once = CreditTransactionId.mint(gate.now_ms())
+                terms = Terms(transaction_id=once, on_failure=mode)
+                for _ in range(2):
+                    self._note(await gate.charge(self.user_id, cost=cost, **terms), str(once), cost)
+            else:
+                decision = await gate.charge(self.user_id, cost=cost, on_failure=mode)
+                self._note(decision, str(decision.transaction_id), cost)
+                if kind == "refunded":
+                    await self._refund(gate, decision)
+        except LedgerUnavailableError:
+            self.refused += 1
+
+    async def _use_key(self, gate: Gate, key: str, mode: FailureMode) -> None:
+        terms = Terms(idempotency_key=key, fingerprint=key, on_failure=mode)
+        self._note(await gate.charge(self.user_id, cost=2, **terms), key, 2)
+
+    async def _refund(self, gate: Gate, decision: Decision) -> None:
+        self.standing.pop(str(decision.transaction_id))
+        with suppress(LedgerUnavailableError):
+            # One that cannot be made at once is made in the background.
+            await gate.refund(decision)
+
+    def _note(self, decision: Decision, name: str, cost: int) -> None:
+        assert decision.allowed
+        self.served_open += decision.journaled
+        self.standing[name] = cost
+
+
+def chance(number: int) -> random.Random:
+    """Return a source of numbers that a failure can be repeated with."""
+    return random.Random(SEED + number)  # noqa: S311
+
+
+@pytest.fixture
+def system(own_servers: EmbeddedServers, tmp_path: Path) -> System:
+    """A ledger on servers of its own."""
+    Migrator(own_servers.postgres_url).apply(starting_credits=STARTING_CREDITS)
+    return System(
+        redis_url=own_servers.redis_url,
+        database_url=own_servers.postgres_url,
+        log=tmp_path / "worker.log",
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "journals"
+
+
+def settings_of(system: System, folder: Path, **rest: object) -> Settings:
+    given = {"starting_credits": STARTING_CREDITS, "journal_dir": str(folder), **rest}
+    return system.settings.model_copy(update=given)
+
+
+def signal_redis(servers: EmbeddedServers, number: signal.Signals) -> None:
+    pid = servers.redis.pid
+    assert pid is not None
+    os.kill(pid, number)
+
+
+def environment(system: System, folder: Path) -> dict[str, str]:
+    return system.environment | {
+        "FAREGATE_STARTING_CREDITS": str(STARTING_CREDITS),
+        "FAREGATE_JOURNAL_DIR": str(folder),
+        "FAREGATE_PROVISION_USERS": "true",
+        "FAREGATE_DECISION_TIMEOUT_MS": "100",
+    }
+
+
+def start_import(system: System, folder: Path) -> "subprocess.Popen[str]":
+    """Import as an operator does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "faregate.cli", "journal", "import", "--json"],
+        env=environment(system, folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """Wait for a process; return its exit status and what it has said."""
+    said, complained = process.communicate(timeout=WAIT_S_MAX)
+    return process.returncode, said, complained
+
+
+def entries_in(folder: Path) -> Iterator[JournalEntry]:
+    """Return what lies in journals, those that were put away included."""
+    for path in folder.glob("*.imported"):
+        path.rename(path.with_suffix(""))
+    for reader in find_journals([folder]):
+        for line in reader.lines(0, reader.size()):
+            if isinstance(line.content, JournalEntry):
+                yield line.content
+
+
+def balances(system: System) -> dict[UUID, int]:
+    """Return the durable credits of all users."""
+    with psycopg.connect(system.database_url) as connection:
+        return dict(connection.execute("select id, credits from public.profiles").fetchall())
+
+
+def row_ids(system: System) -> list[UUID]:
+    with psycopg.connect(system.database_url) as connection:
+        rows = connection.execute("select id from public.credit_transactions").fetchall()
+    return [row_id for (row_id,) in rows]
+
+
+def is_exact(system: System, settings: Settings) -> bool:
+    """Reconcile and verify, as the commands do."""
+    with open_stream(settings) as stream, open_audit(settings) as audit:
+        result = reconcile(stream, stream, audit)
+        assert result.findings == []
+        assert verify(stream, stream, audit) == []
+    return (result.pending_count, result.dead_letter_count) == (0, 0)
+
+
+async def load(
+    settings: Settings, clients: list[Client], servers: EmbeddedServers, after: "asyncio.Event"
+) -> None:
+    """Use the API all the time, while Redis stops and goes on."""
+    ended = asyncio.Event()
+
+    async def use(client: Client) -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            await client.use(gate, number)
+            await asyncio.sleep(PAUSE_S)
+
+    async with open_gate(settings) as gate:
+        await asyncio.gather(*(gate.balance(client.user_id) for client in clients))
+        using = [asyncio.create_task(use(client)) for client in clients]
+        for _ in range(OUTAGES):
+            await asyncio.sleep(OUTAGE_S)
+            signal_redis(servers, signal.SIGSTOP)
+            await asyncio.sleep(OUTAGE_S)
+            signal_redis(servers, signal.SIGCONT)
+            after.set()
+        await asyncio.sleep(OUTAGE_S)
+        ended.set()
+        await asyncio.gather(*using)
+        assert await gate.retries.join(WAIT_S_MAX)
+        print(f"at the end: {gate.health()}")  # noqa: T201
+
+
+async def test_after_outages_under_load_everybody_has_paid_what_it_got(
+    own_servers: EmbeddedServers, system: System, folder: Path
+) -> None:
+    """Imported while the traffic flows, and again by two at once, with the worker draining."""
+    clients = [Client(user_id, chance(n)) for n, user_id in enumerate(USERS)]
+    settings = settings_of(system, folder, decision_timeout_ms=100)
+    after_one = asyncio.Event()
+    with system.worker():
+        loading = asyncio.create_task(load(settings, clients, own_servers, after_one))
+        await after_one.wait()
+        await asyncio.sleep(PAUSE_S)
+        # It may meet the next outage: then it leaves what it has not done.
+        early = await asyncio.to_thread(lambda: finished(start_import(system, folder)))
+        await loading
+        pair = [start_import(system, folder) for _ in range(2)]
+        outcomes = [await asyncio.to_thread(finished, process) for process in pair]
+        last = await asyncio.to_thread(lambda: finished(start_import(system, folder)))
+        assert last[0] == 0, last
+        await asyncio.to_thread(wait_for, system.drained, "everything is drained")
+    for status, said, complained in (early, *outcomes, last):
+        assert status in {0, 3}, complained
+        print(status, json.loads(said) if status == 0 else complained)  # noqa: T201
+    assert find_journals([folder]) == []
+    durable = balances(system)
+    for client in clients:
+        owed = sum(client.standing.values())
+        assert STARTING_CREDITS - durable[client.user_id] == owed, client
+    assert is_exact(system, settings)
+    served_open = sum(client.served_open for client in clients)
+    refused = sum(client.refused for client in clients)
+    print(f"served open {served_open}, refused {refused}")  # noqa: T201
+    assert served_open > len(clients)
+    assert refused
+    ids = row_ids(system)
+    assert len(set(ids)) == len(ids)
+
+
+def served_until_killed(
+    system: System, folder: Path, servers: EmbeddedServers, count: int
+) -> set[str]:
+    """Have a process serve while Redis is stopped, and kill it; return what it says it served."""
+    process = subprocess.Popen(
+        [sys.executable, str(PROCESS), "serve", str(2 * count)],
+        env=environment(system, folder),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    signal_redis(servers, signal.SIGSTOP)
+    try:
+        return {process.stdout.readline().strip() for _ in range(count)}
+    finally:
+        process.kill()
+        process.communicate(timeout=WAIT_S_MAX)
+        signal_redis(servers, signal.SIGCONT)
+
+
+def import_until_killed(system: System, folder: Path, steps: int) -> None:
+    """Import, by a process that kills itself after so many entries."""
+    command = [sys.executable, str(PROCESS), "import", str(steps)]
+    done = subprocess.run(command, env=environment(system, folder), check=False, timeout=WAIT_S_MAX)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_processes_that_are_killed_and_imports_that_are_doubled_charge_once(
+    system: System, folder: Path, own_servers: EmbeddedServers
+) -> None:
+    """SIGKILL for the API, and for the import at random entries; then two at once, one of a copy.
+
+    What was served is charged once, whether anybody was told of it or not; what was refused is not.
+    """
+    served = served_until_killed(system, folder, own_servers, 700)
+    entries = list(entries_in(folder))
+    assert served <= {str(entry.attempt_id) for entry in entries}
+    with system.worker():
+        for number in range(KILLS):
+            import_until_killed(system, folder, chance(number).randint(1, 150))
+        copy = folder.with_name("copy")
+        shutil.copytree(folder, copy)
+        pair = [start_import(system, place) for place in (folder, copy)]
+        assert [finished(process)[0] for process in pair] == [0, 0]
+        wait_for(system.drained, "everything is drained")
+    rows = Counter(row_ids(system))
+    assert {rows[entry.deduct_id.value] for entry in entries} == {1}
+    durable = balances(system)
+    for user_id in {entry.user_id for entry in entries}:
+        owed = sum(entry.cost for entry in entries if entry.user_id == user_id)
+        assert STARTING_CREDITS - durable[user_id] == owed
+    assert is_exact(system, settings_of(system, folder))
