@@ -45,7 +45,24 @@ def build_gate(
     policies = policies or CreditPolicy(
         starting_credits=settings.starting_credits, request_cost=settings.request_cost
     )
-    options = GateOptions(
+    return Gate(
+        ledger,
+        PostgresAccounts(settings.postgres_url),
+        policies,
+        _options(settings),
+        tier_of,
+        shadows=RedisShadows(
+            runner,
+            shard_count=settings.shard_count,
+            timeout_s=settings.decision_timeout_ms / 1000,
+        ),
+        history=PostgresHistory(settings.postgres_url),
+        journal=_journal(settings),
+    )
+
+
+def _options(settings: Settings) -> GateOptions:
+    return GateOptions(
         decision_timeout_ms=settings.decision_timeout_ms,
         breaker=BreakerOptions(
             failures_max=settings.breaker_failures_max,
@@ -57,20 +74,6 @@ def build_gate(
         key_lifetime_ms=settings.key_lifetime_ms,
         key_lease_ms=settings.key_lease_ms,
         keys_max=settings.keys_max,
-    )
-    return Gate(
-        ledger,
-        PostgresAccounts(settings.postgres_url),
-        policies,
-        options,
-        tier_of,
-        shadows=RedisShadows(
-            runner,
-            shard_count=settings.shard_count,
-            timeout_s=settings.decision_timeout_ms / 1000,
-        ),
-        history=PostgresHistory(settings.postgres_url),
-        journal=_journal(settings),
     )
 
 

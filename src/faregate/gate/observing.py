@@ -8,13 +8,13 @@ from faregate.domain.errors import ConfigurationError, LedgerError
 from faregate.domain.policy import CreditPolicy
 from faregate.domain.request import Charge
 from faregate.domain.shadow import Observation
-from faregate.gate.entry import Entry
+from faregate.gate.reading import Reading
 from faregate.ports import Shadows
 
 _log = logging.getLogger(__name__)
 
 
-class Observing(Entry):
+class Observing(Reading):
     """Tries policies out. Whatever fails here refuses no request."""
 
     async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
