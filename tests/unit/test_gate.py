@@ -24,6 +24,8 @@ from faregate.domain.policy import GateOptions
 from faregate.domain.transaction import TransactionType
 from lossy_ledger import Clock, LossyLedger
 
+DAY_MS = 86_400_000
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -54,6 +56,16 @@ async def live(gate: Gate, user_id: UUID) -> int:
     user = await gate.balance(user_id)
     assert user is not None
     return user.credits
+
+
+def outlive(ledger: LossyLedger, books: MemoryBooks, clock: Clock, ms: int) -> None:
+    """Make rows of all records, and let time pass until the ledger has forgotten them."""
+    stream = MemoryStream(ledger)
+    entries = stream.read(0, 10)
+    books.store(0, entries)
+    stream.acknowledge(0, [entry.stream_id for entry in entries])
+    clock.ms += ms
+    assert stream.trim(0) == len(entries)
 
 
 async def settle(gate: Gate, clock: Clock) -> None:
@@ -164,10 +176,8 @@ async def test_a_charge_that_is_voided_late_is_looked_up_in_postgres(
     ledger.lost_after = 1
     with pytest.raises(OutcomeUnknownError):
         await gate.charge(user_id)
-    books.store(0, MemoryStream(ledger).read(0, 10))
-    (_, lost) = ledger._records.values()
-    ledger._records.clear()
-    clock.ms += 61_000
+    (_, lost) = ledger.pending.values()
+    outlive(ledger, books, clock, 91_000)
     assert await gate.retries.join(10)
     assert await live(gate, user_id) == 2
     refunds = [record for record in ledger.pending.values() if record.refund_of == lost.id]
@@ -175,14 +185,12 @@ async def test_a_charge_that_is_voided_late_is_looked_up_in_postgres(
 
 
 async def test_a_refund_that_is_a_row_is_not_made_again_for_what_is_left(
-    gate: Gate, ledger: LossyLedger, books: MemoryBooks, user_id: UUID
+    gate: Gate, ledger: LossyLedger, books: MemoryBooks, clock: Clock, user_id: UUID
 ) -> None:
     """Where Redis has forgotten both the deduct and the refund, its id still stands for one."""
     decision = await gate.charge(user_id, cost=3)
     first = await gate.refund(decision, amount=2)
-    books.store(0, MemoryStream(ledger).read(0, 10))
-    ledger._records.clear()
-    ledger._given_back.clear()
+    outlive(ledger, books, clock, DAY_MS + 1)
     again = await gate.refund_by_id(user_id, decision.transaction_id)
     assert (first.amount, again.amount, again.repeated) == (2, 2, True)
     assert await live(gate, user_id) == 2
@@ -227,13 +235,12 @@ async def test_a_deduct_that_is_a_row_only_is_refunded_from_what_postgres_knows(
 
 
 async def test_a_grant_is_made_once_even_when_only_its_row_is_left(
-    gate: Gate, ledger: LossyLedger, books: MemoryBooks, user_id: UUID
+    gate: Gate, ledger: LossyLedger, books: MemoryBooks, clock: Clock, user_id: UUID
 ) -> None:
     """After a day the ledger has forgotten the id; Postgres has not."""
     identity = CreditTransactionId(uuid4())
     await gate.grant(user_id, 10, transaction_id=identity)
-    books.store(0, MemoryStream(ledger).read(0, 10))
-    ledger._records.clear()
+    outlive(ledger, books, clock, DAY_MS + 1)
     again = await gate.grant(user_id, 10, transaction_id=identity)
     assert again.repeated
     assert await live(gate, user_id) == 13

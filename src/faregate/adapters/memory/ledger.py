@@ -1,9 +1,6 @@
 """Live credits in plain dicts."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
-from itertools import count
 from uuid import UUID
 
 from faregate.adapters.memory.answers import (
@@ -13,23 +10,15 @@ from faregate.adapters.memory.answers import (
     repeated_answer,
     top_up_of,
 )
-from faregate.adapters.memory.clock import unix_ms, utc
 from faregate.adapters.memory.given_back import GivenBack
-from faregate.adapters.memory.limits import MemoryLimits
-from faregate.adapters.memory.remembered_keys import RememberedKeys
+from faregate.adapters.memory.live import MEMORY_MS, MemoryLive
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import (
-    AmountError,
-    LedgerUninitialisedError,
-    TransactionConflictError,
-)
+from faregate.domain.errors import AmountError, TransactionConflictError
 from faregate.domain.idempotency import KeyState
-from faregate.domain.identity import LedgerIdentity
-from faregate.domain.policy import Allowance, renewed
+from faregate.domain.policy import renewed
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CREDITS_MAX,
-    CreditTransaction,
     CreditTransactionId,
     TransactionType,
     check_amount,
@@ -37,38 +26,14 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import User
 
-_BACKLOG_HOURS_MAX = 23
 
-
-class MemoryLedger:
+class MemoryLedger(MemoryLive):
     """The port `Ledger`, in one shard."""
-
-    def __init__(
-        self, *, now_ms: Callable[[], int] = unix_ms, stream_length_max: int = 1_000_000
-    ) -> None:
-        self.now_ms = now_ms
-        self._stream_length_max = stream_length_max
-        self._epoch: int | None = None
-        self._users: dict[UUID, User] = {}
-        self._records: dict[CreditTransactionId, CreditTransaction] = {}
-        self._given_back: dict[CreditTransactionId, GivenBack] = {}
-        self._limits = MemoryLimits()
-        self._keys = RememberedKeys()
-        self._positions = count(1)
-        #: The records that are not acknowledged, by their position in the stream, oldest first.
-        self.pending: dict[str, CreditTransaction] = {}
-
-    async def attach(self, identity: LedgerIdentity) -> None:
-        """Take over the epoch, unless the ledger was installed and is lost."""
-        if self._epoch is None and not identity.installed:
-            self._epoch = identity.epoch
-        if self._epoch != identity.epoch:
-            raise LedgerUninitialisedError("the ledger in memory is not the one of Postgres")
 
     async def charge(self, charge: Charge) -> Decision:
         """Take credits if there are enough; see the port."""
         check_whole("a cost", charge.cost, 0)
-        known = self._users.get(charge.user_id)
+        known = self._known(charge.user_id)
         blank = blank_answer(charge, known, -charge.cost)
         if known is None:
             return blank
@@ -105,7 +70,7 @@ class MemoryLedger:
         lacks = 0 < charge.cost > user.credits
         name, wait_ms = self._limits.refusing(charge, self.now_ms())
         checks = (
-            (Verdict.BACKLOG, len(self.pending) >= self._stream_length_max),
+            (Verdict.BACKLOG, self.records.is_full),
             (Verdict.TOO_MANY_KEYS, self._keys.is_full(charge, self.now_ms())),
             (Verdict.TOO_MANY_HOLDS, is_held),
             (Verdict.RATE_LIMITED, bool(name)),
@@ -124,18 +89,14 @@ class MemoryLedger:
         moves = user.allowance_left - self._users[user.id].allowance_left
         self._append(blank_answer(credit, user, amount), credit.type, credit, allowance=moves)
 
-    def _is_given_back(self, deduct_id: CreditTransactionId) -> bool:
-        given_back = self._given_back.get(deduct_id)
-        return given_back is not None and given_back.total >= given_back.cost
-
     def _retry_of(self, charge: Charge, blank: Decision) -> Decision | None:
         """Return the answer if this is a retry; even a first attempt may arrive after its retry."""
         if not charge.fresh:
-            check_age(charge, self.now_ms())
             if self._is_given_back(charge.transaction_id):
                 return replace(blank, verdict=Verdict.VOIDED)
-        record = self._records.get(charge.transaction_id)
-        if record is None or record.user_id != charge.user_id:
+            check_age(charge, self.now_ms())
+        record = self.records.find(charge.user_id, charge.transaction_id)
+        if record is None:
             return None
         answer = repeated_answer(blank, record, TransactionType.DEDUCT)
         return answer if charge.key is None else replace(answer, key_state=KeyState.NEW)
@@ -147,27 +108,40 @@ class MemoryLedger:
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
         check_amount(credit.type, credit.amount)
-        user = self._users.get(credit.user_id)
+        user = self._known(credit.user_id)
         blank = blank_answer(credit, user, credit.amount)
         if user is None:
             return blank
-        record = self._records.get(credit.transaction_id)
-        if record is not None:
-            return repeated_answer(blank, record, credit.type)
-        if self._is_backlogged():
+        receipt = self._receipts.get(credit.transaction_id)
+        if receipt is not None:
+            return repeated_answer(blank, receipt, credit.type)
+        self._check_new(credit)
+        if self.records.is_backlogged:
             return replace(blank, verdict=Verdict.BACKLOG)
         after = user.credits + credit.amount
         if abs(after) > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
         if credit.amount < 0 and after < 0 and not credit.negative_allowed:
             return replace(blank, verdict=Verdict.OUT_OF_CREDITS)
-        return self._append(blank, credit.type, credit)
+        decision = self._append(blank, credit.type, credit)
+        self._receipts.put(credit.transaction_id, self.pending[decision.position], MEMORY_MS)
+        return decision
+
+    def _check_new(self, source: Credit | Refund) -> None:
+        """Make sure that no record carries the id. Only one with a time may be a charge's.
+
+        Raises:
+            TransactionConflictError: One does.
+        """
+        identity = source.transaction_id
+        if identity.time_ms is not None and self.records.find(source.user_id, identity):
+            raise TransactionConflictError(f"transaction {identity} is known with other content")
 
     async def refund(self, refund: Refund) -> Decision:
         """Give a deduct back; see the port."""
         if refund.amount is not None:
             check_amount(TransactionType.REFUND, refund.amount)
-        user = self._users.get(refund.user_id)
+        user = self._known(refund.user_id)
         blank = blank_answer(refund, user, refund.amount or 0)
         if user is None:
             return blank
@@ -177,7 +151,8 @@ class MemoryLedger:
             if refund.amount not in {None, earlier}:
                 raise TransactionConflictError("the refund is known with another amount")
             return replace(blank, verdict=Verdict.ALLOWED, amount=earlier, repeated=True)
-        if self._is_backlogged():
+        self._check_new(refund)
+        if self.records.is_backlogged:
             return replace(blank, verdict=Verdict.BACKLOG)
         if given_back is None:
             return replace(blank, verdict=Verdict.UNKNOWN_DEDUCT)
@@ -193,39 +168,32 @@ class MemoryLedger:
             raise AmountError("the balance would leave its range")
         allowance = given_back.to_allowance(amount, user.period_start_ms)
         given_back.refunds[refund.transaction_id] = amount
-        self._given_back[refund.deduct_id] = given_back
+        self._given_back.put(refund.deduct_id, given_back, MEMORY_MS)
         if amount == left:
             self._keys.end(refund.user_id, refund.deduct_id, is_served=False)
         blank = replace(blank, amount=amount)
         return self._append(blank, TransactionType.REFUND, refund, allowance=allowance)
 
-    def _is_backlogged(self) -> bool:
-        """Say whether a record has waited for longer than what was asked for is remembered."""
-        oldest = next(iter(self.pending.values()), None)
-        return oldest is not None and (
-            oldest.timestamp < utc(self.now_ms()) - timedelta(hours=_BACKLOG_HOURS_MAX)
-        )
-
     def _deduct_of(self, refund: Refund) -> GivenBack | None:
         given_back = self._given_back.get(refund.deduct_id)
         if given_back is not None:
-            return given_back
-        record = self._records.get(refund.deduct_id)
-        if record and record.user_id == refund.user_id and record.type is TransactionType.DEDUCT:
+            return given_back if given_back.user_id == refund.user_id else None
+        record = self.records.find(refund.user_id, refund.deduct_id)
+        if record and record.type is TransactionType.DEDUCT:
             return GivenBack.of(record)
-        if refund.durable is None:
-            return None
-        return GivenBack.of_durable(refund.deduct_id, refund.durable)
+        durable = refund.durable
+        return None if durable is None else GivenBack.of_durable(refund, durable)
 
     async def void(self, charge: Charge) -> VoidOutcome:
         """Settle a charge whose outcome is unknown; see the port."""
+        self._known(charge.user_id)
         if self.now_ms() <= charge.deadline_ms:
             return VoidOutcome.TOO_EARLY
         given_back = self._given_back.get(charge.transaction_id)
         if given_back is not None:
             was_voided = charge.void().transaction_id in given_back.refunds
             return VoidOutcome.REFUNDED if was_voided else VoidOutcome.REFUSED
-        record = self._records.get(charge.transaction_id)
+        record = self.records.find(charge.user_id, charge.transaction_id)
         if record is not None and (
             record.type is not TransactionType.DEDUCT
             or record.timestamp.timestamp() * 1000 < charge.asked_at_ms
@@ -234,8 +202,8 @@ class MemoryLedger:
         if record is None and self.now_ms() - (charge.transaction_id.time_ms or 0) > ID_AGE_MS_MAX:
             # It may be a row by now, for which the caller asks Postgres; its age refuses a retry.
             return VoidOutcome.REFUSED
-        if record is None or record.user_id != charge.user_id or not record.amount:
-            self._given_back[charge.transaction_id] = GivenBack(0)
+        if record is None or not record.amount:
+            self._spend(charge)
             self._keys.end(charge.user_id, charge.transaction_id, is_served=False)
             return VoidOutcome.REFUSED
         void = charge.void()
@@ -243,56 +211,3 @@ class MemoryLedger:
         self._give_back(void, GivenBack.of(record), blank)
         return VoidOutcome.REFUNDED
 
-    async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
-        """Return the live balance; see the port."""
-        user = self._users.get(user_id)
-        return None if user is None else renewed(user, allowance, self.now_ms())[0]
-
-    async def install(self, user: User) -> bool:
-        """Take over a user's durable balance; see the port."""
-        if self._epoch != user.epoch:
-            raise LedgerUninitialisedError("the ledger in memory is of another epoch")
-        return self._users.setdefault(user.id, user) is user
-
-    async def aclose(self) -> None:
-        """Do nothing: there is nothing to let go of."""
-
-    def _append(
-        self,
-        blank: Decision,
-        kind: TransactionType,
-        source: Charge | Credit | Refund,
-        *,
-        allowance: int = 0,
-    ) -> Decision:
-        user = self._users[blank.user_id]
-        left = user.allowance_left + allowance
-        record = CreditTransaction(
-            id=blank.transaction_id,
-            user_id=user.id,
-            amount=blank.amount,
-            type=kind,
-            description=source.description,
-            metadata=source.metadata,
-            timestamp=utc(self.now_ms()),
-            sequence=user.sequence + 1,
-            balance_after=user.credits + blank.amount,
-            epoch=user.epoch,
-            refund_of=source.deduct_id if isinstance(source, Refund) else None,
-            allowance_amount=allowance,
-            allowance_after=left,
-            period_start=None if user.period_start_ms is None else utc(user.period_start_ms),
-        )
-        position = f"{next(self._positions)}-0"
-        self._users[user.id] = replace(
-            user, credits=record.balance_after, sequence=record.sequence, allowance_left=left
-        )
-        self._records[record.id] = self.pending[position] = record
-        return replace(
-            blank,
-            verdict=Verdict.ALLOWED,
-            credits=record.balance_after,
-            sequence=record.sequence,
-            position=position,
-            allowance_left=left,
-        )

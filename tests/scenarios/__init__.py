@@ -1,0 +1,14 @@
+"""What the ledger must answer, as one table that runs on the memory adapter and on Redis alike.
+
+A scenario is a list of steps of users who start with five credits, of sequence 1.
+"""
+
+from scenarios.allowances import ALLOWANCES
+from scenarios.charges import CHARGES
+from scenarios.credits import CREDITS
+from scenarios.hold_ends import HOLD_ENDS
+from scenarios.holds import HOLDS
+from scenarios.limits import LIMITS
+from scenarios.refunds import REFUNDS
+
+SCENARIOS = CHARGES | ALLOWANCES | CREDITS | REFUNDS | LIMITS | HOLDS | HOLD_ENDS
