@@ -36,12 +36,15 @@ local function refuse(status)
   return { status, account.credits, 0, now_ms, '', account.allowance, 0 }
 end
 
+local kept = redis.call('HMGET', KEYS[4], 'user', 'amount', 'total', 'allowance', 'period', ARGV[1])
+
 -- Returns what is known of the deduct, from the nearest place that knows: cost, what is refunded of
 -- it, what it took from the allowance, and in which period.
 local function known_deduct()
-  local kept = redis.call('HMGET', KEYS[4], 'amount', 'total', 'allowance', 'period')
   if kept[1] then
-    return tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3] or 0), tonumber(kept[4] or 0)
+    -- Nobody is given what another user paid.
+    return kept[1] == ARGV[2] and tonumber(kept[2]) or nil, tonumber(kept[3]),
+      tonumber(kept[4] or 0), tonumber(kept[5] or 0)
   end
   local id_ms = id_time_ms(ARGV[3]) or now_ms
   local start = ARGV[5] ~= '' and ARGV[5] or account.last
@@ -53,7 +56,7 @@ local function known_deduct()
     whole(ARGV[10], 0, CREDITS_MAX) or 0, whole(ARGV[11], 0, TIME_MS_MAX) or 0
 end
 
-local earlier = redis.call('HGET', KEYS[4], ARGV[1])
+local earlier = kept[1] == ARGV[2] and kept[6]
 if earlier then
   local same = not amount or tonumber(earlier) == amount
   return { same and 'repeated' or 'conflict', account.credits, 0, now_ms, '',
@@ -76,7 +79,7 @@ local position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
   allowance = to_allowance(account, cost - taken, refunded, amount, period),
   description = ARGV[8], metadata = ARGV[9],
 })
-remember(KEYS[4], 'amount', cost, 'total', refunded + amount, 'allowance', taken,
+remember(KEYS[4], 'user', ARGV[2], 'amount', cost, 'total', refunded + amount, 'allowance', taken,
   'period', string.format('%.0f', period), ARGV[1], amount)
 if refunded + amount == cost then
   end_key(ARGV[3], 5, false)

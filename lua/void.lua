@@ -63,6 +63,6 @@ if record and record.amount < 0 then
   })
   redis.call('HSET', KEYS[4], ARGV[3], cost)
 end
-remember(KEYS[4], 'amount', cost, 'total', cost)
+remember(KEYS[4], 'user', ARGV[2], 'amount', cost, 'total', cost)
 end_key(ARGV[1], 5, false)
 return { status, 0, 0, now_ms, position }

@@ -7,7 +7,7 @@ from faregate.domain.policy import OnExpiry
 from faregate.domain.request import Charge, Credit, Refund
 from faregate.domain.shadow import Observation
 from faregate.domain.transaction import CreditTransactionId, TransactionType
-from steps import STARTING_CREDITS, Step
+from steps import STARTING_CREDITS, USERS, Step
 
 _CREDITS = {"add": TransactionType.ADD, "adjust": TransactionType.ADMIN_ADJUSTMENT}
 
@@ -19,7 +19,13 @@ class Ids:
         self._known: dict[tuple[UUID, str], CreditTransactionId] = {}
 
     def of(self, user_id: UUID, name: str, time_ms: int) -> CreditTransactionId:
-        """Return the id that a name of a user stands for, making it at first use."""
+        """Return the id that a name of a user stands for, making it at first use.
+
+        "bob's a" is what another user calls "a".
+        """
+        owner, _, rest = name.rpartition("'s ")
+        if owner:
+            return self.of(USERS[owner], rest, time_ms)
         if (user_id, name) not in self._known:
             number = len(self._known) + 1
             value = time_ms << 80 | 7 << 76 | 0b10 << 62 | number

@@ -13,8 +13,8 @@ from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
 from faregate.ports import HoldLedger
-from sides import USERS, Side
-from steps import STARTING_CREDITS, Answer, Done, Step
+from sides import Side
+from steps import STARTING_CREDITS, USERS, Answer, Done, Step
 
 #: What no comparison is about: it stands beside the rest of the answer, or is not the same.
 _APART = {"verdict", "repeated", "position"}

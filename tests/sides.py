@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from redis import Redis
 
@@ -25,18 +25,13 @@ from faregate.domain.decision import Verdict
 from faregate.domain.transaction import CreditTransaction
 from faregate.ports import HoldLedger, Shadows, TransactionStream
 from faregate_worker.drain import drain_step
-from steps import STARTING_CREDITS
+from steps import STARTING_CREDITS, USERS
 
 #: More than any scenario needs, unless it says so.
 STREAM_LENGTH_MAX = 100_000
 #: Whoever asks again after a loss asks with an id that is too old.
 REBUILD_MS = 70_000
 
-#: Two in one shard, and one in another where there are two.
-USERS = {
-    name: UUID(int=uuid5(UUID(int=7), name).int >> 16 << 16 | number)
-    for number, name in ((0, "ann"), (2, "bob"), (1, "cid"))
-}
 _TIMEOUT_S = 5.0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TypeAlias
+from uuid import UUID, uuid5
 
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import FaregateError
@@ -22,6 +23,12 @@ from faregate.domain.request import DurableDeduct, VoidOutcome
 ALLOWED = Verdict.ALLOWED
 #: What every user starts with.
 STARTING_CREDITS = 5
+
+#: Two in one shard, and one in another where there are two.
+USERS = {
+    name: UUID(int=uuid5(UUID(int=7), name).int >> 16 << 16 | number)
+    for number, name in ((0, "ann"), (2, "bob"), (1, "cid"))
+}
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000

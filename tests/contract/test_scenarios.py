@@ -9,7 +9,8 @@ from clocks import Clock, use_test_clock
 from faregate.adapters.redis.runner import ScriptRunner
 from player import Player
 from scenarios import SCENARIOS
-from sides import USERS, MemorySide, RedisSide, Side
+from sides import MemorySide, RedisSide, Side
+from steps import USERS
 
 pytestmark = pytest.mark.redis
 

@@ -3,7 +3,7 @@
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import TransactionConflictError
 from faregate.domain.request import DurableDeduct, VoidOutcome
-from steps import MINUTE_MS, Step, add, charge, refund, void
+from steps import MINUTE_MS, Step, add, charge, hold, refund, void
 
 REFUNDS: dict[str, list[Step]] = {
     "a refund gives a charge back once": [
@@ -29,6 +29,14 @@ REFUNDS: dict[str, list[Step]] = {
         refund("r", of="nothing", answer=Verdict.UNKNOWN_DEDUCT, credits=5),
         add("a", 2, credits=7),
         refund("s", of="a", answer=Verdict.UNKNOWN_DEDUCT, credits=7),
+    ],
+    "nobody is refunded what another user paid": [
+        charge("a", 4, credits=1),
+        hold("b", 1, credits=0),
+        refund("r", of="a", amount=1, credits=1),
+        refund("ann's r", of="ann's a", user="bob", answer=Verdict.UNKNOWN_DEDUCT, credits=5),
+        refund("s", of="ann's b", user="bob", answer=Verdict.UNKNOWN_DEDUCT, credits=5),
+        refund("s", of="a", credits=4),
     ],
     "an old deduct is refunded as far as Postgres says": [
         refund("r", of="old", answer=Verdict.UNKNOWN_DEDUCT, credits=5),
