@@ -14,7 +14,7 @@
 --        is left of the deduct, its idempotency key is forgotten: the request may be made again.
 --
 -- The bound holds for good: within a day by the refunds key, later by what Postgres adds up.
--- uses: arguments, clock, account, record, chain, window, memory, backlog, giving,
+-- uses: arguments, clock, account, record, chain, window, taken, memory, backlog, giving,
 --       entry, finishing
 
 local amount = ARGV[4] ~= '' and whole(ARGV[4], 1, CREDITS_MAX)
@@ -61,6 +61,9 @@ if earlier then
   local same = not amount or tonumber(earlier) == amount
   return { same and 'repeated' or 'conflict', account.credits, 0, now_ms, '',
     account.allowance, tonumber(earlier) }
+end
+if is_taken(account) then
+  return refuse('conflict')
 end
 local cost, refunded, taken, period = known_deduct()
 if is_backlogged(KEYS[2], now_us) then

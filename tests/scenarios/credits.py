@@ -34,6 +34,17 @@ CREDITS: dict[str, list[Step]] = {
         adjust("b", 2, credits=9),
         add("b", 2, answer=TransactionConflictError),
     ],
+    "a credit and a refund have ids of their own": [
+        charge("a", 2, credits=3),
+        add("a", 2, answer=TransactionConflictError),
+        adjust("a", -2, answer=TransactionConflictError),
+        refund("a", of="a", answer=TransactionConflictError),
+        refund("r", of="a", amount=1, credits=4),
+        add("r", 1, answer=TransactionConflictError),
+        charge("b", 2, credits=2),
+        refund("r", of="b", answer=TransactionConflictError),
+        refund("s", of="b", credits=4),
+    ],
     "amounts that are not amounts are refused": [
         charge("a", -1, answer=AmountError),
         charge("b", CREDITS_MAX + 1, answer=AmountError),
