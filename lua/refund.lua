@@ -46,9 +46,10 @@ local function known_deduct()
     return kept[1] == ARGV[2] and tonumber(kept[2]) or nil, tonumber(kept[3]),
       tonumber(kept[4] or 0), tonumber(kept[5] or 0)
   end
-  local id_ms = id_time_ms(ARGV[3]) or now_ms
+  -- An id without a time is what a settlement took beyond its estimate.
+  local id_ms = id_time_ms(ARGV[3])
   local start = ARGV[5] ~= '' and ARGV[5] or account.last
-  local record = find(KEYS[2], start, ARGV[3], id_ms - CLOCK_SKEW_MS_MAX)
+  local record = find(KEYS[2], start, ARGV[3], id_ms and id_ms - CLOCK_SKEW_MS_MAX or 0)
   if record and record.kind == TYPE_CODES.deduct and record.user == ARGV[2] then
     return -record.amount, 0, -record.allowance, record.period
   end

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from faregate.domain.hold import HoldRequest, Settlement
+from faregate.domain.hold import HoldRequest, Settlement, closing_id
 from faregate.domain.policy import OnExpiry
 from faregate.domain.request import Charge, Credit, Refund
 from faregate.domain.shadow import Observation
@@ -10,6 +10,7 @@ from faregate.domain.transaction import CreditTransactionId, TransactionType
 from steps import STARTING_CREDITS, USERS, Step
 
 _CREDITS = {"add": TransactionType.ADD, "adjust": TransactionType.ADMIN_ADJUSTMENT}
+_END_OF = "end of "
 
 
 class Ids:
@@ -21,11 +22,13 @@ class Ids:
     def of(self, user_id: UUID, name: str, time_ms: int) -> CreditTransactionId:
         """Return the id that a name of a user stands for, making it at first use.
 
-        "bob's a" is what another user calls "a".
+        "bob's a" is what another user calls "a", "end of a" what the end of the hold "a" writes.
         """
         owner, _, rest = name.rpartition("'s ")
         if owner:
             return self.of(USERS[owner], rest, time_ms)
+        if name.startswith(_END_OF):
+            return closing_id(self.of(user_id, name.removeprefix(_END_OF), time_ms))
         if (user_id, name) not in self._known:
             number = len(self._known) + 1
             value = time_ms << 80 | 7 << 76 | 0b10 << 62 | number

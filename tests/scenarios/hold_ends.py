@@ -26,6 +26,15 @@ HOLD_ENDS: dict[str, list[Step]] = {
         hold("a", 2, credits=3),
         settle("a", 4, credits=1, held=0, refunded=0, charged=2, shortfall=0),
     ],
+    "what was taken beyond the estimate can be given back, too": [
+        hold("a", 2, credits=3),
+        settle("a", 4, credits=1, charged=2),
+        add("b", 1, credits=2),
+        wait(MINUTE_MS),
+        refund("r", of="end of a", amount=1, credits=3),
+        refund("s", of="end of a", credits=4),
+        refund("t", of="a", credits=6),
+    ],
     "what is not there is a shortfall": [
         hold("a", 3, credits=2),
         settle("a", 9, credits=0, charged=2, shortfall=4),
