@@ -26,6 +26,9 @@ CREDITS: dict[str, list[Step]] = {
         charge("c", 1, credits=CREDITS_MAX - 1),
         add("d", 1, credits=CREDITS_MAX),
         refund("e", of="c", answer=AmountError),
+        void("c", answer=AmountError),
+        charge("f", 1, credits=CREDITS_MAX - 1),
+        void("c", answer=VoidOutcome.REFUNDED),
     ],
     "an id of another type is a conflict": [
         add("a", 2, credits=7),

@@ -17,6 +17,7 @@ from faregate.adapters.redis.replies import read_charge, read_decision
 from faregate.adapters.redis.runner import Arguments, ScriptRunner
 from faregate.domain.decision import Decision
 from faregate.domain.errors import (
+    AmountError,
     ConfigurationError,
     LedgerUnavailableError,
     LedgerUninitialisedError,
@@ -165,6 +166,8 @@ class RedisLedger:
         status = reply[0].decode()
         if status == "unresolved":
             raise LedgerUnavailableError("the user has too many recent records to find the charge")
+        if status == "out_of_range":
+            raise AmountError(f"the void of {charge.transaction_id} would leave the range")
         return VoidOutcome(status)
 
     async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
