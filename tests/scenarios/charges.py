@@ -2,7 +2,8 @@
 
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import TransactionConflictError, TransactionIdError
-from steps import Step, add, charge
+from faregate.domain.request import VoidOutcome
+from steps import DAY_MS, Step, add, charge, void, wait
 
 CHARGES: dict[str, list[Step]] = {
     "a charge takes its cost": [
@@ -41,6 +42,16 @@ CHARGES: dict[str, list[Step]] = {
         charge("old", 1, age_ms=61_000, answer=TransactionIdError),
         charge("future", 1, age_ms=-8_000, answer=TransactionIdError),
         charge("recent", 1, age_ms=50_000, credits=4),
+    ],
+    "an id that is spent is refused as such, however old it is": [
+        charge("a", 2, credits=3),
+        void("a", answer=VoidOutcome.REFUNDED),
+        charge("b", 1, credits=4),
+        wait(DAY_MS),
+        charge("a", 2, answer=Verdict.VOIDED, credits=4),
+        charge("b", 1, answer=TransactionIdError),
+        wait(1),
+        charge("a", 2, answer=TransactionIdError),
     ],
     "a first attempt that arrives after its retry charges nothing": [
         charge("a", 2, credits=3),
