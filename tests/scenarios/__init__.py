@@ -8,7 +8,8 @@ from scenarios.charges import CHARGES
 from scenarios.credits import CREDITS
 from scenarios.hold_ends import HOLD_ENDS
 from scenarios.holds import HOLDS
+from scenarios.keys import KEYS
 from scenarios.limits import LIMITS
 from scenarios.refunds import REFUNDS
 
-SCENARIOS = CHARGES | ALLOWANCES | CREDITS | REFUNDS | LIMITS | HOLDS | HOLD_ENDS
+SCENARIOS = CHARGES | ALLOWANCES | CREDITS | REFUNDS | LIMITS | HOLDS | HOLD_ENDS | KEYS
