@@ -11,5 +11,6 @@ from scenarios.holds import HOLDS
 from scenarios.keys import KEYS
 from scenarios.limits import LIMITS
 from scenarios.refunds import REFUNDS
+from scenarios.shadows import SHADOWS
 
-SCENARIOS = CHARGES | ALLOWANCES | CREDITS | REFUNDS | LIMITS | HOLDS | HOLD_ENDS | KEYS
+SCENARIOS = CHARGES | ALLOWANCES | CREDITS | REFUNDS | LIMITS | HOLDS | HOLD_ENDS | KEYS | SHADOWS

@@ -1,7 +1,7 @@
 """Rate limits: checked with the credits, and taken from by what is allowed alone."""
 
 from faregate.domain.decision import Verdict
-from steps import BY_KEY, PER_SECOND, WINDOW, Step, charge, wait
+from steps import BY_KEY, PER_SECOND, WINDOW, Step, cancel, charge, hold, refund, wait
 
 RATE_LIMITED = Verdict.RATE_LIMITED
 
@@ -46,5 +46,27 @@ LIMITS: dict[str, list[Step]] = {
         charge("b", 1, limits=(BY_KEY,), limit_key="one", answer=RATE_LIMITED),
         charge("c", 1, limits=(BY_KEY,), limit_key="two {odd}\0", credits=3),
         charge("d", 1, limits=(BY_KEY,), credits=2),
+    ],
+    "a hold takes from limits as a charge does, and what refuses takes from none": [
+        hold("a", 1, limits=(PER_SECOND, WINDOW), credits=4),
+        hold("b", 9, limits=(PER_SECOND, WINDOW), answer=Verdict.OUT_OF_CREDITS),
+        hold("c", 1, limits=(PER_SECOND, WINDOW), open_max=1, answer=Verdict.TOO_MANY_HOLDS),
+        charge("d", 1, limits=(PER_SECOND, WINDOW), credits=3),
+        hold("e", 9, limits=(WINDOW, PER_SECOND), answer=RATE_LIMITED, limited_by="window"),
+        charge("f", 1, limits=(PER_SECOND,), answer=RATE_LIMITED, retry_after_ms=500),
+        hold("a", 1, limits=(PER_SECOND, WINDOW), credits=4, repeated=True),
+        wait(500),
+        hold("g", 1, limits=(PER_SECOND,), credits=2, limited_by=""),
+        hold("h", 1, limits=(PER_SECOND,), answer=RATE_LIMITED, retry_after_ms=500),
+        hold("i", 1, limits=(BY_KEY,), limit_key="one", credits=1),
+        hold("j", 1, limits=(BY_KEY,), limit_key="one", answer=RATE_LIMITED),
+        hold("k", 1, limits=(BY_KEY,), limit_key="two", credits=0),
+    ],
+    "what is given back does not come back to a limit": [
+        hold("a", 1, limits=(PER_SECOND,), credits=4),
+        cancel("a", credits=5),
+        charge("b", 1, limits=(PER_SECOND,), credits=4),
+        refund("r", of="b", credits=5),
+        charge("c", 1, limits=(PER_SECOND,), answer=RATE_LIMITED),
     ],
 }

@@ -1,9 +1,25 @@
 """Refunds and voids: what goes back, once, and no more than was taken."""
 
 from faregate.domain.decision import Verdict
-from faregate.domain.errors import TransactionConflictError
+from faregate.domain.errors import TransactionConflictError, TransactionIdError
 from faregate.domain.request import DurableDeduct, VoidOutcome
-from steps import MINUTE_MS, Step, add, charge, hold, refund, void
+from steps import (
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    TEN,
+    Step,
+    add,
+    charge,
+    drain,
+    hold,
+    lose,
+    read,
+    refund,
+    settle,
+    void,
+    wait,
+)
 
 REFUNDS: dict[str, list[Step]] = {
     "a refund gives a charge back once": [
@@ -74,5 +90,56 @@ REFUNDS: dict[str, list[Step]] = {
     "nothing is voided before the deadline": [
         void("a", deadline_in_ms=MINUTE_MS, answer=VoidOutcome.TOO_EARLY),
         charge("a", 2, credits=3),
+    ],
+    "a deduct that is a row only is refunded as far as its rows say": [
+        charge("a", 5, credits=0),
+        refund("r", of="a", amount=2, credits=2),
+        drain(batch_size=1),
+        wait(DAY_MS + 1),
+        refund("r", of="a", amount=2, credits=2, repeated=True),
+        drain(),
+        refund("s", of="a", amount=4, answer=Verdict.REFUND_EXCEEDED, credits=2),
+        refund("s", of="a", credits=5),
+        refund("s", of="a", repeated=True, credits=5),
+        drain(),
+        refund("t", of="a", answer=Verdict.REFUND_EXCEEDED, credits=5),
+    ],
+    "nothing is refunded while what was given back before may be neither remembered nor a row": [
+        charge("a", 5, credits=0),
+        refund("r", of="a", amount=2, credits=2),
+        wait(23 * HOUR_MS),
+        refund("s", of="a", amount=1, credits=3),
+        wait(1),
+        refund("t", of="a", amount=1, answer=Verdict.BACKLOG, credits=3),
+        refund("r", of="a", amount=2, repeated=True, credits=3),
+        add("more", 1, answer=Verdict.BACKLOG, credits=3),
+        drain(),
+        refund("t", of="a", amount=1, credits=4),
+        add("more", 1, credits=5),
+    ],
+    "a worker that dies stores nothing twice, and what it has read is read again": [
+        charge("a", 1, credits=4),
+        charge("b", 1, credits=3),
+        drain(dies=True, batch_size=1),
+        refund("r", of="a", credits=4),
+        drain(dies=True),
+        drain(),
+        refund("s", of="b", credits=5),
+    ],
+    "what was a row when the ledger was lost is there when it serves again, and nothing else": [
+        charge("a", 2, allowance=TEN, credits=13, left=8),
+        refund("r", of="a", amount=1, credits=14),
+        hold("b", 3, ttl_ms=DAY_MS, allowance=TEN, credits=11, left=6),
+        drain(),
+        charge("c", 1, allowance=TEN, credits=10, left=5),
+        lose(),
+        read(credits=11, sequence=5, left=6, held=0),
+        charge("d", 1, allowance=TEN, credits=10, left=5, sequence=6),
+        refund("r", of="a", amount=1, repeated=True),
+        refund("s", of="a", credits=11, left=6),
+        refund("t", of="c", answer=Verdict.UNKNOWN_DEDUCT),
+        settle("b", 1, answer=Verdict.UNKNOWN_HOLD),
+        refund("u", of="b", credits=14, left=9),
+        charge("c", 1, answer=TransactionIdError),
     ],
 }

@@ -145,7 +145,7 @@ class MemoryBooks:
         for entry in entries:
             row = entry.transaction
             known = self.rows.get(row.id) if row else None
-            if row is None or row.user_id not in self.users or known not in {None, row}:
+            if row is None or row.user_id not in self.users or known not in (None, row):
                 self.dead_letters[f"{shard}/{entry.stream_id}"] = entry
             elif known is not None:
                 repeated += 1

@@ -210,4 +210,3 @@ class MemoryLedger(MemoryLive):
         blank = blank_answer(void, self._users[charge.user_id], 0)
         self._give_back(void, GivenBack.of(record), blank)
         return VoidOutcome.REFUNDED
-

@@ -9,6 +9,7 @@ from faregate.adapters.redis.encoding import encode_allowance, encode_limits
 from faregate.adapters.redis.runner import Arguments, ScriptRunner
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.shadow import Observation
+from faregate.domain.transaction import check_whole
 
 
 class RedisShadows:
@@ -22,6 +23,7 @@ class RedisShadows:
     async def observe(self, observation: Observation) -> Decision:
         """Decide on the shadow balance of a user, and count the answer; see the port."""
         charge = observation.charge
+        check_whole("a cost", charge.cost, 0)
         reply = await self._run(observation, charge.cost, is_decided=True)
         limit = reply[7]
         return Decision(
