@@ -57,6 +57,8 @@ class Player:
             "wait": self._wait,
             "drain": self._drain,
             "lose": lambda _: self.side.lose(),
+            "wipe": self._wipe,
+            "fill": self._fill,
         }
 
     async def play(self, step: Step) -> Played:
@@ -146,3 +148,9 @@ class Player:
 
     async def _drain(self, asked: Asked) -> None:
         self.side.drain(asked.step.batch_size, dies=asked.step.dies)
+
+    async def _wipe(self, _asked: Asked) -> None:
+        self.side.lose_all()
+
+    async def _fill(self, _asked: Asked) -> None:
+        self.side.fill()

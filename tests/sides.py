@@ -1,4 +1,4 @@
-"""The two sides that must be equal: the memory adapters, and Redis; each with rows of its own.
+"""The sides that must be equal, of which one is here: the memory adapters. Each has its own rows.
 
 Memory stands for one shard at a time, so that it is there once for each.
 """
@@ -6,23 +6,20 @@ Memory stands for one shard at a time, so that it is there once for each.
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
-from redis import Redis
-
-from clocks import Clock, RedisClock
+from clocks import Clock
 from faregate.adapters.memory.books import MemoryBooks, MemoryStream
 from faregate.adapters.memory.holds import MemoryHoldLedger
 from faregate.adapters.memory.shadows import MemoryShadows
-from faregate.adapters.redis import keys, records
-from faregate.adapters.redis.holds import RedisHoldLedger
-from faregate.adapters.redis.runner import ScriptRunner
-from faregate.adapters.redis.shadows import RedisShadows
-from faregate.adapters.redis.stream import RedisStream
-from faregate.adapters.redis.sweeper import RedisSweeper
+from faregate.adapters.memory.sweeper import MemorySweeper
+from faregate.adapters.redis import keys
 from faregate.domain.decision import Verdict
+from faregate.domain.hold import HoldState
 from faregate.domain.transaction import CreditTransaction
+from faregate.domain.user import User
 from faregate.ports import HoldLedger, Shadows, TransactionStream
 from faregate_worker.drain import drain_step
 from steps import STARTING_CREDITS, USERS
@@ -32,7 +29,18 @@ STREAM_LENGTH_MAX = 100_000
 #: Whoever asks again after a loss asks with an id that is too old.
 REBUILD_MS = 70_000
 
-_TIMEOUT_S = 5.0
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is there at one moment."""
+
+    live: Mapping[UUID, User]
+    #: The records that are not acknowledged, shard by shard.
+    pending: Sequence[CreditTransaction]
+    #: The records that have been appended since the last look, shard by shard.
+    new: Sequence[CreditTransaction]
+    #: How many holds are open.
+    holds_count: int
 
 
 class Side(ABC):
@@ -46,7 +54,9 @@ class Side(ABC):
         self.clock = clock
         self.shard_count = shard_count
         self.stream_length_max = stream_length_max
-        self.books = MemoryBooks(starting_credits=STARTING_CREDITS, shard_count=shard_count)
+        self.books = MemoryBooks(
+            starting_credits=STARTING_CREDITS, shard_count=shard_count, now_ms=clock
+        )
 
     @abstractmethod
     def ledger_of(self, user_id: UUID) -> HoldLedger:
@@ -65,8 +75,12 @@ class Side(ABC):
         """End all holds whose time is over, as the worker does; return how many."""
 
     @abstractmethod
-    def appended(self) -> list[CreditTransaction]:
-        """Return the records that were appended since this was last asked."""
+    async def look(self) -> Seen:
+        """Return what is there now, and what has been appended since the last look."""
+
+    @abstractmethod
+    def fill(self) -> None:
+        """Let the stream take no more than it holds."""
 
     @abstractmethod
     def lose_all(self) -> None:
@@ -92,13 +106,12 @@ class Side(ABC):
         await self.start()
 
     def drain(self, batch_size: int, *, dies: bool) -> None:
-        """Make rows of all records, and trim; or die before the first batch is acknowledged."""
+        """Make rows of all records, or die before the first batch is acknowledged; and trim."""
         rows = cast("Any", self.books)
         for stream, shard in self.streams:
             if dies:
                 self.books.store(shard, stream.read(shard, batch_size))
-                continue
-            while drain_step(stream, rows, shard, batch_size_max=batch_size).read:
+            while not dies and drain_step(stream, rows, shard, batch_size_max=batch_size).read:
                 pass
             stream.trim(shard)
 
@@ -123,6 +136,10 @@ class MemorySide(Side):
         self.streams = [(MemoryStream(ledger), 0) for ledger in self._shards]
         self._seen: set[tuple[int, str]] = set()
 
+    def fill(self) -> None:
+        for ledger in self._shards:
+            ledger.records._length_max = len(ledger.records._stream)
+
     def ledger_of(self, user_id: UUID) -> MemoryHoldLedger:
         return self._shards[keys.shard_of(user_id, self.shard_count)]
 
@@ -136,84 +153,25 @@ class MemorySide(Side):
         return total
 
     async def sweep(self) -> int:
-        ended = 0
-        for user_id in USERS.values():
-            while found := await self.ledger_of(user_id).expire_due(user_id):
-                ended += found
-        return ended
+        return sum(MemorySweeper(ledger).sweep(0) for ledger in self._shards)
 
-    def appended(self) -> list[CreditTransaction]:
-        found = []
+    async def look(self) -> Seen:
+        live, new, pending = {}, [], []
+        for user_id in USERS.values():
+            user = await self.ledger_of(user_id).read(user_id)
+            assert user is not None
+            live[user_id] = user
         for shard, ledger in enumerate(self._shards):
-            new = [place for place in ledger.pending if (shard, place) not in self._seen]
-            self._seen.update((shard, place) for place in new)
-            found += [ledger.pending[place] for place in new]
-        return found
+            pending += list(ledger.pending.values())
+            fresh = [place for place in ledger.pending if (shard, place) not in self._seen]
+            self._seen.update((shard, place) for place in fresh)
+            new += [ledger.pending[place] for place in fresh]
+        holds_count = sum(
+            held.state is HoldState.OPEN for each in self._shards for held in each._holds.values()
+        )
+        return Seen(live, pending, new, holds_count)
 
     async def attach(self) -> None:
         identity = await self.books.identity()
         for ledger in self._shards:
             await ledger.attach(identity)
-
-
-class RedisSide(Side):
-    """What serves."""
-
-    name = "redis"
-
-    def __init__(
-        self,
-        client: Redis,
-        runner: ScriptRunner,
-        *,
-        shard_count: int = 1,
-        stream_length_max: int = STREAM_LENGTH_MAX,
-    ) -> None:
-        self.client = client
-        # Time begins anew, and ids of a stream cannot go back.
-        client.flushall()
-        super().__init__(RedisClock(client), shard_count, stream_length_max)
-        self._runner = runner
-        self.stream = RedisStream(client, shard_count)
-        self.streams = [(self.stream, shard) for shard in range(shard_count)]
-        self._sweeper = RedisSweeper(client, shard_count)
-        self._shadows = RedisShadows(runner, shard_count=shard_count, timeout_s=_TIMEOUT_S)
-        self._connect()
-
-    def _connect(self) -> None:
-        # The ledger learns the time from replies. A new one has not heard of the time before.
-        self.ledger = RedisHoldLedger(
-            self._runner, shard_count=self.shard_count, stream_length_max=self.stream_length_max
-        )
-        self._seen = ["0-0"] * self.shard_count
-
-    def lose_all(self) -> None:
-        self.client.flushall()
-        self.clock.advance(0)
-        self._connect()
-
-    def ledger_of(self, user_id: UUID) -> RedisHoldLedger:
-        return self.ledger
-
-    def shadows_of(self, user_id: UUID) -> Shadows:
-        return self._shadows
-
-    async def counts(self, policy: str) -> Mapping[Verdict, int]:
-        return await self._shadows.counts(policy)
-
-    async def sweep(self) -> int:
-        return sum(self._sweeper.sweep(shard) for shard in range(self.shard_count))
-
-    def appended(self) -> list[CreditTransaction]:
-        pipeline = self.client.pipeline(transaction=False)
-        for shard, seen in enumerate(self._seen):
-            pipeline.xrange(keys.stream(shard), f"({seen}", "+")
-        found = []
-        for shard, pairs in enumerate(pipeline.execute()):
-            for stream_id, held in pairs:
-                self._seen[shard] = stream_id.decode()
-                found.append(records.decode(held[records.FIELD]))
-        return found
-
-    async def attach(self) -> None:
-        await self.ledger.attach(await self.books.identity())

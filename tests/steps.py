@@ -55,7 +55,7 @@ class Done(StrEnum):
 Answer: TypeAlias = Verdict | VoidOutcome | Done | type[FaregateError]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Step:
     """One operation and what must come of it."""
 
@@ -103,7 +103,14 @@ class Step:
     #: What else the answer must say.
     tells: Mapping[str, object] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Say what the step says, and no more."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)[1:]}
+        said = [f"{name}={value!r}" for name, value in values.items() if value != _UNSAID[name]]
+        return f"{self.do}({', '.join(said)})"
 
+
+_UNSAID: dict[str, object] = {each.name: each.default for each in fields(Step)} | {"tells": {}}
 _ARGUMENTS = {field.name for field in fields(Step)}
 _SHORT = {"left": "allowance_left"}
 
@@ -194,13 +201,23 @@ def counts(policy: str = "tried", **verdicts: object) -> Step:
 
 
 def drain(**rest: object) -> Step:
-    """Make rows of the records, and trim the stream, as the worker does."""
+    """Make rows of the records, and trim the stream, as workers do."""
     return make("drain", answer=Done.DONE, **rest)
 
 
 def lose() -> Step:
     """Lose all that is live; a minute later the ledger serves again, from rows."""
     return make("lose", answer=Done.DONE)
+
+
+def wipe() -> Step:
+    """Lose all that is live; nobody has rebuilt it."""
+    return make("wipe", answer=Done.DONE)
+
+
+def fill() -> Step:
+    """Let the stream take no more records of charges and holds."""
+    return make("fill", answer=Done.DONE)
 
 
 def key(name: str, **rest: object) -> IdempotencyKey:

@@ -12,5 +12,13 @@ from scenarios.keys import KEYS
 from scenarios.limits import LIMITS
 from scenarios.refunds import REFUNDS
 from scenarios.shadows import SHADOWS
+from scenarios.strangers import STRANGERS
+from steps import Step
 
-SCENARIOS = CHARGES | ALLOWANCES | CREDITS | REFUNDS | LIMITS | HOLDS | HOLD_ENDS | KEYS | SHADOWS
+SUBJECTS = (
+    *(CHARGES, ALLOWANCES, CREDITS, REFUNDS, LIMITS),
+    *(HOLDS, HOLD_ENDS, KEYS, SHADOWS, STRANGERS),
+)
+SCENARIOS: dict[str, list[Step]] = {
+    name: steps for subject in SUBJECTS for name, steps in subject.items()
+}

@@ -78,6 +78,7 @@ ALLOWANCES: dict[str, list[Step]] = {
     "no top-up takes a balance out of its range": [
         add("a", CREDITS_MAX - 5, credits=CREDITS_MAX),
         charge("b", 1, allowance=TEN, answer=AmountError),
+        hold("h", 1, allowance=TEN, answer=AmountError),
         charge("c", 1, credits=CREDITS_MAX - 1),
     ],
     "a hold begins a period, spends the allowance first, and gives it back last": [

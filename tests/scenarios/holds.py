@@ -1,7 +1,12 @@
 """Holds: what they take, how long they last, and how a retry is known."""
 
 from faregate.domain.decision import Verdict
-from faregate.domain.errors import AmountError, InvalidArgumentError, TransactionConflictError
+from faregate.domain.errors import (
+    AmountError,
+    InvalidArgumentError,
+    TransactionConflictError,
+    TransactionIdError,
+)
 from faregate.domain.hold import TTL_MS_MAX, TTL_MS_MIN
 from faregate.domain.request import VoidOutcome
 from steps import (
@@ -36,6 +41,14 @@ HOLDS: dict[str, list[Step]] = {
         hold("b", 1, credits=3),
         cancel("b", credits=4),
         hold("b", 1, answer=Verdict.VOIDED, credits=4),
+    ],
+    "an id older than a minute holds nothing, unless it is known": [
+        hold("a", 1, age_ms=61_000, answer=TransactionIdError),
+        hold("b", 1, age_ms=-8_000, answer=TransactionIdError),
+        hold("c", 1, age_ms=50_000, ttl_ms=HOUR_MS, credits=4),
+        wait(MINUTE_MS),
+        hold("c", 1, credits=4, held=1, repeated=True),
+        hold("c", 2, answer=TransactionConflictError),
     ],
     "the id of a charge is not the id of a hold": [
         charge("a", 2, credits=3),

@@ -1,10 +1,11 @@
 """Durable credits in plain dicts: who exists, the stream's far end, and the rows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID, uuid4
 
+from faregate.adapters.memory.clock import unix_ms, utc
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
@@ -63,7 +64,14 @@ class MemoryStream:
 class MemoryBooks:
     """The ports `Accounts` and `TransactionArchive`."""
 
-    def __init__(self, *, starting_credits: int = 3, shard_count: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        starting_credits: int = 3,
+        shard_count: int = 1,
+        now_ms: Callable[[], int] = unix_ms,
+    ) -> None:
+        self._now_ms = now_ms
         self._identity = LedgerIdentity(
             ledger_id=uuid4(),
             shard_count=shard_count,
@@ -103,7 +111,7 @@ class MemoryBooks:
                 amount=amount,
                 type=TransactionType.ADD,
                 description="starting credits",
-                timestamp=datetime.now(UTC),
+                timestamp=utc(self._now_ms()),
                 sequence=1,
                 balance_after=amount,
                 epoch=0,

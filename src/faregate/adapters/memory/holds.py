@@ -100,7 +100,7 @@ class MemoryHoldLedger(MemoryLedger):
             return self._unknown(settlement.user_id, settlement.hold_id)
         actual = settlement.actual
         state = HoldState.CANCELLED if actual is None else HoldState.SETTLED
-        self._lapse_if_due(held)
+        self.lapse_if_due(held)
         if held.state is HoldState.EXPIRED:
             return self._tell(held, Verdict.HOLD_EXPIRED)
         if held.state is not HoldState.OPEN:
@@ -175,7 +175,7 @@ class MemoryHoldLedger(MemoryLedger):
         held = self._held(user_id, hold_id)
         if held is None:
             return self._unknown(user_id, hold_id)
-        self._lapse_if_due(held)
+        self.lapse_if_due(held)
         if held.state is not HoldState.OPEN:
             is_expired = held.state is HoldState.EXPIRED
             return self._tell(held, Verdict.HOLD_EXPIRED if is_expired else Verdict.HOLD_CLOSED)
@@ -187,9 +187,9 @@ class MemoryHoldLedger(MemoryLedger):
     async def void_hold(self, request: HoldRequest) -> VoidOutcome:
         """End a hold whose outcome is unknown; see the port."""
         charge = request.charge
+        held = self._held(charge.user_id, charge.transaction_id)
         if self.now_ms() <= charge.deadline_ms:
             return VoidOutcome.TOO_EARLY
-        held = self._held(charge.user_id, charge.transaction_id)
         if held is None:
             return self._refuse_from_now_on(charge)
         if held.state is not HoldState.CANCELLED:
@@ -210,12 +210,20 @@ class MemoryHoldLedger(MemoryLedger):
 
     async def expire_due(self, user_id: UUID) -> int:
         """Give back or keep holds of a user whose time is over; see the port."""
-        due = [held for held in self._open_holds(user_id) if held.expires_at_ms <= self.now_ms()]
-        for held in due[:_USER_COUNT_MAX]:
-            self._lapse_if_due(held)
-        return len(due[:_USER_COUNT_MAX])
+        due = [held for held in self.due() if held.user_id == user_id][:_USER_COUNT_MAX]
+        for held in due:
+            self.lapse_if_due(held)
+        return len(due)
 
-    def _lapse_if_due(self, held: Held) -> None:
+    def due(self) -> list[Held]:
+        """Return the open holds whose time is over; that which expired first comes first."""
+        now_ms = self.now_ms()
+        opened = (held for held in self._holds.values() if held.state is HoldState.OPEN)
+        due = [held for held in opened if held.expires_at_ms <= now_ms]
+        return sorted(due, key=lambda held: (held.expires_at_ms, held.id.value.bytes))
+
+    def lapse_if_due(self, held: Held) -> None:
+        """Give back or keep a hold, if it is open and its time is over."""
         if held.state is HoldState.OPEN and held.expires_at_ms <= self.now_ms():
             self._lapse(held, HoldState.EXPIRED, "the hold expired")
 
@@ -246,10 +254,8 @@ class MemoryHoldLedger(MemoryLedger):
         self._users[user_id] = replace(self._users[user_id], held=total)
 
     def _open_holds(self, user_id: UUID) -> list[Held]:
-        """Return a user's open holds; that which expires first comes first."""
         mine = (held for held in self._holds.values() if held.user_id == user_id)
-        still_open = [held for held in mine if held.state is HoldState.OPEN]
-        return sorted(still_open, key=lambda held: (held.expires_at_ms, held.id.value.bytes))
+        return [held for held in mine if held.state is HoldState.OPEN]
 
     def _held(self, user_id: UUID, hold_id: CreditTransactionId) -> Held | None:
         self._known(user_id)
