@@ -6,8 +6,8 @@
 --        decided before: then the cost, which may be negative, is taken, and nothing is counted
 --        4 starting credits   5 to 7 allowance: amount and rollover (credits), period
 --        8 and on: rate limits (see lib/limits)
--- Reply  {status, credits, 0, now (Unix ms), '', allowance left, next period (ms), number of the rate
---        limit that would refuse, for how long (ms)}
+-- Reply  {status, credits, 0, now (Unix ms), '', allowance left, next period (ms), number of the
+--        rate limit that would refuse, for how long (ms)}
 --        status: allowed, or the first that holds of rate_limited, out_of_credits
 -- Appends nothing. A shadow that nobody has asked for in 35 days begins anew.
 -- uses: arguments, clock, period, allowance, limits

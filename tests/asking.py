@@ -3,11 +3,12 @@
 from uuid import UUID
 
 from faregate.domain.hold import HoldRequest, Settlement, closing_id
+from faregate.domain.idempotency import Completion
 from faregate.domain.policy import OnExpiry
 from faregate.domain.request import Charge, Credit, Refund
 from faregate.domain.shadow import Observation
 from faregate.domain.transaction import CreditTransactionId, TransactionType
-from steps import STARTING_CREDITS, USERS, Step
+from steps import HOUR_MS, STARTING_CREDITS, USERS, Step
 
 _CREDITS = {"add": TransactionType.ADD, "adjust": TransactionType.ADMIN_ADJUSTMENT}
 _END_OF = "end of "
@@ -118,6 +119,15 @@ class Asked:
     def of(self) -> CreditTransactionId:
         """The id of what the step is about."""
         return self._ids.of(self.user_id, self.step.of, self._now_ms)
+
+    def completion(self) -> Completion:
+        """Return what is noted when a request has been served."""
+        return Completion(
+            user_id=self.user_id,
+            transaction_id=self.id,
+            response=self.step.response,
+            keep_ms=HOUR_MS,
+        )
 
     def observation(self) -> Observation:
         """Return what a policy that is only observed is asked."""

@@ -31,6 +31,7 @@ _OF_THIS_TIME = {
     ),
     "redis.call('PEXPIRE', ": "expire_in(",
     ", 'PX', lasts_ms)": ") expire_in(limit.key, lasts_ms)",
+    ", 'PX', keep_ms)": ") expire_in(KEYS[3], keep_ms)",
 }
 
 #: Changes the source of a script, by its name.

@@ -13,7 +13,7 @@ from steps import Answer, Done
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "decisions.md"
 #: The answers of what is done, or was done before. All others are refusals.
-DONE = {"allowed", "repeated", "refunded", "refused", "completed", "found"}
+DONE = {"allowed", "repeated", "refunded", "refused", "completed", "found", "renewed"}
 
 _SCRIPTS = {"grant": "credit"}
 _CODE = re.compile(r"`([^`]+)`")

@@ -50,6 +50,8 @@ class Player:
             "expire_due": self._expire_due,
             "sweep": self._sweep,
             "complete": self._complete,
+            "kept": self._kept,
+            "renew": self._renew,
             "read": self._read,
             "observe": self._observe,
             "correct": self._correct,
@@ -123,8 +125,20 @@ class Player:
         return Played(Done.DONE, tells={"ended": await self.side.sweep()})
 
     async def _complete(self, asked: Asked) -> Played:
-        is_known = await self._ledger(asked).complete(asked.user_id, asked.id)
+        is_known = await self._ledger(asked).complete(asked.completion())
         return Played(Done.COMPLETED if is_known else Done.UNKNOWN)
+
+    async def _kept(self, asked: Asked) -> Played:
+        response = await self._ledger(asked).response(asked.user_id, asked.id)
+        answer = Done.UNKNOWN if response is None else Done.FOUND
+        return Played(answer, tells={"told": response})
+
+    async def _renew(self, asked: Asked) -> Played:
+        assert asked.step.allowance is not None
+        added = await self._ledger(asked).renew(asked.user_id, asked.step.allowance)
+        if added is None:
+            return Played(Verdict.UNKNOWN_USER)
+        return Played(Done.RENEWED if added else Done.CURRENT, tells={"added": added})
 
     async def _read(self, asked: Asked) -> Played:
         user = await self._ledger(asked).read(asked.user_id, asked.step.allowance)

@@ -50,6 +50,9 @@ class Done(StrEnum):
     COMPLETED = "completed"
     UNKNOWN = "unknown"
     FOUND = "found"
+    #: Of a period: whether it has been begun, or there was nothing to begin.
+    RENEWED = "renewed"
+    CURRENT = "current"
 
 
 Answer: TypeAlias = Verdict | VoidOutcome | Done | type[FaregateError]
@@ -93,6 +96,8 @@ class Step:
     open_max: int = OPEN_HOLDS_MAX
     #: Of a shadow: the name of its policy.
     policy: str = "tried"
+    #: What a retry of a request that has been served is to be told.
+    response: bytes = b""
     #: How many records a drain reads at a time.
     batch_size: int = 100
     #: Whether a drain dies before it has acknowledged its first batch.
@@ -180,6 +185,16 @@ def sweep(ended: int | None = None) -> Step:
 
 def complete(name: str, answer: Done = Done.COMPLETED, **rest: object) -> Step:
     return make("complete", name=name, answer=answer, **rest)
+
+
+def kept(name: str, response: bytes | None, **rest: object) -> Step:
+    """Ask for the response that was kept; None if there must be none."""
+    answer = Done.UNKNOWN if response is None else Done.FOUND
+    return make("kept", name=name, told=response, answer=answer, **rest)
+
+
+def renew(allowance: Allowance, **rest: object) -> Step:
+    return make("renew", allowance=allowance, **rest)
 
 
 def read(allowance: Allowance | None = None, **rest: object) -> Step:

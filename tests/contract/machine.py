@@ -14,7 +14,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize
 
 import steps
 from asking import Ids
-from contract import draws
 from contract.watch import Watch
 from faregate.domain.decision import Verdict
 from player import Played, Player
@@ -45,7 +44,6 @@ class Comparison(RuleBasedStateMachine):
         self.holds: list[Step] = []
         self.deducts: list[Step] = []
         self.asked_at_ms: dict[str, int] = {}
-        self._kept_at_ms: dict[tuple[str, str], int] = {}
 
     @initialize(shard_count=st.sampled_from([1, 2]), length_max=st.sampled_from([1_000, 10]))
     def begin(self, shard_count: int, length_max: int) -> None:
@@ -69,7 +67,7 @@ class Comparison(RuleBasedStateMachine):
         expected, played = await self.memory.play(step), await self.redis.play(step)
         answer = expected.answer
         self._answers[step.do, answer.__name__ if isinstance(answer, type) else answer] += 1
-        assert played == expected or self._may_differ(step), difference(expected, played)
+        assert played == expected, difference(expected, played)
         self._remember(step, expected)
         seen = await self.memory.side.look(), await self.redis.side.look()
         assert seen[0] == seen[1], difference(*seen)
@@ -87,12 +85,6 @@ class Comparison(RuleBasedStateMachine):
         if step.do in {"charge", "hold"} and is_allowed and played.tells["sequence"]:
             self.deducts.append(step)
             (self.charges if step.do == "charge" else self.holds).append(step)
-            self._kept_at_ms[step.user, step.name] = self.now_ms()
-
-    def _may_differ(self, step: Step) -> bool:
-        """A key whose lifetime is over is forgotten at no time in particular."""
-        kept_at_ms = self._kept_at_ms.get((step.user, step.name), self.now_ms())
-        return step.do == "complete" and self.now_ms() - kept_at_ms >= draws.KEY_LIFETIME_MS
 
     def now_ms(self) -> int:
         """Return the time."""

@@ -152,9 +152,12 @@ class LedgerMachine(Comparison):
         self.play(steps.expire_due(user=user) if user else steps.sweep())
 
     @_about("deducts")
-    @rule(of=DEDUCTS)
-    def complete(self, of: Step) -> None:
-        self.play(steps.complete(of.name, user=of.user))
+    @rule(of=DEDUCTS, response=draws.RESPONSE)
+    def complete(self, of: Step, response: bytes) -> None:
+        # A key whose lifetime is over is forgotten at no time in particular.
+        if self.now_ms() - self.asked_at_ms[of.name] < draws.KEY_LIFETIME_MS:
+            self.play(steps.complete(of.name, user=of.user, response=response))
+        self.play(steps.kept(of.name, None, user=of.user))
 
     @_about("deducts")
     @rule(of=DEDUCTS)
@@ -184,6 +187,12 @@ class LedgerMachine(Comparison):
         """Take an id for something that it is not."""
         if self.is_recent(step):
             self.play(replace(step, do=do, of=of.name))
+
+    @_about("deducts")
+    @rule(of=DEDUCTS, allowance=draws.PERIODS, after_ms=draws.AFTER_MS)
+    def renew(self, of: Step, allowance: Allowance, after_ms: int) -> None:
+        self.play(steps.wait(after_ms))
+        self.play(steps.renew(allowance, user=of.user))
 
     @rule(user=draws.USER, allowance=draws.ALLOWANCE)
     def read(self, user: str, allowance: Allowance | None) -> None:

@@ -38,6 +38,7 @@ REACHED = {
     *(("void", "refunded"), ("void_hold", "refunded"), ("void_hold", "kept")),
     *(("extend", "allowed"), ("complete", "completed"), ("add", "allowed"), ("adjust", "allowed")),
     *(("observe", "allowed"), ("observe", "out_of_credits"), ("correct", "done")),
+    *(("renew", "renewed"), ("kept", "found")),
     *((do, "done") for do in ("expire_due", "sweep", "drain", "lose")),
 }
 

@@ -16,12 +16,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from faregate.adapters.redis.stream import RedisStream
+from faregate.cli.conversations import HEADER
 
 WAIT_S_MAX = 120
 SHARD_COUNT = 16
 STARTING_CREDITS = 3
 
 #: Shared data, which the repository does not hold.
+REAL_CONVERSATIONS = Path(__file__).resolve().parents[3] / "shared/data/llm_conversations.csv"
 REAL_LOG = Path(__file__).resolve().parents[3] / "shared/data/web_access.log"
 #: What the real log comes to with 3 credits, worked out from the file alone.
 REAL_NUMBERS = {
@@ -65,6 +67,22 @@ def write_log(path: Path, *, lines: int, users: int) -> dict[str, int]:
         "drift_users": 0,
         "dead_letters": 0,
     }
+
+
+def write_conversations(path: Path, *, rows: int) -> dict[int, int]:
+    """Write conversations, and return what each costs by its estimate, no two of which are alike.
+
+    Every 11th costs more than its estimate, and every 13th exactly that.
+    """
+    costs = {}
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"{HEADER}\n")
+        for number in range(rows):
+            context = 100 + number
+            generated = 3 * context if number % 11 == 5 else context * (number % 13 == 7)
+            file.write(f"2023-11-16 18:15:46.6805900,{context},{generated}\n")
+            costs[2 * context] = context + generated
+    return costs
 
 
 def environment() -> dict[str, str]:

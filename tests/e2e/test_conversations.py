@@ -1,134 +1,161 @@
-"""Costs that are known only afterwards: real conversations with a language model, through holds."""
+"""`faregate replay` of conversations: costs that are known only afterwards, and owners that die."""
 
-import asyncio
 import csv
+import json
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+import time
 from pathlib import Path
-from uuid import UUID
 
 import psycopg
 import pytest
-from redis import Redis
 
-from faregate import open_gate
-from faregate.bootstrap import open_audit, open_stream
-from faregate.gate import Gate
-from faregate.ops.reconcile import reconcile
-from worker_process import System, wait_for
+from e2e.replays import (
+    REAL_CONVERSATIONS,
+    Replay,
+    faregate,
+    wait_for_traffic,
+    write_conversations,
+)
+from faregate.cli.servers import EmbeddedServers
 
-#: Shared data, which the repository does not hold.
-CONVERSATIONS = Path(__file__).resolve().parents[3] / "shared/data/llm_conversations.csv"
-USERS = [UUID(int=number << 64 | number) for number in range(1, 201)]
-STARTING_CREDITS = 1_000_000
-CONCURRENCY = 64
-TTL_MS = 5_000
-#: What the file comes to, worked out from it alone.
-SPENT = 26_450_535
-BEYOND_ESTIMATE = 898
+ROWS = 300
+KILLED_PERCENT = 10
+UNDER_WAY = 300
+#: In the middle of the estimates of fifty conversations.
+FEW_CREDITS = 250
+#: Longer than a hold or a settlement may take to be decided, shorter than a hold lasts.
+REDIS_STOPPED_S = 3.5
 
-DEAD_PERCENT = 2
+#: What the real file comes to, worked out from it alone.
+REAL_ROWS = 19_366
+REAL_SPENT = 26_450_535
+REAL_BEYOND_ESTIMATE = 898
 SEED = 20231116
 
-pytestmark = [
-    pytest.mark.redis,
-    pytest.mark.postgres,
-    pytest.mark.skipif(
-        not CONVERSATIONS.exists(), reason="the shared conversations are not on this machine"
-    ),
-]
+#: What must be the same whatever happened.
+CLEAN = {"refused": 0, "unusable_lines": 0, "holds_open": 0, "pending": 0, "drift_users": 0}
+
+KILL = re.compile(r"doomed api pid \d+ killed: (\d+) of its (\d+) holds are open")
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """One request, of which the context is known at its start."""
-
-    context: int
-    generated: int
-
-    @property
-    def estimate(self) -> int:
-        return 2 * self.context
-
-    @property
-    def actual(self) -> int:
-        return self.context + self.generated
+def kills_of(said: list[str]) -> list[tuple[int, int]]:
+    """How many holds each killed owner left open, and how many it owned."""
+    return [(int(kill[1]), int(kill[2])) for line in said if (kill := KILL.fullmatch(line))]
 
 
-def conversations() -> list[Conversation]:
-    """Read the file."""
-    with CONVERSATIONS.open(encoding="utf-8", newline="") as file:
-        return [
-            Conversation(int(row["ContextTokens"]), int(row["GeneratedTokens"]))
-            for row in csv.DictReader(file)
-        ]
+def amounts_of(database_url: str, description: str) -> list[int]:
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "select amount from public.credit_transactions where description = %s", [description]
+        ).fetchall()
+    return [int(amount) for (amount,) in rows]
 
 
-async def play(gate: Gate, rows: Sequence[Conversation], dead: set[int]) -> int:
-    """Hold and settle every row, users by turns; return how many cost more than held.
-
-    The owner of a row in `dead` dies between the two: it neither settles nor cancels.
-    """
-    waiting = iter(enumerate(rows))
-    beyond = 0
-
-    async def owner() -> None:
-        nonlocal beyond
-        for number, row in waiting:
-            user_id = USERS[number % len(USERS)]
-            hold = await gate.hold(user_id, row.estimate, ttl_ms=TTL_MS)
-            assert hold.allowed, hold
-            if number in dead:
-                continue
-            answer = await gate.settle(hold, row.actual)
-            assert answer.allowed, answer
-            assert answer.refunded - answer.charged == row.estimate - row.actual
-            beyond += answer.charged > 0
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(CONCURRENCY):
-            group.create_task(owner())
-    return beyond
-
-
-def spent(system: System) -> int:
-    """Add up the rows."""
-    query = "select -sum(amount) from public.credit_transactions where type in ('deduct', 'refund')"
-    with psycopg.connect(system.database_url) as connection:
-        row = connection.execute(query).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-@pytest.mark.parametrize("dead_percent", [0, DEAD_PERCENT])
-def test_conversations_cost_exactly_their_tokens(
-    dead_percent: int, ledger_redis: str, database_url: str, tmp_path: Path
+def test_what_killed_owners_held_goes_back_and_the_others_pay_what_it_cost(
+    tmp_path: Path, own_servers: EmbeddedServers
 ) -> None:
-    """What was held is settled to the credit; what owners that died held is given back."""
-    system = System(redis_url=ledger_redis, database_url=database_url, log=tmp_path / "worker.log")
-    rows = conversations()
-    chooser = random.Random(SEED)  # noqa: S311 -- chosen so that a failure can be played again
-    dead = set(chooser.sample(range(len(rows)), len(rows) * dead_percent // 100))
-    alive = [row for number, row in enumerate(rows) if number not in dead]
-    expected = sum(row.actual for row in alive)
-    beyond_expected = sum(row.actual > row.estimate for row in alive)
-    if not dead:
-        assert (expected, beyond_expected) == (SPENT, BEYOND_ESTIMATE)
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("update faregate.ledger set starting_credits = %s", [STARTING_CREDITS])
+    """Who was killed is told by the estimates that Postgres says went back."""
+    file = tmp_path / "conversations.csv"
+    costs = write_conversations(file, rows=ROWS)
+    urls = ("--redis-url", own_servers.redis_url, "--postgres-url", own_servers.postgres_url)
+    with Replay(file, "--kill-owners", str(KILLED_PERCENT), *urls) as replay:
+        report = replay.result()
+    given_back = amounts_of(own_servers.postgres_url, "the hold expired")
+    alive = costs.keys() - set(given_back)
+    killed = len(costs) - len(alive)
+    assert killed == len(given_back) == ROWS * KILLED_PERCENT // 100
+    expected = {
+        **CLEAN,
+        "requests": ROWS,
+        "allowed": ROWS - killed,
+        "owners_killed": killed,
+        "holds_given_back": killed,
+        "spent": sum(costs[estimate] for estimate in alive),
+        "beyond_estimate": sum(costs[estimate] > estimate for estimate in alive),
+    }
+    assert {name: report[name] for name in expected} == expected
+    # They died with their holds open, which is the fault that is meant.
+    assert sum(owned for _, owned in kills_of(replay.said)) == killed
+    assert all(still_open == owned for still_open, owned in kills_of(replay.said))
+    assert re.match(rf"seed \d+: {killed} of {ROWS} owners ", replay.said[0])
 
-    async def play_all() -> int:
-        update = {"decision_timeout_ms": 10_000, "starting_credits": STARTING_CREDITS}
-        settings = system.settings.model_copy(update=update)
-        async with open_gate(settings) as gate:
-            return await play(gate, rows, dead)
 
-    with system.worker(), Redis.from_url(ledger_redis) as client:
-        assert asyncio.run(play_all()) == beyond_expected, f"seed {SEED}"
-        wait_for(lambda: not list(client.scan_iter("fg:*:holds")), "no hold is left")
-        wait_for(system.drained, "everything is drained")
+def test_redis_stopped_for_seconds_makes_nobody_pay_twice_or_not_at_all(
+    tmp_path: Path, own_servers: EmbeddedServers
+) -> None:
+    """What was not held is held anew, and what was not settled in time is settled once."""
+    file = tmp_path / "conversations.csv"
+    costs = write_conversations(file, rows=4 * ROWS)
+    urls = ("--redis-url", own_servers.redis_url, "--postgres-url", own_servers.postgres_url)
+    with Replay(file, *urls) as replay:
+        wait_for_traffic(own_servers.redis_url, records=UNDER_WAY)
+        own_servers.redis.pause()
+        # The fault itself lasts this long; nothing is waited for.
+        time.sleep(REDIS_STOPPED_S)
+        own_servers.redis.resume()
+        report = replay.result()
+    assert report["retried"] > 0
+    assert {name: report[name] for name in CLEAN} == CLEAN
+    assert (report["allowed"], report["spent"]) == (len(costs), sum(costs.values()))
 
-    assert spent(system) == expected, f"seed {SEED}"
-    with open_stream(system.settings) as stream, open_audit(system.settings) as audit:
-        assert reconcile(stream, stream, audit).is_exact
+
+def test_who_lacks_credits_is_refused_or_pays_what_there_is(tmp_path: Path) -> None:
+    """Each user has one conversation: too high an estimate is not held, and a cost is capped."""
+    file = tmp_path / "conversations.csv"
+    costs = write_conversations(file, rows=50)
+    held = [estimate for estimate in costs if estimate <= FEW_CREDITS]
+    done = faregate("replay", file, "--json", "--credits", str(FEW_CREDITS))
+    report = json.loads(done.stdout)
+    expected = {
+        **CLEAN,
+        "allowed": len(held),
+        "refused": len(costs) - len(held),
+        "spent": sum(min(costs[estimate], FEW_CREDITS) for estimate in held),
+        "beyond_estimate": sum(costs[estimate] > estimate < FEW_CREDITS for estimate in held),
+    }
+    assert done.returncode == 0, done.stderr
+    assert {name: report[name] for name in expected} == expected
+    assert 0 < expected["beyond_estimate"] < len(held) < len(costs)
+
+
+def test_owners_are_killed_only_beside_others(tmp_path: Path) -> None:
+    """One request at a time cannot be both."""
+    file = tmp_path / "conversations.csv"
+    write_conversations(file, rows=ROWS)
+    done = faregate("replay", file, "--concurrency", "1", "--kill-owners", "1")
+    assert done.returncode == 2
+    assert "concurrency" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(
+    not REAL_CONVERSATIONS.exists(), reason="the shared conversations are not on this machine"
+)
+@pytest.mark.parametrize("percent", [0, 2])
+def test_real_conversations_cost_exactly_their_tokens(percent: int) -> None:
+    """What was held is settled to the credit; what killed owners held is given back."""
+    with REAL_CONVERSATIONS.open(encoding="utf-8", newline="") as lines:
+        rows = [(int(row[1]), int(row[2])) for row in list(csv.reader(lines))[1:]]
+    chooser = random.Random(SEED)  # noqa: S311 -- the rows that the replay chooses
+    killed = set(chooser.sample(range(len(rows)), len(rows) * percent // 100))
+    alive = [row for number, row in enumerate(rows) if number not in killed]
+    expected = {
+        **CLEAN,
+        "requests": REAL_ROWS,
+        "users": 200,
+        "allowed": len(alive),
+        "owners_killed": len(killed),
+        "holds_given_back": len(killed),
+        "spent": sum(map(sum, alive)),
+        "beyond_estimate": sum(generated > context for context, generated in alive),
+    }
+    if not percent:
+        assert (expected["spent"], expected["beyond_estimate"]) == (
+            REAL_SPENT,
+            REAL_BEYOND_ESTIMATE,
+        )
+    with Replay(REAL_CONVERSATIONS, "--kill-owners", str(percent), "--seed", str(SEED)) as replay:
+        report = replay.result()
+    assert {name: report[name] for name in expected} == expected
+    assert sum(still_open for still_open, _ in kills_of(replay.said)) == len(killed)

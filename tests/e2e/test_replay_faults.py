@@ -18,6 +18,7 @@ from e2e.replays import (
     numbers,
     poll,
     wait_for_traffic,
+    write_conversations,
     write_log,
 )
 from faregate.cli.servers import EmbeddedServers
@@ -105,12 +106,12 @@ def test_a_postgres_of_the_user_may_be_killed_and_come_back(
 def test_a_replay_that_is_ended_leaves_no_process_behind(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Servers, API and worker end with it, whether it can still stop them or not."""
-    log = tmp_path / "access.log"
-    write_log(log, lines=LINES, users=USERS)
-    with Replay(log) as replay:
+    """Servers, APIs and worker end with it, whether it can still stop them or not."""
+    file = tmp_path / "conversations.csv"
+    write_conversations(file, rows=LINES)
+    with Replay(file, "--kill-owners", "50") as replay:
         wait_for_traffic(replay.redis_url, records=UNDER_WAY)
-        pids = [replay.pid(name) for name in ("redis", "postgres", "worker", "api")]
+        pids = [replay.pid(name) for name in ("redis", "postgres", "worker", "api", "doomed api")]
         status = replay.end(number)
         poll(lambda: not any(map(runs, pids)), "the end of all processes")
     assert status == (128 + number if number is signal.SIGTERM else -number)

@@ -193,7 +193,9 @@ async def test_the_hold_of_a_user_who_is_gone_is_forgotten(
     ):
         stream.forget([user_id])
         wait_for(lambda: sweeper.shards_due() == [SHARD], "the hold is due")
+        assert sweeper.open_holds() == {hold.id}
         assert sweeper.sweep(SHARD) == 0
+        assert sweeper.open_holds() == frozenset()
         assert sweeper.shards_due() == []
     for name in (keys.hold(SHARD, hold.id), keys.refunds(SHARD, hold.id)):
         assert client.pttl(name) > 0

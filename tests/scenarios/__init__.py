@@ -11,13 +11,14 @@ from scenarios.holds import HOLDS
 from scenarios.keys import KEYS
 from scenarios.limits import LIMITS
 from scenarios.refunds import REFUNDS
+from scenarios.renewals import RENEWALS
 from scenarios.shadows import SHADOWS
 from scenarios.strangers import STRANGERS
 from steps import Step
 
 SUBJECTS = (
     *(CHARGES, ALLOWANCES, CREDITS, REFUNDS, LIMITS),
-    *(HOLDS, HOLD_ENDS, KEYS, SHADOWS, STRANGERS),
+    *(HOLDS, HOLD_ENDS, KEYS, SHADOWS, RENEWALS, STRANGERS),
 )
 SCENARIOS: dict[str, list[Step]] = {
     name: steps for subject in SUBJECTS for name, steps in subject.items()

@@ -15,6 +15,7 @@ from steps import (
     MINUTE_MS,
     PER_SECOND,
     TEN,
+    TWO,
     Done,
     Step,
     add,
@@ -29,6 +30,7 @@ from steps import (
     observe,
     read,
     refund,
+    renew,
     settle,
     void,
     void_hold,
@@ -77,6 +79,7 @@ LIMITED = Cause(
 BROKE = Cause(change={"amount": 99})
 HELD = Cause(before=(hold("h", 4),), change={"amount": 3})
 TOPPED_OVER = Cause(before=(add("m", CREDITS_MAX - 5),), change={"allowance": TEN})
+SPENT = charge("p", 10, allowance=TEN)
 BACKLOGGED = Cause(before=(charge("f", 1),), last=(wait(23 * HOUR_MS + 1),))
 
 #: How many records a script looks through where searches are to be cut short.
@@ -95,6 +98,7 @@ FINAL: dict[str, Step] = {
     "void_hold": void_hold("x"),
     "observe": observe("x", 1),
     "read": read(),
+    "renew": renew(TEN),
 }
 
 CAUSES: dict[str, dict[str, Cause]] = {
@@ -186,4 +190,12 @@ CAUSES: dict[str, dict[str, Cause]] = {
         "out_of_credits": BROKE,
     },
     "read": {"uninitialised": UNINITIALISED, "unknown_user": STRANGER},
+    "renew": {
+        "uninitialised": UNINITIALISED,
+        "unknown_user": STRANGER,
+        # As much is left as a smaller allowance would bring.
+        "current": Cause(before=(charge("p", 1, allowance=TEN),), change={"allowance": TWO}),
+        "backlog": Cause(before=(SPENT,), last=(wait(HOUR_MS), fill())),
+        "out_of_range": Cause(before=(SPENT, add("m", CREDITS_MAX - 5)), last=(wait(HOUR_MS),)),
+    },
 }

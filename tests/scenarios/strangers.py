@@ -4,6 +4,7 @@ from faregate.domain.decision import Verdict
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.domain.request import VoidOutcome
 from steps import (
+    TEN,
     Done,
     Step,
     add,
@@ -18,6 +19,7 @@ from steps import (
     observe,
     read,
     refund,
+    renew,
     settle,
     void,
     void_hold,
@@ -56,6 +58,7 @@ STRANGERS: dict[str, list[Step]] = {
         void("b", answer=LOST),
         void_hold("a", answer=LOST),
         read(answer=LOST),
+        renew(TEN, answer=LOST),
         complete("a", answer=Done.UNKNOWN),
         observe("g", 5, credits=0),
     ],

@@ -192,7 +192,7 @@ def test_every_script_is_assembled_with_its_fragments(tmp_path: Path) -> None:
     """What luacheck reads is what is sent, without `#!lua`."""
     scripts.dump(tmp_path)
     holds = ["due", "expire", "extend", "hold", "settle", "void_hold"]
-    credits_ = ["charge", "credit", "install", "read", "refund", "trim", "void"]
+    credits_ = ["charge", "credit", "install", "read", "refund", "renew", "trim", "void"]
     assert scripts.names() == sorted(holds + credits_ + ["complete", "observe"])
     for name in scripts.names():
         script = scripts.load(name)

@@ -19,6 +19,7 @@ from rich.table import Table
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.bootstrap import open_admin, open_audit, open_stream
 from faregate.cli.demo import demo
+from faregate.cli.renew import renew
 from faregate.cli.replay import replay
 from faregate.cli.sample_api import api
 from faregate.config import read_settings
@@ -120,6 +121,7 @@ def rebuild(as_json: Json = False) -> None:
 
 
 app.command()(api)
+app.command()(renew)
 app.command()(replay)
 app.command()(demo)
 

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from uuid import UUID
 
 from faregate.cli.load import PlannedRequest
-from faregate.cli.sample_api import client_user
+from faregate.cli.replay_api import answer_path, client_user
 
 #: What every user of the demo starts with.
 STARTING_CREDITS = 3
@@ -51,7 +51,7 @@ class Kind:
         for number in range(requests):
             for client in self.clients:
                 lane = f"{client} {number}" if self.is_burst else client
-                yield PlannedRequest(client=client, status=self.status, lane=lane)
+                yield PlannedRequest(client=client, path=answer_path(self.status), lane=lane)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

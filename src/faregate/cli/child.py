@@ -77,8 +77,12 @@ class Child:
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it by SIGKILL, as nobody can who is to end in order, and wait for its end."""
+        self._process.kill()
+        self._process.wait()
 
     def log_tail(self) -> str:
         """Return the end of what it and its predecessors have said."""

@@ -99,7 +99,7 @@ async def _play(
     stack: Stack, gate: Gate, kind: Kind, on_outcome: Callable[[], None]
 ) -> tuple[Counts, list[str]]:
     sender = Sender(
-        *stack.api_address,
+        *stack.api.address,
         concurrency=_CONCURRENCY_OF_BURST if kind.is_burst else _CONCURRENCY,
         refund_statuses=status_set([_REFUND_STATUS]),
     )

@@ -35,16 +35,16 @@ def progress_on(console: Console) -> Progress:
 
 
 def show_draining(stack: Stack, progress: Progress) -> list[str]:
-    """Wait until the worker has stored every record; return what is wrong, if anything is."""
+    """Wait until the worker has nothing left to do; return what is wrong, if anything is."""
     task = progress.add_task("draining", total=None)
-    pending_max = 0
+    left_max = 0
 
-    def update(pending: int) -> None:
-        nonlocal pending_max
-        pending_max = max(pending_max, pending)
-        progress.update(task, total=pending_max, completed=pending_max - pending)
+    def update(left: int) -> None:
+        nonlocal left_max
+        left_max = max(left_max, left)
+        progress.update(task, total=left_max, completed=left_max - left)
 
     if wait_until_drained(stack.settings, stack.check, update):
         return []
-    late = f"the worker has not stored every record within {DRAIN_S_MAX:.0f} s; the end of its log:"
+    late = f"the worker has left holds or records after {DRAIN_S_MAX:.0f} s; the end of its log:"
     return [f"{late}\n{stack.worker_log()}"]

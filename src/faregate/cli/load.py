@@ -9,12 +9,18 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
 
 from faregate.cli.http_client import Answer, HttpConnection, RequestFailedError
-from faregate.cli.sample_api import CLIENT_HEADER, IDLE_PATH, SERVED_HEADER
+from faregate.cli.replay_api import (
+    BEYOND_HEADER,
+    CLIENT_HEADER,
+    SERVED_HEADER,
+    SHORTFALL_HEADER,
+    STATE_PATH,
+)
 
 #: How long one request is sent again while the gate says 503.
 RETRY_S_MAX = 120.0
@@ -36,10 +42,14 @@ class PlannedRequest:
 
     #: The address that stands for the user; empty for nobody.
     client: str
-    #: What the app is to answer.
-    status: int
+    #: What is asked of the API.
+    path: str
     #: Requests of one lane go one after the other.
     lane: str
+    #: What it costs if the app serves it, in credits.
+    cost: int = 1
+    #: Whether its owner is to be killed between hold and settlement.
+    is_doomed: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +62,12 @@ class Counts:
     allowed: int = 0
     #: Of these, answered with a status that is refunded.
     refunded: int = 0
+    #: What those that were not refunded cost, in credits: by the plan, less what was not to be had.
+    spent: int = 0
+    #: Answered by the app, and more was taken than had been held.
+    beyond_estimate: int = 0
+    #: Held, and the owner was killed before it could settle.
+    killed: int = 0
     #: Refused by the gate: out of credits.
     refused: int = 0
     #: Refused by the gate: nobody, or a user it does not know.
@@ -68,6 +84,18 @@ class Counts:
         return Counts(
             **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiState:
+    """What an API has still to do."""
+
+    #: Voids and refunds that wait to be done.
+    waiting: int
+    #: How many of them were given up.
+    given_up: int
+    #: The ids of the holds that it owns.
+    owned: Sequence[str]
 
 
 class Sender:
@@ -112,14 +140,14 @@ class Sender:
         headers = {CLIENT_HEADER: request.client} if request.client else {}
         while True:
             try:
-                answer = await connection.get(f"/replay/{request.status}", headers)
+                answer = await connection.get(request.path, headers)
             except RequestFailedError as error:
                 _count_failure(counts, str(error))
                 return
             is_gates = SERVED_HEADER not in answer.headers
             is_503 = answer.status == HTTPStatus.SERVICE_UNAVAILABLE
             if not (is_gates and is_503 and time.monotonic() < gives_up_at_s):
-                await self._count(answer, counts)
+                await self._count(request, answer, counts)
                 return
             # It was not charged, or is being voided, which the next attempt must not overtake.
             counts.retried += 1
@@ -127,13 +155,16 @@ class Sender:
             await self.settle(gives_up_at_s - time.monotonic())
             delay_s = min(delay_s * 2, RETRY_DELAY_MAX_S)
 
-    async def _count(self, answer: Answer, counts: Counts) -> None:
+    async def _count(self, request: PlannedRequest, answer: Answer, counts: Counts) -> None:
         if SERVED_HEADER in answer.headers:
             counts.allowed += 1
             if answer.status in self._refund_statuses:
                 counts.refunded += 1
                 # One that could not be made at once is made in the background: wait for it.
                 await self.settle(RETRY_S_MAX)
+            else:
+                counts.spent += request.cost - int(answer.headers.get(SHORTFALL_HEADER, 0))
+                counts.beyond_estimate += int(answer.headers.get(BEYOND_HEADER, 0)) > 0
         elif answer.status in _OUT_OF_CREDITS:
             counts.refused += 1
         elif answer.status in _NOBODY:
@@ -148,7 +179,7 @@ class Sender:
         async with self._settling, HttpConnection(*self._address) as connection:
             while True:
                 try:
-                    waiting = (await _waiting(connection))["waiting"]
+                    waiting = (await read_state(connection)).waiting
                 except RequestFailedError:
                     return False
                 if not waiting or time.monotonic() >= until_s:
@@ -162,13 +193,17 @@ class Sender:
             found.append(f"the API still has voids or refunds to do after {RETRY_S_MAX:.0f} s")
             return found
         async with HttpConnection(*self._address) as connection:
-            given_up = (await _waiting(connection))["given_up"]
+            given_up = (await read_state(connection)).given_up
         return found + ([f"the API has given up {given_up} voids or refunds"] if given_up else [])
 
 
-async def _waiting(connection: HttpConnection) -> dict[str, int]:
-    answer: dict[str, int] = json.loads((await connection.get(IDLE_PATH, {})).body)
-    return answer
+async def read_state(connection: HttpConnection) -> ApiState:
+    """Ask the API what it has still to do.
+
+    Raises:
+        RequestFailedError: It does not answer.
+    """
+    return ApiState(**json.loads((await connection.get(STATE_PATH, {})).body))
 
 
 def _count_failure(counts: Counts, what: str) -> None:

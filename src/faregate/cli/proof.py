@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 
 from faregate.adapters.postgres.connection import Bounds, bounded, unavailable
 from faregate.adapters.redis.stream import RedisStream
-from faregate.bootstrap import open_audit, open_stream
+from faregate.bootstrap import open_audit, open_stream, open_sweeper
 from faregate.config import Settings
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.ops.reconcile import reconcile, verify
@@ -26,17 +26,30 @@ PAGE_SIZE_MAX = 5_000
 
 _BOUNDS = Bounds(statement_ms_max=60_000, lock_ms_max=5_000)
 
-#: A void is a refund, too, told by its description; it takes its deduct back out of the numbers.
+#: What a row is for is told by its type and its description.
 _COUNT_ROWS = """
+with named as (
+    select *, case
+        when description = 'settlement of a hold' then 'settlement'
+        when description = 'the hold expired' then 'expiry'
+        when description like 'void:%%' then 'void'
+        else ''
+    end as purpose
+    from public.credit_transactions
+    where %(user_ids)s::uuid[] is null or user_id = any (%(user_ids)s::uuid[])
+)
 select
     count(*) as count,
     count(distinct user_id) as users,
-    count(*) filter (where type = 'deduct') as deducts,
-    count(*) filter (where type = 'refund' and description not like 'void:%%') as refunded,
-    count(*) filter (where type = 'refund' and description like 'void:%%') as voided,
+    count(*) filter (where type = 'deduct' and purpose = '') as deducts,
+    count(*) filter (where type = 'deduct' and purpose = 'settlement') as beyond_estimate,
+    count(*) filter (where type = 'refund' and purpose = 'settlement') as below_estimate,
+    count(*) filter (where type = 'refund' and purpose = 'expiry') as given_back,
+    count(*) filter (where type = 'refund' and purpose = 'void') as voided,
+    count(*) filter (where type = 'refund' and purpose = '') as refunded,
+    coalesce(-sum(amount) filter (where type in ('deduct', 'refund')), 0)::bigint as spent,
     coalesce(sum(amount), 0)::bigint as credits
-from public.credit_transactions
-where %(user_ids)s::uuid[] is null or user_id = any (%(user_ids)s::uuid[])
+from named
 """
 
 
@@ -47,18 +60,27 @@ class RowCounts:
     #: Rows of all types.
     count: int
     users: int
+    #: Charges and holds.
     deducts: int
+    #: Deducts of what a hold lacked when it was settled.
+    beyond_estimate: int
+    #: Refunds of what a hold had too much when it was settled.
+    below_estimate: int
+    #: Refunds of holds that nobody settled in time.
+    given_back: int
+    #: Refunds of charges and holds whose request was answered as not charged.
+    voided: int
     #: Refunds of requests that the app failed.
     refunded: int
-    #: Refunds of charges whose request was answered as not charged.
-    voided: int
+    #: What all deducts and refunds come to, in credits.
+    spent: int
     #: The sum of all amounts.
     credits: int
 
     @property
     def allowed(self) -> int:
-        """Charges that stand for a request that was answered by the app."""
-        return self.deducts - self.voided
+        """Charges, and holds that were settled: those of requests that the app has answered."""
+        return self.deducts - self.voided - self.given_back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +92,8 @@ class Proof:
     users: int
     #: The sum of all live balances.
     live_credits: int
+    #: Holds that nobody has ended.
+    holds_open: int
     pending: int
     dead_letters: int
     drift_users: int
@@ -78,24 +102,29 @@ class Proof:
 
 
 def wait_until_drained(
-    settings: Settings, check: Callable[[], None], on_pending: Callable[[int], None]
+    settings: Settings, check: Callable[[], None], on_left: Callable[[int], None]
 ) -> bool:
-    """Wait until the worker has stored every record; return whether that was so in time.
+    """Wait until the worker has ended every hold and stored every record.
 
-    `check` is called at each look, to raise where waiting has become pointless.
+    `check` is called at each look, to raise where waiting has become pointless, and `on_left` is
+    told how many holds and records are left.
+
+    Returns:
+        Whether that was so in time.
     """
     until_s = time.monotonic() + DRAIN_S_MAX
-    with open_stream(settings) as stream:
+    with open_stream(settings) as stream, open_sweeper(settings) as sweeper:
         while time.monotonic() < until_s:
             check()
             try:
-                pending = stream.pending_count()
+                # In this order: the end of a hold makes a record.
+                left = len(sweeper.open_holds()) + stream.pending_count()
             except LedgerUnavailableError:
                 # It is being started again; whether it comes back is for `check` to say.
                 time.sleep(DRAIN_LOOK_S)
                 continue
-            on_pending(pending)
-            if not pending:
+            on_left(left)
+            if not left:
                 return True
             time.sleep(DRAIN_LOOK_S)
     return False
@@ -112,8 +141,11 @@ def prove(settings: Settings) -> Proof:
         findings = [*result.findings, *verify(stream, stream, audit)]
         rows = count_rows(settings)
         live_users, live_credits = _live(stream, audit.users)
+    with open_sweeper(settings) as sweeper:
+        holds_open = len(sweeper.open_holds())
     problems = [finding.detail for finding in findings]
     problems += _unequal("pending records", result.pending_count, 0)
+    problems += _unequal("open holds", holds_open, 0)
     problems += _unequal("dead letters", result.dead_letter_count, 0)
     problems += _unequal("users with a live balance", live_users, result.users_count)
     problems += _unequal("live credits of all users", live_credits, rows.credits)
@@ -121,6 +153,7 @@ def prove(settings: Settings) -> Proof:
         rows=rows,
         users=result.users_count,
         live_credits=live_credits,
+        holds_open=holds_open,
         pending=result.pending_count,
         dead_letters=result.dead_letter_count,
         drift_users=len({finding.user_id for finding in findings if finding.user_id}),

@@ -1,4 +1,4 @@
-"""What replay and demo run on: servers, an API and a worker, each a process of its own.
+"""What replay and demo run on: servers, APIs and a worker, each a process of its own.
 
 While a `Stack` is open, a thread looks after it: embedded servers and a worker that died are
 started again; an API that died is the end, since what became of its requests is known to nobody.
@@ -9,7 +9,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,15 @@ class StackOptions:
     postgres_url: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """An API that was started."""
+
+    child: Child
+    #: Where it answers: host and port.
+    address: tuple[str, int]
+
+
 class Stack:
     """Servers, API and worker on a fresh ledger, from `with` to the end of its block."""
 
@@ -74,7 +83,8 @@ class Stack:
         if bool(options.redis_url) != bool(options.postgres_url):
             raise InvalidArgumentError("give the URLs of both servers, or of none")
         self._options = options
-        self._say = say
+        #: Prints one line.
+        self.say = say
         self._opened = ExitStack()
         self._servers: EmbeddedServers | None = None
         self._stopping = threading.Event()
@@ -82,10 +92,9 @@ class Stack:
         #: How often a worker that died was started again.
         self.worker_restarts = 0
         self.settings: Settings
-        #: Where the API answers: host and port.
-        self.api_address = ("127.0.0.1", 0)
-        self._api: Child
+        self.api: Api
         self._worker: Child
+        self._logs: Path
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
@@ -126,14 +135,14 @@ class Stack:
         return task.result()
 
     def _open(self, opened: ExitStack) -> None:
-        logs = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="faregate-logs-")))
+        logs = opened.enter_context(tempfile.TemporaryDirectory(prefix="faregate-logs-"))
+        self._logs = Path(logs)
         self.settings = self._settings(opened)
         _create_ledger(self.settings)
-        environment = as_environment(self.settings)
-        self._worker = self._start_worker(environment, logs)
+        self._worker = self._start_worker()
         opened.callback(lambda: self._worker.stop(WORKER_STOP_S_MAX))
-        self._api = self._start_api(environment, logs)
-        opened.callback(lambda: self._api.stop(API_STOP_S_MAX))
+        self.api = self._start_api("api")
+        opened.callback(self.api.child.stop, API_STOP_S_MAX)
         watch = threading.Thread(target=self._watch, name="stack", daemon=True)
         watch.start()
         opened.callback(watch.join, WATCH_STOP_S_MAX)
@@ -167,38 +176,46 @@ class Stack:
         if self._servers is not None:
             for server in (self._servers.redis, self._servers.postgres):
                 if server.name in names:
-                    self._say(f"{server.name} pid {server.pid} url {server.url}")
+                    self.say(f"{server.name} pid {server.pid} url {server.url}")
 
-    def _start_worker(self, environment: Mapping[str, str], logs: Path) -> Child:
+    @contextmanager
+    def doomed_api(self) -> Iterator[Api]:
+        """Run one more API, like the first; it is killed at the end of the block if not before."""
+        api = self._start_api("doomed api")
+        try:
+            yield api
+        finally:
+            api.child.kill()
+
+    def _start_worker(self) -> Child:
         worker = Child(
             Program(
                 name="worker",
                 module="faregate_worker",
-                environment=environment,
-                log=logs / "worker.log",
+                environment=as_environment(self.settings),
+                log=self._logs / "worker.log",
             )
         )
-        self._say(f"worker pid {worker.pid}")
+        self.say(f"worker pid {worker.pid}")
         return worker
 
-    def _start_api(self, environment: Mapping[str, str], logs: Path) -> Child:
+    def _start_api(self, name: str) -> Api:
         # Listening before the API runs: the port is known, and whoever connects early just waits.
-        with socket.create_server(self.api_address, backlog=BACKLOG_MAX) as listening:
+        with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG_MAX) as listening:
             number = listening.fileno()
-            api = Child(
+            child = Child(
                 Program(
-                    name="api",
-                    module="faregate.cli.sample_api",
+                    name=name,
+                    module="faregate.cli.replay_api",
                     arguments=(str(number), self._options.refund_status),
-                    environment=environment,
-                    log=logs / "api.log",
+                    environment=as_environment(self.settings),
+                    log=self._logs / f"{name}.log",
                     inherited=(number,),
                 )
             )
-            self.api_address = listening.getsockname()
-        host, port = self.api_address
-        self._say(f"api pid {api.pid} url http://{host}:{port}")
-        return api
+            host, port = listening.getsockname()
+        self.say(f"{name} pid {child.pid} url http://{host}:{port}")
+        return Api(child=child, address=(host, port))
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_INTERVAL_S):
@@ -215,23 +232,23 @@ class Stack:
     def _look(self) -> None:
         died = self._servers.watch() if self._servers is not None else ()
         for name in died:
-            self._say(f"{name} died and was started again")
+            self.say(f"{name} died and was started again")
         self._say_servers(died)
-        if self._api.exit_status is not None:
-            raise _ended(self._api)
+        if self.api.child.exit_status is not None:
+            raise broken(self.api.child)
         if self._worker.exit_status is not None:
             if self.worker_restarts >= WORKER_RESTARTS_MAX:
-                raise _ended(self._worker)
+                raise broken(self._worker)
             self.worker_restarts += 1
-            self._say(f"worker pid {self._worker.pid} died and is started again")
-            program = self._worker.program
-            self._worker = self._start_worker(program.environment, program.log.parent)
+            self.say(f"worker pid {self._worker.pid} died and is started again")
+            self._worker = self._start_worker()
 
 
-def _ended(child: Child) -> EmbeddedServerError:
+def broken(child: Child) -> EmbeddedServerError:
+    """Return the error that a program does not do its work any more, with the end of its log."""
+    how = "hangs" if child.exit_status is None else f"ended with status {child.exit_status}"
     tail = child.log_tail() or "(nothing)"
-    how = f"the {child.program.name} ended with status {child.exit_status}"
-    return EmbeddedServerError(f"{how}; the end of its log:\n{tail}")
+    return EmbeddedServerError(f"the {child.program.name} {how}; the end of its log:\n{tail}")
 
 
 def _create_ledger(settings: Settings) -> None:

@@ -6,6 +6,7 @@ from hashlib import sha256
 from uuid import UUID, uuid5
 
 from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import check_user_id
 
 KEY_BYTES_MAX = 255
@@ -19,6 +20,8 @@ KEYS_MAX = 100_000
 LIFETIME_MS_MIN = 1_000
 LIFETIME_MS_MAX = 31 * 86_400_000
 KEYS_COUNT_MAX = 1_000_000
+#: How large a response may be that is kept for retries.
+RESPONSE_BYTES_MAX = 1_048_576
 _DIGEST_BYTES = 16
 
 
@@ -33,6 +36,23 @@ class KeyState(StrEnum):
     TAKEN_OVER = "taken_over"
     #: That request was completed: nothing is to be served again.
     DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What is noted when the request of a key has been served."""
+
+    user_id: UUID
+    #: The id of its charge or hold.
+    transaction_id: CreditTransactionId
+    #: What a retry is to be answered with, as the caller encodes it; empty for nothing.
+    response: bytes = b""
+    #: For how long that is kept.
+    keep_ms: int = LIFETIME_MS
+
+    def __post_init__(self) -> None:
+        if len(self.response) > RESPONSE_BYTES_MAX:
+            raise InvalidArgumentError(f"a kept response has {RESPONSE_BYTES_MAX} bytes at most")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -126,6 +126,29 @@ class Entry:
         """Return what a user has used and has left, or None if nobody knows the user."""
         user = await self.balance(user_id, tier=tier)
         return None if user is None else Usage.of(user, await self.policy_of(user_id, tier))
+
+    async def renew(self, user_id: UUID, *, tier: str | None = None) -> int | None:
+        """Begin a user's new period, if one is due, without a request; see `ops.renew`.
+
+        Returns:
+            How many credits that added; None if nobody knows the user.
+
+        Raises:
+            LedgerUnavailableError: Not done; the next request, or the next call, does it.
+            AmountError: The balance would leave its range.
+        """
+        await self.start()
+        allowance = (await self.policy_of(user_id, tier)).granted
+        if allowance is None:
+            return 0
+        added = await self._ledger.renew(user_id, allowance)
+        if added is None and await self.install(user_id):
+            added = await self._ledger.renew(user_id, allowance)
+        return added
+
+    async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
+        """Return the next users of Postgres, by id; `after` is None for the first."""
+        return await self._accounts.users_after(after, count_max)
 
     async def policy_of(self, user_id: UUID, tier: str | None = None) -> CreditPolicy:
         """Return the policy of a tier or, without one, of the user's tier."""

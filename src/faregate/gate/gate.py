@@ -12,7 +12,7 @@ from faregate.domain.errors import (
     OutcomeUnknownError,
     TransactionConflictError,
 )
-from faregate.domain.idempotency import KeyState
+from faregate.domain.idempotency import Completion, KeyState
 from faregate.domain.request import Charge, Refund, VoidOutcome
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
 from faregate.gate.credits import Credits
@@ -50,28 +50,42 @@ class Gate(Credits):
         decision = await self._decide(self._charge(call, policy))
         return replace(decision, policy=policy.name, limit=policy.quota)
 
-    async def complete(self, decision: Decision) -> bool:
+    async def complete(self, decision: Decision, response: bytes = b"") -> bool:
         """Note that the request of an idempotency key has been served, for good.
 
         Until then, retries are told that it is in flight; after `GateOptions.key_lease_ms` one of
         them takes over. One that cannot be noted at once is tried in the background.
+
+        Args:
+            decision: The one that the request was served by.
+            response: What `kept_response` is to tell retries, at most a MiB; empty for nothing.
 
         Returns:
             Whether the key is still remembered.
         """
         if decision.key_state not in {KeyState.NEW, KeyState.TAKEN_OVER}:
             return False
-        user_id, transaction_id = decision.user_id, decision.transaction_id
+        completion = Completion(
+            user_id=decision.user_id,
+            transaction_id=decision.transaction_id,
+            response=response,
+            keep_ms=self._options.key_lifetime_ms,
+        )
 
-        async def complete() -> bool:
-            await self._ledger.complete(user_id, transaction_id)
+        async def complete_again() -> bool:
+            await self._ledger.complete(completion)
             return True
 
         try:
-            return await self._ledger.complete(user_id, transaction_id)
+            return await self._ledger.complete(completion)
         except (LedgerError, asyncio.CancelledError):
-            self.retries.submit(f"completion of {transaction_id} of user {user_id}", complete)
+            name = f"completion of {decision.transaction_id} of user {decision.user_id}"
+            self.retries.submit(name, complete_again)
             raise
+
+    async def kept_response(self, decision: Decision) -> bytes | None:
+        """Return what the request with this decision's idempotency key was completed with."""
+        return await self._ledger.response(decision.user_id, decision.transaction_id)
 
     async def _decide(self, charge: Charge) -> Decision:
         """Charge, twice where the first answer can be helped; void what nobody will be told of."""
@@ -91,12 +105,14 @@ class Gate(Credits):
         deduct: Decision,
         *,
         amount: int | None = None,
+        transaction_id: CreditTransactionId | None = None,
         description: str = "refund",
         metadata: Metadata | None = None,
     ) -> Decision:
         """Give back a charge that was allowed, once and wholly unless `amount` says how much.
 
-        A refund that cannot be made at once is tried in the background, and the error is raised.
+        Partial refunds each need a transaction id of their own, see `refund_by_id`. A refund that
+        cannot be made at once is tried in the background, and the error is raised.
         Where all is given back, the idempotency key of the charge is forgotten.
         """
         if deduct.shadow is not None:
@@ -107,6 +123,7 @@ class Gate(Credits):
             deduct.user_id,
             deduct.transaction_id,
             amount=amount,
+            transaction_id=transaction_id,
             description=description,
             metadata=metadata,
             position=deduct.position,

@@ -22,6 +22,8 @@ class Terms(TypedDict, total=False):
     #: Whose requests the policy's limits by key count, such as an API key. They are counted for
     #: each shard of users apart.
     limit_key: str
+    #: Whether the policy's rate limits are looked at; False for more of a request that has passed.
+    is_limited: bool
     #: The user's own name for the request. A retry with the same key is answered with the first
     #: decision, and `Decision.key_state` says whether it is to be served; `Gate.complete` it then.
     #: A refusal is not remembered. The settlement of a hold completes its request, and what is
@@ -49,6 +51,7 @@ class Call:
     description: str
     tier: str | None = None
     limit_key: str = ""
+    is_limited: bool = True
     idempotency_key: str | None = None
     fingerprint: str = ""
     transaction_id: CreditTransactionId | None = None
@@ -75,7 +78,7 @@ class Call:
             metadata=metadata,
             fresh=self.transaction_id is None,
             allowance=policy.allowance,
-            limits=policy.limits,
+            limits=policy.limits if self.is_limited else (),
             limit_key=self.limit_key,
             records_zero=policy.is_unlimited,
             key=self._key(options),

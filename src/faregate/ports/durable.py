@@ -40,6 +40,10 @@ class Accounts(Protocol):
         """Return a stored deduct and how much of it has been refunded."""
         ...
 
+    async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
+        """Return the next users by id, of those that have a profile."""
+        ...
+
     async def aclose(self) -> None:
         """Let go of all connections."""
         ...

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.hold import Hold, HoldAnswer, HoldRequest, Settlement
+from faregate.domain.idempotency import Completion
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
@@ -53,11 +54,15 @@ class Ledger(Protocol):
         """Settle a charge whose outcome is unknown, once its deadline has passed."""
         ...
 
-    async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
-        """Note that the request of an idempotency key has been served.
+    async def complete(self, completion: Completion) -> bool:
+        """Note that the request of an idempotency key has been served, and keep its response.
 
         Returns whether a key is remembered for the charge or hold of that id.
         """
+        ...
+
+    async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
+        """Return the response that was kept for the charge or hold of that id."""
         ...
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
@@ -65,6 +70,18 @@ class Ledger(Protocol):
 
         With an allowance it is the balance that a charge would find now: a period that has begun
         is reckoned with, though only a charge begins it.
+        """
+        ...
+
+    async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
+        """Begin the period of now, if an earlier one is over, as the next charge would.
+
+        Returns how many credits that added, or None if the ledger does not know the user. A user
+        who never made a request has no period yet, and none is begun for it.
+
+        Raises:
+            LedgerUnavailableError: Too many records wait for Postgres; nothing was added.
+            AmountError: The balance would leave its range.
         """
         ...
 

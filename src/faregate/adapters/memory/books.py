@@ -144,6 +144,10 @@ class MemoryBooks:
             period_start_ms=_unix_ms(row.period_start),
         )
 
+    async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
+        """Return the next users by id."""
+        return sorted(user for user in self.users if after is None or user > after)[:count_max]
+
     async def aclose(self) -> None:
         """There is nothing to let go of."""
 

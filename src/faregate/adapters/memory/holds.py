@@ -5,12 +5,12 @@ from dataclasses import replace
 from uuid import UUID
 
 from faregate.adapters.memory.answers import ID_AGE_MS_MAX, blank_answer, check_age
+from faregate.adapters.memory.balances import MEMORY_MS
 from faregate.adapters.memory.clock import unix_ms
 from faregate.adapters.memory.expiring import Expiring
 from faregate.adapters.memory.given_back import GivenBack
 from faregate.adapters.memory.held import Held
 from faregate.adapters.memory.ledger import MemoryLedger
-from faregate.adapters.memory.live import MEMORY_MS
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import AmountError, InvalidArgumentError, TransactionConflictError
 from faregate.domain.hold import (

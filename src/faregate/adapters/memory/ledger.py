@@ -8,13 +8,12 @@ from faregate.adapters.memory.answers import (
     blank_answer,
     check_age,
     repeated_answer,
-    top_up_of,
 )
+from faregate.adapters.memory.balances import MEMORY_MS, MemoryBalances
 from faregate.adapters.memory.given_back import GivenBack
-from faregate.adapters.memory.live import MEMORY_MS, MemoryLive
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import AmountError, TransactionConflictError
-from faregate.domain.idempotency import KeyState
+from faregate.domain.idempotency import Completion, KeyState
 from faregate.domain.policy import renewed
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
@@ -27,7 +26,7 @@ from faregate.domain.transaction import (
 from faregate.domain.user import User
 
 
-class MemoryLedger(MemoryLive):
+class MemoryLedger(MemoryBalances):
     """The port `Ledger`, in one shard."""
 
     async def charge(self, charge: Charge) -> Decision:
@@ -52,12 +51,7 @@ class MemoryLedger(MemoryLive):
 
     def _take(self, blank: Decision, charge: Charge, user: User, top_up: int) -> Decision:
         """Begin the period of now, if it is a new one, and take the cost."""
-        known = self._users[user.id]
-        self._users[user.id] = replace(
-            known, period_start_ms=user.period_start_ms, period_end_ms=user.period_end_ms
-        )
-        if top_up:
-            self._append_top_up(user, top_up)
+        self._begin(user, top_up)
         self._limits.take(charge, self.now_ms())
         taken = min(user.allowance_left, charge.cost)
         decision = self._append(blank, TransactionType.DEDUCT, charge, allowance=-taken)
@@ -84,11 +78,6 @@ class MemoryLedger(MemoryLive):
             raise AmountError("the balance would leave its range")
         return None if verdict is None else replace(blank, verdict=verdict)
 
-    def _append_top_up(self, user: User, amount: int) -> None:
-        credit = top_up_of(user, amount)
-        moves = user.allowance_left - self._users[user.id].allowance_left
-        self._append(blank_answer(credit, user, amount), credit.type, credit, allowance=moves)
-
     def _retry_of(self, charge: Charge, blank: Decision) -> Decision | None:
         """Return the answer if this is a retry; even a first attempt may arrive after its retry."""
         if not charge.fresh:
@@ -101,9 +90,13 @@ class MemoryLedger(MemoryLive):
         answer = repeated_answer(blank, record, TransactionType.DEDUCT)
         return answer if charge.key is None else replace(answer, key_state=KeyState.NEW)
 
-    async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
+    async def complete(self, completion: Completion) -> bool:
         """Note that the request of an idempotency key has been served; see the port."""
-        return self._keys.end(user_id, transaction_id, is_served=True)
+        return self._keys.complete(completion)
+
+    async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
+        """Return the response that was kept; see the port."""
+        return self._keys.response(transaction_id)
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""

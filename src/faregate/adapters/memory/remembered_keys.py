@@ -1,10 +1,12 @@
 """Idempotency keys in plain dicts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from faregate.adapters.memory.expiring import Expiring
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.idempotency import KeyState
+from faregate.domain.idempotency import Completion, KeyState
 from faregate.domain.request import Charge
 from faregate.domain.transaction import CreditTransactionId
 
@@ -25,8 +27,9 @@ class _Entry:
 class RememberedKeys:
     """The keys of allowed requests, each for its lifetime."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ms: Callable[[], int]) -> None:
         self._entries: dict[tuple[UUID, bytes], _Entry] = {}
+        self._responses: Expiring[CreditTransactionId, bytes] = Expiring(now_ms)
 
     def recognise(self, charge: Charge, blank: Decision, now_ms: int) -> Decision | None:
         """Answer a request whose key is known; None for one that is to be decided.
@@ -77,6 +80,18 @@ class RememberedKeys:
             decision, key.fingerprint_digest, now_ms, now_ms, now_ms // key.lifetime_ms
         )
         return replace(decision, key_state=KeyState.NEW)
+
+    def complete(self, completion: Completion) -> bool:
+        """Note that a request has been served, and keep its response."""
+        identity = completion.transaction_id
+        is_known = self.end(completion.user_id, identity, is_served=True)
+        if is_known and completion.response:
+            self._responses.put(identity, completion.response, completion.keep_ms)
+        return is_known
+
+    def response(self, transaction_id: CreditTransactionId) -> bytes | None:
+        """Return the response that was kept, as long as it is."""
+        return self._responses.get(transaction_id)
 
     def end(self, user_id: UUID, transaction_id: CreditTransactionId, *, is_served: bool) -> bool:
         """Note that a request has been served, or forget its key so that it may be made again."""

@@ -1,7 +1,7 @@
 """Who exists and what is durable: the few questions that requests ask of Postgres."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 from uuid import UUID
@@ -83,17 +83,25 @@ class PostgresAccounts:
         row = await self._row("read_deduct", {"user_id": user_id, "id": deduct_id.value})
         return None if row is None else DurableDeduct(**row)
 
+    async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
+        """Return the next users by id, of those that have a profile."""
+        parameters = {"after": after or UUID(int=0), "count_max": count_max}
+        return [row["id"] for row in await self._rows("read_profiles", parameters)]
+
     async def aclose(self) -> None:
         """Let go of all connections."""
         await self._pool.close(timeout=WAIT_S_MAX)
 
     async def _row(self, name: str, parameters: Mapping[str, object]) -> DictRow | None:
+        return next(iter(await self._rows(name, parameters)), None)
+
+    async def _rows(self, name: str, parameters: Mapping[str, object]) -> Sequence[DictRow]:
         with unavailable(name.replace("_", " ")), migrated():
             async with asyncio.timeout(ANSWER_S_MAX):
                 await self._open()
                 async with self._pool.connection() as connection:
                     cursor = await connection.execute(statement(name), parameters)
-                    return await cursor.fetchone()
+                    return await cursor.fetchall()
 
     async def _check(self, connection: _Connection) -> None:
         try:

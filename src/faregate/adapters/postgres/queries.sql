@@ -73,6 +73,14 @@ where
     and d.user_id = %(user_id)s::uuid
     and d.type = 'deduct';
 
+-- name: read_profiles
+-- The next users by id.
+select id
+from public.profiles
+where id > %(after)s::uuid
+order by id
+limit %(count_max)s::integer;
+
 -- name: lock_shard
 -- One drain at a time for a shard; a second one waits, so that they never meet in a batch.
 select pg_advisory_xact_lock(%(namespace)s::integer, %(shard)s::integer);

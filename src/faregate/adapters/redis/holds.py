@@ -1,6 +1,5 @@
 """Holds in Redis: each step one script call, with the record in the same step."""
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -68,12 +67,8 @@ class RedisHoldLedger(RedisLedger):
 
     async def _expires_at_ms(self, shard: int, hold_id: CreditTransactionId) -> int:
         """Return when a hold expires, or would have; 0 if it is known no more."""
-        try:
-            async with asyncio.timeout(_SLOW_TIMEOUT_S):
-                found = await self._runner.command("HGET", keys.hold(shard, hold_id), "expires")
-        except TimeoutError as error:
-            raise LedgerUnavailableError("no answer from Redis about a hold") from error
-        return int(found or 0)
+        question = "HGET", keys.hold(shard, hold_id), "expires"
+        return int(await self._runner.ask(*question, timeout_s=_SLOW_TIMEOUT_S) or 0)
 
     def _hold_arguments(self, request: HoldRequest) -> Arguments:
         charge = request.charge

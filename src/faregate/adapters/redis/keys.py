@@ -85,6 +85,11 @@ def idempotency(shard: int, user_id: UUID) -> tuple[str, str]:
     return f"{tag(shard)}:idempotency:{user_id}:0", f"{tag(shard)}:idempotency:{user_id}:1"
 
 
+def response(shard: int, transaction_id: CreditTransactionId) -> str:
+    """Return the response that is kept for retries of a request with an idempotency key."""
+    return f"{tag(shard)}:response:{transaction_id}"
+
+
 def hold(shard: int, hold_id: CreditTransactionId) -> str:
     """Return the hash of a hold: what it took, when it expires, what became of it."""
     return f"{tag(shard)}:hold:{hold_id}"

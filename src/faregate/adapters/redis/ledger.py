@@ -23,6 +23,7 @@ from faregate.domain.errors import (
     LedgerUninitialisedError,
     OutcomeUnknownError,
 )
+from faregate.domain.idempotency import Completion
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
@@ -171,11 +172,21 @@ class RedisLedger:
             raise AmountError(f"the void of {charge.transaction_id} would leave the range")
         return VoidOutcome(status)
 
-    async def complete(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
+    async def complete(self, completion: Completion) -> bool:
         """Note that the request of an idempotency key has been served; see the port."""
-        names = keys.idempotency(self._shard(user_id), user_id)
-        reply = await self._run_twice("complete", names, (transaction_id.value.bytes,))
+        shard = self._shard(completion.user_id)
+        kept = keys.response(shard, completion.transaction_id)
+        names = (*keys.idempotency(shard, completion.user_id), kept)
+        identity = completion.transaction_id.value.bytes
+        arguments = (identity, completion.response, completion.keep_ms)
+        reply = await self._run_twice("complete", names, arguments)
         return bool(reply[0] == b"completed")
+
+    async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
+        """Return the response that was kept; see the port."""
+        name = keys.response(self._shard(user_id), transaction_id)
+        found: bytes | None = await self._runner.ask("GET", name, timeout_s=_SLOW_TIMEOUT_S)
+        return found
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance; see the port."""
@@ -195,6 +206,17 @@ class RedisLedger:
             period_end_ms=ends_ms or None,
             held=held,
         )
+
+    async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
+        """Begin the period of now, if an earlier one is over; see the port."""
+        names = keys.account(self._shard(user_id), user_id)
+        arguments = (user_id.bytes, self._stream_length_max, *encode_allowance(allowance))
+        status, credits_, _, _, added = await self._run_twice("renew", names, arguments)
+        if status == b"backlog":
+            raise LedgerUnavailableError("too many records wait for the worker")
+        if status == b"out_of_range":
+            raise AmountError(f"a new period would take the balance {credits_} out of its range")
+        return None if status == b"unknown_user" else int(added)
 
     async def install(self, user: User) -> bool:
         """Take over a user's durable balance; see the port."""

@@ -67,6 +67,18 @@ class ScriptRunner:
         except TimeoutError as error:
             raise OutcomeUnknownError(f"no answer from Redis within {timeout_s:.3f} s") from error
 
+    async def ask(self, *command: object, timeout_s: float) -> Any:
+        """Send a command that only reads.
+
+        Raises:
+            LedgerUnavailableError: There is no answer in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.command(*command)
+        except TimeoutError as error:
+            raise LedgerUnavailableError(f"no answer from Redis in {timeout_s:.3f} s") from error
+
     async def _run(self, script: Script, command: Sequence[object]) -> list[Any]:
         try:
             return list(await self.command(*command))

@@ -1,5 +1,6 @@
 """Ends holds whose owners did not, for the worker."""
 
+from itertools import chain
 from typing import Any, Self
 
 from redis import Redis
@@ -11,6 +12,7 @@ from faregate.adapters.redis import keys
 from faregate.adapters.redis.hold_keys import end_ids, end_keys, read_pair
 from faregate.adapters.redis.scripts import load
 from faregate.domain.errors import LedgerUnavailableError
+from faregate.domain.transaction import CreditTransactionId
 
 #: How many due holds one sweep of a shard ends at most.
 SWEEP_COUNT_MAX = 500
@@ -52,6 +54,17 @@ class RedisSweeper:
             names, arguments = end_keys(shard, user_id, hold_id), end_ids(user_id, hold_id)
             ended += self._ask(self._expire, names, arguments)[0] == b"allowed"
         return ended
+
+    def open_holds(self) -> frozenset[CreditTransactionId]:
+        """Return the ids of all holds that nobody has ended, those that are due included."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for shard in range(self._shard_count):
+            pipeline.zrange(keys.holds(shard), 0, -1)
+        try:
+            members = chain.from_iterable(pipeline.execute())
+        except (RedisError, OSError) as error:
+            raise LedgerUnavailableError(f"holds cannot be listed: {error}") from error
+        return frozenset(read_pair(member)[0] for member in members)
 
     def _named(self, shard: int, count_max: int) -> list[bytes]:
         found: list[bytes] = self._ask(self._due, (keys.holds(shard),), (count_max,))[4]

@@ -1,9 +1,10 @@
-"""What is live, in plain dicts: who there is, and how a balance changes."""
+"""Balances and their records in plain dicts: what every decision reads and changes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import UUID
 
+from faregate.adapters.memory.answers import blank_answer, top_up_of
 from faregate.adapters.memory.clock import unix_ms, utc
 from faregate.adapters.memory.expiring import Expiring
 from faregate.adapters.memory.given_back import GivenBack
@@ -11,19 +12,24 @@ from faregate.adapters.memory.limits import MemoryLimits
 from faregate.adapters.memory.records import MemoryRecords
 from faregate.adapters.memory.remembered_keys import RememberedKeys
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import LedgerUninitialisedError
+from faregate.domain.errors import AmountError, LedgerUnavailableError, LedgerUninitialisedError
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance, renewed
 from faregate.domain.request import Charge, Credit, Refund
-from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
+from faregate.domain.transaction import (
+    CREDITS_MAX,
+    CreditTransaction,
+    CreditTransactionId,
+    TransactionType,
+)
 from faregate.domain.user import User
 
 #: For how long a refund, a void, a credit and the end of a hold are known by their ids.
 MEMORY_MS = 86_400_000
 
 
-class MemoryLive:
-    """What all operations of a ledger share."""
+class MemoryBalances:
+    """Who has what, the record of each change, and what is remembered of them."""
 
     def __init__(
         self, *, now_ms: Callable[[], int] = unix_ms, stream_length_max: int = 1_000_000
@@ -35,7 +41,7 @@ class MemoryLive:
         self._given_back: Expiring[CreditTransactionId, GivenBack] = Expiring(now_ms)
         self._receipts: Expiring[CreditTransactionId, CreditTransaction] = Expiring(now_ms)
         self._limits = MemoryLimits()
-        self._keys = RememberedKeys()
+        self._keys = RememberedKeys(now_ms)
 
     @property
     def pending(self) -> Mapping[str, CreditTransaction]:
@@ -64,6 +70,21 @@ class MemoryLive:
         user = self._known(user_id)
         return None if user is None else renewed(user, allowance, self.now_ms())[0]
 
+    async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
+        """Begin the period of now, if an earlier one is over; see the port."""
+        known = self._known(user_id)
+        if known is None:
+            return None
+        user, top_up = renewed(known, allowance, self.now_ms())
+        if known.period_start_ms is None or not top_up:
+            return 0
+        if self.records.is_full:
+            raise LedgerUnavailableError("too many records wait")
+        if user.credits > CREDITS_MAX:
+            raise AmountError("the balance would leave its range")
+        self._begin(user, top_up)
+        return top_up
+
     async def install(self, user: User) -> bool:
         """Take over a user's durable balance; see the port."""
         if self._epoch != user.epoch:
@@ -72,6 +93,18 @@ class MemoryLive:
 
     async def aclose(self) -> None:
         """Do nothing: there is nothing to let go of."""
+
+    def _begin(self, user: User, amount: int) -> None:
+        """Write down the period in which a user is, and what that adds."""
+        known = self._users[user.id]
+        self._users[user.id] = replace(
+            known, period_start_ms=user.period_start_ms, period_end_ms=user.period_end_ms
+        )
+        if not amount:
+            return
+        credit = top_up_of(user, amount)
+        moves = user.allowance_left - self._users[user.id].allowance_left
+        self._append(blank_answer(credit, user, amount), credit.type, credit, allowance=moves)
 
     def _is_given_back(self, deduct_id: CreditTransactionId) -> bool:
         given_back = self._given_back.get(deduct_id)

@@ -1,0 +1,37 @@
+"""Reads files line by line, whatever their size and whatever is in them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from faregate.domain.errors import InvalidArgumentError
+
+#: Longer lines are nothing that anybody logs; this much is read of one at a time.
+LINE_BYTES_MAX = 65_536
+
+T = TypeVar("T")
+
+
+def parsed_lines(path: Path, parse: Callable[[str], T | None]) -> Iterator[T | None]:
+    """Iterate over the lines of a file as `parse` reads them; None stands for one it cannot use.
+
+    Raises:
+        InvalidArgumentError: The file is missing, no file, or cannot be read.
+    """
+    if not path.is_file():
+        raise InvalidArgumentError(
+            f"{path} is not a file" if path.exists() else f"{path} does not exist"
+        )
+    try:
+        with path.open("rb") as file:
+            is_rest = False
+            while line := file.readline(LINE_BYTES_MAX):
+                is_end = line.endswith(b"\n")
+                if not is_rest:
+                    is_whole = is_end or len(line) < LINE_BYTES_MAX
+                    # What is not UTF-8 is no reason to refuse a line: all that is needed is ASCII.
+                    text = line.decode(errors="replace").rstrip("\r\n")
+                    yield parse(text) if is_whole else None
+                is_rest = not is_end
+    except OSError as error:
+        raise InvalidArgumentError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,123 @@
+"""Kills owners of holds between hold and settlement, by SIGKILL, as a crash or a deployment does.
+
+    sender ──> doomed API: takes a batch of holds, and works ──> all of them are open ──> SIGKILL
+
+Doomed requests go to an API of their own, so that its death takes no other request with it. It is
+the same program that serves the others, it works on each request for longer than anybody waits, and
+it is killed once it owns a hold for every request of its batch. What it held is nobody's then, and
+the worker has to give it back.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from faregate.bootstrap import open_sweeper
+from faregate.cli.http_client import HttpConnection, RequestFailedError
+from faregate.cli.load import Counts, PlannedRequest, Sender, read_state
+from faregate.cli.stack import Api, Stack, broken
+from faregate.domain.errors import LedgerUnavailableError
+
+LOOK_S = 0.05
+
+
+async def play_doomed(
+    stack: Stack,
+    requests: Iterable[PlannedRequest],
+    batch_size: int,
+    on_outcome: Callable[[], None],
+) -> tuple[Counts, list[str]]:
+    """Send requests to APIs that are killed, a batch to each.
+
+    Returns:
+        What came of the requests, and what is wrong, a sentence each.
+
+    Raises:
+        EmbeddedServerError: An API ended before it was killed.
+    """
+    left = iter(requests)
+    counts = Counts()
+    problems: list[str] = []
+    while batch := list(islice(left, batch_size)):
+        with stack.doomed_api() as api:
+            seen, wrong = await _Batch(stack, api, batch, on_outcome).play()
+        counts += seen
+        problems += wrong
+    return counts, problems
+
+
+class _Batch:
+    """Requests that are out at once, and the one API that owns their holds."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        api: Api,
+        requests: Sequence[PlannedRequest],
+        on_outcome: Callable[[], None],
+    ) -> None:
+        self._stack = stack
+        self._api = api
+        self._requests = requests
+        self._on_outcome = on_outcome
+        #: How many requests have an outcome: before the kill, those that got no hold.
+        self._done = 0
+
+    async def play(self) -> tuple[Counts, list[str]]:
+        sender = Sender(
+            *self._api.address, concurrency=len(self._requests), refund_statuses=frozenset()
+        )
+        sending = asyncio.create_task(sender.send_all(self._requests, self._note_outcome))
+        try:
+            owned = await self._all_held()
+            self._api.child.kill()
+            counts = await sending
+        finally:
+            sending.cancel()
+        self._say_killed(owned)
+        # Requests of a killed owner fail: that is what was wanted.
+        killed = replace(counts, killed=counts.failed, failed=0, failures=[])
+        return killed, self._problems(killed, owned)
+
+    def _note_outcome(self) -> None:
+        self._done += 1
+        self._on_outcome()
+
+    async def _all_held(self) -> frozenset[str]:
+        """Wait until each request has a hold or its outcome; return the ids of the holds."""
+        async with HttpConnection(*self._api.address) as connection:
+            while True:
+                try:
+                    state = await read_state(connection)
+                except RequestFailedError as error:
+                    raise broken(self._api.child) from error
+                # A void that waits is of a hold that may have been taken: it must not be lost.
+                if len(state.owned) + self._done >= len(self._requests) and not state.waiting:
+                    return frozenset(state.owned)
+                await asyncio.sleep(LOOK_S)
+
+    def _say_killed(self, owned: frozenset[str]) -> None:
+        """Tell how many of its holds Redis knows to be open, now that nobody can settle them."""
+        try:
+            with open_sweeper(self._stack.settings) as sweeper:
+                open_count = str(len(owned & set(map(str, sweeper.open_holds()))))
+        except LedgerUnavailableError:
+            # Redis may be killed, too; what became of the holds is proved at the end.
+            open_count = "nobody knows how many"
+        self._stack.say(f"{self._name} killed: {open_count} of its {len(owned)} holds are open")
+
+    def _problems(self, counts: Counts, owned: frozenset[str]) -> list[str]:
+        found = []
+        if self._api.child.exit_status != -signal.SIGKILL:
+            status = self._api.child.exit_status
+            found.append(f"{self._name} was not killed: it ended with status {status}")
+        if counts.killed != len(owned):
+            unanswered = f"{counts.killed} requests unanswered"
+            found.append(f"{self._name} left {unanswered}, but owned {len(owned)} holds")
+        return found
+
+    @property
+    def _name(self) -> str:
+        return f"{self._api.child.program.name} pid {self._api.child.pid}"

@@ -1,0 +1,171 @@
+"""The API that replay and demo load. It takes a client's word for who it is and what is to happen.
+
+`/answer/404` is charged by the middleware and answers 404. `/converse/...` owns a hold: it takes an
+estimate, works, and settles what it cost. Whoever kills this process kills the owners of all holds
+that it has open, as in production.
+"""
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from uuid import UUID
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import Scope
+
+from faregate.asgi import FaregateMiddleware
+from faregate.bootstrap import build_gate
+from faregate.cli.sample_api import serve
+from faregate.cli.settings import development_settings
+from faregate.domain.decision import Verdict
+from faregate.domain.errors import ArchiveUnavailableError, LedgerError
+from faregate.domain.hold import Hold, HoldAnswer
+from faregate.domain.user import user_id_of
+from faregate.gate import Gate
+
+#: The users of a replay: uuid5 of this namespace and the client's address.
+REPLAY_NAMESPACE = UUID("b1b4c5f0-53a7-4f0b-8a63-27d1a3f4e7c9")
+#: In a request: the client's address. Only the replay's own API believes it.
+CLIENT_HEADER = "x-replay-client"
+#: In a response: the app behind the gate has answered, and not the gate.
+SERVED_HEADER = "x-served"
+#: In a response: credits that were taken beyond the estimate, and those that were not to be had.
+BEYOND_HEADER = "x-beyond-estimate"
+SHORTFALL_HEADER = "x-shortfall"
+#: Tells what is still to be done: voids and refunds that wait, and the holds that are owned.
+STATE_PATH = "/state"
+
+#: How long a hold lasts whose owner died.
+HOLD_TTL_MS = 5_000
+#: How long a settlement is tried; soon after its expiry a hold has ended in any case.
+SETTLE_S_MAX = 20.0
+
+_UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
+#: How the gate's refusals are told; any other verdict means to come back later.
+_STATUS_OF_REFUSAL = {
+    Verdict.OUT_OF_CREDITS: HTTPStatus.PAYMENT_REQUIRED,
+    Verdict.CREDITS_HELD: HTTPStatus.TOO_MANY_REQUESTS,
+    Verdict.TOO_MANY_HOLDS: HTTPStatus.TOO_MANY_REQUESTS,
+    Verdict.UNKNOWN_USER: HTTPStatus.FORBIDDEN,
+}
+
+
+def client_user(address: str) -> UUID:
+    """Return the user that stands for a client of a replay."""
+    return user_id_of(REPLAY_NAMESPACE, address)
+
+
+def statuses_of(text: str) -> list[str]:
+    """Split a list of statuses as the command line takes it: `5xx,404`."""
+    return [status.strip() for status in text.split(",") if status.strip()]
+
+
+def answer_path(status: int) -> str:
+    """Return the path of a request that is charged, and answered with a status."""
+    return f"/answer/{status}"
+
+
+def converse_path(estimate: int, actual: int, work_s: int) -> str:
+    """Return the path of a request that holds credits, works for some seconds, and settles."""
+    return f"/converse/{estimate}/{actual}/{work_s}"
+
+
+def replay_app(gate: Gate, refund_statuses: Sequence[str]) -> Starlette:
+    """Build the API."""
+    charged = FaregateMiddleware(
+        Starlette(routes=[Route("/{status:int}", _answer_as_told)]),
+        gate=gate,
+        identify=_replay_client,
+        refund_statuses=refund_statuses,
+    )
+    owner = _Owner(gate)
+
+    async def tell_state(_request: Request) -> JSONResponse:
+        waiting, given_up = len(gate.retries), gate.retries.given_up
+        return JSONResponse({"waiting": waiting, "given_up": given_up, "owned": list(owner.owned)})
+
+    routes = [
+        Mount("/answer", app=charged),
+        Route("/converse/{estimate:int}/{actual:int}/{work_s:int}", owner.converse),
+        Route(STATE_PATH, tell_state),
+    ]
+    return Starlette(routes=routes, lifespan=gate.lifespan)
+
+
+async def _answer_as_told(request: Request) -> Response:
+    # A status below 200 announces an answer and is none, so no server sends it as one.
+    status = max(request.path_params["status"], HTTPStatus.OK)
+    has_body = status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+    body = f"{status}\n" if has_body else None
+    return Response(body, status, headers={SERVED_HEADER: "1"}, media_type="text/plain")
+
+
+def _replay_client(scope: Scope) -> UUID | None:
+    address = Headers(scope=scope).get(CLIENT_HEADER)
+    return client_user(address) if address else None
+
+
+class _Owner:
+    """Answers requests whose cost is known only afterwards."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        #: The ids of the holds that have been taken and not been settled.
+        self.owned: set[str] = set()
+
+    async def converse(self, request: Request) -> Response:
+        """Hold, work, settle, and tell what was taken."""
+        user_id = _replay_client(request.scope)
+        if user_id is None:
+            return Response(status_code=HTTPStatus.UNAUTHORIZED)
+        asked = request.path_params
+        try:
+            hold = await self._gate.hold(user_id, asked["estimate"], ttl_ms=HOLD_TTL_MS)
+        except (LedgerError, ArchiveUnavailableError):
+            return Response(status_code=_UNAVAILABLE)
+        if not hold.allowed:
+            verdict = hold.decision.verdict
+            return Response(verdict, _STATUS_OF_REFUSAL.get(verdict, _UNAVAILABLE))
+        self.owned.add(str(hold.id))
+        try:
+            await asyncio.sleep(asked["work_s"])
+            answer = await self._settle(hold, asked["actual"])
+        finally:
+            self.owned.remove(str(hold.id))
+        if not answer.allowed:
+            # Too late: the estimate went back, and nothing was paid for this work.
+            return Response(answer.verdict, _UNAVAILABLE)
+        told = {BEYOND_HEADER: answer.charged, SHORTFALL_HEADER: answer.shortfall}
+        fields = {name: str(credits) for name, credits in told.items()}
+        return Response(headers={SERVED_HEADER: "1", **fields})
+
+    async def _settle(self, hold: Hold, actual: int) -> HoldAnswer:
+        """Settle, again if need be: the same cost is settled once, and always answered alike."""
+        until_s = time.monotonic() + SETTLE_S_MAX
+        while True:
+            try:
+                return await self._gate.settle(hold, actual)
+            except LedgerError:
+                # The gate does it in the background, and then answers at once.
+                await self._gate.retries.join(until_s - time.monotonic())
+                if time.monotonic() >= until_s:
+                    raise
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve the API: arguments are the number of an open socket, and the statuses."""
+    number, refund_status = arguments
+    gate = build_gate(development_settings())
+    with socket.socket(fileno=int(number)) as listening:
+        serve(replay_app(gate, statuses_of(refund_status)), listening)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

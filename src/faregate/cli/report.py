@@ -1,0 +1,118 @@
+"""What came of a replay: the numbers, and whether those of the client and the servers agree."""
+
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from faregate.cli.load import Counts
+from faregate.cli.proof import Proof
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayReport:
+    """What came of a replay. Every number but those marked is read back from the servers."""
+
+    #: Usable lines, each sent as one request. Counted by the client.
+    requests: int
+    #: Charged, or held and settled. What was voided, or given back at its expiry, is not.
+    allowed: int
+    #: Answered by the gate as out of credits. Counted by the client: a refusal leaves no trace.
+    refused: int
+    refunded: int
+    #: Held, and the owner was killed before it could settle. Counted by the client.
+    owners_killed: int
+    #: What all users have paid, in credits: deducts less refunds.
+    spent: int
+    #: Settlements that took more than had been held.
+    beyond_estimate: int
+    holds_open: int
+    #: Holds that nobody has settled in time, and that went back.
+    holds_given_back: int
+    users: int
+    #: Rows of all types, voided charges and their voids included.
+    rows: int
+    pending: int
+    drift_users: int
+    dead_letters: int
+    #: The sum of all live balances.
+    live_credits: int
+    #: Charges and holds whose request was answered 503, and which were given back. They add two
+    #: rows each.
+    voided: int
+    #: Requests that were sent again after a 503. Counted by the client.
+    retried: int
+    #: Lines that tell of no request. Counted by the client.
+    unusable_lines: int
+    #: How often the worker died and was started again.
+    worker_restarts: int
+    elapsed_s: float
+
+
+def report_of(
+    counts: Counts, proof: Proof, *, unusable_lines: int, worker_restarts: int, elapsed_s: float
+) -> ReplayReport:
+    """Put together what the client has counted and what was read back."""
+    return ReplayReport(
+        requests=counts.requests,
+        allowed=proof.rows.allowed,
+        refused=counts.refused,
+        refunded=proof.rows.refunded,
+        owners_killed=counts.killed,
+        spent=proof.rows.spent,
+        beyond_estimate=proof.rows.beyond_estimate,
+        holds_open=proof.holds_open,
+        holds_given_back=proof.rows.given_back,
+        users=proof.users,
+        rows=proof.rows.count,
+        pending=proof.pending,
+        drift_users=proof.drift_users,
+        dead_letters=proof.dead_letters,
+        live_credits=proof.live_credits,
+        voided=proof.rows.voided,
+        retried=counts.retried,
+        unusable_lines=unusable_lines,
+        worker_restarts=worker_restarts,
+        elapsed_s=elapsed_s,
+    )
+
+
+def disagreements(counts: Counts, proof: Proof, starting_credits: int) -> list[str]:
+    """Compare what the client has seen with what was read back."""
+    rows = proof.rows
+    named_rows = (
+        proof.users if starting_credits else 0,
+        rows.deducts,
+        rows.beyond_estimate,
+        rows.below_estimate,
+        rows.given_back,
+        rows.voided,
+        rows.refunded,
+    )
+    with_outcome = counts.allowed + counts.refused + counts.killed
+    expected = (
+        ("requests allowed, refused or killed", with_outcome, counts.requests),
+        ("charges and settled holds", rows.allowed, counts.allowed),
+        ("refunds", rows.refunded, counts.refunded),
+        ("settlements beyond the estimate", rows.beyond_estimate, counts.beyond_estimate),
+        ("spent credits", rows.spent, counts.spent),
+        ("rows", rows.count, sum(named_rows)),
+        ("live credits", proof.live_credits, proof.users * starting_credits - counts.spent),
+    )
+    wrong = [
+        f"{what}: {found}, but should be {should}"
+        for what, found, should in expected
+        if found != should
+    ]
+    # A hold that came too late to be settled went back, too, and its request was sent again.
+    if not counts.killed <= rows.given_back <= counts.killed + counts.retried:
+        wrong.append(f"holds given back: {rows.given_back}, but {counts.killed} owners were killed")
+    return [*proof.problems, *wrong]
+
+
+def show(report: ReplayReport) -> None:
+    """Print it as a table."""
+    table = Table("", "count", title="What came of the file")
+    for name, value in asdict(report).items():
+        table.add_row(name.replace("_", " "), f"{value:,}")
+    Console().print(table)
