@@ -9,7 +9,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-servers check fmt lock clean
+.PHONY: demo test test-servers soak check fmt lock clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
@@ -22,6 +22,13 @@ test: .venv/ready
 # The same on Debian's redis-server and PostgreSQL, which have to be installed.
 test-servers: .venv/ready
 	FAREGATE_TEST_SERVERS=debian $(BIN)/python -m pytest
+
+# All operations in 2,000 random orders, on Redis and on its specification in memory at once. The
+# command that is shown names the seed, and `make soak SEED=...` does the same again.
+SEED ?= $(shell date +%s)
+SEQUENCES ?= 2000
+soak: .venv/ready
+	FAREGATE_SOAK=$(SEQUENCES) $(BIN)/python -m pytest tests/contract/test_machine.py -s --hypothesis-seed=$(SEED)
 
 # Format, style, types, layers, Lua, queries, migrations.
 check: .venv/ready

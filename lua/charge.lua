@@ -14,7 +14,7 @@
 --        id (16 bytes) and amount of the first charge with that key; then, once limits have been
 --        looked at, for each: how many requests may come now, and in how many ms one more may}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user,
---        key_reused, stale, voided, unresolved, conflict, late, backlog, too_many_keys,
+--        key_reused, voided, stale, unresolved, conflict, late, backlog, too_many_keys,
 --        rate_limited, out_of_credits, credits_held (with what lies in the user's open holds there
 --        are enough), out_of_range
 -- Appends if allowed: one add that restores the allowance, if a new period has begun and it was
@@ -66,8 +66,10 @@ elseif known then
   return refuse(known)
 end
 
-if is_stale(now_ms) or is_given_back() then
-  return refuse(is_stale(now_ms) and 'stale' or 'voided')
+if is_given_back() then
+  return refuse('voided')
+elseif is_stale(now_ms) then
+  return refuse('stale')
 end
 local record, is_cut = find_earlier(account)
 if is_cut then

@@ -8,7 +8,7 @@
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user,
 --        conflict, backlog, out_of_range, out_of_credits
 -- Appends one record of the type and amount if allowed; otherwise writes nothing.
--- uses: arguments, clock, account, record, memory, backlog
+-- uses: arguments, clock, account, record, chain, window, taken, memory, backlog
 
 local kind = ARGV[3]
 local amount = whole(ARGV[4], -CREDITS_MAX, CREDITS_MAX)
@@ -38,7 +38,9 @@ end
 
 local after = account.credits + amount
 local refusal
-if is_backlogged(KEYS[2], now_us) then
+if is_taken(account) then
+  refusal = 'conflict'
+elseif is_backlogged(KEYS[2], now_us) then
   refusal = 'backlog'
 elseif after > CREDITS_MAX or after < -CREDITS_MAX then
   refusal = 'out_of_range'

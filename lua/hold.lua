@@ -18,6 +18,9 @@
 --        too_many_holds, rate_limited, out_of_credits, credits_held, out_of_range
 -- Appends if allowed: one add that restores the allowance, if a new period has begun; then one
 --        deduct of -estimate. A refusal writes nothing.
+--
+-- Other than a charge, which its record makes known for a minute, a hold is known by a key of its
+-- own: so it is recognised, or found in conflict, before the age of its id is looked at.
 -- uses: arguments, clock, account, record, chain, window, attempt, period, allowance, topup,
 --       limits, taking, entry, idempotency, keeping, hold, opening
 
@@ -65,7 +68,6 @@ elseif known then
   return refuse(known)
 end
 
--- A hold is known by its own key, however old its id is; only a charge with its id is looked for.
 local earlier = load_hold(ARGV[1])
 if (earlier and earlier.state == 'cancelled') or is_given_back() then
   return refuse('voided')
@@ -78,6 +80,7 @@ elseif earlier then
 elseif is_stale(now_ms) then
   return refuse('stale')
 end
+-- Only a charge with this id is left to be looked for.
 local record, is_cut = find_earlier(account)
 if is_cut or record then
   return refuse(is_cut and 'unresolved' or 'conflict')

@@ -14,7 +14,7 @@
 --        is left of the deduct, its idempotency key is forgotten: the request may be made again.
 --
 -- The bound holds for good: within a day by the refunds key, later by what Postgres adds up.
--- uses: arguments, clock, account, record, chain, window, memory, backlog, giving,
+-- uses: arguments, clock, account, record, chain, window, taken, memory, backlog, giving,
 --       entry, finishing
 
 local amount = ARGV[4] ~= '' and whole(ARGV[4], 1, CREDITS_MAX)
@@ -36,16 +36,20 @@ local function refuse(status)
   return { status, account.credits, 0, now_ms, '', account.allowance, 0 }
 end
 
+local kept = redis.call('HMGET', KEYS[4], 'user', 'amount', 'total', 'allowance', 'period', ARGV[1])
+
 -- Returns what is known of the deduct, from the nearest place that knows: cost, what is refunded of
 -- it, what it took from the allowance, and in which period.
 local function known_deduct()
-  local kept = redis.call('HMGET', KEYS[4], 'amount', 'total', 'allowance', 'period')
   if kept[1] then
-    return tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3] or 0), tonumber(kept[4] or 0)
+    -- Nobody is given what another user paid.
+    return kept[1] == ARGV[2] and tonumber(kept[2]) or nil, tonumber(kept[3]),
+      tonumber(kept[4] or 0), tonumber(kept[5] or 0)
   end
-  local id_ms = id_time_ms(ARGV[3]) or now_ms
+  -- An id without a time is what a settlement took beyond its estimate.
+  local id_ms = id_time_ms(ARGV[3])
   local start = ARGV[5] ~= '' and ARGV[5] or account.last
-  local record = find(KEYS[2], start, ARGV[3], id_ms - CLOCK_SKEW_MS_MAX)
+  local record = find(KEYS[2], start, ARGV[3], id_ms and id_ms - CLOCK_SKEW_MS_MAX or 0)
   if record and record.kind == TYPE_CODES.deduct and record.user == ARGV[2] then
     return -record.amount, 0, -record.allowance, record.period
   end
@@ -53,11 +57,14 @@ local function known_deduct()
     whole(ARGV[10], 0, CREDITS_MAX) or 0, whole(ARGV[11], 0, TIME_MS_MAX) or 0
 end
 
-local earlier = redis.call('HGET', KEYS[4], ARGV[1])
+local earlier = kept[1] == ARGV[2] and kept[6]
 if earlier then
   local same = not amount or tonumber(earlier) == amount
   return { same and 'repeated' or 'conflict', account.credits, 0, now_ms, '',
     account.allowance, tonumber(earlier) }
+end
+if is_taken(account) then
+  return refuse('conflict')
 end
 local cost, refunded, taken, period = known_deduct()
 if is_backlogged(KEYS[2], now_us) then
@@ -76,7 +83,7 @@ local position = append(KEYS[1], KEYS[2], account, epoch, now_us, {
   allowance = to_allowance(account, cost - taken, refunded, amount, period),
   description = ARGV[8], metadata = ARGV[9],
 })
-remember(KEYS[4], 'amount', cost, 'total', refunded + amount, 'allowance', taken,
+remember(KEYS[4], 'user', ARGV[2], 'amount', cost, 'total', refunded + amount, 'allowance', taken,
   'period', string.format('%.0f', period), ARGV[1], amount)
 if refunded + amount == cost then
   end_key(ARGV[3], 5, false)

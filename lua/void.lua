@@ -6,7 +6,7 @@
 --        4 when the charge was asked for, and 5 its deadline (Unix ms)   6 description
 -- Reply  {status, 0, 0, now (Unix ms), position}
 --        status: refunded, refused, or the first that holds of uninitialised, too_early,
---        unresolved, kept
+--        unresolved, kept, out_of_range (for the credits that have come since)
 -- Appends one refund of the whole charge if it had been made; notes the id as voided either way,
 --        and forgets its idempotency key.
 --
@@ -52,6 +52,9 @@ elseif not record and now_ms - id_time_ms(ARGV[1]) > ID_AGE_MS_MAX then
   return { 'refused', 0, 0, now_ms, '' }
 end
 
+if record and account.credits - record.amount > CREDITS_MAX then
+  return { 'out_of_range', 0, 0, now_ms, '' }
+end
 local status, position, cost = 'refused', '', 0
 if record and record.amount < 0 then
   cost = -record.amount
@@ -63,6 +66,6 @@ if record and record.amount < 0 then
   })
   redis.call('HSET', KEYS[4], ARGV[3], cost)
 end
-remember(KEYS[4], 'amount', cost, 'total', cost)
+remember(KEYS[4], 'user', ARGV[2], 'amount', cost, 'total', cost)
 end_key(ARGV[1], 5, false)
 return { status, 0, 0, now_ms, position }

@@ -42,7 +42,7 @@ local function spend()
   if is_cut or record then
     return is_cut and 'unresolved' or 'kept'
   elseif now_ms - id_ms <= ID_AGE_MS_MAX then
-    remember(KEYS[4], 'amount', 0, 'total', 0)
+    remember(KEYS[4], 'user', ARGV[2], 'amount', 0, 'total', 0)
   end
   return 'refused'
 end

@@ -1,119 +1,170 @@
-"""Plays the steps of scenarios on a ledger."""
+"""Plays the steps of scenarios on a side."""
 
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from uuid import UUID
 
-from clocks import Clock
-from faregate.domain.decision import Verdict
-from faregate.domain.errors import (
-    InvalidArgumentError,
-    TransactionConflictError,
-)
-from faregate.domain.request import (
-    Charge,
-    Credit,
-    Refund,
-    VoidOutcome,
-)
-from faregate.domain.transaction import CreditTransactionId, TransactionType
+from asking import Asked, Ids
+from faregate import CreditPolicy, Gate
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import FaregateError
+from faregate.domain.hold import Hold, HoldAnswer
+from faregate.domain.request import VoidOutcome
+from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
-from faregate.ports import Ledger
-from steps import IDENTITY, STARTING_CREDITS, Answer, Step
+from faregate.ports import HoldLedger
+from sides import Side
+from steps import STARTING_CREDITS, USERS, Answer, Done, Step
+
+#: What no comparison is about: it stands beside the rest of the answer, or is not the same.
+_APART = {"verdict", "repeated", "position"}
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of a step."""
+    """What came of a step: both sides must say the same."""
 
     answer: Answer
-    credits: int | None = None
-    left: int | None = None
-    resets_at_ms: int | None = None
-    limited_by: str = ""
-    wait_ms: int = 0
     repeated: bool = False
+    #: All else that the answer says.
+    tells: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
 class Player:
-    """Plays steps on a ledger for one user."""
+    """Plays steps, as a gate would: Postgres is asked for what the ledger has forgotten."""
 
-    ledger: Ledger
-    user_id: UUID
-    clock: Clock
-    ids: dict[str, CreditTransactionId] = field(default_factory=dict)
-
-    async def start(self) -> None:
-        """Attach the ledger and install the user."""
-        await self.ledger.attach(IDENTITY)
-        user = User(id=self.user_id, credits=STARTING_CREDITS, sequence=1, epoch=IDENTITY.epoch)
-        assert await self.ledger.install(user)
-
-    def identify(self, name: str, age_ms: int = 0) -> CreditTransactionId:
-        """Return the id that `name` stands for, making it at first use."""
-        if name not in self.ids:
-            self.ids[name] = CreditTransactionId.mint(self.clock() - age_ms)
-        return self.ids[name]
+    def __init__(self, side: Side, ids: Ids | None = None) -> None:
+        self.side = side
+        self.ids = ids or Ids()
+        self._positions: dict[CreditTransactionId, str] = {}
+        self._acts: dict[str, Callable[[Asked], Awaitable[object]]] = {
+            "charge": lambda asked: self._ledger(asked).charge(asked.charge()),
+            "void": lambda asked: self._ledger(asked).void(asked.charge()),
+            "add": self._credit,
+            "adjust": self._credit,
+            "refund": self._refund,
+            "hold": lambda asked: self._ledger(asked).hold(asked.hold()),
+            "settle": lambda asked: self._ledger(asked).settle(asked.settlement()),
+            "void_hold": lambda asked: self._ledger(asked).void_hold(asked.hold()),
+            "extend": self._extend,
+            "expire_due": self._expire_due,
+            "sweep": self._sweep,
+            "complete": self._complete,
+            "kept": self._kept,
+            "renew": self._renew,
+            "read": self._read,
+            "observe": self._observe,
+            "correct": self._correct,
+            "counts": self._counts,
+            "wait": self._wait,
+            "drain": self._drain,
+            "lose": lambda _: self.side.lose(),
+            "wipe": self._wipe,
+            "fill": self._fill,
+        }
 
     async def play(self, step: Step) -> Played:
         """Do one step; return what came of it."""
-        if step.do == "wait":
-            self.clock.advance(step.amount or 0)
-            return Played(Verdict.ALLOWED)
+        user_id = USERS.get(step.user, UUID(int=0))
         try:
-            outcome = await self._do(step)
-        except (InvalidArgumentError, TransactionConflictError) as error:
+            asked = Asked(step, user_id, self.ids, self.side.clock())
+            return self._played(await self._acts[step.do](asked))
+        except FaregateError as error:
             return Played(type(error))
-        if isinstance(outcome, VoidOutcome):
-            return Played(outcome)
-        return Played(
-            outcome.verdict,
-            outcome.credits,
-            outcome.allowance_left,
-            outcome.resets_at_ms,
-            outcome.limited_by,
-            outcome.retry_after_ms,
-            repeated=outcome.repeated,
-        )
 
-    async def _do(self, step: Step):  # type: ignore[no-untyped-def]
-        identity = self.identify(step.name, step.age_ms)
-        if step.do in {"charge", "void"}:
-            attempt = Charge(
-                user_id=self.user_id,
-                transaction_id=identity,
-                cost=step.amount or 0,
-                asked_at_ms=self.clock() + step.asked_in_ms,
-                deadline_ms=self.clock() + step.deadline_in_ms,
-                description=f"{step.do} {step.name}",
-                metadata={"name": step.name},
-                fresh=step.fresh,
-                allowance=step.allowance,
-                limits=step.limits,
-                limit_key=step.limit_key,
-                records_zero=step.records_zero,
-            )
-            act = self.ledger.charge if step.do == "charge" else self.ledger.void
-            return await act(attempt)
-        if step.do == "refund":
-            return await self.ledger.refund(
-                Refund(
-                    user_id=self.user_id,
-                    deduct_id=self.identify(step.of),
-                    transaction_id=identity,
-                    amount=step.amount,
-                    description=f"refund {step.name}",
-                    durable=step.durable,
-                )
-            )
-        kind = TransactionType.ADD if step.do == "add" else TransactionType.ADMIN_ADJUSTMENT
-        return await self.ledger.credit(
-            Credit(
-                user_id=self.user_id,
-                transaction_id=identity,
-                type=kind,
-                amount=step.amount or 0,
-                description=f"{step.do} {step.name}",
-                negative_allowed=step.negative_allowed,
-            )
-        )
+    def _played(self, outcome: object) -> Played:
+        match outcome:
+            case Played():
+                return outcome
+            case VoidOutcome():
+                return Played(outcome)
+            case Decision():
+                self._positions[outcome.transaction_id] = outcome.position
+                answer = outcome.shadow or outcome.verdict
+                return Played(answer, outcome.repeated, self._tells(outcome))
+            case HoldAnswer():
+                return Played(outcome.verdict, outcome.repeated, self._tells(outcome))
+            case Hold():
+                played = self._played(outcome.decision)
+                tells = {**played.tells, "expires_at_ms": outcome.expires_at_ms}
+                return replace(played, tells=tells)
+        return Played(Done.DONE)
+
+    def _tells(self, outcome: Decision | HoldAnswer | User) -> dict[str, object]:
+        told = {each.name: getattr(outcome, each.name) for each in fields(outcome)}
+        for name in ("transaction_id", "hold_id"):
+            if name in told:
+                told[name] = self.ids.name(told[name])
+        return {name: value for name, value in told.items() if name not in _APART}
+
+    def _ledger(self, asked: Asked) -> HoldLedger:
+        return self.side.ledger_of(asked.user_id)
+
+    def _gate(self, asked: Asked) -> Gate:
+        policy = CreditPolicy(starting_credits=STARTING_CREDITS)
+        return Gate(self._ledger(asked), self.side.books, policy)
+
+    async def _credit(self, asked: Asked) -> Decision:
+        return await self._gate(asked)._credit(asked.credit())
+
+    async def _refund(self, asked: Asked) -> Decision:
+        position = self._positions.get(asked.of, "") if asked.step.by_position else ""
+        refund = asked.refund(position)
+        if refund.durable is not None:
+            return await self._ledger(asked).refund(refund)
+        return await self._gate(asked)._refund(refund)
+
+    async def _extend(self, asked: Asked) -> HoldAnswer:
+        return await self._ledger(asked).extend(asked.user_id, asked.id, asked.step.ttl_ms)
+
+    async def _expire_due(self, asked: Asked) -> Played:
+        ended = await self._ledger(asked).expire_due(asked.user_id)
+        return Played(Done.DONE, tells={"ended": ended})
+
+    async def _sweep(self, _asked: Asked) -> Played:
+        return Played(Done.DONE, tells={"ended": await self.side.sweep()})
+
+    async def _complete(self, asked: Asked) -> Played:
+        is_known = await self._ledger(asked).complete(asked.completion())
+        return Played(Done.COMPLETED if is_known else Done.UNKNOWN)
+
+    async def _kept(self, asked: Asked) -> Played:
+        response = await self._ledger(asked).response(asked.user_id, asked.id)
+        answer = Done.UNKNOWN if response is None else Done.FOUND
+        return Played(answer, tells={"told": response})
+
+    async def _renew(self, asked: Asked) -> Played:
+        assert asked.step.allowance is not None
+        added = await self._ledger(asked).renew(asked.user_id, asked.step.allowance)
+        if added is None:
+            return Played(Verdict.UNKNOWN_USER)
+        return Played(Done.RENEWED if added else Done.CURRENT, tells={"added": added})
+
+    async def _read(self, asked: Asked) -> Played:
+        user = await self._ledger(asked).read(asked.user_id, asked.step.allowance)
+        if user is None:
+            return Played(Verdict.UNKNOWN_USER)
+        return Played(Done.FOUND, tells=self._tells(user))
+
+    async def _observe(self, asked: Asked) -> Decision:
+        return await self.side.shadows_of(asked.user_id).observe(asked.observation())
+
+    async def _correct(self, asked: Asked) -> None:
+        amount = asked.step.amount or 0
+        await self.side.shadows_of(asked.user_id).correct(asked.observation(), amount)
+
+    async def _counts(self, asked: Asked) -> Played:
+        counts = await self.side.counts(asked.step.policy)
+        return Played(Done.FOUND, tells={verdict: counts.get(verdict, 0) for verdict in Verdict})
+
+    async def _wait(self, asked: Asked) -> None:
+        self.side.clock.advance(asked.step.for_ms)
+
+    async def _drain(self, asked: Asked) -> None:
+        self.side.drain(asked.step.batch_size, dies=asked.step.dies)
+
+    async def _wipe(self, _asked: Asked) -> None:
+        self.side.lose_all()
+
+    async def _fill(self, _asked: Asked) -> None:
+        self.side.fill()

@@ -1,25 +1,38 @@
-"""The steps of scenarios: an operation, its arguments, and what must come back."""
+"""The steps of scenarios: an operation, its arguments, and what must come of it.
 
-from dataclasses import dataclass
-from uuid import UUID
+Names stand for things: the same name of a transaction is the same id, the same name of a user the
+same user. What a step says beside its arguments must be told by the answer, by the names that the
+answer has for it (`left` is short for `allowance_left`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import TypeAlias
+from uuid import UUID, uuid5
 
 from faregate.domain.decision import Verdict
-from faregate.domain.errors import (
-    FaregateError,
-)
-from faregate.domain.identity import LedgerIdentity
+from faregate.domain.errors import FaregateError
+from faregate.domain.hold import OPEN_HOLDS_MAX
+from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance
 from faregate.domain.request import DurableDeduct, VoidOutcome
 
 ALLOWED = Verdict.ALLOWED
-IDENTITY = LedgerIdentity(
-    ledger_id=UUID(int=1), shard_count=1, starting_credits=5, epoch=7, installed=False
-)
+#: What every user starts with.
 STARTING_CREDITS = 5
 
+#: Two in one shard, and one in another where there are two.
+USERS = {
+    name: UUID(int=uuid5(UUID(int=7), name).int >> 16 << 16 | number)
+    for number, name in ((0, "ann"), (2, "bob"), (1, "cid"))
+}
+
+MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
 HOUR = Period(kind=PeriodKind.ROLLING, length_ms=HOUR_MS)
 TEN = Allowance(amount=10, period=HOUR)
 TWO = Allowance(amount=2, period=HOUR)
@@ -28,59 +41,199 @@ PER_SECOND = RateLimit(name="steady", count=2, period_ms=1_000)
 WINDOW = RateLimit(name="window", count=2, period_ms=1_000, kind=LimitKind.WINDOW)
 BY_KEY = RateLimit(name="by key", count=1, period_ms=1_000, is_by_key=True)
 
-Answer = Verdict | VoidOutcome | type[FaregateError]
+
+class Done(StrEnum):
+    """The answers of what decides nothing."""
+
+    DONE = "done"
+    #: Of a request that has been served: whether its key is remembered.
+    COMPLETED = "completed"
+    UNKNOWN = "unknown"
+    FOUND = "found"
+    #: Of a period: whether it has been begun, or there was nothing to begin.
+    RENEWED = "renewed"
+    CURRENT = "current"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+Answer: TypeAlias = Verdict | VoidOutcome | Done | type[FaregateError]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Step:
     """One operation and what must come of it."""
 
     do: str
-    name: str
+    #: Of the transaction.
+    name: str = ""
+    user: str = "ann"
+    #: In credits.
     amount: int | None = None
+    #: The name of the transaction that this one is about.
+    of: str = ""
+    #: How much time passes, in milliseconds.
+    for_ms: int = 0
     #: The age of the id when it is first used, in milliseconds.
     age_ms: int = 0
     #: How long before now (negative) or after now the deadline is, in milliseconds.
-    deadline_in_ms: int = 60_000
+    deadline_in_ms: int = MINUTE_MS
     #: When it was asked for, likewise.
     asked_in_ms: int = -1_000
-    of: str = ""
     fresh: bool = False
     negative_allowed: bool = False
+    #: Whether a refund says where the record of its deduct lies.
+    by_position: bool = False
+    #: What Postgres knows; None for what the rows say.
     durable: DurableDeduct | None = None
-    answer: Answer = ALLOWED
-    credits: int | None = None
-    repeated: bool = False
     #: What the user gets anew in each period.
     allowance: Allowance | None = None
     limits: tuple[RateLimit, ...] = ()
     limit_key: str = ""
-    #: For how long the limit must refuse, where that is said.
-    wait_ms: int | None = None
-    #: What must be left of it.
-    left: int | None = None
     records_zero: bool = False
+    key: IdempotencyKey | None = None
+    ttl_ms: int = MINUTE_MS
+    keeps: bool = False
+    overdraft_max: int = 0
+    open_max: int = OPEN_HOLDS_MAX
+    #: Of a shadow: the name of its policy.
+    policy: str = "tried"
+    #: What a retry of a request that has been served is to be told.
+    response: bytes = b""
+    #: How many records a drain reads at a time.
+    batch_size: int = 100
+    #: Whether a drain dies before it has acknowledged its first batch.
+    dies: bool = False
+
+    answer: Answer = ALLOWED
+    repeated: bool = False
+    #: What else the answer must say.
+    tells: Mapping[str, object] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Say what the step says, and no more."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)[1:]}
+        said = [f"{name}={value!r}" for name, value in values.items() if value != _UNSAID[name]]
+        return f"{self.do}({', '.join(said)})"
+
+
+_UNSAID: dict[str, object] = {each.name: each.default for each in fields(Step)} | {"tells": {}}
+_ARGUMENTS = {field.name for field in fields(Step)}
+_SHORT = {"left": "allowance_left"}
+
+
+def make(do: str, **rest: object) -> Step:
+    """Make a step; what is no argument must be told by the answer."""
+    arguments = {name: value for name, value in rest.items() if name in _ARGUMENTS}
+    tells = {_SHORT.get(name, name): value for name, value in rest.items() if name not in arguments}
+    return Step(do=do, tells=tells, **arguments)  # type: ignore[arg-type]
 
 
 def wait(ms: int) -> Step:
-    return Step(do="wait", name="", amount=ms)
+    return Step(do="wait", for_ms=ms, answer=Done.DONE)
 
 
 def charge(name: str, cost: int = 1, **rest: object) -> Step:
-    return Step(do="charge", name=name, amount=cost, **rest)  # type: ignore[arg-type]
+    return make("charge", name=name, amount=cost, **rest)
 
 
 def add(name: str, amount: int, **rest: object) -> Step:
-    return Step(do="add", name=name, amount=amount, **rest)  # type: ignore[arg-type]
+    return make("add", name=name, amount=amount, **rest)
 
 
 def adjust(name: str, amount: int, **rest: object) -> Step:
-    return Step(do="adjust", name=name, amount=amount, **rest)  # type: ignore[arg-type]
+    return make("adjust", name=name, amount=amount, **rest)
 
 
 def refund(name: str, of: str, amount: int | None = None, **rest: object) -> Step:
-    return Step(do="refund", name=name, of=of, amount=amount, **rest)  # type: ignore[arg-type]
+    return make("refund", name=name, of=of, amount=amount, **rest)
 
 
 def void(of: str, **rest: object) -> Step:
-    return Step(do="void", name=of, deadline_in_ms=-1, **rest)  # type: ignore[arg-type]
+    return make("void", name=of, **{"deadline_in_ms": -1, **rest})
+
+
+def hold(name: str, estimate: int = 1, **rest: object) -> Step:
+    return make("hold", name=name, amount=estimate, **rest)
+
+
+def settle(name: str, actual: int, **rest: object) -> Step:
+    return make("settle", name=name, amount=actual, **rest)
+
+
+def cancel(name: str, **rest: object) -> Step:
+    return make("settle", name=name, **rest)
+
+
+def extend(name: str, ttl_ms: int = MINUTE_MS, **rest: object) -> Step:
+    return make("extend", name=name, ttl_ms=ttl_ms, **rest)
+
+
+def void_hold(name: str, **rest: object) -> Step:
+    return make("void_hold", name=name, amount=1, **{"deadline_in_ms": -1, **rest})
+
+
+def expire_due(ended: int | None = None, **rest: object) -> Step:
+    """End the user's holds whose time is over; `ended` says how many that must be."""
+    told = {} if ended is None else {"ended": ended}
+    return make("expire_due", answer=Done.DONE, **told, **rest)
+
+
+def sweep(ended: int | None = None) -> Step:
+    """End everybody's holds whose time is over, as the worker does."""
+    told = {} if ended is None else {"ended": ended}
+    return make("sweep", answer=Done.DONE, **told)
+
+
+def complete(name: str, answer: Done = Done.COMPLETED, **rest: object) -> Step:
+    return make("complete", name=name, answer=answer, **rest)
+
+
+def kept(name: str, response: bytes | None, **rest: object) -> Step:
+    """Ask for the response that was kept; None if there must be none."""
+    answer = Done.UNKNOWN if response is None else Done.FOUND
+    return make("kept", name=name, told=response, answer=answer, **rest)
+
+
+def renew(allowance: Allowance, **rest: object) -> Step:
+    return make("renew", allowance=allowance, **rest)
+
+
+def read(allowance: Allowance | None = None, **rest: object) -> Step:
+    return make("read", allowance=allowance, **{"answer": Done.FOUND, **rest})
+
+
+def observe(name: str, cost: int = 1, **rest: object) -> Step:
+    """Ask a policy that is only observed; the answer is what it would have been."""
+    return make("observe", name=name, amount=cost, **rest)
+
+
+def correct(amount: int, **rest: object) -> Step:
+    return make("correct", amount=amount, answer=Done.DONE, **rest)
+
+
+def counts(policy: str = "tried", **verdicts: object) -> Step:
+    """Ask how often each verdict would have been given under a policy."""
+    return make("counts", policy=policy, answer=Done.FOUND, **verdicts)
+
+
+def drain(**rest: object) -> Step:
+    """Make rows of the records, and trim the stream, as workers do."""
+    return make("drain", answer=Done.DONE, **rest)
+
+
+def lose() -> Step:
+    """Lose all that is live; a minute later the ledger serves again, from rows."""
+    return make("lose", answer=Done.DONE)
+
+
+def wipe() -> Step:
+    """Lose all that is live; nobody has rebuilt it."""
+    return make("wipe", answer=Done.DONE)
+
+
+def fill() -> Step:
+    """Let the stream take no more records of charges and holds."""
+    return make("fill", answer=Done.DONE)
+
+
+def key(name: str, **rest: object) -> IdempotencyKey:
+    return IdempotencyKey(key=name, **rest)  # type: ignore[arg-type]

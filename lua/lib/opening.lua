@@ -8,8 +8,8 @@ local function open_hold(account, position, estimate, taken, now_ms, expires_ms)
     'left', account.allowance)
   if estimate > 0 then
     -- The bound of all refunds of this deduct, which must not be forgotten while the hold is open.
-    redis.call('HSET', KEYS[4], 'amount', estimate, 'total', 0, 'allowance', taken,
-      'period', string.format('%.0f', account.period or 0))
+    redis.call('HSET', KEYS[4], 'user', ARGV[2], 'amount', estimate, 'total', 0,
+      'allowance', taken, 'period', string.format('%.0f', account.period or 0))
   end
   redis.call('ZADD', KEYS[6], expires, ARGV[1] .. ARGV[2])
   redis.call('HINCRBY', KEYS[1], 'h', estimate)

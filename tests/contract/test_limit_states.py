@@ -20,14 +20,17 @@ from faregate.adapters.redis.shadows import RedisShadows
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.hold import HoldRequest
 from faregate.domain.idempotency import IdempotencyKey
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.limit import LimitKind, LimitState, RateLimit
 from faregate.domain.request import Charge
 from faregate.domain.shadow import Observation
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
 from faregate.ports import HoldLedger, Shadows
-from steps import IDENTITY
 
+IDENTITY = LedgerIdentity(
+    ledger_id=UUID(int=1), shard_count=1, starting_credits=5, epoch=7, installed=False
+)
 MINUTE_MS = 60_000
 CREDITS = 50
 #: Three at once, and then one each 20 s.

@@ -13,32 +13,42 @@ import pytest
 from asgi_client import Answer, answers, call
 from clocks import Clock
 from faregate import CreditPolicy, KeyState, RateLimit, Settings, Verdict, build_gate
-from faregate.adapters.memory.holds import MemoryHoldLedger
+from faregate.adapters.memory.books import MemoryStream
 from faregate.asgi import FaregateMiddleware
 from faregate.gate import Gate
+from faregate.ports import HoldLedger
 from faregate.testing import Failure, MemoryGate, memory_gate
-from hold_player import HoldPlayer
-from hold_scenarios import HOLD_SCENARIOS
+from player import Player
 from scenarios import SCENARIOS
-from steps import STARTING_CREDITS, Step
+from sides import MemorySide
+from steps import STARTING_CREDITS
 
-TABLE: dict[str, list[Step]] = {**SCENARIOS, **HOLD_SCENARIOS}
+
+class KitSide(MemorySide):
+    """The memory adapters as a gate of the kit meets them."""
+
+    def lose_all(self) -> None:
+        super().lose_all()
+        self.gate = memory_gate(credits=STARTING_CREDITS, clock=self.clock)
+        self._shards = [self.gate._live]
+        # Whose identity the ledger takes over is for the side to say.
+        self._shards[0]._epoch = None
+        self.streams = [(MemoryStream(self._shards[0]), 0)]
+
+    def ledger_of(self, user_id: UUID) -> HoldLedger:  # type: ignore[override]
+        return self.gate.ledger
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", SCENARIOS)
 async def test_the_kit_answers_as_the_table_says(name: str) -> None:
     """Each step as on the ledger in memory, which the same table holds equal to Redis."""
-    clock, memory_clock = Clock(), Clock()
-    memory_clock.ms = clock.ms
-    gate = memory_gate(credits=STARTING_CREDITS, clock=clock)
-    kit = HoldPlayer(gate.ledger, gate.sign_up(), clock)
-    memory = HoldPlayer(MemoryHoldLedger(now_ms=memory_clock), kit.user_id, memory_clock)
-    memory.others.ids = kit.others.ids
-    await memory.others.start()
-    for number, step in enumerate(TABLE[name], start=1):
-        played = await kit.play(step)
-        assert played.answer == step.answer, f"step {number}: {step}"
-        assert played == await memory.play(step), f"step {number}: {step}"
+    kit, memory = KitSide(Clock()), MemorySide(Clock())
+    players = Player(kit), Player(memory)
+    for side in (kit, memory):
+        await side.start()
+    for number, step in enumerate(SCENARIOS[name], start=1):
+        told, expected = [await player.play(step) for player in players]
+        assert told == expected, f"step {number}: {step}"
 
 
 LIMIT = RateLimit(name="burst", count=1, period_ms=60_000)

@@ -6,6 +6,8 @@ import pytest
 
 from faregate import CreditTransactionId, FailureMode, Gate, Verdict
 from faregate.adapters.memory.books import MemoryStream
+from faregate.adapters.memory.expiring import Expiring
+from faregate.adapters.memory.records import MemoryRecords
 from faregate.domain.errors import (
     LedgerUnavailableError,
 )
@@ -107,7 +109,10 @@ async def test_a_refund_after_the_import_gives_back(outage: Outage, *, is_row: b
     assert await outage.live() == 0
     if is_row:
         outage.books.store(0, MemoryStream(outage.ledger).read(0, 10))
-        outage.ledger._records.clear()
+        # A day later: the row is all that is left.
+        outage.ledger.records = MemoryRecords(outage.clock, 1_000)
+        outage.ledger._receipts = Expiring(outage.clock)
+        outage.ledger._given_back = Expiring(outage.clock)
     await outage.gate.refund(decisions[0])
     await outage.gate.refund(
         decisions[1], amount=1, transaction_id=CreditTransactionId(UUID(int=9))

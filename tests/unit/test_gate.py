@@ -6,23 +6,21 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from faregate import CreditPolicy, CreditTransactionId, Gate, User, Verdict
+from faregate import CreditPolicy, CreditTransactionId, Gate, Verdict
 from faregate.adapters.memory.books import MemoryBooks, MemoryStream
-from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.domain.errors import (
     AmountError,
-    ArchiveUnavailableError,
     ConfigurationError,
     InvalidArgumentError,
-    LedgerUninitialisedError,
     OutcomeUnknownError,
     TransactionConflictError,
     TransactionIdError,
 )
-from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import GateOptions
 from faregate.domain.transaction import TransactionType
 from lossy_ledger import Clock, LossyLedger
+
+DAY_MS = 86_400_000
 
 
 @pytest.fixture
@@ -54,6 +52,16 @@ async def live(gate: Gate, user_id: UUID) -> int:
     user = await gate.balance(user_id)
     assert user is not None
     return user.credits
+
+
+def outlive(ledger: LossyLedger, books: MemoryBooks, clock: Clock, ms: int) -> None:
+    """Make rows of all records, and let time pass until the ledger has forgotten them."""
+    stream = MemoryStream(ledger)
+    entries = stream.read(0, 10)
+    books.store(0, entries)
+    stream.acknowledge(0, [entry.stream_id for entry in entries])
+    clock.ms += ms
+    assert stream.trim(0) == len(entries)
 
 
 async def settle(gate: Gate, clock: Clock) -> None:
@@ -164,10 +172,8 @@ async def test_a_charge_that_is_voided_late_is_looked_up_in_postgres(
     ledger.lost_after = 1
     with pytest.raises(OutcomeUnknownError):
         await gate.charge(user_id)
-    books.store(0, MemoryStream(ledger).read(0, 10))
-    (_, lost) = ledger._records.values()
-    ledger._records.clear()
-    clock.ms += 61_000
+    (_, lost) = ledger.pending.values()
+    outlive(ledger, books, clock, 91_000)
     assert await gate.retries.join(10)
     assert await live(gate, user_id) == 2
     refunds = [record for record in ledger.pending.values() if record.refund_of == lost.id]
@@ -175,14 +181,12 @@ async def test_a_charge_that_is_voided_late_is_looked_up_in_postgres(
 
 
 async def test_a_refund_that_is_a_row_is_not_made_again_for_what_is_left(
-    gate: Gate, ledger: LossyLedger, books: MemoryBooks, user_id: UUID
+    gate: Gate, ledger: LossyLedger, books: MemoryBooks, clock: Clock, user_id: UUID
 ) -> None:
     """Where Redis has forgotten both the deduct and the refund, its id still stands for one."""
     decision = await gate.charge(user_id, cost=3)
     first = await gate.refund(decision, amount=2)
-    books.store(0, MemoryStream(ledger).read(0, 10))
-    ledger._records.clear()
-    ledger._given_back.clear()
+    outlive(ledger, books, clock, DAY_MS + 1)
     again = await gate.refund_by_id(user_id, decision.transaction_id)
     assert (first.amount, again.amount, again.repeated) == (2, 2, True)
     assert await live(gate, user_id) == 2
@@ -227,25 +231,17 @@ async def test_a_deduct_that_is_a_row_only_is_refunded_from_what_postgres_knows(
 
 
 async def test_a_grant_is_made_once_even_when_only_its_row_is_left(
-    gate: Gate, ledger: LossyLedger, books: MemoryBooks, user_id: UUID
+    gate: Gate, ledger: LossyLedger, books: MemoryBooks, clock: Clock, user_id: UUID
 ) -> None:
     """After a day the ledger has forgotten the id; Postgres has not."""
     identity = CreditTransactionId(uuid4())
     await gate.grant(user_id, 10, transaction_id=identity)
-    books.store(0, MemoryStream(ledger).read(0, 10))
-    ledger._records.clear()
+    outlive(ledger, books, clock, DAY_MS + 1)
     again = await gate.grant(user_id, 10, transaction_id=identity)
     assert again.repeated
     assert await live(gate, user_id) == 13
     with pytest.raises(TransactionConflictError):
         await gate.grant(user_id, 11, transaction_id=identity)
-
-
-async def test_a_lost_ledger_serves_nobody(books: MemoryBooks, user_id: UUID) -> None:
-    """Where Postgres says that Redis was installed, an empty one fails closed."""
-    await Gate(MemoryLedger(), books, CreditPolicy()).start()
-    with pytest.raises(LedgerUninitialisedError):
-        await Gate(MemoryLedger(), books, CreditPolicy()).charge(user_id)
 
 
 async def test_what_is_given_up_is_counted(gate: Gate) -> None:
@@ -258,43 +254,3 @@ async def test_what_is_given_up_is_counted(gate: Gate) -> None:
     await gate.retries.aclose(0.01)
     assert gate.retries.given_up == 1
     assert len(gate.retries) == 0
-
-
-async def test_all_who_wait_for_the_first_start_fail_together(user_id: UUID) -> None:
-    """Postgres is asked once, not once for each request that waits."""
-
-    class Down(MemoryBooks):
-        asked = 0
-
-        async def identity(self) -> LedgerIdentity:
-            Down.asked += 1
-            await asyncio.sleep(0.01)
-            raise ArchiveUnavailableError("Postgres is down")
-
-    gate = Gate(MemoryLedger(), Down(), CreditPolicy())
-    outcomes = await asyncio.gather(
-        *(gate.charge(user_id) for _ in range(50)), return_exceptions=True
-    )
-    assert {type(outcome) for outcome in outcomes} == {ArchiveUnavailableError}
-    assert Down.asked == 1
-    with pytest.raises(ArchiveUnavailableError):
-        await gate.charge(user_id)
-    assert Down.asked == 2
-
-
-async def test_a_user_seen_first_by_many_requests_is_opened_once(user_id: UUID) -> None:
-    """A burst of a new user does not become a burst of questions to Postgres."""
-
-    class Counting(MemoryBooks):
-        opened = 0
-
-        async def open(self, user_id: UUID, *, provision: bool) -> User | None:
-            Counting.opened += 1
-            await asyncio.sleep(0.01)
-            return await super().open(user_id, provision=provision)
-
-    options = GateOptions(provision_users=True)
-    gate = Gate(MemoryLedger(), Counting(starting_credits=3), CreditPolicy(), options)
-    decisions = await asyncio.gather(*(gate.charge(user_id) for _ in range(500)))
-    assert sum(decision.allowed for decision in decisions) == 3
-    assert Counting.opened == 1

@@ -1,7 +1,8 @@
 """Answers that several operations of the ledger begin with."""
 
 from dataclasses import replace
-from uuid import UUID, uuid5
+from hashlib import sha1
+from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import TransactionConflictError, TransactionIdError
@@ -67,10 +68,12 @@ def check_age(charge: Charge, now_ms: int) -> None:
 
 def top_up_of(user: User, amount: int) -> Credit:
     """Return what a user gets when the period in which it is begins; its id says both."""
-    name = f"allowance:{user.id}:{user.period_start_ms}"
+    name = b"allowance:%b:%d" % (user.id.bytes, user.period_start_ms or 0)
+    # What `uuid5` computes, which takes bytes from Python 3.12 on only.
+    digest = sha1(_TOP_UPS.bytes + name, usedforsecurity=False).digest()
     return Credit(
         user_id=user.id,
-        transaction_id=CreditTransactionId(uuid5(_TOP_UPS, name)),
+        transaction_id=CreditTransactionId(UUID(bytes=digest[:16], version=5)),
         type=TransactionType.ADD,
         amount=amount,
         description="allowance",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from faregate.adapters.memory.clock import unix_ms, utc
@@ -20,33 +21,38 @@ class MemoryStream:
     shard_count = 1
 
     def __init__(self, ledger: MemoryLedger) -> None:
-        self._pending = ledger.pending
+        self._records = ledger.records
+        self._delivered: set[str] = set()
 
     def shards_pending(self) -> Sequence[int]:
         """Return the only shard if it holds records."""
-        return [0] if self._pending else []
+        return [0] if self._records.pending else []
 
     def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
-        """Return the oldest records."""
-        return list(self.unacknowledged(shard))[:count_max]
+        """Return records: those delivered before and not acknowledged, then new ones."""
+        waiting = list(self.unacknowledged(shard))
+        again = [entry for entry in waiting if entry.stream_id in self._delivered]
+        entries = (again or waiting)[:count_max]
+        self._delivered.update(entry.stream_id for entry in entries)
+        return entries
 
     def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
-        """Forget records that are rows."""
+        """Note that records are rows."""
         for stream_id in stream_ids:
-            self._pending.pop(stream_id, None)
+            self._records.pending.pop(stream_id, None)
 
     def trim(self, shard: int) -> int:
-        """Nothing is kept beyond its acknowledgement."""
-        return 0
+        """Forget records that are rows and older than the window of retries."""
+        return self._records.trim()
 
     def unacknowledged(self, shard: int) -> Iterable[StreamEntry]:
-        """Iterate over all records, oldest first."""
-        for position, record in self._pending.items():
+        """Iterate over all records that are not acknowledged, oldest first."""
+        for position, record in self._records.pending.items():
             yield StreamEntry(stream_id=position, payload=b"", transaction=record)
 
     def pending_count(self) -> int:
-        """Return how many records there are."""
-        return len(self._pending)
+        """Return how many records are not acknowledged."""
+        return len(self._records.pending)
 
     def marks(self) -> dict[str, str]:
         """Return nothing: no identity is kept in memory."""
@@ -59,11 +65,17 @@ class MemoryStream:
 class MemoryBooks:
     """The ports `Accounts`, `History` and `TransactionArchive`."""
 
-    def __init__(self, *, starting_credits: int = 3, now_ms: Callable[[], int] = unix_ms) -> None:
+    def __init__(
+        self,
+        *,
+        starting_credits: int = 3,
+        shard_count: int = 1,
+        now_ms: Callable[[], int] = unix_ms,
+    ) -> None:
         self._now_ms = now_ms
         self._identity = LedgerIdentity(
             ledger_id=uuid4(),
-            shard_count=1,
+            shard_count=shard_count,
             starting_credits=starting_credits,
             epoch=1,
             installed=False,
@@ -76,6 +88,11 @@ class MemoryBooks:
     async def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
         return self._identity
+
+    def begin_epoch(self, after: int) -> int:
+        """Begin the epoch that follows `after`, which nobody has installed yet."""
+        self._identity = replace(self._identity, epoch=after + 1, installed=False)
+        return after + 1
 
     async def mark_installed(self, epoch: int) -> None:
         """Note that the live ledger has its epoch."""
@@ -101,11 +118,14 @@ class MemoryBooks:
                 epoch=0,
             )
         rows = [row for row in self.rows.values() if row.user_id == user_id]
+        last = max(rows, key=lambda row: row.sequence, default=None)
         return User(
             id=user_id,
             credits=sum(row.amount for row in rows),
-            sequence=max((row.sequence for row in rows), default=0),
+            sequence=last.sequence if last else 0,
             epoch=self._identity.epoch,
+            allowance_left=last.allowance_after if last else 0,
+            period_start_ms=_unix_ms(last.period_start) if last else None,
         )
 
     async def transaction(self, transaction_id: CreditTransactionId) -> CreditTransaction | None:
@@ -118,7 +138,12 @@ class MemoryBooks:
         if row is None or row.user_id != user_id or row.type is not TransactionType.DEDUCT:
             return None
         refunds = (row.amount for row in self.rows.values() if row.refund_of == deduct_id)
-        return DurableDeduct(amount=-row.amount, refunded=sum(refunds))
+        return DurableDeduct(
+            amount=-row.amount,
+            refunded=sum(refunds),
+            allowance_amount=-row.allowance_amount,
+            period_start_ms=_unix_ms(row.period_start),
+        )
 
     async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
         """Return the next users by id."""
@@ -168,3 +193,7 @@ class MemoryBooks:
                 inserted += 1
         dead = len(entries) - inserted - repeated
         return Stored(inserted=inserted, repeated=repeated, dead_letters=dead)
+
+
+def _unix_ms(time: datetime | None) -> int | None:
+    return None if time is None else round(time.timestamp() * 1000)

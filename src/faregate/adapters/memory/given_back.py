@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from typing import Self
+from uuid import UUID
 
-from faregate.domain.request import DurableDeduct
+from faregate.domain.request import DurableDeduct, Refund
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 
 
@@ -11,6 +12,7 @@ from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 class GivenBack:
     """What has been given back of a deduct."""
 
+    user_id: UUID
     cost: int
     #: How much of the cost was taken from the allowance, and in which period.
     taken: int = 0
@@ -22,18 +24,15 @@ class GivenBack:
         """Begin with a deduct of which nothing has been given back."""
         start = deduct.period_start
         start_ms = None if start is None else round(start.timestamp() * 1000)
-        return cls(-deduct.amount, -deduct.allowance_amount, start_ms)
+        return cls(deduct.user_id, -deduct.amount, -deduct.allowance_amount, start_ms)
 
     @classmethod
-    def of_durable(cls, deduct_id: CreditTransactionId, durable: DurableDeduct) -> Self:
+    def of_durable(cls, refund: Refund, durable: DurableDeduct) -> Self:
         """Begin with a deduct as Postgres knows it."""
-        earlier = CreditTransactionId.derive("earlier", deduct_id.value)
-        return cls(
-            durable.amount,
-            durable.allowance_amount,
-            durable.period_start_ms,
-            {earlier: durable.refunded},
-        )
+        earlier = CreditTransactionId.derive("earlier", refund.deduct_id.value)
+        refunds = {earlier: durable.refunded}
+        taken, start_ms = durable.allowance_amount, durable.period_start_ms
+        return cls(refund.user_id, durable.amount, taken, start_ms, refunds)
 
     @property
     def total(self) -> int:

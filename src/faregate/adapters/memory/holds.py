@@ -5,7 +5,9 @@ from dataclasses import replace
 from uuid import UUID
 
 from faregate.adapters.memory.answers import ID_AGE_MS_MAX, blank_answer, check_age
+from faregate.adapters.memory.balances import MEMORY_MS
 from faregate.adapters.memory.clock import unix_ms
+from faregate.adapters.memory.expiring import Expiring
 from faregate.adapters.memory.given_back import GivenBack
 from faregate.adapters.memory.held import Held
 from faregate.adapters.memory.ledger import MemoryLedger
@@ -36,12 +38,12 @@ class MemoryHoldLedger(MemoryLedger):
         self, *, now_ms: Callable[[], int] = unix_ms, stream_length_max: int = 1_000_000
     ) -> None:
         super().__init__(now_ms=now_ms, stream_length_max=stream_length_max)
-        self._holds: dict[CreditTransactionId, Held] = {}
+        self._holds: Expiring[CreditTransactionId, Held] = Expiring(now_ms)
 
     async def hold(self, request: HoldRequest) -> Hold:
         """Take an estimate if there is enough; see the port."""
         charge = request.charge
-        known = self._users.get(charge.user_id)
+        known = self._known(charge.user_id)
         if known is None:
             return _refused(blank_answer(charge, None, -charge.cost))
         user, top_up = renewed(known, charge.allowance, self.now_ms())
@@ -57,9 +59,9 @@ class MemoryHoldLedger(MemoryLedger):
         decision = self._take(blank, charge, user, top_up)
         now_ms = self.now_ms()
         held = Held(request, decision, now_ms, now_ms + request.ttl_ms)
-        self._holds[held.id] = held
+        self._holds.put(held.id, held)
         if charge.cost:
-            self._given_back[held.id] = GivenBack.of(self._records[held.id])
+            self._given_back.put(held.id, GivenBack.of(self.pending[decision.position]))
         self._count_held(user.id)
         return Hold(decision=decision, expires_at_ms=held.expires_at_ms)
 
@@ -68,13 +70,8 @@ class MemoryHoldLedger(MemoryLedger):
         known = self._keys.recognise(charge, blank, self.now_ms())
         if known is None or not known.allowed:
             return None if known is None else _refused(known)
-        first = replace(
-            charge, transaction_id=known.transaction_id, cost=-known.amount, fresh=False, key=None
-        )
-        hold = self._earlier(first, replace(blank, transaction_id=known.transaction_id))
-        if hold is None or not hold.allowed:
-            return hold
-        return replace(hold, decision=replace(hold.decision, key_state=known.key_state))
+        held = self._holds.get(known.transaction_id)
+        return Hold(decision=known, expires_at_ms=held.expires_at_ms if held else 0)
 
     def _earlier(self, charge: Charge, blank: Decision) -> Hold | None:
         """Answer a retry; even a first attempt may arrive after its retry."""
@@ -85,8 +82,7 @@ class MemoryHoldLedger(MemoryLedger):
         if held is None and not charge.fresh:
             check_age(charge, self.now_ms())
         if held is None or (held.user_id, held.amount) != (charge.user_id, charge.cost):
-            record = self._records.get(charge.transaction_id)
-            if held is None and (record is None or record.user_id != charge.user_id):
+            if held is None and not self.records.find(charge.user_id, charge.transaction_id):
                 return None
             raise TransactionConflictError("the id is known with other content")
         decision = replace(
@@ -105,7 +101,7 @@ class MemoryHoldLedger(MemoryLedger):
             return self._unknown(settlement.user_id, settlement.hold_id)
         actual = settlement.actual
         state = HoldState.CANCELLED if actual is None else HoldState.SETTLED
-        self._lapse_if_due(held)
+        self.lapse_if_due(held)
         if held.state is HoldState.EXPIRED:
             return self._tell(held, Verdict.HOLD_EXPIRED)
         if held.state is not HoldState.OPEN:
@@ -180,7 +176,7 @@ class MemoryHoldLedger(MemoryLedger):
         held = self._held(user_id, hold_id)
         if held is None:
             return self._unknown(user_id, hold_id)
-        self._lapse_if_due(held)
+        self.lapse_if_due(held)
         if held.state is not HoldState.OPEN:
             is_expired = held.state is HoldState.EXPIRED
             return self._tell(held, Verdict.HOLD_EXPIRED if is_expired else Verdict.HOLD_CLOSED)
@@ -192,9 +188,9 @@ class MemoryHoldLedger(MemoryLedger):
     async def void_hold(self, request: HoldRequest) -> VoidOutcome:
         """End a hold whose outcome is unknown; see the port."""
         charge = request.charge
+        held = self._held(charge.user_id, charge.transaction_id)
         if self.now_ms() <= charge.deadline_ms:
             return VoidOutcome.TOO_EARLY
-        held = self._held(charge.user_id, charge.transaction_id)
         if held is None:
             return self._refuse_from_now_on(charge)
         if held.state is not HoldState.CANCELLED:
@@ -205,23 +201,30 @@ class MemoryHoldLedger(MemoryLedger):
 
     def _refuse_from_now_on(self, charge: Charge) -> VoidOutcome:
         """Void an id that is no hold's, unless it is a charge's."""
-        if charge.transaction_id in self._given_back:
+        if self._given_back.get(charge.transaction_id):
             return VoidOutcome.REFUSED
-        record = self._records.get(charge.transaction_id)
-        if record is not None and record.user_id == charge.user_id:
+        if self.records.find(charge.user_id, charge.transaction_id):
             return VoidOutcome.KEPT
         if self.now_ms() - (charge.transaction_id.time_ms or 0) <= ID_AGE_MS_MAX:
-            self._given_back[charge.transaction_id] = GivenBack(0)
+            self._spend(charge)
         return VoidOutcome.REFUSED
 
     async def expire_due(self, user_id: UUID) -> int:
         """Give back or keep holds of a user whose time is over; see the port."""
-        due = [held for held in self._open_holds(user_id) if held.expires_at_ms <= self.now_ms()]
-        for held in due[:_USER_COUNT_MAX]:
-            self._lapse_if_due(held)
-        return len(due[:_USER_COUNT_MAX])
+        due = [held for held in self.due() if held.user_id == user_id][:_USER_COUNT_MAX]
+        for held in due:
+            self.lapse_if_due(held)
+        return len(due)
 
-    def _lapse_if_due(self, held: Held) -> None:
+    def due(self) -> list[Held]:
+        """Return the open holds whose time is over; that which expired first comes first."""
+        now_ms = self.now_ms()
+        opened = (held for held in self._holds.values() if held.state is HoldState.OPEN)
+        due = [held for held in opened if held.expires_at_ms <= now_ms]
+        return sorted(due, key=lambda held: (held.expires_at_ms, held.id.value.bytes))
+
+    def lapse_if_due(self, held: Held) -> None:
+        """Give back or keep a hold, if it is open and its time is over."""
         if held.state is HoldState.OPEN and held.expires_at_ms <= self.now_ms():
             self._lapse(held, HoldState.EXPIRED, "the hold expired")
 
@@ -242,6 +245,8 @@ class MemoryHoldLedger(MemoryLedger):
 
     def _close(self, held: Held, state: HoldState) -> None:
         held.state = state
+        self._holds.keep(held.id, MEMORY_MS)
+        self._given_back.keep(held.id, MEMORY_MS)
         self._keys.end(held.user_id, held.id, is_served=held.is_spent)
         self._count_held(held.user_id)
 
@@ -254,6 +259,7 @@ class MemoryHoldLedger(MemoryLedger):
         return [held for held in mine if held.state is HoldState.OPEN]
 
     def _held(self, user_id: UUID, hold_id: CreditTransactionId) -> Held | None:
+        self._known(user_id)
         held = self._holds.get(hold_id)
         return held if held is not None and held.user_id == user_id else None
 

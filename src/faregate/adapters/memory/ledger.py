@@ -1,6 +1,5 @@
 """Live credits in plain dicts."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID
 
@@ -11,16 +10,10 @@ from faregate.adapters.memory.answers import (
     collected_answer,
     repeated_answer,
 )
-from faregate.adapters.memory.balances import MemoryBalances
-from faregate.adapters.memory.clock import unix_ms
+from faregate.adapters.memory.balances import MEMORY_MS, MemoryBalances
 from faregate.adapters.memory.given_back import GivenBack
-from faregate.adapters.memory.limits import MemoryLimits
-from faregate.adapters.memory.remembered_keys import RememberedKeys
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import (
-    AmountError,
-    TransactionConflictError,
-)
+from faregate.domain.errors import AmountError, TransactionConflictError
 from faregate.domain.idempotency import Completion, KeyState
 from faregate.domain.journal import JournalEntry
 from faregate.domain.policy import renewed
@@ -41,18 +34,10 @@ _AFTER_LIMITS = (Verdict.RATE_LIMITED, Verdict.OUT_OF_CREDITS, Verdict.CREDITS_H
 class MemoryLedger(MemoryBalances):
     """The port `Ledger`, in one shard."""
 
-    def __init__(
-        self, *, now_ms: Callable[[], int] = unix_ms, stream_length_max: int = 1_000_000
-    ) -> None:
-        super().__init__(now_ms=now_ms, stream_length_max=stream_length_max)
-        self._given_back: dict[CreditTransactionId, GivenBack] = {}
-        self._limits = MemoryLimits()
-        self._keys = RememberedKeys()
-
     async def charge(self, charge: Charge) -> Decision:
         """Take credits if there are enough; see the port."""
         check_whole("a cost", charge.cost, 0)
-        known = self._users.get(charge.user_id)
+        known = self._known(charge.user_id)
         blank = blank_answer(charge, known, -charge.cost)
         if known is None:
             return blank
@@ -85,7 +70,7 @@ class MemoryLedger(MemoryBalances):
         lacks = 0 < charge.cost > user.credits
         name, wait_ms = self._limits.refusing(charge, self.now_ms())
         checks = (
-            (Verdict.BACKLOG, len(self.pending) >= self._stream_length_max),
+            (Verdict.BACKLOG, self.records.is_full),
             (Verdict.TOO_MANY_KEYS, self._keys.is_full(charge, self.now_ms())),
             (Verdict.TOO_MANY_HOLDS, is_held),
             (Verdict.RATE_LIMITED, bool(name)),
@@ -100,59 +85,68 @@ class MemoryLedger(MemoryBalances):
             raise AmountError("the balance would leave its range")
         return None if verdict is None else replace(blank, verdict=verdict)
 
-    def _is_given_back(self, deduct_id: CreditTransactionId) -> bool:
-        given_back = self._given_back.get(deduct_id)
-        return given_back is not None and given_back.total >= given_back.cost
-
     def _retry_of(self, charge: Charge, blank: Decision) -> Decision | None:
         """Return the answer if this is a retry; even a first attempt may arrive after its retry."""
         if not charge.fresh:
-            check_age(charge, self.now_ms())
             if self._is_given_back(charge.transaction_id):
                 return replace(blank, verdict=Verdict.VOIDED)
-        record = self._records.get(charge.transaction_id)
-        if record is None or record.user_id != charge.user_id:
+            check_age(charge, self.now_ms())
+        record = self.records.find(charge.user_id, charge.transaction_id)
+        if record is None:
             return None
         answer = repeated_answer(blank, record, TransactionType.DEDUCT)
         return answer if charge.key is None else replace(answer, key_state=KeyState.NEW)
 
     async def complete(self, completion: Completion) -> bool:
         """Note that the request of an idempotency key has been served; see the port."""
-        return self._keys.complete(completion, self.now_ms())
+        return self._keys.complete(completion)
 
     async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
         """Return the response that was kept; see the port."""
-        return self._keys.response(transaction_id, self.now_ms())
+        return self._keys.response(transaction_id)
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
         check_amount(credit.type, credit.amount)
-        user = self._users.get(credit.user_id)
+        user = self._known(credit.user_id)
         blank = blank_answer(credit, user, credit.amount)
         if user is None:
             return blank
-        record = self._records.get(credit.transaction_id)
-        if record is not None:
-            return repeated_answer(blank, record, credit.type)
-        if self._is_backlogged():
+        receipt = self._receipts.get(credit.transaction_id)
+        if receipt is not None:
+            return repeated_answer(blank, receipt, credit.type)
+        self._check_new(credit)
+        if self.records.is_backlogged:
             return replace(blank, verdict=Verdict.BACKLOG)
         after = user.credits + credit.amount
         if abs(after) > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
         if credit.amount < 0 and after < 0 and not credit.negative_allowed:
             return replace(blank, verdict=Verdict.OUT_OF_CREDITS)
-        return self._append(blank, credit.type, credit)
+        decision = self._append(blank, credit.type, credit)
+        self._receipts.put(credit.transaction_id, self.pending[decision.position], MEMORY_MS)
+        return decision
+
+    def _check_new(self, source: Credit | Refund) -> None:
+        """Make sure that no record carries the id. Only one with a time may be a charge's.
+
+        Raises:
+            TransactionConflictError: One does.
+        """
+        identity = source.transaction_id
+        if identity.time_ms is not None and self.records.find(source.user_id, identity):
+            raise TransactionConflictError(f"transaction {identity} is known with other content")
 
     async def collect(self, entry: JournalEntry) -> Decision:
         """Take what a journaled request owes, as far as there is enough; see the port."""
-        known = self._users.get(entry.user_id)
+        known = self._known(entry.user_id)
         blank = collected_answer(entry, known)
         if known is None:
             return blank
         earlier = self._collected(entry, blank)
         if earlier is not None:
             return earlier
-        if self._is_backlogged():
+        if self.records.is_backlogged:
             return replace(blank, verdict=Verdict.BACKLOG)
         if not entry.is_recorded:
             return replace(blank, verdict=Verdict.ALLOWED)
@@ -164,12 +158,15 @@ class MemoryLedger(MemoryBalances):
         blank = replace(blank, amount=-taken)
         from_allowance = min(user.allowance_left, taken)
         decision = self._append(blank, TransactionType.DEDUCT, entry, allowance=-from_allowance)
+        record = self.pending[decision.position]
+        self._receipts.put(entry.deduct_id, record, MEMORY_MS)
+        self._given_back.put(entry.deduct_id, GivenBack.of(record), MEMORY_MS)
         self._keys.keep_served(entry, decision, self.now_ms())
         return decision
 
     def _collected(self, entry: JournalEntry, blank: Decision) -> Decision | None:
         """Return the answer if an entry was collected before, or served by its key."""
-        record = self._records.get(entry.deduct_id)
+        record = self._receipts.get(entry.deduct_id)
         if record is not None:
             if record.user_id != entry.user_id:
                 raise TransactionConflictError(f"transaction {record.id} is known of another user")
@@ -184,7 +181,7 @@ class MemoryLedger(MemoryBalances):
         """Give a deduct back; see the port."""
         if refund.amount is not None:
             check_amount(TransactionType.REFUND, refund.amount)
-        user = self._users.get(refund.user_id)
+        user = self._known(refund.user_id)
         blank = blank_answer(refund, user, refund.amount or 0)
         if user is None:
             return blank
@@ -194,7 +191,8 @@ class MemoryLedger(MemoryBalances):
             if refund.amount not in {None, earlier}:
                 raise TransactionConflictError("the refund is known with another amount")
             return replace(blank, verdict=Verdict.ALLOWED, amount=earlier, repeated=True)
-        if self._is_backlogged():
+        self._check_new(refund)
+        if self.records.is_backlogged:
             return replace(blank, verdict=Verdict.BACKLOG)
         if given_back is None:
             return replace(blank, verdict=Verdict.UNKNOWN_DEDUCT)
@@ -210,7 +208,7 @@ class MemoryLedger(MemoryBalances):
             raise AmountError("the balance would leave its range")
         allowance = given_back.to_allowance(amount, user.period_start_ms)
         given_back.refunds[refund.transaction_id] = amount
-        self._given_back[refund.deduct_id] = given_back
+        self._given_back.put(refund.deduct_id, given_back, MEMORY_MS)
         if amount == left:
             self._keys.end(refund.user_id, refund.deduct_id, is_served=False)
         blank = replace(blank, amount=amount)
@@ -219,23 +217,23 @@ class MemoryLedger(MemoryBalances):
     def _deduct_of(self, refund: Refund) -> GivenBack | None:
         given_back = self._given_back.get(refund.deduct_id)
         if given_back is not None:
-            return given_back
-        record = self._records.get(refund.deduct_id)
-        if record and record.user_id == refund.user_id and record.type is TransactionType.DEDUCT:
+            return given_back if given_back.user_id == refund.user_id else None
+        record = self.records.find(refund.user_id, refund.deduct_id)
+        if record and record.type is TransactionType.DEDUCT:
             return GivenBack.of(record)
-        if refund.durable is None:
-            return None
-        return GivenBack.of_durable(refund.deduct_id, refund.durable)
+        durable = refund.durable
+        return None if durable is None else GivenBack.of_durable(refund, durable)
 
     async def void(self, charge: Charge) -> VoidOutcome:
         """Settle a charge whose outcome is unknown; see the port."""
+        self._known(charge.user_id)
         if self.now_ms() <= charge.deadline_ms:
             return VoidOutcome.TOO_EARLY
         given_back = self._given_back.get(charge.transaction_id)
         if given_back is not None:
             was_voided = charge.void().transaction_id in given_back.refunds
             return VoidOutcome.REFUNDED if was_voided else VoidOutcome.REFUSED
-        record = self._records.get(charge.transaction_id)
+        record = self.records.find(charge.user_id, charge.transaction_id)
         if record is not None and (
             record.type is not TransactionType.DEDUCT
             or record.timestamp.timestamp() * 1000 < charge.asked_at_ms
@@ -244,8 +242,8 @@ class MemoryLedger(MemoryBalances):
         if record is None and self.now_ms() - (charge.transaction_id.time_ms or 0) > ID_AGE_MS_MAX:
             # It may be a row by now, for which the caller asks Postgres; its age refuses a retry.
             return VoidOutcome.REFUSED
-        if record is None or record.user_id != charge.user_id or not record.amount:
-            self._given_back[charge.transaction_id] = GivenBack(0)
+        if record is None or not record.amount:
+            self._spend(charge)
             self._keys.end(charge.user_id, charge.transaction_id, is_served=False)
             return VoidOutcome.REFUSED
         void = charge.void()

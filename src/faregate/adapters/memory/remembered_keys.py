@@ -1,8 +1,10 @@
 """Idempotency keys in plain dicts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from faregate.adapters.memory.expiring import Expiring
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.idempotency import Completion, KeyState
 from faregate.domain.journal import JournalEntry
@@ -26,10 +28,9 @@ class _Entry:
 class RememberedKeys:
     """The keys of allowed requests, each for its lifetime."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ms: Callable[[], int]) -> None:
         self._entries: dict[tuple[UUID, bytes], _Entry] = {}
-        #: Kept responses, each with the time at which it goes.
-        self._responses: dict[CreditTransactionId, tuple[bytes, int]] = {}
+        self._responses: Expiring[CreditTransactionId, bytes] = Expiring(now_ms)
 
     def recognise(self, charge: Charge, blank: Decision, now_ms: int) -> Decision | None:
         """Answer a request whose key is known; None for one that is to be decided.
@@ -104,18 +105,17 @@ class RememberedKeys:
             return None
         return entry
 
-    def complete(self, completion: Completion, now_ms: int) -> bool:
+    def complete(self, completion: Completion) -> bool:
         """Note that a request has been served, and keep its response."""
         identity = completion.transaction_id
         is_known = self.end(completion.user_id, identity, is_served=True)
         if is_known and completion.response:
-            self._responses[identity] = completion.response, now_ms + completion.keep_ms
+            self._responses.put(identity, completion.response, completion.keep_ms)
         return is_known
 
-    def response(self, transaction_id: CreditTransactionId, now_ms: int) -> bytes | None:
+    def response(self, transaction_id: CreditTransactionId) -> bytes | None:
         """Return the response that was kept, as long as it is."""
-        response, goes_at_ms = self._responses.get(transaction_id, (b"", 0))
-        return response if now_ms < goes_at_ms else None
+        return self._responses.get(transaction_id)
 
     def end(self, user_id: UUID, transaction_id: CreditTransactionId, *, is_served: bool) -> bool:
         """Note that a request has been served, or forget its key so that it may be made again."""

@@ -6,12 +6,16 @@ from dataclasses import replace
 from uuid import UUID
 
 from faregate.adapters.memory.clock import unix_ms
+from faregate.adapters.memory.expiring import Expiring
 from faregate.adapters.memory.limits import MemoryLimits
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.policy import renewed
 from faregate.domain.shadow import Observation
-from faregate.domain.transaction import CREDITS_MAX
+from faregate.domain.transaction import CREDITS_MAX, check_whole
 from faregate.domain.user import User
+
+#: How long a shadow that nobody asks for is remembered: longer than a month.
+_MEMORY_MS = 35 * 86_400_000
 
 
 class MemoryShadows:
@@ -19,13 +23,14 @@ class MemoryShadows:
 
     def __init__(self, *, now_ms: Callable[[], int] = unix_ms) -> None:
         self._now_ms = now_ms
-        self._users: dict[tuple[str, UUID], User] = {}
+        self._users: Expiring[tuple[str, UUID], User] = Expiring(now_ms)
         self._limits: defaultdict[str, MemoryLimits] = defaultdict(MemoryLimits)
         self._counts: defaultdict[str, Counter[Verdict]] = defaultdict(Counter)
 
     async def observe(self, observation: Observation) -> Decision:
         """Decide on the shadow balance of a user, and count the answer; see the port."""
         charge, limits = observation.charge, self._limits[observation.policy]
+        check_whole("a cost", charge.cost, 0)
         user = self._user(observation)
         name, wait_ms = limits.refusing(charge, self._now_ms())
         would_be = Verdict.RATE_LIMITED if name else Verdict.ALLOWED
@@ -63,7 +68,7 @@ class MemoryShadows:
         """Return the shadow of a user in the period of now."""
         charge = observation.charge
         start = User(id=charge.user_id, credits=observation.starting_credits, sequence=0, epoch=0)
-        known = self._users.get((observation.policy, charge.user_id), start)
+        known = self._users.get((observation.policy, charge.user_id)) or start
         user, _ = renewed(known, charge.allowance, self._now_ms())
         return replace(user, credits=min(user.credits, CREDITS_MAX))
 
@@ -73,5 +78,5 @@ class MemoryShadows:
             credits=min(user.credits - cost, CREDITS_MAX),
             allowance_left=max(0, user.allowance_left - max(0, cost)),
         )
-        self._users[observation.policy, user.id] = user
+        self._users.put((observation.policy, user.id), user, _MEMORY_MS)
         return user

@@ -15,7 +15,7 @@ from faregate.adapters.redis.hold_keys import end_ids, end_keys, hold_keys, read
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.replies import read_charge
 from faregate.adapters.redis.runner import Arguments, Patience
-from faregate.domain.decision import Decision, Verdict
+from faregate.domain.decision import Verdict
 from faregate.domain.errors import (
     AmountError,
     InvalidArgumentError,
@@ -30,7 +30,6 @@ from faregate.domain.hold import (
     Settlement,
     check_ttl,
 )
-from faregate.domain.idempotency import KeyState
 from faregate.domain.policy import OnExpiry
 from faregate.domain.request import Charge, VoidOutcome
 from faregate.domain.texts import encode_description, encode_metadata
@@ -47,32 +46,26 @@ class RedisHoldLedger(RedisLedger):
 
     async def hold(self, request: HoldRequest) -> Hold:
         """Take an estimate if there is enough; see the port."""
-        decision, expires_at_ms = await self._hold(request)
-        if not decision.repeated or decision.key_state in {None, KeyState.NEW}:
-            return Hold(decision=decision, expires_at_ms=expires_at_ms)
-        # Known by its key, it is asked for by its own id: its expiry lies in a hash of that name.
-        first = replace(
-            request.charge,
-            transaction_id=decision.transaction_id,
-            cost=-decision.amount,
-            fresh=False,
-            key=None,
-        )
-        found, expires_at_ms = await self._hold(replace(request, charge=first))
-        found = replace(found, key_state=decision.key_state if found.allowed else None)
-        return Hold(decision=found, expires_at_ms=expires_at_ms)
-
-    async def _hold(self, request: HoldRequest) -> tuple[Decision, int]:
-        """Return the decision, and when the hold expires."""
         charge = request.charge
+        shard = self._shard(charge.user_id)
 
         async def once(attempt: Charge, patience: Patience) -> list[Any]:
-            names = hold_keys(self._shard(charge.user_id), charge.user_id, charge.transaction_id)
+            names = hold_keys(shard, charge.user_id, charge.transaction_id)
             arguments = self._hold_arguments(replace(request, charge=attempt))
             return await self._run("hold", names + self._rule_keys(charge), arguments, patience)
 
         reply = await attempt_twice(charge, once, self._clock)
-        return read_charge(reply, charge, length=13), reply[12]
+        decision = read_charge(reply, charge, length=13)
+        if decision.transaction_id == charge.transaction_id:
+            return Hold(decision=decision, expires_at_ms=reply[12])
+        # Known by its key, it has its expiry in a hash that is named by its own id.
+        expires_at_ms = await self._expires_at_ms(shard, decision.transaction_id)
+        return Hold(decision=decision, expires_at_ms=expires_at_ms)
+
+    async def _expires_at_ms(self, shard: int, hold_id: CreditTransactionId) -> int:
+        """Return when a hold expires, or would have; 0 if it is known no more."""
+        found = await self._runner.command("HGET", keys.hold(shard, hold_id), "expires")
+        return int(found or 0)
 
     def _hold_arguments(self, request: HoldRequest) -> Arguments:
         charge = request.charge

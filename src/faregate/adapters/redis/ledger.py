@@ -168,7 +168,8 @@ class RedisLedger:
         )
         names = self._undo_keys(refund.user_id, refund.deduct_id)
         reply = await self._run_twice("refund", names, arguments)
-        return read_decision(reply, refund.user_id, refund.transaction_id, reply[6])
+        amount = reply[6] or refund.amount or 0
+        return read_decision(reply, refund.user_id, refund.transaction_id, amount)
 
     async def void(self, charge: Charge) -> VoidOutcome:
         """Settle a charge whose outcome is unknown; see the port."""
@@ -186,6 +187,8 @@ class RedisLedger:
         status = reply[0].decode()
         if status == "unresolved":
             raise UnresolvedError("the user has too many recent records to find the charge")
+        if status == "out_of_range":
+            raise AmountError(f"the void of {charge.transaction_id} would leave the range")
         return VoidOutcome(status)
 
     async def complete(self, completion: Completion) -> bool:

@@ -10,6 +10,7 @@ from faregate.adapters.redis.replies import read_limits
 from faregate.adapters.redis.runner import Arguments, Patience, ScriptRunner
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.shadow import Observation
+from faregate.domain.transaction import check_whole
 
 
 class RedisShadows:
@@ -23,6 +24,7 @@ class RedisShadows:
     async def observe(self, observation: Observation) -> Decision:
         """Decide on the shadow balance of a user, and count the answer; see the port."""
         charge = observation.charge
+        check_whole("a cost", charge.cost, 0)
         reply = await self._run(observation, charge.cost, is_decided=True)
         limit = reply[7]
         return Decision(

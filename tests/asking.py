@@ -1,0 +1,138 @@
+"""What a step asks of a ledger."""
+
+from uuid import UUID
+
+from faregate.domain.hold import HoldRequest, Settlement, closing_id
+from faregate.domain.idempotency import Completion
+from faregate.domain.policy import OnExpiry
+from faregate.domain.request import Charge, Credit, Refund
+from faregate.domain.shadow import Observation
+from faregate.domain.transaction import CreditTransactionId, TransactionType
+from steps import HOUR_MS, STARTING_CREDITS, USERS, Step
+
+_CREDITS = {"add": TransactionType.ADD, "adjust": TransactionType.ADMIN_ADJUSTMENT}
+_END_OF = "end of "
+
+
+class Ids:
+    """The ids that names stand for: UUIDv7 of the time of their first use, in that order."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[UUID, str], CreditTransactionId] = {}
+
+    def of(self, user_id: UUID, name: str, time_ms: int) -> CreditTransactionId:
+        """Return the id that a name of a user stands for, making it at first use.
+
+        "bob's a" is what another user calls "a", "end of a" what the end of the hold "a" writes.
+        """
+        owner, _, rest = name.rpartition("'s ")
+        if owner:
+            return self.of(USERS[owner], rest, time_ms)
+        if name.startswith(_END_OF):
+            return closing_id(self.of(user_id, name.removeprefix(_END_OF), time_ms))
+        if (user_id, name) not in self._known:
+            number = len(self._known) + 1
+            value = time_ms << 80 | 7 << 76 | 0b10 << 62 | number
+            self._known[user_id, name] = CreditTransactionId(UUID(int=value))
+        return self._known[user_id, name]
+
+    def name(self, identity: CreditTransactionId) -> str:
+        """Return the name that stands for an id, or the id."""
+        names = (name for (_, name), known in self._known.items() if known == identity)
+        return next(names, str(identity))
+
+
+class Asked:
+    """One step, asked for by a user at a time."""
+
+    def __init__(self, step: Step, user_id: UUID, ids: Ids, now_ms: int) -> None:
+        self.step = step
+        self.user_id = user_id
+        self._now_ms = now_ms
+        self._ids = ids
+        self.id = ids.of(user_id, step.name, now_ms - step.age_ms)
+
+    def charge(self) -> Charge:
+        """Return a charge, or what is to be voided."""
+        step = self.step
+        return Charge(
+            user_id=self.user_id,
+            transaction_id=self.id,
+            cost=step.amount or 0,
+            asked_at_ms=self._now_ms + step.asked_in_ms,
+            deadline_ms=self._now_ms + step.deadline_in_ms,
+            description=f"{step.do} {step.name}",
+            metadata={"name": step.name},
+            fresh=step.fresh,
+            allowance=step.allowance,
+            limits=step.limits,
+            limit_key=step.limit_key,
+            records_zero=step.records_zero,
+            key=step.key,
+        )
+
+    def hold(self) -> HoldRequest:
+        """Return a hold, or what is to be voided."""
+        return HoldRequest(
+            charge=self.charge(),
+            ttl_ms=self.step.ttl_ms,
+            on_expiry=OnExpiry.KEEP if self.step.keeps else OnExpiry.GIVE_BACK,
+            open_max=self.step.open_max,
+        )
+
+    def settlement(self) -> Settlement:
+        """Return how a hold is to end."""
+        return Settlement(
+            user_id=self.user_id,
+            hold_id=self.id,
+            actual=self.step.amount,
+            overdraft_max=self.step.overdraft_max,
+            allowance=self.step.allowance,
+            description=f"end of {self.step.name}",
+            metadata={"name": self.step.name},
+        )
+
+    def credit(self) -> Credit:
+        """Return credits or an adjustment."""
+        return Credit(
+            user_id=self.user_id,
+            transaction_id=self.id,
+            type=_CREDITS[self.step.do],
+            amount=self.step.amount or 0,
+            description=f"{self.step.do} {self.step.name}",
+            negative_allowed=self.step.negative_allowed,
+        )
+
+    def refund(self, position: str) -> Refund:
+        """Return a refund."""
+        return Refund(
+            user_id=self.user_id,
+            deduct_id=self.of,
+            transaction_id=self.id,
+            amount=self.step.amount,
+            description=f"refund {self.step.name}",
+            position=position,
+            durable=self.step.durable,
+        )
+
+    @property
+    def of(self) -> CreditTransactionId:
+        """The id of what the step is about."""
+        return self._ids.of(self.user_id, self.step.of, self._now_ms)
+
+    def completion(self) -> Completion:
+        """Return what is noted when a request has been served."""
+        return Completion(
+            user_id=self.user_id,
+            transaction_id=self.id,
+            response=self.step.response,
+            keep_ms=HOUR_MS,
+        )
+
+    def observation(self) -> Observation:
+        """Return what a policy that is only observed is asked."""
+        return Observation(
+            charge=self.charge(),
+            policy=self.step.policy,
+            starting_credits=STARTING_CREDITS,
+        )

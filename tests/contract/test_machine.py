@@ -1,0 +1,58 @@
+"""Redis and the memory adapter are equal, whatever is done in whatever order.
+
+`make test` plays the same 200 sequences each time. `make soak` plays 2,000 others, and says how
+often each operation was answered how. Its first line shows the seed; `make soak SEED=...` plays the
+same ones again. What fails is shown as the shortest sequence of steps that fails.
+"""
+
+import os
+import sys
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from contract.rules import play_sequences
+from staging import staged
+
+pytestmark = pytest.mark.redis
+
+#: How many sequences `make soak` asks for; none of `make test`.
+SOAK = int(os.environ.get("FAREGATE_SOAK", "0"))
+SETTINGS = settings(
+    max_examples=SOAK or 200,
+    stateful_step_count=40,
+    derandomize=not SOAK,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    # What is slow is the server, and what is large are the sequences: both are meant.
+    suppress_health_check=list(HealthCheck),
+)
+#: Answers that sequences lead to, unless the machine has gone blind.
+REACHED = {
+    *(("charge", answer) for answer in ("allowed", "out_of_credits", "rate_limited", "key_reused")),
+    *(("hold", answer) for answer in ("allowed", "credits_held", "voided", "backlog")),
+    *(("settle", answer) for answer in ("allowed", "hold_expired", "TransactionConflictError")),
+    *(("refund", answer) for answer in ("allowed", "refund_exceeded", "unknown_deduct")),
+    *(("void", "refunded"), ("void_hold", "refunded"), ("void_hold", "kept")),
+    *(("extend", "allowed"), ("complete", "completed"), ("add", "allowed"), ("adjust", "allowed")),
+    *(("observe", "allowed"), ("observe", "out_of_credits"), ("correct", "done")),
+    *(("renew", "renewed"), ("kept", "found")),
+    *((do, "done") for do in ("expire_due", "sweep", "drain", "lose")),
+}
+
+
+def test_any_sequence_ends_alike(redis_url: str) -> None:
+    """Answers, balances, records and rows; and on both sides the invariants hold."""
+    with staged(redis_url) as stage:
+        answers = play_sequences(stage, SETTINGS)
+    assert set(answers) >= REACHED
+    if SOAK:
+        sys.stdout.write("\n" + report(answers))
+
+
+def report(answers: Counter[tuple[str, str]]) -> str:
+    """Say how often each operation was answered how."""
+    lines = [f"{count:7} {do} {answer}" for (do, answer), count in sorted(answers.items())]
+    return "\n".join([*lines, f"{answers.total():7} steps"]) + "\n"

@@ -1,0 +1,88 @@
+"""Reads the table of docs/decisions.md."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import faregate.domain.errors
+from faregate.domain.decision import Verdict
+from faregate.domain.request import VoidOutcome
+from faregate.domain.transaction import TransactionType
+from steps import Answer, Done
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "decisions.md"
+#: The answers of what is done, or was done before. All others are refusals.
+DONE = {"allowed", "repeated", "refunded", "refused", "completed", "found", "renewed"}
+
+_SCRIPTS = {"grant": "credit"}
+_CODE = re.compile(r"`([^`]+)`")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: an operation, and one of its answers."""
+
+    operation: str
+    #: What the script replies.
+    status: str
+    #: The error that is raised, if one is.
+    error: str
+    #: What is written, in words.
+    records: str
+    #: Whether it cannot hold together with the row above.
+    is_apart: bool = False
+
+    @property
+    def script(self) -> str:
+        """The script that decides."""
+        return _SCRIPTS.get(self.operation, self.operation)
+
+    @property
+    def answer(self) -> Answer:
+        """What a caller gets."""
+        if self.error:
+            error: Answer = getattr(faregate.domain.errors, self.error)
+            return error
+        if self.status == "repeated":
+            return Verdict.ALLOWED
+        kinds: Iterable[type[Verdict | VoidOutcome | Done]] = (Verdict, VoidOutcome, Done)
+        return next(kind(self.status) for kind in kinds if self.status in set(kind))
+
+    def accepts(self, written: Sequence[TransactionType]) -> bool:
+        """Say whether the row lets these records be written, in this order."""
+        line = "".join(f"{kind}," for kind in written)
+        return any(re.fullmatch(_pattern(part), line) for part in self.records.split(";"))
+
+
+#: Of every operation but two.
+UNINITIALISED = Row("any", "uninitialised", "LedgerUninitialisedError", "none")
+
+
+def _pattern(part: str) -> str:
+    optional = re.sub(r"\(`(\w+)`\),?", r"(\1,)?", part)
+    return re.sub(r"`(\w+)`,?", r"\1,", optional).replace("none", "").replace(" ", "")
+
+
+def table() -> list[Row]:
+    """Return the rows that are about one operation, in their order."""
+    rows = []
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            operation, when, answer, records = (cell.strip() for cell in line.strip("|").split("|"))
+            status, *error = _CODE.findall(answer)
+            name = _CODE.findall(operation)[0]
+            rows.append(Row(name, status, "".join(error), records, when.endswith("†")))
+    return rows
+
+
+TABLE = table()
+
+
+def refusals(operation: str) -> list[Row]:
+    """Return the refusals of an operation, each once, in the order of the table."""
+    found: dict[str, Row] = {}
+    for row in TABLE:
+        if row.operation == operation and row.status not in DONE:
+            found.setdefault(row.status, row)
+    return list(found.values())

@@ -1,0 +1,72 @@
+"""Rate limits: checked with the credits, and taken from by what is allowed alone."""
+
+from faregate.domain.decision import Verdict
+from steps import BY_KEY, PER_SECOND, WINDOW, Step, cancel, charge, hold, refund, wait
+
+RATE_LIMITED = Verdict.RATE_LIMITED
+
+LIMITS: dict[str, list[Step]] = {
+    "a rate limit refuses before credits are looked at, and says when to come back": [
+        *[charge(f"a{n}", 1, limits=(PER_SECOND,), credits=4 - n) for n in range(2)],
+        charge("b", 9, limits=(PER_SECOND,), answer=RATE_LIMITED, retry_after_ms=500, credits=3),
+        wait(499),
+        charge("c", 1, limits=(PER_SECOND,), answer=RATE_LIMITED, retry_after_ms=1),
+        wait(1),
+        charge("d", 1, limits=(PER_SECOND,), credits=2),
+        charge("e", 1, limits=(PER_SECOND,), answer=RATE_LIMITED, retry_after_ms=500),
+        wait(10_000),
+        *[charge(f"f{n}", 1, limits=(PER_SECOND,), credits=1 - n) for n in range(2)],
+    ],
+    "a window allows no more in any stretch of its length": [
+        charge("a", 1, limits=(WINDOW,), credits=4),
+        wait(900),
+        charge("b", 1, limits=(WINDOW,), credits=3),
+        charge("c", 1, limits=(WINDOW,), answer=RATE_LIMITED, retry_after_ms=100),
+        wait(100),
+        charge("d", 1, limits=(WINDOW,), credits=2),
+        charge("e", 1, limits=(WINDOW,), answer=RATE_LIMITED, retry_after_ms=900),
+    ],
+    "a refusal takes from no limit": [
+        charge("a", 6, limits=(PER_SECOND,), answer=Verdict.OUT_OF_CREDITS),
+        charge("b", 0, limits=(PER_SECOND,)),
+        charge("c", 1, limits=(PER_SECOND, WINDOW), credits=4),
+        charge("d", 1, limits=(PER_SECOND, WINDOW), credits=3),
+        charge("e", 1, limits=(WINDOW, PER_SECOND), answer=RATE_LIMITED, retry_after_ms=1000),
+        wait(500),
+        charge("f", 1, limits=(PER_SECOND,), credits=2),
+    ],
+    "a retry takes from no limit": [
+        charge("a", 1, limits=(PER_SECOND,), credits=4),
+        charge("a", 1, limits=(PER_SECOND,), credits=4, repeated=True),
+        charge("b", 1, limits=(PER_SECOND,), credits=3),
+        charge("c", 1, limits=(PER_SECOND,), answer=RATE_LIMITED),
+    ],
+    "a limit by key counts for the key, whoever the user is": [
+        charge("a", 1, limits=(BY_KEY,), limit_key="one", credits=4),
+        charge("b", 1, limits=(BY_KEY,), limit_key="one", answer=RATE_LIMITED),
+        charge("c", 1, limits=(BY_KEY,), limit_key="two {odd}\0", credits=3),
+        charge("d", 1, limits=(BY_KEY,), credits=2),
+    ],
+    "a hold takes from limits as a charge does, and what refuses takes from none": [
+        hold("a", 1, limits=(PER_SECOND, WINDOW), credits=4),
+        hold("b", 9, limits=(PER_SECOND, WINDOW), answer=Verdict.OUT_OF_CREDITS),
+        hold("c", 1, limits=(PER_SECOND, WINDOW), open_max=1, answer=Verdict.TOO_MANY_HOLDS),
+        charge("d", 1, limits=(PER_SECOND, WINDOW), credits=3),
+        hold("e", 9, limits=(WINDOW, PER_SECOND), answer=RATE_LIMITED, limited_by="window"),
+        charge("f", 1, limits=(PER_SECOND,), answer=RATE_LIMITED, retry_after_ms=500),
+        hold("a", 1, limits=(PER_SECOND, WINDOW), credits=4, repeated=True),
+        wait(500),
+        hold("g", 1, limits=(PER_SECOND,), credits=2, limited_by=""),
+        hold("h", 1, limits=(PER_SECOND,), answer=RATE_LIMITED, retry_after_ms=500),
+        hold("i", 1, limits=(BY_KEY,), limit_key="one", credits=1),
+        hold("j", 1, limits=(BY_KEY,), limit_key="one", answer=RATE_LIMITED),
+        hold("k", 1, limits=(BY_KEY,), limit_key="two", credits=0),
+    ],
+    "what is given back does not come back to a limit": [
+        hold("a", 1, limits=(PER_SECOND,), credits=4),
+        cancel("a", credits=5),
+        charge("b", 1, limits=(PER_SECOND,), credits=4),
+        refund("r", of="b", credits=5),
+        charge("c", 1, limits=(PER_SECOND,), answer=RATE_LIMITED),
+    ],
+}
