@@ -1,6 +1,9 @@
 """What the tests of a real Redis share: a ledger of one shard, users in it, and their charges."""
 
+from typing import Any
 from uuid import UUID, uuid4
+
+from redis import Redis
 
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.runner import ScriptRunner
@@ -43,3 +46,8 @@ async def balance(ledger: RedisLedger, user_id: UUID) -> int:
     user = await ledger.read(user_id)
     assert user is not None
     return user.credits
+
+
+def everything(client: Redis) -> dict[bytes, Any]:
+    """Every key with its value, to be compared byte by byte."""
+    return {name: client.dump(name) for name in client.scan_iter()}

@@ -47,9 +47,10 @@ def test_any_sequence_ends_alike(redis_url: str) -> None:
     """Answers, balances, records and rows; and on both sides the invariants hold."""
     with staged(redis_url) as stage:
         answers = play_sequences(stage, SETTINGS)
-    assert set(answers) >= REACHED
     if SOAK:
         sys.stdout.write("\n" + report(answers))
+    else:
+        assert set(answers) >= REACHED
 
 
 def report(answers: Counter[tuple[str, str]]) -> str:

@@ -24,7 +24,7 @@ from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import CreditTransaction, TransactionType
 from faregate.ops.reconcile import reconcile
 from lossy_proxy import lossy_proxy
-from redis_ledger import IDENTITY, SHARD, balance, charge_of, install
+from redis_ledger import IDENTITY, SHARD, balance, charge_of, everything, install
 from worker_process import System, wait_for
 
 SWEEPS = 8
@@ -157,11 +157,11 @@ async def test_a_refused_hold_leaves_every_key_as_it_was(
     """Too many holds, too few credits, and credits that are held: nothing is written."""
     user_id = await install(ledger)
     await ledger.hold(replace(request_of(ledger, user_id, 6), ttl_ms=60_000))
-    before = {name: client.dump(name) for name in client.scan_iter()}
+    before = everything(client)
     for estimate, open_max in ((1, 1), (20, 9), (6, 9)):
         request = replace(request_of(ledger, user_id, estimate), open_max=open_max)
         assert not (await ledger.hold(request)).allowed
-    assert {name: client.dump(name) for name in client.scan_iter()} == before
+    assert everything(client) == before
 
 
 async def test_a_retry_of_a_hold_that_is_refused_does_not_speak_for_the_attempt_before(

@@ -17,7 +17,7 @@ from faregate.domain.period import DAY_MS, Period, PeriodKind
 from faregate.domain.policy import Allowance
 from faregate.domain.request import DurableDeduct, Refund
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
-from redis_ledger import IDENTITY, SHARD, charge_of, install, make_ledger
+from redis_ledger import IDENTITY, SHARD, charge_of, everything, install, make_ledger
 
 DAILY = Allowance(amount=100, period=Period(kind=PeriodKind.DAY))
 STEADY = RateLimit(name="steady", count=1, period_ms=60_000)
@@ -28,11 +28,6 @@ def records(client: Any) -> list[CreditTransaction]:
     """Return all records of the stream."""
     stream = RedisStream(client, 1)
     return [entry.transaction for entry in stream.unacknowledged(SHARD) if entry.transaction]
-
-
-def everything(client: Any) -> dict[bytes, bytes]:
-    """Return every key with its value."""
-    return {name: client.dump(name) for name in client.scan_iter()}
 
 
 @pytest.fixture

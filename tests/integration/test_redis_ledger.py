@@ -23,7 +23,7 @@ from faregate.domain.errors import (
 from faregate.domain.request import VoidOutcome
 from faregate.domain.user import User
 from lossy_proxy import lossy_proxy
-from redis_ledger import IDENTITY, SHARD, balance, charge_of, install, make_ledger
+from redis_ledger import IDENTITY, SHARD, balance, charge_of, everything, install, make_ledger
 
 
 async def test_a_lost_reply_is_asked_for_again_and_charges_once(ledger_redis: str) -> None:
@@ -204,10 +204,10 @@ async def test_a_key_of_a_wrong_type_changes_nothing(
     user_id = await install(ledger)
     name = keys.user(SHARD, user_id) if key == "user" else keys.stream(SHARD)
     client.set(name, "something else")
-    before = {found: client.dump(found) for found in client.scan_iter()}
+    before = everything(client)
     with pytest.raises(LedgerError):
         await ledger.charge(charge_of(ledger, user_id))
-    assert {found: client.dump(found) for found in client.scan_iter()} == before
+    assert everything(client) == before
 
 
 async def test_a_full_memory_refuses_whole_scripts(ledger: RedisLedger, client: Redis) -> None:

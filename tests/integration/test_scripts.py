@@ -15,7 +15,7 @@ from faregate.domain.errors import (
 )
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
-from redis_ledger import SHARD
+from redis_ledger import SHARD, everything
 
 V7 = CreditTransactionId.mint(1_800_000_000_000).value.bytes
 USER = uuid4().bytes
@@ -88,7 +88,7 @@ async def test_arguments_that_are_ill_formed_write_nothing(
     """Whoever calls a script past the checks of Python gets a typed error."""
     user_id = UUID(bytes=USER)
     assert await ledger.install(User(id=user_id, credits=10, sequence=1, epoch=3))
-    before = {found: client.dump(found) for found in client.scan_iter()}
+    before = everything(client)
     user, epoch = keys.user(SHARD, user_id), keys.epoch(SHARD)
     extra = keys.refunds(SHARD, CreditTransactionId(UUID(bytes=V7)))
     where = [user, epoch] if name == "install" else [user, keys.stream(SHARD), epoch, extra]
@@ -96,7 +96,7 @@ async def test_arguments_that_are_ill_formed_write_nothing(
     with pytest.raises(InvalidArgumentError):
         await runner.run(name, where, arguments, Patience(1.0))
     await runner.aclose()
-    assert {found: client.dump(found) for found in client.scan_iter()} == before
+    assert everything(client) == before
 
 
 def test_every_script_declares_its_keys(client: Redis) -> None:

@@ -13,12 +13,11 @@ from faregate.domain.errors import (
     ConfigurationError,
     InvalidArgumentError,
     OutcomeUnknownError,
-    TransactionConflictError,
     TransactionIdError,
 )
 from faregate.domain.policy import GateOptions
 from faregate.domain.transaction import TransactionType
-from lossy_ledger import Clock, LossyLedger
+from lossy_ledger import Clock, LossyLedger, outlive
 
 DAY_MS = 86_400_000
 
@@ -52,16 +51,6 @@ async def live(gate: Gate, user_id: UUID) -> int:
     user = await gate.balance(user_id)
     assert user is not None
     return user.credits
-
-
-def outlive(ledger: LossyLedger, books: MemoryBooks, clock: Clock, ms: int) -> None:
-    """Make rows of all records, and let time pass until the ledger has forgotten them."""
-    stream = MemoryStream(ledger)
-    entries = stream.read(0, 10)
-    books.store(0, entries)
-    stream.acknowledge(0, [entry.stream_id for entry in entries])
-    clock.ms += ms
-    assert stream.trim(0) == len(entries)
 
 
 async def settle(gate: Gate, clock: Clock) -> None:
@@ -228,20 +217,6 @@ async def test_a_deduct_that_is_a_row_only_is_refunded_from_what_postgres_knows(
     books._identity = await MemoryBooks(starting_credits=3).identity()
     refunded = await later.refund_by_id(user_id, decision.transaction_id)
     assert (refunded.verdict, refunded.amount, refunded.credits) == (Verdict.ALLOWED, 2, 3)
-
-
-async def test_a_grant_is_made_once_even_when_only_its_row_is_left(
-    gate: Gate, ledger: LossyLedger, books: MemoryBooks, clock: Clock, user_id: UUID
-) -> None:
-    """After a day the ledger has forgotten the id; Postgres has not."""
-    identity = CreditTransactionId(uuid4())
-    await gate.grant(user_id, 10, transaction_id=identity)
-    outlive(ledger, books, clock, DAY_MS + 1)
-    again = await gate.grant(user_id, 10, transaction_id=identity)
-    assert again.repeated
-    assert await live(gate, user_id) == 13
-    with pytest.raises(TransactionConflictError):
-        await gate.grant(user_id, 11, transaction_id=identity)
 
 
 async def test_what_is_given_up_is_counted(gate: Gate) -> None:

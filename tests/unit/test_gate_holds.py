@@ -1,14 +1,12 @@
 """Holds through the gate, over the memory adapters and one that loses replies."""
 
 import asyncio
-from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import pytest
 
-from faregate import CreditPolicy, Gate, Hold, HoldAnswer, HoldState, OnExpiry, Verdict
+from faregate import CreditPolicy, Gate, HoldState, OnExpiry, Verdict
 from faregate.adapters.memory.books import MemoryBooks
-from faregate.adapters.memory.holds import MemoryHoldLedger
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.domain.errors import (
     AmountError,
@@ -17,42 +15,10 @@ from faregate.domain.errors import (
     OutcomeUnknownError,
     TransactionConflictError,
 )
-from faregate.domain.hold import HoldRequest, Settlement
 from faregate.domain.policy import GateOptions, PolicySet
+from lossy_ledger import Clock, LossyLedger
 
 ESTIMATE = 2
-
-
-class Clock:
-    """A clock that moves when it is told to."""
-
-    ms = 1_800_000_000_000
-
-    def __call__(self) -> int:
-        return self.ms
-
-
-class LossyHolds(MemoryHoldLedger):
-    """Loses the replies of the next holds and settlements, having made them."""
-
-    def __init__(self, now_ms: Callable[[], int]) -> None:
-        super().__init__(now_ms=now_ms)
-        self.holds_lost = 0
-        self.settlements_lost = 0
-
-    async def hold(self, request: HoldRequest) -> Hold:
-        hold = await super().hold(request)
-        if self.holds_lost:
-            self.holds_lost -= 1
-            raise OutcomeUnknownError("lost on the way back")
-        return hold
-
-    async def settle(self, settlement: Settlement) -> HoldAnswer:
-        answer = await super().settle(settlement)
-        if self.settlements_lost:
-            self.settlements_lost -= 1
-            raise OutcomeUnknownError("lost on the way back")
-        return answer
 
 
 @pytest.fixture
@@ -61,12 +27,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def ledger(clock: Clock) -> LossyHolds:
-    return LossyHolds(clock)
+def ledger(clock: Clock) -> LossyLedger:
+    return LossyLedger(clock)
 
 
 @pytest.fixture
-def gate(ledger: LossyHolds) -> Gate:
+def gate(ledger: LossyLedger) -> Gate:
     books = MemoryBooks(starting_credits=3)
     return Gate(ledger, books, CreditPolicy(), GateOptions(provision_users=True))
 
@@ -94,7 +60,7 @@ async def test_a_hold_is_visible_apart_from_what_is_spent(gate: Gate, user_id: U
 
 
 async def test_a_settlement_goes_as_far_below_zero_as_the_policy_of_its_tier_says(
-    ledger: LossyHolds, user_id: UUID
+    ledger: LossyLedger, user_id: UUID
 ) -> None:
     """The tier that a hold began with holds for its end, too."""
     policies = PolicySet(
@@ -109,7 +75,7 @@ async def test_a_settlement_goes_as_far_below_zero_as_the_policy_of_its_tier_say
 
 
 async def test_a_user_who_is_never_refused_has_its_costs_in_the_metadata(
-    ledger: LossyHolds, user_id: UUID
+    ledger: LossyLedger, user_id: UUID
 ) -> None:
     """Both records are deducts of nothing."""
     policy = CreditPolicy(is_unlimited=True)
@@ -123,7 +89,7 @@ async def test_a_user_who_is_never_refused_has_its_costs_in_the_metadata(
 
 
 async def test_a_hold_whose_reply_is_lost_is_given_back(
-    gate: Gate, ledger: LossyHolds, clock: Clock, user_id: UUID
+    gate: Gate, ledger: LossyLedger, clock: Clock, user_id: UUID
 ) -> None:
     """The caller is told that it is unavailable, and nothing stays held."""
     await gate.charge(user_id)
@@ -137,7 +103,7 @@ async def test_a_hold_whose_reply_is_lost_is_given_back(
 
 
 async def test_a_settlement_whose_reply_is_lost_is_made_once(
-    gate: Gate, ledger: LossyHolds, user_id: UUID
+    gate: Gate, ledger: LossyLedger, user_id: UUID
 ) -> None:
     """The retry in the background finds it made."""
     hold = await gate.hold(user_id, ESTIMATE)
@@ -163,7 +129,7 @@ async def test_a_charge_that_lacks_what_is_held_ends_what_has_expired(
 
 
 async def test_what_becomes_of_a_dead_hold_is_for_the_policy_to_say(
-    ledger: LossyHolds, clock: Clock, user_id: UUID
+    ledger: LossyLedger, clock: Clock, user_id: UUID
 ) -> None:
     """A hold may say otherwise."""
     policy = CreditPolicy(on_expiry=OnExpiry.KEEP)
@@ -214,7 +180,7 @@ async def test_a_block_that_fails_gives_its_hold_back(gate: Gate, user_id: UUID)
 
 
 async def test_a_block_whose_settlement_is_unknown_is_not_cancelled(
-    gate: Gate, ledger: LossyHolds, user_id: UUID
+    gate: Gate, ledger: LossyLedger, user_id: UUID
 ) -> None:
     """The settlement that was asked for is the one that is made."""
     ledger.settlements_lost = 1
@@ -226,7 +192,7 @@ async def test_a_block_whose_settlement_is_unknown_is_not_cancelled(
 
 
 async def test_a_block_whose_hold_is_refused_settles_nothing(
-    gate: Gate, ledger: LossyHolds, user_id: UUID
+    gate: Gate, ledger: LossyLedger, user_id: UUID
 ) -> None:
     """The block sees the refusal, and nothing is recorded."""
     async with gate.holding(user_id, 4) as held:

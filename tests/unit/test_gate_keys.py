@@ -1,0 +1,220 @@
+"""Idempotency keys through the gate: one charge for a key, and who serves its request."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from faregate import CreditPolicy, CreditTransactionId, Decision, Gate, KeyState, Verdict
+from faregate.adapters.memory.books import MemoryBooks
+from faregate.domain.errors import AmountError, InvalidArgumentError, OutcomeUnknownError
+from faregate.domain.idempotency import RESPONSE_BYTES_MAX
+from faregate.domain.policy import GateOptions
+from lossy_ledger import Clock, LossyLedger
+
+LEASE_MS = 10_000
+LIFETIME_MS = 60_000
+KEYS_MAX = 2
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(clock: Clock) -> LossyLedger:
+    return LossyLedger(clock)
+
+
+@pytest.fixture
+def gate(ledger: LossyLedger) -> Gate:
+    options = GateOptions(
+        provision_users=True,
+        key_lease_ms=LEASE_MS,
+        key_lifetime_ms=LIFETIME_MS,
+        keys_max=KEYS_MAX,
+    )
+    policy = CreditPolicy(starting_credits=9, cost_max=5)
+    return Gate(ledger, MemoryBooks(starting_credits=9), policy, options)
+
+
+@pytest.fixture
+def user_id() -> UUID:
+    return uuid4()
+
+
+async def order(gate: Gate, user_id: UUID, cost: int = 2, **rest: Any) -> Decision:
+    """Ask for the one request of these tests."""
+    return await gate.charge(user_id, cost=cost, idempotency_key="order", **rest)
+
+
+async def test_a_key_charges_once_and_says_who_is_to_serve(
+    gate: Gate, ledger: LossyLedger, user_id: UUID
+) -> None:
+    """The first serves; the others wait until it is done, and then serve nothing."""
+    first = await order(gate, user_id)
+    waiting = await order(gate, user_id)
+    assert (first.key_state, waiting.key_state) == (KeyState.NEW, KeyState.IN_FLIGHT)
+    assert (waiting.repeated, waiting.credits) == (True, first.credits)
+    assert waiting.transaction_id == first.transaction_id
+    assert not await gate.complete(waiting), "who waits has served nothing"
+    assert (await order(gate, user_id)).key_state is KeyState.IN_FLIGHT
+    assert await gate.complete(first)
+    assert await gate.complete(first)
+    assert (await order(gate, user_id)).key_state is KeyState.DONE
+    assert len(ledger.pending) == 1
+
+
+async def test_a_decision_without_a_key_completes_nothing(gate: Gate, user_id: UUID) -> None:
+    """Nor does a refusal; neither asks the ledger."""
+    await order(gate, user_id)
+    assert not await gate.complete(await gate.charge(user_id))
+    refused = await order(gate, user_id, fingerprint="other")
+    assert (refused.verdict, refused.key_state) == (Verdict.KEY_REUSED, None)
+    assert not await gate.complete(refused)
+    assert (await order(gate, user_id)).key_state is KeyState.IN_FLIGHT
+
+
+async def test_the_same_key_for_another_request_is_refused(
+    gate: Gate, ledger: LossyLedger, user_id: UUID
+) -> None:
+    """By its fingerprint; without one, by what it costs, and whether it is held."""
+    await order(gate, user_id)
+    await gate.charge(user_id, cost=1, idempotency_key="named", fingerprint="GET /")
+    again = await gate.charge(user_id, cost=3, idempotency_key="named", fingerprint="GET /")
+    assert (again.repeated, again.amount) == (True, -1)
+    others = [
+        await gate.charge(user_id, cost=1, idempotency_key="named", fingerprint="GET /other"),
+        await order(gate, user_id, 3),
+        (await gate.hold(user_id, 2, idempotency_key="order")).decision,
+    ]
+    assert {decision.verdict for decision in others} == {Verdict.KEY_REUSED}
+    assert len(ledger.pending) == 2
+
+
+async def test_a_request_whose_server_died_is_taken_over(
+    gate: Gate, clock: Clock, user_id: UUID
+) -> None:
+    """After the lease, by one of those who ask, for the charge that was made."""
+    first = await order(gate, user_id)
+    clock.ms += LEASE_MS
+    second, third = await order(gate, user_id), await order(gate, user_id)
+    assert (second.key_state, third.key_state) == (KeyState.TAKEN_OVER, KeyState.IN_FLIGHT)
+    assert second.transaction_id == first.transaction_id
+    assert await gate.complete(second)
+    assert (await order(gate, user_id)).key_state is KeyState.DONE
+    clock.ms += LIFETIME_MS - LEASE_MS
+    assert (await order(gate, user_id)).key_state is KeyState.NEW
+
+
+async def test_only_so_many_keys_are_remembered(gate: Gate, user_id: UUID) -> None:
+    """One more is refused, and nothing is charged."""
+    for number in range(KEYS_MAX):
+        assert (await gate.charge(user_id, idempotency_key=f"key {number}")).allowed
+    refused = await gate.charge(user_id, idempotency_key="one more")
+    assert (refused.verdict, refused.credits) == (Verdict.TOO_MANY_KEYS, 7)
+    assert (await gate.charge(user_id)).allowed
+
+
+async def test_what_is_given_back_may_be_asked_for_again(gate: Gate, user_id: UUID) -> None:
+    """Wholly: a part that is given back leaves the rest of the request paid, and known."""
+    first = await order(gate, user_id)
+    await gate.refund(first, amount=1, transaction_id=CreditTransactionId(uuid4()))
+    assert (await order(gate, user_id)).key_state is KeyState.IN_FLIGHT
+    await gate.refund(first)
+    second = await order(gate, user_id)
+    assert (second.key_state, second.credits) == (KeyState.NEW, 7)
+    assert not await gate.complete(first)
+    assert (await order(gate, user_id)).key_state is KeyState.IN_FLIGHT
+
+
+async def test_a_hold_has_a_key(gate: Gate, user_id: UUID) -> None:
+    """A retry is told of the same hold, which either of them settles; that completes it."""
+    first = await gate.hold(user_id, 3, idempotency_key="job")
+    retry = await gate.hold(user_id, 3, idempotency_key="job")
+    assert (first.decision.key_state, retry.decision.key_state) == (
+        KeyState.NEW,
+        KeyState.IN_FLIGHT,
+    )
+    assert (retry.id, retry.estimate, retry.expires_at_ms) == (
+        first.id,
+        first.estimate,
+        first.expires_at_ms,
+    )
+    answer = await gate.settle(retry, 1)
+    assert (answer.refunded, answer.credits) == (2, 8)
+    done = await gate.hold(user_id, 3, idempotency_key="job")
+    assert done.decision.key_state is KeyState.DONE
+    again = await gate.hold(user_id, 3, idempotency_key="other job")
+    await gate.cancel(again)
+    fresh = await gate.hold(user_id, 3, idempotency_key="other job")
+    assert (fresh.decision.key_state, fresh.id != again.id) == (KeyState.NEW, True)
+
+
+async def test_a_response_is_kept_for_retries(gate: Gate, clock: Clock, user_id: UUID) -> None:
+    """As long as the key is, within a bound, and for whoever is told of the charge."""
+    first = await order(gate, user_id)
+    assert await gate.kept_response(first) is None
+    with pytest.raises(InvalidArgumentError, match="bytes at most"):
+        await gate.complete(first, b"x" * (RESPONSE_BYTES_MAX + 1))
+    assert await gate.complete(first, b"the response")
+    retry = await order(gate, user_id)
+    assert (retry.key_state, await gate.kept_response(retry)) == (KeyState.DONE, b"the response")
+    clock.ms += LIFETIME_MS + 1
+    assert await gate.kept_response(retry) is None
+
+
+async def test_a_completion_that_is_lost_is_made_later(
+    gate: Gate, ledger: LossyLedger, user_id: UUID
+) -> None:
+    """The error is raised, and no retry serves the request again."""
+    first = await order(gate, user_id)
+    ledger.completions_lost = 2
+    with pytest.raises(OutcomeUnknownError):
+        await gate.complete(first, b"the response")
+    assert await gate.retries.join(10)
+    retry = await order(gate, user_id)
+    assert (retry.key_state, await gate.kept_response(retry)) == (KeyState.DONE, b"the response")
+
+
+async def test_a_charge_whose_reply_is_lost_leaves_its_key_free(
+    gate: Gate, ledger: LossyLedger, clock: Clock, user_id: UUID
+) -> None:
+    """It is voided, and the client that asks again is charged once."""
+    await gate.charge(user_id)
+    ledger.lost_after = 1
+    with pytest.raises(OutcomeUnknownError):
+        await order(gate, user_id)
+    clock.ms += 1_000
+    assert await gate.retries.join(10)
+    again = await order(gate, user_id)
+    assert (again.key_state, again.repeated, again.credits) == (KeyState.NEW, False, 6)
+
+
+@pytest.mark.parametrize("bad", ["", "x" * 256, "ü" * 128, 5, b"key"])
+async def test_a_key_that_is_none_is_refused(
+    gate: Gate, ledger: LossyLedger, user_id: UUID, bad: Any
+) -> None:
+    """It is text of 1 to 255 bytes, in charges and holds."""
+    with pytest.raises(InvalidArgumentError, match="255 bytes"):
+        await gate.charge(user_id, idempotency_key=bad)
+    with pytest.raises(InvalidArgumentError, match="255 bytes"):
+        await gate.hold(user_id, 1, idempotency_key=bad)
+    assert not ledger.pending
+
+
+async def test_a_request_costs_no_more_than_the_policy_lets_it(
+    gate: Gate, ledger: LossyLedger, user_id: UUID
+) -> None:
+    """It is an error of the caller, and nothing is written or remembered."""
+    assert (await gate.charge(user_id, cost=5)).allowed
+    for cost in (6, 2**31 - 1):
+        with pytest.raises(AmountError, match="5 at most"):
+            await order(gate, user_id, cost)
+        with pytest.raises(AmountError, match="5 at most"):
+            await gate.hold(user_id, cost, idempotency_key="order")
+    assert len(ledger.pending) == 1
+    assert (await order(gate, user_id)).key_state is KeyState.NEW
+    with pytest.raises(AmountError):
+        CreditPolicy(request_cost=6, cost_max=5)
