@@ -18,7 +18,7 @@
 -- Appends if allowed: one add that restores the allowance, if a new period has begun; then one
 --        deduct of -estimate. A refusal writes nothing.
 -- uses: arguments, clock, account, record, chain, window, attempt, period, allowance, topup,
---       limits, entry, idempotency, keeping, hold, opening
+--       limits, entry, idempotency, recognising, keeping, hold, opening
 
 local TTL_MS_MIN = 100
 local TTL_MS_MAX = 86400000
