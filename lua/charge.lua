@@ -23,7 +23,7 @@
 -- A retry that finds its first attempt is answered with that attempt's result even after its
 -- deadline, so that `late` always means: not charged, and never will be.
 -- uses: arguments, clock, account, record, chain, window, attempt, period, allowance, topup,
---       limits, taking, entry, idempotency, keeping
+--       limits, taking, entry, idempotency, recognising, keeping
 
 local cost = whole(ARGV[3], 0, CREDITS_MAX)
 local deadline_ms = whole(ARGV[4], 0, TIME_MS_MAX)

@@ -22,7 +22,7 @@
 -- Other than a charge, which its record makes known for a minute, a hold is known by a key of its
 -- own: so it is recognised, or found in conflict, before the age of its id is looked at.
 -- uses: arguments, clock, account, record, chain, window, attempt, period, allowance, topup,
---       limits, taking, entry, idempotency, keeping, hold, opening
+--       limits, taking, entry, idempotency, recognising, keeping, hold, opening
 
 local TTL_MS_MIN = 100
 local TTL_MS_MAX = 86400000

@@ -77,8 +77,8 @@ class Dying:
             os.kill(os.getpid(), signal.SIGKILL)
         return collected
 
-    async def follow(self, change: JournalChange) -> None:
-        await self._gate.follow(change)
+    async def follow(self, change: JournalChange) -> Collected:
+        return await self._gate.follow(change)
 
 
 async def import_until_killed(count: int) -> None:

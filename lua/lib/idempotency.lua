@@ -1,5 +1,5 @@
--- What a charge or a hold does with its idempotency key: recognise it first, keep it last
--- (see lib/keeping).
+-- What a request does with its idempotency key: recognise it first (see lib/recognising), keep it
+-- last (see lib/keeping).
 
 -- Reads five arguments from `at` on: digest and fingerprint (16 bytes each), lifetime (ms), lease
 -- (ms), most keys of one turn. The hashes are the keys `first` and the one after it. Returns false
@@ -25,27 +25,4 @@ local function recall(key, now_ms)
     end
   end
   return nil
-end
-
--- Returns the status of a request whose key is known, its entry, and where the first request
--- stands; nil if this one is to be decided. The retry of one call is known by its transaction id.
--- One that was not completed in time is taken over, by one request for each lease.
-local function recognise(key, now_ms, deadline_ms)
-  local entry = key and recall(key, now_ms)
-  if not entry then
-    return nil
-  elseif entry.fingerprint ~= key.fingerprint then
-    return 'key_reused'
-  elseif entry.id == ARGV[1] then
-    return nil
-  elseif entry.state == DONE then
-    return 'repeated', entry, 'done'
-  elseif now_ms - entry.leased < key.lease_ms then
-    return 'repeated', entry, 'in_flight'
-  elseif now_ms > deadline_ms then
-    return 'late'
-  end
-  entry.leased = now_ms
-  save_entry(entry)
-  return 'repeated', entry, 'taken_over'
 end

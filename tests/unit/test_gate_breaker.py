@@ -199,3 +199,32 @@ async def test_an_outage_does_not_hold_up_what_is_only_observed() -> None:
     gate._breaker = outage.gate._breaker
     assert (await gate.charge(outage.user_id)).allowed
     assert sum((await gate.shadow_counts("tried")).values()) == 0
+
+
+async def test_what_can_be_made_later_is_waited_for_as_long_as_for_a_decision() -> None:
+    """A Redis that hangs holds no response up: refund, balance and completion give up in time."""
+    outage = await Outage.prepare(replace(OPTIONS, decision_timeout_ms=20))
+    decision = await outage.gate.charge(outage.user_id, idempotency_key="once")
+    released = asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        await released.wait()
+        raise LedgerUnavailableError("it was too late")
+
+    names = ("refund", "read", "complete")
+    real = {name: getattr(outage.ledger, name) for name in names}
+    for name in names:
+        setattr(outage.ledger, name, hang)
+    calls = (
+        outage.gate.refund(decision),
+        outage.gate.balance(outage.user_id),
+        outage.gate.complete(decision),
+    )
+    for call in calls:
+        with pytest.raises(LedgerUnavailableError, match=r"within 0\.020 s"):
+            await asyncio.wait_for(call, 10)
+    for name in names:
+        setattr(outage.ledger, name, real[name])
+    released.set()
+    assert await outage.gate.retries.join(10)
+    assert await outage.live() == 3

@@ -106,7 +106,7 @@ async def test_an_import_that_dies_in_the_middle_is_finished_by_the_next(
             self.steps -= 1
             return await self.gate.collect(entry, changes)
 
-        async def follow(self, change: JournalChange) -> None:
+        async def follow(self, change: JournalChange) -> Collected:
             raise Dies
 
     for steps in range(len(entries)):
@@ -179,6 +179,31 @@ async def test_who_does_not_exist_is_told_and_the_rest_is_charged(
     assert len(result.files_done) == 1
 
 
+async def test_a_stranger_whose_request_was_given_back_is_nobodys_problem(
+    outage: Outage, tmp_path: Path
+) -> None:
+    """There is nothing to charge."""
+    outage.gate._options = replace(outage.gate._options, provision_users=False)
+    stranger = replace(entry(2), user_id=uuid4())
+    write(tmp_path, stranger, refund_of(stranger))
+    result = await run(outage.gate, tmp_path)
+    assert counts(result) == {Collection.STRUCK_OUT: 1}
+    assert result.is_exact
+
+
+async def test_a_change_that_contradicts_another_is_told(outage: Outage, tmp_path: Path) -> None:
+    """The rest of the import goes on."""
+    served = entry(3)
+    write(tmp_path, served)
+    await run(outage.gate, tmp_path)
+    one, other = refund_of(served, 1), replace(refund_of(served, 1), amount=2)
+    write(tmp_path, one, other, entry(1))
+    result = await run(outage.gate, tmp_path)
+    assert [problem.line for problem in result.problems] == [2]
+    assert counts(result) == {Collection.COLLECTED: 1}
+    assert (result.shortfall, await outage.live()) == (1, 1), "it is given back at the end"
+
+
 async def test_damaged_lines_are_told_and_torn_ones_are_expected(
     outage: Outage, tmp_path: Path
 ) -> None:
@@ -226,9 +251,9 @@ async def test_what_is_written_during_the_import_is_imported_too(
                 break
             return await outage.gate.collect(entry, changes)
 
-        async def follow(self, change: JournalChange) -> None:
+        async def follow(self, change: JournalChange) -> Collected:
             journal.write(next(later))
-            await outage.gate.follow(change)
+            return await outage.gate.follow(change)
 
     with open_journals([tmp_path]) as files:
         result = await import_journals(Meanwhile(), files)

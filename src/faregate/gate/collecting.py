@@ -51,8 +51,11 @@ class Collecting(Refunds):
         except (InvalidArgumentError, TransactionConflictError) as error:
             return Collected(outcome=Collection.REFUSED, reason=str(error))
 
-    async def follow(self, change: JournalChange) -> None:
+    async def follow(self, change: JournalChange) -> Collected:
         """Make a change of an entry that is put away, and so has been collected without it.
+
+        Returns:
+            `STRUCK_OUT`, whether there was anything to give back or not, or `REFUSED`.
 
         Raises:
             LedgerUnavailableError, ArchiveUnavailableError: As of `collect`.
@@ -68,18 +71,22 @@ class Collecting(Refunds):
             deadline_ms=0,
             served_at_ms=0,
         )
-        if change.refund_id is not None:
-            await self._give_back(entry, change.refund_id, change.amount)
-        elif change.cost is not None:
-            await self._give_back_beyond(entry, await self._collect_once(entry), change.cost)
+        try:
+            if change.refund_id is not None:
+                await self._give_back(entry, change.refund_id, change.amount)
+            elif change.cost is not None:
+                await self._give_back_beyond(entry, await self._collect_once(entry), change.cost)
+        except (InvalidArgumentError, TransactionConflictError) as error:
+            return Collected(outcome=Collection.REFUSED, reason=str(error))
+        return Collected(outcome=Collection.STRUCK_OUT)
 
     async def _collect(self, entry: JournalEntry) -> Collected:
         decision = await self._collect_once(entry)
-        if decision.verdict is Verdict.UNKNOWN_USER:
-            return Collected(outcome=Collection.UNKNOWN_USER)
         await self._give_back_beyond(entry, decision, entry.owed)
         if not entry.is_recorded:
             return Collected(outcome=Collection.STRUCK_OUT)
+        if decision.verdict is Verdict.UNKNOWN_USER:
+            return Collected(outcome=Collection.UNKNOWN_USER)
         if decision.repeated:
             return Collected(outcome=Collection.KNOWN)
         taken = -decision.amount

@@ -102,7 +102,9 @@ class OpenMode(Observing):
         except (LedgerError, ArchiveUnavailableError) as error:
             if not call.is_open:
                 raise
-            attempt = attempt or self._charge(call, policy)
+            # No attempt that was made for this call can be charged after its time from now.
+            deadline_ms = self.now_ms() + self._options.decision_timeout_ms
+            attempt = replace(attempt or self._charge(call, policy), deadline_ms=deadline_ms)
             entry = _entry(call, attempt, error, lapse)
             self._serve(entry, is_kept=call.cost > 0 or entry.is_unlimited, why=error)
             return entry

@@ -36,7 +36,7 @@ class Refunds(Credits):
         Partial refunds each need a transaction id of their own, see `refund_by_id`. A refund that
         cannot be made at once is tried in the background, and the error is raised.
         Where all is given back, the idempotency key of the charge is forgotten. A request that was
-        served without a decision is struck out of the journal.
+        served without a decision is struck out of the journal, which does not keep why.
         """
         if deduct.journaled:
             return self._strike_out(deduct, amount, transaction_id)

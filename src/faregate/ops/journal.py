@@ -36,7 +36,7 @@ class Collector(Protocol):
         """Take what a journaled request costs, once."""
         ...
 
-    async def follow(self, change: JournalChange) -> None:
+    async def follow(self, change: JournalChange) -> Collected:
         """Make a change of an entry that has been collected without it."""
         ...
 
@@ -140,8 +140,11 @@ class _Run:
         while batch := list(islice(lines, COUNT_AT_ONCE)):
             entries = [line for line in batch if not isinstance(line.content, JournalChange)]
             unmet -= await self._import_lines(file, entries, changes)
-        for change in (change for attempt_id in unmet for change in changes[attempt_id]):
-            await self._collector.follow(change)
+        for line in file.lines(start, end):
+            if isinstance(line.content, JournalChange) and line.content.attempt_id in unmet:
+                followed = await self._collector.follow(line.content)
+                if followed.outcome is Collection.REFUSED:
+                    self._report(file, line, followed.reason)
 
     async def _import_lines(
         self, file: JournalFile, lines: Sequence[JournalLine], changes: _Changes
@@ -187,14 +190,14 @@ class _Run:
         return attempt_id != final.attempt_id
 
     def _report(self, file: JournalFile, line: JournalLine, detail: str) -> None:
-        entry = line.content if isinstance(line.content, JournalEntry) else None
+        content = line.content
         self.result.problems.append(
             JournalProblem(
                 file=file.name,
                 line=line.number,
                 detail=detail,
-                user_id=None if entry is None else entry.user_id,
-                cost=None if entry is None else entry.cost,
+                user_id=None if content is None else content.user_id,
+                cost=None if content is None else content.cost,
             )
         )
 

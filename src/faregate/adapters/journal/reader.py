@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from faregate.adapters.journal.lines import decode
 from faregate.adapters.journal.writer import SUFFIX
@@ -27,15 +28,28 @@ class FileJournalReader:
         #: Whether its last line was never finished: whoever wrote it did not serve that request.
         self.is_torn = False
 
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        """Open it.
+
+        Raises:
+            JournalError: It cannot be read, or put away.
+        """
+        try:
+            with self._path.open("rb") as file:
+                yield file
+        except OSError as error:
+            raise JournalError(f"the journal cannot be imported: {error}") from error
+
     def size(self) -> int:
         """Return up to where its lines are whole, in bytes."""
-        with self._path.open("rb") as file:
+        with self._opened() as file:
             end = file.seek(0, os.SEEK_END)
             return end - _torn_length(file.fileno(), end)
 
     def lines(self, start: int, end: int) -> Iterator[JournalLine]:
         """Iterate over the lines between two places; see the port."""
-        with self._path.open("rb") as file:
+        with self._opened() as file:
             number = 1 + sum(block.count(b"\n") for block in _blocks(file.fileno(), start))
             file.seek(start)
             while file.tell() < end and (text := file.readline()):
@@ -47,7 +61,7 @@ class FileJournalReader:
 
         Whoever writes to it meanwhile finds it gone, and begins another.
         """
-        with self._path.open("rb") as file:
+        with self._opened() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

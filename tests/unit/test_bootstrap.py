@@ -1,0 +1,44 @@
+"""What settings make of a gate, before anything is connected."""
+
+from pathlib import Path
+
+import pytest
+
+from faregate import Settings, build_gate
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.policy import BreakerOptions
+
+
+def test_a_gate_is_what_the_settings_say(tmp_path: Path) -> None:
+    """Its patience, its breaker, and whether it may serve open."""
+    settings = Settings(
+        decision_timeout_ms=70,
+        breaker_failures_max=4,
+        breaker_span_ms=5_000,
+        breaker_delay_ms_min=20,
+        breaker_delay_ms_max=300,
+        journal_dir=str(tmp_path / "journal"),
+        journal_bytes_max=5_000,
+    )
+    gate = build_gate(settings)
+    options = BreakerOptions(failures_max=4, span_ms=5_000, delay_ms_min=20, delay_ms_max=300)
+    assert gate._options.breaker == options
+    assert gate._options.decision_timeout_ms == 70
+    assert gate.serves_open
+    journal = gate.health().journal
+    assert journal is not None
+    assert journal.bytes_max == 5_000
+    assert not build_gate(Settings()).serves_open
+    assert build_gate(Settings())._options.decision_timeout_ms == 50
+
+
+def test_settings_that_cannot_work_are_refused_at_once(tmp_path: Path) -> None:
+    """Not at the first outage."""
+    file = tmp_path / "file"
+    file.touch()
+    for settings in (
+        Settings(journal_dir=str(file)),
+        Settings(breaker_delay_ms_min=2_000, breaker_delay_ms_max=1_000),
+    ):
+        with pytest.raises(ConfigurationError):
+            build_gate(settings)
