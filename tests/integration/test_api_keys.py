@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.conninfo import make_conninfo
 
 from asgi_client import answers, call, http_scope
 from durable import Database, as_role
@@ -161,8 +162,11 @@ async def test_processes_that_note_the_same_keys_at_once_do_not_block_each_other
 ) -> None:
     """Each has its keys in another order; none ends in a deadlock, and the latest use stands."""
     user_id = tables.user().user_id
-    ids = [made(database_url, user_id).key.id for _ in range(50)]
-    keys = PostgresApiKeys(as_role(database_url, "faregate_api"))
+    ids = [made(database_url, user_id).key.id for _ in range(200)]
+    # So that Postgres looks up row by row, in the order of the question, as in a large table.
+    nested = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
+    url = make_conninfo(database_url, options=nested)
+    keys = PostgresApiKeys(as_role(url, "faregate_api"))
     notes = [
         dict.fromkeys(ids[:: 1 if number % 2 else -1], NOW + timedelta(seconds=number))
         for number in range(20)
