@@ -40,6 +40,7 @@ class FragileApiKeys(MemoryApiKeys):
 
     async def note_uses(self, used_at: Mapping[UUID, datetime]) -> None:
         self.notes.append(used_at)
+        await self.answers.wait()
         if self.error:
             raise self.error
         await super().note_uses(used_at)

@@ -27,6 +27,7 @@ import asyncio
 from pathlib import Path
 from uuid import UUID
 import faregate
+import faregate.asgi.identity
 from faregate.adapters.redis.scripts import folder
 from faregate.bootstrap import open_gate
 from faregate.config import Settings

@@ -1,5 +1,6 @@
 """API keys in Postgres: who may see and change them, and the commands that manage them."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.conninfo import make_conninfo
 
 from asgi_client import answers, call, http_scope
 from durable import Database, as_role
@@ -153,6 +155,26 @@ async def test_a_server_that_is_away_is_unavailable() -> None:
     with pytest.raises(ArchiveUnavailableError, match="cannot find api key"):
         await keys.find(uuid4())
     await keys.aclose()
+
+
+async def test_processes_that_note_the_same_keys_at_once_do_not_block_each_other(
+    database_url: str, tables: Database
+) -> None:
+    """Each has its keys in another order; none ends in a deadlock, and the latest use stands."""
+    user_id = tables.user().user_id
+    ids = [made(database_url, user_id).key.id for _ in range(200)]
+    # So that Postgres looks up row by row, in the order of the question, as in a large table.
+    nested = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
+    url = make_conninfo(database_url, options=nested)
+    keys = PostgresApiKeys(as_role(url, "faregate_api"))
+    notes = [
+        dict.fromkeys(ids[:: 1 if number % 2 else -1], NOW + timedelta(seconds=number))
+        for number in range(20)
+    ]
+    await asyncio.gather(*map(keys.note_uses, notes))
+    await keys.aclose()
+    used = tables.run("select distinct last_used_at from faregate.api_keys")
+    assert used == [{"last_used_at": NOW + timedelta(seconds=19)}]
 
 
 @pytest.mark.redis

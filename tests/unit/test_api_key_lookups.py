@@ -174,21 +174,28 @@ async def test_an_unmigrated_database_is_a_mistake_of_configuration(
 async def test_the_last_use_is_written_without_a_write_per_request(
     keys: FragileApiKeys, clock: Seconds
 ) -> None:
-    """Each key once an interval; uses of keys that do not count are none."""
+    """Many uses are one write; those of keys that do not count are none."""
     new, other = keys.made(), keys.made()
-    identify = identity(keys, clock, use_interval_s=0.05)
+    identify = identity(keys, clock)
     for _ in range(20):
         await identify(bearing(new.text))
         await identify(bearing(with_wrong_secret(other)))
     assert keys.notes == []
-    await until(lambda: keys.notes)
-    assert [set(note) for note in keys.notes] == [{new.key.id}]
-    (found,) = (key for key in keys.keys(USER, None, 10) if key.last_used_at)
-    assert found.id == new.key.id
-    await identify(bearing(new.text))
-    await until(lambda: len(keys.notes) == 2)
     await identify.aclose()
-    assert len(keys.notes) == 2
+    assert [set(note) for note in keys.notes] == [{new.key.id}]
+    used = {key.id: key.last_used_at for key in keys.keys(USER, None, 10)}
+    assert used == {new.key.id: keys.notes[0][new.key.id], other.key.id: None}
+
+
+async def test_uses_are_written_after_each_interval(keys: FragileApiKeys, clock: Seconds) -> None:
+    """In the background, as long as there are any."""
+    new = keys.made()
+    identify = identity(keys, clock, use_interval_s=0.02)
+    for number in range(1, 4):
+        await identify(bearing(new.text))
+        await until(lambda: len(keys.notes) == number)  # noqa: B023
+    await identify.aclose()
+    assert len(keys.notes) == 3
 
 
 async def test_what_is_not_written_yet_is_written_at_the_end(
@@ -211,12 +218,15 @@ async def test_uses_that_could_not_be_written_are_written_later(
     new = keys.made()
     identify = identity(keys, clock, use_interval_s=0.02)
     await identify(bearing(new.text))
+    keys.answers.clear()
     keys.error = ArchiveUnavailableError("no answer")
     await until(lambda: keys.notes)
+    # Used again while the first write is under way.
     await identify(bearing(new.text))
+    keys.answers.set()
+    await until(lambda: "not written" in caplog.text)
     keys.error = None
     await identify.aclose()
-    assert "not written" in caplog.text
     first, last = (keys.notes[place][new.key.id] for place in (0, -1))
     assert first < last
     assert keys.keys(USER, None, 1)[0].last_used_at == last

@@ -39,7 +39,7 @@ def weak_key() -> dict[str, Any]:
 def private_jwk() -> dict[str, Any]:
     key = private_key("RS256")
     assert isinstance(key, rsa.RSAPrivateKey)
-    return RSAAlgorithm.to_jwk(key, as_dict=True) | {"kid": "a"}
+    return RSAAlgorithm.to_jwk(key, as_dict=True) | {"kid": "a", "key_ops": ["verify"]}
 
 
 UNUSABLE: dict[str, Any] = {

@@ -78,14 +78,16 @@ class PresentedApiKey:
             return None
         return cls(id=UUID(found[1]), secret_hash=_hash(bytes.fromhex(found[2])))
 
-    def opens(self, stored: StoredApiKey | None, now: datetime) -> bool:
-        """Say whether this is the stored key, in force.
+    def unlock(self, stored: StoredApiKey | None, now: datetime) -> ApiKey | None:
+        """Return the stored key if this is it, and it is in force.
 
-        Without one the answer is False, and takes as long.
+        Where nothing is stored the answer is None, and takes as long.
         """
         expected = _NO_HASH if stored is None else stored.secret_hash
         is_same = hmac.compare_digest(expected, self.secret_hash)
-        return stored is not None and is_same and stored.key.is_in_force(now)
+        if stored is None or not is_same or not stored.key.is_in_force(now):
+            return None
+        return stored.key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

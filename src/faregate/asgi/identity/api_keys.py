@@ -90,10 +90,10 @@ class ApiKeyIdentity:
             return None
         stored = await self._found.get(presented.id)
         now = datetime.now(UTC)
-        if not presented.opens(stored, now) or stored is None:
+        key = presented.unlock(stored, now)
+        if key is None:
             return None
-        self._uses.note(presented.id, now)
-        key = stored.key
+        self._uses.note(key.id, now)
         return Caller(user_id=key.user_id, tier=key.tier, limit_key=key.id.hex)
 
     @asynccontextmanager

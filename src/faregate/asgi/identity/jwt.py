@@ -113,7 +113,7 @@ class JwtIdentity:
             issuer=self._issuer,
             audience=self._audience,
             leeway=self._leeway_s,
-            options={"require": ["exp", "sub"], "enforce_minimum_key_length": True},
+            options={"require": ["exp", "sub"]},
         )
 
     def _tier(self, claims: Mapping[str, Any]) -> str | None:
