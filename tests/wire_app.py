@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from uuid import UUID
 
 from starlette.applications import Starlette
@@ -32,8 +33,8 @@ from faregate.asgi import FaregateMiddleware, KeyUse, Rule, exempt
 from faregate.asgi.rules import CORS_PREFLIGHT, WEBSOCKET
 from faregate.config import read_settings
 from faregate.domain.policy import FailureMode
+from wire_client import STREAM_BYTES
 
-STREAM_BYTES = 100 * 1_048_576
 CHUNK = bytes(65_536)
 CANCEL_S = 0.2
 
@@ -49,7 +50,9 @@ POLICIES = PolicySet(
     }
 )
 RULES = [
-    *exempt("/healthz", "/runs/{key}", "/release/{key}", "/memory", "/retries", "/inside"),
+    *exempt(
+        "/healthz", "/runs/{key}", "/release/{key}", "/memory", "/retries", "/inside", "/health"
+    ),
     CORS_PREFLIGHT,
     Rule(path="/monthly", tier="monthly"),
     Rule(path="/limited", tier="limited"),
@@ -68,8 +71,9 @@ class State:
     def __init__(self) -> None:
         self.runs: Counter[str] = Counter()
         self.released: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-        #: How long each request was inside the gate before the app ran or it was refused.
-        self.inside_us: list[tuple[int, int]] = []
+        #: How long each request was inside the gate before the app ran or it was refused, and how
+        #: the breaker was when it came in.
+        self.inside: list[dict[str, object]] = []
 
 
 state = State()
@@ -138,9 +142,12 @@ async def retries(_request: Request) -> Response:
 
 
 async def inside(_request: Request) -> Response:
-    """When each request came in, and how long it was inside the gate, in microseconds."""
-    taken, state.inside_us = state.inside_us, []
-    return JSONResponse(taken)
+    """How long each request was inside the gate, in microseconds."""
+    return JSONResponse(state.inside)
+
+
+async def health(_request: Request) -> Response:
+    return JSONResponse(asdict(gate.health()))
 
 
 async def talk(socket: WebSocket) -> None:
@@ -157,6 +164,7 @@ class Watch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            scope["breaker"] = gate.health().breaker
             scope["began_ns"] = time.perf_counter_ns()
         if scope["type"] == "http" and scope["path"] == "/cancelled":
             try:
@@ -170,7 +178,7 @@ class Watch:
         if scope["type"] == "http":
             reached_ns = scope.get("reached_ns", time.perf_counter_ns())
             spent_us = (reached_ns - scope["began_ns"]) // 1_000
-            state.inside_us.append((time.time_ns() // 1_000, spent_us))
+            state.inside.append({"breaker": scope["breaker"], "spent_us": spent_us})
 
 
 def noting(app: ASGIApp) -> ASGIApp:
@@ -202,6 +210,7 @@ app = Starlette(
         Route("/memory", memory),
         Route("/retries", retries),
         Route("/inside", inside),
+        Route("/health", health),
         WebSocketRoute("/talk", talk),
         Route("/{path:path}", ok, methods=["GET", "POST", "OPTIONS"]),
     ],

@@ -15,11 +15,19 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import jsonschema
+
 from faregate import Settings
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.cli.servers import Binaries, EmbeddedServers
 
+SERVERS = ("uvicorn", "hypercorn", "granian")
 WAIT_S_MAX = 30
+#: How large the response to `/stream` is.
+STREAM_BYTES = 100 * 1_048_576
+SCHEMA = json.loads(
+    (Path(__file__).parents[1] / "docs/problem.schema.json").read_text(encoding="utf-8")
+)
 PROGRAM = Path(__file__).with_name("wire_app.py")
 
 
@@ -145,3 +153,13 @@ def fresh_ledger(binaries: Binaries) -> Iterator[tuple[EmbeddedServers, Settings
             servers,
             Settings(redis_url=servers.redis_url, postgres_url=servers.postgres_url),
         )
+
+
+def check_problem(answer: Answer, status: int, code: str) -> None:
+    """A problem that its schema describes, and that nobody stores."""
+    assert answer.status == status, answer.body
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    problem = answer.json()
+    assert (problem["status"], problem["code"]) == (status, code)
+    jsonschema.validate(problem, SCHEMA)

@@ -7,9 +7,7 @@ import pytest
 
 from faregate import Settings
 from faregate.cli.servers import Binaries
-from wire_client import Api, api_on, fresh_ledger
-
-SERVERS = ("uvicorn", "hypercorn", "granian")
+from wire_client import SERVERS, Api, api_on, fresh_ledger
 
 
 @pytest.fixture(scope="package")
@@ -26,8 +24,12 @@ def api(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Api]:
     """The API on each of the servers."""
-    log = tmp_path_factory.mktemp("wire") / f"{request.param}.log"
-    with api_on(request.param, wire_settings, log, FAREGATE_DECISION_TIMEOUT_MS="10000") as running:
+    place = tmp_path_factory.mktemp("wire")
+    patient = {
+        "FAREGATE_DECISION_TIMEOUT_MS": "10000",
+        "FAREGATE_JOURNAL_DIR": str(place / "journal"),
+    }
+    with api_on(request.param, wire_settings, place / "api.log", **patient) as running:
         yield running
 
 

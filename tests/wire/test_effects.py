@@ -13,8 +13,7 @@ from websockets.sync.client import connect
 
 from faregate.bootstrap import open_stream
 from faregate.domain.transaction import CreditTransaction
-from wire_app import STREAM_BYTES
-from wire_client import Api, wait_for
+from wire_client import STREAM_BYTES, Api, wait_for
 
 
 def amounts(api: Api, user: UUID) -> list[int]:

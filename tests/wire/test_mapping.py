@@ -1,27 +1,16 @@
 """Each row of the table of answers, over the wire, on each server."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import http_sf
-import jsonschema
 import pytest
 from redis import Redis
 
-from faregate import Settings
 from faregate.adapters.redis import keys
-from faregate.bootstrap import open_stream
-from faregate.cli.servers import Binaries
-from wire_client import Answer, Api, api_on, fresh_ledger, wait_for
-
-SCHEMA = json.loads(
-    (Path(__file__).parents[2] / "docs/problem.schema.json").read_text(encoding="utf-8")
-)
+from wire_client import Answer, Api, check_problem, wait_for
 
 
 def out_of_credits(api: Api, user: UUID) -> Answer:
@@ -100,16 +89,6 @@ def fields_of(answer: Answer, name: str) -> dict[str, dict[str, int]]:
     return {str(value): dict(parameters) for value, parameters in items}
 
 
-def check_problem(answer: Answer, status: int, code: str) -> None:
-    """A problem that its schema describes, and that nobody stores."""
-    assert answer.status == status, answer.body
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["cache-control"] == "no-store"
-    problem = answer.json()
-    assert (problem["status"], problem["code"]) == (status, code)
-    jsonschema.validate(problem, SCHEMA)
-
-
 @pytest.mark.parametrize("row", ROWS)
 def test_a_refusal_is_told_as_the_table_says(api: Api, user: UUID, row: str) -> None:
     """Its status, its code, when to come back; and no more is charged for it."""
@@ -177,41 +156,3 @@ def test_an_identity_that_is_none_is_refused_or_fails(api: Api, name: str) -> No
         answer = api.ask("/anything", x_user=name.encode().decode("latin-1"))
         assert answer.status in {400, 431, 500}
         assert client.dbsize() == before
-
-
-@pytest.fixture(scope="module")
-def small(
-    binaries: Binaries, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[tuple[Api, Settings]]:
-    """An API whose ledger is to be filled and stopped."""
-    with fresh_ledger(binaries) as (_, settings):
-        log = tmp_path_factory.mktemp("small") / "api.log"
-        with api_on("uvicorn", settings, log, FAREGATE_STREAM_LENGTH_MAX="1") as api:
-            yield api, settings
-
-
-@contextmanager
-def as_strangers(api: Api, tmp_path: Path) -> Iterator[Api]:
-    log = tmp_path / "strangers.log"
-    with api_on("uvicorn", api.settings, log, FAREGATE_PROVISION_USERS="false") as strict:
-        yield strict
-
-
-def test_a_backlog_refuses_with_a_reason_of_its_own(small: tuple[Api, Settings]) -> None:
-    """Nothing is charged until the worker has caught up."""
-    api, settings = small
-    user = uuid4()
-    assert api.ask("/anything", user).status == 200
-    answer = api.ask("/anything", user)
-    check_problem(answer, 503, "backlog")
-    assert int(answer.headers["retry-after"]) > 0
-    with open_stream(settings) as stream:
-        assert stream.pending_count() == 1
-
-
-def test_a_user_whom_nobody_knows_is_refused_or_made(
-    small: tuple[Api, Settings], tmp_path: Path
-) -> None:
-    """By the setting, and never half."""
-    with as_strangers(small[0], tmp_path) as strict:
-        check_problem(strict.ask("/anything", uuid4()), 403, "unknown_user")

@@ -8,7 +8,7 @@ from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.hold import Hold, HoldAnswer, closing_id
 from faregate.domain.idempotency import KeyState
 from faregate.domain.transaction import CreditTransactionId
-from faregate.gate import Gate
+from faregate.gate import Gate, Terms
 
 _Metadata = Mapping[str, object] | None
 
@@ -20,10 +20,18 @@ class Fare:
     before its response starts, all of it goes back.
     """
 
-    __slots__ = ("_gate", "_more", "answer", "credits", "decision", "hold", "tier")
+    __slots__ = ("_gate", "_more", "_terms", "answer", "credits", "decision", "hold")
 
-    def __init__(self, gate: Gate, charged: Decision | Hold, tier: str | None = None) -> None:
+    def __init__(self, gate: Gate, charged: Decision | Hold, terms: Terms) -> None:
+        """Begin with what was charged.
+
+        Args:
+            gate: By which it was charged.
+            charged: The decision, or the hold where there is an estimate.
+            terms: What holds for more of the request: tier and failure mode.
+        """
         self._gate = gate
+        self._terms = terms
         #: The hold, where the rule asks for an estimate; else None.
         self.hold = charged if isinstance(charged, Hold) else None
         #: How the request was decided.
@@ -32,7 +40,6 @@ class Fare:
         self.answer: HoldAnswer | None = None
         #: The caller's balance after the latest change made here.
         self.credits = self.decision.credits
-        self.tier = tier
         self._more: list[Decision] = []
 
     @property
@@ -55,9 +62,8 @@ class Fare:
 
         Rate limits are not looked at again.
         """
-        decision = await self._gate.charge(
-            self.user_id, cost=cost, tier=self.tier, is_limited=False, description=description
-        )
+        terms: Terms = {**self._terms, "is_limited": False, "description": description}
+        decision = await self._gate.charge(self.user_id, cost=cost, **terms)
         if decision.allowed:
             self._more.append(decision)
             self.credits = decision.credits

@@ -23,6 +23,8 @@ from faregate.asgi.rules import CORS_PREFLIGHT, Rule, Rules
 from faregate.asgi.statuses import status_set
 from faregate.asgi.toll import Toll, answer_instead
 from faregate.asgi.websocket import serve_websocket
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.policy import FailureMode
 from faregate.gate import Gate
 
 
@@ -65,7 +67,7 @@ class FaregateMiddleware:
         if not isinstance(gate, Gate) and not callable(gate):
             raise TypeError(f"gate is a Gate or a function that returns one, not {gate!r}")
         if isinstance(gate, Gate):
-            check_names(gate.policies)
+            _check(gate, rules)
         field_value = printable(challenge, "the challenge of a 401").encode()
         self._app = app
         self._rules = Rules(rules)
@@ -97,3 +99,16 @@ class FaregateMiddleware:
                 await Responder(self._toll, rule, taken, channel=channel).run(self._app)
             else:
                 await answer_instead(taken, self._toll, scope, send)
+
+
+def _check(gate: Gate, rules: Sequence[Rule]) -> None:
+    """Find at the start what would go wrong with each request."""
+    check_names(gate.policies)
+    for rule in rules:
+        if rule.tier is not None:
+            gate.policies.of(rule.tier)
+        if rule.on_failure is FailureMode.OPEN and not gate.serves_open:
+            raise ConfigurationError(
+                f"the rule for {rule.path or 'every path'!r} serves open, which needs a journal:"
+                " set FAREGATE_JOURNAL_DIR"
+            )

@@ -131,7 +131,7 @@ class Toll:
                 return KeptResponse.decode(kept, decision)
         if decision.key_state in {KeyState.IN_FLIGHT, KeyState.DONE}:
             return self._refusal(gate, decision)
-        return Fare(gate, charged, tier=asker.tier)
+        return Fare(gate, charged, Terms(tier=asker.tier, on_failure=rule.on_failure))
 
     def _refusal(self, gate: Gate, decision: Decision) -> Refusal:
         now_ms = gate.now_ms()

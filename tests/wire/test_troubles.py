@@ -1,0 +1,92 @@
+"""What is answered where Redis, the backlog or a setting says no, on each server."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from faregate import Settings
+from faregate.bootstrap import open_stream
+from faregate.cli.servers import Binaries, EmbeddedServers
+from wire_client import SERVERS, Api, api_on, check_problem, fresh_ledger, wait_for
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+#: For whoever must not wait in vain, and for whoever is not to be refused by a slow machine.
+HASTY, PATIENT = "50", "10000"
+
+
+@pytest.fixture(scope="module")
+def fragile(binaries: Binaries) -> Iterator[tuple[EmbeddedServers, Settings]]:
+    """Servers that are stopped, and ledgers that are filled, by these tests alone."""
+    with fresh_ledger(binaries) as opened:
+        yield opened
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@contextmanager
+def api_with(
+    server: str, settings: Settings, place: Path, *, timeout_ms: str = PATIENT, **variables: str
+) -> Iterator[Api]:
+    given = {
+        "FAREGATE_DECISION_TIMEOUT_MS": timeout_ms,
+        "FAREGATE_JOURNAL_DIR": str(place / "journal"),
+        **variables,
+    }
+    with api_on(server, settings, place / "api.log", **given) as api:
+        yield api
+
+
+def test_a_redis_that_hangs_closes_some_routes_and_not_others(
+    server: str, fragile: tuple[EmbeddedServers, Settings], tmp_path: Path
+) -> None:
+    """503 and when to come back, or served and written down; and decided as soon as it is back."""
+    servers, settings = fragile
+    user = uuid4()
+    with api_with(server, settings, tmp_path, timeout_ms=HASTY) as api:
+        wait_for(lambda: api.ask("/anything", user).status == 200, "the user is seen")
+        os.kill(servers.redis.pid, signal.SIGSTOP)
+        try:
+            closed, opened = api.ask("/anything", user), api.ask("/open", user)
+        finally:
+            os.kill(servers.redis.pid, signal.SIGCONT)
+        check_problem(closed, 503, "unavailable")
+        assert int(closed.headers["retry-after"]) > 0
+        assert opened.status == 200
+        assert "ratelimit" not in opened.headers
+        assert (tmp_path / "journal").is_dir()
+        wait_for(lambda: api.ask("/anything", user).status == 200, "Redis decides again")
+
+
+def test_a_backlog_refuses_with_a_reason_of_its_own(
+    server: str, fragile: tuple[EmbeddedServers, Settings], tmp_path: Path
+) -> None:
+    """Nothing is charged until the worker has caught up."""
+    _, settings = fragile
+    user = uuid4()
+    with api_with(server, settings, tmp_path, FAREGATE_STREAM_LENGTH_MAX="1") as api:
+        wait_for(lambda: api.ask("/anything", user).status == 503, "the stream is full")
+        answer = api.ask("/anything", user)
+        check_problem(answer, 503, "backlog")
+        assert int(answer.headers["retry-after"]) > 0
+        with open_stream(settings) as stream:
+            before = stream.pending_count()
+            assert api.ask("/anything", user).status == 503
+            assert stream.pending_count() == before
+
+
+def test_a_user_whom_nobody_knows_is_refused_or_made(
+    server: str, fragile: tuple[EmbeddedServers, Settings], tmp_path: Path
+) -> None:
+    """By the setting, and never half."""
+    with api_with(server, fragile[1], tmp_path, FAREGATE_PROVISION_USERS="false") as strict:
+        check_problem(strict.ask("/anything", uuid4()), 403, "unknown_user")
