@@ -206,6 +206,14 @@ async def load(
         print(f"at the end: {gate.health()}")  # noqa: T201
 
 
+async def begun(after_one: asyncio.Event, loading: "asyncio.Task[None]") -> None:
+    """Wait until one outage is over, or fail with the load."""
+    first = asyncio.create_task(after_one.wait())
+    await asyncio.wait({first, loading}, return_when=asyncio.FIRST_COMPLETED)
+    assert not loading.done(), loading
+    await asyncio.sleep(PAUSE_S)
+
+
 async def test_after_outages_under_load_everybody_has_paid_what_it_got(
     own_servers: EmbeddedServers, system: System, folder: Path
 ) -> None:
@@ -215,10 +223,7 @@ async def test_after_outages_under_load_everybody_has_paid_what_it_got(
     after_one = asyncio.Event()
     with system.worker():
         loading = asyncio.create_task(load(settings, clients, own_servers, after_one))
-        first = asyncio.create_task(after_one.wait())
-        await asyncio.wait({first, loading}, return_when=asyncio.FIRST_COMPLETED)
-        assert not loading.done(), loading
-        await asyncio.sleep(PAUSE_S)
+        await begun(after_one, loading)
         # It may meet the next outage: then it leaves what it has not done.
         early = await asyncio.to_thread(lambda: finished(start_import(system, folder)))
         await loading
