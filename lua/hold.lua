@@ -19,8 +19,8 @@
 -- Appends if allowed: one add that restores the allowance, if a new period has begun; then one
 --        deduct of -estimate. A refusal writes nothing.
 --
--- Other than a charge, which its record makes known for a minute, a hold is known by a key of its
--- own: so it is recognised, or found in conflict, before the age of its id is looked at.
+-- Unlike a charge, which is known for a minute by its record, a hold is known by a key of its own:
+-- so it is recognised, or found in conflict, before the age of its id is looked at.
 -- uses: arguments, clock, account, record, chain, window, attempt, period, allowance, topup,
 --       limits, taking, entry, idempotency, recognising, keeping, hold, opening
 

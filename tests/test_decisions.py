@@ -4,18 +4,18 @@ import re
 
 import pytest
 
-from decision_table import DONE, TABLE, Row, refusals
 from faregate.adapters.redis import scripts
 from faregate.adapters.redis.hold_keys import end_ids, end_keys
 from faregate.adapters.redis.runner import Patience
 from faregate.domain.decision import Verdict
-from player import Player
-from redis_side import RedisSide
+from play.decision_table import DONE, TABLE, Row, refusals
+from play.player import Player
+from play.redis_side import RedisSide
+from play.staging import staged
+from play.steps import USERS, cancel, hold
+from play.witnesses import Witness, agrees, play
 from scenarios import SCENARIOS
 from scenarios.precedence import CAUSES, FINAL, LOOKBACK_MAX, NOTHING, REDIS_ONLY, refused
-from staging import staged
-from steps import USERS, cancel, hold
-from witnesses import Witness, agrees, play
 
 pytestmark = pytest.mark.redis
 

@@ -12,13 +12,13 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize
 
-import steps
-from asking import Ids
 from contract.watch import Watch
 from faregate.domain.decision import Verdict
-from player import Played, Player
-from staging import KINDS, Stage
-from steps import DAY_MS, Step
+from play import steps
+from play.asking import Ids
+from play.player import Played, Player
+from play.staging import KINDS, Stage
+from play.steps import DAY_MS, Step
 
 #: For how long an id is recognised.
 _WINDOW_MS = 60_000

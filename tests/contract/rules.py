@@ -9,12 +9,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-import steps
 from contract import draws
 from contract.machine import Comparison
 from faregate.domain.policy import Allowance
-from staging import Stage
-from steps import Step
+from play import steps
+from play.staging import Stage
+from play.steps import Step
 
 #: Of how many steps one is asked for again, given back or ended.
 _RECENT_MAX = 8

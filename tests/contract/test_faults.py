@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from contract.rules import play_sequences
-from staging import staged
+from play.staging import staged
 
 pytestmark = pytest.mark.redis
 

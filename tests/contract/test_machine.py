@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from contract.rules import play_sequences
-from staging import staged
+from play.staging import staged
 
 pytestmark = pytest.mark.redis
 

@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import pytest
 
-from decision_table import TABLE, UNINITIALISED, refusals
+from play.decision_table import TABLE, UNINITIALISED, refusals
+from play.staging import KINDS, Stage, staged
+from play.witnesses import agrees, play
 from scenarios.precedence import CAUSES, FINAL, LOOKBACK_MAX, NOTHING, REDIS_ONLY, refused
-from staging import KINDS, Stage, staged
-from witnesses import agrees, play
 
 pytestmark = pytest.mark.redis
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from player import Player
+from play.player import Player
+from play.sides import Side
+from play.staging import KINDS, Stage, staged
+from play.steps import USERS, Step
 from scenarios import SCENARIOS, SUBJECTS
-from sides import Side
-from staging import KINDS, Stage, staged
-from steps import USERS, Step
 
 pytestmark = pytest.mark.redis
 

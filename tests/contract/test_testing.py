@@ -18,10 +18,10 @@ from faregate.asgi import FaregateMiddleware
 from faregate.gate import Gate
 from faregate.ports import HoldLedger
 from faregate.testing import Failure, MemoryGate, memory_gate
-from player import Player
+from play.player import Player
+from play.sides import MemorySide
+from play.steps import STARTING_CREDITS
 from scenarios import SCENARIOS
-from sides import MemorySide
-from steps import STARTING_CREDITS
 
 
 class KitSide(MemorySide):

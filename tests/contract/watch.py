@@ -11,13 +11,16 @@ from uuid import UUID
 
 from faregate.domain.decision import Verdict
 from faregate.domain.idempotency import KeyState
+from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
-from player import Played, Player
-from sides import Seen
-from steps import USERS, Step
+from play.player import Played, Player
+from play.sides import Seen
+from play.steps import USERS, Done, Step
 
 #: Whoever is answered so serves the request.
 _SERVED = {None, KeyState.NEW, KeyState.TAKEN_OVER}
+#: Whatever else is answered has written nothing.
+_WRITES = {Verdict.ALLOWED, Verdict.HOLD_EXPIRED, VoidOutcome.REFUNDED, Done.DONE, Done.RENEWED}
 
 
 class Watch:
@@ -79,7 +82,8 @@ class Watch:
         for before, after in pairwise(history):
             assert after.sequence == before.sequence + 1, "a gap"
             assert after.balance_after == before.balance_after + after.amount, "a broken chain"
-            assert after.allowance_after == before.allowance_after + after.allowance_amount
+            left = before.allowance_after + after.allowance_amount
+            assert after.allowance_after == left, "a broken allowance"
             assert after.epoch >= before.epoch
 
     def _check_deducts(self, step: Step, new: Sequence[CreditTransaction]) -> None:
@@ -91,11 +95,16 @@ class Watch:
 
     def _check_answer(self, step: Step, played: Played, new: Sequence[CreditTransaction]) -> None:
         """5: what is answered as a retry has cost nothing now, and what is served has cost once."""
-        assert not (played.repeated and new), "a retry was charged"
-        if step.do not in {"charge", "hold"} or played.answer is not Verdict.ALLOWED:
-            return
+        assert not new or not played.repeated, "a retry was charged"
+        assert not new or played.answer in _WRITES, "a refusal has written something"
         is_peek = step.do == "charge" and not step.amount and not step.records_zero
-        if is_peek or step.fresh or played.tells["key_state"] not in _SERVED:
+        if step.do not in {"charge", "hold"} or played.answer is not Verdict.ALLOWED or is_peek:
+            return
+        if not played.repeated:
+            *top_ups, taken = new
+            assert (taken.type, taken.amount) == (TransactionType.DEDUCT, -(step.amount or 0))
+            assert [record.type for record in top_ups] in ([], [TransactionType.ADD])
+        if step.fresh or played.tells["key_state"] not in _SERVED:
             return
         history = self._histories[USERS[step.user]]
         deducts = {record.id: record for record in history if record.type is TransactionType.DEDUCT}

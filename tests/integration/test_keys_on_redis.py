@@ -19,13 +19,13 @@ from faregate.domain.idempotency import Completion, IdempotencyKey, KeyState
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.request import Charge, Refund
 from faregate.domain.transaction import CreditTransactionId
+from play.staging import staged
+from play.steps import MINUTE_MS, USERS
 from redis_ledger import IDENTITY, SHARD, balance, charge_of, everything, install
-from staging import staged
-from steps import MINUTE_MS, USERS
 
 RACERS = 50
 #: What one key of a user takes, whatever its length.
-KEY_BYTES_MAX = 180
+KEY_BYTES_MAX = 250
 DAY_MS = 86_400_000
 
 

@@ -3,6 +3,7 @@
 A scenario is a list of steps of users who start with five credits, of sequence 1.
 """
 
+from play.steps import Step
 from scenarios.allowances import ALLOWANCES
 from scenarios.charges import CHARGES
 from scenarios.credits import CREDITS
@@ -14,7 +15,6 @@ from scenarios.refunds import REFUNDS
 from scenarios.renewals import RENEWALS
 from scenarios.shadows import SHADOWS
 from scenarios.strangers import STRANGERS
-from steps import Step
 
 SUBJECTS = (
     *(CHARGES, ALLOWANCES, CREDITS, REFUNDS, LIMITS),

@@ -5,7 +5,20 @@ from faregate.domain.errors import AmountError
 from faregate.domain.hold import TTL_MS_MAX
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CREDITS_MAX
-from steps import CARRYING, HOUR_MS, TEN, TWO, Step, add, adjust, charge, hold, refund, settle, wait
+from play.steps import (
+    CARRYING,
+    HOUR_MS,
+    TEN,
+    TWO,
+    Step,
+    add,
+    adjust,
+    charge,
+    hold,
+    refund,
+    settle,
+    wait,
+)
 
 ALLOWANCES: dict[str, list[Step]] = {
     "a new period restores the allowance and leaves bought credits alone": [

@@ -3,7 +3,7 @@
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import TransactionConflictError, TransactionIdError
 from faregate.domain.request import VoidOutcome
-from steps import DAY_MS, Step, add, charge, void, wait
+from play.steps import DAY_MS, Step, add, charge, void, wait
 
 CHARGES: dict[str, list[Step]] = {
     "a charge takes its cost": [

@@ -4,7 +4,7 @@ from faregate.domain.decision import Verdict
 from faregate.domain.errors import AmountError, TransactionConflictError
 from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import CREDITS_MAX
-from steps import Step, add, adjust, charge, refund, void
+from play.steps import Step, add, adjust, charge, refund, void
 
 CREDITS: dict[str, list[Step]] = {
     "credits are added once": [

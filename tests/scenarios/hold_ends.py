@@ -5,7 +5,7 @@ from faregate.domain.errors import AmountError, TransactionConflictError
 from faregate.domain.hold import TTL_MS_MIN
 from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import CREDITS_MAX
-from steps import (
+from play.steps import (
     MINUTE_MS,
     Step,
     add,

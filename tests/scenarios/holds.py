@@ -9,7 +9,7 @@ from faregate.domain.errors import (
 )
 from faregate.domain.hold import TTL_MS_MAX, TTL_MS_MIN
 from faregate.domain.request import VoidOutcome
-from steps import (
+from play.steps import (
     HOUR_MS,
     MINUTE_MS,
     Step,

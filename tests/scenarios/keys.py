@@ -4,7 +4,7 @@ from faregate.domain.decision import Verdict
 from faregate.domain.errors import TransactionConflictError
 from faregate.domain.idempotency import KeyState
 from faregate.domain.request import VoidOutcome
-from steps import (
+from play.steps import (
     DAY_MS,
     HOUR_MS,
     MINUTE_MS,

@@ -1,7 +1,7 @@
 """Rate limits: checked with the credits, and taken from by what is allowed alone."""
 
 from faregate.domain.decision import Verdict
-from steps import BY_KEY, PER_SECOND, WINDOW, Step, cancel, charge, hold, refund, wait
+from play.steps import BY_KEY, PER_SECOND, WINDOW, Step, cancel, charge, hold, refund, wait
 
 RATE_LIMITED = Verdict.RATE_LIMITED
 

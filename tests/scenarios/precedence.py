@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from faregate.domain.transaction import CREDITS_MAX
-from steps import (
+from play.steps import (
     DAY_MS,
     HOUR_MS,
     MINUTE_MS,

@@ -3,7 +3,7 @@
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import TransactionConflictError, TransactionIdError
 from faregate.domain.request import DurableDeduct, VoidOutcome
-from steps import (
+from play.steps import (
     DAY_MS,
     HOUR_MS,
     MINUTE_MS,

@@ -3,7 +3,7 @@
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import AmountError
 from faregate.domain.transaction import CREDITS_MAX
-from steps import (
+from play.steps import (
     BY_KEY,
     CARRYING,
     DAY_MS,

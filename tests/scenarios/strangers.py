@@ -3,7 +3,7 @@
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.domain.request import VoidOutcome
-from steps import (
+from play.steps import (
     TEN,
     Done,
     Step,

@@ -67,7 +67,8 @@ class Ledger(Protocol):
     async def complete(self, completion: Completion) -> bool:
         """Note that the request of an idempotency key has been served, and keep its response.
 
-        Returns whether a key is remembered for the charge or hold of that id.
+        Returns whether a key is remembered for the charge or hold of that id; one whose lifetime
+        is over may be, or not.
         """
         ...
 

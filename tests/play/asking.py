@@ -8,7 +8,7 @@ from faregate.domain.policy import OnExpiry
 from faregate.domain.request import Charge, Credit, Refund
 from faregate.domain.shadow import Observation
 from faregate.domain.transaction import CreditTransactionId, TransactionType
-from steps import HOUR_MS, STARTING_CREDITS, USERS, Step
+from play.steps import HOUR_MS, STARTING_CREDITS, USERS, Step
 
 _CREDITS = {"add": TransactionType.ADD, "adjust": TransactionType.ADMIN_ADJUSTMENT}
 _END_OF = "end of "

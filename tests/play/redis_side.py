@@ -18,8 +18,8 @@ from faregate.domain.decision import Verdict
 from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
 from faregate.ports import Shadows
-from sides import STREAM_LENGTH_MAX, Seen, Side
-from steps import USERS
+from play.sides import STREAM_LENGTH_MAX, Seen, Side
+from play.steps import USERS
 
 _TIMEOUT_S = 5.0
 

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from decision_table import Row
 from faregate.domain.transaction import TransactionType
-from player import Played, Player
-from redis_side import RedisSide
-from sides import Side
-from staging import Stage
-from steps import Step
+from play.decision_table import Row
+from play.player import Played, Player
+from play.redis_side import RedisSide
+from play.sides import Side
+from play.staging import Stage
+from play.steps import Step
 
 #: What must come before its deadline.
 _IN_TIME = {"charge", "hold"}

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from uuid import UUID
 
-from asking import Asked, Ids
 from faregate import CreditPolicy, Gate
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
@@ -13,8 +12,9 @@ from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
 from faregate.ports import HoldLedger
-from sides import Side
-from steps import STARTING_CREDITS, USERS, Answer, Done, Step
+from play.asking import Asked, Ids
+from play.sides import Side
+from play.steps import STARTING_CREDITS, USERS, Answer, Done, Step
 
 #: What no comparison is about: it stands beside the rest of the answer, or is not the same.
 _APART = {"verdict", "repeated", "position"}

@@ -22,7 +22,7 @@ from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
 from faregate.ports import HoldLedger, Shadows, TransactionStream
 from faregate_worker.drain import drain_step
-from steps import STARTING_CREDITS, USERS
+from play.steps import STARTING_CREDITS, USERS
 
 #: More than any scenario needs, unless it says so.
 STREAM_LENGTH_MAX = 100_000

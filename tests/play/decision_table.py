@@ -9,9 +9,9 @@ import faregate.domain.errors
 from faregate.domain.decision import Verdict
 from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import TransactionType
-from steps import Answer, Done
+from play.steps import Answer, Done
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "decisions.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "decisions.md"
 #: The answers of what is done, or was done before. All others are refusals.
 DONE = {"allowed", "repeated", "refunded", "refused", "completed", "found", "renewed"}
 

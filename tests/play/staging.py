@@ -11,8 +11,8 @@ from redis import Redis
 from clocks import Alter, Clock, use_test_clock
 from faregate.adapters.redis import ledger
 from faregate.adapters.redis.runner import Patience
-from redis_side import Listening, RedisSide
-from sides import MemorySide, Side
+from play.redis_side import Listening, RedisSide
+from play.sides import MemorySide, Side
 
 KINDS = ["memory", "redis"]
 #: A machine that is busy with other things is no reason to give up.

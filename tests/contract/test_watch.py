@@ -1,0 +1,104 @@
+"""Each invariant can be seen to be broken, on one side alone."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from clocks import Clock
+from contract.watch import Watch
+from faregate.domain.request import VoidOutcome
+from faregate.domain.transaction import TransactionType
+from play.player import Played, Player
+from play.sides import MemorySide, Seen
+from play.steps import USERS, Step, charge, refund
+
+ANN = USERS["ann"]
+
+
+def live(seen: Seen, **change: Any) -> Seen:
+    """Change what is live."""
+    return replace(seen, live={**seen.live, ANN: replace(seen.live[ANN], **change)})
+
+
+def record(seen: Seen, **change: Any) -> Seen:
+    """Change the record of the step, and what is live with it."""
+    changed = replace(seen.new[-1], **change)
+    seen = replace(seen, new=[*seen.new[:-1], changed], pending=[*seen.pending[:-1], changed])
+    return live(seen, credits=changed.balance_after, sequence=changed.sequence)
+
+
+BREACHES: dict[str, tuple[str, Callable[[Seen], Seen]]] = {
+    "a balance without a record": ("come apart", lambda seen: live(seen, credits=99)),
+    "a record that is gone": ("the sum", lambda seen: replace(seen, pending=[])),
+    "an id for the second time": ("one id", lambda seen: record(seen, id=seen.pending[0].id)),
+    "a number that is left out": ("a gap", lambda seen: record(seen, sequence=4)),
+    "a balance that does not follow": ("the sum", lambda seen: record(seen, balance_after=5)),
+    "an allowance that does not follow": (
+        "broken allowance",
+        lambda seen: record(seen, allowance_amount=-1),
+    ),
+    "a charge below zero": (
+        "below zero",
+        lambda seen: record(seen, amount=-9, balance_after=-5),
+    ),
+    "a refund of more than was taken": (
+        "given back",
+        lambda seen: record(
+            seen,
+            amount=2,
+            balance_after=6,
+            type=TransactionType.REFUND,
+            refund_of=seen.pending[0].id,
+        ),
+    ),
+}
+
+
+async def watched() -> tuple[Watch, Player, Step, Played, Seen]:
+    """Charge one credit, and watch; then charge another."""
+    player = Player(MemorySide(Clock()))
+    await player.side.start()
+    watch = Watch(player)
+    first, second = charge("first", 1), charge("second", 1)
+    watch.check(first, await player.play(first), await player.side.look())
+    return watch, player, second, await player.play(second), await player.side.look()
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_a_breach_is_seen(name: str) -> None:
+    """The sound history passes, the altered one does not."""
+    message, breach = BREACHES[name]
+    watch, _, step, played, seen = asyncio.run(watched())
+    watch.check(step, played, seen)
+    watch, _, step, played, seen = asyncio.run(watched())
+    broken = breach(seen)
+    with pytest.raises(AssertionError, match=message):
+        watch.check(step, played, broken)
+
+
+def test_an_answer_that_is_not_what_was_written_is_seen() -> None:
+    """A retry that was charged, a refusal that writes, and what is served for nothing."""
+    for message, change in (
+        ("a retry was charged", {"repeated": True}),
+        ("a refusal has written", {"answer": VoidOutcome.REFUSED}),
+    ):
+        watch, _, step, played, seen = asyncio.run(watched())
+        with pytest.raises(AssertionError, match=message):
+            watch.check(step, replace(played, **change), seen)
+
+
+def test_what_is_served_for_free_is_seen() -> None:
+    """A retry that is allowed after all was given back."""
+
+    async def serve() -> None:
+        watch, player, step, played, seen = await watched()
+        watch.check(step, played, seen)
+        back = refund("back", of="second")
+        watch.check(back, await player.play(back), await player.side.look())
+        watch.check(step, replace(played, repeated=True), await player.side.look())
+
+    with pytest.raises(AssertionError, match="for free"):
+        asyncio.run(serve())
