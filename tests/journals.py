@@ -1,6 +1,6 @@
 """Entries of a journal for tests, what its files say, and a ledger that cannot be reached."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar, Unpack
@@ -180,3 +180,13 @@ class Outage:
     def changes_of(self, entry: JournalEntry) -> list[JournalChange]:
         """Return what became of an entry."""
         return [one for one in self.journal.changes if one.attempt_id == entry.attempt_id]
+
+
+def entries_in(folder: Path) -> Iterator[JournalEntry]:
+    """Return what lies in journals, those that were put away included."""
+    for path in folder.glob("*.imported"):
+        path.rename(path.with_suffix(""))
+    for reader in find_journals([folder]):
+        for line in reader.lines(0, reader.size()):
+            if isinstance(line.content, JournalEntry):
+                yield line.content
