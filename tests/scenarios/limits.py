@@ -45,7 +45,11 @@ LIMITS: dict[str, list[Step]] = {
         charge("a", 1, limits=(BY_KEY,), limit_key="one", credits=4),
         charge("b", 1, limits=(BY_KEY,), limit_key="one", answer=RATE_LIMITED),
         charge("c", 1, limits=(BY_KEY,), limit_key="two {odd}\0", credits=3),
-        charge("d", 1, limits=(BY_KEY,), credits=2),
+    ],
+    "a limit by key counts for each user where there is no key": [
+        charge("a", 1, limits=(BY_KEY,), credits=4),
+        charge("b", 1, limits=(BY_KEY,), answer=RATE_LIMITED),
+        charge("c", 1, limits=(BY_KEY,), user="bob", credits=4),
     ],
     "a hold takes from limits as a charge does, and what refuses takes from none": [
         hold("a", 1, limits=(PER_SECOND, WINDOW), credits=4),

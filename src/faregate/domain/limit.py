@@ -37,7 +37,7 @@ class RateLimit:
     kind: LimitKind = LimitKind.GCRA
     #: How many requests may come at once, of `GCRA`; 0 for as many as `count`.
     burst: int = 0
-    #: Whether the limit is for the key that a charge names, instead of for its user.
+    #: Whether the limit is for the key that a charge names, if it names one, instead of its user.
     is_by_key: bool = False
 
     def __post_init__(self) -> None:

@@ -41,6 +41,10 @@ class Charge:
     def __post_init__(self) -> None:
         check_user_id(self.user_id)
 
+    def whose(self, limit: RateLimit) -> str:
+        """Return whose requests a limit counts: the user's, or those of a limit key."""
+        return f"key {self.limit_key}" if limit.is_by_key and self.limit_key else str(self.user_id)
+
     def void(self) -> "Refund":
         """Return the refund that undoes this charge; its id is computed, so it is made once."""
         return Refund(

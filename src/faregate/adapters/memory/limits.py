@@ -71,4 +71,4 @@ class MemoryLimits:
 
 
 def _key(limit: RateLimit, charge: Charge) -> Key:
-    return limit.name, f"key {charge.limit_key}" if limit.is_by_key else str(charge.user_id)
+    return limit.name, charge.whose(limit)

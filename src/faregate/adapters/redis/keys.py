@@ -59,13 +59,8 @@ def rate(shard: int, limit_name: str, whose: str) -> str:
 
 def rates(shard: int, charge: Charge, prefix: str = "") -> tuple[str, ...]:
     """Return the states of all rate limits of a charge: those of its user, or of its limit key."""
-    user = str(charge.user_id)
     return tuple(
-        rate(
-            shard,
-            f"{prefix}{limit.kind} {limit.name}",
-            f"key {charge.limit_key}" if limit.is_by_key else user,
-        )
+        rate(shard, f"{prefix}{limit.kind} {limit.name}", charge.whose(limit))
         for limit in charge.limits
     )
 
