@@ -19,9 +19,10 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest
 
-# The same on Debian's redis-server and PostgreSQL, which have to be installed.
+# The same on Debian's redis-server and PostgreSQL, which have to be installed; or some of them.
+TESTS ?=
 test-servers: .venv/ready
-	FAREGATE_TEST_SERVERS=debian $(BIN)/python -m pytest
+	FAREGATE_TEST_SERVERS=debian $(BIN)/python -m pytest $(TESTS)
 
 # All operations in 2,000 random orders, on Redis and on its specification in memory at once. The
 # command that is shown names the seed, and `make soak SEED=...` does the same again.
