@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decisions import BURST, DAILY, MINUTE, NOW_MS, ONCE, REFUSALS, decision, states
-from faregate.asgi.headers import DRAFT, check_names, printable, rate_limit_fields, with_fields
+from faregate.asgi.headers import DRAFT, check_names, printable, rate_limit_fields
 from faregate.asgi.refusals import problem_of
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ConfigurationError
@@ -254,15 +254,6 @@ def test_tiers_may_name_their_limits_alike() -> None:
             default_tier="free",
         )
     )
-
-
-def test_the_apps_own_headers_stay_as_they_are() -> None:
-    """The fields come last, in a list of its own; the app may use its list again."""
-    own = [(b"x-app", b"1"), (b"ratelimit", b'"burst";r=9')]
-    fields = rate_limit_fields(decision(), NOW_MS)
-    assert with_fields(own, fields) == [*own, *fields]
-    assert len(own) == 2
-    assert with_fields((), fields) == fields
 
 
 def test_the_docs_name_the_draft_that_is_followed() -> None:

@@ -234,7 +234,7 @@ async def test_a_refund_that_fails_does_not_hold_up_the_answer(
         assert answer.header(b"ratelimit") == b'"credits";r=2'
     else:
         assert isinstance(answer.error, BrokenAppError)
-    assert "failed for now: away" in caplog.text
+    assert "not given back now: away" in caplog.text
     assert await world.gate.retries.join(LIMIT_S)
     assert len(world.refunds) == 1
     assert await world.credits() == 3

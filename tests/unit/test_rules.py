@@ -7,7 +7,12 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from faregate.asgi.rules import CORS_PREFLIGHT, Cost, KeyUse, Rule, Rules, cost_of, exempt
-from faregate.domain.errors import AmountError, ConfigurationError, FaregateError
+from faregate.domain.errors import (
+    AmountError,
+    ConfigurationError,
+    FaregateError,
+    InvalidArgumentError,
+)
 
 
 def scope_of(path: str, method: str = "GET", root_path: str = "") -> Scope:
@@ -52,6 +57,20 @@ def test_the_first_rule_that_matches_holds(
     """Wherever the app is mounted; GET stands for HEAD, and no other method for another."""
     rule = RULES.of(scope_of(path, method, root_path))
     assert (rule.cost, rule.is_exempt) == (cost, False)
+
+
+def test_methods_are_those_of_requests_whatever_they_are_called() -> None:
+    """A request with the method WEBSOCKET is no connection, and `get` is GET."""
+    rules = Rules([Rule(methods=["WEBSOCKET"], is_exempt=True), Rule(methods=["get"], cost=4)])
+    assert not rules.of(scope_of("/", "WEBSOCKET")).is_exempt
+    assert rules.of({"type": "websocket", "path": "/", "headers": []}).is_exempt
+    assert [rules.of(scope_of("/", method)).cost for method in ("GET", "get", "HEAD")] == [4, 4, 4]
+
+
+def test_the_rest_of_a_path_may_be_anything() -> None:
+    """Apps that are not Starlette's may serve what has a line feed in it."""
+    rules = Rules([Rule(path="/files/{rest:path}", cost=5)])
+    assert rules.of(scope_of("/files/a\nb")).cost == 5
 
 
 def test_exempt_paths_are_exempt_and_the_preflight_only_as_such() -> None:
@@ -111,8 +130,10 @@ async def test_a_cost_is_fixed_or_computed() -> None:
     scope = scope_of("/four")
     costs: list[Cost] = [3, lambda scope: len(scope["path"]) + 1, later]
     assert [await cost_of(cost, scope) for cost in costs] == [3, 6, 5]
-    for wrong in (lambda _: -1, lambda _: 1.5, lambda _: True, lambda _: 2**31):
-        with pytest.raises(AmountError):
+    with pytest.raises(AmountError):
+        await cost_of(lambda _: 2**31, scope)
+    for wrong in (lambda _: -1, lambda _: 1.5, lambda _: True, lambda _: "1"):
+        with pytest.raises(InvalidArgumentError):
             await cost_of(wrong, scope)  # type: ignore[arg-type]
 
 

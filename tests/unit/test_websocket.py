@@ -82,6 +82,42 @@ async def test_each_message_is_paid_for_before_the_app_gets_it() -> None:
     assert amounts(world) == [-1, -1, -1]
 
 
+async def test_after_its_end_nothing_is_charged_or_sent() -> None:
+    """An app that does not stop hears the end again, and is not heard."""
+    world = World(credits=2)
+    heard: list[str] = []
+
+    async def deaf(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(5):
+            heard.append((await receive())["type"])
+            await send({"type": "websocket.send", "text": "more"})
+
+    app = world.around(deaf, rules=[Rule(message_cost=1)])
+    talk = await Talk(text("a", "b", "c", "d")).run(app)
+    assert heard == ["websocket.receive"] + 4 * ["websocket.disconnect"]
+    assert [message["type"] for message in talk.sent] == [
+        "websocket.accept",
+        "websocket.send",
+        "websocket.close",
+    ]
+    assert amounts(world) == [-1, -1]
+
+
+async def test_a_connection_that_is_left_to_its_endpoint_passes_uncharged() -> None:
+    """As an HTTP request whose endpoint says nothing."""
+    world = World(credits=2)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert await receive() == CONNECT
+        await send({"type": "websocket.accept"})
+
+    talk = await Talk([]).run(world.around(app, rules=[Rule(is_deferred=True)]))
+    assert talk.sent == [{"type": "websocket.accept"}]
+    assert amounts(world) == []
+
+
 async def test_a_message_that_cannot_be_decided_closes_the_connection_for_now() -> None:
     """1013: try again later. It is not charged."""
     world = World(credits=3)

@@ -46,9 +46,12 @@ async def charge_endpoint(connection: HTTPConnection, rule: Rule) -> Fare:
     found = connection.scope.get("state", {}).get(STATE_NAME)
     if isinstance(found, Responder):
         return await found.charge(rule)
+    if connection.scope["type"] == "websocket":
+        raise ConfigurationError("a WebSocket connection is charged by a rule, not by its endpoint")
     why = "is charged already" if isinstance(found, Fare) else "passed no FaregateMiddleware"
     raise ConfigurationError(
-        f"the request of an endpoint with a cost {why}: mount it with Rule(is_deferred=True)"
+        f"the request of an endpoint with a cost {why}: it is charged once, behind the middleware"
+        " with Rule(is_deferred=True)"
     )
 
 

@@ -1,16 +1,31 @@
 """What a request was charged, and what its handler can still do about it."""
 
-from collections.abc import Mapping
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeAlias
 from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.errors import (
+    FaregateError,
+    InvalidArgumentError,
+    TransactionConflictError,
+)
 from faregate.domain.hold import Hold, HoldAnswer, closing_id
 from faregate.domain.idempotency import KeyState
 from faregate.domain.transaction import CreditTransactionId
 from faregate.gate import Gate, Terms
 
 _Metadata = Mapping[str, object] | None
+#: Gives a part of what was charged back, by description and metadata; returns whether it is.
+_Part: TypeAlias = Callable[[str, _Metadata], Awaitable[bool]]
+#: `REFUND_EXCEEDED` means that nothing is left: the handler has given it back itself.
+_GIVEN_BACK = {Verdict.ALLOWED, Verdict.REFUND_EXCEEDED}
+
+_log = logging.getLogger(__name__)
 
 
 class Fare:
@@ -95,33 +110,94 @@ class Fare:
         self.credits = self.answer.credits
         return self.answer
 
+    @asynccontextmanager
+    async def kept_open(self, ttl_ms: int) -> AsyncIterator[None]:
+        """Let the hold not expire while the block runs, for a day at most.
+
+        One whose process dies expires in `ttl_ms`, as any other.
+        """
+        if self.hold is None:
+            yield
+            return
+        extending = asyncio.ensure_future(self._extend_again(self.hold, ttl_ms))
+        try:
+            yield
+        finally:
+            extending.cancel()
+
+    async def _extend_again(self, hold: Hold, ttl_ms: int) -> None:
+        while self.answer is None:
+            await asyncio.sleep(ttl_ms / 2_000)
+            try:
+                if not (await self._gate.extend(hold, ttl_ms)).allowed:
+                    return
+            except FaregateError as error:
+                # The next time may come in time.
+                _log.warning("hold %s is not extended: %s", hold.id, error)
+
     async def finish(self) -> None:
         """End a hold that the handler has left open: the estimate is what the request cost."""
         if self.hold is not None and self.answer is None:
-            await self.settle(self.hold.estimate)
+            answer = await self.settle(self.hold.estimate)
+            if not answer.allowed:
+                _log.warning("hold %s was not settled in time: %s", self.hold.id, answer.verdict)
 
     async def give_back(self, description: str, metadata: _Metadata = None) -> bool:
         """Give everything back; return whether nothing is left of it.
 
+        Each part is tried, whatever becomes of the others, and the gate tries again what fails.
+
         Raises:
-            LedgerError, ArchiveUnavailableError: Not done at once; the gate tries again.
+            FaregateError: A part could not be given back at once.
         """
-        for more in self._more:
-            await self._gate.refund(more, description=description, metadata=metadata)
-        self._more.clear()
+        more, self._more = self._more, []
+        parts = [*(self._undoing(each) for each in more), self._give_first_back]
+        is_done, failure = True, None
+        while parts:
+            try:
+                is_done &= await parts[0](description, metadata)
+            except FaregateError as error:
+                failure = failure or error
+            except asyncio.CancelledError:
+                self._leave(parts, description, metadata)
+                raise
+            parts.pop(0)
+        if failure is not None:
+            raise failure
+        return is_done
+
+    def _leave(self, parts: Sequence[_Part], description: str, metadata: _Metadata) -> None:
+        """Leave to the background what is yet to be given back; what is done twice is done once."""
+        for part in parts:
+            name = f"refund of a part of {self.decision.transaction_id} of user {self.user_id}"
+            self._gate.retries.submit(name, partial(part, description, metadata))
+
+    def _undoing(self, charged: Decision) -> _Part:
+        async def undo(description: str, metadata: _Metadata) -> bool:
+            refunded = await self._gate.refund(charged, description=description, metadata=metadata)
+            return refunded.verdict in _GIVEN_BACK
+
+        return undo
+
+    async def _give_first_back(self, description: str, metadata: _Metadata) -> bool:
+        """Give back what was charged at the start, however far it has been settled."""
+        was_settled = self.answer is not None and self.answer.charged > 0
         if self.hold is not None and self.answer is None:
-            return (await self.cancel()).allowed
-        if not self.decision.amount:
+            try:
+                if (await self.cancel()).allowed:
+                    return True
+            except TransactionConflictError:
+                # A settlement was made whose answer was lost.
+                was_settled = True
+        if was_settled:
+            lacking = closing_id(self.decision.transaction_id)
+            await self._gate.refund_by_id(self.user_id, lacking, description=description)
+        if not self.decision.amount and not self.is_keyed:
             return True
-        if self.answer is not None and self.answer.charged:
-            await self._gate.refund_by_id(
-                self.user_id, closing_id(self.decision.transaction_id), description=description
-            )
         refunded = await self._gate.refund(
             self.decision, description=description, metadata=metadata
         )
-        # `REFUND_EXCEEDED` means that nothing is left: the handler has given it back itself.
-        is_done = refunded.verdict in {Verdict.ALLOWED, Verdict.REFUND_EXCEEDED}
+        is_done = refunded.verdict in _GIVEN_BACK
         if is_done:
             self.credits = refunded.credits
         return is_done

@@ -120,12 +120,3 @@ def sf_string(text: str) -> str:
     """Write a printable text as a String of RFC 9651, section 4.1.6."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def with_fields(headers: Iterable[tuple[bytes, bytes]], fields: Headers) -> Headers:
-    """Return the headers of a response with `fields` after them, and leave the app's list alone.
-
-    Fields of the same names that the app sent stay: both are lists, so a response may carry them
-    more than once, such as for a limit of the app's own.
-    """
-    return [*headers, *fields]

@@ -21,10 +21,10 @@ _FIELD = b"idempotency-key"
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _BARE = re.compile(r"[!#-~]+")
 _ESCAPED = re.compile(r'\\(["\\])')
-#: What is said anew for each response.
+#: What is said anew for each response, or must not be said to another browser.
 _NOT_KEPT = frozenset(
-    b"connection date keep-alive ratelimit ratelimit-policy server trailer transfer-encoding"
-    b" upgrade x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset".split()
+    b"connection date keep-alive ratelimit ratelimit-policy server set-cookie trailer"
+    b" transfer-encoding upgrade x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset".split()
 )
 #: Tells a client that this is what it was answered before.
 _REPLAYED = (b"idempotent-replayed", b"true")

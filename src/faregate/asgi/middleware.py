@@ -66,13 +66,14 @@ class FaregateMiddleware:
             raise TypeError("an identity is needed: identify(scope) says who is charged")
         if not isinstance(gate, Gate) and not callable(gate):
             raise TypeError(f"gate is a Gate or a function that returns one, not {gate!r}")
+        find = _LateGate(gate, rules)
         if isinstance(gate, Gate):
-            _check(gate, rules)
+            find()
         field_value = printable(challenge, "the challenge of a 401").encode()
         self._app = app
         self._rules = Rules(rules)
         self._toll = Toll(
-            gate=gate,
+            gate=find,
             identify=identify,
             refund_statuses=status_set(refund_statuses),
             problems=problems or ProblemOptions(),
@@ -87,7 +88,7 @@ class FaregateMiddleware:
             return
         rule = self._rules.of(scope)
         channel = (scope, receive, send)
-        if rule.is_exempt:
+        if rule.is_exempt or (rule.is_deferred and scope["type"] == "websocket"):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await serve_websocket(self._app, self._toll, rule, channel=channel)
@@ -99,6 +100,22 @@ class FaregateMiddleware:
                 await Responder(self._toll, rule, taken, channel=channel).run(self._app)
             else:
                 await answer_instead(taken, self._toll, scope, send)
+
+
+class _LateGate:
+    """The gate, which an app may open as late as at its start; checked when it is first found."""
+
+    def __init__(self, gate: Gate | Callable[[], Gate], rules: Sequence[Rule]) -> None:
+        self._gate = gate
+        self._rules = rules
+        self._checked: Gate | None = None
+
+    def __call__(self) -> Gate:
+        gate = self._gate if isinstance(self._gate, Gate) else self._gate()
+        if gate is not self._checked:
+            _check(gate, self._rules)
+            self._checked = gate
+        return gate
 
 
 def _check(gate: Gate, rules: Sequence[Rule]) -> None:

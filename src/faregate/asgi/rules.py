@@ -11,7 +11,7 @@ from starlette.routing import compile_path
 from starlette.types import Scope
 
 from faregate.asgi.identity import Exempt, is_cors_preflight
-from faregate.domain.errors import ConfigurationError
+from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 from faregate.domain.hold import check_ttl
 from faregate.domain.idempotency import RESPONSE_BYTES_MAX
 from faregate.domain.policy import FailureMode
@@ -100,11 +100,14 @@ async def cost_of(cost: Cost, scope: Scope) -> int:
     """Return what a request costs.
 
     Raises:
-        AmountError: What was computed is no whole number of credits from 0 on.
+        InvalidArgumentError: What was computed is no whole number from 0 on.
+        AmountError: It is more than there can be.
     """
-    found = cost(scope) if callable(cost) else cost
+    found: object = cost(scope) if callable(cost) else cost
     if isawaitable(found):
         found = await found
+    if isinstance(found, bool) or not isinstance(found, int) or found < 0:
+        raise InvalidArgumentError(f"a rule computes a whole number of credits, not {found!r}")
     return check_whole("a cost", found, 0)
 
 
@@ -117,12 +120,19 @@ class Rules:
 
     def of(self, scope: Scope) -> Rule:
         """Return the first rule that matches a request or a WebSocket connection."""
-        method = scope.get("method", WEBSOCKET)
+        # No client sends a method of that name to mean a connection: the scope says what it is.
+        method = WEBSOCKET if scope["type"] == "websocket" else _method(scope["method"])
         path = route_path(scope)
         for compiled in self._compiled:
             if compiled.matches(method, path, scope):
                 return compiled.rule
         return self._otherwise
+
+
+def _method(method: str) -> str:
+    """Return a method as rules have it. Some frameworks serve `get` as GET."""
+    method = method.upper()
+    return f"{method} " if method == WEBSOCKET else method
 
 
 class _Compiled:
@@ -136,8 +146,11 @@ class _Compiled:
         self._methods = methods | {"HEAD"} if "GET" in methods else methods
         self._when = rule.when
         # Matched as Starlette matches its routes, so that no spelling of a path, such as one with a
-        # line feed at its end, reaches an endpoint past the rule for it.
-        self._pattern: re.Pattern[str] | None = compile_path(rule.path)[0] if rule.path else None
+        # line feed at its end, reaches an endpoint past the rule for it; and, for the routes of
+        # others, whatever characters the rest of a path has.
+        self._pattern: re.Pattern[str] | None = None
+        if rule.path:
+            self._pattern = re.compile(compile_path(rule.path)[0].pattern, re.DOTALL)
 
     def matches(self, method: str, path: str, scope: Scope) -> bool:
         if self._methods and method not in self._methods:

@@ -57,7 +57,8 @@ Taken: TypeAlias = Fare | Refusal | KeptResponse
 class Toll:
     """How requests are charged and refused."""
 
-    gate: Gate | Callable[[], Gate]
+    #: Returns the gate, which an app may open as late as at its start.
+    gate: Callable[[], Gate]
     identify: Identify
     refund_statuses: frozenset[int]
     problems: ProblemOptions
@@ -77,7 +78,7 @@ class Toll:
             asker = await self._asker(scope, rule)
             if isinstance(asker, Refusal):
                 return asker
-            gate = self.open_gate()
+            gate = self.gate()
             charged = await _charge(gate, scope, rule, asker)
             return await self._admit(gate, rule, charged, asker)
         except AmountError as error:
@@ -107,15 +108,11 @@ class Toll:
             return _Asker(caller=caller, key=key, tier=rule.tier or caller.tier)
         return Refusal(problem=problem, fields=fields)
 
-    def open_gate(self) -> Gate:
-        """Return the gate, which an app may open as late as at its start."""
-        return self.gate if isinstance(self.gate, Gate) else self.gate()
-
     def fields(self, decision: Decision) -> Headers:
         """Return the RateLimit fields for what a decision left; none if there was none."""
         if decision.journaled:
             return []
-        now_ms = self.open_gate().now_ms()
+        now_ms = self.gate().now_ms()
         return rate_limit_fields(decision, now_ms, legacy=self.legacy_fields)
 
     async def _admit(

@@ -56,10 +56,13 @@ class _Connection:
         self._connect: Message | None = connect
         self._receive, self._send = channel
         self._accepted = False
+        #: How the app was told that a message could not be paid for; then it hears nothing more.
+        self._ended: Message | None = None
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
         try:
-            await app(scope, self.receive, self.send)
+            async with self._fare.kept_open(self._rule.hold_ttl_ms):
+                await app(scope, self.receive, self.send)
         finally:
             await self._end()
 
@@ -67,14 +70,19 @@ class _Connection:
         try:
             if not self._accepted:
                 await self._fare.give_back("refund: the connection was not accepted")
+        except FaregateError as error:
+            _log.warning("the fare of a connection is not given back now: %s", error)
+        try:
             await self._fare.finish()
         except FaregateError as error:
-            _log.warning("the fare of a connection is not yet settled: %s", error)
+            _log.warning("the hold of a connection is not settled now: %s", error)
 
     async def receive(self) -> Message:
         if self._connect is not None:
             connect, self._connect = self._connect, None
             return connect
+        if self._ended is not None:
+            return self._ended
         message = await self._receive()
         if message["type"] != "websocket.receive" or not self._rule.message_cost:
             return message
@@ -83,7 +91,8 @@ class _Connection:
             return message
         code, reason = refused_with
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
-        return {"type": "websocket.disconnect", "code": code, "reason": reason}
+        self._ended = {"type": "websocket.disconnect", "code": code, "reason": reason}
+        return self._ended
 
     async def _pay_for_message(self) -> tuple[int, str] | None:
         """Charge a message; return code and reason of the close if it cannot be paid for."""
@@ -95,6 +104,8 @@ class _Connection:
         return None if decision.allowed else (_POLICY_VIOLATION, str(decision.verdict))
 
     async def send(self, message: Message) -> None:
+        if self._ended is not None:
+            return
         if message["type"] == "websocket.accept":
             self._accepted = True
             fields = self._toll.fields(self._fare.decision)
