@@ -10,8 +10,9 @@
 -- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, amount refunded}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user,
 --        conflict, backlog, unknown_deduct, refund_exceeded, out_of_range
--- Appends one refund that refers to the deduct if allowed; otherwise writes nothing. When nothing
+-- Appends one refund that refers to the deduct if allowed; otherwise writes no record. When nothing
 --        is left of the deduct, its idempotency key is forgotten: the request may be made again.
+--        So it is if all was asked for and nothing was left, as of a deduct of 0.
 --
 -- The bound holds for good: within a day by the refunds key, later by what Postgres adds up.
 -- uses: arguments, clock, account, record, chain, window, taken, memory, backlog, giving,
@@ -74,6 +75,9 @@ elseif not cost or not refunded then
 end
 amount = amount or cost - refunded
 if amount <= 0 or refunded + amount > cost then
+  if ARGV[4] == '' and refunded == cost then
+    end_key(ARGV[3], 5, false)
+  end
   return refuse('refund_exceeded')
 elseif account.credits + amount > CREDITS_MAX then
   return refuse('out_of_range')

@@ -194,10 +194,20 @@ class MemoryHoldLedger(MemoryLedger):
         if held is None:
             return self._refuse_from_now_on(charge)
         if held.state is not HoldState.CANCELLED:
-            if held.state is HoldState.SETTLED or held.opened_at_ms < charge.asked_at_ms:
+            if self._is_answered(held, charge):
                 return VoidOutcome.KEPT
             self._lapse(held, HoldState.CANCELLED, charge.void().description)
         return VoidOutcome.REFUNDED
+
+    def _is_answered(self, held: Held, charge: Charge) -> bool:
+        """Say whether a hold was answered to some call other than the one that is voided."""
+        is_done = held.state is HoldState.OPEN and self._keys.is_done(held.user_id, held.id)
+        return (
+            held.state is HoldState.SETTLED
+            or held.opened_at_ms < charge.asked_at_ms
+            or is_done
+            or self._keys.is_anothers(held.user_id, held.id, held.id)
+        )
 
     def _refuse_from_now_on(self, charge: Charge) -> VoidOutcome:
         """Void an id that is no hold's, unless it is a charge's."""

@@ -203,6 +203,8 @@ class MemoryLedger(MemoryBalances):
         left = given_back.cost - given_back.total
         amount = left if refund.amount is None else refund.amount
         if not 0 < amount <= left:
+            if refund.amount is None:
+                self._keys.end(refund.user_id, refund.deduct_id, is_served=False)
             return replace(blank, verdict=Verdict.REFUND_EXCEEDED, amount=amount)
         if user.credits + amount > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
@@ -229,6 +231,10 @@ class MemoryLedger(MemoryBalances):
         self._known(charge.user_id)
         if self.now_ms() <= charge.deadline_ms:
             return VoidOutcome.TOO_EARLY
+        user_id, identity = charge.user_id, charge.transaction_id
+        is_done = self._keys.is_done(user_id, identity)
+        if is_done or self._keys.is_anothers(user_id, identity, identity):
+            return VoidOutcome.KEPT
         given_back = self._given_back.get(charge.transaction_id)
         if given_back is not None:
             was_voided = charge.void().transaction_id in given_back.refunds
