@@ -18,11 +18,15 @@ local function is_anothers(entry, attempt)
   return entry ~= nil and entry.holder ~= random_half(attempt)
 end
 
--- If it was served, nothing is to be served for the key again; if all was given back, the request
--- may be made again. Returns whether the key was known.
-local function end_key(id, first, is_served)
+-- If it was served (by `attempt`, where that is known; the first that was counts), nothing is to be
+-- served for the key again. If all was given back, the request may be made again. Returns whether
+-- the key was known.
+local function end_key(id, first, is_served, attempt)
   local entry = entry_of(id, first)
   if entry and is_served then
+    if attempt and entry.state ~= DONE then
+      entry.holder = random_half(attempt)
+    end
     entry.state = DONE
     save_entry(entry)
   elseif entry then

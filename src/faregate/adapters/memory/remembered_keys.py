@@ -59,6 +59,7 @@ class RememberedKeys:
             repeated=True,
             resets_at_ms=blank.resets_at_ms,
             key_state=state,
+            attempt_id=charge.transaction_id,
         )
 
     def is_full(self, charge: Charge | JournalEntry, now_ms: int) -> bool:
@@ -116,7 +117,8 @@ class RememberedKeys:
     def complete(self, completion: Completion) -> bool:
         """Note that a request has been served, and keep its response."""
         identity = completion.transaction_id
-        is_known = self.end(completion.user_id, identity, is_served=True)
+        attempt = completion.attempt_id or identity
+        is_known = self.end(completion.user_id, identity, is_served=True, attempt=attempt)
         if is_known and completion.response:
             self._responses.put(identity, completion.response, completion.keep_ms)
         return is_known
@@ -125,11 +127,21 @@ class RememberedKeys:
         """Return the response that was kept, as long as it is."""
         return self._responses.get(transaction_id)
 
-    def end(self, user_id: UUID, transaction_id: CreditTransactionId, *, is_served: bool) -> bool:
+    def end(
+        self,
+        user_id: UUID,
+        transaction_id: CreditTransactionId,
+        *,
+        is_served: bool,
+        attempt: CreditTransactionId | None = None,
+    ) -> bool:
         """Note that a request has been served, or forget its key so that it may be made again."""
         name = self._name_of(user_id, transaction_id)
         if name is not None and is_served:
-            self._entries[name].is_done = True
+            entry = self._entries[name]
+            if attempt is not None and not entry.is_done:
+                entry.holder = attempt
+            entry.is_done = True
         elif name is not None:
             del self._entries[name]
         return name is not None
@@ -140,11 +152,14 @@ class RememberedKeys:
         return name is not None and self._entries[name].is_done
 
     def is_anothers(
-        self, user_id: UUID, transaction_id: CreditTransactionId, attempt: CreditTransactionId
+        self,
+        user_id: UUID,
+        transaction_id: CreditTransactionId,
+        attempt: CreditTransactionId | None,
     ) -> bool:
         """Say whether another attempt than `attempt` was the last to be let in, or was served."""
         name = self._name_of(user_id, transaction_id)
-        return name is not None and self._entries[name].holder != attempt
+        return name is not None and attempt is not None and self._entries[name].holder != attempt
 
     def _name_of(
         self, user_id: UUID, transaction_id: CreditTransactionId

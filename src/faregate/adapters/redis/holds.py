@@ -95,6 +95,7 @@ class RedisHoldLedger(RedisLedger):
             encode_description(settlement.description),
             encode_metadata(settlement.metadata),
             *encode_allowance(settlement.allowance),
+            "" if settlement.attempt_id is None else settlement.attempt_id.value.bytes,
         )
         names = self._end_keys(settlement.user_id, settlement.hold_id)
         reply = await self._run_twice("settle", names, arguments)
