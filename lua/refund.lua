@@ -6,12 +6,15 @@
 --        4 amount (credits > 0), or empty for all that is left   5 position of the deduct, or empty
 --        6 the deduct's cost and 7 what is refunded of it (credits), by Postgres, or empty
 --        8 description   9 metadata (JSON or empty)   10 what the deduct took from the allowance
---        (credits) and 11 in which period (Unix ms), by Postgres, or empty
+--        (credits) and 11 in which period (Unix ms), by Postgres, or empty   12 id of the attempt
+--        whose request is given back (16 bytes), or empty for a refund by hand
 -- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, amount refunded}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user,
---        conflict, backlog, unknown_deduct, refund_exceeded, out_of_range
--- Appends one refund that refers to the deduct if allowed; otherwise writes nothing. When nothing
+--        conflict, backlog, unknown_deduct, refund_exceeded, taken_over (by another attempt
+--        with the idempotency key), out_of_range
+-- Appends one refund that refers to the deduct if allowed; otherwise writes no record. When nothing
 --        is left of the deduct, its idempotency key is forgotten: the request may be made again.
+--        So it is if all was asked for and nothing was left, as of a deduct of 0.
 --
 -- The bound holds for good: within a day by the refunds key, later by what Postgres adds up.
 -- uses: arguments, clock, account, record, chain, window, taken, memory, backlog, giving,
@@ -73,8 +76,14 @@ elseif not cost or not refunded then
   return refuse('unknown_deduct')
 end
 amount = amount or cost - refunded
+local is_taken_over = ARGV[12] ~= '' and is_anothers(entry_of(ARGV[3], 5), ARGV[12])
 if amount <= 0 or refunded + amount > cost then
+  if ARGV[4] == '' and refunded == cost and not is_taken_over then
+    end_key(ARGV[3], 5, false)
+  end
   return refuse('refund_exceeded')
+elseif is_taken_over then
+  return refuse('taken_over')
 elseif account.credits + amount > CREDITS_MAX then
   return refuse('out_of_range')
 end

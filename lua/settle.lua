@@ -6,10 +6,12 @@
 -- ARGV   1 hold id (16 bytes)   2 user id (16 bytes)   3 id of the one record that may come of it
 --        4 actual cost (credits), or empty to cancel   5 how far below zero it may take the balance
 --        6 description   7 metadata (JSON or empty)   8 to 10 allowance (see lib/allowance)
+--        11 id of the attempt that ends it (16 bytes), or empty where there was no idempotency key
 -- Reply  {status, credits, sequence, now (Unix ms), allowance left, state, refunded, charged,
 --        shortfall (what could not be taken), expiry (Unix ms)}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_hold,
---        conflict (it ended in another way), hold_expired, out_of_range
+--        conflict (it ended in another way), hold_expired, taken_over (to be cancelled by
+--        another attempt with the idempotency key), out_of_range
 -- Appends one refund of what is not needed, or one deduct of what is needed beyond the estimate,
 --        after one add if a new period has begun. A hold that has just expired is given back or
 --        kept (see lib/closing); any other refusal, and a repetition, write nothing.
@@ -44,6 +46,8 @@ elseif now_us / 1000 >= hold.expires then
   lapse(account, epoch, now_us, hold, 'expired',
     { id = ARGV[3], description = 'the hold expired', metadata = '' })
   return tell('hold_expired', account, now_us, hold)
+elseif not actual and ARGV[11] ~= '' and is_anothers(entry_of(ARGV[1], 7), ARGV[11]) then
+  return tell('taken_over', account, now_us, hold)
 end
 
 local change = { id = ARGV[3], user = ARGV[2], type = 'deduct',
@@ -67,6 +71,7 @@ local function collect(amount)
 end
 
 hold.actual = actual or 0
+hold.attempt = ARGV[11] ~= '' and ARGV[11] or nil
 if hold.amount == 0 and actual then
   -- The user is never refused: the cost is in the metadata of a deduct of 0.
   collect(0)

@@ -12,7 +12,8 @@
 --
 -- Before its deadline a charge may still arrive, so nothing is decided then. After it the charge
 -- script refuses by the deadline, and a retry with a later deadline by the note left here. A
--- charge that is older than the call that is voided was answered to an earlier call: it is kept.
+-- charge that is older than the call that is voided was answered to an earlier call: it is kept. So
+-- is one whose idempotency key was taken over since, or whose request was served.
 -- uses: arguments, clock, account, record, chain, window, memory, giving,
 --       entry, finishing
 
@@ -31,6 +32,10 @@ if not epoch then
   return { 'uninitialised', 0, 0, now_ms, '' }
 elseif now_ms <= deadline_ms then
   return { 'too_early', 0, 0, now_ms, '' }
+end
+local entry = entry_of(ARGV[1], 5)
+if entry and (entry.state == DONE or is_anothers(entry, ARGV[1])) then
+  return { 'kept', 0, 0, now_ms, '' }
 elseif redis.call('EXISTS', KEYS[4]) == 1 then
   return { redis.call('HGET', KEYS[4], ARGV[3]) and 'refunded' or 'refused', 0, 0, now_ms, '' }
 end

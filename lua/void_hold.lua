@@ -11,7 +11,7 @@
 --
 -- A hold is known by its own key for a day after its end; one that is older than the call that is
 -- voided was answered to an earlier call, and one that is settled to some call: it is kept, as is
--- a charge that has the id.
+-- a charge that has the id, and a hold whose idempotency key was taken over or completed since.
 -- uses: arguments, clock, account, record, chain, window, memory, giving, hold,
 --       entry, finishing, closing
 
@@ -55,7 +55,11 @@ elseif not account or not hold or hold.user ~= ARGV[2] then
   return { spend(), account and account.credits or 0, 0, now_ms }
 elseif hold.state ~= 'cancelled' then
   local opened_at_ms = made_at_ms(redis.call('HGET', KEYS[5], 'position'))
-  if hold.state == 'settled' or opened_at_ms < asked_at_ms then
+  local entry = entry_of(ARGV[1], 7)
+  local is_served = entry and entry.state == DONE and hold.state == 'open'
+  if hold.state == 'settled' or opened_at_ms < asked_at_ms
+    or is_served or is_anothers(entry, ARGV[1])
+  then
     return tell('kept', account, now_us, hold)
   end
   hold.keep = false

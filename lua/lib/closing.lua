@@ -37,7 +37,8 @@ local function close_hold(hold, state)
   remember(KEYS[5], 'state', state, 'actual', hold.actual, 'refunded', hold.refunded,
     'charged', hold.charged, 'shortfall', hold.shortfall)
   redis.call('PEXPIRE', KEYS[4], MEMORY_MS)
-  end_key(hold.id, 7, state == 'settled' or (state == 'expired' and hold.keep))
+  end_key(hold.id, 7, state == 'settled' or (state == 'expired' and hold.keep),
+    hold.attempt)
 end
 
 -- Ends a hold that its owner has not settled; gives back what there is room for, unless it is kept.

@@ -8,11 +8,12 @@ local function parse_key(first, at)
   if not KEYS[first] then
     return nil
   end
-  local key = { digest = ARGV[at], fingerprint = ARGV[at + 1], first = first,
+  local fingerprint = ARGV[at + 1] or ''
+  local key = { digest = ARGV[at], fingerprint = string.sub(fingerprint, 1, 8), first = first,
     lifetime_ms = whole(ARGV[at + 2], 1000, TIME_MS_MAX),
     lease_ms = whole(ARGV[at + 3], 0, TIME_MS_MAX),
     count_max = whole(ARGV[at + 4], 1, CREDITS_MAX) }
-  return KEYS[first + 1] and #(key.digest or '') == 16 and #(key.fingerprint or '') == 16
+  return KEYS[first + 1] and #(key.digest or '') == 16 and #fingerprint == 16
     and key.lifetime_ms and key.lease_ms and key.count_max and key or false
 end
 

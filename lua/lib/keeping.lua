@@ -27,6 +27,6 @@ local function keep_key(key, account, now_ms, amount)
   end
   redis.call('HSET', hash, 't' .. ARGV[1], key.digest)
   save_entry({ hash = hash, digest = key.digest, state = IN_FLIGHT, made = now_ms, leased = now_ms,
-    fingerprint = key.fingerprint, id = ARGV[1], amount = amount, credits = account.credits,
-    sequence = account.sequence, left = account.allowance })
+    fingerprint = key.fingerprint, holder = random_half(ARGV[1]), id = ARGV[1], amount = amount,
+    credits = account.credits, sequence = account.sequence, left = account.allowance })
 end

@@ -86,6 +86,7 @@ class Asked:
             user_id=self.user_id,
             hold_id=self.id,
             actual=self.step.amount,
+            attempt_id=self.by,
             overdraft_max=self.step.overdraft_max,
             allowance=self.step.allowance,
             description=f"end of {self.step.name}",
@@ -111,6 +112,7 @@ class Asked:
             transaction_id=self.id,
             amount=self.step.amount,
             description=f"refund {self.step.name}",
+            attempt_id=self.by,
             position=position,
             durable=self.step.durable,
         )
@@ -120,11 +122,18 @@ class Asked:
         """The id of what the step is about."""
         return self._ids.of(self.user_id, self.step.of, self._now_ms)
 
+    @property
+    def by(self) -> CreditTransactionId | None:
+        """The id of the attempt that does the step, if it says so."""
+        by = self.step.by
+        return self._ids.of(self.user_id, by, self._now_ms) if by else None
+
     def completion(self) -> Completion:
         """Return what is noted when a request has been served."""
         return Completion(
             user_id=self.user_id,
             transaction_id=self.id,
+            attempt_id=self.by,
             response=self.step.response,
             keep_ms=HOUR_MS,
         )

@@ -92,8 +92,8 @@ class Player:
 
     def _tells(self, outcome: Decision | HoldAnswer | User) -> dict[str, object]:
         told = {each.name: getattr(outcome, each.name) for each in fields(outcome)}
-        for name in ("transaction_id", "hold_id"):
-            if name in told:
+        for name in ("transaction_id", "hold_id", "attempt_id"):
+            if told.get(name) is not None:
                 told[name] = self.ids.name(told[name])
         return {name: value for name, value in told.items() if name not in _APART}
 

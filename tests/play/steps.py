@@ -70,6 +70,8 @@ class Step:
     amount: int | None = None
     #: The name of the transaction that this one is about.
     of: str = ""
+    #: The name of the attempt with an idempotency key that does it; empty for nobody in particular.
+    by: str = ""
     #: How much time passes, in milliseconds.
     for_ms: int = 0
     #: The age of the id when it is first used, in milliseconds.

@@ -15,10 +15,11 @@ from scenarios.refunds import REFUNDS
 from scenarios.renewals import RENEWALS
 from scenarios.shadows import SHADOWS
 from scenarios.strangers import STRANGERS
+from scenarios.takeovers import TAKEOVERS
 
 SUBJECTS = (
     *(CHARGES, ALLOWANCES, CREDITS, REFUNDS, LIMITS),
-    *(HOLDS, HOLD_ENDS, KEYS, SHADOWS, RENEWALS, STRANGERS),
+    *(HOLDS, HOLD_ENDS, KEYS, TAKEOVERS, SHADOWS, RENEWALS, STRANGERS),
 )
 SCENARIOS: dict[str, list[Step]] = {
     name: steps for subject in SUBJECTS for name, steps in subject.items()

@@ -140,6 +140,9 @@ CAUSES: dict[str, dict[str, Cause]] = {
         "unknown_hold": NOTHING,
         "conflict": Cause(before=(hold("x", 1), cancel("x"))),
         "hold_expired": Cause(before=(hold("x", 3),), last=(wait(MINUTE_MS),)),
+        "taken_over": Cause(
+            before=(hold("x", 3, key=key("k")),), change={"amount": None, "by": "b"}
+        ),
         "out_of_range": Cause(before=(hold("x", 3), add("m", CREDITS_MAX - 2))),
     },
     "extend": {
@@ -167,6 +170,7 @@ CAUSES: dict[str, dict[str, Cause]] = {
         "backlog": BACKLOGGED,
         "unknown_deduct": Cause(change={"of": "nothing"}),
         "refund_exceeded": Cause(before=(charge("a", 3),), change={"amount": 4}),
+        "taken_over": Cause(before=(charge("a", 3, key=key("k")),), change={"by": "b"}),
         "out_of_range": Cause(before=(charge("a", 3), add("m", CREDITS_MAX - 2))),
     },
     "void": {

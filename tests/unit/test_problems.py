@@ -70,9 +70,10 @@ def test_each_refusal_has_its_problem(name: str) -> None:
 
 def test_every_verdict_on_a_request_has_a_row() -> None:
     """The others answer refunds and the ends of holds."""
-    of_others = {"unknown_deduct", "refund_exceeded", "hold_expired", "hold_closed", "hold_open"}
+    of_refunds = {"unknown_deduct", "refund_exceeded", "taken_over"}
+    of_ends = {"hold_expired", "hold_closed", "hold_open"}
     rows = {refusal.verdict.value for refusal in REFUSALS.values()}
-    assert rows == {verdict.value for verdict in Verdict} - of_others - {"undecided"}
+    assert rows == {verdict.value for verdict in Verdict} - of_refunds - of_ends - {"undecided"}
 
 
 def test_what_is_served_is_no_problem() -> None:

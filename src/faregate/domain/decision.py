@@ -43,6 +43,9 @@ class Verdict(StrEnum):
     UNKNOWN_HOLD = "unknown_hold"
     #: The hold expired before; see what became of it.
     HOLD_EXPIRED = "hold_expired"
+    #: Another attempt with the idempotency key has taken over, or was served: this one gives back
+    #: nothing.
+    TAKEN_OVER = "taken_over"
     #: The hold has been settled or cancelled, so it cannot be extended.
     HOLD_CLOSED = "hold_closed"
     #: The hold has not expired yet.
@@ -88,6 +91,8 @@ class Decision:
     #: Of a request with an idempotency key that is allowed: whether it is to be served. With
     #: `repeated`, the decision is the one that the first request with the key was given.
     key_state: KeyState | None = None
+    #: Of a request that is known by its idempotency key: the id that this attempt came with.
+    attempt_id: CreditTransactionId | None = None
     #: What a policy that is only observed would have said; then nothing was charged.
     shadow: Verdict | None = None
     #: Whether the request is served because no decision could be had: what it costs is in the
@@ -98,6 +103,13 @@ class Decision:
     def allowed(self) -> bool:
         """Whether the change was made."""
         return self.verdict is Verdict.ALLOWED
+
+    @property
+    def keyed_attempt(self) -> CreditTransactionId | None:
+        """The id of the attempt that is to be served for an idempotency key; None if none is."""
+        if self.key_state not in {KeyState.NEW, KeyState.TAKEN_OVER}:
+            return None
+        return self.attempt_id or self.transaction_id
 
     def under(self, policy: CreditPolicy) -> Self:
         """Return the decision with what there is to say of the policy that held."""

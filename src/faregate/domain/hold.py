@@ -90,6 +90,8 @@ class Settlement:
     hold_id: CreditTransactionId
     #: What it really cost, in credits; None to cancel it.
     actual: int | None
+    #: The attempt with an idempotency key that ends it; None where there was no key.
+    attempt_id: CreditTransactionId | None = None
     #: How far below zero the balance may go for what the estimate lacks, in credits.
     overdraft_max: int = 0
     #: What the user gets anew in each period, by its policy.
@@ -107,7 +109,7 @@ class Settlement:
 class HoldAnswer:
     """The answer to a settlement, a cancellation, an extension or an expiry."""
 
-    #: ALLOWED, UNKNOWN_HOLD, HOLD_EXPIRED, HOLD_CLOSED or HOLD_OPEN.
+    #: ALLOWED, UNKNOWN_HOLD, HOLD_EXPIRED, TAKEN_OVER, HOLD_CLOSED or HOLD_OPEN.
     verdict: Verdict
     user_id: UUID
     hold_id: CreditTransactionId

@@ -45,6 +45,8 @@ class Completion:
     user_id: UUID
     #: The id of its charge or hold.
     transaction_id: CreditTransactionId
+    #: The id of the attempt that was served, if it has taken over.
+    attempt_id: CreditTransactionId | None = None
     #: What a retry is to be answered with, as the caller encodes it; empty for nothing.
     response: bytes = b""
     #: For how long that is kept.

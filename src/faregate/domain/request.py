@@ -98,6 +98,8 @@ class Refund:
     amount: int | None
     description: str
     metadata: Mapping[str, object] | None = None
+    #: The attempt with an idempotency key whose request is given back; None for a refund by hand.
+    attempt_id: CreditTransactionId | None = None
     #: `Decision.position` of the deduct, where it is known.
     position: str = ""
     #: The deduct as Postgres knows it, once the ledger has said that it does not.

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from faregate.domain.decision import Decision
 from faregate.domain.errors import LedgerError, OutcomeUnknownError
-from faregate.domain.idempotency import Completion, KeyState
+from faregate.domain.idempotency import Completion
 from faregate.domain.journal import JournalEntry
 from faregate.domain.request import Charge
 from faregate.gate.collecting import Collecting
@@ -62,11 +62,12 @@ class Gate(Collecting):
         Returns:
             Whether the key is still remembered.
         """
-        if decision.key_state not in {KeyState.NEW, KeyState.TAKEN_OVER}:
+        if decision.keyed_attempt is None:
             return False
         completion = Completion(
             user_id=decision.user_id,
             transaction_id=decision.transaction_id,
+            attempt_id=decision.keyed_attempt,
             response=response,
             keep_ms=self._options.key_lifetime_ms,
         )

@@ -155,19 +155,27 @@ class Holds(OpenMode):
             actual=actual,
             overdraft_max=policy.overdraft_max,
             allowance=policy.allowance,
+            attempt_id=hold.decision.keyed_attempt,
             description=description,
             metadata=metadata,
         )
         return await self._end(settlement)
 
     async def cancel(self, hold: Hold, *, description: str = "cancelled hold") -> HoldAnswer:
-        """Give a hold back wholly, once; errors are those of `settle`."""
+        """Give a hold back wholly, once; errors are those of `settle`.
+
+        One that another attempt with its idempotency key has taken over stays as it is.
+        """
         if hold.decision.shadow is not None:
             return await self._end_shadow(hold, HoldState.CANCELLED, 0)
         if hold.decision.journaled:
             return self._end_journaled(hold, HoldState.CANCELLED, 0)
         settlement = Settlement(
-            user_id=hold.user_id, hold_id=hold.id, actual=None, description=description
+            user_id=hold.user_id,
+            hold_id=hold.id,
+            actual=None,
+            attempt_id=hold.decision.keyed_attempt,
+            description=description,
         )
         return await self._end(settlement)
 

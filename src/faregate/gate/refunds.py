@@ -35,7 +35,8 @@ class Refunds(Credits):
 
         Partial refunds each need a transaction id of their own, see `refund_by_id`. A refund that
         cannot be made at once is tried in the background, and the error is raised.
-        Where all is given back, the idempotency key of the charge is forgotten. A request that was
+        Where all is given back, the idempotency key of the charge is forgotten. If another attempt
+        with the key has taken over, or was served, nothing is: `TAKEN_OVER`. A request that was
         served without a decision is struck out of the journal, which does not keep why.
         """
         if deduct.journaled:
@@ -44,14 +45,17 @@ class Refunds(Credits):
             back = -deduct.amount if amount is None else amount
             await self._correct(deduct, check_whole("a refund", back, 0))
             return replace(deduct, amount=back)
-        return await self.refund_by_id(
-            deduct.user_id,
-            deduct.transaction_id,
-            amount=amount,
-            transaction_id=transaction_id,
-            description=description,
-            metadata=metadata,
-            position=deduct.position,
+        return await self._refund_now(
+            Refund(
+                user_id=deduct.user_id,
+                deduct_id=deduct.transaction_id,
+                transaction_id=transaction_id or _whole_refund_id(deduct.transaction_id),
+                amount=amount,
+                description=description,
+                metadata=metadata,
+                attempt_id=deduct.keyed_attempt,
+                position=deduct.position,
+            )
         )
 
     async def refund_by_id(
@@ -65,7 +69,7 @@ class Refunds(Credits):
         metadata: Metadata | None = None,
         position: str = "",
     ) -> Decision:
-        """Give a charge back by its id, however old it is.
+        """Give a charge back by its id, however old it is, and whoever was served for it.
 
         Args:
             user_id: Who was charged.
@@ -80,13 +84,16 @@ class Refunds(Credits):
         refund = Refund(
             user_id=user_id,
             deduct_id=deduct_id,
-            transaction_id=transaction_id or CreditTransactionId.derive("refund", deduct_id.value),
+            transaction_id=transaction_id or _whole_refund_id(deduct_id),
             amount=amount,
             description=description,
             metadata=metadata,
             position=position,
         )
-        name = f"refund of {deduct_id} of user {user_id}"
+        return await self._refund_now(refund)
+
+    async def _refund_now(self, refund: Refund) -> Decision:
+        name = f"refund of {refund.deduct_id} of user {refund.user_id}"
         try:
             await self._ready()
             decision = await self._refund(refund, in_time=True)
@@ -147,6 +154,11 @@ class Refunds(Credits):
             return VoidOutcome.KEPT
         is_back = await self._refund_again(charge.void())
         return VoidOutcome.REFUNDED if is_back else VoidOutcome.TOO_EARLY
+
+
+def _whole_refund_id(deduct_id: CreditTransactionId) -> CreditTransactionId:
+    """Return the id that stands for "the refund of this charge"."""
+    return CreditTransactionId.derive("refund", deduct_id.value)
 
 
 def _repeated_refund(refund: Refund, row: CreditTransaction) -> Decision:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from faregate.domain.decision import Decision
-from faregate.domain.hold import HoldRequest, HoldState
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.hold import HoldAnswer, HoldRequest, HoldState
 from faregate.domain.policy import OnExpiry
 from faregate.domain.transaction import CreditTransactionId
+from faregate.domain.user import User
 
 
 @dataclass(slots=True)
@@ -43,3 +44,18 @@ class Held:
         """Whether its end has cost something, or may have: it was settled, or kept."""
         is_kept = self.request.on_expiry is OnExpiry.KEEP and self.state is HoldState.EXPIRED
         return is_kept or self.state is HoldState.SETTLED
+
+    def tell(self, verdict: Verdict, user: User) -> HoldAnswer:
+        """Answer what became of it."""
+        return HoldAnswer(
+            verdict=verdict,
+            user_id=self.user_id,
+            hold_id=self.id,
+            state=self.state,
+            refunded=self.refunded,
+            charged=self.charged,
+            shortfall=self.shortfall,
+            expires_at_ms=self.expires_at_ms,
+            credits=user.credits,
+            allowance_left=user.allowance_left,
+        )

@@ -108,9 +108,12 @@ class MemoryHoldLedger(MemoryLedger):
             if (held.state, held.actual) != (state, actual or 0):
                 raise TransactionConflictError("the hold has ended in another way")
             return replace(self._tell(held, Verdict.ALLOWED), repeated=True)
+        attempt = settlement.attempt_id
+        if actual is None and self._keys.is_anothers(held.user_id, held.id, attempt):
+            return self._tell(held, Verdict.TAKEN_OVER)
         self._balance(held, settlement)
         held.actual = actual or 0
-        self._close(held, state)
+        self._close(held, state, attempt)
         return self._tell(held, Verdict.ALLOWED)
 
     def _balance(self, held: Held, settlement: Settlement) -> None:
@@ -194,10 +197,20 @@ class MemoryHoldLedger(MemoryLedger):
         if held is None:
             return self._refuse_from_now_on(charge)
         if held.state is not HoldState.CANCELLED:
-            if held.state is HoldState.SETTLED or held.opened_at_ms < charge.asked_at_ms:
+            if self._is_answered(held, charge):
                 return VoidOutcome.KEPT
             self._lapse(held, HoldState.CANCELLED, charge.void().description)
         return VoidOutcome.REFUNDED
+
+    def _is_answered(self, held: Held, charge: Charge) -> bool:
+        """Say whether a hold was answered to some call other than the one that is voided."""
+        is_done = held.state is HoldState.OPEN and self._keys.is_done(held.user_id, held.id)
+        return (
+            held.state is HoldState.SETTLED
+            or held.opened_at_ms < charge.asked_at_ms
+            or is_done
+            or self._keys.is_anothers(held.user_id, held.id, held.id)
+        )
 
     def _refuse_from_now_on(self, charge: Charge) -> VoidOutcome:
         """Void an id that is no hold's, unless it is a charge's."""
@@ -243,11 +256,13 @@ class MemoryHoldLedger(MemoryLedger):
             held.refunded += self._hand_back(refund, min(held.amount, room))
         self._close(held, state)
 
-    def _close(self, held: Held, state: HoldState) -> None:
+    def _close(
+        self, held: Held, state: HoldState, attempt: CreditTransactionId | None = None
+    ) -> None:
         held.state = state
         self._holds.keep(held.id, MEMORY_MS)
         self._given_back.keep(held.id, MEMORY_MS)
-        self._keys.end(held.user_id, held.id, is_served=held.is_spent)
+        self._keys.end(held.user_id, held.id, is_served=held.is_spent, attempt=attempt)
         self._count_held(held.user_id)
 
     def _count_held(self, user_id: UUID) -> None:
@@ -275,19 +290,7 @@ class MemoryHoldLedger(MemoryLedger):
         )
 
     def _tell(self, held: Held, verdict: Verdict) -> HoldAnswer:
-        user = self._users[held.user_id]
-        return HoldAnswer(
-            verdict=verdict,
-            user_id=held.user_id,
-            hold_id=held.id,
-            state=held.state,
-            refunded=held.refunded,
-            charged=held.charged,
-            shortfall=held.shortfall,
-            expires_at_ms=held.expires_at_ms,
-            credits=user.credits,
-            allowance_left=user.allowance_left,
-        )
+        return held.tell(verdict, self._users[held.user_id])
 
 
 def _refused(decision: Decision) -> Hold:

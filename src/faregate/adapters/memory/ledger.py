@@ -20,6 +20,7 @@ from faregate.domain.policy import renewed
 from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
 from faregate.domain.transaction import (
     CREDITS_MAX,
+    CreditTransaction,
     CreditTransactionId,
     TransactionType,
     check_amount,
@@ -202,8 +203,13 @@ class MemoryLedger(MemoryBalances):
         user = self._users[refund.user_id]
         left = given_back.cost - given_back.total
         amount = left if refund.amount is None else refund.amount
+        is_taken_over = self._keys.is_anothers(refund.user_id, refund.deduct_id, refund.attempt_id)
         if not 0 < amount <= left:
+            if refund.amount is None and not is_taken_over:
+                self._keys.end(refund.user_id, refund.deduct_id, is_served=False)
             return replace(blank, verdict=Verdict.REFUND_EXCEEDED, amount=amount)
+        if is_taken_over:
+            return replace(blank, verdict=Verdict.TAKEN_OVER, amount=amount)
         if user.credits + amount > CREDITS_MAX:
             raise AmountError("the balance would leave its range")
         allowance = given_back.to_allowance(amount, user.period_start_ms)
@@ -229,6 +235,10 @@ class MemoryLedger(MemoryBalances):
         self._known(charge.user_id)
         if self.now_ms() <= charge.deadline_ms:
             return VoidOutcome.TOO_EARLY
+        user_id, identity = charge.user_id, charge.transaction_id
+        is_done = self._keys.is_done(user_id, identity)
+        if is_done or self._keys.is_anothers(user_id, identity, identity):
+            return VoidOutcome.KEPT
         given_back = self._given_back.get(charge.transaction_id)
         if given_back is not None:
             was_voided = charge.void().transaction_id in given_back.refunds
@@ -242,6 +252,10 @@ class MemoryLedger(MemoryBalances):
         if record is None and self.now_ms() - (charge.transaction_id.time_ms or 0) > ID_AGE_MS_MAX:
             # It may be a row by now, for which the caller asks Postgres; its age refuses a retry.
             return VoidOutcome.REFUSED
+        return self._undo(charge, record)
+
+    def _undo(self, charge: Charge, record: CreditTransaction | None) -> VoidOutcome:
+        """Give a charge back if it was made; refuse its id from now on."""
         if record is None or not record.amount:
             self._spend(charge)
             self._keys.end(charge.user_id, charge.transaction_id, is_served=False)

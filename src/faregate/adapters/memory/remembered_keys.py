@@ -22,6 +22,8 @@ class _Entry:
     leased_at_ms: int
     #: Since keys are counted by stretches of one lifetime: the one in which this was made.
     turn: int
+    #: The attempt that was the last to be let in, or that was served.
+    holder: CreditTransactionId
     is_done: bool = False
 
 
@@ -42,20 +44,22 @@ class RememberedKeys:
             return None
         if entry.fingerprint != key.fingerprint_digest:
             return replace(blank, verdict=Verdict.KEY_REUSED)
-        if entry.decision.transaction_id == charge.transaction_id:
+        is_holder = entry.holder == charge.transaction_id
+        if is_holder and not entry.is_done and entry.decision.transaction_id == entry.holder:
             return None
         state = KeyState.DONE
         if not entry.is_done:
-            is_leased = now_ms - entry.leased_at_ms < key.lease_ms
+            is_leased = now_ms - entry.leased_at_ms < key.lease_ms and not is_holder
             state = KeyState.IN_FLIGHT if is_leased else KeyState.TAKEN_OVER
-        if state is KeyState.TAKEN_OVER:
-            entry.leased_at_ms = now_ms
+        if state is KeyState.TAKEN_OVER and not is_holder:
+            entry.leased_at_ms, entry.holder = now_ms, charge.transaction_id
         return replace(
             entry.decision,
             position="",
             repeated=True,
             resets_at_ms=blank.resets_at_ms,
             key_state=state,
+            attempt_id=charge.transaction_id,
         )
 
     def is_full(self, charge: Charge | JournalEntry, now_ms: int) -> bool:
@@ -77,7 +81,12 @@ class RememberedKeys:
         if key is None:
             return decision
         self._entries[charge.user_id, key.key_digest] = _Entry(
-            decision, key.fingerprint_digest, now_ms, now_ms, now_ms // key.lifetime_ms
+            decision=decision,
+            fingerprint=key.fingerprint_digest,
+            made_at_ms=now_ms,
+            leased_at_ms=now_ms,
+            turn=now_ms // key.lifetime_ms,
+            holder=decision.transaction_id,
         )
         return replace(decision, key_state=KeyState.NEW)
 
@@ -108,7 +117,8 @@ class RememberedKeys:
     def complete(self, completion: Completion) -> bool:
         """Note that a request has been served, and keep its response."""
         identity = completion.transaction_id
-        is_known = self.end(completion.user_id, identity, is_served=True)
+        attempt = completion.attempt_id or identity
+        is_known = self.end(completion.user_id, identity, is_served=True, attempt=attempt)
         if is_known and completion.response:
             self._responses.put(identity, completion.response, completion.keep_ms)
         return is_known
@@ -117,13 +127,45 @@ class RememberedKeys:
         """Return the response that was kept, as long as it is."""
         return self._responses.get(transaction_id)
 
-    def end(self, user_id: UUID, transaction_id: CreditTransactionId, *, is_served: bool) -> bool:
+    def end(
+        self,
+        user_id: UUID,
+        transaction_id: CreditTransactionId,
+        *,
+        is_served: bool,
+        attempt: CreditTransactionId | None = None,
+    ) -> bool:
         """Note that a request has been served, or forget its key so that it may be made again."""
+        name = self._name_of(user_id, transaction_id)
+        if name is not None and is_served:
+            entry = self._entries[name]
+            if attempt is not None and not entry.is_done:
+                entry.holder = attempt
+            entry.is_done = True
+        elif name is not None:
+            del self._entries[name]
+        return name is not None
+
+    def is_done(self, user_id: UUID, transaction_id: CreditTransactionId) -> bool:
+        """Say whether the request of a charge or hold has been served."""
+        name = self._name_of(user_id, transaction_id)
+        return name is not None and self._entries[name].is_done
+
+    def is_anothers(
+        self,
+        user_id: UUID,
+        transaction_id: CreditTransactionId,
+        attempt: CreditTransactionId | None,
+    ) -> bool:
+        """Say whether another attempt than `attempt` was the last to be let in, or was served."""
+        name = self._name_of(user_id, transaction_id)
+        return name is not None and attempt is not None and self._entries[name].holder != attempt
+
+    def _name_of(
+        self, user_id: UUID, transaction_id: CreditTransactionId
+    ) -> tuple[UUID, bytes] | None:
+        """Return by what the entry of a charge or hold is found, if its key is known."""
         for name, entry in self._entries.items():
             if name[0] == user_id and entry.decision.transaction_id == transaction_id:
-                if is_served:
-                    entry.is_done = True
-                else:
-                    del self._entries[name]
-                return True
-        return False
+                return name
+        return None

@@ -56,7 +56,7 @@ class RedisHoldLedger(RedisLedger):
 
         reply = await attempt_twice(charge, once, self._clock)
         decision = read_charge(reply, charge, length=13)
-        if decision.transaction_id == charge.transaction_id:
+        if not reply[10]:
             return Hold(decision=decision, expires_at_ms=reply[12])
         # Known by its key, it has its expiry in a hash that is named by its own id.
         expires_at_ms = await self._expires_at_ms(shard, decision.transaction_id)
@@ -95,6 +95,7 @@ class RedisHoldLedger(RedisLedger):
             encode_description(settlement.description),
             encode_metadata(settlement.metadata),
             *encode_allowance(settlement.allowance),
+            "" if settlement.attempt_id is None else settlement.attempt_id.value.bytes,
         )
         names = self._end_keys(settlement.user_id, settlement.hold_id)
         reply = await self._run_twice("settle", names, arguments)

@@ -165,6 +165,7 @@ class RedisLedger:
             encode_metadata(refund.metadata),
             "" if durable is None else durable.allowance_amount,
             "" if durable is None else durable.period_start_ms or 0,
+            "" if refund.attempt_id is None else refund.attempt_id.value.bytes,
         )
         names = self._undo_keys(refund.user_id, refund.deduct_id)
         reply = await self._run_twice("refund", names, arguments)
@@ -196,8 +197,14 @@ class RedisLedger:
         shard = self._shard(completion.user_id)
         kept = keys.response(shard, completion.transaction_id)
         names = (*keys.idempotency(shard, completion.user_id), kept)
-        identity = completion.transaction_id.value.bytes
-        arguments = (identity, completion.response, completion.keep_ms)
+        identity = completion.transaction_id
+        attempt = completion.attempt_id or identity
+        arguments: Arguments = (
+            identity.value.bytes,
+            completion.response,
+            completion.keep_ms,
+            attempt.value.bytes,
+        )
         reply = await self._run_twice("complete", names, arguments)
         return bool(reply[0] == b"completed")
 

@@ -57,9 +57,10 @@ def read_charge(reply: list[Any], charge: Charge, *, length: int = 12) -> Decisi
     parts, the limits follow.
     """
     resets_at_ms, limit, retry_after_ms, key_state, first_id, first_amount = reply[6:12]
-    transaction_id, amount = charge.transaction_id, -charge.cost
+    transaction_id, amount, attempt_id = charge.transaction_id, -charge.cost, None
     if first_id:
         transaction_id, amount = CreditTransactionId(UUID(bytes=first_id)), first_amount
+        attempt_id = charge.transaction_id
     return replace(
         read_decision(reply, charge.user_id, transaction_id, amount),
         resets_at_ms=resets_at_ms or None,
@@ -67,6 +68,7 @@ def read_charge(reply: list[Any], charge: Charge, *, length: int = 12) -> Decisi
         retry_after_ms=retry_after_ms,
         limits=read_limits(reply[length:], charge.limits),
         key_state=KeyState(key_state.decode()) if key_state else None,
+        attempt_id=attempt_id,
     )
 
 
