@@ -18,7 +18,7 @@
 --
 -- The bound holds for good: within a day by the refunds key, later by what Postgres adds up.
 -- uses: arguments, clock, account, record, chain, window, taken, memory, backlog, giving,
---       entry, finishing
+--       entry, finishing, takeover
 
 local amount = ARGV[4] ~= '' and whole(ARGV[4], 1, CREDITS_MAX)
 if #ARGV[1] ~= 16 or #ARGV[2] ~= 16 or #ARGV[3] ~= 16 then

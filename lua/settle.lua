@@ -16,7 +16,7 @@
 --        after one add if a new period has begun. A hold that has just expired is given back or
 --        kept (see lib/closing); any other refusal, and a repetition, write nothing.
 -- uses: arguments, clock, account, record, memory, giving, period, allowance, topup, hold,
---       entry, finishing, closing
+--       entry, finishing, takeover, closing
 
 local actual = ARGV[4] ~= '' and whole(ARGV[4], 0, CREDITS_MAX)
 local overdraft_max = whole(ARGV[5], 0, CREDITS_MAX)

@@ -15,7 +15,7 @@
 -- charge that is older than the call that is voided was answered to an earlier call: it is kept. So
 -- is one whose idempotency key was taken over since, or whose request was served.
 -- uses: arguments, clock, account, record, chain, window, memory, giving,
---       entry, finishing
+--       entry, finishing, takeover
 
 local asked_at_ms = whole(ARGV[4], 0, TIME_MS_MAX)
 local deadline_ms = whole(ARGV[5], 0, TIME_MS_MAX)

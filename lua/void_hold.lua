@@ -13,7 +13,7 @@
 -- voided was answered to an earlier call, and one that is settled to some call: it is kept, as is
 -- a charge that has the id, and a hold whose idempotency key was taken over or completed since.
 -- uses: arguments, clock, account, record, chain, window, memory, giving, hold,
---       entry, finishing, closing
+--       entry, finishing, takeover, closing
 
 local asked_at_ms = whole(ARGV[4], 0, TIME_MS_MAX)
 local deadline_ms = whole(ARGV[5], 0, TIME_MS_MAX)

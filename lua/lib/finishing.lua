@@ -13,11 +13,6 @@ local function entry_of(id, first)
   return nil
 end
 
--- Says whether another attempt than `attempt` was the last to be let in, or was served.
-local function is_anothers(entry, attempt)
-  return entry ~= nil and entry.holder ~= random_half(attempt)
-end
-
 -- If it was served (by `attempt`, where that is known; the first that was counts), nothing is to be
 -- served for the key again. If all was given back, the request may be made again. Returns whether
 -- the key was known.

@@ -108,6 +108,46 @@ async def test_a_request_whose_server_died_is_taken_over(
     assert (await order(gate, user_id)).key_state is KeyState.NEW
 
 
+async def test_a_slow_request_that_was_taken_over_gives_nothing_back(
+    gate: Gate, clock: Clock, user_id: UUID
+) -> None:
+    """What it paid for is the other one's; a person may give it back."""
+    slow = await order(gate, user_id)
+    clock.ms += LEASE_MS
+    other = await order(gate, user_id)
+    assert (slow.keyed_attempt, other.keyed_attempt) == (slow.transaction_id, other.attempt_id)
+    refused = await gate.refund(slow)
+    assert (refused.verdict, refused.credits) == (Verdict.TAKEN_OVER, 7)
+    assert await gate.complete(other)
+    assert (await gate.refund(slow)).verdict is Verdict.TAKEN_OVER
+    assert (await order(gate, user_id)).key_state is KeyState.DONE
+    by_hand = await gate.refund_by_id(user_id, slow.transaction_id)
+    assert (by_hand.verdict, by_hand.credits) == (Verdict.ALLOWED, 9)
+
+
+async def test_one_that_has_taken_over_gives_nothing_back_of_what_was_served(
+    gate: Gate, clock: Clock, user_id: UUID
+) -> None:
+    """The slow one was served after all, before the other one failed."""
+    slow = await order(gate, user_id)
+    clock.ms += LEASE_MS
+    other = await order(gate, user_id)
+    assert await gate.complete(slow)
+    assert (await gate.refund(other)).verdict is Verdict.TAKEN_OVER
+    assert (await order(gate, user_id)).key_state is KeyState.DONE
+
+
+async def test_a_slow_hold_that_was_taken_over_is_not_cancelled(
+    gate: Gate, clock: Clock, user_id: UUID
+) -> None:
+    """It is the other one's to settle."""
+    slow = await gate.hold(user_id, 3, ttl_ms=LIFETIME_MS, idempotency_key="job")
+    clock.ms += LEASE_MS
+    other = await gate.hold(user_id, 3, ttl_ms=LIFETIME_MS, idempotency_key="job")
+    assert (await gate.cancel(slow)).verdict is Verdict.TAKEN_OVER
+    assert (await gate.settle(other, 2)).credits == 7
+
+
 async def test_only_so_many_keys_are_remembered(gate: Gate, user_id: UUID) -> None:
     """One more is refused, and nothing is charged."""
     for number in range(KEYS_MAX):
