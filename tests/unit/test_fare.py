@@ -52,8 +52,8 @@ def amounts(world: World) -> list[int]:
         (HELD, ["raise"], None, [-4, 4]),
         # What was settled, and what was lacking, goes back, too.
         (HELD, ["settle 1"], 500, [-4, 3, 1]),
-        (HELD, ["settle 6"], 500, [-4, -2, 2, 4]),
-        (HELD, ["settle 6", "raise"], None, [-4, -2, 2, 4]),
+        (HELD, ["settle 6"], 500, [-4, -2, 4, 2]),
+        (HELD, ["settle 6", "raise"], None, [-4, -2, 4, 2]),
         ([Rule(cost=2)], ["add 1", "add 3"], 200, [-2, -1, -3]),
         ([Rule(cost=2)], ["add 1", "add 3"], 503, [-2, -1, -3, 1, 3, 2]),
         ([Rule(cost=3)], ["refund 1"], 200, [-3, 1]),

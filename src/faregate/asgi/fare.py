@@ -22,8 +22,9 @@ from faregate.gate import Gate, Terms
 _Metadata = Mapping[str, object] | None
 #: Gives a part of what was charged back, by description and metadata; returns whether it is.
 _Part: TypeAlias = Callable[[str, _Metadata], Awaitable[bool]]
-#: `REFUND_EXCEEDED` means that nothing is left: the handler has given it back itself.
-_GIVEN_BACK = {Verdict.ALLOWED, Verdict.REFUND_EXCEEDED}
+#: `REFUND_EXCEEDED` means that nothing is left: the handler has given it back itself;
+#: `TAKEN_OVER` that another attempt with the key answers for the charge now.
+_GIVEN_BACK = {Verdict.ALLOWED, Verdict.REFUND_EXCEEDED, Verdict.TAKEN_OVER}
 
 _log = logging.getLogger(__name__)
 
@@ -184,23 +185,24 @@ class Fare:
         was_settled = self.answer is not None and self.answer.charged > 0
         if self.hold is not None and self.answer is None:
             try:
-                if (await self.cancel()).allowed:
+                if (await self.cancel()).verdict in {Verdict.ALLOWED, Verdict.TAKEN_OVER}:
                     return True
             except TransactionConflictError:
                 # A settlement was made whose answer was lost.
                 was_settled = True
-        if was_settled:
-            lacking = closing_id(self.decision.transaction_id)
-            await self._gate.refund_by_id(self.user_id, lacking, description=description)
-        if not self.decision.amount and not self.is_keyed:
+        if not (self.decision.amount or was_settled or self.is_keyed):
             return True
         refunded = await self._gate.refund(
             self.decision, description=description, metadata=metadata
         )
-        is_done = refunded.verdict in _GIVEN_BACK
-        if is_done:
-            self.credits = refunded.credits
-        return is_done
+        if refunded.verdict not in _GIVEN_BACK:
+            return False
+        self.credits = refunded.credits
+        if was_settled and refunded.verdict is not Verdict.TAKEN_OVER:
+            lacking = closing_id(self.decision.transaction_id)
+            more = await self._gate.refund_by_id(self.user_id, lacking, description=description)
+            self.credits = more.credits
+        return True
 
     async def complete(self, response: bytes) -> None:
         """Note that the request was served; `response` is for those who ask again."""
