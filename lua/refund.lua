@@ -7,6 +7,7 @@
 --        6 the deduct's cost and 7 what is refunded of it (credits), by Postgres, or empty
 --        8 description   9 metadata (JSON or empty)   10 what the deduct took from the allowance
 --        (credits) and 11 in which period (Unix ms), by Postgres, or empty
+--        12 '1' if the transaction id is the caller's choice, and so may be taken
 -- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, amount refunded}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user,
 --        conflict, backlog, unknown_deduct, refund_exceeded, out_of_range
@@ -63,7 +64,7 @@ if earlier then
   return { same and 'repeated' or 'conflict', account.credits, 0, now_ms, '',
     account.allowance, tonumber(earlier) }
 end
-if is_taken(account) then
+if ARGV[12] == '1' and is_taken(account) then
   return refuse('conflict')
 end
 local cost, refunded, taken, period = known_deduct()

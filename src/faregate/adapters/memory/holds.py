@@ -201,8 +201,12 @@ class MemoryHoldLedger(MemoryLedger):
 
     def _refuse_from_now_on(self, charge: Charge) -> VoidOutcome:
         """Void an id that is no hold's, unless it is a charge's."""
-        if self._given_back.get(charge.transaction_id):
-            return VoidOutcome.REFUSED
+        given_back = self._given_back.get(charge.transaction_id)
+        if given_back is not None and charge.void().transaction_id in given_back.refunds:
+            return VoidOutcome.REFUNDED
+        if given_back is not None:
+            is_kept = given_back.is_charge_of(charge.user_id)
+            return VoidOutcome.KEPT if is_kept else VoidOutcome.REFUSED
         if self.records.find(charge.user_id, charge.transaction_id):
             return VoidOutcome.KEPT
         if self.now_ms() - (charge.transaction_id.time_ms or 0) <= ID_AGE_MS_MAX:

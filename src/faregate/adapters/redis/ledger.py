@@ -165,6 +165,7 @@ class RedisLedger:
             encode_metadata(refund.metadata),
             "" if durable is None else durable.allowance_amount,
             "" if durable is None else durable.period_start_ms or 0,
+            1 if refund.has_own_id else 0,
         )
         names = self._undo_keys(refund.user_id, refund.deduct_id)
         reply = await self._run_twice("refund", names, arguments)
