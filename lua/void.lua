@@ -52,7 +52,7 @@ elseif record
 then
   return { 'kept', 0, 0, now_ms, '' }
 elseif is_charge then
-  -- Somebody who was told of it has refunded some of it. Only its record says that it is this call's.
+  -- Somebody who was told of it refunded some of it. Only its record says that it is this call's.
   return { record and 'refused' or 'kept', 0, 0, now_ms, '' }
 elseif not record and now_ms - id_time_ms(ARGV[1]) > ID_AGE_MS_MAX then
   -- Its record may be a row by now, for which the caller asks Postgres; its age refuses a retry.
