@@ -8,6 +8,7 @@
 --        8 description   9 metadata (JSON or empty)   10 what the deduct took from the allowance
 --        (credits) and 11 in which period (Unix ms), by Postgres, or empty   12 id of the attempt
 --        whose request is given back (16 bytes), or empty for a refund by hand
+--        13 '1' if the transaction id is the caller's choice, and so may be taken
 -- Reply  {status, credits, sequence, now (Unix ms), position, allowance left, amount refunded}
 --        status: allowed, repeated, or the first that holds of uninitialised, unknown_user,
 --        conflict, backlog, unknown_deduct, refund_exceeded, taken_over (by another attempt
@@ -66,7 +67,7 @@ if earlier then
   return { same and 'repeated' or 'conflict', account.credits, 0, now_ms, '',
     account.allowance, tonumber(earlier) }
 end
-if is_taken(account) then
+if ARGV[13] == '1' and is_taken(account) then
   return refuse('conflict')
 end
 local cost, refunded, taken, period = known_deduct()

@@ -12,8 +12,9 @@
 --
 -- Before its deadline a charge may still arrive, so nothing is decided then. After it the charge
 -- script refuses by the deadline, and a retry with a later deadline by the note left here. A
--- charge that is older than the call that is voided was answered to an earlier call: it is kept. So
--- is one whose idempotency key was taken over since, or whose request was served.
+-- charge that is older than the call that is voided was answered to an earlier call: it is kept,
+-- whatever has been refunded of it since. So is one whose idempotency key was taken over since, or
+-- whose request was served.
 -- uses: arguments, clock, account, record, chain, window, memory, giving,
 --       entry, finishing, takeover
 
@@ -33,11 +34,14 @@ if not epoch then
 elseif now_ms <= deadline_ms then
   return { 'too_early', 0, 0, now_ms, '' }
 end
+local kept = redis.call('HMGET', KEYS[4], 'user', 'amount', ARGV[3])
+local is_charge = kept[1] == ARGV[2] and tonumber(kept[2]) > 0
+if kept[1] and (kept[3] or not is_charge) then
+  return { kept[3] and 'refunded' or 'refused', 0, 0, now_ms, '' }
+end
 local entry = entry_of(ARGV[1], 5)
 if entry and (entry.state == DONE or is_anothers(entry, ARGV[1])) then
   return { 'kept', 0, 0, now_ms, '' }
-elseif redis.call('EXISTS', KEYS[4]) == 1 then
-  return { redis.call('HGET', KEYS[4], ARGV[3]) and 'refunded' or 'refused', 0, 0, now_ms, '' }
 end
 
 local account = load_account(KEYS[1])
@@ -52,6 +56,9 @@ elseif record
   and (record.kind ~= TYPE_CODES.deduct or made_at_ms(record.position) < asked_at_ms)
 then
   return { 'kept', 0, 0, now_ms, '' }
+elseif is_charge then
+  -- Somebody who was told of it refunded some of it. Only its record says that it is this call's.
+  return { record and 'refused' or 'kept', 0, 0, now_ms, '' }
 elseif not record and now_ms - id_time_ms(ARGV[1]) > ID_AGE_MS_MAX then
   -- Its record may be a row by now, for which the caller asks Postgres; its age refuses a retry.
   return { 'refused', 0, 0, now_ms, '' }

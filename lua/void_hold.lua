@@ -31,8 +31,11 @@ local hold = load_hold(ARGV[1])
 
 -- Refuses an id that is no hold's from now on, unless it is a charge's.
 local function spend()
-  if redis.call('EXISTS', KEYS[4]) == 1 then
-    return 'refused'
+  local noted = redis.call('HMGET', KEYS[4], 'user', 'amount', ARGV[3])
+  if noted[3] then
+    return 'refunded'
+  elseif noted[1] then
+    return noted[1] == ARGV[2] and tonumber(noted[2]) > 0 and 'kept' or 'refused'
   end
   local id_ms = id_time_ms(ARGV[1])
   local record, is_cut

@@ -135,3 +135,11 @@ async def test_a_hanging_redis_tells_what_was_sent_from_what_was_not(
     assert kinds == names
     assert await runner.command("PING") == b"PONG"
     await runner.aclose()
+
+
+async def test_a_pool_that_is_closed_lends_nothing(pool: ConnectionPool) -> None:
+    """Nobody would close what it made."""
+    pool.give_back(await pool.take())
+    await pool.aclose()
+    with pytest.raises(LedgerUnavailableError):
+        await pool.take()

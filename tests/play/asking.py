@@ -11,6 +11,7 @@ from faregate.domain.transaction import CreditTransactionId, TransactionType
 from play.steps import HOUR_MS, STARTING_CREDITS, USERS, Step
 
 _CREDITS = {"add": TransactionType.ADD, "adjust": TransactionType.ADMIN_ADJUSTMENT}
+_WITHOUT_TIME = " without a time"
 _END_OF = "end of "
 
 
@@ -23,7 +24,8 @@ class Ids:
     def of(self, user_id: UUID, name: str, time_ms: int) -> CreditTransactionId:
         """Return the id that a name of a user stands for, making it at first use.
 
-        "bob's a" is what another user calls "a", "end of a" what the end of the hold "a" writes.
+        "bob's a" is what another user calls "a", "end of a" what the end of the hold "a" writes,
+        and "a without a time" a UUIDv4.
         """
         owner, _, rest = name.rpartition("'s ")
         if owner:
@@ -32,7 +34,8 @@ class Ids:
             return closing_id(self.of(user_id, name.removeprefix(_END_OF), time_ms))
         if (user_id, name) not in self._known:
             number = len(self._known) + 1
-            value = time_ms << 80 | 7 << 76 | 0b10 << 62 | number
+            version = 4 if name.endswith(_WITHOUT_TIME) else 7
+            value = time_ms << 80 | version << 76 | 0b10 << 62 | number
             self._known[user_id, name] = CreditTransactionId(UUID(int=value))
         return self._known[user_id, name]
 

@@ -48,6 +48,15 @@ CREDITS: dict[str, list[Step]] = {
         refund("r", of="b", answer=TransactionConflictError),
         refund("s", of="b", credits=4),
     ],
+    "a refund has an id of its own, though it tells no time": [
+        charge("a", 2, credits=3),
+        charge("b", 2, credits=1),
+        add("x without a time", 1, credits=2),
+        refund("x without a time", of="a", answer=TransactionConflictError),
+        refund("y without a time", of="a", credits=4),
+        refund("y without a time", of="b", answer=TransactionConflictError),
+        add("y without a time", 2, answer=TransactionConflictError),
+    ],
     "amounts that are not amounts are refused": [
         charge("a", -1, answer=AmountError),
         charge("b", CREDITS_MAX + 1, answer=AmountError),

@@ -18,6 +18,7 @@ from play.steps import (
     refund,
     settle,
     void,
+    void_hold,
     wait,
 )
 
@@ -86,6 +87,21 @@ REFUNDS: dict[str, list[Step]] = {
         void("a", asked_in_ms=1_000, answer=VoidOutcome.KEPT),
         charge("a", 2, credits=3, repeated=True),
         charge("b", 1, credits=2),
+    ],
+    "a void of a call that only retried leaves a charge of which some was refunded": [
+        charge("a", 3, credits=2),
+        refund("r", of="a", amount=1, credits=3),
+        void("a", asked_in_ms=1_000, answer=VoidOutcome.KEPT),
+        read(credits=3),
+        drain(),
+        void("a", asked_in_ms=1_000, answer=VoidOutcome.KEPT),
+        refund("s", of="a", credits=5),
+    ],
+    "a charge of which some was refunded is kept from the void of a hold with its id": [
+        charge("a", 3, credits=2),
+        refund("r", of="a", amount=1, credits=3),
+        void_hold("a", answer=VoidOutcome.KEPT),
+        read(credits=3),
     ],
     "nothing is voided before the deadline": [
         void("a", deadline_in_ms=MINUTE_MS, answer=VoidOutcome.TOO_EARLY),

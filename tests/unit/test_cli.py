@@ -66,3 +66,13 @@ def test_an_error_is_never_taken_for_a_ledger_that_is_not_exact(
     said = capsys.readouterr().err
     assert "unforeseen" in said
     assert ("Traceback" in said) == has_traceback
+
+
+def test_dead_letters_are_told_of_where_the_ledger_is_exact(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What waits for an operator is in no row, though the sums agree."""
+    module._print_findings({"dead_letters": 2}, [], as_json=False)
+    assert "exact, but for 2 dead letters" in capsys.readouterr().out
+    module._print_findings({"dead_letters": 0}, [], as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1] == "exact"

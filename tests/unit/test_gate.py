@@ -1,6 +1,7 @@
 """The use cases, over the memory adapters and one that loses replies."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,10 +14,11 @@ from faregate.domain.errors import (
     ConfigurationError,
     InvalidArgumentError,
     OutcomeUnknownError,
+    TransactionConflictError,
     TransactionIdError,
 )
 from faregate.domain.policy import GateOptions
-from faregate.domain.transaction import TransactionType
+from faregate.domain.transaction import CreditTransaction, TransactionType
 from lossy_ledger import Clock, LossyLedger, outlive
 
 DAY_MS = 86_400_000
@@ -228,4 +230,34 @@ async def test_what_is_given_up_is_counted(gate: Gate) -> None:
     gate.retries.submit("something", never)
     await gate.retries.aclose(0.01)
     assert gate.retries.given_up == 1
+    assert len(gate.retries) == 0
+
+
+@pytest.mark.parametrize("amount", [None, 1])
+async def test_a_refund_takes_no_id_that_is_a_row_already(
+    gate: Gate, books: MemoryBooks, user_id: UUID, amount: int | None
+) -> None:
+    """The id of a grant that the ledger has long forgotten."""
+    charged = await gate.charge(user_id)
+    taken = CreditTransactionId(uuid4())
+    books.rows[taken] = CreditTransaction(
+        id=taken,
+        user_id=user_id,
+        amount=1,
+        type=TransactionType.ADD,
+        description="grant",
+        timestamp=datetime.now(UTC),
+        sequence=9,
+        balance_after=1,
+        epoch=0,
+    )
+    with pytest.raises(TransactionConflictError):
+        await gate.refund(charged, amount=amount, transaction_id=taken)
+
+
+async def test_a_position_that_is_none_is_refused(gate: Gate, user_id: UUID) -> None:
+    """At once, and nothing is tried again."""
+    charged = await gate.charge(user_id)
+    with pytest.raises(InvalidArgumentError):
+        await gate.refund_by_id(user_id, charged.transaction_id, position="zzz")
     assert len(gate.retries) == 0

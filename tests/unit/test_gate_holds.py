@@ -222,3 +222,37 @@ async def test_a_ledger_without_holds_says_so(user_id: UUID) -> None:
     gate = Gate(MemoryLedger(), MemoryBooks(starting_credits=3), CreditPolicy())
     with pytest.raises(ConfigurationError, match="no holds"):
         await gate.hold(user_id, 1)
+
+
+async def test_a_settlement_needs_no_tier_to_be_looked_up(
+    ledger: LossyLedger, user_id: UUID
+) -> None:
+    """The tier was found with the hold, so a resolver that fails later leaves no hold open."""
+    is_down = False
+
+    async def tier_of(_: UUID) -> str:
+        if is_down:
+            raise RuntimeError("the plans cannot be looked up")
+        return "trusted"
+
+    policies = PolicySet(
+        tiers={"default": CreditPolicy(), "trusted": CreditPolicy(name="t", overdraft_max=4)}
+    )
+    options = GateOptions(provision_users=True)
+    gate = Gate(ledger, MemoryBooks(starting_credits=3), policies, options, tier_of)
+    hold = await gate.hold(user_id, 3)
+    is_down = True
+    answer = await gate.settle(hold, 5)
+    assert (hold.tier, answer.charged, answer.credits) == ("trusted", 2, -2)
+
+
+async def test_an_end_that_contradicts_another_is_not_tried_again(
+    gate: Gate, ledger: LossyLedger, user_id: UUID
+) -> None:
+    """The hold has ended; no later try could change how."""
+    hold = await gate.hold(user_id, ESTIMATE)
+    await gate.settle(hold, 1)
+    with pytest.raises(TransactionConflictError):
+        await gate.settle(hold, 2)
+    assert await gate.retries.join(timeout_s=10)
+    assert await live(gate, user_id) == (2, 0)

@@ -258,3 +258,20 @@ async def test_a_request_costs_no_more_than_the_policy_lets_it(
     assert (await order(gate, user_id)).key_state is KeyState.NEW
     with pytest.raises(AmountError):
         CreditPolicy(request_cost=6, cost_max=5)
+
+
+async def test_a_lease_ends_with_the_lifetime_of_its_key(
+    ledger: LossyLedger, user_id: UUID
+) -> None:
+    """A lifetime below the lease of those who said nothing of leases refuses no request."""
+    options = GateOptions(provision_users=True, key_lifetime_ms=LIFETIME_MS)
+    gate = Gate(ledger, MemoryBooks(starting_credits=9), CreditPolicy(starting_credits=9), options)
+    assert (await order(gate, user_id)).key_state is KeyState.NEW
+
+
+async def test_a_key_that_cannot_be_written_is_refused(gate: Gate, user_id: UUID) -> None:
+    """For a grant as for a charge."""
+    with pytest.raises(InvalidArgumentError):
+        await gate.charge(user_id, idempotency_key="\ud800")
+    with pytest.raises(InvalidArgumentError):
+        await gate.grant(user_id, 1, idempotency_key="\ud800")

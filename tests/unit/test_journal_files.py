@@ -249,3 +249,12 @@ def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path)
     for place in (file, file / "below"):
         with pytest.raises(ConfigurationError, match="no journal can be kept"):
             FileJournal(place, bytes_max=1)
+
+
+def test_a_journal_that_is_closed_takes_no_more(tmp_path: Path) -> None:
+    """It would begin a file that nobody puts on the disk."""
+    journal = FileJournal(tmp_path, bytes_max=BYTES_MAX)
+    journal.close()
+    with pytest.raises(JournalError):
+        journal.write(entry(1))
+    assert list(tmp_path.iterdir()) == []

@@ -154,7 +154,9 @@ def _print_findings(report: dict[str, int], findings: Sequence[Finding], as_json
         Console().print(table)
         for finding in findings:
             print(f"{finding.kind}: {finding.detail}")
-        print("not exact" if findings else "exact")
+        dead = report.get("dead_letters", 0)
+        exact = f"exact, but for {dead} dead letters" if dead else "exact"
+        print("not exact" if findings else exact)
     if findings:
         raise typer.Exit(EXIT_NOT_EXACT)
 

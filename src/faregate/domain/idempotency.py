@@ -116,11 +116,19 @@ def check_key(key: object) -> str:
     """Return an idempotency key if it is one.
 
     Raises:
-        InvalidArgumentError: It is empty, no text, or too long.
+        InvalidArgumentError: It is empty, no text that can be encoded, or too long.
     """
-    if not isinstance(key, str) or not 0 < len(key.encode(errors="replace")) <= KEY_BYTES_MAX:
+    if not isinstance(key, str) or not 0 < _length(key) <= KEY_BYTES_MAX:
         raise InvalidArgumentError(f"an idempotency key is text of 1 to {KEY_BYTES_MAX} bytes")
     return key
+
+
+def _length(key: str) -> int:
+    """Return how many bytes a key takes; 0 if it cannot be written in UTF-8."""
+    try:
+        return len(key.encode())
+    except UnicodeEncodeError:
+        return 0
 
 
 def id_of_key(user_id: UUID, key: str) -> UUID:

@@ -1,15 +1,20 @@
 """What is asked of the ledger, and what it must be told to answer."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.limit import RateLimit
 from faregate.domain.policy import Allowance
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 from faregate.domain.user import check_user_id
+
+#: What a record's place in its stream looks like.
+_POSITION = re.compile(r"[0-9]+-[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,16 @@ class Refund:
 
     def __post_init__(self) -> None:
         check_user_id(self.user_id)
+        if self.position and not _POSITION.fullmatch(self.position):
+            raise InvalidArgumentError("a position is that of a decision, such as 1700000000000-0")
+
+    @property
+    def has_own_id(self) -> bool:
+        """Whether its id is the caller's choice, and so may be that of another transaction."""
+        derived = (
+            CreditTransactionId.derive(why, self.deduct_id.value) for why in ("refund", "void")
+        )
+        return self.transaction_id not in derived
 
 
 class VoidOutcome(StrEnum):

@@ -186,9 +186,13 @@ class Entry:
 
     async def policy_of(self, user_id: UUID, tier: str | None = None) -> CreditPolicy:
         """Return the policy of a tier or, without one, of the user's tier."""
+        return self.policies.of(await self.tier_of(user_id, tier))
+
+    async def tier_of(self, user_id: UUID, tier: str | None = None) -> str | None:
+        """Return the tier or, without one, that of the user; None for the default one."""
         if tier is None and self._tier_of is not None:
-            tier = await self._tier_of(user_id)
-        return self.policies.of(tier)
+            return await self._tier_of(user_id)
+        return tier
 
     async def install(self, user_id: UUID) -> bool:
         """Bring a user that the ledger sees for the first time over from Postgres.
@@ -199,6 +203,8 @@ class Entry:
         if installing is None:
             installing = asyncio.ensure_future(self._install(user_id))
             self._installing[user_id] = installing
+            # Looked at, since all who wait for it may give up.
+            installing.add_done_callback(lambda done: done.cancelled() or done.exception())
             installing.add_done_callback(lambda _: self._installing.pop(user_id, None))
         await asyncio.wait([installing])
         return installing.result()

@@ -13,6 +13,7 @@ from faregate.domain.errors import (
     FaregateError,
     LedgerError,
     OutcomeUnknownError,
+    TransactionConflictError,
 )
 from faregate.domain.hold import (
     Hold,
@@ -66,13 +67,14 @@ class Holds(OpenMode):
         terms.setdefault("description", "hold")
         call = Call(amount_name="estimate", user_id=user_id, cost=estimate, **terms)
         self._check_mode(call)
-        policy = await self.policy_of(user_id, call.tier)
+        tier = await self.tier_of(user_id, call.tier)
+        policy = self.policies.of(tier)
         if policy.is_shadow:
             decision = await self._observe(policy, self._charge(call, policy))
-            return Hold(decision=decision, expires_at_ms=self.now_ms() + ttl_ms, tier=call.tier)
+            return Hold(decision=decision, expires_at_ms=self.now_ms() + ttl_ms, tier=tier)
         lapse = Lapse(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry)
         hold = await self._decided_hold(call, policy, lapse)
-        return replace(hold, decision=hold.decision.under(policy), tier=call.tier)
+        return replace(hold, decision=hold.decision.under(policy), tier=tier)
 
     async def _decided_hold(self, call: Call, policy: CreditPolicy, lapse: Lapse) -> Hold:
         async def decide(attempt: Charge) -> Hold:
@@ -146,7 +148,8 @@ class Holds(OpenMode):
             return await self._end_shadow(hold, HoldState.SETTLED, actual)
         if hold.decision.journaled:
             return self._end_journaled(hold, HoldState.SETTLED, actual)
-        policy = await self.policy_of(hold.user_id, hold.tier)
+        # The tier was found when it was held: to ask again might fail, and nothing would be queued.
+        policy = self.policies.of(hold.tier)
         if not hold.estimate:
             metadata = {**(metadata or {}), "cost": actual}
         settlement = Settlement(
@@ -203,7 +206,9 @@ class Holds(OpenMode):
 
     @staticmethod
     async def _end_again(ledger: HoldLedger, settlement: Settlement) -> bool:
-        await ledger.settle(settlement)
+        # A conflict says that it has ended in another way, which no later try can change.
+        with suppress(TransactionConflictError):
+            await ledger.settle(settlement)
         return True
 
     async def extend(self, hold: Hold, ttl_ms: int) -> HoldAnswer:

@@ -106,8 +106,8 @@ class Refunds(Credits):
 
     async def _refund(self, refund: Refund, *, in_time: bool = False) -> Decision:
         """Refund; `in_time` if somebody waits for it, and it can be tried again."""
-        if refund.amount is not None:
-            # The ledger remembers partial refunds for a day; Postgres for good.
+        if refund.amount is not None or refund.has_own_id:
+            # The ledger remembers refunds and other transactions for a day; Postgres for good.
             row = await self._accounts.transaction(refund.transaction_id)
             if row is not None:
                 return _repeated_refund(refund, row)

@@ -101,6 +101,6 @@ class Call:
             key=self.idempotency_key,
             fingerprint=f"{self.amount_name} {self.fingerprint or self.cost}",
             lifetime_ms=options.key_lifetime_ms,
-            lease_ms=options.key_lease_ms,
+            lease_ms=min(options.key_lease_ms, options.key_lifetime_ms),
             keys_max=options.keys_max,
         )

@@ -58,6 +58,7 @@ class FileJournal:
         self._bytes_max = bytes_max
         self._file: _File | None = None
         self._requests = 0
+        self._is_closed = False
 
     @property
     def state(self) -> JournalState:
@@ -70,6 +71,8 @@ class FileJournal:
 
     def write(self, line: JournalEntry | JournalChange) -> None:
         """Keep a line; see the port."""
+        if self._is_closed:
+            raise JournalError("the journal is closed")
         text, is_entry = encode(line), isinstance(line, JournalEntry)
         try:
             if self._file is not None and self._file.append(text, is_entry=is_entry):
@@ -93,6 +96,7 @@ class FileJournal:
 
     def close(self) -> None:
         """Make sure that all of it is on the disk."""
+        self._is_closed = True
         if self._file is not None:
             self._file.close()
             self._file = None

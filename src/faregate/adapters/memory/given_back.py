@@ -39,6 +39,10 @@ class GivenBack:
         """All that has been given back so far."""
         return sum(self.refunds.values())
 
+    def is_charge_of(self, user_id: UUID) -> bool:
+        """Whether it tells of what the user paid; a void notes an id of which nothing was taken."""
+        return self.user_id == user_id and self.cost > 0
+
     def to_allowance(self, amount: int, period_start_ms: int | None) -> int:
         """Return how much of a refund concerns the allowance: what was spent last comes first."""
         if period_start_ms is None or period_start_ms != self.period_start_ms:

@@ -108,12 +108,12 @@ class MemoryHoldLedger(MemoryLedger):
             if (held.state, held.actual) != (state, actual or 0):
                 raise TransactionConflictError("the hold has ended in another way")
             return replace(self._tell(held, Verdict.ALLOWED), repeated=True)
-        attempt = settlement.attempt_id
-        if actual is None and self._keys.is_anothers(held.user_id, held.id, attempt):
+        attempt_id = settlement.attempt_id
+        if actual is None and self._keys.is_anothers(held.user_id, held.id, attempt_id):
             return self._tell(held, Verdict.TAKEN_OVER)
         self._balance(held, settlement)
         held.actual = actual or 0
-        self._close(held, state, attempt)
+        self._close(held, state, attempt_id)
         return self._tell(held, Verdict.ALLOWED)
 
     def _balance(self, held: Held, settlement: Settlement) -> None:
@@ -214,8 +214,12 @@ class MemoryHoldLedger(MemoryLedger):
 
     def _refuse_from_now_on(self, charge: Charge) -> VoidOutcome:
         """Void an id that is no hold's, unless it is a charge's."""
-        if self._given_back.get(charge.transaction_id):
-            return VoidOutcome.REFUSED
+        given_back = self._given_back.get(charge.transaction_id)
+        if given_back is not None and charge.void().transaction_id in given_back.refunds:
+            return VoidOutcome.REFUNDED
+        if given_back is not None:
+            is_kept = given_back.is_charge_of(charge.user_id)
+            return VoidOutcome.KEPT if is_kept else VoidOutcome.REFUSED
         if self.records.find(charge.user_id, charge.transaction_id):
             return VoidOutcome.KEPT
         if self.now_ms() - (charge.transaction_id.time_ms or 0) <= ID_AGE_MS_MAX:
@@ -256,10 +260,8 @@ class MemoryHoldLedger(MemoryLedger):
             held.refunded += self._hand_back(refund, min(held.amount, room))
         self._close(held, state)
 
-    def _close(
-        self, held: Held, state: HoldState, attempt: CreditTransactionId | None = None
-    ) -> None:
-        held.state = state
+    def _close(self, held: Held, to: HoldState, attempt: CreditTransactionId | None = None) -> None:
+        held.state = to
         self._holds.keep(held.id, MEMORY_MS)
         self._given_back.keep(held.id, MEMORY_MS)
         self._keys.end(held.user_id, held.id, is_served=held.is_spent, attempt=attempt)
@@ -270,8 +272,8 @@ class MemoryHoldLedger(MemoryLedger):
         self._users[user_id] = replace(self._users[user_id], held=total)
 
     def _open_holds(self, user_id: UUID) -> list[Held]:
-        mine = (held for held in self._holds.values() if held.user_id == user_id)
-        return [held for held in mine if held.state is HoldState.OPEN]
+        known = self._holds.values()
+        return [it for it in known if it.user_id == user_id and it.state is HoldState.OPEN]
 
     def _held(self, user_id: UUID, hold_id: CreditTransactionId) -> Held | None:
         self._known(user_id)

@@ -129,13 +129,13 @@ class MemoryLedger(MemoryBalances):
         return decision
 
     def _check_new(self, source: Credit | Refund) -> None:
-        """Make sure that no record carries the id. Only one with a time may be a charge's.
+        """Make sure that no record carries the id.
 
         Raises:
             TransactionConflictError: One does.
         """
         identity = source.transaction_id
-        if identity.time_ms is not None and self.records.find(source.user_id, identity):
+        if self.records.find(source.user_id, identity):
             raise TransactionConflictError(f"transaction {identity} is known with other content")
 
     async def collect(self, entry: JournalEntry) -> Decision:
@@ -192,7 +192,8 @@ class MemoryLedger(MemoryBalances):
             if refund.amount not in {None, earlier}:
                 raise TransactionConflictError("the refund is known with another amount")
             return replace(blank, verdict=Verdict.ALLOWED, amount=earlier, repeated=True)
-        self._check_new(refund)
+        if refund.has_own_id:
+            self._check_new(refund)
         if self.records.is_backlogged:
             return replace(blank, verdict=Verdict.BACKLOG)
         if given_back is None:
@@ -235,20 +236,10 @@ class MemoryLedger(MemoryBalances):
         self._known(charge.user_id)
         if self.now_ms() <= charge.deadline_ms:
             return VoidOutcome.TOO_EARLY
-        user_id, identity = charge.user_id, charge.transaction_id
-        is_done = self._keys.is_done(user_id, identity)
-        if is_done or self._keys.is_anothers(user_id, identity, identity):
-            return VoidOutcome.KEPT
-        given_back = self._given_back.get(charge.transaction_id)
-        if given_back is not None:
-            was_voided = charge.void().transaction_id in given_back.refunds
-            return VoidOutcome.REFUNDED if was_voided else VoidOutcome.REFUSED
         record = self.records.find(charge.user_id, charge.transaction_id)
-        if record is not None and (
-            record.type is not TransactionType.DEDUCT
-            or record.timestamp.timestamp() * 1000 < charge.asked_at_ms
-        ):
-            return VoidOutcome.KEPT
+        earlier = self._outcome_so_far(charge, record)
+        if earlier is not None:
+            return earlier
         if record is None and self.now_ms() - (charge.transaction_id.time_ms or 0) > ID_AGE_MS_MAX:
             # It may be a row by now, for which the caller asks Postgres; its age refuses a retry.
             return VoidOutcome.REFUSED
@@ -264,3 +255,26 @@ class MemoryLedger(MemoryBalances):
         blank = blank_answer(void, self._users[charge.user_id], 0)
         self._give_back(void, GivenBack.of(record), blank)
         return VoidOutcome.REFUNDED
+
+    def _outcome_so_far(
+        self, charge: Charge, record: CreditTransaction | None
+    ) -> VoidOutcome | None:
+        """Return what became of a charge that is not to be given back any more, or not by this."""
+        given_back = self._given_back.get(charge.transaction_id)
+        if given_back is not None and charge.void().transaction_id in given_back.refunds:
+            return VoidOutcome.REFUNDED
+        if given_back is not None and not given_back.is_charge_of(charge.user_id):
+            return VoidOutcome.REFUSED
+        user_id, identity = charge.user_id, charge.transaction_id
+        is_done = self._keys.is_done(user_id, identity)
+        if is_done or self._keys.is_anothers(user_id, identity, identity):
+            return VoidOutcome.KEPT
+        if record is not None and (
+            record.type is not TransactionType.DEDUCT
+            or record.timestamp.timestamp() * 1000 < charge.asked_at_ms
+        ):
+            return VoidOutcome.KEPT
+        if given_back is not None:
+            # Somebody who was told of it has refunded some. Only its record says that it is ours.
+            return VoidOutcome.KEPT if record is None else VoidOutcome.REFUSED
+        return None

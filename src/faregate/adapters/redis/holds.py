@@ -1,5 +1,7 @@
 """Holds in Redis: each step one script call, with the record in the same step."""
 
+import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -19,6 +21,7 @@ from faregate.domain.decision import Verdict
 from faregate.domain.errors import (
     AmountError,
     InvalidArgumentError,
+    LedgerError,
     TransactionConflictError,
     UnresolvedError,
 )
@@ -59,13 +62,20 @@ class RedisHoldLedger(RedisLedger):
         if not reply[10]:
             return Hold(decision=decision, expires_at_ms=reply[12])
         # Known by its key, it has its expiry in a hash that is named by its own id.
-        expires_at_ms = await self._expires_at_ms(shard, decision.transaction_id)
+        left_ms = charge.deadline_ms - self.now_ms()
+        expires_at_ms = await self._expires_at_ms(shard, decision.transaction_id, left_ms)
         return Hold(decision=decision, expires_at_ms=expires_at_ms)
 
-    async def _expires_at_ms(self, shard: int, hold_id: CreditTransactionId) -> int:
-        """Return when a hold expires, or would have; 0 if it is known no more."""
-        found = await self._runner.command("HGET", keys.hold(shard, hold_id), "expires")
-        return int(found or 0)
+    async def _expires_at_ms(self, shard: int, hold_id: CreditTransactionId, left_ms: int) -> int:
+        """Return when a hold expires, or would have; 0 if that cannot be known in time.
+
+        The hold stands, and is worth more to its caller than to know when it ends.
+        """
+        with suppress(LedgerError, TimeoutError):
+            async with asyncio.timeout(max(0, left_ms) / 1000):
+                found = await self._runner.command("HGET", keys.hold(shard, hold_id), "expires")
+                return int(found or 0)
+        return 0
 
     def _hold_arguments(self, request: HoldRequest) -> Arguments:
         charge = request.charge

@@ -101,4 +101,4 @@ def ledger() -> str:
 
 
 def _digest(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:32]
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]

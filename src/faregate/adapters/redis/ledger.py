@@ -166,6 +166,7 @@ class RedisLedger:
             "" if durable is None else durable.allowance_amount,
             "" if durable is None else durable.period_start_ms or 0,
             "" if refund.attempt_id is None else refund.attempt_id.value.bytes,
+            1 if refund.has_own_id else 0,
         )
         names = self._undo_keys(refund.user_id, refund.deduct_id)
         reply = await self._run_twice("refund", names, arguments)

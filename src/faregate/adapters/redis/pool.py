@@ -16,6 +16,8 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from faregate.domain.errors import LedgerUnavailableError
+
 CONNECTIONS_MAX = 64
 #: For a connection and its handshake, in seconds.
 CONNECT_S_MAX = 1.0
@@ -39,6 +41,7 @@ class ConnectionPool:
         self._idle: list[AbstractConnection] = []
         self._lent: set[AbstractConnection] = set()
         self._making: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     @classmethod
     def from_url(cls, url: str, connect_s_max: float = CONNECT_S_MAX) -> Self:
@@ -53,8 +56,12 @@ class ConnectionPool:
 
         Raises:
             RedisError, OSError, TimeoutError: None can be made.
+            LedgerUnavailableError: The pool is closed.
         """
         await self._room.acquire()
+        if self._is_closed:
+            self._room.release()
+            raise LedgerUnavailableError("the connections are closed")
         connection = self._idle.pop() if self._idle else self._make()
         self._lent.add(connection)
         try:
@@ -104,6 +111,7 @@ class ConnectionPool:
 
     async def aclose(self) -> None:
         """Close all connections, those that are lent too."""
+        self._is_closed = True
         making = list(self._making)
         for task in making:
             task.cancel()

@@ -170,7 +170,9 @@ class _Lookups:
         """Look a key up, if that makes sense now, and wait for the end of it, but not for ever."""
         asking = self._asking.get(key_id)
         if asking is None:
-            if self._is_away() or len(self._asking) >= LOOKUPS_MAX:
+            # Made-up ids, however many, keep nobody from a key that is known to exist.
+            is_crowded = len(self._asking) >= LOOKUPS_MAX and key_id not in self._existing
+            if self._is_away() or is_crowded:
                 return
             asking = asyncio.get_running_loop().create_task(self._look_up(key_id))
             self._asking[key_id] = asking
