@@ -25,28 +25,8 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def ledger(clock: Clock) -> LossyLedger:
-    return LossyLedger(clock)
-
-
-@pytest.fixture
-def books() -> MemoryBooks:
-    return MemoryBooks(starting_credits=3)
-
-
-@pytest.fixture
 def gate(ledger: LossyLedger, books: MemoryBooks) -> Gate:
     return Gate(ledger, books, CreditPolicy(), GateOptions(provision_users=True))
-
-
-@pytest.fixture
-def user_id() -> UUID:
-    return uuid4()
 
 
 async def live(gate: Gate, user_id: UUID) -> int:

@@ -1,7 +1,7 @@
 """Holds through the gate, over the memory adapters and one that loses replies."""
 
 import asyncio
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -22,24 +22,9 @@ ESTIMATE = 2
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def ledger(clock: Clock) -> LossyLedger:
-    return LossyLedger(clock)
-
-
-@pytest.fixture
 def gate(ledger: LossyLedger) -> Gate:
     books = MemoryBooks(starting_credits=3)
     return Gate(ledger, books, CreditPolicy(), GateOptions(provision_users=True))
-
-
-@pytest.fixture
-def user_id() -> UUID:
-    return uuid4()
 
 
 async def live(gate: Gate, user_id: UUID) -> tuple[int, int]:

@@ -18,16 +18,6 @@ KEYS_MAX = 2
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def ledger(clock: Clock) -> LossyLedger:
-    return LossyLedger(clock)
-
-
-@pytest.fixture
 def gate(ledger: LossyLedger) -> Gate:
     options = GateOptions(
         provision_users=True,
@@ -37,11 +27,6 @@ def gate(ledger: LossyLedger) -> Gate:
     )
     policy = CreditPolicy(starting_credits=9, cost_max=5)
     return Gate(ledger, MemoryBooks(starting_credits=9), policy, options)
-
-
-@pytest.fixture
-def user_id() -> UUID:
-    return uuid4()
 
 
 async def order(gate: Gate, user_id: UUID, cost: int = 2, **rest: Any) -> Decision:

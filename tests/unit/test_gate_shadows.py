@@ -1,7 +1,7 @@
 """Policies that are only observed: they refuse nobody, and nothing real is touched."""
 
 from collections.abc import Mapping
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -47,11 +47,6 @@ class Down(MemoryShadows):
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def ledger(clock: Clock) -> MemoryHoldLedger:
     return MemoryHoldLedger(now_ms=clock)
 
@@ -69,11 +64,6 @@ def make_gate(ledger: MemoryHoldLedger, shadows: MemoryShadows) -> Gate:
 @pytest.fixture
 def gate(ledger: MemoryHoldLedger, shadows: MemoryShadows) -> Gate:
     return make_gate(ledger, shadows)
-
-
-@pytest.fixture
-def user_id() -> UUID:
-    return uuid4()
 
 
 async def shadow_of(gate: Gate, user_id: UUID) -> int:

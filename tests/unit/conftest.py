@@ -1,0 +1,28 @@
+"""What the tests of the gate have in common: a clock to move, and a ledger that loses answers."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from faregate.adapters.memory.books import MemoryBooks
+from lossy_ledger import Clock, LossyLedger
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(clock: Clock) -> LossyLedger:
+    return LossyLedger(clock)
+
+
+@pytest.fixture
+def books() -> MemoryBooks:
+    return MemoryBooks(starting_credits=3)
+
+
+@pytest.fixture
+def user_id() -> UUID:
+    return uuid4()
