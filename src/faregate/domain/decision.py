@@ -1,6 +1,7 @@
 """The answer to one request for credits."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 from uuid import UUID
@@ -8,6 +9,7 @@ from uuid import UUID
 from faregate.domain.idempotency import KeyState
 from faregate.domain.limit import LimitState
 from faregate.domain.policy import CreditPolicy
+from faregate.domain.quick import quick_maker
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 
 
@@ -52,6 +54,8 @@ class Verdict(StrEnum):
     HOLD_OPEN = "hold_open"
     #: Nothing was decided, and the request is served all the same: its policy is only observed.
     UNDECIDED = "undecided"
+    #: More requests wait than can be decided in time. Nothing was sent, and nothing is charged.
+    OVERLOADED = "overloaded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +73,7 @@ class Decision:
     sequence: int = 0
     #: Whether this answers a retry: the change had already been made, once.
     repeated: bool = False
-    #: Where the record lies in its stream, for a refund that follows soon. Opaque.
+    #: The address of the record in its stream, for a refund that follows soon. Opaque.
     position: str = ""
     #: What is left of the user's allowance; part of `credits`, and spent first.
     allowance_left: int = 0
@@ -81,13 +85,8 @@ class Decision:
     #: What is left of each rate limit of the policy: after the request was counted or, for a
     #: refusal, as it is. Empty where none was looked at, as for a retry.
     limits: tuple[LimitState, ...] = ()
-    #: The name of the policy that held, and what it gives: its allowance, or its starting credits.
-    policy: str = ""
-    limit: int = 0
-    #: How long each period of that allowance is, in milliseconds; None without one, and of months.
-    period_ms: int | None = None
-    #: Whether the policy never refuses, so that neither balance nor limit bounds the user.
-    is_unlimited: bool = False
+    #: The policy that was applied; None for a change that no policy rules, such as a grant.
+    policy: CreditPolicy | None = None
     #: Of a request with an idempotency key that is allowed: whether it is to be served. With
     #: `repeated`, the decision is the one that the first request with the key was given.
     key_state: KeyState | None = None
@@ -98,6 +97,10 @@ class Decision:
     #: Whether the request is served because no decision could be had: what it costs is in the
     #: journal, the balance is not known, and the transaction id is that of the attempt.
     journaled: bool = False
+    #: The ledger's time of the decision in Unix milliseconds; 0 where the ledger was not asked.
+    decided_at_ms: int = 0
+    #: When the hold expires, in Unix milliseconds; 0 for a charge, and where it is not known.
+    expires_at_ms: int = 0
 
     @property
     def allowed(self) -> bool:
@@ -110,17 +113,6 @@ class Decision:
         if self.key_state not in {KeyState.NEW, KeyState.TAKEN_OVER}:
             return None
         return self.attempt_id or self.transaction_id
-
-    def under(self, policy: CreditPolicy) -> Self:
-        """Return the decision with what there is to say of the policy that held."""
-        allowance = policy.allowance
-        return replace(
-            self,
-            policy=policy.name,
-            limit=policy.quota,
-            period_ms=None if allowance is None else allowance.period.fixed_length_ms,
-            is_unlimited=policy.is_unlimited,
-        )
 
     @classmethod
     def repeat(cls, transaction: CreditTransaction) -> Self:
@@ -135,3 +127,7 @@ class Decision:
             repeated=True,
             allowance_left=transaction.allowance_after,
         )
+
+
+#: Makes a decision from all its fields, in their order.
+decision_of: Callable[..., Decision] = quick_maker(Decision)

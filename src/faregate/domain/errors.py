@@ -10,6 +10,7 @@ FaregateError
         LedgerUnavailableError      Redis did not answer in time
             OutcomeUnknownError     ... and the change may have happened
             UnresolvedError         it answered, but not whether this is a retry
+            LedgerCorruptError      a value of the ledger cannot be read
         LedgerUninitialisedError    Redis is empty or of another epoch
     ArchiveUnavailableError         Postgres did not answer in time
     IdentityUnavailableError        what tells who sent a request cannot be asked now
@@ -58,6 +59,10 @@ class OutcomeUnknownError(LedgerUnavailableError):
 
 class UnresolvedError(LedgerUnavailableError):
     """The user has too many recent records to say whether this is a retry. Others are decided."""
+
+
+class LedgerCorruptError(LedgerUnavailableError):
+    """A value of the ledger cannot be read: it was overwritten, or is of a newer version."""
 
 
 class LedgerUninitialisedError(LedgerError):

@@ -6,17 +6,8 @@ from enum import StrEnum
 from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import InvalidArgumentError
-from faregate.domain.policy import Allowance, OnExpiry
-from faregate.domain.request import Charge
+from faregate.domain.policy import Allowance
 from faregate.domain.transaction import CreditTransactionId, check_whole
-
-#: The shortest lifetime of a hold, in milliseconds.
-TTL_MS_MIN = 100
-#: The longest lifetime of a hold, extensions included, in milliseconds.
-TTL_MS_MAX = 86_400_000
-#: How many holds of one user may be open.
-OPEN_HOLDS_MAX = 1_000
 
 
 class HoldState(StrEnum):
@@ -31,22 +22,6 @@ class HoldState(StrEnum):
     CANCELLED = "cancelled"
     #: Nobody settled it in time; it went back, or was kept, as was said when it began.
     EXPIRED = "expired"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldRequest:
-    """A request to take an estimate."""
-
-    #: The estimate as a charge. It costs 0 where the user is never refused.
-    charge: Charge
-    ttl_ms: int
-    on_expiry: OnExpiry = OnExpiry.GIVE_BACK
-    #: How many holds of the user may be open, this one included.
-    open_max: int = OPEN_HOLDS_MAX
-
-    def __post_init__(self) -> None:
-        check_whole("an estimate", self.charge.cost, 0)
-        check_ttl(self.ttl_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,16 +115,3 @@ def closing_id(hold_id: CreditTransactionId) -> CreditTransactionId:
     """Return the id of the one record that the end of a hold may write, however it ends."""
     return CreditTransactionId.derive("hold-end", hold_id.value)
 
-
-def check_ttl(ttl_ms: object) -> int:
-    """Return a lifetime in milliseconds if it lies within its bounds.
-
-    Raises:
-        InvalidArgumentError: It does not.
-    """
-    is_whole = isinstance(ttl_ms, int) and not isinstance(ttl_ms, bool)
-    if not is_whole or not TTL_MS_MIN <= ttl_ms <= TTL_MS_MAX:  # type: ignore[operator]
-        raise InvalidArgumentError(
-            f"a hold lasts from {TTL_MS_MIN} to {TTL_MS_MAX} milliseconds, not {ttl_ms!r}"
-        )
-    return ttl_ms  # type: ignore[return-value]

@@ -12,10 +12,9 @@ from enum import StrEnum
 from typing import Self
 from uuid import UUID
 
-from faregate.domain.hold import TTL_MS_MIN, HoldRequest
 from faregate.domain.idempotency import KeptKey
 from faregate.domain.policy import Allowance
-from faregate.domain.request import Charge
+from faregate.domain.request import Void
 from faregate.domain.texts import encode_description, encode_metadata
 from faregate.domain.transaction import (
     METADATA_BYTES_MAX,
@@ -92,20 +91,14 @@ class JournalEntry:
         }
         return {**(self.metadata or {}), "journal": facts}
 
-    def attempt(self) -> Charge:
-        """Return the attempt, as far as it takes to void it."""
-        return Charge(
+    def void(self) -> Void:
+        """Return what undoes the attempt."""
+        return Void(
             user_id=self.user_id,
             transaction_id=self.attempt_id,
-            cost=0,
             asked_at_ms=self.asked_at_ms,
             deadline_ms=self.deadline_ms,
-            description="",
         )
-
-    def attempted_hold(self) -> HoldRequest:
-        """Return the attempt of a hold, as far as it takes to void it."""
-        return HoldRequest(charge=self.attempt(), ttl_ms=TTL_MS_MIN)
 
     def is_open(self, now_ms: int) -> bool:
         """Whether it is a hold that may yet be settled."""

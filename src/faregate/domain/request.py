@@ -1,4 +1,4 @@
-"""What is asked of the ledger, and what it must be told to answer."""
+"""Requests to the ledger beside spends: credits, refunds, voids."""
 
 import re
 from collections.abc import Mapping
@@ -7,58 +7,32 @@ from enum import StrEnum
 from uuid import UUID
 
 from faregate.domain.errors import InvalidArgumentError
-from faregate.domain.idempotency import IdempotencyKey
-from faregate.domain.limit import RateLimit
-from faregate.domain.policy import Allowance
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 from faregate.domain.user import check_user_id
 
-#: What a record's place in its stream looks like.
-_POSITION = re.compile(r"[0-9]+-[0-9]+")
+#: The address of a record: the position of its entry in the stream, and its index there from 1.
+_POSITION = re.compile(r"[0-9]{1,15}-[0-9]{1,10}/[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
-    """A request to take credits."""
+class Void:
+    """A request to undo a spend that was answered "not charged", or not at all."""
 
     user_id: UUID
     transaction_id: CreditTransactionId
-    cost: int
-    #: The ledger's time in Unix milliseconds that had passed for certain when it was asked for.
+    #: When it was sent, and its deadline: the ledger's time in Unix milliseconds. A spend that is
+    #: older than `asked_at_ms` was answered to an earlier call, and stays.
     asked_at_ms: int
-    #: The ledger's time in Unix milliseconds after which it must not be charged any more.
     deadline_ms: int
-    description: str
-    metadata: Mapping[str, object] | None = None
-    #: The id was minted for this attempt, in the ledger's time, so no earlier one can exist.
-    fresh: bool = False
-    #: What the user gets anew in each period, by its policy.
-    allowance: Allowance | None = None
-    #: What is checked together with the credits.
-    limits: tuple[RateLimit, ...] = ()
-    #: Whose requests the limits by key count: a key that the application chose.
-    limit_key: str = ""
-    #: Whether a cost of 0 is recorded. If not, it is a peek: decided, and nothing is written.
-    records_zero: bool = False
-    #: By which a retry with another transaction id is known.
-    key: IdempotencyKey | None = None
 
-    def __post_init__(self) -> None:
-        check_user_id(self.user_id)
+    @property
+    def refund_id(self) -> CreditTransactionId:
+        """The id of the refund that it makes; computed, so that it is made once."""
+        return CreditTransactionId.derive("void", self.transaction_id.value)
 
-    def whose(self, limit: RateLimit) -> str:
-        """Return whose requests a limit counts: the user's, or those of a limit key."""
-        return f"key {self.limit_key}" if limit.is_by_key and self.limit_key else str(self.user_id)
 
-    def void(self) -> "Refund":
-        """Return the refund that undoes this charge; its id is computed, so it is made once."""
-        return Refund(
-            user_id=self.user_id,
-            deduct_id=self.transaction_id,
-            transaction_id=CreditTransactionId.derive("void", self.transaction_id.value),
-            amount=None,
-            description="void: the request was answered as not charged",
-        )
+#: The description of the refund that a void makes.
+VOID_DESCRIPTION = "void: the request was answered as not charged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +87,7 @@ class Refund:
     def __post_init__(self) -> None:
         check_user_id(self.user_id)
         if self.position and not _POSITION.fullmatch(self.position):
-            raise InvalidArgumentError("a position is that of a decision, such as 1700000000000-0")
+            raise InvalidArgumentError("a position is that of a decision, such as 1700000000000-0/1")
 
     @property
     def has_own_id(self) -> bool:

@@ -1,6 +1,6 @@
 """A transaction: one immutable change of a balance."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,6 +11,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from faregate.domain.errors import AmountError, InvalidArgumentError, TransactionIdError
+from faregate.domain.quick import quick_maker
 
 #: The seed's columns are INTEGER, so no amount and no balance leaves this range.
 CREDITS_MAX = 2**31 - 1
@@ -49,7 +50,7 @@ class TransactionType(StrEnum):
         return amount > 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class CreditTransactionId:
     """The identity of one transaction, for ever.
 
@@ -57,11 +58,18 @@ class CreditTransactionId:
     computed from what they stand for, so that writing one twice is writing it once.
     """
 
-    value: UUID
+    #: The UUID in 16 bytes, as Redis and Postgres have it.
+    bytes: bytes
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.value, UUID):
-            raise TransactionIdError(f"a transaction id is a UUID, not {self.value!r}")
+    def __init__(self, value: UUID) -> None:
+        """Take a UUID for an id.
+
+        Raises:
+            TransactionIdError: It is no UUID.
+        """
+        if not isinstance(value, UUID):
+            raise TransactionIdError(f"a transaction id is a UUID, not {value!r}")
+        object.__setattr__(self, "bytes", value.bytes)
 
     @classmethod
     def mint(cls, time_ms: int) -> Self:
@@ -93,12 +101,22 @@ class CreditTransactionId:
             raise TransactionIdError(f"a transaction id is a UUID, not {text!r}") from error
 
     @property
+    def value(self) -> UUID:
+        """The id as a UUID."""
+        return UUID(bytes=self.bytes)
+
+    @property
     def time_ms(self) -> int | None:
         """The Unix time in the id in milliseconds, or None where the version carries none."""
-        return self.value.int >> 80 if self.value.version == _UUID_V7 else None
+        is_timed = self.bytes[6] >> 4 == _UUID_V7 and self.bytes[8] >> 6 == _VARIANT_RFC
+        return int.from_bytes(self.bytes[:6]) if is_timed else None
 
     def __str__(self) -> str:
         return str(self.value)
+
+
+#: Makes an id from 16 bytes that are known to be a UUID.
+transaction_id_of: Callable[[bytes], CreditTransactionId] = quick_maker(CreditTransactionId)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

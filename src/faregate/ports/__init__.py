@@ -14,7 +14,7 @@ from faregate.ports.durable import (
     TransactionArchive,
 )
 from faregate.ports.journal import Journal, JournalFile, JournalLine
-from faregate.ports.live import HoldLedger, HoldSweeper, Ledger, LiveBalances, Shadows
+from faregate.ports.live import HoldSweeper, Ledger, LiveBalances
 from faregate.ports.pending import StreamEntry, TransactionStream
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "ApiKeys",
     "Audit",
     "History",
-    "HoldLedger",
     "HoldSweeper",
     "Journal",
     "JournalFile",
@@ -31,7 +30,6 @@ __all__ = [
     "Ledger",
     "LedgerAdmin",
     "LiveBalances",
-    "Shadows",
     "Stored",
     "StreamEntry",
     "TransactionArchive",

@@ -1,23 +1,27 @@
-"""Live credits: what decides on requests, what ends holds, what operators compare."""
+"""Live credits: the port that decides on requests, and those that workers and operators use."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 from uuid import UUID
 
+from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.hold import Hold, HoldAnswer, HoldRequest, Settlement
+from faregate.domain.hold import HoldAnswer, Settlement
 from faregate.domain.idempotency import Completion
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.journal import JournalEntry
-from faregate.domain.policy import Allowance
-from faregate.domain.request import Charge, Credit, Refund, VoidOutcome
-from faregate.domain.shadow import Observation
+from faregate.domain.policy import Allowance, CreditPolicy
+from faregate.domain.request import Credit, Refund, Void, VoidOutcome
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
 
 
 class Ledger(Protocol):
-    """Live credits: decides, and records in the same step. Implemented by Redis."""
+    """Live credits: decides, and records in the same step. Implemented by Redis.
+
+    `decide` has the decision timeout. All others are asked twice and may take as long as the
+    adapter's own timeout; each recognises its retry by the ids in its arguments.
+    """
 
     async def attach(self, identity: LedgerIdentity) -> None:
         """Make sure that this is the ledger of `identity`, creating it if it never was installed.
@@ -29,38 +33,67 @@ class Ledger(Protocol):
         ...
 
     def now_ms(self) -> int:
-        """Return a time in Unix milliseconds that the ledger's clock has reached for certain."""
-        ...
+        """Return a time in Unix milliseconds that the ledger's clock has reached for certain.
 
-    async def charge(self, charge: Charge) -> Decision:
-        """Take credits if there are enough.
-
-        Raises:
-            OutcomeUnknownError: No answer by the deadline; the charge may have happened in time.
-            LedgerUnavailableError: It did not happen, and will not.
-            TransactionIdError: The id is outside the window in which a retry is recognised.
-            TransactionConflictError: The id is known with another cost.
+        Returns 0 as long as the ledger has never answered.
         """
         ...
 
-    async def credit(self, credit: Credit) -> Decision:
-        """Add credits or adjust a balance; recognises the id of a retry for 24 hours."""
+    async def decide(self, attempt: Attempt) -> Decision:
+        """Take the cost of a spend if there is enough; open its hold if it has one.
+
+        It mints the id of an attempt that has none. A spend of a shadow policy is decided on the
+        user's shadow balance: the decision is `ALLOWED`, whatever its `shadow` says.
+
+        Raises:
+            AttemptError: There is no decision; its `event` says what happened.
+            TransactionIdError: The caller's id is outside the window in which it is recognised.
+            TransactionConflictError: The id is known with another content.
+            UnresolvedError: The search for the id was cut short. Nothing was written.
+            AmountError: The balance would leave its range.
+            LedgerUninitialisedError: The ledger is empty.
+            LedgerCorruptError: A value of the ledger cannot be read. Nothing was written.
+        """
+        ...
+
+    async def void(self, void: Void) -> VoidOutcome:
+        """Undo a spend whose outcome is unknown, once its deadline has passed; end its hold."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> HoldAnswer:
+        """End a hold by its actual cost, or cancel it, once.
+
+        Raises:
+            TransactionConflictError: It ended in another way, or by another cost.
+        """
+        ...
+
+    async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
+        """Let an open hold expire in `ttl_ms` from now.
+
+        Raises:
+            InvalidArgumentError: It would be open for more than a day.
+        """
+        ...
+
+    async def expire_due(self, user_id: UUID) -> int:
+        """End holds of a user that have expired; return how many, bounded."""
         ...
 
     async def refund(self, refund: Refund) -> Decision:
         """Give a deduct back; `UNKNOWN_DEDUCT` asks for `Refund.durable`."""
         ...
 
-    async def void(self, charge: Charge) -> VoidOutcome:
-        """Settle a charge whose outcome is unknown, once its deadline has passed."""
+    async def credit(self, credit: Credit) -> Decision:
+        """Add credits or adjust a balance; recognises the id of a retry for a day."""
         ...
 
     async def collect(self, entry: JournalEntry) -> Decision:
-        """Take what a journaled request owes as far as there is enough, once for its deduct's id.
+        """Take the cost of a journaled request as far as there is enough, once for its deduct's id.
 
         The decision is about that deduct: `amount` is what was taken. It is `repeated` where the
         id has been collected before, or its idempotency key was served; one that is not recorded
-        is only looked up. Recognises the id for 24 hours.
+        is only looked up. Recognises the id for a day.
         """
         ...
 
@@ -79,13 +112,13 @@ class Ledger(Protocol):
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance, or None if the ledger does not know the user.
 
-        With an allowance it is the balance that a charge would find now: a period that has begun
-        is reckoned with, though only a charge begins it.
+        With an allowance it is the balance that a charge would find now: a new period is included,
+        though only a charge begins it.
         """
         ...
 
     async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
-        """Begin the period of now, if an earlier one is over, as the next charge would.
+        """Begin the current period, if an earlier one is over, as the next charge would.
 
         Returns how many credits that added, or None if the ledger does not know the user. A user
         who never made a request has no period yet, and none is begun for it.
@@ -100,75 +133,28 @@ class Ledger(Protocol):
         """Take over a user's durable balance, if absent and of the same epoch; append nothing."""
         ...
 
+    async def correct_shadow(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
+        """Add to a user's shadow balance an amount that was observed and not needed."""
+        ...
+
+    async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
+        """Return how often each verdict would have been given under a shadow policy."""
+        ...
+
     async def aclose(self) -> None:
-        """Let go of all connections."""
-        ...
-
-
-@runtime_checkable
-class HoldLedger(Ledger, Protocol):
-    """A ledger that can take an estimate first and settle it later."""
-
-    async def hold(self, request: HoldRequest) -> Hold:
-        """Take an estimate if there is enough; raises as `charge` does."""
-        ...
-
-    async def settle(self, settlement: Settlement) -> HoldAnswer:
-        """End a hold by what it cost, or cancel it, once.
-
-        Raises:
-            TransactionConflictError: It ended in another way, or by another cost.
-        """
-        ...
-
-    async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
-        """Let an open hold expire in `ttl_ms` from now.
-
-        Raises:
-            InvalidArgumentError: It would be open for more than a day.
-        """
-        ...
-
-    async def void_hold(self, request: HoldRequest) -> VoidOutcome:
-        """End a hold whose outcome is unknown, once its deadline has passed."""
-        ...
-
-    async def expire_due(self, user_id: UUID) -> int:
-        """Give back or keep holds of a user whose time is over; return how many, bounded."""
+        """Close all connections. Attempts that wait fail with `NOT_SENT`, others as `LOST`."""
         ...
 
 
 class HoldSweeper(Protocol):
-    """Ends holds whose owners did not. Implemented by Redis, for the worker."""
+    """Ends expired holds. Implemented by Redis, for the worker."""
 
     def shards_due(self) -> Sequence[int]:
-        """Return the shards that have open holds whose time is over."""
+        """Return the shards that have open holds that have expired."""
         ...
 
     def sweep(self, shard: int) -> int:
-        """Give back or keep due holds of a shard; return how many, bounded."""
-        ...
-
-
-class Shadows(Protocol):
-    """Balances beside the real ones, on which policies are tried out. Implemented by Redis."""
-
-    async def observe(self, observation: Observation) -> Decision:
-        """Decide as a charge would, on the user's shadow balance, and count the answer.
-
-        The decision is `ALLOWED`, whatever its `shadow` says.
-
-        Raises:
-            LedgerUnavailableError: Not in time; it may have been counted.
-        """
-        ...
-
-    async def correct(self, observation: Observation, amount: int) -> None:
-        """Add to the user's shadow balance what was observed and not needed; may be negative."""
-        ...
-
-    async def counts(self, policy: str) -> Mapping[Verdict, int]:
-        """Return how often each verdict would have been given under a policy."""
+        """Give back or keep expired holds of a shard; return how many, bounded."""
         ...
 
 

@@ -1,0 +1,164 @@
+"""What happens to one attempt of a spend, and what follows: a table without I/O.
+
+    QUEUED ── sent ──> SENT ── connection lost ──> SENT_AGAIN (the same id) ──> ENDED
+
+Only an attempt that was sent may have been charged. So what was not sent is refused and no more;
+what was sent and not answered is voided. `NEXT` holds every state and event that can meet.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from types import MappingProxyType
+
+from faregate.domain.errors import LedgerUnavailableError
+from faregate.domain.request import Void
+from faregate.domain.spend import Spend
+from faregate.domain.transaction import CreditTransactionId
+
+
+class Phase(Enum):
+    """How far an attempt has come."""
+
+    QUEUED = auto()
+    SENT = auto()
+    #: Sent once more with the same id, after the first answer was lost.
+    SENT_AGAIN = auto()
+    ENDED = auto()
+
+
+class Event(Enum):
+    """What happens to an attempt."""
+
+    #: The ledger decided, and the answer holds for every attempt with the id.
+    ANSWERED = auto()
+    #: The ledger decided on this attempt alone; an earlier one may still be charged.
+    ANSWERED_ALONE = auto()
+    #: The id is ahead of the ledger's clock. Nothing was written.
+    AHEAD = auto()
+    #: It reached the ledger after its deadline. Nothing was taken, and nothing will be.
+    LATE = auto()
+    #: There was no answer by the deadline.
+    TIMED_OUT = auto()
+    #: The connection broke after it was sent.
+    LOST = auto()
+    #: The caller gave up.
+    CANCELLED = auto()
+    #: The queue was full, or it waited in the queue for too long.
+    SHED = auto()
+    #: There was no connection.
+    NOT_SENT = auto()
+
+
+class Action(Enum):
+    """What follows."""
+
+    ANSWER = auto()
+    #: Send it once more with the same id, while there is time; without time, see `WITHOUT_TIME`.
+    ASK_AGAIN = auto()
+    #: Send it once more with a new id, while there is time.
+    ASK_ANEW = auto()
+    #: Tell the caller that nothing was charged.
+    REFUSE = auto()
+    #: Tell the caller that nothing is charged, and void the id.
+    VOID = auto()
+    #: Give the answer, and void an earlier attempt with the id.
+    VOID_AND_ANSWER = auto()
+    #: Do nothing: nobody waits, and nothing was sent.
+    DROP = auto()
+
+
+NEXT: Mapping[tuple[Phase, Event], Action] = MappingProxyType(
+    {
+        (Phase.QUEUED, Event.SHED): Action.REFUSE,
+        (Phase.QUEUED, Event.NOT_SENT): Action.REFUSE,
+        (Phase.QUEUED, Event.CANCELLED): Action.DROP,
+        (Phase.SENT, Event.ANSWERED): Action.ANSWER,
+        (Phase.SENT, Event.ANSWERED_ALONE): Action.ANSWER,
+        (Phase.SENT, Event.AHEAD): Action.ASK_ANEW,
+        (Phase.SENT, Event.LATE): Action.ASK_ANEW,
+        (Phase.SENT, Event.TIMED_OUT): Action.VOID,
+        (Phase.SENT, Event.LOST): Action.ASK_AGAIN,
+        (Phase.SENT, Event.CANCELLED): Action.VOID,
+        (Phase.SENT_AGAIN, Event.SHED): Action.VOID,
+        (Phase.SENT_AGAIN, Event.NOT_SENT): Action.VOID,
+        (Phase.SENT_AGAIN, Event.ANSWERED): Action.ANSWER,
+        (Phase.SENT_AGAIN, Event.ANSWERED_ALONE): Action.VOID_AND_ANSWER,
+        (Phase.SENT_AGAIN, Event.AHEAD): Action.VOID,
+        (Phase.SENT_AGAIN, Event.LATE): Action.VOID,
+        (Phase.SENT_AGAIN, Event.TIMED_OUT): Action.VOID,
+        (Phase.SENT_AGAIN, Event.LOST): Action.VOID,
+        (Phase.SENT_AGAIN, Event.CANCELLED): Action.VOID,
+    }
+)
+#: What follows instead where the time of the caller is over.
+WITHOUT_TIME: Mapping[Action, Action] = MappingProxyType(
+    {Action.ASK_AGAIN: Action.VOID, Action.ASK_ANEW: Action.REFUSE}
+)
+
+
+class AttemptError(LedgerUnavailableError):
+    """An attempt that ended without a decision. Never leaves the gate."""
+
+    def __init__(self, event: Event, message: str) -> None:
+        super().__init__(message)
+        self.event = event
+
+
+class Attempt:
+    """One attempt of a spend. The ledger notes in it how far it has come."""
+
+    __slots__ = ("asked_at_ms", "deadline_ms", "phase", "spend", "transaction_id")
+
+    def __init__(self, spend: Spend) -> None:
+        self.spend = spend
+        self.phase = Phase.QUEUED
+        #: Given by the caller, or minted when it is sent.
+        self.transaction_id = spend.options.transaction_id
+        #: When it was sent, and after which time it must not be charged any more: both in the
+        #: ledger's time in Unix milliseconds, as far as that is known; 0 until it is sent.
+        self.asked_at_ms = 0
+        self.deadline_ms = 0
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether an earlier attempt with the id may have been charged."""
+        return self.phase is Phase.SENT_AGAIN or self.spend.options.transaction_id is not None
+
+    def sent(self, transaction_id: CreditTransactionId, now_ms: int, deadline_ms: int) -> None:
+        """Note that it is on its way.
+
+        Args:
+            transaction_id: The id that it has from now on.
+            now_ms: The ledger's time that has passed for certain.
+            deadline_ms: The deadline that the ledger is told.
+        """
+        if self.phase is Phase.QUEUED:
+            self.transaction_id = transaction_id
+            self.asked_at_ms = now_ms
+            self.phase = Phase.SENT
+        self.deadline_ms = deadline_ms
+
+    def follow(self, event: Event, *, has_time: bool) -> Action:
+        """Return what follows from an event, and move on."""
+        action = NEXT[self.phase, event]
+        if not has_time:
+            action = WITHOUT_TIME.get(action, action)
+        if action is Action.ASK_AGAIN:
+            self.phase = Phase.SENT_AGAIN
+        elif action is Action.ASK_ANEW:
+            self.phase = Phase.QUEUED
+            self.transaction_id = self.spend.options.transaction_id
+        else:
+            self.phase = Phase.ENDED
+        return action
+
+    def void(self) -> Void:
+        """Return what undoes the attempt. It must have been sent."""
+        if self.transaction_id is None:
+            raise AssertionError("an attempt that was not sent has nothing to void")
+        return Void(
+            user_id=self.spend.user_id,
+            transaction_id=self.transaction_id,
+            asked_at_ms=self.asked_at_ms,
+            deadline_ms=self.deadline_ms,
+        )
