@@ -1,14 +1,59 @@
--- A user's hash: c credits, s sequence, l id of the user's latest record in the stream, a what is
--- left of the allowance (part of c), p when the period of that allowance began (Unix ms);
--- h and n as lib/hold says.
+-- An account: one packed string of 34 bytes, and 11 more for each rate limit of the user's own.
+-- `named_ms` is the time of the newest id that a retry, a void or a caller has named: a fresh id
+-- that is newer was never seen before, and is not searched for.
+-- uses: shard
 
-local function load_account(key)
-  local fields = redis.call('HMGET', key, 'c', 's', 'l', 'a', 'p')
-  if not fields[1] then
+local ACCOUNT_FORMAT, ACCOUNT_BYTES = '>BBi4I4I6i4I6I6I2', 34
+local LIMIT_FORMAT, LIMIT_BYTES = '>c4I7', 11
+
+-- Returns an account, or nil if the value is none of this version.
+local function read_account(shard, key, packed)
+  if #packed < ACCOUNT_BYTES or (#packed - ACCOUNT_BYTES) % LIMIT_BYTES ~= 0 then
     return nil
   end
-  return {
-    credits = tonumber(fields[1]), sequence = tonumber(fields[2]), last = fields[3],
-    allowance = tonumber(fields[4] or 0), period = fields[5] and tonumber(fields[5]),
-  }
+  local version, flags, credits, sequence, named_ms, allowance, period_ms, held, holds_count =
+    struct.unpack(ACCOUNT_FORMAT, packed)
+  if version ~= VERSION or flags ~= 0 then
+    return nil
+  end
+  return { shard = shard, key = key, user = string.sub(key, -16), credits = credits,
+    sequence = sequence, named_ms = named_ms, allowance = allowance, period_ms = period_ms,
+    held = held, holds_count = holds_count, limits = string.sub(packed, ACCOUNT_BYTES + 1),
+    is_changed = false }
+end
+
+local function pack_account(account)
+  return struct.pack(ACCOUNT_FORMAT, VERSION, 0, account.credits, account.sequence,
+    account.named_ms, account.allowance, account.period_ms, account.held, account.holds_count)
+    .. account.limits
+end
+
+-- Returns the account of a key that MGET has answered, or nil and 'unknown_user' or 'corrupt'.
+-- MGET answers nil for a key of another type, too.
+local function find_account(shard, key, packed)
+  if packed then
+    local account = read_account(shard, key, packed)
+    return account, not account and 'corrupt' or nil
+  end
+  return nil, redis.call('EXISTS', key) == 1 and 'corrupt' or 'unknown_user'
+end
+
+-- Notes that an id was named by a retry, a void or a caller: one attempt with it may still come.
+local function name_id(account, id_ms)
+  if id_ms > account.named_ms then
+    account.named_ms = id_ms
+    account.is_changed = true
+  end
+end
+
+-- Reads the one account of a script: KEYS are state, stream and account. Returns shard and account;
+-- the account is nil where the third value says why.
+local function load_one()
+  local values = redis.call('MGET', KEYS[1], KEYS[3])
+  local shard = read_shard(KEYS[1], KEYS[2], values[1], time_us())
+  if shard.problem then
+    return shard, nil, shard.problem
+  end
+  local account, problem = find_account(shard, KEYS[3], values[2])
+  return shard, account, problem
 end

@@ -1,8 +1,9 @@
 """Finds, assembles and names the Lua scripts.
 
-A script is sent as `#!lua` with the flags that its header names in a line `flags:`, the shared
-fragments that it names in a line `uses:`, and its body. With `#!lua` the server checks declared
-keys and memory before the script starts, not in the middle of it (Redis 7 and later, Valkey).
+A script is sent as `#!lua` with the flags that its header names in a line `flags:`, then every
+fragment that it uses, directly or through another one, then its body. A script and a fragment name
+the fragments that they use in a line `uses:`. With `#!lua` the server checks declared keys and
+memory before the script starts, not in the middle of it (Redis 7 and later, Valkey).
 """
 
 import re
@@ -24,11 +25,8 @@ class Script:
 
     name: str
     source: str
-
-    @property
-    def sha(self) -> str:
-        """The digest by which the server knows the script; the protocol asks for SHA-1."""
-        return sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+    #: The digest by which the server knows the script; the protocol requires SHA-1.
+    sha: str
 
 
 def folder() -> Path:
@@ -48,16 +46,35 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.lua"))
 
 
+def fragments_of(body: str) -> list[str]:
+    """Return the names of the fragments that a script needs, each after those that it uses."""
+    ordered: list[str] = []
+
+    def visit(text: str) -> None:
+        uses = _USES.search(text)
+        for name in re.findall(r"[a-z_]+", uses["fragments"]) if uses else []:
+            if name not in ordered:
+                visit(_fragment(name))
+                ordered.append(name)
+
+    visit(body)
+    return ordered
+
+
+def make(name: str, source: str) -> Script:
+    """Make a script from its whole source."""
+    digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, source, digest)
+
+
 @cache
 def load(name: str) -> Script:
     """Assemble a script."""
     body = (folder() / f"{name}.lua").read_text(encoding="utf-8")
-    uses = _USES.search(body)
-    fragments = re.findall(r"[a-z_]+", uses["fragments"]) if uses else []
-    parts = [(folder() / "lib" / f"{part}.lua").read_text(encoding="utf-8") for part in fragments]
     flags = _FLAGS.search(body)
     shebang = f"#!lua flags={flags['flags']}\n" if flags else "#!lua\n"
-    return Script(name, shebang + "\n".join([*parts, body]))
+    parts = [*map(_fragment, fragments_of(body)), body]
+    return make(name, shebang + "\n".join(parts))
 
 
 def dump(target: Path) -> None:
@@ -66,3 +83,7 @@ def dump(target: Path) -> None:
     for name in names():
         _, _, source = load(name).source.partition("\n")
         (target / f"{name}.lua").write_text(source, encoding="utf-8")
+
+
+def _fragment(name: str) -> str:
+    return (folder() / "lib" / f"{name}.lua").read_text(encoding="utf-8")

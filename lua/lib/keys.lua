@@ -1,0 +1,105 @@
+-- Idempotency keys. A key stands for one request of a user. Two hashes of the user take turns, each
+-- for one lifetime of a key, so that nothing is searched and their number is bounded. A hash holds
+-- `g`, its turn; `k<digest>`, the entry of a key; `t<id>`, the digest by the id of the transaction.
+-- An entry of up to 64 bytes keeps a small hash in its compact form.
+-- uses: account
+
+local KEY_FORMAT, KEY_BYTES = '>BI6I6c8c8c16i4i4I4i4', 61
+local IN_FLIGHT, DONE = 1, 2
+local KEY_NONE, KEY_NEW, KEY_IN_FLIGHT, KEY_TAKEN_OVER, KEY_DONE = 0, 1, 2, 3, 4
+
+local function random_half(id)
+  return string.sub(id, 9)
+end
+
+local function key_hash(account, turn)
+  return account.shard.base .. 'k' .. turn % 2 .. account.user
+end
+
+local function find_entry(account, turn, digest)
+  local hash = key_hash(account, turn)
+  local packed = redis.pcall('HGET', hash, 'k' .. digest)
+  if not packed then
+    return nil
+  elseif type(packed) ~= 'string' or #packed ~= KEY_BYTES then
+    return false
+  end
+  local entry = { hash = hash, digest = digest }
+  entry.state, entry.made_ms, entry.leased_ms, entry.fingerprint, entry.holder, entry.id,
+    entry.amount, entry.credits, entry.sequence, entry.left = struct.unpack(KEY_FORMAT, packed)
+  return entry
+end
+
+local function save_entry(shard, entry)
+  write_later(shard, 'HSET', entry.hash, 'k' .. entry.digest, struct.pack(KEY_FORMAT, entry.state,
+    entry.made_ms, entry.leased_ms, entry.fingerprint, entry.holder, entry.id, entry.amount,
+    entry.credits, entry.sequence, entry.left))
+end
+
+-- Returns the entry of a key that still counts; nil for none, false for what cannot be read.
+local function recall_key(account, key)
+  for turn = 0, 1 do
+    local entry = find_entry(account, turn, key.digest)
+    if entry == false then
+      return false
+    elseif entry and account.shard.now_ms - entry.made_ms < key.lifetime_ms then
+      return entry
+    end
+  end
+  return nil
+end
+
+-- Returns how a request is answered whose key is known; nil if it is to be decided. A request that
+-- was not completed within its lease is taken over, by one request for each lease.
+local function answer_known(entry, key, attempt_id, shard, deadline_ms)
+  if entry.fingerprint ~= key.fingerprint then
+    return 'key_reused'
+  elseif entry.state == DONE then
+    return 'repeated', KEY_DONE
+  elseif entry.holder == random_half(attempt_id) then
+    -- The reply to this very attempt was lost. Its own charge is found by its id.
+    if entry.id == attempt_id then
+      return nil
+    end
+    return 'repeated', KEY_TAKEN_OVER
+  elseif shard.now_ms - entry.leased_ms < key.lease_ms then
+    return 'repeated', KEY_IN_FLIGHT
+  elseif shard.now_ms > deadline_ms then
+    return 'late'
+  end
+  entry.leased_ms, entry.holder = shard.now_ms, random_half(attempt_id)
+  save_entry(shard, entry)
+  return 'repeated', KEY_TAKEN_OVER
+end
+
+-- Returns the turn of a time, and whether its hash was begun in this turn.
+local function current_turn(account, key)
+  local turn = math.floor(account.shard.now_ms / key.lifetime_ms)
+  local begun = redis.call('HGET', key_hash(account, turn), 'g')
+  return turn, begun == string.format('%.0f', turn)
+end
+
+-- Says whether there is no room for one more key. A key has two fields.
+local function is_full(account, key)
+  local turn, is_begun = current_turn(account, key)
+  return is_begun and redis.call('HLEN', key_hash(account, turn)) > 2 * key.count_max
+end
+
+-- Remembers a key for the deduct that was taken just now.
+local function keep_key(account, key, id, amount)
+  local shard = account.shard
+  local turn, is_begun = current_turn(account, key)
+  local hash = key_hash(account, turn)
+  if not is_begun then
+    write_later(shard, 'UNLINK', hash)
+    write_later(shard, 'HSET', hash, 'g', string.format('%.0f', turn))
+    expire_later(shard, hash, 2 * key.lifetime_ms)
+  end
+  local entry = { hash = hash, digest = key.digest, state = IN_FLIGHT, made_ms = shard.now_ms,
+    leased_ms = shard.now_ms, fingerprint = key.fingerprint, holder = random_half(id), id = id,
+    amount = amount, credits = account.credits, sequence = account.sequence,
+    left = account.allowance }
+  write_later(shard, 'HSET', hash, 't' .. id, key.digest)
+  save_entry(shard, entry)
+  return entry
+end

@@ -1,0 +1,96 @@
+-- The state of a shard: one packed string, read and written with the accounts. Everything that a
+-- script changes is collected in the shard and its accounts, and written by `commit` at the end.
+-- uses: windows, clock
+
+local STATE_FORMAT, STATE_BYTES = '>BI4I6I6I7I6', 30
+local ENTRY_FORMAT = '>BI4I6I2I7'
+local VERSION = 1
+
+-- Returns a shard. Its `problem` is nil, 'uninitialised' or 'corrupt'.
+local function read_shard(state_key, stream_key, packed, clock_us)
+  local shard = { key = state_key, stream = stream_key, base = string.sub(state_key, 1, -3),
+    records = { '' }, count = 0, entry_ms = 0, entry_n = 0, now_us = clock_us, writes = {},
+    expiries = {} }
+  if not packed then
+    shard.problem = redis.call('EXISTS', state_key) == 1 and 'corrupt' or 'uninitialised'
+  elseif #packed ~= STATE_BYTES or string.byte(packed) ~= VERSION then
+    shard.problem = 'corrupt'
+  else
+    local _
+    _, shard.epoch, shard.ordinal, shard.stored, shard.last_us, shard.oldest_ms =
+      struct.unpack(STATE_FORMAT, packed)
+    -- The clock of a server may step back; the records of a shard never do.
+    shard.now_us = math.max(clock_us, shard.last_us)
+    if shard.stored > shard.ordinal then
+      shard.problem = 'corrupt'
+    end
+  end
+  shard.now_ms = math.floor(shard.now_us / 1000)
+  return shard
+end
+
+local function pending_count(shard)
+  return shard.ordinal + shard.count - shard.stored
+end
+
+-- Queues a command for a key that was read before, so that it cannot fail.
+local function write_later(shard, ...)
+  shard.writes[#shard.writes + 1] = { ... }
+end
+
+local function expire_later(shard, key, ms)
+  shard.expiries[#shard.expiries + 1] = { key, ms }
+end
+
+-- Appends the records of a shard as one entry. XADD is the one command that may fail after values
+-- were computed, so it comes first: a shard whose stream refuses is corrupt, and nothing of it is
+-- written.
+local function append_entry(shard)
+  shard.records[1] = struct.pack(ENTRY_FORMAT, VERSION, shard.epoch, shard.ordinal + 1, shard.count,
+    shard.now_us)
+  local position = redis.pcall('XADD', shard.stream, string.format('%.0f-*', shard.now_ms), 'r',
+    table.concat(shard.records))
+  if type(position) ~= 'string' then
+    shard.problem = 'corrupt'
+    return
+  end
+  shard.entry_ms = shard.now_ms
+  shard.entry_n = tonumber(string.match(position, '%d+$'))
+  shard.ordinal = shard.ordinal + shard.count
+end
+
+-- Writes everything that was decided: the records of each shard, then shards and accounts at once,
+-- then keys that only few requests have. An account is { key, shard, is_changed, ... }.
+local function commit(shards, accounts, pack_account)
+  local values, n = {}, 0
+  for _, shard in ipairs(shards) do
+    if not shard.problem and shard.count > 0 then
+      append_entry(shard)
+      if not shard.problem then
+        values[n + 1] = shard.key
+        values[n + 2] = struct.pack(STATE_FORMAT, VERSION, shard.epoch, shard.ordinal, shard.stored,
+          shard.now_us, shard.oldest_ms)
+        n = n + 2
+      end
+    end
+  end
+  for _, account in ipairs(accounts) do
+    if account.is_changed and not account.shard.problem then
+      values[n + 1], values[n + 2] = account.key, pack_account(account)
+      n = n + 2
+    end
+  end
+  if n > 0 then
+    redis.call('MSET', unpack(values))
+  end
+  for _, shard in ipairs(shards) do
+    if not shard.problem then
+      for _, command in ipairs(shard.writes) do
+        redis.call(unpack(command))
+      end
+      for _, expiry in ipairs(shard.expiries) do
+        expire(expiry[1], expiry[2])
+      end
+    end
+  end
+end

@@ -1,0 +1,39 @@
+-- Takes credits: a new period is begun first, then the cost is deducted, the allowance first.
+-- uses: records, periods
+
+-- The id of a top-up stands for user and period, so that it can be made once: a UUIDv5 (RFC 9562).
+local TOP_UP_NAMESPACE = '\111\45\47\12\92\27\93\94\157\81\11\123\45\10\74\17'
+
+local function top_up_id(user, period_ms)
+  local digest = redis.sha1hex(TOP_UP_NAMESPACE .. 'allowance:' .. user
+    .. string.format(':%.0f', period_ms))
+  local bytes = {}
+  for i = 1, 16 do
+    bytes[i] = tonumber(string.sub(digest, 2 * i - 1, 2 * i), 16)
+  end
+  bytes[7] = bytes[7] % 16 + 80
+  bytes[9] = bytes[9] % 64 + 128
+  return string.char(unpack(bytes))
+end
+
+-- Begins the period that `next_period` has found; its arguments are those that it returned.
+local function begin_period(account, added, start_ms, moved)
+  account.period_ms = start_ms
+  if added > 0 then
+    append(account, { id = top_up_id(account.user, start_ms), kind = KIND.add, amount = added,
+      allowance = moved })
+  end
+end
+
+-- Says whether a change leaves the range of balances and sequences. Two records may be appended.
+local function is_out_of_range(account, credits)
+  return credits > CREDITS_MAX or credits < -CREDITS_MAX or account.sequence + 2 > SEQUENCE_MAX
+end
+
+-- Deducts a cost; `change` has id, text and is_hold. Returns the index of the record.
+local function take(account, cost, change)
+  change.kind = KIND.deduct
+  change.amount = -cost
+  change.allowance = -math.max(0, math.min(account.allowance, cost))
+  return append(account, change)
+end

@@ -1,0 +1,126 @@
+-- spend: takes the costs of many requests at once, each if there is enough for it, and records each
+-- in the same step. A charge is a hold that is settled at once, so both are spends.
+--
+-- KEYS   1..n streams   n+1..2n states of the same shards   2n+i account of spend i
+-- ARGV   1 head `>BBI6I4`: version 1, number n of shards, deadline (Unix ms), most pending records
+--        of a shard   2 policies (see lib/policies)   2+i spend i (see lib/spends)
+-- Reply  one string: `>BB` 1 and n; for each shard `>I7I6I4`: its time (us), and the entry of its
+--        records (ms and number, 0 for none); for each spend `>BBi4I4i4I6I4I2B`: status, number of
+--        the limit that refuses, credits, sequence, allowance left, start of the next period (ms),
+--        wait (ms), index of its record in the entry, size of its details; then the details of
+--        each spend: for each of its limits `>I4I4` remaining (4294967295 if not read) and wait
+--        (ms); of its idempotency key `>Bc16i4` state, id and amount of the first spend; of its
+--        hold `>I6` expiry (ms)
+--        status: see STATUS, whose refusals stand in the order in which they are checked
+-- Appends for each spend that is allowed: one add, if a new period has begun and its allowance was
+--        touched; then one deduct. A refusal, a repetition and a peek append nothing.
+--
+-- A spend that cannot be read, or whose account cannot, is refused alone. Nothing raises after the
+-- first write. The second spend of a user finds what the first has left; but only one of a call may
+-- read keys beside the account.
+-- uses: decide
+
+local STATUS = { allowed = 1, repeated = 2, uninitialised = 3, corrupt = 4, unknown_user = 5,
+  ahead = 6, key_reused = 7, voided = 8, stale = 9, unresolved = 10, conflict = 11, late = 12,
+  backlog = 13, too_many_keys = 14, too_many_holds = 15, rate_limited = 16, out_of_credits = 17,
+  credits_held = 18, out_of_range = 19, invalid = 20 }
+local HEAD_FORMAT, HEAD_BYTES = '>BBI6I4', 12
+local ANSWER_FORMAT = '>BBi4I4i4I6I4I2B'
+-- A spend with one of these flags reads keys that do not show the writes of this call.
+local READS_KEYS = RETRY + GIVEN + KEY + LIMIT_KEYS
+
+if #ARGV < 2 or #ARGV[1] ~= HEAD_BYTES then
+  return invalid('head: 12 bytes')
+end
+local version, shards_count, deadline_ms, pending_max = struct.unpack(HEAD_FORMAT, ARGV[1])
+local call = { deadline_ms = deadline_ms, pending_max = pending_max, shards = {}, accounts = {},
+  by_key = {}, policies = read_policies(ARGV[2]), count = #ARGV - 2 }
+if version ~= 1 or #KEYS ~= 2 * shards_count + call.count then
+  return invalid('head: version 1, and the keys of all shards and accounts')
+elseif not call.policies then
+  return invalid('policies: see lib/policies')
+end
+
+-- A shadow balance begins with the starting credits. It has no records.
+local function new_shadow(spend, key)
+  return { shard = spend.shard, key = key, user = string.sub(key, -16), sequence = 0,
+    credits = spend.starting_credits, named_ms = 0, allowance = 0, period_ms = 0, held = 0,
+    holds_count = 0, limits = '', is_changed = false }
+end
+
+-- Finds the account of a spend, one for all spends of its user; returns why there is none.
+local function find_payer(spend, key, packed)
+  local account, problem = call.by_key[key], nil
+  if not account then
+    account, problem = find_account(spend.shard, key, packed)
+    if problem == 'unknown_user' and spend.shadow then
+      account, problem = new_shadow(spend, key), nil
+    end
+    if not account then
+      return problem
+    end
+    call.by_key[key] = account
+    call.accounts[#call.accounts + 1] = account
+  end
+  if has(spend.flags, READS_KEYS) then
+    if account.is_read then
+      return 'invalid'
+    end
+    account.is_read = true
+  end
+  spend.account = account
+  return nil
+end
+
+local function pack_answer(spend, status, details)
+  return struct.pack(ANSWER_FORMAT, STATUS[status], spend.limit, spend.credits, spend.sequence,
+    spend.left, spend.resets_ms, spend.wait_ms, spend.index, #details)
+end
+
+-- Returns what only few spends ask for.
+local function pack_details(spend)
+  local parts, first = '', spend.earlier
+  if #spend.policy.limits > 0 then
+    parts = pack_states(spend)
+  end
+  if spend.key then
+    local is_first = spend.key_state == KEY_NEW or not first or not first.id
+    parts = parts .. struct.pack('>Bc16i4', spend.key_state or KEY_NONE,
+      is_first and NO_ID or first.id, is_first and 0 or first.amount)
+  end
+  if spend.hold then
+    parts = parts .. struct.pack('>I6', spend.expires_ms or first and first.expires_ms or 0)
+  end
+  return parts
+end
+
+local values = redis.call('MGET', unpack(KEYS, shards_count + 1))
+local clock_us = time_us()
+for t = 1, shards_count do
+  call.shards[t] = read_shard(KEYS[shards_count + t], KEYS[t], values[t], clock_us)
+end
+local spends, answers, details = {}, {}, {}
+for i = 1, call.count do
+  local key = KEYS[2 * shards_count + i]
+  local spend = read_spend(ARGV[2 + i], key, call.shards, call.policies)
+  local status = spend.refusal or spend.shard.problem
+    or find_payer(spend, key, values[shards_count + i]) or decide(spend, call)
+  spends[i] = spend
+  details[i] = spend.has_details and pack_details(spend) or ''
+  answers[i] = pack_answer(spend, status, details[i])
+end
+commit(call.shards, call.accounts, pack_account)
+
+local head = { struct.pack('>BB', 1, shards_count) }
+for t, shard in ipairs(call.shards) do
+  head[t + 1] = struct.pack('>I7I6I4', shard.now_us, shard.entry_ms, shard.entry_n)
+  if shard.problem then
+    for i, spend in ipairs(spends) do
+      if spend.shard == shard and not spend.refusal then
+        spend.limit, spend.index = 0, 0
+        answers[i] = pack_answer(spend, shard.problem, details[i])
+      end
+    end
+  end
+end
+return table.concat(head) .. table.concat(answers) .. table.concat(details)
