@@ -1,82 +1,89 @@
-"""Shadow balances in plain dicts."""
+"""Shadow balances in plain dicts: what a policy that is only observed would have said."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import UUID
 
-from faregate.adapters.memory.clock import unix_ms
+from faregate.adapters.memory.accounts import Account, InPeriod, blank_decision
 from faregate.adapters.memory.expiring import Expiring
-from faregate.adapters.memory.limits import MemoryLimits
+from faregate.adapters.memory.limits import RateLimits
+from faregate.adapters.memory.shard import Shard
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.policy import renewed
-from faregate.domain.shadow import Observation
-from faregate.domain.transaction import CREDITS_MAX, check_whole
-from faregate.domain.user import User
-
-#: How long a shadow that nobody asks for is remembered: longer than a month.
-_MEMORY_MS = 35 * 86_400_000
+from faregate.domain.policy import CreditPolicy, renewed
+from faregate.domain.spend import Spend
+from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId
+from faregate.domain.windows import SHADOW_MS
 
 
-class MemoryShadows:
-    """The port `Shadows`."""
+class Shadows:
+    """A balance for each user and shadow policy, and how often each verdict would have been."""
 
-    def __init__(self, *, now_ms: Callable[[], int] = unix_ms) -> None:
-        self._now_ms = now_ms
-        self._users: Expiring[tuple[str, UUID], User] = Expiring(now_ms)
-        self._limits: defaultdict[str, MemoryLimits] = defaultdict(MemoryLimits)
+    def __init__(self, clock: Callable[[], int], shard: Shard, limits: RateLimits) -> None:
+        self._shard = shard
+        self._limits = limits
+        self._accounts: Expiring[tuple[str, UUID], Account] = Expiring(clock)
         self._counts: defaultdict[str, Counter[Verdict]] = defaultdict(Counter)
 
-    async def observe(self, observation: Observation) -> Decision:
-        """Decide on the shadow balance of a user, and count the answer; see the port."""
-        charge, limits = observation.charge, self._limits[observation.policy]
-        check_whole("a cost", charge.cost, 0)
-        user = self._user(observation)
-        name, wait_ms = limits.refusing(charge, self._now_ms())
-        would_be = Verdict.RATE_LIMITED if name else Verdict.ALLOWED
-        if not name and 0 < charge.cost > user.credits:
+    def decide(self, spend: Spend, identity: CreditTransactionId) -> Decision:
+        """Decide on the shadow balance of a user, and count the answer."""
+        now_ms = self._shard.now_ms
+        account, in_period = self._account(spend.user_id, spend.policy)
+        states = self._limits.states(spend, account, now_ms)
+        refusing = next((state for state in states if not state.remaining), None)
+        would_be = Verdict.ALLOWED
+        if refusing is not None:
+            would_be = Verdict.RATE_LIMITED
+        elif 0 < spend.cost > in_period.user.credits:
             would_be = Verdict.OUT_OF_CREDITS
-        if charge.cost:
-            self._counts[observation.policy][would_be] += 1
-        if charge.cost and would_be is Verdict.ALLOWED:
-            user = self._take(observation, user, charge.cost)
-            limits.take(charge, self._now_ms())
-        decision = Decision(
+        if spend.cost:
+            self._counts[spend.policy.name][would_be] += 1
+        if spend.cost and would_be is Verdict.ALLOWED:
+            self._take(spend.policy, account, in_period, spend.cost)
+            self._limits.take(spend, account, now_ms)
+            states = self._limits.states(spend, account, now_ms)
+        after = in_period.user if would_be is not Verdict.ALLOWED or not spend.cost else account
+        blank = blank_decision(
+            spend.user_id,
+            identity,
+            -spend.cost,
+            now_ms=now_ms,
+            user=in_period.user,
+            policy=spend.policy,
+        )
+        return replace(
+            blank,
             verdict=Verdict.ALLOWED,
-            user_id=charge.user_id,
-            transaction_id=charge.transaction_id,
-            amount=-charge.cost,
-            credits=user.credits,
-            allowance_left=user.allowance_left,
-            resets_at_ms=user.period_end_ms,
-            limited_by=name,
-            retry_after_ms=wait_ms,
+            credits=after.credits,
+            allowance_left=after.allowance_left,
+            limited_by=refusing.name if refusing else "",
+            retry_after_ms=refusing.resets_in_ms if refusing else 0,
+            limits=states,
             shadow=would_be,
         )
-        return limits.tell(decision, charge, self._now_ms())
 
-    async def correct(self, observation: Observation, amount: int) -> None:
-        """Change the shadow balance of a user; see the port."""
+    def correct(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
+        """Add to the shadow balance of a user."""
         if amount:
-            self._take(observation, self._user(observation), -amount)
+            account, in_period = self._account(user_id, policy)
+            self._take(policy, account, in_period, -amount)
 
-    async def counts(self, policy: str) -> Mapping[Verdict, int]:
-        """Return how often each verdict would have been given; see the port."""
+    def counts(self, policy: str) -> Mapping[Verdict, int]:
+        """Return how often each verdict would have been given."""
         return self._counts[policy]
 
-    def _user(self, observation: Observation) -> User:
-        """Return the shadow of a user in the period of now."""
-        charge = observation.charge
-        start = User(id=charge.user_id, credits=observation.starting_credits, sequence=0, epoch=0)
-        known = self._users.get((observation.policy, charge.user_id)) or start
-        user, _ = renewed(known, charge.allowance, self._now_ms())
-        return replace(user, credits=min(user.credits, CREDITS_MAX))
+    def _account(self, user_id: UUID, policy: CreditPolicy) -> tuple[Account, InPeriod]:
+        """Return the shadow of a user, and the user in the period of now."""
+        account = self._accounts.get((policy.name, user_id))
+        if account is None:
+            account = Account(user_id, policy.starting_credits)
+        user, top_up = renewed(account.user(0), policy.allowance, self._shard.now_ms)
+        user = replace(user, credits=min(user.credits, CREDITS_MAX))
+        return account, InPeriod(user, top_up)
 
-    def _take(self, observation: Observation, user: User, cost: int) -> User:
-        user = replace(
-            user,
-            credits=min(user.credits - cost, CREDITS_MAX),
-            allowance_left=max(0, user.allowance_left - max(0, cost)),
-        )
-        self._users.put((observation.policy, user.id), user, _MEMORY_MS)
-        return user
+    def _take(self, policy: CreditPolicy, account: Account, in_period: InPeriod, cost: int) -> None:
+        user = in_period.user
+        account.credits = min(user.credits - cost, CREDITS_MAX)
+        account.allowance_left = max(0, user.allowance_left - max(0, cost))
+        account.period_start_ms = user.period_start_ms
+        self._accounts.put((policy.name, account.user_id), account, SHADOW_MS)
