@@ -3,7 +3,7 @@
 A charge is a hold that is settled at once, so both are one value: a charge has no `hold`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from faregate.domain.errors import InvalidArgumentError, TransactionIdError
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.limit import RateLimit
 from faregate.domain.policy import CreditPolicy, OnExpiry
+from faregate.domain.quick import quick_maker
 from faregate.domain.texts import encode_description, encode_metadata
 from faregate.domain.transaction import CreditTransactionId
 
@@ -96,8 +97,12 @@ class Spend:
     def counts_for(self, limit: RateLimit) -> str:
         """Return whose requests a limit counts: the user's, or those of a limit key of the user."""
         if limit.is_by_key and self.options.limit_key:
-            return f"key {self.options.limit_key}"
+            return f"{self.user_id} key {self.options.limit_key}"
         return str(self.user_id)
+
+
+#: Makes a spend from user id, cost, policy and options.
+spend_of: Callable[[UUID, int, CreditPolicy, SpendOptions], Spend] = quick_maker(Spend)
 
 
 def check_ttl(ttl_ms: object) -> int:
