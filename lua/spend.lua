@@ -41,20 +41,14 @@ elseif not call.policies then
   return invalid('policies: see lib/policies')
 end
 
--- A shadow balance begins with the starting credits. It has no records.
-local function new_shadow(spend, key)
-  return { shard = spend.shard, key = key, user = string.sub(key, -16), sequence = 0,
-    credits = spend.starting_credits, named_ms = 0, allowance = 0, period_ms = 0, held = 0,
-    holds_count = 0, limits = '', is_changed = false }
-end
-
 -- Finds the account of a spend, one for all spends of its user; returns why there is none.
 local function find_payer(spend, key, packed)
-  local account, problem = call.by_key[key], nil
+  local account = call.by_key[key]
   if not account then
+    local problem
     account, problem = find_account(spend.shard, key, packed)
     if problem == 'unknown_user' and spend.shadow then
-      account, problem = new_shadow(spend, key), nil
+      account = extras().new_shadow(spend, key)
     end
     if not account then
       return problem
@@ -77,23 +71,6 @@ local function pack_answer(spend, status, details)
     spend.left, spend.resets_ms, spend.wait_ms, spend.index, #details)
 end
 
--- Returns what only few spends ask for.
-local function pack_details(spend)
-  local parts, first = '', spend.earlier
-  if #spend.policy.limits > 0 then
-    parts = pack_states(spend)
-  end
-  if spend.key then
-    local is_first = spend.key_state == KEY_NEW or not first or not first.id
-    parts = parts .. struct.pack('>Bc16i4', spend.key_state or KEY_NONE,
-      is_first and NO_ID or first.id, is_first and 0 or first.amount)
-  end
-  if spend.hold then
-    parts = parts .. struct.pack('>I6', spend.expires_ms or first and first.expires_ms or 0)
-  end
-  return parts
-end
-
 local values = redis.call('MGET', unpack(KEYS, shards_count + 1))
 local clock_us = time_us()
 for t = 1, shards_count do
@@ -106,7 +83,7 @@ for i = 1, call.count do
   local status = spend.refusal or spend.shard.problem
     or find_payer(spend, key, values[shards_count + i]) or decide(spend, call)
   spends[i] = spend
-  details[i] = spend.has_details and pack_details(spend) or ''
+  details[i] = spend.has_details and extras().pack_details(spend) or ''
   answers[i] = pack_answer(spend, status, details[i])
 end
 commit(call.shards, call.accounts, pack_account)

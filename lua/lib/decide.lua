@@ -1,5 +1,6 @@
 -- Decides on a spend, in the order of the refusals, and takes its cost.
--- uses: recognise, limits, take
+-- uses: spends, take
+-- uses rarely: recognise, limits, extras
 
 -- Returns the first reason to refuse a spend that was not seen before, or nil.
 local function find_refusal(spend, call)
@@ -10,15 +11,15 @@ local function find_refusal(spend, call)
     return 'late'
   elseif pending_count(shard) >= call.pending_max then
     return 'backlog'
-  elseif spend.key and is_full(account, spend.key) then
+  elseif spend.key and extras().is_full(account, spend.key) then
     return 'too_many_keys'
   elseif spend.hold and account.holds_count >= spend.hold.open_max then
     return 'too_many_holds'
   elseif #spend.policy.limits > 0 then
-    if not read_states(spend) then
+    if not limits().read_states(spend) then
       return 'corrupt'
     end
-    spend.limit, spend.wait_ms = refusing_limit(spend)
+    spend.limit, spend.wait_ms = limits().refusing_limit(spend)
     if spend.limit > 0 then
       return 'rate_limited'
     end
@@ -30,20 +31,6 @@ local function find_refusal(spend, call)
   return is_out_of_range(account, credits) and 'out_of_range' or nil
 end
 
--- Opens the hold of a spend that was taken just now.
-local function open_hold(spend)
-  local account, shard, hold = spend.account, spend.shard, spend.hold
-  spend.expires_ms = shard.now_ms + hold.ttl_ms
-  account.held = account.held + spend.cost
-  account.holds_count = account.holds_count + 1
-  save_deduct(shard, { id = spend.id, user = account.user, cost = spend.cost, given_back = 0,
-    allowance = spend.from_allowance, period_ms = account.period_ms, state = 'open',
-    keep = hold.keep, opened_ms = shard.now_ms, expires_ms = spend.expires_ms,
-    credits = account.credits, sequence = account.sequence, left = account.allowance })
-  write_later(shard, 'ZADD', shard.base .. ':holds', string.format('%.0f', spend.expires_ms),
-    spend.id .. account.user)
-end
-
 -- Takes the cost of a spend that is allowed.
 local function take_cost(spend)
   local account, cost = spend.account, spend.cost
@@ -52,34 +39,17 @@ local function take_cost(spend)
   spend.index = take(account, cost, change)
   spend.sequence = account.sequence
   if #spend.policy.limits > 0 then
-    count_request(spend)
+    limits().count_request(spend)
   end
   if spend.hold then
     spend.from_allowance = -change.allowance
-    open_hold(spend)
+    extras().open_hold(spend)
   end
   if spend.key then
-    keep_key(account, spend.key, spend.id, -cost)
+    extras().keep_key(account, spend.key, spend.id, -cost)
   end
   if has(spend.flags, GIVEN) then
-    remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
-  end
-end
-
--- The refusals that tell something about a policy, and not about the state of the ledger.
-local OBSERVED = { rate_limited = true, out_of_credits = true }
-
--- Counts the answer of a shadow policy, and changes the shadow balance alone.
-local function observe(spend, refusal)
-  local account, shard, cost = spend.account, spend.shard, spend.cost
-  write_later(shard, 'HINCRBY', shard.base .. 'c' .. spend.shadow, refusal or 'allowed', 1)
-  if not refusal then
-    account.credits = math.min(account.credits + spend.added, CREDITS_MAX) - cost
-    account.allowance = math.max(0, account.allowance + spend.moved - cost)
-    account.period_ms = spend.start_ms
-    account.is_changed = true
-    count_request(spend)
-    expire_later(shard, account.key, SHADOW_MS)
+    extras().remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
   end
 end
 
@@ -87,19 +57,23 @@ end
 local function decide_anew(spend, call)
   local refusal = find_refusal(spend, call)
   if spend.shadow then
-    if spend.cost > 0 and (not refusal or OBSERVED[refusal]) then
-      observe(spend, refusal)
-    end
+    extras().observe(spend, refusal)
   elseif not refusal and (spend.cost > 0 or has(spend.flags, RECORDED)) then
     take_cost(spend)
   elseif refusal and refusal ~= 'corrupt' and has(spend.flags, RETRY) then
     -- The first attempt may still arrive, and must then be refused, too.
-    note_void(spend.shard, spend.id, spend.account.user)
+    extras().note_void(spend.shard, spend.id, spend.account.user)
   end
   if not refusal and spend.key then
     spend.key_state = KEY_NEW
   end
   return refusal
+end
+
+-- Says whether a spend may have been seen before. A fresh id that is newer than each id that was
+-- ever named was not.
+local function is_seen(spend)
+  return has(spend.flags, RETRY + GIVEN + KEY) or spend.id_ms <= spend.account.named_ms
 end
 
 -- Decides on a spend whose account is known; returns its status.
@@ -110,7 +84,8 @@ local function decide(spend, call)
   if not has(spend.flags, GIVEN) and spend.id_ms > shard.now_ms + LOOK_BACK_MS then
     return 'ahead'
   end
-  local status = find_earlier(spend, call.deadline_ms) or decide_anew(spend, call) or 'allowed'
+  local status = is_seen(spend) and recognise().find_earlier(spend, call.deadline_ms)
+    or decide_anew(spend, call) or 'allowed'
   if spend.index == 0 then
     local answer = spend.earlier
       or { credits = account.credits + spend.added, left = account.allowance + spend.moved }

@@ -6,7 +6,20 @@
 
 local KEY_FORMAT, KEY_BYTES = '>BI6I6c8c8c16i4i4I4i4', 61
 local IN_FLIGHT, DONE = 1, 2
-local KEY_NONE, KEY_NEW, KEY_IN_FLIGHT, KEY_TAKEN_OVER, KEY_DONE = 0, 1, 2, 3, 4
+
+-- Reads a key from a packed spend; returns it and where the next part begins, or nil.
+local function read_key(packed, at)
+  if at + 43 > #packed then
+    return nil
+  end
+  local key = {}
+  key.digest, key.fingerprint, key.lifetime_ms, key.lease_ms, key.count_max, at =
+    struct.unpack('>c16c8I6I6I4', packed, at)
+  if key.lifetime_ms < 1000 or key.count_max < 1 then
+    return nil
+  end
+  return key, at
+end
 
 local function random_half(id)
   return string.sub(id, 9)
@@ -47,29 +60,6 @@ local function recall_key(account, key)
     end
   end
   return nil
-end
-
--- Returns how a request is answered whose key is known; nil if it is to be decided. A request that
--- was not completed within its lease is taken over, by one request for each lease.
-local function answer_known(entry, key, attempt_id, shard, deadline_ms)
-  if entry.fingerprint ~= key.fingerprint then
-    return 'key_reused'
-  elseif entry.state == DONE then
-    return 'repeated', KEY_DONE
-  elseif entry.holder == random_half(attempt_id) then
-    -- The reply to this very attempt was lost. Its own charge is found by its id.
-    if entry.id == attempt_id then
-      return nil
-    end
-    return 'repeated', KEY_TAKEN_OVER
-  elseif shard.now_ms - entry.leased_ms < key.lease_ms then
-    return 'repeated', KEY_IN_FLIGHT
-  elseif shard.now_ms > deadline_ms then
-    return 'late'
-  end
-  entry.leased_ms, entry.holder = shard.now_ms, random_half(attempt_id)
-  save_entry(shard, entry)
-  return 'repeated', KEY_TAKEN_OVER
 end
 
 -- Returns the turn of a time, and whether its hash was begun in this turn.

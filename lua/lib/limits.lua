@@ -1,6 +1,7 @@
 -- Rate limits: all of them are checked before any is counted. domain/limit.py says what they mean.
 -- A limit of the user's own is 11 bytes in the account. A limit by key, and a window, have a key.
 -- uses: account
+-- exports: read_states, refusing_limit, count_request, pack_states
 
 local GCRA, GCRA_KEYED, WINDOW_KEYED = 1, 2, 3
 

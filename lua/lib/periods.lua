@@ -1,4 +1,4 @@
--- Periods of an allowance, in Unix milliseconds. domain/period.py and domain/policy.py specify them.
+-- Periods of an allowance, in Unix milliseconds, as domain/period.py and domain/policy.py say.
 -- uses: windows
 
 local DAY_MS, WEEK_MS = 86400000, 604800000
@@ -51,9 +51,9 @@ end
 -- its end, and the change of the allowance. 0 credits and the period of the account where none has
 -- begun. Nothing is changed here.
 --
--- An allowance of 10, of which 4 are left, gets 6. With a rollover of 3 it gets 9. Where the balance
--- is 1, because an overdraft has spent 3 of the 4, only 1 counts as left, and 9 are added: so a debt
--- is paid once, and not again in each period.
+-- An allowance of 10, of which 4 are left, gets 6. With a rollover of 3 it gets 9. Where the
+-- balance is 1, because an overdraft has spent 3 of the 4, only 1 counts as left, and 9 are added:
+-- so a debt is paid once, and not again in each period.
 local function next_period(account, policy, now_ms)
   local started_ms = account.period_ms
   if policy.allowance == 0 then

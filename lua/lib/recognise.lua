@@ -1,5 +1,29 @@
 -- Recognises a spend that was seen before: by its idempotency key, or by its id.
 -- uses: spends, search, keys, deducts, ids
+-- exports: find_earlier
+
+-- Returns how a request is answered whose key is known; nil if it is to be decided. A request that
+-- was not completed within its lease is taken over, by one request for each lease.
+local function answer_known(entry, key, attempt_id, shard, deadline_ms)
+  if entry.fingerprint ~= key.fingerprint then
+    return 'key_reused'
+  elseif entry.state == DONE then
+    return 'repeated', KEY_DONE
+  elseif entry.holder == random_half(attempt_id) then
+    -- The reply to this very attempt was lost. Its own charge is found by its id.
+    if entry.id == attempt_id then
+      return nil
+    end
+    return 'repeated', KEY_TAKEN_OVER
+  elseif shard.now_ms - entry.leased_ms < key.lease_ms then
+    return 'repeated', KEY_IN_FLIGHT
+  elseif shard.now_ms > deadline_ms then
+    return 'late'
+  end
+  entry.leased_ms, entry.holder = shard.now_ms, random_half(attempt_id)
+  save_entry(shard, entry)
+  return 'repeated', KEY_TAKEN_OVER
+end
 
 -- Returns how a spend is answered whose id is known: as the first one was, or as a conflict.
 local function answer_earlier(spend, earlier)
@@ -58,8 +82,7 @@ local function find_by_id(spend)
   return find_by_time(spend)
 end
 
--- Returns how a spend is answered that was seen before, or nil. A fresh id that is newer than each
--- id that was ever named is not looked for.
+-- Returns how a spend is answered that was seen before, or nil.
 local function find_earlier(spend, deadline_ms)
   local account, shard = spend.account, spend.shard
   if spend.key then
@@ -74,13 +97,12 @@ local function find_earlier(spend, deadline_ms)
       return status
     end
   end
-  local is_fresh = not has(spend.flags, RETRY + GIVEN)
-  if is_fresh and spend.id_ms > account.named_ms then
-    return nil
-  elseif has(spend.flags, RETRY) then
+  if has(spend.flags, RETRY) then
     name_id(account, spend.id_ms)
-  elseif not is_fresh then
+  elseif has(spend.flags, GIVEN) then
     name_id(account, math.min(spend.id_ms, shard.now_ms))
+  elseif spend.id_ms > account.named_ms then
+    return nil
   end
   return find_by_id(spend)
 end

@@ -1,0 +1,29 @@
+-- complete: notes that the request of an idempotency key has been served, and keeps its response
+-- for its retries, if there is one to keep.
+--
+-- KEYS   1 state   2 stream   3 account
+-- ARGV   1 id of its spend   2 response, or empty   3 how long to keep it (ms)
+--        4 id of the attempt that was served: the same, or the one that has taken over
+-- Reply  {status, 0, 0, now (us), '', 0}
+--        status: completed, or the first that holds of uninitialised, corrupt, unknown (no key is
+--        remembered for the id, and nothing is kept)
+-- Appends nothing. Doing it twice is doing it once.
+-- uses: args, key_ends, reply
+
+local keep_ms = whole(ARGV[3], 1, TIME_MS_MAX)
+if not is_id(ARGV[1]) or not is_id(ARGV[4]) or not keep_ms then
+  return invalid('ids of 16 bytes, and milliseconds')
+end
+local shard, account, problem = load_one()
+local entry = account and entry_of(account, ARGV[1])
+if not entry then
+  return reply(problem == 'unknown_user' and 'unknown' or problem or 'unknown', shard)
+end
+complete_key(account, entry, ARGV[4])
+if ARGV[2] ~= '' then
+  local kept = shard.base .. 'r' .. ARGV[1]
+  write_later(shard, 'SET', kept, ARGV[2])
+  expire_later(shard, kept, keep_ms)
+end
+commit_one(shard, account)
+return reply('completed', shard)

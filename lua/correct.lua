@@ -1,0 +1,24 @@
+-- correct: adds to a shadow balance an amount that was observed and not needed.
+--
+-- KEYS   1 state   2 stream   3 shadow account
+-- ARGV   1 amount (credits, of either sign)
+-- Reply  {status, credits, 0, now (us), '', allowance left}
+--        status: corrected, or the first that holds of uninitialised, corrupt, unknown_user (there
+--        is no shadow balance of the user)
+-- Appends nothing.
+-- uses: args, reply
+
+local amount = whole(ARGV[1], -CREDITS_MAX, CREDITS_MAX)
+if not amount then
+  return invalid('amount: a whole number of credits')
+end
+local shard, account, problem = load_one()
+if problem then
+  return reply(problem, shard)
+end
+account.credits = math.max(-CREDITS_MAX, math.min(account.credits + amount, CREDITS_MAX))
+account.allowance = math.max(0, account.allowance + math.min(0, amount))
+account.is_changed = true
+expire_later(shard, account.key, SHADOW_MS)
+commit_one(shard, account)
+return reply('corrected', shard, account)

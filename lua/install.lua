@@ -1,0 +1,32 @@
+-- install: takes over the durable balance of a user that Redis sees for the first time.
+--
+-- KEYS   1 state   2 stream   3 account
+-- ARGV   1 credits   2 sequence   3 the epoch in which Postgres says they hold
+--        4 what is left of the allowance (credits)   5 when its period began (Unix ms), 0 for none
+-- Reply  {status, credits, sequence, now (us), '', allowance left, epoch}
+--        status: installed, or the first that holds of uninitialised, epoch (not the same),
+--        corrupt, present (and nothing is changed)
+-- Appends nothing: the rows that make up the balance are in Postgres already.
+-- uses: args, reply
+
+local credits = whole(ARGV[1], -CREDITS_MAX, CREDITS_MAX)
+local sequence = whole(ARGV[2], 0, SEQUENCE_MAX)
+local epoch = whole(ARGV[3], 0, SEQUENCE_MAX)
+local allowance = whole(ARGV[4], -CREDITS_MAX, CREDITS_MAX)
+local period_ms = whole(ARGV[5], 0, TIME_MS_MAX)
+if not credits or not sequence or not epoch or not allowance or not period_ms then
+  return invalid('credits, sequence, epoch, allowance and period: whole numbers')
+end
+local shard, account, problem = load_one()
+if shard.problem then
+  return reply(shard.problem, shard, nil, nil, 0)
+elseif shard.epoch ~= epoch then
+  return reply('epoch', shard, nil, nil, shard.epoch)
+elseif problem == 'corrupt' or account then
+  return reply(problem or 'present', shard, account, nil, epoch)
+end
+account = { shard = shard, key = KEYS[3], user = string.sub(KEYS[3], -16), credits = credits,
+  sequence = sequence, named_ms = shard.now_ms, allowance = allowance, period_ms = period_ms,
+  held = 0, holds_count = 0, limits = '', is_changed = true }
+commit_one(shard, account)
+return reply('installed', shard, account, nil, epoch)
