@@ -45,7 +45,7 @@ class Event(Enum):
     CANCELLED = auto()
     #: The queue was full, or it waited in the queue for too long.
     SHED = auto()
-    #: There was no connection.
+    #: There was no connection; or the server refused the call before it executed anything of it.
     NOT_SENT = auto()
 
 
@@ -78,6 +78,7 @@ NEXT: Mapping[tuple[Phase, Event], Action] = MappingProxyType(
         (Phase.SENT, Event.LATE): Action.ASK_ANEW,
         (Phase.SENT, Event.TIMED_OUT): Action.VOID,
         (Phase.SENT, Event.LOST): Action.ASK_AGAIN,
+        (Phase.SENT, Event.NOT_SENT): Action.REFUSE,
         (Phase.SENT, Event.CANCELLED): Action.VOID,
         (Phase.SENT_AGAIN, Event.SHED): Action.VOID,
         (Phase.SENT_AGAIN, Event.NOT_SENT): Action.VOID,

@@ -56,6 +56,9 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
     #: More requests wait than can be decided in time. Nothing was sent, and nothing is charged.
     OVERLOADED = "overloaded"
+    #: Redis did not answer in time. The refund, or the end of the hold, is made in the background;
+    #: its numbers are not known yet.
+    PENDING = "pending"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +109,11 @@ class Decision:
     def allowed(self) -> bool:
         """Whether the change was made."""
         return self.verdict is Verdict.ALLOWED
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is yet to be made, in the background; only of a refund."""
+        return self.verdict is Verdict.PENDING
 
     @property
     def keyed_attempt(self) -> CreditTransactionId | None:

@@ -6,6 +6,7 @@ FaregateError
         TransactionIdError          ill-formed, or outside the window in which a retry is known
     TransactionConflictError        a known transaction id came with other content
     ConfigurationError              settings contradict each other or the ledger
+        UnknownTierError            one request names a tier that has no policy
     LedgerError
         LedgerUnavailableError      Redis did not answer in time
             OutcomeUnknownError     ... and the change may have happened
@@ -43,6 +44,10 @@ class TransactionConflictError(FaregateError):
 
 class ConfigurationError(FaregateError):
     """Settings contradict each other or the ledger they point to."""
+
+
+class UnknownTierError(ConfigurationError):
+    """A request names a tier that has no policy. Requests of other tiers are decided."""
 
 
 class LedgerError(FaregateError):

@@ -9,9 +9,9 @@ class BreakerState(StrEnum):
 
     #: They are.
     CLOSED = "closed"
-    #: It has failed to too often of late: nobody waits for it.
+    #: Too many answers of Redis were missing: requests do not wait for it.
     OPEN = "open"
-    #: The same, while one request is on its way to find out.
+    #: The same, while one request finds out whether Redis answers again.
     HALF_OPEN = "half_open"
 
 
@@ -38,7 +38,10 @@ class Health:
     #: How many voids and refunds wait to be made, and how many were given up.
     retries_waiting: int
     retries_given_up: int
-    #: How many requests were served without a decision.
+    #: How many requests came while more waited than could be decided in time, on how many no
+    #: decision could be had, and how many of both were served all the same.
+    shed: int
+    undecided: int
     served_open: int
     #: None where nothing is written down.
     journal: JournalState | None = None

@@ -28,13 +28,9 @@ class HoldState(StrEnum):
 class Hold:
     """The answer to a request for a hold; if it is allowed, what it is settled by."""
 
-    #: How the ledger decided on the estimate; its transaction id is the one of the hold.
+    #: How the ledger decided on the estimate; its transaction id is the one of the hold, and its
+    #: policy rules how the hold ends.
     decision: Decision
-    #: When it expires unless it is settled, cancelled or extended, in Unix milliseconds; 0 where
-    #: it is refused.
-    expires_at_ms: int
-    #: Whose policy holds for its settlement, where the caller said so.
-    tier: str | None = None
 
     @property
     def allowed(self) -> bool:
@@ -55,6 +51,11 @@ class Hold:
     def estimate(self) -> int:
         """What was taken, in credits; 0 where the user is never refused."""
         return -self.decision.amount
+
+    @property
+    def expires_at_ms(self) -> int:
+        """When it expires unless it ends before or is extended, in Unix ms; 0 if refused."""
+        return self.decision.expires_at_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ class Settlement:
 class HoldAnswer:
     """The answer to a settlement, a cancellation, an extension or an expiry."""
 
-    #: ALLOWED, UNKNOWN_HOLD, HOLD_EXPIRED, TAKEN_OVER, HOLD_CLOSED or HOLD_OPEN.
+    #: ALLOWED, UNKNOWN_HOLD, HOLD_EXPIRED, TAKEN_OVER, HOLD_CLOSED, HOLD_OPEN or PENDING.
     verdict: Verdict
     user_id: UUID
     hold_id: CreditTransactionId
@@ -110,8 +111,12 @@ class HoldAnswer:
         """Whether it was done."""
         return self.verdict is Verdict.ALLOWED
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is yet to be done, in the background. All numbers are 0 then."""
+        return self.verdict is Verdict.PENDING
+
 
 def closing_id(hold_id: CreditTransactionId) -> CreditTransactionId:
     """Return the id of the one record that the end of a hold may write, however it ends."""
     return CreditTransactionId.derive("hold-end", hold_id.value)
-

@@ -54,8 +54,7 @@ class JournalEntry:
     is_served: bool = True
     #: By which a retry is known that had another transaction id.
     key: KeptKey | None = None
-    #: Whether it is a hold, and until when it may be settled, in Unix milliseconds.
-    is_hold: bool = False
+    #: Of a hold: until when it may be settled, in Unix milliseconds.
     expires_at_ms: int | None = None
 
     def __post_init__(self) -> None:

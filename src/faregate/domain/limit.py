@@ -1,10 +1,12 @@
 """Rate limits beside credits: how many requests in how long, whatever they cost."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
+from faregate.domain.quick import quick_maker
 
 #: A window remembers each request in it, so that its size is bounded.
 WINDOW_COUNT_MAX = 10_000
@@ -37,7 +39,9 @@ class RateLimit:
     kind: LimitKind = LimitKind.GCRA
     #: How many requests may come at once, of `GCRA`; 0 for as many as `count`.
     burst: int = 0
-    #: Whether the limit is for the key that a charge names, if it names one, instead of its user.
+    #: Whether the limit counts the requests of a limit key, such as a member or an API key, where a
+    #: request names one, instead of all of its user. The key is a key of that user: two users with
+    #: equal keys are counted apart, so no limit spans several payers.
     is_by_key: bool = False
 
     def __post_init__(self) -> None:
@@ -93,6 +97,10 @@ class LimitState:
             remaining=remaining,
             resets_in_ms=resets_in_ms,
         )
+
+
+#: Makes the state of a limit from all its fields, in their order.
+limit_state_of: Callable[..., LimitState] = quick_maker(LimitState)
 
 
 def _is_whole(value: object) -> bool:

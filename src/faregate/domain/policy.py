@@ -7,7 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Self
 
-from faregate.domain.errors import AmountError, ConfigurationError
+from faregate.domain.errors import AmountError, ConfigurationError, UnknownTierError
 from faregate.domain.idempotency import KEYS_MAX, LEASE_MS, LIFETIME_MS
 from faregate.domain.limit import LIMITS_MAX, RateLimit
 from faregate.domain.period import Period
@@ -180,32 +180,21 @@ class PolicySet:
         """Return the policy of a tier, or of the default one.
 
         Raises:
-            ConfigurationError: No such tier.
+            UnknownTierError: No such tier.
         """
         try:
             return self.tiers[self.default_tier if tier is None else tier]
         except KeyError:
             known = ", ".join(sorted(self.tiers))
-            raise ConfigurationError(f"no policy for the tier {tier!r}; known: {known}") from None
-
-    def named(self, name: str) -> CreditPolicy:
-        """Return the policy of a name.
-
-        Raises:
-            ConfigurationError: No such policy.
-        """
-        for policy in self.tiers.values():
-            if policy.name == name:
-                return policy
-        raise ConfigurationError(f"there is no policy named {name!r}")
+            raise UnknownTierError(f"no policy for the tier {tier!r}; known: {known}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerOptions:
-    """When a gate stops to wait for Redis, and how often it tries again."""
+    """When the circuit breaker opens, and how often it lets a request try Redis again."""
 
-    #: How many decisions in a row must have failed for it, one of which was asked for after the
-    #: first had failed.
+    #: How many answers in a row must be missing, one of them to a request that was made after the
+    #: first was missing.
     failures_max: int = 10
     #: Within which time, in milliseconds.
     span_ms: int = 10_000
@@ -228,7 +217,12 @@ class GateOptions:
     #: Within this time a charge is decided, or answered as unavailable and never charged. A user
     #: that is seen for the first time may take as long as Postgres does, and once more.
     decision_timeout_ms: int = 50
-    #: When nobody waits for Redis any more.
+    #: How long any other call to Redis may take, such as the end of a hold, a refund, a balance.
+    end_timeout_ms: int = 2_000
+    #: How many requests a second are served open while more wait than can be decided in time; the
+    #: others are `OVERLOADED`. An outage has no such bound.
+    open_rate_max: int = 1_000
+    #: When requests stop waiting for Redis.
     breaker: BreakerOptions = BreakerOptions()
     #: Whether a user that Postgres does not know is created at first sight.
     provision_users: bool = False

@@ -87,7 +87,9 @@ class Refund:
     def __post_init__(self) -> None:
         check_user_id(self.user_id)
         if self.position and not _POSITION.fullmatch(self.position):
-            raise InvalidArgumentError("a position is that of a decision, such as 1700000000000-0/1")
+            raise InvalidArgumentError(
+                "a position is that of a decision, such as 1700000000000-0/1"
+            )
 
     @property
     def has_own_id(self) -> bool:

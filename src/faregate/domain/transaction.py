@@ -117,6 +117,8 @@ class CreditTransactionId:
 
 #: Makes an id from 16 bytes that are known to be a UUID.
 transaction_id_of: Callable[[bytes], CreditTransactionId] = quick_maker(CreditTransactionId)
+#: The id in a decision on a request that had none, since it was never sent.
+NO_ID = transaction_id_of(bytes(16))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,19 @@
 """The use cases: what an API, and those who run it, do with credits.
 
-`Gate` is made of one class a subject, each on top of the one before: `entry` (who comes in),
-`reading`, `observing`, `open_mode`, `holds`, `credits`, `refunds`, `collecting`, and `gate` itself.
+`Gate` is put together in `gate` from small parts:
+
+    gate ─┬─ spending ──> session, follow_up ──> ledger       charges and holds
+          ├─ hold_ends, holding                               settle, cancel, extend
+          ├─ reversals, voids, adjustments, completions
+          ├─ queries
+          └─ fallback, collecting                             the journal
+
+`session` owns the event loop, the start, the circuit breaker and the queue of retries.
 """
 
 from faregate.gate.gate import Gate
-from faregate.gate.held import Held
-from faregate.gate.terms import Terms
+from faregate.gate.holding import HeldBlock
+from faregate.gate.options import ChargeOptions
 from faregate.gate.tiers import CachedTiers, TierOf
 
-__all__ = ["CachedTiers", "Gate", "Held", "Terms", "TierOf"]
+__all__ = ["CachedTiers", "ChargeOptions", "Gate", "HeldBlock", "TierOf"]

@@ -1,4 +1,4 @@
-"""Collecting what journaled requests cost, once Redis is back."""
+"""Charges journaled requests, once Redis is back."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,33 +13,45 @@ from faregate.domain.errors import (
 from faregate.domain.journal import Collected, Collection, JournalChange, JournalEntry
 from faregate.domain.request import Refund, VoidOutcome
 from faregate.domain.transaction import CreditTransactionId
-from faregate.gate.refunds import Refunds
+from faregate.gate.reversals import Reversals
+from faregate.gate.session import Session
+from faregate.gate.voids import Voids
 
 #: How often, and after which pauses in seconds, a void is tried whose time has not come.
 _VOID_TRIES_MAX = 250
 _VOID_PAUSE_S = 0.05
 
 
-class Collecting(Refunds):
+class Collecting:
     """Makes transactions of journal entries, each once, however often it is told to."""
+
+    def __init__(
+        self,
+        session: Session,
+        reversals: Reversals,
+        voids: Voids,
+    ) -> None:
+        self._session = session
+        self._reversals = reversals
+        self._voids = voids
 
     async def collect(
         self, entry: JournalEntry, changes: Sequence[JournalChange] = ()
     ) -> Collected:
-        """Take what a journaled request costs, as far as there is enough; never below zero.
+        """Take the cost of a journaled request, as far as there is enough; never below zero.
 
         Args:
             entry: The request.
-            changes: What became of it later. What has been collected beyond that before, because
-                they were not known yet, goes back.
+            changes: Its later changes. Credits that were collected before the changes were known,
+                and are not owed any more, go back.
 
         Raises:
             LedgerUnavailableError, ArchiveUnavailableError: A server does not answer, or records
                 wait for too long to be stored. Collecting it again is safe.
         """
-        await self.start()
+        await self._session.enter()
         final = entry.changed(changes)
-        if final.is_open(self.now_ms()):
+        if final.is_open(self._session.ledger.now_ms()):
             return Collected(outcome=Collection.OPEN)
         try:
             if entry.may_be_charged and await self._void_attempt(entry) is VoidOutcome.KEPT:
@@ -52,7 +64,7 @@ class Collecting(Refunds):
             return Collected(outcome=Collection.REFUSED, reason=str(error))
 
     async def follow(self, change: JournalChange) -> Collected:
-        """Make a change of an entry that is put away, and so has been collected without it.
+        """Make a change of an entry that has been collected without it, and is put away.
 
         Returns:
             `STRUCK_OUT`, whether there was anything to give back or not, or `REFUSED`.
@@ -60,8 +72,8 @@ class Collecting(Refunds):
         Raises:
             LedgerUnavailableError, ArchiveUnavailableError: As of `collect`.
         """
-        await self.start()
-        # It costs nothing, so that nothing is taken where nothing was.
+        await self._session.enter()
+        # Of cost 0, so that nothing is taken where nothing was.
         entry = JournalEntry(
             attempt_id=change.attempt_id,
             user_id=change.user_id,
@@ -98,11 +110,11 @@ class Collecting(Refunds):
         Returns:
             The decision about the deduct. Of one that is known, the amount is what is left of it.
         """
-        durable = await self._accounts.deduct(entry.user_id, entry.deduct_id)
+        durable = await self._session.accounts.deduct(entry.user_id, entry.deduct_id)
         asked = entry if durable is None else replace(entry, cost=0, is_unlimited=False, key=None)
-        decision = await self._ledger.collect(asked)
-        if decision.verdict is Verdict.UNKNOWN_USER and await self.install(entry.user_id):
-            decision = await self._ledger.collect(asked)
+        decision = await self._session.ask(lambda: self._session.ledger.collect(asked))
+        if decision.verdict is Verdict.UNKNOWN_USER and await self._session.install(entry.user_id):
+            decision = await self._session.ask(lambda: self._session.ledger.collect(asked))
         if durable is not None and not decision.repeated:
             left = durable.amount - durable.refunded
             return replace(decision, amount=-left, repeated=True)
@@ -128,15 +140,11 @@ class Collecting(Refunds):
             amount=amount,
             description="refund: the journaled request was given back",
         )
-        if (await self._refund(refund)).verdict is Verdict.BACKLOG:
-            raise LedgerUnavailableError("records wait for Postgres since 23 hours: run a worker")
+        await self._reversals.give_back(refund)
 
     async def _void_attempt(self, entry: JournalEntry) -> VoidOutcome:
         for _ in range(_VOID_TRIES_MAX):
-            if entry.is_hold:
-                outcome = await self._holding_ledger().void_hold(entry.attempted_hold())
-            else:
-                outcome = await self._void(entry.attempt())
+            outcome = await self._voids.make(entry.void())
             if outcome is not VoidOutcome.TOO_EARLY:
                 return outcome
             await asyncio.sleep(_VOID_PAUSE_S)

@@ -1,102 +1,168 @@
-"""The use cases: what an API, and those who run it, do with credits."""
+"""The gate: the use cases of an API, and of those who run it, behind one name."""
 
-import asyncio
-from dataclasses import replace
-from typing import Unpack
-from uuid import UUID
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from faregate.domain.decision import Decision
-from faregate.domain.errors import LedgerError, OutcomeUnknownError
-from faregate.domain.idempotency import Completion
-from faregate.domain.journal import JournalEntry
-from faregate.domain.request import Charge
+from faregate.domain.errors import ArchiveUnavailableError, LedgerError
+from faregate.domain.health import Health
+from faregate.domain.policy import CreditPolicy, GateOptions, PolicySet
+from faregate.gate.adjustments import Adjustments
 from faregate.gate.collecting import Collecting
-from faregate.gate.open_mode import served_decision
-from faregate.gate.terms import Call, Terms
+from faregate.gate.completions import Completions
+from faregate.gate.fallback import Fallback
+from faregate.gate.follow_up import FollowUp
+from faregate.gate.hold_ends import HoldEnds
+from faregate.gate.holding import Holding
+from faregate.gate.queries import Queries
+from faregate.gate.reversals import Reversals
+from faregate.gate.session import Session
+from faregate.gate.shadows import Shadows
+from faregate.gate.spending import Spending
+from faregate.gate.tiers import TierOf, Tiers
+from faregate.gate.voids import Voids
+from faregate.ports import Accounts, History, Journal, Ledger
+
+_log = logging.getLogger(__name__)
 
 
-class Gate(Collecting):
-    """Charges users, and gives back. Safe to share among all tasks of one event loop."""
+class Gate:
+    """Charges users, and gives back. Safe to share among all tasks of one event loop.
 
-    async def charge(
-        self, user_id: UUID, *, cost: int | None = None, **terms: Unpack[Terms]
-    ) -> Decision:
-        """Take credits from a user, once for a transaction id, and once for an idempotency key.
+    Most methods are those of its parts, under the same name and without a call in between:
+
+    | method                                                                  | class         |
+    |-------------------------------------------------------------------------|---------------|
+    | `charge`, `hold`                                                        | `Spending`    |
+    | `holding`                                                               | `Holding`     |
+    | `settle`, `cancel`, `extend`                                            | `HoldEnds`    |
+    | `refund`, `refund_by_id`                                                | `Reversals`   |
+    | `grant`, `adjust`                                                       | `Adjustments` |
+    | `complete`, `kept_response`                                             | `Completions` |
+    | `balance`, `usage`, `history`, `renew`, `users_after`, `shadow_counts`  | `Queries`     |
+    | `collect`, `follow`                                                     | `Collecting`  |
+    | `start`, `install`                                                      | `Session`     |
+    | `policy_of`, `tier_of`                                                  | `Tiers`       |
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        accounts: Accounts,
+        policies: CreditPolicy | PolicySet,
+        options: GateOptions | None = None,
+        tier_of: TierOf | None = None,
+        *,
+        history: History | None = None,
+        journal: Journal | None = None,
+        is_loop_bound: bool = True,
+    ) -> None:
+        """Make a gate; nothing is connected before its first use.
 
         Args:
-            user_id: Who is charged.
-            cost: In credits; None for what the policy asks for a request. 0 is a peek: it is
-                decided, and nothing is written.
-            **terms: See `Terms`.
-
-        Raises:
-            LedgerUnavailableError: Not decided in time. It is not charged, or is being voided.
-            InvalidArgumentError: An argument is ill-formed; nothing was written.
-            ConfigurationError: It is to be served open, and there is no journal.
+            ledger: Where live credits are.
+            accounts: Where users and rows are.
+            policies: One policy for everybody, or one for each tier.
+            options: How the gate behaves beside that.
+            tier_of: Says which tier a user has; None for the default one. See `tiers.CachedTiers`.
+            history: Where users read their rows, if they may.
+            journal: Where requests are written down that are served without a decision; without
+                it none is.
+            is_loop_bound: Whether ledger and accounts belong to one event loop, as all do that
+                have connections.
         """
-        policy = await self.policy_of(user_id, terms.get("tier"))
-        terms.setdefault("description", "request")
-        cost = policy.request_cost if cost is None else cost
-        call = Call(amount_name="cost", user_id=user_id, cost=cost, **terms)
-        self._check_mode(call)
-        if policy.is_shadow:
-            return await self._observe(policy, self._charge(call, policy))
+        #: The policy of each tier.
+        self.policies = (
+            PolicySet.single(policies) if isinstance(policies, CreditPolicy) else policies
+        )
+        self._session = session = Session(
+            ledger,
+            accounts,
+            options or GateOptions(),
+            self.policies.of(None).starting_credits,
+            is_loop_bound=is_loop_bound,
+        )
+        #: Voids, refunds and ends of holds that could not be made at once.
+        self.retries = session.retries
+        #: Return a time in Unix milliseconds that the clock of Redis has reached for certain.
+        self.now_ms = ledger.now_ms
+        self.start, self.install = session.start, session.install
 
-        async def decide(attempt: Charge) -> Decision:
-            return self._passable(call, await self._decide(attempt))
+        tiers = Tiers(self.policies, tier_of)
+        self.policy_of, self.tier_of = tiers.policy_of, tiers.tier_of
 
-        answer = await self._decided(call, policy, decide)
-        decision = served_decision(answer) if isinstance(answer, JournalEntry) else answer
-        return decision.under(policy)
+        self._fallback = fallback = Fallback(session, journal)
+        shadows = Shadows(session)
 
-    async def complete(self, decision: Decision, response: bytes = b"") -> bool:
-        """Note that the request of an idempotency key has been served, for good.
+        reversals = Reversals(session, fallback, shadows)
+        self.refund, self.refund_by_id = reversals.refund, reversals.refund_by_id
+        voids = Voids(session, fallback, reversals)
 
-        Until then, retries are told that it is in flight; after `GateOptions.key_lease_ms` one of
-        them takes over. One that cannot be noted at once is tried in the background.
+        follow_up = FollowUp(session, voids)
+        self._spending = Spending(session, tiers, follow_up, fallback)
+        self.charge, self.hold = self._spending.charge, self._spending.hold
 
-        Args:
-            decision: The one that the request was served by.
-            response: What `kept_response` is to tell retries, at most a MiB; empty for nothing.
+        ends = HoldEnds(session, fallback, shadows)
+        self.settle, self.cancel, self.extend = ends.settle, ends.cancel, ends.extend
+        self.holding = Holding(self._spending, ends).holding
 
-        Returns:
-            Whether the key is still remembered.
+        adjustments = Adjustments(session)
+        self.grant, self.adjust = adjustments.grant, adjustments.adjust
+
+        completions = Completions(session)
+        self.complete, self.kept_response = completions.complete, completions.kept_response
+
+        self._history = history
+        queries = Queries(session, tiers, history)
+        self.balance, self.usage, self.history = queries.balance, queries.usage, queries.history
+        self.renew, self.users_after = queries.renew, queries.users_after
+        self.shadow_counts = queries.shadow_counts
+
+        collecting = Collecting(session, reversals, voids)
+        self.collect, self.follow = collecting.collect, collecting.follow
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Start and, at the end, close: the lifespan of an ASGI app, `lifespan=gate.lifespan`.
+
+        An app may start while a server is down: it answers 503 until the server is back. It does
+        not start with settings that contradict the ledger.
         """
-        if decision.keyed_attempt is None:
-            return False
-        completion = Completion(
-            user_id=decision.user_id,
-            transaction_id=decision.transaction_id,
-            attempt_id=decision.keyed_attempt,
-            response=response,
-            keep_ms=self._options.key_lifetime_ms,
+        try:
+            await self.start()
+        except (LedgerError, ArchiveUnavailableError) as error:
+            _log.warning("started without a ledger: %s", error)
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+    @property
+    def serves_open(self) -> bool:
+        """Whether there is a journal, without which `FailureMode.OPEN` is refused."""
+        return self._fallback.is_there
+
+    def health(self) -> Health:
+        """Return how the gate is now. Asks no server."""
+        breaker, spending = self._session.breaker, self._spending
+        return Health(
+            breaker=breaker.state,
+            breaker_state_ms=breaker.state_ms,
+            breaker_opened=breaker.opened,
+            retries_waiting=len(self.retries),
+            retries_given_up=self.retries.given_up,
+            shed=spending.shed,
+            undecided=spending.undecided,
+            served_open=spending.served_open,
+            journal=self._fallback.state,
         )
 
-        async def complete_again() -> bool:
-            await self._ledger.complete(completion)
-            return True
+    async def aclose(self) -> None:
+        """Finish what is under way and close all connections. `start` opens the gate again.
 
-        try:
-            return await self._in_time(lambda: self._ledger.complete(completion))
-        except (LedgerError, asyncio.CancelledError):
-            name = f"completion of {decision.transaction_id} of user {decision.user_id}"
-            self.retries.submit(name, complete_again)
-            raise
-
-    async def kept_response(self, decision: Decision) -> bytes | None:
-        """Return what the request with this decision's idempotency key was completed with."""
-        user_id, transaction_id = decision.user_id, decision.transaction_id
-        return await self._in_time(lambda: self._ledger.response(user_id, transaction_id))
-
-    async def _decide(self, charge: Charge) -> Decision:
-        """Charge, twice where the first answer can be helped; void what nobody will be told of."""
-        try:
-            decision = await self._guard(lambda: self._ledger.charge(charge))
-            if await self._helps(decision):
-                deadline_ms = self._ledger.now_ms() + self._options.decision_timeout_ms
-                again = charge = replace(charge, deadline_ms=deadline_ms)
-                decision = await self._guard(lambda: self._ledger.charge(again))
-        except (OutcomeUnknownError, asyncio.CancelledError):
-            self._void_later(charge)
-            raise
-        return decision
+        Callers that still wait for Redis get a `LedgerUnavailableError`.
+        """
+        await self._session.aclose()
+        if self._history is not None:
+            await self._history.aclose()
+        await self._fallback.aclose()

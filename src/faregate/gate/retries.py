@@ -1,17 +1,26 @@
-"""Does in the background what could not be done at once, until it is done."""
+"""Tries actions again in the background until they are done: voids, refunds, ends of holds."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from contextlib import suppress
+from typing import TypeAlias, TypeVar
 
-from faregate.domain.errors import FaregateError
+from faregate.domain.errors import (
+    ArchiveUnavailableError,
+    FaregateError,
+    InvalidArgumentError,
+    LedgerError,
+    TransactionConflictError,
+)
+
+_T = TypeVar("_T")
 
 #: How many actions may wait. Each stands for one request that was answered "not charged".
 QUEUE_LENGTH_MAX = 10_000
-#: How long one action is tried before an operator is told to look at it.
+#: How long one action is tried before it is given up, in seconds.
 TRIES_SECONDS_MAX = 600.0
-#: How many are tried at a time, so that requests find connections while Redis does not answer.
+#: How many are tried at a time, so that they do not crowd out requests.
 RUNNING_MAX = 8
 
 _DELAY_MIN_S = 0.05
@@ -19,7 +28,7 @@ _DELAY_MAX_S = 2.0
 
 #: Returns whether it is done; False and a `FaregateError` alike mean: try again later.
 Action: TypeAlias = Callable[[], Awaitable[bool]]
-#: Keeps an action that is given up for somebody else; returns whether it did.
+#: Leaves an action that is given up to the journal; returns whether it did.
 Keep: TypeAlias = Callable[[], bool]
 
 
@@ -31,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class RetryQueue:
-    """Tries actions again, each with its own growing delay, in tasks of the running loop."""
+    """Tries each action with its own growing delay, in tasks of the event loop."""
 
     def __init__(
         self,
@@ -42,33 +51,67 @@ class RetryQueue:
         self._length_max = length_max
         self._tries_seconds_max = tries_seconds_max
         self._tasks: dict[asyncio.Task[None], Keep] = {}
-        self._turns = asyncio.Semaphore(RUNNING_MAX)
-        self._closed = False
         #: How many actions were given up for good. Each has been logged, with its name.
         self.given_up = 0
+        self.open()
+
+    def open(self) -> None:
+        """Take actions, on the event loop that runs when they come."""
+        self._turns = asyncio.Semaphore(RUNNING_MAX)
+        self._is_closed = False
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def submit(self, name: str, action: Action, keep: Keep = _keep_nothing) -> None:
+    def submit(
+        self, name: str, action: Action, keep: Keep = _keep_nothing, *, after_s: float = 0.0
+    ) -> None:
         """Try `action` until it is done.
 
         Args:
-            name: Tells an operator what was given up.
+            name: Names the action in the log where it is given up.
             action: What to try.
-            keep: Is asked once the action is given up.
+            keep: Is asked where the action is given up.
+            after_s: How long to wait before the first try.
         """
-        if self._closed:
-            self._give_up(name, "the gate is closed", keep)
+        if self._is_closed or len(self._tasks) >= self._length_max:
+            why = "the gate is closed" if self._is_closed else "too many actions wait"
+            self._give_up(name, why, keep)
             return
-        if len(self._tasks) >= self._length_max:
-            self._give_up(name, "too many actions wait", keep)
-            return
-        task = asyncio.get_running_loop().create_task(self._run(name, action, keep), name=name)
+        trying = self._run(name, action, keep, after_s)
+        task = asyncio.get_running_loop().create_task(trying, name=name)
         self._tasks[task] = keep
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
-    async def _run(self, name: str, action: Action, keep: Keep) -> None:
+    async def ensure(self, name: str, call: Callable[[], Awaitable[_T]]) -> _T | None:
+        """Do what must be done in the end: now, or else in the background.
+
+        Args:
+            name: Names it in the log where it is given up.
+            call: Does it; doing it twice is doing it once.
+
+        Returns:
+            The answer, or None where it is tried in the background.
+        """
+
+        async def again() -> bool:
+            # A conflict says that it was done in another way, which no later try changes.
+            with suppress(TransactionConflictError):
+                await call()
+            return True
+
+        try:
+            return await call()
+        except (LedgerError, ArchiveUnavailableError) as error:
+            _log.debug("%s: %s; trying again in the background", name, error)
+        except asyncio.CancelledError:
+            self.submit(name, again)
+            raise
+        self.submit(name, again)
+        return None
+
+    async def _run(self, name: str, action: Action, keep: Keep, after_s: float) -> None:
+        await asyncio.sleep(after_s)
         loop = asyncio.get_running_loop()
         gives_up_at_s = loop.time() + self._tries_seconds_max
         delay_s = _DELAY_MIN_S
@@ -77,6 +120,9 @@ class RetryQueue:
                 async with self._turns:
                     if await action():
                         return
+            except InvalidArgumentError as error:
+                self._give_up(name, str(error), keep)
+                return
             except FaregateError as error:
                 _log.debug("%s: %s; trying again", name, error)
             await asyncio.sleep(delay_s)
@@ -99,7 +145,7 @@ class RetryQueue:
     async def aclose(self, timeout_s: float) -> None:
         """Wait for what is under way, then give the rest up, by name."""
         await self.join(timeout_s)
-        self._closed = True
+        self._is_closed = True
         left = dict(self._tasks)
         for task in left:
             task.cancel()

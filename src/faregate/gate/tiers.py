@@ -1,4 +1,4 @@
-"""Which tier a user has, remembered for a while."""
+"""The tier and the policy of a user; and tiers that are remembered for a while."""
 
 import time
 from collections import OrderedDict
@@ -6,11 +6,35 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 from uuid import UUID
 
+from faregate.domain.policy import CreditPolicy, PolicySet
+
 #: Says which tier a user has; None for the default one.
 TierOf: TypeAlias = Callable[[UUID], Awaitable[str | None]]
 
 #: How many users' tiers are remembered.
 USERS_MAX = 100_000
+
+
+class Tiers:
+    """Knows which policy applies to whom."""
+
+    def __init__(self, policies: PolicySet, resolver: TierOf | None) -> None:
+        self.policies = policies
+        self.resolver = resolver
+
+    async def policy_of(self, user_id: UUID, tier: str | None = None) -> CreditPolicy:
+        """Return the policy of a tier or, without one, of the user's tier.
+
+        Raises:
+            UnknownTierError: No such tier.
+        """
+        return self.policies.of(await self.tier_of(user_id, tier))
+
+    async def tier_of(self, user_id: UUID, tier: str | None = None) -> str | None:
+        """Return the tier or, without one, that of the user; None for the default one."""
+        if tier is None and self.resolver is not None:
+            return await self.resolver(user_id)
+        return tier
 
 
 class CachedTiers:

@@ -67,7 +67,6 @@ def _plain_entry(entry: JournalEntry) -> dict[str, object]:
         "served_at_ms": entry.served_at_ms,
         "served": entry.is_served,
         "may_be_charged": entry.may_be_charged,
-        "hold": entry.is_hold,
         "expires_at_ms": entry.expires_at_ms,
     }
     if entry.allowance is not None:
@@ -102,7 +101,6 @@ def _entry(plain: Mapping[str, Any]) -> JournalEntry:
         served_at_ms=plain["served_at_ms"],
         is_served=plain["served"],
         may_be_charged=plain["may_be_charged"],
-        is_hold=plain["hold"],
         expires_at_ms=plain["expires_at_ms"],
         allowance=_allowance(plain.get("allowance")),
         key=_key(plain.get("key")),

@@ -26,11 +26,16 @@ Connection = psycopg.AsyncConnection[DictRow]
 
 
 class Pool:
-    """Belongs to the event loop in which it is first used."""
+    """Belongs to the event loop in which it is first used, until it is closed."""
 
     def __init__(self, conninfo: str, bounds: Bounds | None = None) -> None:
-        self._pool = AsyncConnectionPool[Connection](
-            bounded(conninfo, "faregate", bounds or _BOUNDS),
+        self._conninfo = bounded(conninfo, "faregate", bounds or _BOUNDS)
+        #: A pool of psycopg's is opened once; None before that, and after it was closed.
+        self._pool: AsyncConnectionPool[Connection] | None = None
+
+    def _make(self) -> AsyncConnectionPool[Connection]:
+        return AsyncConnectionPool[Connection](
+            self._conninfo,
             connection_class=psycopg.AsyncConnection[DictRow],
             # Statements are not prepared by name, which a pooler between us would not survive.
             kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
@@ -44,12 +49,11 @@ class Pool:
             check=self._check,
             open=False,
         )
-        self._opening = asyncio.Lock()
 
     @property
     def closed(self) -> bool:
         """Whether no connection can be had, since none was asked for yet or all were let go."""
-        return self._pool.closed
+        return self._pool is None or self._pool.closed
 
     @asynccontextmanager
     async def connection(self, doing: str) -> AsyncIterator[Connection]:
@@ -64,8 +68,8 @@ class Pool:
         """
         with unavailable(doing), migrated():
             async with asyncio.timeout(ANSWER_S_MAX):
-                await self._open()
-                async with self._pool.connection() as connection:
+                pool = await self._opened()
+                async with pool.connection() as connection:
                     yield connection
 
     async def rows(
@@ -84,18 +88,24 @@ class Pool:
 
     async def aclose(self) -> None:
         """Let go of all connections."""
-        await self._pool.close(timeout=WAIT_S_MAX)
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close(timeout=WAIT_S_MAX)
 
     async def _check(self, connection: Connection) -> None:
         try:
             await AsyncConnectionPool.check_connection(connection)
         except psycopg.Error:
             # One that is dead is seldom alone, and the pool pauses longer before each next try.
-            await self._pool.check()
+            if self._pool is not None:
+                await self._pool.check()
             raise
 
-    async def _open(self) -> None:
+    async def _opened(self) -> AsyncConnectionPool[Connection]:
         # The pool's tasks belong to a loop, so it cannot open before there is one.
-        async with self._opening:
-            if self._pool.closed:
-                await self._pool.open()
+        if self._pool is None:
+            self._pool = self._make()
+        pool = self._pool
+        if pool.closed:
+            await pool.open()
+        return pool

@@ -1,45 +1,66 @@
-"""What is told of users: their balance, their usage, their own rows; and periods that begin."""
+"""Queries: balance, usage and rows of a user; and the period of an idle user, begun by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 from uuid import UUID
 
+from faregate.domain.decision import Verdict
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 from faregate.domain.history import PAGE_LENGTH, PAGE_LENGTH_MAX, HistoryPage, Place
 from faregate.domain.policy import CreditPolicy
 from faregate.domain.usage import Usage
 from faregate.domain.user import User, check_user_id
-from faregate.gate.entry import Entry
+from faregate.gate.session import Session
+from faregate.gate.tiers import Tiers
+from faregate.ports import History
+
+_T = TypeVar("_T")
 
 
-class Reading(Entry):
-    """Charges nothing. Only `renew` writes: what the next charge would."""
+class Queries:
+    """Charges nothing. Only `renew` writes, and only what the next charge would."""
+
+    def __init__(
+        self,
+        session: Session,
+        tiers: Tiers,
+        history: History | None,
+    ) -> None:
+        self._session = session
+        self._tiers = tiers
+        self._history = history
 
     async def balance(self, user_id: UUID, *, tier: str | None = None) -> User | None:
-        """Return the balance that a charge would find now, or None if nobody knows the user."""
-        return await self._balance(user_id, await self.policy_of(user_id, tier))
+        """Return the balance that a charge would find now, or None if the user does not exist."""
+        return await self._balance(user_id, await self._tiers.policy_of(user_id, tier))
 
     async def usage(self, user_id: UUID, *, tier: str | None = None) -> Usage | None:
-        """Return what a user has used and has left, or None if nobody knows the user."""
-        policy = await self.policy_of(user_id, tier)
+        """Return what a user has used and has left, or None if the user does not exist."""
+        policy = await self._tiers.policy_of(user_id, tier)
         user = await self._balance(user_id, policy)
         return None if user is None else Usage.of(user, policy)
 
     async def _balance(self, user_id: UUID, policy: CreditPolicy) -> User | None:
-        await self.start()
-        user = await self._in_time(lambda: self._ledger.read(user_id, policy.granted))
-        if user is None and await self.install(user_id):
-            user = await self._in_time(lambda: self._ledger.read(user_id, policy.granted))
-        return user
+        return await self._known(
+            user_id, lambda: self._session.ledger.read(user_id, policy.granted)
+        )
+
+    async def _known(self, user_id: UUID, call: Callable[[], Awaitable[_T | None]]) -> _T | None:
+        """Ask about a user and, if the ledger does not know it, once more after it is installed."""
+        answer = await self._session.ask(call)
+        if answer is None and await self._session.install(user_id):
+            answer = await self._session.ask(call)
+        return answer
 
     async def history(
         self, user_id: UUID, *, count_max: int = PAGE_LENGTH, before: Place | None = None
     ) -> HistoryPage:
         """Return a page of a user's own rows, the newest first. It does not need Redis.
 
-        What was charged just now is not a row yet: the worker makes it one, within a second or so.
+        A charge becomes a row when the worker stores it, within a second or so.
 
         Args:
-            user_id: Whose rows, and as whom they are read.
+            user_id: The user whose rows these are; they are read with its rights.
             count_max: How many at most, from 1 to 100.
             before: Where the page before this one ended: its `ends_at`.
 
@@ -52,6 +73,7 @@ class Reading(Entry):
         check_user_id(user_id)
         if not 1 <= count_max <= PAGE_LENGTH_MAX:
             raise InvalidArgumentError(f"a page has 1 to {PAGE_LENGTH_MAX} rows, not {count_max}")
+        self._session.bind()
         # One more, which tells whether there is a next page.
         found = await self._history.read(user_id, count_max + 1, before)
         rows = tuple(found[:count_max])
@@ -61,21 +83,22 @@ class Reading(Entry):
         """Begin a user's new period, if one is due, without a request; see `ops.renew`.
 
         Returns:
-            How many credits that added; None if nobody knows the user.
+            How many credits that added; None if the user does not exist.
 
         Raises:
             LedgerUnavailableError: Not done; the next request, or the next call, does it.
             AmountError: The balance would leave its range.
         """
-        await self.start()
-        allowance = (await self.policy_of(user_id, tier)).granted
+        allowance = (await self._tiers.policy_of(user_id, tier)).granted
         if allowance is None:
             return 0
-        added = await self._ledger.renew(user_id, allowance)
-        if added is None and await self.install(user_id):
-            added = await self._ledger.renew(user_id, allowance)
-        return added
+        return await self._known(user_id, lambda: self._session.ledger.renew(user_id, allowance))
 
     async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
         """Return the next users of Postgres, by id; `after` is None for the first."""
-        return await self._accounts.users_after(after, count_max)
+        self._session.bind()
+        return await self._session.accounts.users_after(after, count_max)
+
+    async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
+        """Return how often each verdict would have been given under a policy, by its name."""
+        return await self._session.ask(lambda: self._session.ledger.shadow_counts(policy))

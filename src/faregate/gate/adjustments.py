@@ -1,4 +1,4 @@
-"""Credits that are given or corrected by hand, or by a payment."""
+"""Adjustments: credits that are given or corrected, by a payment or by hand."""
 
 from uuid import UUID
 
@@ -7,12 +7,16 @@ from faregate.domain.errors import InvalidArgumentError, TransactionConflictErro
 from faregate.domain.idempotency import id_of_key
 from faregate.domain.request import Credit
 from faregate.domain.transaction import CreditTransactionId, TransactionType
-from faregate.gate.holds import Holds
-from faregate.gate.terms import Metadata
+from faregate.gate.fallback import wall_ms
+from faregate.gate.options import Metadata
+from faregate.gate.session import Session
 
 
-class Credits(Holds):
+class Adjustments:
     """Adds credits and adjusts balances, each once for its key or its id, for good."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     async def grant(
         self,
@@ -27,18 +31,17 @@ class Credits(Holds):
         """Give new credits, such as those of a purchase.
 
         Args:
-            user_id: Who gets them.
+            user_id: The user who gets them.
             amount: In credits, at least 1.
-            idempotency_key: What they are given for, such as the id of a payment: a webhook that
-                is delivered twice grants once, however late. Each user has keys of its own.
+            idempotency_key: The reason, such as the id of a payment: a webhook that is delivered
+                twice grants once, however late. Each user has keys of its own.
             transaction_id: The same, as an id of the caller's; not both.
-            description: What for, for people.
-            metadata: What for, for programs: a JSON object.
+            description: Why, for people.
+            metadata: Why, for programs: a JSON object.
 
         Raises:
             TransactionConflictError: The key or the id is known with another amount.
         """
-        await self.start()
         return await self._credit(
             Credit(
                 user_id=user_id,
@@ -65,9 +68,9 @@ class Credits(Holds):
         """Correct a balance by hand.
 
         Args:
-            user_id: Whose balance.
+            user_id: The user whose balance it is.
             amount: In credits, of either sign.
-            actor: Who does it; stored as `actor` in the metadata.
+            actor: The person who does it; stored as `actor` in the metadata.
             reason: Why; stored as the description.
             negative_allowed: Whether it may take the balance below zero.
             idempotency_key: As of `grant`.
@@ -79,7 +82,6 @@ class Credits(Holds):
         """
         _check_text("actor", actor)
         _check_text("reason", reason)
-        await self.start()
         return await self._credit(
             Credit(
                 user_id=user_id,
@@ -96,21 +98,24 @@ class Credits(Holds):
         self, user_id: UUID, key: str | None, transaction_id: CreditTransactionId | None
     ) -> CreditTransactionId:
         if key is None:
-            return transaction_id or CreditTransactionId.mint(self.now_ms())
+            return transaction_id or CreditTransactionId.mint(
+                self._session.ledger.now_ms() or wall_ms()
+            )
         if transaction_id is not None:
             raise InvalidArgumentError("a key or a transaction id, not both: they mean the same")
         return CreditTransactionId(id_of_key(user_id, key))
 
     async def _credit(self, credit: Credit) -> Decision:
         """Ask Postgres for the id first: the ledger remembers it for a day only."""
-        row = await self._accounts.transaction(credit.transaction_id)
+        self._session.bind()
+        row = await self._session.accounts.transaction(credit.transaction_id)
         if row is not None:
             if (row.user_id, row.amount, row.type) != (credit.user_id, credit.amount, credit.type):
                 raise TransactionConflictError(f"transaction {row.id} is known with other content")
             return Decision.repeat(row)
-        decision = await self._ledger.credit(credit)
-        if decision.verdict is Verdict.UNKNOWN_USER and await self.install(credit.user_id):
-            decision = await self._ledger.credit(credit)
+        decision = await self._session.ask(lambda: self._session.ledger.credit(credit))
+        if decision.verdict is Verdict.UNKNOWN_USER and await self._session.install(credit.user_id):
+            decision = await self._session.ask(lambda: self._session.ledger.credit(credit))
         return decision
 
 

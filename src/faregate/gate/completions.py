@@ -1,0 +1,47 @@
+"""Requests with an idempotency key: noted as served, with the response for their retries."""
+
+from faregate.domain.decision import Decision
+from faregate.domain.idempotency import Completion
+from faregate.gate.session import Session
+
+
+class Completions:
+    """Completes requests."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def complete(self, decision: Decision, response: bytes = b"") -> bool:
+        """Note that the request of an idempotency key has been served, for good.
+
+        Until then, retries are told that it is in flight; after `GateOptions.key_lease_ms` one of
+        them takes over. A completion that cannot be noted in time is noted in the background.
+
+        Args:
+            decision: The one that the request was served by.
+            response: What `kept_response` is to tell retries, at most a MiB; empty for nothing.
+
+        Returns:
+            Whether the key is remembered, or will be completed in the background.
+        """
+        if decision.keyed_attempt is None:
+            return False
+        completion = Completion(
+            user_id=decision.user_id,
+            transaction_id=decision.transaction_id,
+            attempt_id=decision.keyed_attempt,
+            response=response,
+            keep_ms=self._session.options.key_lifetime_ms,
+        )
+        is_known = await self._session.retries.ensure(
+            f"completion of {decision.transaction_id} of user {decision.user_id}",
+            lambda: self._session.ask(lambda: self._session.ledger.complete(completion)),
+        )
+        return is_known is not False
+
+    async def kept_response(self, decision: Decision) -> bytes | None:
+        """Return what the request with this decision's idempotency key was completed with."""
+        user_id, transaction_id = decision.user_id, decision.transaction_id
+        return await self._session.ask(
+            lambda: self._session.ledger.response(user_id, transaction_id)
+        )

@@ -1,0 +1,130 @@
+"""What follows from an attempt without a decision, or from a decision that can be helped.
+
+`domain.attempt.NEXT` says what follows; this does it. Nothing here is on the way of a charge that
+is allowed.
+"""
+
+from random import random
+
+from faregate.domain.attempt import Action, Attempt, AttemptError, Event, Phase
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import (
+    AmountError,
+    FaregateError,
+    LedgerUnavailableError,
+    OutcomeUnknownError,
+    TransactionConflictError,
+)
+from faregate.domain.transaction import NO_ID
+from faregate.gate.session import Session
+from faregate.gate.voids import Voids
+
+#: How often a spend is sent again, with the same id or a new one.
+ASKS_MORE_MAX = 2
+#: When an overloaded caller is to come back, in milliseconds: up to twice as long, so that not all
+#: come back at once.
+RETRY_AFTER_MS = 1_000
+
+
+class FollowUp:
+    """Asks again, voids, or refuses."""
+
+    def __init__(self, session: Session, voids: Voids) -> None:
+        self._session = session
+        self._voids = voids
+
+    async def resume(
+        self, attempt: Attempt, error: BaseException, ticket: int, asks_left: int = ASKS_MORE_MAX
+    ) -> Decision:
+        """Do what follows from an error of `Ledger.decide`.
+
+        Args:
+            attempt: The attempt that failed.
+            error: Why.
+            ticket: Its ticket of the breaker.
+            asks_left: How often it may be sent again.
+
+        Raises:
+            LedgerUnavailableError: There is no decision. Nothing was charged or, where it is an
+                `OutcomeUnknownError`, the attempt is being voided.
+        """
+        self._session.breaker.report(ticket, error)
+        event = _event_of(error)
+        if attempt.phase is Phase.QUEUED and event in {Event.ANSWERED, Event.ANSWERED_ALONE}:
+            # Refused before it was sent.
+            raise error
+        has_time = asks_left > 0 and self._session.ledger.now_ms() < attempt.deadline_ms
+        action = attempt.follow(event, has_time=has_time)
+        if action in {Action.ASK_AGAIN, Action.ASK_ANEW}:
+            return await self._ask(attempt, asks_left - 1)
+        if action in {Action.VOID, Action.VOID_AND_ANSWER}:
+            self._voids.make_later(attempt)
+        if not isinstance(error, AttemptError):
+            raise error
+        if action is Action.VOID:
+            raise OutcomeUnknownError(str(error)) from error
+        if event is Event.SHED:
+            return _overloaded(attempt)
+        raise LedgerUnavailableError(str(error)) from error
+
+    async def help(
+        self, attempt: Attempt, decision: Decision, asks_left: int = ASKS_MORE_MAX
+    ) -> Decision:
+        """Ask once more, where a refusal can be helped; return the decision that counts.
+
+        A user that the ledger does not know is installed. Where credits are held, expired holds of
+        the user are ended.
+        """
+        if not asks_left or not await self._helps(decision):
+            return decision
+        if attempt.phase is Phase.ENDED and attempt.spend.options.transaction_id is not None:
+            # It was sent twice, so its id, which would be sent again, is being voided.
+            raise OutcomeUnknownError("the connection was lost while the user was brought in")
+        return await self._ask(Attempt(attempt.spend), 0)
+
+    async def _helps(self, refusal: Decision) -> bool:
+        user_id = refusal.user_id
+        if refusal.verdict is Verdict.UNKNOWN_USER:
+            return await self._session.install(user_id)
+        if refusal.verdict in {Verdict.CREDITS_HELD, Verdict.TOO_MANY_HOLDS}:
+            return await self._session.ask(lambda: self._session.ledger.expire_due(user_id)) > 0
+        return False
+
+    async def _ask(self, attempt: Attempt, asks_left: int) -> Decision:
+        ticket = self._session.breaker.failures
+        try:
+            decision = await self._session.ledger.decide(attempt)
+        except BaseException as error:
+            return await self.resume(attempt, error, ticket, asks_left)
+        self._session.breaker.succeeded()
+        is_alone = decision.verdict is Verdict.UNKNOWN_USER
+        event = Event.ANSWERED_ALONE if is_alone else Event.ANSWERED
+        if attempt.follow(event, has_time=True) is Action.VOID_AND_ANSWER:
+            self._voids.make_later(attempt)
+        return await self.help(attempt, decision, asks_left)
+
+
+def _event_of(error: BaseException) -> Event:
+    """Return what happened to an attempt that raised.
+
+    An error that is none of ours is a caller that gives up, or a fault in the adapter: either way,
+    the attempt is undone if it was sent.
+    """
+    if isinstance(error, AttemptError):
+        return error.event
+    if isinstance(error, TransactionConflictError | AmountError):
+        return Event.ANSWERED
+    return Event.ANSWERED_ALONE if isinstance(error, FaregateError) else Event.CANCELLED
+
+
+def _overloaded(attempt: Attempt) -> Decision:
+    spend = attempt.spend
+    return Decision(
+        verdict=Verdict.OVERLOADED,
+        user_id=spend.user_id,
+        transaction_id=attempt.transaction_id or NO_ID,
+        amount=-spend.cost,
+        credits=0,
+        retry_after_ms=int(RETRY_AFTER_MS * (1 + random())),  # noqa: S311 -- no secret
+        policy=spend.policy,
+    )

@@ -1,0 +1,129 @@
+"""The ends of holds: settled by the actual cost, or cancelled; and their extension."""
+
+from dataclasses import replace
+
+from faregate.domain.decision import Verdict
+from faregate.domain.hold import Hold, HoldAnswer, HoldState, Settlement
+from faregate.domain.journal import JournalChange
+from faregate.domain.spend import check_ttl
+from faregate.domain.transaction import check_whole
+from faregate.gate.fallback import Fallback, wall_ms
+from faregate.gate.options import Metadata
+from faregate.gate.session import Session
+from faregate.gate.shadows import Shadows
+
+
+class HoldEnds:
+    """Ends holds, each once."""
+
+    def __init__(self, session: Session, fallback: Fallback, shadows: Shadows) -> None:
+        self._session = session
+        self._fallback = fallback
+        self._shadows = shadows
+
+    async def settle(
+        self,
+        hold: Hold,
+        actual: int,
+        *,
+        description: str = "settlement of a hold",
+        metadata: Metadata | None = None,
+    ) -> HoldAnswer:
+        """End a hold by its actual cost, once: give back the rest, or take what is lacking.
+
+        What is lacking is taken as far as the balance goes, and down to the policy's overdraft;
+        the answer says what could not be taken. A hold that has expired is not settled: the answer
+        says what became of it. A hold that cannot be settled within `GateOptions.end_timeout_ms`
+        is settled in the background: the answer `is_pending`, and nothing is raised.
+
+        Raises:
+            TransactionConflictError: It ended in another way, or by another cost.
+        """
+        cost = check_whole("an actual cost", actual, 0)
+        if hold.decision.shadow is not None or hold.decision.journaled:
+            return await self._end_undecided(hold, HoldState.SETTLED, cost)
+        policy = hold.decision.policy
+        if not hold.estimate:
+            metadata = {**(metadata or {}), "cost": cost}
+        settlement = Settlement(
+            user_id=hold.user_id,
+            hold_id=hold.id,
+            actual=cost,
+            overdraft_max=0 if policy is None else policy.overdraft_max,
+            allowance=None if policy is None else policy.allowance,
+            attempt_id=hold.decision.keyed_attempt,
+            description=description,
+            metadata=metadata,
+        )
+        return await self._end(settlement)
+
+    async def cancel(self, hold: Hold, *, description: str = "cancelled hold") -> HoldAnswer:
+        """Give a hold back wholly, once; as `settle` where that cannot be done in time.
+
+        A hold that another attempt with its idempotency key has taken over stays as it is.
+        """
+        if hold.decision.shadow is not None or hold.decision.journaled:
+            return await self._end_undecided(hold, HoldState.CANCELLED, 0)
+        settlement = Settlement(
+            user_id=hold.user_id,
+            hold_id=hold.id,
+            actual=None,
+            attempt_id=hold.decision.keyed_attempt,
+            description=description,
+        )
+        return await self._end(settlement)
+
+    async def _end(self, settlement: Settlement) -> HoldAnswer:
+        answer = await self._session.retries.ensure(
+            f"end of hold {settlement.hold_id} of user {settlement.user_id}",
+            lambda: self._session.ask(lambda: self._session.ledger.settle(settlement)),
+        )
+        return answer or HoldAnswer(
+            verdict=Verdict.PENDING,
+            user_id=settlement.user_id,
+            hold_id=settlement.hold_id,
+            state=HoldState.UNKNOWN,
+        )
+
+    async def _end_undecided(self, hold: Hold, state: HoldState, cost: int) -> HoldAnswer:
+        """End a hold that took nothing: of a shadow policy, or served without a decision."""
+        answer = _answer(hold, state)
+        if hold.decision.shadow is not None:
+            await self._shadows.correct(hold.decision, hold.estimate - cost)
+            return answer
+        change = JournalChange(attempt_id=hold.id, user_id=hold.user_id, cost=cost)
+        beyond = cost - hold.estimate if hold.estimate else 0
+        answer = replace(answer, refunded=max(0, -beyond), charged=max(0, beyond))
+        return answer if self._fallback.change(change) else replace(answer, verdict=Verdict.PENDING)
+
+    async def extend(self, hold: Hold, ttl_ms: int) -> HoldAnswer:
+        """Let an open hold expire in `ttl_ms` from now; a day after its begin at the latest.
+
+        Raises:
+            InvalidArgumentError: It would be open for more than a day.
+            LedgerUnavailableError: Not done in time; it expires when it would have.
+        """
+        check_ttl(ttl_ms)
+        if hold.decision.shadow is not None:
+            return _answer(hold, HoldState.OPEN)
+        if hold.decision.journaled:
+            until_ms = wall_ms() + ttl_ms
+            change = JournalChange(attempt_id=hold.id, user_id=hold.user_id, expires_at_ms=until_ms)
+            is_written = self._fallback.change(change)
+            verdict = Verdict.ALLOWED if is_written else Verdict.PENDING
+            answer = _answer(hold, HoldState.OPEN)
+            return replace(answer, verdict=verdict, expires_at_ms=until_ms)
+        user_id, hold_id = hold.user_id, hold.id
+        return await self._session.ask(
+            lambda: self._session.ledger.extend(user_id, hold_id, ttl_ms)
+        )
+
+
+def _answer(hold: Hold, state: HoldState) -> HoldAnswer:
+    return HoldAnswer(
+        verdict=Verdict.ALLOWED,
+        user_id=hold.user_id,
+        hold_id=hold.id,
+        state=state,
+        expires_at_ms=hold.expires_at_ms,
+    )

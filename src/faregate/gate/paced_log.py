@@ -1,0 +1,35 @@
+"""Log lines that an outage repeats: at most one a second of a kind, with the number left out."""
+
+import logging
+import time
+from collections.abc import Callable
+
+#: How long a kind of line is quiet after it was written, in seconds.
+INTERVAL_S = 1.0
+
+
+class PacedLog:
+    """Writes lines of one kind."""
+
+    def __init__(
+        self,
+        log: logging.Logger,
+        level: int = logging.WARNING,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._level = level
+        self._clock = clock
+        self._next_at_s = float("-inf")
+        self._left_out = 0
+
+    def __call__(self, message: str, *values: object) -> None:
+        """Write a line, or count it where one was written within the last second."""
+        now_s = self._clock()
+        if now_s < self._next_at_s:
+            self._left_out += 1
+            return
+        if self._left_out:
+            message, values = f"{message} (and %d more)", (*values, self._left_out)
+        self._next_at_s, self._left_out = now_s + INTERVAL_S, 0
+        self._log.log(self._level, message, *values)

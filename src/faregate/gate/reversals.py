@@ -1,0 +1,172 @@
+"""Reversals: refunds of charges."""
+
+from dataclasses import replace
+from uuid import UUID
+
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import LedgerUnavailableError, TransactionConflictError
+from faregate.domain.journal import JournalChange
+from faregate.domain.request import Refund
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
+from faregate.gate.fallback import Fallback
+from faregate.gate.options import Metadata
+from faregate.gate.session import Session
+from faregate.gate.shadows import Shadows
+
+
+class Reversals:
+    """Gives back, each charge as much as it took at most, however old it is."""
+
+    def __init__(
+        self,
+        session: Session,
+        fallback: Fallback,
+        shadows: Shadows,
+    ) -> None:
+        self._session = session
+        self._fallback = fallback
+        self._shadows = shadows
+
+    async def refund(
+        self,
+        deduct: Decision,
+        *,
+        amount: int | None = None,
+        transaction_id: CreditTransactionId | None = None,
+        description: str = "refund",
+        metadata: Metadata | None = None,
+    ) -> Decision:
+        """Give back a charge that was allowed, once and wholly unless `amount` says how much.
+
+        Partial refunds each need a transaction id of their own, see `refund_by_id`. A refund that
+        cannot be made at once is made in the background; its verdict is `PENDING`.
+        Where all is given back, the idempotency key of the charge is forgotten. If another attempt
+        with the key has taken over, or was served, nothing is given back: `TAKEN_OVER`. A request
+        that was served without a decision is cancelled in the journal, which does not keep why.
+        """
+        back = -deduct.amount if amount is None else amount
+        if deduct.journaled:
+            return self._refund_journaled(deduct, back, amount, transaction_id)
+        if deduct.shadow is not None:
+            await self._shadows.correct(deduct, check_whole("a refund", back, 0))
+            return replace(deduct, amount=back)
+        refund = Refund(
+            user_id=deduct.user_id,
+            deduct_id=deduct.transaction_id,
+            transaction_id=transaction_id or _whole_refund_id(deduct.transaction_id),
+            amount=amount,
+            description=description,
+            metadata=metadata,
+            attempt_id=deduct.keyed_attempt,
+            position=deduct.position,
+        )
+        return await self._ensure(refund)
+
+    async def refund_by_id(
+        self,
+        user_id: UUID,
+        deduct_id: CreditTransactionId,
+        *,
+        amount: int | None = None,
+        transaction_id: CreditTransactionId | None = None,
+        description: str = "refund",
+        metadata: Metadata | None = None,
+        position: str = "",
+    ) -> Decision:
+        """Give back a charge or a settled hold that is known by its id; see `refund`.
+
+        Args:
+            user_id: The user who was charged.
+            deduct_id: The transaction id of the charge.
+            amount: How much to give back; None for all that is left of it.
+            transaction_id: By which a retry is known; None for the one that stands for "the refund
+                of this charge". Partial refunds each need one of their own.
+            description: Why, for people.
+            metadata: Why, for programs: a JSON object.
+            position: `Decision.position` of the charge, where it is known.
+        """
+        refund = Refund(
+            user_id=user_id,
+            deduct_id=deduct_id,
+            transaction_id=transaction_id or _whole_refund_id(deduct_id),
+            amount=amount,
+            description=description,
+            metadata=metadata,
+            position=position,
+        )
+        return await self._ensure(refund)
+
+    async def _ensure(self, refund: Refund) -> Decision:
+        name = f"refund of {refund.deduct_id} of user {refund.user_id}"
+        decision = await self._session.retries.ensure(name, lambda: self.give_back(refund))
+        return decision or Decision(
+            verdict=Verdict.PENDING,
+            user_id=refund.user_id,
+            transaction_id=refund.transaction_id,
+            amount=refund.amount or 0,
+            credits=0,
+        )
+
+    async def give_back(self, refund: Refund) -> Decision:
+        """Make a refund, of a deduct that the ledger knows or Postgres.
+
+        Raises:
+            LedgerUnavailableError, ArchiveUnavailableError: Not made; making it again is safe.
+            TransactionConflictError: Its id is that of another transaction.
+        """
+        self._session.bind()
+        if refund.amount is not None or refund.has_own_id:
+            # The ledger remembers refunds and other transactions for a day; Postgres for good.
+            row = await self._session.accounts.transaction(refund.transaction_id)
+            if row is not None:
+                return _repeated(refund, row)
+        decision = await self._ask(refund)
+        if decision.verdict is Verdict.UNKNOWN_USER and await self._session.install(refund.user_id):
+            decision = await self._ask(refund)
+        if decision.verdict is Verdict.UNKNOWN_DEDUCT:
+            durable = await self._session.accounts.deduct(refund.user_id, refund.deduct_id)
+            row = await self._session.accounts.transaction(refund.transaction_id)
+            if row is not None:
+                return _repeated(refund, row)
+            if durable is not None:
+                return await self._ask(replace(refund, durable=durable))
+        return decision
+
+    async def _ask(self, refund: Refund) -> Decision:
+        decision = await self._session.ask(lambda: self._session.ledger.refund(refund))
+        if decision.verdict is Verdict.BACKLOG:
+            raise LedgerUnavailableError("records wait for Postgres since 23 hours: run a worker")
+        return decision
+
+    def _refund_journaled(
+        self,
+        served: Decision,
+        back: int,
+        amount: int | None,
+        refund_id: CreditTransactionId | None,
+    ) -> Decision:
+        """Give a journaled request back, wholly or in part: the import takes so much less."""
+        if not 0 < back <= -served.amount:
+            return replace(served, verdict=Verdict.REFUND_EXCEEDED, amount=back)
+        change = JournalChange(
+            attempt_id=served.transaction_id,
+            user_id=served.user_id,
+            refund_id=refund_id or _whole_refund_id(served.transaction_id),
+            amount=amount,
+        )
+        is_written = self._fallback.change(change)
+        return replace(
+            served, verdict=Verdict.ALLOWED if is_written else Verdict.PENDING, amount=back
+        )
+
+
+def _whole_refund_id(deduct_id: CreditTransactionId) -> CreditTransactionId:
+    """Return the id that stands for "the refund of this charge"."""
+    return CreditTransactionId.derive("refund", deduct_id.value)
+
+
+def _repeated(refund: Refund, row: CreditTransaction) -> Decision:
+    """Answer the retry of a refund that is a row already."""
+    if row.refund_of != refund.deduct_id or refund.amount not in {None, row.amount}:
+        raise TransactionConflictError(f"transaction {row.id} is known with other content")
+    return Decision.repeat(row)

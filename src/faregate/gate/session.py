@@ -1,0 +1,188 @@
+"""The session of a gate with its servers, from start to close."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from uuid import UUID
+
+from faregate.domain.errors import (
+    ArchiveUnavailableError,
+    ConfigurationError,
+    FaregateError,
+    LedgerUnavailableError,
+    OutcomeUnknownError,
+)
+from faregate.domain.policy import GateOptions
+from faregate.gate.binding import Binding
+from faregate.gate.breaker import CircuitBreaker
+from faregate.gate.retries import RetryQueue
+from faregate.ports import Accounts, Ledger
+
+_T = TypeVar("_T")
+
+
+class Session:
+    """Attaches the gate to its servers, installs users, and asks for all that is no decision."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        accounts: Accounts,
+        options: GateOptions,
+        starting_credits: int,
+        *,
+        is_loop_bound: bool = True,
+    ) -> None:
+        self.ledger = ledger
+        self.accounts = accounts
+        self.options = options
+        self.breaker = CircuitBreaker(options.breaker)
+        #: Voids, refunds and ends of holds that could not be made at once.
+        self.retries = RetryQueue()
+        #: The loop on which calls pass as they come, breaker permitting; None until the start.
+        self.ready_on: asyncio.AbstractEventLoop | None = None
+        self._binding = Binding(is_loop_bound=is_loop_bound)
+        self._starting_credits = starting_credits
+        self._is_attached = False
+        self._has_failed = False
+        self._attaching: asyncio.Future[None] | None = None
+        self._installing: dict[UUID, asyncio.Future[bool]] = {}
+
+    async def start(self) -> None:
+        """Attach to the servers, if that is not done; open the session again if it was closed."""
+        self._binding.is_closed = False
+        self.bind()
+        await self._attached(None)
+
+    async def enter(self) -> int:
+        """Let a call in, and return its ticket of the breaker. Starts the session at first use.
+
+        The first start is waited for; later ones no longer than for a decision.
+        """
+        self.bind()
+        ticket = self.breaker.admit()
+        timeout_s = self.options.decision_timeout_ms / 1000 if self._has_failed else None
+        try:
+            await self._attached(timeout_s)
+        except BaseException as error:
+            if isinstance(error, ArchiveUnavailableError):
+                # Without Postgres there is no start, and no use in waiting for one.
+                self.breaker.failed(ticket, error)
+            else:
+                self.breaker.report(ticket, error)
+            raise
+        return ticket
+
+    def bind(self) -> None:
+        """Refuse a call on another loop, in another process, or after the close.
+
+        Raises:
+            ConfigurationError: It is one of these.
+        """
+        if self._binding.bind():
+            self.ready_on = None
+            self.retries.open()
+
+    async def _attached(self, timeout_s: float | None) -> None:
+        if not self._is_attached:
+            # One attempt serves all who wait for it, so that they fail together.
+            if self._attaching is None:
+                self._attaching = _watched(self._attach())
+            await _result(self._attaching, timeout_s)
+        self.ready_on = self._binding.loop
+
+    async def _attach(self) -> None:
+        try:
+            identity = await self.accounts.identity()
+            if identity.starting_credits != self._starting_credits:
+                raise ConfigurationError(
+                    f"the ledger was created with {identity.starting_credits} starting credits, "
+                    f"the policy says {self._starting_credits}"
+                )
+            await self.ledger.attach(identity)
+            if not identity.installed:
+                await self.accounts.mark_installed(identity.epoch)
+            self._is_attached = True
+        except FaregateError:
+            self._has_failed = True
+            raise
+        finally:
+            self._attaching = None
+
+    async def ask(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask the ledger for anything but a decision; `GateOptions.end_timeout_ms` bounds it.
+
+        Raises:
+            LedgerUnavailableError: There is no answer, or the breaker is open.
+        """
+        ticket = await self.enter()
+        timeout_s = self.options.end_timeout_ms / 1000
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await call()
+        except TimeoutError as error:
+            late = OutcomeUnknownError(f"no answer from Redis within {timeout_s:.3f} s")
+            self.breaker.report(ticket, late)
+            raise late from error
+        except BaseException as error:
+            self.breaker.report(ticket, error)
+            raise
+        self.breaker.succeeded()
+        return answer
+
+    async def install(self, user_id: UUID) -> bool:
+        """Bring a user that the ledger does not know over from Postgres; return whether it exists.
+
+        However many requests of the user come at once, Postgres is asked once.
+        """
+        installing = self._installing.get(user_id)
+        if installing is None:
+            installing = self._installing[user_id] = _watched(self._install(user_id))
+            installing.add_done_callback(lambda _: self._installing.pop(user_id, None))
+        return await _result(installing)
+
+    async def _install(self, user_id: UUID) -> bool:
+        user = await self.accounts.open(user_id, provision=self.options.provision_users)
+        if user is None:
+            return False
+        await self.ask(lambda: self.ledger.install(user))
+        return True
+
+    async def aclose(self) -> None:
+        """Finish what is under way, and close the ledger and the accounts.
+
+        Callers that still wait get a `LedgerUnavailableError`, and their voids go to the journal.
+        """
+        if self._binding.is_closed:
+            return
+        if self._binding.loop is not None:
+            self.bind()
+        await self.retries.join(self.options.close_timeout_s)
+        self._binding.close()
+        self._is_attached, self.ready_on = False, None
+        if self._attaching is not None:
+            self._attaching.cancel()
+        for installing in self._installing.values():
+            installing.cancel()
+        await self.ledger.aclose()
+        # One turn of the loop, in which those callers leave their voids behind.
+        await asyncio.sleep(0)
+        await self.retries.aclose(0)
+        await self.accounts.aclose()
+
+
+def _watched(work: Awaitable[_T]) -> asyncio.Future[_T]:
+    """Begin what several wait for; all of them may give up, so its error is looked at here."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
+
+async def _result(task: asyncio.Future[_T], timeout_s: float | None = None) -> _T:
+    """Wait for what others wait for, too; giving up does not end it."""
+    await asyncio.wait([task], timeout=timeout_s)
+    if not task.done():
+        raise LedgerUnavailableError("the gate has not started yet; it is trying to")
+    if task.cancelled():
+        raise LedgerUnavailableError("the gate was closed")
+    return task.result()

@@ -1,0 +1,46 @@
+"""Shadow mode: policies that are only observed, each on balances of its own."""
+
+import logging
+
+from faregate.domain.attempt import Attempt
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import ArchiveUnavailableError, LedgerError
+from faregate.domain.transaction import NO_ID
+from faregate.gate.paced_log import PacedLog
+from faregate.gate.session import Session
+
+_log_uncorrected = PacedLog(logging.getLogger(__name__))
+
+
+class Shadows:
+    """Corrects shadow balances. A failure here refuses no request."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def correct(self, decision: Decision, amount: int) -> None:
+        """Give back to a shadow balance, or take from it, what was observed and turned out else."""
+        policy = decision.policy
+        if policy is None or decision.shadow is not Verdict.ALLOWED:
+            return
+        user_id = decision.user_id
+        try:
+            await self._session.ask(
+                lambda: self._session.ledger.correct_shadow(user_id, policy, amount)
+            )
+        except (LedgerError, ArchiveUnavailableError) as error:
+            _log_uncorrected("a shadow balance is %d too low: %s", amount, error)
+
+
+def unobserved(attempt: Attempt) -> Decision:
+    """Return the answer to a request that is served although its policy could not be observed."""
+    spend = attempt.spend
+    return Decision(
+        verdict=Verdict.ALLOWED,
+        user_id=spend.user_id,
+        transaction_id=attempt.transaction_id or NO_ID,
+        amount=-spend.cost,
+        credits=0,
+        policy=spend.policy,
+        shadow=Verdict.UNDECIDED,
+    )

@@ -1,0 +1,169 @@
+"""Charges and holds: one spend each, decided by the ledger in one step."""
+
+import logging
+from asyncio import get_running_loop
+from dataclasses import replace
+from typing import Unpack
+from uuid import UUID
+
+from faregate.domain.attempt import Attempt
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import ArchiveUnavailableError, LedgerError, LedgerUnavailableError
+from faregate.domain.hold import Hold
+from faregate.domain.policy import CreditPolicy, FailureMode, OnExpiry
+from faregate.domain.spend import NO_OPTIONS, HoldTerms, SpendOptions, spend_of
+from faregate.domain.transaction import check_whole
+from faregate.domain.user import check_user_id
+from faregate.gate.fallback import Fallback
+from faregate.gate.follow_up import FollowUp
+from faregate.gate.options import ChargeOptions, spend_options
+from faregate.gate.paced_log import PacedLog
+from faregate.gate.session import Session
+from faregate.gate.shadows import unobserved
+from faregate.gate.tiers import Tiers
+
+#: How long a hold lasts where the caller does not say.
+TTL_MS = 60_000
+
+_ALLOWED = Verdict.ALLOWED
+_CLOSED, _OPEN = FailureMode.CLOSED, FailureMode.OPEN
+
+_log_unobserved = PacedLog(logging.getLogger(__name__))
+
+
+class Spending:
+    """Takes credits. The way of a charge that is allowed is `charge`, `_decide`, the ledger."""
+
+    def __init__(
+        self,
+        session: Session,
+        tiers: Tiers,
+        follow_up: FollowUp,
+        fallback: Fallback,
+    ) -> None:
+        self._session = session
+        self._breaker = session.breaker
+        self._tiers = tiers
+        self._follow_up = follow_up
+        self._fallback = fallback
+        #: See `Health`.
+        self.shed = 0
+        self.undecided = 0
+        self.served_open = 0
+
+    async def charge(
+        self, user_id: UUID, *, cost: int | None = None, **options: Unpack[ChargeOptions]
+    ) -> Decision:
+        """Take credits from a user, once for a transaction id, and once for an idempotency key.
+
+        Args:
+            user_id: The user who is charged.
+            cost: In credits; None for what the policy asks for a request. 0 is a peek: it is
+                decided, and nothing is written.
+            **options: See `ChargeOptions`.
+
+        Raises:
+            LedgerUnavailableError: Not decided in time. It is not charged, or is being voided.
+            InvalidArgumentError: An argument is ill-formed; nothing was written.
+            ConfigurationError: It is to be served open, and there is no journal.
+        """
+        is_open = options.pop("on_failure", _CLOSED) is _OPEN
+        tier = options.pop("tier", None)
+        if tier is None and self._tiers.resolver is not None:
+            tier = await self._tiers.resolver(user_id)
+        policy = self._tiers.policies.of(tier)
+        cost = policy.request_cost if cost is None else policy.check_cost(cost)
+        asked = NO_OPTIONS
+        if options or policy.is_unlimited:
+            asked = spend_options(options, policy, cost, self._session.options)
+        return await self._decide(user_id, cost, policy, asked, is_open=is_open)
+
+    async def hold(
+        self,
+        user_id: UUID,
+        estimate: int,
+        *,
+        ttl_ms: int = TTL_MS,
+        on_expiry: OnExpiry | None = None,
+        **options: Unpack[ChargeOptions],
+    ) -> Hold:
+        """Take an estimate from a user, once for a transaction id; `settle` or `cancel` ends it.
+
+        Args:
+            user_id: The user who is charged.
+            estimate: In credits, at least 1.
+            ttl_ms: How long it lasts: from 100 ms to a day.
+            on_expiry: What becomes of it if it is not ended in time; None for what the policy says.
+            **options: See `ChargeOptions`. The policy of the tier rules the end of the hold, too.
+
+        Raises:
+            LedgerUnavailableError: Not decided in time. Nothing is held, or it is being voided.
+            InvalidArgumentError: An argument is ill-formed; nothing was written.
+            ConfigurationError: It is to be served open, and there is no journal.
+        """
+        check_whole("an estimate", estimate, 1)
+        is_open = options.pop("on_failure", _CLOSED) is _OPEN
+        policy = await self._tiers.policy_of(user_id, options.pop("tier", None))
+        terms = HoldTerms(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry)
+        cost = policy.check_cost(estimate)
+        asked = spend_options(options, policy, cost, self._session.options, terms)
+        decision = await self._decide(user_id, cost, policy, asked, is_open=is_open)
+        if policy.is_shadow:
+            # Nothing is held, so nothing else tells when it would expire.
+            decision = replace(decision, expires_at_ms=self._session.ledger.now_ms() + ttl_ms)
+        return Hold(decision=decision)
+
+    async def _decide(
+        self, user_id: UUID, cost: int, policy: CreditPolicy, asked: SpendOptions, *, is_open: bool
+    ) -> Decision:
+        if is_open:
+            self._fallback.check()
+        taken = 0 if policy.is_unlimited else cost
+        attempt = Attempt(spend_of(check_user_id(user_id), taken, policy, asked))
+        session, breaker = self._session, self._breaker
+        try:
+            if session.ready_on is get_running_loop() and not breaker.is_open:
+                ticket = breaker.failures
+            else:
+                ticket = await session.enter()
+            try:
+                decision = await self._session.ledger.decide(attempt)
+            except BaseException as error:
+                decision = await self._follow_up.resume(attempt, error, ticket)
+            else:
+                if breaker.row:
+                    breaker.succeeded()
+                if decision.verdict is not _ALLOWED:
+                    decision = await self._follow_up.help(attempt, decision)
+        except (LedgerError, ArchiveUnavailableError) as error:
+            self.undecided += 1
+            return self._serve(attempt, cost, error, is_open=is_open)
+        if decision.verdict is _ALLOWED:
+            return decision
+        return self._refused(attempt, cost, decision, is_open=is_open)
+
+    def _refused(
+        self, attempt: Attempt, cost: int, decision: Decision, *, is_open: bool
+    ) -> Decision:
+        """Return a refusal, or serve the request where it says that nothing could be decided."""
+        is_shadow = attempt.spend.policy.is_shadow
+        if decision.verdict is Verdict.OVERLOADED:
+            self.shed += 1
+            if is_shadow or (is_open and self._fallback.may_serve_overload()):
+                why = LedgerUnavailableError("more requests wait than can be decided in time")
+                return self._serve(attempt, cost, why, is_open=True)
+        elif decision.verdict is Verdict.BACKLOG and is_open:
+            why = LedgerUnavailableError("too many records wait for Postgres")
+            return self._serve(attempt, cost, why, is_open=True)
+        return decision
+
+    def _serve(self, attempt: Attempt, cost: int, why: Exception, *, is_open: bool) -> Decision:
+        """Serve a request without a decision, if that is asked for; else raise why."""
+        if attempt.spend.policy.is_shadow:
+            _log_unobserved("a request is served and was not observed: %s", why)
+            return unobserved(attempt)
+        if not is_open:
+            raise why
+        decision = self._fallback.serve(attempt, cost, why)
+        self.served_open += 1
+        return decision
