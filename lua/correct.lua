@@ -1,21 +1,22 @@
 -- correct: adds to a shadow balance an amount that was observed and not needed.
 --
 -- KEYS   1 state   2 stream   3 shadow account
--- ARGV   1 amount (credits, of either sign)
+-- ARGV   1 amount (credits, of either sign)   2 starting credits
 -- Reply  {status, credits, 0, now (us), '', allowance left}
---        status: corrected, or the first that holds of uninitialised, corrupt, unknown_user (there
---        is no shadow balance of the user)
+--        status: corrected, or the first that holds of uninitialised, corrupt
 -- Appends nothing.
 -- uses: args, reply
 
 local amount = whole(ARGV[1], -CREDITS_MAX, CREDITS_MAX)
-if not amount then
-  return invalid('amount: a whole number of credits')
+local starting_credits = whole(ARGV[2], 0, CREDITS_MAX)
+if not amount or not starting_credits then
+  return invalid('amount and starting credits: whole numbers')
 end
 local shard, account, problem = load_one()
-if problem then
+if shard.problem or problem == 'corrupt' then
   return reply(problem, shard)
 end
+account = account or new_account(shard, KEYS[3], starting_credits)
 account.credits = math.max(-CREDITS_MAX, math.min(account.credits + amount, CREDITS_MAX))
 account.allowance = math.max(0, account.allowance + math.min(0, amount))
 account.is_changed = true

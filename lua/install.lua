@@ -25,8 +25,8 @@ elseif shard.epoch ~= epoch then
 elseif problem == 'corrupt' or account then
   return reply(problem or 'present', shard, account, nil, epoch)
 end
-account = { shard = shard, key = KEYS[3], user = string.sub(KEYS[3], -16), credits = credits,
-  sequence = sequence, named_ms = shard.now_ms, allowance = allowance, period_ms = period_ms,
-  held = 0, holds_count = 0, limits = '', is_changed = true }
+account = new_account(shard, KEYS[3], credits)
+account.sequence, account.allowance, account.period_ms = sequence, allowance, period_ms
+account.is_changed = true
 commit_one(shard, account)
 return reply('installed', shard, account, nil, epoch)

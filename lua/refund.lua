@@ -41,11 +41,20 @@ local known = recall_id(shard, id)
 if known then
   local is_same = known.kind == KIND.refund and known.user == account.user
     and known.refund_of == deduct_id and (is_all or known.amount == amount)
-  return reply(is_same and 'repeated' or 'conflict', shard, account, nil, known.amount, '')
+  local told = reply(is_same and 'repeated' or 'conflict', shard, account, nil, known.amount, '')
+  told[2], told[3], told[6] = known.credits, known.sequence, known.left
+  return told
 elseif known == false then
   return refuse('corrupt')
-elseif ARGV[11] == '1' and from == '' and find_choice(shard, id) then
-  return refuse('conflict')
+end
+-- Two ids are searched for; the place from which to go on tells which of them.
+local choice_from = string.match(from, '^c(.*)$') or from == '' and from
+if ARGV[11] == '1' and choice_from then
+  local record, cut = find_choice(shard, id, choice_from)
+  from = ''
+  if record or cut then
+    return refuse(record and 'conflict' or 'unresolved', cut and 'c' .. cut)
+  end
 end
 
 -- Returns the deduct, from the nearest place that knows it; or where the search goes on.
@@ -54,8 +63,7 @@ local function known_deduct()
   if deduct ~= nil then
     return deduct
   end
-  local id_ms = id_time_ms(deduct_id) or 0
-  local record, cut = find_by_any(shard, deduct_id, position, id_ms + GIVEN_ID_MS_MAX, from)
+  local record, cut = find_by_any(shard, deduct_id, position, from)
   if cut then
     return nil, cut
   elseif record and record.kind == KIND.deduct then

@@ -48,7 +48,7 @@ local function find_payer(spend, key, packed)
     local problem
     account, problem = find_account(spend.shard, key, packed)
     if problem == 'unknown_user' and spend.shadow then
-      account = extras().new_shadow(spend, key)
+      account = new_account(spend.shard, key, spend.starting_credits)
     end
     if not account then
       return problem

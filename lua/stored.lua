@@ -49,7 +49,7 @@ if not delivered then
   return { shard.stored, 0 }
 end
 local oldest = oldest_pending(delivered)
-local keep_ms = math.max(shard.oldest_ms, shard.now_ms - retention_ms)
+local keep_ms = math.max(0, shard.now_ms - retention_ms)
 shard.stored = shard.ordinal
 if oldest then
   local _, _, first = struct.unpack(ENTRY_FORMAT, oldest[2][2])
@@ -63,9 +63,7 @@ local deleted = redis.call('XTRIM', KEYS[2], 'MINID', '~', boundary, 'LIMIT', co
 if deleted < count_max then
   deleted = deleted + redis.call('XTRIM', KEYS[2], 'MINID', '=', boundary)
 end
-if deleted > 0 then
-  shard.oldest_ms = keep_ms
-end
+shard.oldest_ms = math.max(shard.oldest_ms, keep_ms)
 redis.call('SET', KEYS[1], struct.pack(STATE_FORMAT, VERSION, shard.epoch, shard.ordinal,
   shard.stored, shard.last_us, shard.oldest_ms))
 return { shard.stored, deleted }

@@ -22,6 +22,13 @@ local function read_account(shard, key, packed)
     is_changed = false }
 end
 
+-- Returns an account of which nothing is known yet.
+local function new_account(shard, key, credits)
+  return { shard = shard, key = key, user = string.sub(key, -16), credits = credits, sequence = 0,
+    named_ms = shard.now_ms, allowance = 0, period_ms = 0, held = 0, holds_count = 0, limits = '',
+    is_changed = false }
+end
+
 local function pack_account(account)
   return struct.pack(ACCOUNT_FORMAT, VERSION, 0, account.credits, account.sequence,
     account.named_ms, account.allowance, account.period_ms, account.held, account.holds_count)

@@ -2,12 +2,17 @@
 -- uses: spends, take
 -- uses rarely: recognise, limits, extras
 
+-- Says whether nothing may be taken for a spend any more. It bounds the search for its id.
+local function is_late(spend, deadline_ms)
+  local now_ms = spend.shard.now_ms
+  return now_ms > deadline_ms
+    or now_ms - spend.id_ms > ATTEMPT_MS_MAX and not has(spend.flags, GIVEN)
+end
+
 -- Returns the first reason to refuse a spend that was not seen before, or nil.
 local function find_refusal(spend, call)
   local account, shard, cost = spend.account, spend.shard, spend.cost
-  if shard.now_ms > call.deadline_ms
-    or shard.now_ms - spend.id_ms > ATTEMPT_MS_MAX and not has(spend.flags, GIVEN)
-  then
+  if is_late(spend, call.deadline_ms) then
     return 'late'
   elseif pending_count(shard) >= call.pending_max then
     return 'backlog'
@@ -46,6 +51,7 @@ local function take_cost(spend)
     extras().open_hold(spend)
   end
   if spend.key then
+    spend.key_state = KEY_NEW
     extras().keep_key(account, spend.key, spend.id, -cost)
   end
   if has(spend.flags, GIVEN) then
@@ -56,16 +62,11 @@ end
 -- Decides on a spend that was not seen before; returns its refusal, or nil.
 local function decide_anew(spend, call)
   local refusal = find_refusal(spend, call)
-  if spend.shadow then
-    extras().observe(spend, refusal)
-  elseif not refusal and (spend.cost > 0 or has(spend.flags, RECORDED)) then
+  if not refusal and (spend.cost > 0 or spend.hold or has(spend.flags, RECORDED)) then
     take_cost(spend)
-  elseif refusal and refusal ~= 'corrupt' and has(spend.flags, RETRY) then
+  elseif refusal and refusal ~= 'corrupt' and has(spend.flags, RETRY) and not spend.deduct then
     -- The first attempt may still arrive, and must then be refused, too.
     extras().note_void(spend.shard, spend.id, spend.account.user)
-  end
-  if not refusal and spend.key then
-    spend.key_state = KEY_NEW
   end
   return refusal
 end
@@ -81,11 +82,15 @@ local function decide(spend, call)
   local account, shard = spend.account, spend.shard
   spend.added, spend.start_ms, spend.resets_ms, spend.moved =
     next_period(account, spend.policy, shard.now_ms)
-  if not has(spend.flags, GIVEN) and spend.id_ms > shard.now_ms + LOOK_BACK_MS then
-    return 'ahead'
+  local status
+  if spend.shadow then
+    status = extras().decide_shadow(spend)
+  elseif spend.id_ms > shard.now_ms + LOOK_BACK_MS and not has(spend.flags, GIVEN) then
+    status = 'ahead'
+  else
+    status = is_seen(spend) and recognise().find_earlier(spend, is_late(spend, call.deadline_ms))
+      or decide_anew(spend, call) or 'allowed'
   end
-  local status = is_seen(spend) and recognise().find_earlier(spend, call.deadline_ms)
-    or decide_anew(spend, call) or 'allowed'
   if spend.index == 0 then
     local answer = spend.earlier
       or { credits = account.credits + spend.added, left = account.allowance + spend.moved }

@@ -2,7 +2,8 @@
 -- shadow balance, and the answers about them.
 -- uses: spends, keys, deducts, ids
 -- uses rarely: limits
--- exports: is_full, open_hold, keep_key, remember_id, note_void, observe, new_shadow, pack_details
+-- exports: is_full, open_hold, keep_key, remember_id, note_void, decide_shadow,
+-- pack_details
 
 -- Opens the hold of a spend that was taken just now.
 local function open_hold(spend)
@@ -18,33 +19,35 @@ local function open_hold(spend)
     spend.id .. account.user)
 end
 
--- The refusals that tell something about a policy, and not about the state of the ledger.
-local OBSERVED = { rate_limited = true, out_of_credits = true }
-
--- Counts the answer of a shadow policy, and changes the shadow balance alone.
-local function observe(spend, refusal)
+-- Decides on a shadow balance alone, counts the answer, and writes nothing else; returns the status.
+local function decide_shadow(spend)
   local account, shard, cost = spend.account, spend.shard, spend.cost
-  if cost == 0 or refusal and not OBSERVED[refusal] then
-    return
+  local credits, has_limits = account.credits + spend.added, #spend.policy.limits > 0
+  local status = 'allowed'
+  if has_limits and not limits().read_states(spend) then
+    return 'corrupt'
+  elseif has_limits then
+    spend.limit, spend.wait_ms = limits().refusing_limit(spend)
   end
-  write_later(shard, 'HINCRBY', shard.base .. 'c' .. spend.shadow, refusal or 'allowed', 1)
-  if not refusal then
-    account.credits = math.min(account.credits + spend.added, CREDITS_MAX) - cost
+  if spend.limit > 0 then
+    status = 'rate_limited'
+  elseif credits < cost then
+    status = 'out_of_credits'
+  end
+  if cost == 0 then
+    return status
+  elseif status == 'allowed' then
+    account.credits = math.min(credits, CREDITS_MAX) - cost
     account.allowance = math.max(0, account.allowance + spend.moved - cost)
-    account.period_ms = spend.start_ms
+    account.period_ms, spend.added, spend.moved = spend.start_ms, 0, 0
     account.is_changed = true
-    if #spend.policy.limits > 0 then
+    if has_limits then
       limits().count_request(spend)
     end
     expire_later(shard, account.key, SHADOW_MS)
   end
-end
-
--- A shadow balance begins with the starting credits. It has no records.
-local function new_shadow(spend, key)
-  return { shard = spend.shard, key = key, user = string.sub(key, -16), sequence = 0,
-    credits = spend.starting_credits, named_ms = 0, allowance = 0, period_ms = 0, held = 0,
-    holds_count = 0, limits = '', is_changed = false }
+  write_later(shard, 'HINCRBY', shard.base .. 'c' .. spend.shadow, status, 1)
+  return status
 end
 
 -- Returns what only few spends ask for.

@@ -4,7 +4,7 @@
 
 -- Returns how a request is answered whose key is known; nil if it is to be decided. A request that
 -- was not completed within its lease is taken over, by one request for each lease.
-local function answer_known(entry, key, attempt_id, shard, deadline_ms)
+local function answer_known(entry, key, attempt_id, shard, is_late)
   if entry.fingerprint ~= key.fingerprint then
     return 'key_reused'
   elseif entry.state == DONE then
@@ -17,7 +17,7 @@ local function answer_known(entry, key, attempt_id, shard, deadline_ms)
     return 'repeated', KEY_TAKEN_OVER
   elseif shard.now_ms - entry.leased_ms < key.lease_ms then
     return 'repeated', KEY_IN_FLIGHT
-  elseif shard.now_ms > deadline_ms then
+  elseif is_late then
     return 'late'
   end
   entry.leased_ms, entry.holder = shard.now_ms, random_half(attempt_id)
@@ -30,79 +30,87 @@ local function answer_earlier(spend, earlier)
   local is_same = earlier.user == spend.account.user and earlier.kind == KIND.deduct
     and earlier.amount == -spend.cost and (earlier.is_hold or false) == (spend.hold ~= nil)
   spend.earlier = earlier
+  spend.key_state = is_same and spend.key and KEY_NEW or nil
   return is_same and 'repeated' or 'conflict'
 end
 
--- The same for a deduct that has a hash: a hold, or one of which something was given back.
-local function answer_deduct(spend, deduct)
-  if deduct.state == 'cancelled' or not deduct.state and is_given_back(deduct) then
-    return 'voided'
-  elseif deduct.state then
-    return answer_earlier(spend, { user = deduct.user, kind = KIND.deduct, amount = -deduct.cost,
-      is_hold = true, credits = deduct.credits, sequence = deduct.sequence, left = deduct.left,
-      expires_ms = deduct.expires_ms })
-  end
-  return nil
+-- Says whether an id was voided, or its deduct given back wholly. A hold of 0 was neither.
+local function is_voided(deduct)
+  return deduct.state == 'cancelled'
+    or is_given_back(deduct) and not (deduct.state and deduct.cost == 0)
+end
+
+-- Returns a hold as its deduct tells it.
+local function earlier_hold(deduct)
+  return { user = deduct.user, kind = KIND.deduct, amount = -deduct.cost, is_hold = true,
+    credits = deduct.credits, sequence = deduct.sequence, left = deduct.left,
+    expires_ms = deduct.expires_ms }
 end
 
 -- Says whether an id lies outside the time in which it is recognised for certain.
-local function is_stale(spend)
-  local now_ms = spend.shard.now_ms
-  return spend.id_ms - LOOK_BACK_MS < spend.shard.oldest_ms
-    or has(spend.flags, GIVEN) and (now_ms - spend.id_ms > GIVEN_ID_MS_MAX
-      or spend.id_ms - now_ms > GIVEN_ID_AHEAD_MS_MAX)
-end
-
--- Looks for the record of a minted id, among those that an attempt with it can have written.
-local function find_by_time(spend)
-  local shard = spend.shard
-  local from_ms = math.max(spend.id_ms - LOOK_BACK_MS, shard.oldest_ms)
-  local to_ms = math.min(shard.now_ms, spend.id_ms + ATTEMPT_MS_MAX)
-  local record, cut = find_record(shard, spend.id, from_ms, to_ms)
-  if shard.problem or cut then
-    return shard.problem or 'unresolved'
+local function is_stale(spend, is_given)
+  local now_ms, oldest_ms = spend.shard.now_ms, spend.shard.oldest_ms
+  if not is_given then
+    return spend.id_ms - LOOK_BACK_MS < oldest_ms
   end
-  return record and answer_earlier(spend, record)
+  return now_ms - spend.id_ms > GIVEN_ID_MS_MAX or spend.id_ms - now_ms > GIVEN_ID_AHEAD_MS_MAX
+    or spend.id_ms - GIVEN_ID_AHEAD_MS_MAX < oldest_ms
 end
 
 -- Returns how a spend is answered whose id may have been seen before; nil if it has not been.
 local function find_by_id(spend)
   local shard, is_given = spend.shard, has(spend.flags, GIVEN)
   local deduct = find_deduct(shard, spend.id)
-  local status = deduct and answer_deduct(spend, deduct)
-  if deduct == false or status then
-    return status or 'corrupt'
-  elseif has(spend.flags, RETRY + GIVEN) and is_stale(spend) then
+  spend.deduct = deduct
+  if deduct == false then
+    return 'corrupt'
+  elseif deduct and is_voided(deduct) then
+    return 'voided'
+  elseif is_stale(spend, is_given) then
     return 'stale'
+  elseif deduct and deduct.state then
+    return answer_earlier(spend, earlier_hold(deduct))
   end
   local remembered = is_given and recall_id(shard, spend.id) or nil
   if remembered then
     return answer_earlier(spend, remembered)
   end
-  return find_by_time(spend)
+  -- A caller may give an id that was minted for an earlier attempt.
+  local to_ms = math.min(shard.now_ms, spend.id_ms + ATTEMPT_MS_MAX)
+  local record, cut = find_record(shard, spend.id, spend.id_ms - LOOK_BACK_MS, to_ms)
+  if shard.problem or cut then
+    return shard.problem or 'unresolved'
+  end
+  return record and answer_earlier(spend, record)
+end
+
+-- Returns how a spend is answered whose idempotency key is known; nil if it is not.
+local function find_by_key(spend, is_late)
+  local account, shard = spend.account, spend.shard
+  local entry = recall_key(account, spend.key)
+  if not entry then
+    return entry == false and 'corrupt' or nil
+  end
+  local status, state = answer_known(entry, spend.key, spend.id, shard, is_late)
+  if status == 'repeated' then
+    spend.earlier, spend.key_state = entry, state
+    local deduct = spend.hold and find_deduct(shard, entry.id)
+    entry.expires_ms = deduct and deduct.expires_ms
+  end
+  return status
 end
 
 -- Returns how a spend is answered that was seen before, or nil.
-local function find_earlier(spend, deadline_ms)
-  local account, shard = spend.account, spend.shard
-  if spend.key then
-    local entry, status = recall_key(account, spend.key), nil
-    if entry == false then
-      return 'corrupt'
-    elseif entry then
-      status, spend.key_state = answer_known(entry, spend.key, spend.id, shard, deadline_ms)
-    end
-    if status then
-      spend.earlier = status == 'repeated' and entry or nil
-      return status
-    end
-  end
+local function find_earlier(spend, is_late)
+  local account = spend.account
   if has(spend.flags, RETRY) then
     name_id(account, spend.id_ms)
   elseif has(spend.flags, GIVEN) then
-    name_id(account, math.min(spend.id_ms, shard.now_ms))
-  elseif spend.id_ms > account.named_ms then
+    name_id(account, math.min(spend.id_ms, spend.shard.now_ms))
+  end
+  local status = spend.key and find_by_key(spend, is_late)
+  if not status and spend.id_ms > account.named_ms and not has(spend.flags, RETRY + GIVEN) then
     return nil
   end
-  return find_by_id(spend)
+  return status or find_by_id(spend)
 end

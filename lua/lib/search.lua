@@ -57,7 +57,7 @@ local function read_entries(shard, first, last, count)
 end
 
 -- Returns the record of an id between two times, in milliseconds; or nil, and the entry from which
--- to go on where the search was cut short by its bound. `from` is such an entry, or nil.
+-- to go on where the search was cut short by its bound. `from` is where to begin instead, or nil.
 local function find_record(shard, id, from_ms, to_ms, from)
   local start = from or string.format('%.0f', from_ms)
   local last = string.format('%.0f', to_ms)
