@@ -5,8 +5,9 @@
 --        4 when the spend was sent, and 5 its deadline (Unix ms)   6 entry from which an earlier
 --        search goes on, or empty   7 description
 -- Reply  {status, credits, 0, now (us), position, allowance left, entry from which to go on}
---        status: refunded, refused (also for an unknown user), or the first that holds of
---        uninitialised, corrupt, too_early, kept, unresolved (the search was cut short: ask again from that entry), out_of_range
+--        status: refunded, refused (an unknown user's, too), or the first that holds of
+--        uninitialised, corrupt, too_early, kept, unresolved (the search was cut short: ask again
+--        from that entry), out_of_range
 -- Appends one refund of the whole spend if it had been taken. The id is refused from then on, and
 --        its idempotency key is forgotten.
 --

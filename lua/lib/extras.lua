@@ -19,7 +19,7 @@ local function open_hold(spend)
     spend.id .. account.user)
 end
 
--- Decides on a shadow balance alone, counts the answer, and writes nothing else; returns the status.
+-- Decides on a shadow balance alone, and counts the answer; returns the status.
 local function decide_shadow(spend)
   local account, shard, cost = spend.account, spend.shard, spend.cost
   local credits, has_limits = account.credits + spend.added, #spend.policy.limits > 0

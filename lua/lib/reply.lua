@@ -19,8 +19,8 @@ local function commit_one(shard, account)
 end
 
 -- A record that has waited for longer than a day is known neither by its id nor as a row: then no
--- refund and no grant is accepted. The margin is an hour. Entries that old are rare, so nearly always
--- the first one tells.
+-- refund and no grant is accepted. The margin is an hour. Entries that old are rare, so nearly
+-- always the first one tells.
 local function is_backlogged(shard)
   local before = string.format('(%.0f-0', shard.now_ms - BACKLOG_AGE_MS_MAX)
   if shard.ordinal == shard.stored then
