@@ -1,32 +1,206 @@
-"""The rules of a charge, as the scripts read them."""
+"""Packs spends and their policies as `spend.lua` reads them."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 
+from faregate.adapters.redis.layouts import (
+    GIVEN,
+    HOLD,
+    KEY,
+    LIMIT,
+    LIMIT_KEYS,
+    POLICY,
+    RECORDED,
+    RETRY,
+    SHADOW,
+    SPEND_HOLD,
+    SPEND_KEY,
+    SPEND_SHADOW,
+    TEXT,
+    TEXT_SIZE,
+    TIME_MS_BYTES,
+    TIME_US_BYTES,
+)
+from faregate.domain.attempt import Attempt, Phase
+from faregate.domain.errors import ConfigurationError
 from faregate.domain.idempotency import IdempotencyKey, KeptKey
-from faregate.domain.limit import RateLimit
-from faregate.domain.policy import Allowance
+from faregate.domain.limit import LimitKind, RateLimit
+from faregate.domain.period import PeriodKind
+from faregate.domain.policy import Allowance, CreditPolicy, OnExpiry
+from faregate.domain.spend import NO_OPTIONS, HoldTerms, Spend
+from faregate.domain.texts import encode_description, encode_metadata
+
+#: A policy is packed once. Beyond so many, all are packed again: an application has a few.
+POLICIES_MAX = 4_096
+
+_PERIODS = {PeriodKind.DAY: 1, PeriodKind.WEEK: 2, PeriodKind.MONTH: 3, PeriodKind.ROLLING: 4}
+_GCRA_IN_ACCOUNT, _GCRA_WITH_KEY, _WINDOW_WITH_KEY = 1, 2, 3
+_NAME_BYTES = 4
+_KEY_BYTES = 16
+_FINGERPRINT_BYTES = 8
+#: A spend with one of these reads keys that do not show the writes of the same call. So a call has
+#: one of a user at most.
+_ALONE = RETRY | GIVEN | KEY | LIMIT_KEYS
 
 
-def encode_allowance(allowance: Allowance | None) -> tuple[int, int, str]:
-    """Encode an allowance as the three arguments that `lua/lib/allowance.lua` reads."""
-    if allowance is None:
-        return 0, 0, "day"
-    period = allowance.period
-    name = f"{period.kind}:{period.length_ms}" if period.length_ms else str(period.kind)
-    return allowance.amount, allowance.rollover_max, name
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedPolicy:
+    """A policy as the scripts read it."""
+
+    #: Kept, so that no other policy gets its address in memory.
+    policy: CreditPolicy
+    packed: bytes
+    limits: tuple[RateLimit, ...]
+    #: Those that have keys of their own.
+    keyed_limits: tuple[RateLimit, ...]
+    flags: int
+    #: Of a policy that is only observed.
+    shadow_digest: bytes
 
 
-def encode_limits(limits: Sequence[RateLimit]) -> tuple[str | int, ...]:
-    """Encode rate limits as `lua/lib/limits.lua` reads them: how many, and four arguments each."""
-    arguments: list[str | int] = [len(limits)]
-    for limit in limits:
-        arguments += [str(limit.kind), limit.count, limit.period_ms, limit.burst_size]
-    return tuple(arguments)
+class PolicyPacker:
+    """Packs each policy once: with its limits, and without them."""
+
+    def __init__(self) -> None:
+        self._limited: dict[int, PackedPolicy] = {}
+        self._unlimited: dict[int, PackedPolicy] = {}
+
+    def pack(self, policy: CreditPolicy, *, is_limited: bool) -> PackedPolicy:
+        """Return a policy as the scripts read it.
+
+        Raises:
+            ConfigurationError: The names of two limits have the same digest.
+        """
+        known = self._limited if is_limited else self._unlimited
+        # Comparing policies takes longer than a decision, so each object counts for itself.
+        found = known.get(id(policy))
+        if found is None:
+            if len(known) >= POLICIES_MAX:
+                known.clear()
+            found = known[id(policy)] = _pack_policy(policy, policy.limits if is_limited else ())
+        return found
 
 
-def encode_key(key: IdempotencyKey | KeptKey | None) -> tuple[bytes | int, ...]:
-    """Encode an idempotency key as `lua/lib/idempotency.lua` reads it; none is nothing."""
-    if key is None:
-        return ()
-    bounds = key.lifetime_ms, key.lease_ms, key.keys_max
-    return (key.key_digest, key.fingerprint_digest, *bounds)
+@dataclass(frozen=True, slots=True)
+class PackedOptions:
+    """Flags and sections of a spend."""
+
+    flags: int
+    sections: bytes = b""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether a call holds no other such spend of the user."""
+        return bool(self.flags & _ALONE)
+
+
+_PLAIN = PackedOptions(0)
+
+
+def pack_options(attempt: Attempt, policy: PackedPolicy) -> PackedOptions:
+    """Pack what few spends have."""
+    spend = attempt.spend
+    options = spend.options
+    is_retry = attempt.phase is Phase.SENT_AGAIN
+    if options is NO_OPTIONS and not policy.flags and not is_retry:
+        return _PLAIN
+    flags = policy.flags | (RETRY if is_retry else 0)
+    sections = []
+    if options.transaction_id is not None:
+        flags |= GIVEN
+    if options.description is not None or options.metadata is not None:
+        flags |= TEXT
+        sections.append(_pack_text(spend))
+    if options.key is not None:
+        flags |= KEY
+        sections.append(pack_key(options.key))
+    if options.hold is not None:
+        flags |= HOLD
+        sections.append(_pack_hold(options.hold))
+    if flags & SHADOW:
+        sections.append(SPEND_SHADOW.pack(spend.policy.starting_credits, policy.shadow_digest))
+    sections.extend(_limit_key(spend, limit) for limit in policy.keyed_limits)
+    return PackedOptions(flags, b"".join(sections))
+
+
+def shadow_digest(policy_name: str) -> bytes:
+    """Return what stands for the name of an observed policy in its keys."""
+    return _digest(policy_name, 8)
+
+
+def pack_rules(allowance: Allowance | None, limits: tuple[RateLimit, ...] = ()) -> bytes:
+    """Pack an allowance and rate limits as `lua/lib/policies.lua` reads them."""
+    amount, rollover_max, period, length_ms = 0, 0, 0, 0
+    if allowance is not None:
+        amount, rollover_max = allowance.amount, allowance.rollover_max
+        period, length_ms = _PERIODS[allowance.period.kind], allowance.period.length_ms
+    length = length_ms.to_bytes(TIME_MS_BYTES)
+    packed = POLICY.pack(amount, rollover_max, period, length, len(limits))
+    return packed + b"".join(map(_pack_limit, limits))
+
+
+def pack_key(key: IdempotencyKey | KeptKey) -> bytes:
+    """Pack an idempotency key."""
+    return SPEND_KEY.pack(
+        key.key_digest,
+        key.fingerprint_digest[:_FINGERPRINT_BYTES],
+        key.lifetime_ms.to_bytes(TIME_MS_BYTES),
+        key.lease_ms.to_bytes(TIME_MS_BYTES),
+        key.keys_max,
+    )
+
+
+def _pack_policy(policy: CreditPolicy, limits: tuple[RateLimit, ...]) -> PackedPolicy:
+    digests = {_digest(limit.name, _NAME_BYTES) for limit in limits}
+    if len(digests) < len(limits):
+        raise ConfigurationError(f"two limits of policy {policy.name!r} look alike: rename one")
+    keyed = tuple(limit for limit in limits if _kind(limit) != _GCRA_IN_ACCOUNT)
+    flags = LIMIT_KEYS if keyed else 0
+    if policy.is_shadow:
+        flags |= SHADOW
+    if policy.is_unlimited:
+        flags |= RECORDED
+    return PackedPolicy(
+        policy=policy,
+        packed=pack_rules(policy.allowance, limits),
+        limits=limits,
+        keyed_limits=keyed,
+        flags=flags,
+        shadow_digest=shadow_digest(policy.name) if policy.is_shadow else b"",
+    )
+
+
+def _kind(limit: RateLimit) -> int:
+    if limit.kind is LimitKind.WINDOW:
+        return _WINDOW_WITH_KEY
+    return _GCRA_WITH_KEY if limit.is_by_key else _GCRA_IN_ACCOUNT
+
+
+def _pack_limit(limit: RateLimit) -> bytes:
+    if limit.kind is LimitKind.WINDOW:
+        size, span_us = limit.count, limit.period_ms * 1_000
+    else:
+        size, span_us = limit.burst_size, limit.interval_us
+    name = _digest(limit.name, _NAME_BYTES)
+    return LIMIT.pack(_kind(limit), name, size, span_us.to_bytes(TIME_US_BYTES))
+
+
+def _limit_key(spend: Spend, limit: RateLimit) -> bytes:
+    """Name the state of a limit. What an application chose is hashed: it may be anything."""
+    shadow = f"shadow {spend.policy.name}\0" if spend.policy.is_shadow else ""
+    return _digest(f"{shadow}{limit.kind} {limit.name}\0{spend.counts_for(limit)}", _KEY_BYTES)
+
+
+def _pack_text(spend: Spend) -> bytes:
+    description = encode_description(spend.description)
+    metadata = encode_metadata(spend.options.metadata)
+    sizes = TEXT_SIZE.pack(len(description)), TEXT_SIZE.pack(len(metadata))
+    return b"".join((sizes[0], description, sizes[1], metadata))
+
+
+def _pack_hold(hold: HoldTerms) -> bytes:
+    return SPEND_HOLD.pack(hold.ttl_ms, hold.on_expiry is OnExpiry.KEEP, hold.open_max)
+
+
+def _digest(text: str, size: int) -> bytes:
+    return sha256(text.encode(errors="surrogatepass")).digest()[:size]

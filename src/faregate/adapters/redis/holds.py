@@ -1,172 +1,104 @@
-"""Holds in Redis: each step one script call, with the record in the same step."""
+"""The ends of holds in Redis: settled, cancelled, extended, expired."""
 
-import asyncio
-from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from faregate.adapters.redis import keys
-from faregate.adapters.redis.attempts import attempt_twice
-from faregate.adapters.redis.encoding import (
-    encode_allowance,
-    encode_key,
-    encode_limits,
-)
-from faregate.adapters.redis.hold_keys import end_ids, end_keys, hold_keys, read_pair
-from faregate.adapters.redis.ledger import RedisLedger
-from faregate.adapters.redis.replies import read_charge
-from faregate.adapters.redis.runner import Arguments, Patience
+from faregate.adapters.redis.encoding import pack_rules
+from faregate.adapters.redis.layouts import ID_BYTES
+from faregate.adapters.redis.link import Argument
+from faregate.adapters.redis.replies import error_of
+from faregate.adapters.redis.runner import ScriptRunner
 from faregate.domain.decision import Verdict
-from faregate.domain.errors import (
-    AmountError,
-    InvalidArgumentError,
-    LedgerError,
-    TransactionConflictError,
-    UnresolvedError,
-)
-from faregate.domain.hold import (
-    Hold,
-    HoldAnswer,
-    HoldRequest,
-    HoldState,
-    Settlement,
-    check_ttl,
-)
-from faregate.domain.policy import OnExpiry
-from faregate.domain.request import Charge, VoidOutcome
+from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.hold import HoldAnswer, HoldState, Settlement, closing_id
+from faregate.domain.spend import check_ttl
 from faregate.domain.texts import encode_description, encode_metadata
-from faregate.domain.transaction import CreditTransactionId
+from faregate.domain.transaction import CreditTransactionId, transaction_id_of
 
 #: How many due holds of a shard a request looks through for those of its user.
 _DUE_COUNT_MAX = 1_000
 #: How many of them it ends.
 _USER_COUNT_MAX = 20
+_DONE = {"allowed", "repeated"}
+_REFUSED = {"unknown_hold", "hold_expired", "hold_closed", "hold_open", "taken_over"}
 
 
-class RedisHoldLedger(RedisLedger):
-    """The port `HoldLedger` on Redis 7 or Valkey."""
+class HoldScripts:
+    """Ends holds."""
 
-    async def hold(self, request: HoldRequest) -> Hold:
-        """Take an estimate if there is enough; see the port."""
-        charge = request.charge
-        shard = self._shard(charge.user_id)
-
-        async def once(attempt: Charge, patience: Patience) -> list[Any]:
-            names = hold_keys(shard, charge.user_id, charge.transaction_id)
-            arguments = self._hold_arguments(replace(request, charge=attempt))
-            return await self._run("hold", names + self._rule_keys(charge), arguments, patience)
-
-        reply = await attempt_twice(charge, once, self._clock)
-        decision = read_charge(reply, charge, length=13)
-        if not reply[10]:
-            return Hold(decision=decision, expires_at_ms=reply[12])
-        # Known by its key, it has its expiry in a hash that is named by its own id.
-        left_ms = charge.deadline_ms - self.now_ms()
-        expires_at_ms = await self._expires_at_ms(shard, decision.transaction_id, left_ms)
-        return Hold(decision=decision, expires_at_ms=expires_at_ms)
-
-    async def _expires_at_ms(self, shard: int, hold_id: CreditTransactionId, left_ms: int) -> int:
-        """Return when a hold expires, or would have; 0 if that cannot be known in time.
-
-        The hold stands, and is worth more to its caller than to know when it ends.
-        """
-        with suppress(LedgerError, TimeoutError):
-            async with asyncio.timeout(max(0, left_ms) / 1000):
-                found = await self._runner.command("HGET", keys.hold(shard, hold_id), "expires")
-                return int(found or 0)
-        return 0
-
-    def _hold_arguments(self, request: HoldRequest) -> Arguments:
-        charge = request.charge
-        return (
-            charge.transaction_id.value.bytes,
-            charge.user_id.bytes,
-            charge.cost,
-            charge.deadline_ms,
-            1 if charge.fresh else 0,
-            self._stream_length_max,
-            encode_description(charge.description),
-            encode_metadata(charge.metadata),
-            request.ttl_ms,
-            1 if request.on_expiry is OnExpiry.KEEP else 0,
-            request.open_max,
-            *encode_allowance(charge.allowance),
-            *encode_limits(charge.limits),
-            *encode_key(charge.key),
-        )
+    def __init__(self, runner: ScriptRunner) -> None:
+        self._runner = runner
 
     async def settle(self, settlement: Settlement) -> HoldAnswer:
-        """End a hold; see the port."""
-        arguments: Arguments = (
-            *end_ids(settlement.user_id, settlement.hold_id),
-            "" if settlement.actual is None else settlement.actual,
+        """End a hold by its actual cost, or cancel it; see the port."""
+        user_id, hold_id = settlement.user_id, settlement.hold_id
+        attempt_id = settlement.attempt_id
+        arguments: tuple[Argument, ...] = (
+            "cancel" if settlement.actual is None else "settle",
+            hold_id.bytes,
+            closing_id(hold_id).bytes,
+            settlement.actual or 0,
             settlement.overdraft_max,
+            b"" if attempt_id is None else attempt_id.bytes,
+            pack_rules(settlement.allowance),
             encode_description(settlement.description),
             encode_metadata(settlement.metadata),
-            *encode_allowance(settlement.allowance),
-            "" if settlement.attempt_id is None else settlement.attempt_id.value.bytes,
         )
-        names = self._end_keys(settlement.user_id, settlement.hold_id)
-        reply = await self._run_twice("settle", names, arguments)
-        return _answer(reply, settlement.user_id, settlement.hold_id)
+        reply = await self._runner.run("end", user_id, *arguments)
+        return read_answer(reply, user_id, hold_id)
 
     async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
         """Let an open hold expire later; see the port."""
-        arguments = (*end_ids(user_id, hold_id), check_ttl(ttl_ms))
-        reply = await self._run_twice("extend", self._end_keys(user_id, hold_id), arguments)
-        return _answer(reply, user_id, hold_id)
+        ids = hold_id.bytes, closing_id(hold_id).bytes
+        reply = await self._runner.run("extend", user_id, *ids, check_ttl(ttl_ms))
+        return read_answer(reply, user_id, hold_id)
 
-    async def void_hold(self, request: HoldRequest) -> VoidOutcome:
-        """End a hold whose outcome is unknown; see the port."""
-        charge = request.charge
-        arguments: Arguments = (
-            *end_ids(charge.user_id, charge.transaction_id),
-            charge.asked_at_ms,
-            charge.deadline_ms,
-            encode_description(charge.void().description),
-        )
-        names = self._end_keys(charge.user_id, charge.transaction_id)
-        reply = await self._run_twice("void_hold", names, arguments)
-        status = reply[0].decode()
-        if status == "unresolved":
-            raise UnresolvedError("the user has too many recent records to find the hold")
-        return VoidOutcome(status)
-
-    async def expire_due(self, user_id: UUID) -> int:
-        """Give back or keep holds of a user whose time is over; see the port."""
-        shard = self._shard(user_id)
-        reply = await self._run_twice("due", (keys.holds(shard),), (_DUE_COUNT_MAX,))
-        due = [pair for pair in map(read_pair, reply[4]) if pair[1] == user_id]
+    async def expire_due(self, user_id: UUID, now_ms: int) -> int:
+        """End holds of a user that have expired; see the port."""
+        holds = self._runner.shard(user_id).holds
+        window = "-inf", now_ms, "LIMIT", 0, _DUE_COUNT_MAX
+        members = await self._runner.command("ZRANGEBYSCORE", holds, *window)
+        due = [hold_id for hold_id, owner in map(read_member, members) if owner == user_id]
         ended = 0
-        for hold_id, _ in due[:_USER_COUNT_MAX]:
-            names, arguments = self._end_keys(user_id, hold_id), end_ids(user_id, hold_id)
-            ended += (await self._run_twice("expire", names, arguments))[0] == b"allowed"
+        for hold_id in due[:_USER_COUNT_MAX]:
+            reply = await self._runner.run("end", user_id, *expiry_arguments(hold_id))
+            ended += reply[0] == "allowed"
         return ended
 
-    def _end_keys(self, user_id: UUID, hold_id: CreditTransactionId) -> tuple[str, ...]:
-        return end_keys(self._shard(user_id), user_id, hold_id)
+
+def expiry_arguments(hold_id: CreditTransactionId) -> tuple[Argument, ...]:
+    """Return the arguments by which the script `end` ends a hold that has expired."""
+    ids = hold_id.bytes, closing_id(hold_id).bytes
+    return ("expire", *ids, 0, 0, b"", pack_rules(None), b"", b"")
 
 
-def _answer(reply: list[Any], user_id: UUID, hold_id: CreditTransactionId) -> HoldAnswer:
-    """Read a reply: {status, credits, sequence, now, allowance left, state, ...}."""
-    status = reply[0].decode()
-    if status == "conflict":
-        raise TransactionConflictError(f"hold {hold_id} has ended in another way")
-    if status == "out_of_range":
-        raise AmountError(f"the end of hold {hold_id} would take {reply[1]} out of its range")
+def read_member(member: bytes) -> tuple[CreditTransactionId, UUID]:
+    """Read a member of the open holds: the ids of hold and user."""
+    return transaction_id_of(member[:ID_BYTES]), UUID(bytes=member[ID_BYTES:])
+
+
+def read_answer(reply: list[Any], user_id: UUID, hold_id: CreditTransactionId) -> HoldAnswer:
+    """Read a reply: {status, credits, 0, now, '', allowance left, state, ...}.
+
+    Raises:
+        FaregateError: The status stands for an error, not for a verdict.
+    """
+    status, credits_, _, _, _, allowance_left = reply[:6]
+    state, refunded, charged, shortfall, expires_at_ms = reply[6:11]
     if status == "too_long":
         raise InvalidArgumentError(f"hold {hold_id} would be open for more than a day")
+    if status not in _DONE | _REFUSED:
+        raise error_of(status, f"the end of hold {hold_id}")
     return HoldAnswer(
-        verdict=Verdict.ALLOWED if status == "repeated" else Verdict(status),
+        verdict=Verdict.ALLOWED if status in _DONE else Verdict(status),
         user_id=user_id,
         hold_id=hold_id,
-        state=HoldState(reply[5].decode()),
-        refunded=reply[6],
-        charged=reply[7],
-        shortfall=reply[8],
-        expires_at_ms=reply[9],
-        credits=reply[1],
-        allowance_left=reply[4],
+        state=HoldState(state.decode()),
+        refunded=refunded,
+        charged=charged,
+        shortfall=shortfall,
+        expires_at_ms=expires_at_ms,
+        credits=credits_,
+        allowance_left=allowance_left,
         repeated=status == "repeated",
     )

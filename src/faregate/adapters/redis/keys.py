@@ -1,14 +1,67 @@
-"""Every key name in Redis. The hash tag stands before any user data, so that none can move it."""
+"""Every key name in Redis. The hash tag stands before any user data, so that none can move it.
 
-from hashlib import sha256
+`lua/lib` names the keys that few requests have, by the same letters after the same base.
+"""
+
+from binascii import crc_hqx
+from dataclasses import dataclass
+from functools import cache
 from uuid import UUID
 
-from faregate.domain.request import Charge
 from faregate.domain.transaction import CreditTransactionId
 
 #: The consumer group of the drain. Its consumers have stable names, so none is ever left behind.
 GROUP = "drain"
 CONSUMER = "drain"
+#: How many slots a cluster of Redis has.
+SLOTS = 16_384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shard:
+    """A shard, and the names of its keys."""
+
+    number: int
+    #: What all of them begin with.
+    base: bytes
+    #: Its state: epoch, ordinals, times. Missing in a Redis that was wiped.
+    state: bytes
+    #: The stream of its records.
+    stream: bytes
+    #: The sorted set of its open holds, by their expiry.
+    holds: bytes
+
+    def account(self, user: bytes) -> bytes:
+        """Return the key of a user's account."""
+        return self.base + b"u" + user
+
+    def shadow(self, policy: bytes, user: bytes) -> bytes:
+        """Return the key of a user's account under a policy that is only observed."""
+        return self.base + b"w" + policy + user
+
+    def shadow_counts(self, policy: bytes) -> bytes:
+        """Return the hash of how often each verdict would have been given under a policy."""
+        return self.base + b"c" + policy
+
+    def deduct(self, deduct_id: CreditTransactionId) -> bytes:
+        """Return the hash of what was given back of a deduct, and of its hold."""
+        return self.base + b"d" + deduct_id.bytes
+
+    def remembered(self, transaction_id: CreditTransactionId) -> bytes:
+        """Return the key by which a transaction with an id that is not minted is known."""
+        return self.base + b"i" + transaction_id.bytes
+
+    def idempotency(self, user: bytes) -> tuple[bytes, bytes]:
+        """Return the two hashes of a user's idempotency keys, which take turns."""
+        return self.base + b"k0" + user, self.base + b"k1" + user
+
+    def response(self, transaction_id: CreditTransactionId) -> bytes:
+        """Return the response that is kept for retries of a request with an idempotency key."""
+        return self.base + b"r" + transaction_id.bytes
+
+    def limit(self, digest: bytes) -> bytes:
+        """Return the state of a rate limit that has a key of its own."""
+        return self.base + b"l" + digest
 
 
 def shard_of(user_id: UUID, shard_count: int) -> int:
@@ -16,89 +69,31 @@ def shard_of(user_id: UUID, shard_count: int) -> int:
     return (user_id.int & 0xFFFF) % shard_count
 
 
-def tag(shard: int) -> str:
-    """Return the hash tag that keeps a shard's keys in one slot of a cluster."""
-    return f"fg:{{s{shard:02d}}}"
+@cache
+def shards(count: int) -> tuple[Shard, ...]:
+    """Return all shards of a ledger.
+
+    The tag of shard i of N is the smallest number whose slot lies in the i-th of N equal ranges,
+    so that shards fall evenly on the servers of a cluster.
+    """
+    tags: dict[int, int] = {}
+    number = 0
+    while len(tags) < count:
+        tags.setdefault(slot(str(number).encode()) * count // SLOTS, number)
+        number += 1
+    return tuple(_shard(shard, tags[shard]) for shard in range(count))
 
 
-def user(shard: int, user_id: UUID) -> str:
-    """Return the hash of a user: credits, sequence, latest record."""
-    return f"{tag(shard)}:u:{user_id}"
+def slot(tag: bytes) -> int:
+    """Return the slot of all keys with a tag. The CRC16 of Redis is that of XMODEM."""
+    return crc_hqx(tag, 0) % SLOTS
 
 
-def account(shard: int, user_id: UUID) -> tuple[str, str, str]:
-    """Return the keys that every change of a balance needs: user, stream, epoch."""
-    return user(shard, user_id), stream(shard), epoch(shard)
-
-
-def stream(shard: int) -> str:
-    """Return the stream of a shard's records."""
-    return f"{tag(shard)}:tx"
-
-
-def epoch(shard: int) -> str:
-    """Return the key whose absence means that Redis was wiped."""
-    return f"{tag(shard)}:epoch"
-
-
-def refunds(shard: int, deduct_id: CreditTransactionId) -> str:
-    """Return the hash of what has been given back of a deduct."""
-    return f"{tag(shard)}:refunds:{deduct_id}"
-
-
-def receipt(shard: int, transaction_id: CreditTransactionId) -> str:
-    """Return the hash by which the retry of a credit is known."""
-    return f"{tag(shard)}:receipt:{transaction_id}"
-
-
-def rate(shard: int, limit_name: str, whose: str) -> str:
-    """Return the state of a rate limit. What an application chose is hashed: it may be anything."""
-    name = f"{limit_name}\0{whose}"
-    return f"{tag(shard)}:rate:{_digest(name)}"
-
-
-def rates(shard: int, charge: Charge, prefix: str = "") -> tuple[str, ...]:
-    """Return the states of all rate limits of a charge: those of its user, or of its limit key."""
-    return tuple(
-        rate(shard, f"{prefix}{limit.kind} {limit.name}", charge.whose(limit))
-        for limit in charge.limits
-    )
-
-
-def shadow(shard: int, policy: str, user_id: UUID) -> str:
-    """Return the shadow of a user under a policy that is only observed."""
-    return f"{tag(shard)}:shadow:{_digest(policy)}:{user_id}"
-
-
-def shadow_counts(shard: int, policy: str) -> str:
-    """Return the hash of how often each verdict would have been given."""
-    return f"{tag(shard)}:shadow-counts:{_digest(policy)}"
-
-
-def idempotency(shard: int, user_id: UUID) -> tuple[str, str]:
-    """Return the two hashes of a user's idempotency keys, which take turns."""
-    return f"{tag(shard)}:idempotency:{user_id}:0", f"{tag(shard)}:idempotency:{user_id}:1"
-
-
-def response(shard: int, transaction_id: CreditTransactionId) -> str:
-    """Return the response that is kept for retries of a request with an idempotency key."""
-    return f"{tag(shard)}:response:{transaction_id}"
-
-
-def hold(shard: int, hold_id: CreditTransactionId) -> str:
-    """Return the hash of a hold: what it took, when it expires, what became of it."""
-    return f"{tag(shard)}:hold:{hold_id}"
-
-
-def holds(shard: int) -> str:
-    """Return the sorted set of a shard's open holds, by their expiry."""
-    return f"{tag(shard)}:holds"
-
-
-def ledger() -> str:
+def ledger(shard_count: int) -> bytes:
     """Return the hash of what the ledger was created with."""
-    return f"{tag(0)}:ledger"
+    return shards(shard_count)[0].base + b":ledger"
 
 
-def _digest(text: str) -> str:
-    return sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
+def _shard(number: int, tag: int) -> Shard:
+    base = b"fg:{%d}" % tag
+    return Shard(number, base, base + b":s", base + b":tx", base + b":holds")

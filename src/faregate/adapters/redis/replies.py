@@ -1,78 +1,187 @@
-"""Reads the replies of the scripts that decide."""
+"""Reads the one reply of a call to `spend.lua`, and turns statuses into decisions and errors."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
+from faregate.adapters.redis.layouts import (
+    NOT_LOOKED_AT,
+    REPLY,
+    REPLY_HOLD,
+    REPLY_KEY,
+    REPLY_LIMIT,
+    REPLY_SHARD,
+    REPLY_SPEND,
+    VERSION,
+    whole,
+)
+from faregate.domain.attempt import AttemptError, Event
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     AmountError,
+    FaregateError,
+    InvalidArgumentError,
+    LedgerCorruptError,
+    LedgerUnavailableError,
+    LedgerUninitialisedError,
     TransactionConflictError,
     TransactionIdError,
     UnresolvedError,
 )
 from faregate.domain.idempotency import KeyState
-from faregate.domain.limit import LimitState, RateLimit
-from faregate.domain.request import Charge
-from faregate.domain.transaction import CreditTransactionId
+from faregate.domain.limit import LimitState, RateLimit, limit_state_of
+from faregate.domain.transaction import CreditTransactionId, transaction_id_of
 
-_VERDICTS = {verdict.value: verdict for verdict in Verdict} | {"repeated": Verdict.ALLOWED}
+#: Status numbers, in their order from 1. `spend.lua` has the same, and a test compares them.
+STATUSES = (
+    *("allowed", "repeated", "uninitialised", "corrupt", "unknown_user", "ahead", "key_reused"),
+    *("voided", "stale", "unresolved", "conflict", "late", "backlog", "too_many_keys"),
+    *("too_many_holds", "rate_limited", "out_of_credits", "credits_held", "out_of_range"),
+    "invalid",
+)
+REPEATED = STATUSES.index("repeated") + 1
+
+_KNOWN = {verdict.value: verdict for verdict in Verdict} | {"repeated": Verdict.ALLOWED}
+#: The verdict of each status number; None where it stands for an error.
+VERDICTS: tuple[Verdict | None, ...] = (None, *(_KNOWN.get(status) for status in STATUSES))
+_KEY_STATES = (None, KeyState.NEW, KeyState.IN_FLIGHT, KeyState.TAKEN_OVER, KeyState.DONE)
+_NO_ID = bytes(16)
+
+_ERRORS: dict[str, Callable[[str], FaregateError]] = {
+    "uninitialised": lambda _: LedgerUninitialisedError(
+        "Redis is empty: it was wiped, and must be rebuilt"
+    ),
+    "corrupt": lambda about: LedgerCorruptError(
+        f"a key that {about} needs was overwritten, or is of a newer version"
+    ),
+    "ahead": lambda about: AttemptError(Event.AHEAD, f"{about} is ahead of the clock of Redis"),
+    "late": lambda about: AttemptError(Event.LATE, f"{about} reached Redis after its deadline"),
+    "stale": lambda about: TransactionIdError(
+        f"{about} is outside the window in which a retry is known: use a new id"
+    ),
+    "unresolved": lambda _: UnresolvedError("too many recent records to recognise a retry"),
+    "conflict": lambda about: TransactionConflictError(f"{about} is known with other content"),
+    "out_of_range": lambda about: AmountError(f"{about} would take the balance out of its range"),
+    "invalid": lambda about: InvalidArgumentError(f"{about} is ill-formed"),
+}
+
+
+def error_of(status: str, about: str) -> FaregateError:
+    """Return the error that a status stands for.
+
+    Args:
+        status: The status, such as `conflict`.
+        about: Which request it answers, such as `spend <id>`.
+    """
+    make = _ERRORS.get(status)
+    if make is None:
+        return LedgerUnavailableError(f"Redis answered {status!r} to {about}: update faregate")
+    return make(about)
 
 
 def read_decision(
     reply: list[Any], user_id: UUID, transaction_id: CreditTransactionId, amount: int
 ) -> Decision:
-    """Read a reply: {status, credits, sequence, now, position, allowance left, ...}.
+    """Read the reply of a script about one user: {status, credits, sequence, now, address, ...}.
 
     Raises:
         FaregateError: The status stands for an error, not for a verdict.
     """
-    status = reply[0].decode()
-    if status == "conflict":
-        raise TransactionConflictError(f"transaction {transaction_id} is known with other content")
-    if status == "stale":
-        raise TransactionIdError(f"{transaction_id} is outside the window of a retry: use a new id")
-    if status == "out_of_range":
-        raise AmountError(f"{amount} would take the balance {reply[1]} out of its range")
-    if status == "unresolved":
-        raise UnresolvedError("the user has too many recent records to recognise a retry")
+    status, credits_, sequence, now_us, address, allowance_left = reply[:6]
+    if status not in _KNOWN:
+        raise error_of(status, f"transaction {transaction_id}")
     return Decision(
-        verdict=_VERDICTS[status],
+        verdict=_KNOWN[status],
         user_id=user_id,
         transaction_id=transaction_id,
         amount=amount,
-        credits=reply[1],
-        sequence=reply[2],
+        credits=credits_,
+        sequence=sequence,
         repeated=status == "repeated",
-        position=reply[4].decode(),
-        allowance_left=reply[5],
+        position=address.decode(),
+        allowance_left=allowance_left,
+        decided_at_ms=now_us // 1_000,
     )
 
 
-def read_charge(reply: list[Any], charge: Charge, *, length: int = 12) -> Decision:
-    """Read a reply of charge or hold: {..., next period, limit, wait, key state, id, amount, ...}.
+class ShardReply(NamedTuple):
+    """What the reply of a call tells of a shard."""
 
-    The retry of a request is told what the first one was, by whatever id it came. After `length`
-    parts, the limits follow.
+    now_us: int
+    #: What the addresses of its new records begin with; empty where there are none.
+    entry: str
+
+
+class Details(NamedTuple):
+    """What few spends ask for."""
+
+    limits: tuple[LimitState, ...] = ()
+    key_state: KeyState | None = None
+    #: The first spend with the idempotency key, where this one is not it.
+    first_id: CreditTransactionId | None = None
+    first_amount: int = 0
+    expires_at_ms: int = 0
+
+
+NO_DETAILS = Details()
+#: The answer to a spend: the fields of `REPLY_SPEND`, bare, since there are so many.
+SpendFields: TypeAlias = tuple[int, int, int, int, int, bytes, int, int, int]
+
+
+class CallReply:
+    """The reply of a call, cut into its parts.
+
+    Raises:
+        struct.error: It is none.
     """
-    resets_at_ms, limit, retry_after_ms, key_state, first_id, first_amount = reply[6:12]
-    transaction_id, amount, attempt_id = charge.transaction_id, -charge.cost, None
-    if first_id:
-        transaction_id, amount = CreditTransactionId(UUID(bytes=first_id)), first_amount
-        attempt_id = charge.transaction_id
-    return replace(
-        read_decision(reply, charge.user_id, transaction_id, amount),
-        resets_at_ms=resets_at_ms or None,
-        limited_by=charge.limits[limit - 1].name if limit else "",
-        retry_after_ms=retry_after_ms,
-        limits=read_limits(reply[length:], charge.limits),
-        key_state=KeyState(key_state.decode()) if key_state else None,
-        attempt_id=attempt_id,
+
+    __slots__ = ("_details_at", "_packed", "_spends_at", "shards")
+
+    def __init__(self, packed: bytes, spends_count: int) -> None:
+        version, shards_count = REPLY.unpack_from(packed)
+        if version != VERSION:
+            raise LedgerUnavailableError(f"Redis replied in version {version}: update faregate")
+        self._packed = packed
+        self._spends_at = REPLY.size + shards_count * REPLY_SHARD.size
+        self._details_at = self._spends_at + spends_count * REPLY_SPEND.size
+        shards = REPLY_SHARD.iter_unpack(packed[REPLY.size : self._spends_at])
+        self.shards = [
+            ShardReply(whole(now), f"{whole(ms)}-{number}/" if any(ms) else "")
+            for now, ms, number in shards
+        ]
+
+    def spends(self) -> Iterator[SpendFields]:
+        """Iterate over the answers to the spends."""
+        fields: Iterator[SpendFields] = REPLY_SPEND.iter_unpack(
+            self._packed[self._spends_at : self._details_at]
+        )
+        return fields
+
+    def details(self) -> bytes:
+        """Return the details of all spends, one after another."""
+        return self._packed[self._details_at :]
+
+
+def read_details(
+    packed: bytes, limits: tuple[RateLimit, ...], *, has_key: bool, has_hold: bool
+) -> Details:
+    """Read the details of one spend."""
+    at = len(limits) * REPLY_LIMIT.size
+    states = read_limits(packed[:at], limits)
+    key_state, first_id, first_amount = None, None, 0
+    if has_key:
+        state, identity, first_amount = REPLY_KEY.unpack_from(packed, at)
+        at += REPLY_KEY.size
+        key_state = _KEY_STATES[state]
+        first_id = None if identity == _NO_ID else transaction_id_of(identity)
+    expires_at_ms = whole(REPLY_HOLD.unpack_from(packed, at)[0]) if has_hold else 0
+    return Details(states, key_state, first_id, first_amount, expires_at_ms)
+
+
+def read_limits(packed: bytes, limits: tuple[RateLimit, ...]) -> tuple[LimitState, ...]:
+    """Read the states of rate limits; those that were not looked at are left out."""
+    return tuple(
+        limit_state_of(limit.name, limit.count, limit.period_ms, remaining, wait_ms)
+        for limit, (remaining, wait_ms) in zip(limits, REPLY_LIMIT.iter_unpack(packed), strict=True)
+        if remaining != NOT_LOOKED_AT
     )
-
-
-def read_limits(numbers: list[Any], limits: Sequence[RateLimit]) -> tuple[LimitState, ...]:
-    """Read two numbers for each limit; there are none where no limit was looked at."""
-    states = zip(limits, numbers[::2], numbers[1::2], strict=False)
-    return tuple(LimitState.of(*state) for state in states)

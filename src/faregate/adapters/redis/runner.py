@@ -1,147 +1,105 @@
-"""Runs a script once, and says for certain whether it may have been run.
-
-redis-py repeats a command that timed out up to ten times by default, which charges eleven times.
-So nothing here repeats what may have been executed: a connection that cannot be had in time means
-that nothing was sent, and whatever fails after that leaves the outcome unknown.
-"""
+"""Asks for what is rare, beside the lane: scripts about one user, and single commands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
 
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError, RedisError
 
-from faregate.adapters.redis.pool import CONNECT_S_MAX, ConnectionPool
+from faregate.adapters.redis import keys
+from faregate.adapters.redis.clock import ShardClocks
+from faregate.adapters.redis.link import Argument, Link, LinkLostError, pack_command
+from faregate.adapters.redis.replies import error_of
 from faregate.adapters.redis.scripts import load
-from faregate.domain.errors import (
-    InvalidArgumentError,
-    LedgerError,
-    LedgerUnavailableError,
-    OutcomeUnknownError,
-)
+from faregate.adapters.redis.wire import Wire, refusal
+from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
 
-#: For a command that is no script, the wait for a connection included, in seconds.
-COMMAND_S_MAX = 2.0
-
-Arguments: TypeAlias = Sequence[bytes | str | int]
-_Talk: TypeAlias = Callable[[AbstractConnection], Awaitable[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a call may take."""
-
-    #: In all, the wait for a connection included.
-    timeout_s: float
-    #: Which part of the time that is left then may be spent on waiting for the answer.
-    share: float = 1.0
+#: How long one try may take, in seconds.
+TRY_S_MAX = 1.0
+#: How often something is asked whose outcome is unknown. Each script knows its own retry.
+TRIES = 2
 
 
 class ScriptRunner:
-    """Runs scripts on connections of its own."""
+    """Runs scripts that concern one user, by the link that the lane uses."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
+    def __init__(self, wire: Wire, clocks: ShardClocks, shard_count: int) -> None:
+        self._wire = wire
+        self._clocks = clocks
+        self.shards = keys.shards(shard_count)
 
-    @classmethod
-    def from_url(cls, url: str, connect_s_max: float = CONNECT_S_MAX) -> Self:
-        """Make a runner for a server. Nothing is connected before the first script runs."""
-        return cls(ConnectionPool.from_url(url, connect_s_max))
+    def shard(self, user_id: UUID) -> keys.Shard:
+        """Return the shard of a user."""
+        return self.shards[keys.shard_of(user_id, len(self.shards))]
 
     async def run(
-        self, name: str, keys: Sequence[str], arguments: Arguments, patience: Patience
+        self, name: str, user_id: UUID, *arguments: Argument, account: bytes | None = None
     ) -> list[Any]:
-        """Run a script.
+        """Run a script on the account of a user; return its reply, which begins with a status.
+
+        Args:
+            name: Names the script.
+            user_id: Whose account it is.
+            *arguments: The arguments of the script, see its header.
+            account: The key of the account, where it is a shadow.
 
         Raises:
+            LedgerUninitialisedError: Redis was wiped.
+            LedgerCorruptError: A value that it needs cannot be read.
             LedgerUnavailableError: It was not run.
             OutcomeUnknownError: It may have been run, or may still be.
             InvalidArgumentError: It refused its arguments and wrote nothing.
         """
-        script = load(name)
-        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        shard = self.shard(user_id)
+        names = shard.state, shard.stream, account or shard.account(user_id.bytes)
+        command = ("EVALSHA", load(name).sha, len(names), *names, *arguments)
+        reply: list[Any] = await self._ask_again(command, script=name)
+        self._clocks.observe([(shard.number, 0, reply[3])])
+        status = reply[0] = reply[0].decode()
+        if status in {"uninitialised", "corrupt"}:
+            raise error_of(status, f"{name} of user {user_id}")
+        return reply
 
-        async def talk(connection: AbstractConnection) -> Any:
+    async def command(self, *command: Argument) -> Any:
+        """Send a command that may be sent twice, and return its reply; raises as `run` does."""
+        return await self._ask_again(command)
+
+    async def _ask_again(self, command: Sequence[Argument], script: str = "") -> Any:
+        for _ in range(TRIES - 1):
             try:
-                return await _ask(connection, command)
-            except NoScriptError:
-                # This means "not executed", so sending it once more is safe.
-                await _ask(connection, ("SCRIPT", "LOAD", script.source))
-                return await _ask(connection, command)
+                return await self._ask(command, script)
+            except OutcomeUnknownError:
+                continue
+        return await self._ask(command, script)
 
-        return list(await self._converse(talk, patience))
-
-    async def command(self, *command: object) -> Any:
-        """Send one command and read its reply, once; raises as `run` does."""
-        return await self._converse(
-            lambda connection: _ask(connection, command), Patience(COMMAND_S_MAX)
-        )
-
-    async def _converse(self, talk: _Talk, patience: Patience) -> Any:
-        """Take a connection, talk, and give it back, all in time."""
-        connection = None
+    async def _ask(self, command: Sequence[Argument], script: str) -> Any:
+        link = None
         try:
-            async with asyncio.timeout(patience.timeout_s) as bound:
-                connection = await self._connection()
-                _shorten(bound, patience.share)
-                return await self._talk(connection, talk)
+            async with asyncio.timeout(TRY_S_MAX):
+                link = await self._wire.link()
+                return await _talk(link, command, script)
         except TimeoutError as error:
-            what = f"from Redis within {patience.timeout_s:.3f} s"
-            if connection is None:
-                raise LedgerUnavailableError(f"no connection {what}") from error
-            raise OutcomeUnknownError(f"no answer {what}") from error
-
-    async def _connection(self) -> AbstractConnection:
-        try:
-            return await self._pool.take()
-        except (RedisError, OSError) as error:
-            raise LedgerUnavailableError(f"Redis cannot be reached: {error}") from error
-
-    async def _talk(self, connection: AbstractConnection, talk: _Talk) -> Any:
-        """Talk on a connection, and give it back.
-
-        A caller that is cancelled leaves an unread reply behind. Its connection is closed, so that
-        nobody else reads it.
-        """
-        try:
-            return await talk(connection)
-        except ResponseError as error:
-            raise _refusal(error) from error
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            await connection.disconnect(nowait=True)
+            if link is None:
+                raise LedgerUnavailableError("no connection to Redis in time") from error
+            raise OutcomeUnknownError(f"no answer from Redis in {TRY_S_MAX:.0f} s") from error
+        except LinkLostError as error:
             raise OutcomeUnknownError(f"the connection to Redis broke: {error}") from error
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            self._pool.give_back(connection)
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._pool.aclose()
+        except RedisError as error:
+            raise refusal(error) from error
 
 
-async def _ask(connection: AbstractConnection, command: Sequence[object]) -> Any:
-    await connection.send_command(*command, check_health=False)
-    return await connection.read_response()
+async def _talk(link: Link, command: Sequence[Argument], script: str) -> Any:
+    """Ask, and once more where the server did not know the script: it executed nothing."""
+    packed = pack_command(tuple(command))
+    reply = await _reply(link, packed)
+    if isinstance(reply, NoScriptError) and script:
+        await _reply(link, pack_command(("SCRIPT", "LOAD", load(script).source)))
+        reply = await _reply(link, packed)
+    if isinstance(reply, RedisError):
+        raise reply
+    return reply
 
 
-def _shorten(bound: asyncio.Timeout, share: float) -> None:
-    """Leave a part of the time that is left."""
-    ends_at_s, now_s = bound.when(), asyncio.get_running_loop().time()
-    if share < 1 and ends_at_s is not None:
-        bound.reschedule(now_s + (ends_at_s - now_s) * share)
-
-
-def _refusal(error: ResponseError) -> Exception:
-    """Tell what the caller did wrong from what the server cannot do now."""
-    text = str(error)
-    if text.startswith("INVALID "):
-        return InvalidArgumentError(text.removeprefix("INVALID "))
-    if "WRONGTYPE" in text:
-        return LedgerError(f"a key of the ledger has been overwritten: {text}")
-    return LedgerUnavailableError(f"Redis refused the script: {text}")
+async def _reply(link: Link, packed: bytes) -> Any:
+    return await (await link.send(packed))

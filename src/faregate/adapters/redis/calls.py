@@ -1,0 +1,205 @@
+"""One call of `spend.lua`: many attempts on their way out, and their decisions on the way back."""
+
+import os
+import struct
+from asyncio import TimerHandle
+
+from faregate.adapters.redis.clock import ShardClocks
+from faregate.adapters.redis.encoding import PackedPolicy
+from faregate.adapters.redis.keys import Shard
+from faregate.adapters.redis.layouts import (
+    CALL,
+    HOLD,
+    KEY,
+    SPEND,
+    TIME_MS_BYTES,
+    VERSION,
+    whole,
+)
+from faregate.adapters.redis.link import pack_command
+from faregate.adapters.redis.queue import Waiting
+from faregate.adapters.redis.replies import (
+    NO_DETAILS,
+    REPEATED,
+    STATUSES,
+    VERDICTS,
+    CallReply,
+    Details,
+    ShardReply,
+    SpendFields,
+    error_of,
+    read_details,
+)
+from faregate.adapters.redis.scripts import load
+from faregate.domain.attempt import AttemptError, Event
+from faregate.domain.decision import Verdict, decision_of
+from faregate.domain.transaction import CreditTransactionId, transaction_id_of
+
+_ID = struct.Struct(">QQ")
+_VERSION_7 = 0x7000
+_VARIANT = 0x8000_0000_0000_0000
+_RANDOM_BITS = 0x3FFF_FFFF_FFFF_FFFF
+_COUNTER_BITS = 0xFFF
+
+
+class Call:
+    """A call that is packed, and those who wait for it."""
+
+    __slots__ = ("is_resent", "packed", "seen", "timer", "waiting")
+
+    def __init__(
+        self, waiting: list[Waiting], packed: bytes, seen: list[tuple[Shard, int]]
+    ) -> None:
+        self.waiting = waiting
+        self.packed = packed
+        #: Its shards, and the time in milliseconds that each was thought to have reached.
+        self.seen = seen
+        #: Ends the wait of its callers; None once that has happened.
+        self.timer: TimerHandle | None = None
+        #: Whether it was sent once more, since the server did not know the script.
+        self.is_resent = False
+
+    def fail(self, event: Event, message: str) -> None:
+        """Tell all who still wait that there is no decision."""
+        for waiting in self.waiting:
+            waiting.fail(AttemptError(event, message))
+
+
+class CallPacker:
+    """Packs calls, and mints the ids of the attempts in them."""
+
+    def __init__(self, clocks: ShardClocks, *, pending_max: int, timeout_ms: int) -> None:
+        self._clocks = clocks
+        self._pending_max = pending_max
+        self._timeout_ms = timeout_ms
+        self._sha = load("spend").sha
+        self._minted = 0
+
+    def pack(self, waiting: list[Waiting]) -> Call:
+        """Pack a call. From now on its attempts count as sent."""
+        shards = list(dict.fromkeys(one.shard for one in waiting))
+        times_ms = self._clocks.times_ms(shard.number for shard in shards)
+        # A shard whose time is ahead gives the others its deadline: one that is too late harms
+        # nobody, since the attempt is voided.
+        deadline_ms = max(times_ms) + self._timeout_ms
+        seen = list(zip(shards, times_ms, strict=True))
+        policies, spends = self._pack_spends(waiting, seen, deadline_ms)
+        packed = pack_command(
+            (
+                b"EVALSHA",
+                self._sha,
+                2 * len(shards) + len(waiting),
+                *[shard.stream for shard in shards],
+                *[shard.state for shard in shards],
+                *[one.account for one in waiting],
+                CALL.pack(
+                    VERSION,
+                    len(shards),
+                    deadline_ms.to_bytes(TIME_MS_BYTES),
+                    self._pending_max,
+                ),
+                b"".join([policy.packed for policy in policies]),
+                *spends,
+            )
+        )
+        return Call(waiting, packed, seen)
+
+    def _pack_spends(
+        self, waiting: list[Waiting], seen: list[tuple[Shard, int]], deadline_ms: int
+    ) -> tuple[list[PackedPolicy], list[bytes]]:
+        places = {shard: (number, time_ms) for number, (shard, time_ms) in enumerate(seen, start=1)}
+        policies: dict[PackedPolicy, int] = {}
+        spends = []
+        randoms = struct.unpack(f">{len(waiting)}Q", os.urandom(8 * len(waiting)))
+        for one, random in zip(waiting, randoms, strict=True):
+            attempt, options = one.attempt, one.options
+            shard_number, time_ms = places[one.shard]
+            transaction_id = attempt.transaction_id or self._mint(time_ms, random)
+            attempt.sent(transaction_id, time_ms, deadline_ms)
+            policy_number = policies.setdefault(one.policy, len(policies) + 1)
+            spend = SPEND.pack(
+                options.flags,
+                shard_number,
+                policy_number,
+                attempt.spend.cost,
+                transaction_id.bytes,
+            )
+            spends.append(spend + options.sections)
+        return list(policies), spends
+
+    def _mint(self, time_ms: int, random: int) -> CreditTransactionId:
+        """Make a UUIDv7: of one millisecond, those that are made later are mostly greater."""
+        self._minted = counter = (self._minted + 1) & _COUNTER_BITS
+        high = time_ms << 16 | _VERSION_7 | counter
+        return transaction_id_of(_ID.pack(high, _VARIANT | random & _RANDOM_BITS))
+
+
+def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
+    """Give the callers of a call their decisions.
+
+    Raises:
+        struct.error: The reply makes no sense.
+        LedgerUnavailableError: It is of another version.
+    """
+    reply = CallReply(packed, len(call.waiting))
+    shards = dict(zip((shard for shard, _ in call.seen), reply.shards, strict=True))
+    clocks.observe(
+        (shard.number, thought_ms, shards[shard].now_us) for shard, thought_ms in call.seen
+    )
+    details_at = 0
+    all_details = reply.details()
+    for one, fields in zip(call.waiting, reply.spends(), strict=True):
+        size = fields[-1]
+        if not one.future.done():
+            details = NO_DETAILS
+            if size:
+                flags = one.options.flags
+                details = read_details(
+                    all_details[details_at : details_at + size],
+                    one.policy.limits,
+                    has_key=bool(flags & KEY),
+                    has_hold=bool(flags & HOLD),
+                )
+            _resolve(one, fields, details, shards[one.shard])
+        details_at += size
+
+
+def _resolve(one: Waiting, fields: SpendFields, details: Details, shard: ShardReply) -> None:
+    """Give one caller its decision, or the error that stands for its status."""
+    status, limit, credits_, sequence, left, next_period, wait_ms, index, _ = fields
+    verdict = VERDICTS[status] if status < len(VERDICTS) else None
+    attempt = one.attempt
+    spend, transaction_id = attempt.spend, attempt.transaction_id
+    if verdict is None:
+        name = STATUSES[status - 1] if 0 < status < len(VERDICTS) else str(status)
+        one.fail(error_of(name, f"spend {transaction_id}"))
+        return
+    amount, attempt_id, shadow = -spend.cost, None, None
+    if details.first_id is not None:
+        transaction_id, amount, attempt_id = details.first_id, details.first_amount, transaction_id
+    if one.policy.shadow_digest:
+        verdict, shadow = Verdict.ALLOWED, verdict
+    one.future.set_result(
+        decision_of(
+            verdict,
+            spend.user_id,
+            transaction_id,
+            amount,
+            credits_,
+            sequence,
+            status == REPEATED,
+            f"{shard.entry}{index}" if index else "",
+            left,
+            whole(next_period) or None,
+            one.policy.limits[limit - 1].name if limit else "",
+            wait_ms,
+            details.limits,
+            spend.policy,
+            details.key_state,
+            attempt_id,
+            shadow,
+            False,  # noqa: FBT003 -- all fields, in their order
+            shard.now_us // 1_000,
+            details.expires_at_ms,
+        )
+    )

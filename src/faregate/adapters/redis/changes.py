@@ -1,0 +1,111 @@
+"""Changes of balances in Redis that are no spends: voids, refunds, credits, collected requests."""
+
+from typing import Any
+
+from faregate.adapters.redis.encoding import pack_key, pack_rules
+from faregate.adapters.redis.link import Argument
+from faregate.adapters.redis.replies import error_of, read_decision
+from faregate.adapters.redis.runner import ScriptRunner
+from faregate.domain.decision import Decision
+from faregate.domain.errors import UnresolvedError
+from faregate.domain.journal import JOURNALED_METADATA_BYTES_MAX, JournalEntry
+from faregate.domain.request import VOID_DESCRIPTION, Credit, Refund, Void, VoidOutcome
+from faregate.domain.texts import encode_description, encode_metadata
+from faregate.domain.transaction import TransactionType, check_amount
+
+_OUTCOMES = {outcome.value for outcome in VoidOutcome}
+
+
+class ChangeScripts:
+    """Changes balances, each change recorded in the same step."""
+
+    def __init__(self, runner: ScriptRunner) -> None:
+        self._runner = runner
+
+    async def void(self, void: Void) -> VoidOutcome:
+        """Undo a spend whose outcome is unknown; see the port."""
+        before = (
+            void.transaction_id.bytes,
+            void.refund_id.bytes,
+            void.asked_at_ms,
+            void.deadline_ms,
+        )
+        reply = await self._search("void", void, before, (encode_description(VOID_DESCRIPTION),))
+        if reply[0] not in _OUTCOMES:
+            raise error_of(reply[0], f"the void of {void.transaction_id}")
+        return VoidOutcome(reply[0])
+
+    async def refund(self, refund: Refund) -> Decision:
+        """Give a deduct back; see the port."""
+        if refund.amount is not None:
+            check_amount(TransactionType.REFUND, refund.amount)
+        durable, attempt_id = refund.durable, refund.attempt_id
+        row: tuple[Argument, ...] = ("",) * 4
+        if durable is not None:
+            period_ms = durable.period_start_ms or 0
+            row = durable.amount, durable.refunded, durable.allowance_amount, period_ms
+        before: tuple[Argument, ...] = (
+            refund.transaction_id.bytes,
+            refund.deduct_id.bytes,
+            "" if refund.amount is None else refund.amount,
+            refund.position,
+        )
+        after = (
+            *row,
+            b"" if attempt_id is None else attempt_id.bytes,
+            int(refund.has_own_id),
+            encode_description(refund.description),
+            encode_metadata(refund.metadata),
+        )
+        reply = await self._search("refund", refund, before, after)
+        amount = reply[6] or refund.amount or 0
+        return read_decision(reply, refund.user_id, refund.transaction_id, amount)
+
+    async def credit(self, credit: Credit) -> Decision:
+        """Add credits or adjust a balance; see the port."""
+        check_amount(credit.type, credit.amount)
+        before = (
+            credit.transaction_id.bytes,
+            credit.type.value,
+            credit.amount,
+            int(credit.negative_allowed),
+        )
+        texts = encode_description(credit.description), encode_metadata(credit.metadata)
+        reply = await self._search("credit", credit, before, texts)
+        return read_decision(reply, credit.user_id, credit.transaction_id, credit.amount)
+
+    async def collect(self, entry: JournalEntry) -> Decision:
+        """Take what a journaled request owes, as far as there is enough; see the port."""
+        reply = await self._runner.run(
+            "collect",
+            entry.user_id,
+            entry.deduct_id.bytes,
+            entry.owed,
+            int(entry.is_recorded),
+            pack_rules(entry.allowance),
+            b"" if entry.key is None else pack_key(entry.key),
+            encode_description(entry.description),
+            encode_metadata(entry.row_metadata, bytes_max=JOURNALED_METADATA_BYTES_MAX),
+        )
+        return read_decision(reply, entry.user_id, entry.deduct_id, -reply[6])
+
+    async def _search(
+        self,
+        name: str,
+        request: Void | Refund | Credit,
+        before: tuple[Argument, ...],
+        after: tuple[Argument, ...],
+    ) -> list[Any]:
+        """Run a script whose search may be cut short, until it has come to its end.
+
+        The argument between `before` and `after` is where the search goes on, and so is the last
+        part of the reply. The window of a search is closed, so it does end.
+        """
+        start = b""
+        while True:
+            reply = await self._runner.run(name, request.user_id, *before, start, *after)
+            if reply[0] != "unresolved":
+                return reply
+            if reply[-1] == start:
+                raise UnresolvedError(f"the search of {name} makes no progress")
+            start = reply[-1]

@@ -1,0 +1,137 @@
+"""The calls that are in flight: sent, and not answered yet."""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import NoScriptError, RedisError
+
+from faregate.adapters.redis.calls import Call, CallPacker, answer
+from faregate.adapters.redis.clock import ShardClocks
+from faregate.adapters.redis.link import Link, pack_command
+from faregate.adapters.redis.queue import Waiting
+from faregate.adapters.redis.scripts import load
+from faregate.adapters.redis.wire import Wire, refusal
+from faregate.domain.attempt import Event
+from faregate.domain.errors import FaregateError, LedgerUnavailableError, OutcomeUnknownError
+
+#: How many calls are in flight. While Redis works on one, others are packed and read here.
+CALLS_MAX = 4
+#: After how many decision timeouts without a reply an attempt gets a new connection.
+STUCK_TIMEOUTS = 2
+
+
+class Flights:
+    """Sends calls, and gives their decisions to those who still wait.
+
+    One timer ends the wait of all callers of a call. What comes back later is read and dropped.
+    """
+
+    def __init__(
+        self, wire: Wire, packer: CallPacker, clocks: ShardClocks, *, timeout_s: float
+    ) -> None:
+        self._wire = wire
+        self._packer = packer
+        self._clocks = clocks
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._calls: set[Call] = set()
+        self._teaching: set[asyncio.Task[None]] = set()
+        #: Is told how many spends were in a call that has come back.
+        self.landed: Callable[[int], None] = lambda _: None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more call may be sent."""
+        return len(self._calls) < CALLS_MAX
+
+    @property
+    def spends_count(self) -> int:
+        """How many spends are in flight."""
+        return sum(len(call.waiting) for call in self._calls)
+
+    async def send(self, link: Link, waiting: list[Waiting]) -> None:
+        """Send a call."""
+        call = self._packer.pack(waiting)
+        self._calls.add(call)
+        call.timer = self._loop.call_later(self._timeout_s, self._time_out, call)
+        await self._ask(link, call)
+
+    async def _ask(self, link: Link, call: Call) -> None:
+        reply = await link.send(call.packed)
+        reply.add_done_callback(lambda reply: self._receive(call, reply))
+
+    def _receive(self, call: Call, reply: asyncio.Future[Any]) -> None:
+        """Take what came back for a call: decisions, an error of the server, or nothing."""
+        lost = reply.exception()
+        received = None if lost else reply.result()
+        if isinstance(received, NoScriptError) and call.timer is not None and not call.is_resent:
+            call.is_resent = True
+            teaching = asyncio.create_task(self._teach(call))
+            self._teaching.add(teaching)
+            teaching.add_done_callback(self._teaching.discard)
+            return
+        if lost:
+            call.fail(Event.LOST, f"the connection to Redis broke: {lost}")
+        elif isinstance(received, RedisError):
+            _refuse(call, received)
+        else:
+            self._read(call, received)
+        self._end(call)
+
+    def _read(self, call: Call, received: Any) -> None:
+        try:
+            answer(call, received, self._clocks)
+        except (struct.error, ValueError, TypeError, FaregateError) as error:
+            call.fail(Event.LOST, f"the reply of Redis cannot be read: {error}")
+
+    async def _teach(self, call: Call) -> None:
+        """Send a call again whose script the server did not know: it executed nothing of it."""
+        try:
+            link = await self._wire.link()
+        except LedgerUnavailableError as error:
+            call.fail(Event.NOT_SENT, str(error))
+            self._end(call)
+            return
+        loaded = await link.send(pack_command(("SCRIPT", "LOAD", load("spend").source)))
+        loaded.add_done_callback(asyncio.Future.exception)
+        await self._ask(link, call)
+
+    def _time_out(self, call: Call) -> None:
+        call.timer = None
+        call.fail(Event.TIMED_OUT, f"Redis did not answer within {self._timeout_s:.3f} s")
+
+    def _end(self, call: Call) -> None:
+        self._calls.discard(call)
+        if call.timer is not None:
+            call.timer.cancel()
+        self.landed(len(call.waiting))
+
+    def leave_stuck_link(self) -> None:
+        """Close a link that has answered nothing for so long that nobody waits for its replies."""
+        is_stuck = self._wire.silence_s >= STUCK_TIMEOUTS * self._timeout_s
+        if is_stuck and self._calls and all(call.timer is None for call in self._calls):
+            self._wire.drop("no reply in time")
+
+    async def aclose(self) -> None:
+        """Fail all who wait: what was sent may have been executed."""
+        for teaching in list(self._teaching):
+            teaching.cancel()
+        if self._teaching:
+            await asyncio.wait(self._teaching)
+        for call in list(self._calls):
+            call.fail(Event.LOST, "the ledger was closed")
+            self._end(call)
+
+
+def _refuse(call: Call, error: RedisError) -> None:
+    """Tell callers that the server refused their call."""
+    problem = refusal(error)
+    if isinstance(problem, OutcomeUnknownError):
+        call.fail(Event.LOST, str(problem))
+    elif isinstance(problem, LedgerUnavailableError):
+        call.fail(Event.NOT_SENT, str(problem))
+    else:
+        for waiting in call.waiting:
+            waiting.fail(problem)

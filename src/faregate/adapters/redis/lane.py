@@ -1,0 +1,131 @@
+"""The path of every decision: attempts that are asked for at the same time leave as one call.
+
+    decide ──> queue ──> calls of up to 128 spends, a few of them in flight ──> decisions
+
+With T the decision timeout, an attempt waits at most T/2 in the queue, and then at most T for its
+answer. More than can be decided in time is refused at the entrance.
+"""
+
+import asyncio
+
+from faregate.adapters.redis.encoding import PolicyPacker, pack_options
+from faregate.adapters.redis.flights import CALLS_MAX, Flights
+from faregate.adapters.redis.keys import Shard
+from faregate.adapters.redis.queue import FairQueue, Waiting
+from faregate.adapters.redis.throughput import QueueLimit
+from faregate.adapters.redis.wire import Wire
+from faregate.domain.attempt import Attempt, AttemptError, Event
+from faregate.domain.decision import Decision
+from faregate.domain.errors import LedgerUnavailableError
+from faregate.domain.transaction import CREDITS_MAX, check_whole
+
+#: How many spends one call holds.
+CALL_SIZE_MAX = 128
+#: Below this size, a smaller call costs nearly as much.
+CALL_SIZE_MIN = 16
+
+
+class Lane:
+    """Lets attempts wait, and sends them in calls.
+
+    It belongs to the event loop in which it is made.
+    """
+
+    def __init__(
+        self, wire: Wire, flights: Flights, shards: tuple[Shard, ...], *, timeout_s: float
+    ) -> None:
+        self._wire = wire
+        self._flights = flights
+        self._shards = shards
+        self._wait_s_max = timeout_s / 2
+        self._loop = asyncio.get_running_loop()
+        self._policies = PolicyPacker()
+        self._queue = FairQueue()
+        self._limit = QueueLimit(timeout_s)
+        self._wake = asyncio.Event()
+        self._ageing: asyncio.TimerHandle | None = None
+        self._sending = asyncio.create_task(self._send())
+        self._is_closed = False
+        flights.landed = self._landed
+
+    async def decide(self, attempt: Attempt) -> Decision:
+        """Wait for a decision; see the port."""
+        waiting = self._pack(attempt)
+        queue = self._queue
+        if self._is_closed:
+            raise AttemptError(Event.NOT_SENT, "the ledger is closed")
+        if not queue.has_room(waiting.account, self._limit.count):
+            raise AttemptError(Event.SHED, "more requests wait than can be decided in time")
+        waiting.since_s = self._loop.time()
+        queue.append(waiting)
+        self._wake.set()
+        if self._ageing is None:
+            self._ageing = self._loop.call_later(self._wait_s_max, self._drop_old)
+        return await waiting.future
+
+    def _pack(self, attempt: Attempt) -> Waiting:
+        """Pack an attempt as far as it can be, so that one that is ill-formed harms no others."""
+        spend = attempt.spend
+        cost = spend.cost
+        if type(cost) is not int or not 0 <= cost <= CREDITS_MAX:
+            check_whole("a cost", cost, 0)
+        policy = self._policies.pack(spend.policy, is_limited=spend.options.is_limited)
+        options = pack_options(attempt, policy)
+        shard = self._shards[(spend.user_id.int & 0xFFFF) % len(self._shards)]
+        return Waiting(attempt, self._loop.create_future(), shard, policy, options)
+
+    async def _send(self) -> None:
+        """Send what waits, once a turn of the loop, as far as calls may be in flight."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._flights.leave_stuck_link()
+            while self._queue and self._flights.has_room:
+                try:
+                    link = await self._wire.link()
+                except LedgerUnavailableError as error:
+                    self._queue.drop_all(Event.NOT_SENT, str(error))
+                    break
+                waiting = self._queue.take(self._call_size())
+                if not self._queue:
+                    self._limit.note_empty()
+                if waiting:
+                    await self._flights.send(link, waiting)
+
+    def _call_size(self) -> int:
+        """Spread all that is to be decided over the calls that may be in flight.
+
+        While Redis works on one call, the next is packed and the last one read: that is worth more
+        than one large call.
+        """
+        open_count = len(self._queue) + self._flights.spends_count
+        return max(CALL_SIZE_MIN, min(CALL_SIZE_MAX, -(-open_count // CALLS_MAX)))
+
+    def _landed(self, count: int) -> None:
+        """Go on where a call has come back."""
+        self._limit.note_decided(count, self._loop.time())
+        if self._queue:
+            self._wake.set()
+
+    def _drop_old(self) -> None:
+        """Fail attempts that have waited in the queue for too long."""
+        self._ageing = None
+        if self._wire.is_connected:
+            event, message = Event.SHED, "more requests waited than could be decided in time"
+        else:
+            event, message = Event.NOT_SENT, "there was no connection to Redis in time"
+        self._queue.drop_older(self._loop.time() - self._wait_s_max, event, message)
+        self._flights.leave_stuck_link()
+        since_s = self._queue.since_s()
+        if since_s is not None:
+            self._ageing = self._loop.call_at(since_s + self._wait_s_max, self._drop_old)
+
+    async def aclose(self) -> None:
+        """Fail all who wait: what was not sent as `NOT_SENT`, what was as `LOST`."""
+        self._is_closed = True
+        self._sending.cancel()
+        await asyncio.wait([self._sending])
+        if self._ageing is not None:
+            self._ageing.cancel()
+        self._queue.drop_all(Event.NOT_SENT, "the ledger was closed")
+        await self._flights.aclose()

@@ -1,0 +1,141 @@
+"""The attempts that wait to be sent: in their order, but no user ahead of all others."""
+
+from asyncio import Future
+from collections import deque
+
+from faregate.adapters.redis.encoding import PackedOptions, PackedPolicy
+from faregate.adapters.redis.keys import Shard
+from faregate.domain.attempt import Attempt, AttemptError, Event
+from faregate.domain.decision import Decision
+
+#: Which part of a call one user may fill while others wait: a quarter.
+_USER_SHARE = 4
+#: Which part of a queue that is half full one user may fill: a quarter.
+_USER_PART = 4
+
+
+class Waiting:
+    """An attempt, packed as far as it can be, and the caller who waits for its decision."""
+
+    __slots__ = ("account", "attempt", "future", "options", "policy", "shard", "since_s")
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        future: Future[Decision],
+        shard: Shard,
+        policy: PackedPolicy,
+        options: PackedOptions,
+    ) -> None:
+        self.attempt = attempt
+        self.future = future
+        self.shard = shard
+        self.policy = policy
+        self.options = options
+        user = attempt.spend.user_id.bytes
+        #: The key of the account. It stands for the user, too.
+        self.account = (
+            shard.shadow(policy.shadow_digest, user)
+            if policy.shadow_digest
+            else shard.account(user)
+        )
+        self.since_s = 0.0
+
+    def fail(self, error: Exception) -> None:
+        """Tell the caller that there is no decision, unless it has gone."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class FairQueue:
+    """First come, first served, within the share of each user."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Waiting] = deque()
+        self._counts: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def has_room(self, account: bytes, count_max: int) -> bool:
+        """Say whether one more may wait, where `count_max` may."""
+        waiting = len(self._waiting)
+        if waiting < count_max // 2:
+            return True
+        return waiting < count_max and self._counts.get(account, 0) < count_max // _USER_PART
+
+    def append(self, waiting: Waiting) -> None:
+        """Let one wait."""
+        self._waiting.append(waiting)
+        self._counts[waiting.account] = self._counts.get(waiting.account, 0) + 1
+
+    def take(self, count_max: int) -> list[Waiting]:
+        """Take the next ones for one call; those whose callers have gone are dropped.
+
+        One user fills no more than its share as long as others wait, and has no more than one
+        spend in a call that must stand alone there.
+        """
+        share = max(1, count_max // _USER_SHARE)
+        taken: list[Waiting] = []
+        passed_over: list[Waiting] = []
+        counts: dict[bytes, int] = {}
+        alone: set[bytes] = set()
+        while self._waiting and len(taken) < count_max:
+            waiting = self._waiting.popleft()
+            if waiting.future.done():
+                self._forget(waiting)
+                continue
+            account = waiting.account
+            count = counts.get(account, 0)
+            if count >= share or (waiting.options.is_alone and account in alone):
+                passed_over.append(waiting)
+                continue
+            counts[account] = count + 1
+            if waiting.options.is_alone:
+                alone.add(account)
+            taken.append(waiting)
+        if passed_over:
+            self._fill(taken, passed_over, count_max, alone)
+        for waiting in taken:
+            self._forget(waiting)
+        return taken
+
+    def _fill(
+        self, taken: list[Waiting], passed_over: list[Waiting], count_max: int, alone: set[bytes]
+    ) -> None:
+        """Fill a call that has room left with those that were passed over; the rest waits on."""
+        rest = []
+        for waiting in passed_over:
+            is_alone = waiting.options.is_alone
+            if len(taken) >= count_max or (is_alone and waiting.account in alone):
+                rest.append(waiting)
+                continue
+            if is_alone:
+                alone.add(waiting.account)
+            taken.append(waiting)
+        self._waiting.extendleft(reversed(rest))
+
+    def since_s(self) -> float | None:
+        """Return since when the first one has been waiting; None if nobody waits."""
+        return self._waiting[0].since_s if self._waiting else None
+
+    def drop_older(self, than_s: float, event: Event, message: str) -> None:
+        """Fail those that have been waiting since before a time."""
+        while self._waiting and self._waiting[0].since_s <= than_s:
+            self._fail(self._waiting.popleft(), event, message)
+
+    def drop_all(self, event: Event, message: str) -> None:
+        """Fail all that wait."""
+        while self._waiting:
+            self._fail(self._waiting.popleft(), event, message)
+
+    def _fail(self, waiting: Waiting, event: Event, message: str) -> None:
+        self._forget(waiting)
+        waiting.fail(AttemptError(event, message))
+
+    def _forget(self, waiting: Waiting) -> None:
+        count = self._counts[waiting.account] - 1
+        if count:
+            self._counts[waiting.account] = count
+        else:
+            del self._counts[waiting.account]

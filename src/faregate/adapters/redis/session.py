@@ -1,0 +1,103 @@
+"""Everything of a ledger in Redis that belongs to one event loop."""
+
+import asyncio
+from dataclasses import dataclass
+
+from faregate.adapters.redis import keys, scripts
+from faregate.adapters.redis.balances import BalanceScripts
+from faregate.adapters.redis.calls import CallPacker
+from faregate.adapters.redis.changes import ChangeScripts
+from faregate.adapters.redis.clock import LocalClock, ShardClocks, local_us
+from faregate.adapters.redis.flights import Flights
+from faregate.adapters.redis.holds import HoldScripts
+from faregate.adapters.redis.lane import Lane
+from faregate.adapters.redis.runner import ScriptRunner
+from faregate.adapters.redis.values import ShardState
+from faregate.adapters.redis.wire import Wire
+from faregate.domain.errors import ConfigurationError, LedgerUninitialisedError
+from faregate.domain.identity import LedgerIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerOptions:
+    """Where the ledger is, and its bounds."""
+
+    url: str
+    shard_count: int
+    #: How many records of a shard may wait for Postgres.
+    pending_max: int
+    decision_timeout_ms: int
+    #: The clock of this machine.
+    local: LocalClock = local_us
+
+
+class Session:
+    """One connection, the lane to it, and the scripts beside the lane."""
+
+    def __init__(self, options: LedgerOptions) -> None:
+        timeout_ms, shard_count = options.decision_timeout_ms, options.shard_count
+        self.loop = asyncio.get_running_loop()
+        self.clocks = ShardClocks(shard_count, options.local)
+        self._wire = Wire.from_url(options.url, decision_timeout_ms=timeout_ms)
+        self._runner = ScriptRunner(self._wire, self.clocks, shard_count)
+        packer = CallPacker(self.clocks, pending_max=options.pending_max, timeout_ms=timeout_ms)
+        timeout_s = timeout_ms / 1_000
+        flights = Flights(self._wire, packer, self.clocks, timeout_s=timeout_s)
+        self.lane = Lane(self._wire, flights, self._runner.shards, timeout_s=timeout_s)
+        self.holds = HoldScripts(self._runner)
+        self.changes = ChangeScripts(self._runner)
+        self.balances = BalanceScripts(self._runner, pending_max=options.pending_max)
+
+    async def attach(self, identity: LedgerIdentity) -> None:
+        """Make sure that Redis is that of a ledger, and get ready for decisions; see the port."""
+        if identity.shard_count != len(self._runner.shards):
+            raise ConfigurationError(
+                f"the ledger has {identity.shard_count} shards, "
+                f"the settings {len(self._runner.shards)}"
+            )
+        now_us = await self._time_us()
+        if not identity.installed:
+            await self._create(identity, now_us)
+        problem = identity.mismatch(await self._marks())
+        if problem:
+            raise LedgerUninitialisedError(problem)
+        for name in scripts.names():
+            await self._runner.command("SCRIPT", "LOAD", scripts.load(name).source)
+        await self._learn_times()
+
+    async def _create(self, identity: LedgerIdentity, now_us: int) -> None:
+        """Mark an empty Redis as this ledger's; what is there already is left for the check."""
+        for name, mark in identity.marks.items():
+            await self._runner.command("HSETNX", self._ledger, name, mark)
+        if (await self._marks()).get("ledger_id") != identity.marks["ledger_id"]:
+            return
+        # Before its first epoch nothing was charged, so nothing can be missing from its streams.
+        is_first = identity.epoch == 1
+        state = ShardState(epoch=identity.epoch, oldest_ms=0 if is_first else now_us // 1_000)
+        for shard in self._runner.shards:
+            await self._runner.command("SET", shard.state, state.pack(), "NX")
+
+    async def _marks(self) -> dict[str, str]:
+        flat = await self._runner.command("HGETALL", self._ledger)
+        texts = [part.decode() for part in flat]
+        return dict(zip(texts[::2], texts[1::2], strict=True))
+
+    async def _learn_times(self) -> None:
+        packed = await self._runner.command("MGET", *(one.state for one in self._runner.shards))
+        if None in packed:
+            raise LedgerUninitialisedError("Redis lost a shard: it must be rebuilt")
+        last_us = [ShardState.unpack(state).last_us for state in packed]
+        self.clocks.start(await self._time_us(), last_us)
+
+    async def _time_us(self) -> int:
+        seconds, microseconds = await self._runner.command("TIME")
+        return int(seconds) * 1_000_000 + int(microseconds)
+
+    @property
+    def _ledger(self) -> bytes:
+        return keys.ledger(len(self._runner.shards))
+
+    async def aclose(self) -> None:
+        """Fail all who wait, and close the connection."""
+        await self.lane.aclose()
+        await self._wire.aclose()
