@@ -33,7 +33,8 @@ local function pending_count(shard)
   return shard.ordinal + shard.count - shard.stored
 end
 
--- Queues a command for a key that was read before, so that it cannot fail.
+-- Queues a command for the end. It fails only where a key was overwritten by somebody else, and must
+-- not take the answers of others with it.
 local function write_later(shard, ...)
   shard.writes[#shard.writes + 1] = { ... }
 end
@@ -86,7 +87,7 @@ local function commit(shards, accounts, pack_account)
   for _, shard in ipairs(shards) do
     if not shard.problem then
       for _, command in ipairs(shard.writes) do
-        redis.call(unpack(command))
+        redis.pcall(unpack(command))
       end
       for _, expiry in ipairs(shard.expiries) do
         expire(expiry[1], expiry[2])
