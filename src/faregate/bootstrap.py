@@ -11,9 +11,7 @@ from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApi
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
-from faregate.adapters.redis.holds import RedisHoldLedger
-from faregate.adapters.redis.runner import ScriptRunner
-from faregate.adapters.redis.shadows import RedisShadows
+from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
 from faregate.config import Settings, read_settings
@@ -26,21 +24,21 @@ def build_gate(
     policies: CreditPolicy | PolicySet | None = None,
     tier_of: TierOf | None = None,
 ) -> Gate:
-    """Build a gate; `Gate.aclose` lets go of what it opens.
+    """Build a gate; `Gate.aclose` closes its connections.
 
     Args:
         settings: Where the servers are, and the bounds.
-        policies: What holds for whom; None for one policy, made of the settings.
+        policies: One policy, or one for each tier; None for one that is made of the settings.
         tier_of: Says which tier a user has, where the policies are for several.
 
     Raises:
         ConfigurationError: Settings contradict each other, or the journal has no place.
     """
-    runner = ScriptRunner.from_url(settings.redis_url)
-    ledger = RedisHoldLedger(
-        runner,
+    ledger = RedisLedger.from_url(
+        settings.redis_url,
         shard_count=settings.shard_count,
-        stream_length_max=settings.stream_length_max,
+        pending_max=settings.pending_max,
+        decision_timeout_ms=settings.decision_timeout_ms,
     )
     policies = policies or CreditPolicy(
         starting_credits=settings.starting_credits, request_cost=settings.request_cost
@@ -51,11 +49,6 @@ def build_gate(
         policies,
         _options(settings),
         tier_of,
-        shadows=RedisShadows(
-            runner,
-            shard_count=settings.shard_count,
-            timeout_s=settings.decision_timeout_ms / 1000,
-        ),
         history=PostgresHistory(settings.postgres_url),
         journal=_journal(settings),
     )
@@ -64,6 +57,8 @@ def build_gate(
 def _options(settings: Settings) -> GateOptions:
     return GateOptions(
         decision_timeout_ms=settings.decision_timeout_ms,
+        end_timeout_ms=settings.end_timeout_ms,
+        open_rate_max=settings.open_rate_max,
         breaker=BreakerOptions(
             failures_max=settings.breaker_failures_max,
             span_ms=settings.breaker_span_ms,
@@ -84,7 +79,7 @@ def _journal(settings: Settings) -> FileJournal | None:
 
 
 def build_api_keys(settings: Settings) -> PostgresApiKeys:
-    """Build what looks API keys up; who uses it lets go of what it opens."""
+    """Build the look-up of API keys; its user closes it."""
     return PostgresApiKeys(settings.postgres_url)
 
 
@@ -108,7 +103,7 @@ def open_stream(settings: Settings) -> Iterator[RedisStream]:
 
 @contextmanager
 def open_sweeper(settings: Settings) -> Iterator[RedisSweeper]:
-    """Open what ends holds for a worker."""
+    """Open the sweeper of expired holds for a worker."""
     with closing(RedisSweeper.from_url(settings.redis_url, settings.shard_count)) as sweeper:
         yield sweeper
 
@@ -129,13 +124,13 @@ def open_audit(settings: Settings) -> Iterator[PostgresAudit]:
 
 @contextmanager
 def open_admin(settings: Settings) -> Iterator[PostgresAdmin]:
-    """Open Postgres for whoever owns the ledger."""
+    """Open Postgres for the owner of the ledger."""
     with closing(PostgresAdmin(settings.postgres_url)) as admin:
         yield admin
 
 
 @contextmanager
 def open_api_key_admin(settings: Settings) -> Iterator[PostgresApiKeyAdmin]:
-    """Open Postgres for who makes and revokes API keys."""
+    """Open Postgres to make and revoke API keys."""
     with closing(PostgresApiKeyAdmin(settings.postgres_url)) as admin:
         yield admin

@@ -50,11 +50,13 @@ class Settings(BaseSettings):
 
     #: Within this time a charge is decided or answered with 503.
     decision_timeout_ms: int = Field(default=50, ge=5, le=10_000)
-    #: After how many decisions in a row that were not made in time nobody waits for Redis, and
-    #: within which span these must lie.
+    #: Within this time everything else is done: ends of holds, refunds, completions, balances.
+    end_timeout_ms: int = Field(default=2_000, ge=50, le=60_000)
+    #: After how many missing answers in a row the circuit breaker opens, and within which span
+    #: these must lie.
     breaker_failures_max: int = Field(default=10, ge=1, le=10_000)
     breaker_span_ms: int = Field(default=10_000, ge=1, le=600_000)
-    #: After which time one request is let through then: at first, and at most.
+    #: After which time one request tries Redis again: at first, and at most.
     breaker_delay_ms_min: int = Field(default=100, ge=1, le=60_000)
     breaker_delay_ms_max: int = Field(default=1_000, ge=1, le=60_000)
     #: The folder of the journal, in which requests are written down that are served without a
@@ -62,14 +64,17 @@ class Settings(BaseSettings):
     journal_dir: str = ""
     #: How much may lie there before such requests are refused, in bytes; about 500 each.
     journal_bytes_max: int = Field(default=64 * 2**20, ge=4_096)
+    #: How many such requests a second are served while more wait than can be decided in time.
+    open_rate_max: int = Field(default=1_000, ge=0, le=1_000_000)
     #: For how long an idempotency key is remembered; another value forgets those that are.
     key_lifetime_ms: int = Field(default=LIFETIME_MS, ge=LIFETIME_MS_MIN, le=LIFETIME_MS_MAX)
     #: After how long a request with a key that was not completed may be taken over.
     key_lease_ms: int = Field(default=LEASE_MS, ge=0, le=LIFETIME_MS_MAX)
     #: How many keys of one user are remembered in one lifetime.
     keys_max: int = Field(default=KEYS_MAX, ge=1, le=KEYS_COUNT_MAX)
-    #: How many records a shard's stream may hold before charges are refused; about 200 bytes each.
-    stream_length_max: int = Field(default=500_000, ge=1)
+    #: How many records of a shard may wait for Postgres before charges are refused; about 100
+    #: bytes each.
+    pending_max: int = Field(default=500_000, ge=1, le=2**31 - 1)
 
     #: How often the ticker looks for pending records.
     tick_interval_ms: int = Field(default=200, ge=10, le=60_000)

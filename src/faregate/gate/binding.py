@@ -1,7 +1,8 @@
 """What ties a gate to one event loop and one process.
 
 Connections, tasks and locks belong to the loop and the process that made them, so a call on another
-loop, or in a forked process, is refused before anything is sent.
+loop, or in a forked process, is refused before anything is sent. A loop that has ended is no other
+loop: the gate attaches again, on the one that runs now.
 """
 
 import asyncio
@@ -10,18 +11,16 @@ import os
 from faregate.domain.errors import ConfigurationError
 
 _OTHER_LOOP = (
-    "this gate is in use on another event loop: build a gate for each loop, or close it on its own"
-    " loop first (`await gate.aclose()`; an app says `lifespan=gate.lifespan`)"
+    "this gate is in use on another event loop: build a gate for each loop, or close it there first"
 )
 _FORKED = "this gate was in use when its process was forked: build a gate in each process"
 _CLOSED = "this gate is closed; `await gate.start()` opens it again"
 
 
 class Binding:
-    """Remembers the loop and the process of the first use, until it is released."""
+    """Remembers the loop and the process of the first use, until it is closed."""
 
-    def __init__(self, *, is_loop_bound: bool) -> None:
-        self._is_loop_bound = is_loop_bound
+    def __init__(self) -> None:
         self._pid = 0
         self.loop: asyncio.AbstractEventLoop | None = None
         self.is_closed = False
@@ -39,7 +38,7 @@ class Binding:
             return False
         if self.loop is not None and pid != self._pid:
             raise ConfigurationError(_FORKED)
-        if self.loop is not None and self._is_loop_bound:
+        if self.loop is not None and not self.loop.is_closed():
             raise ConfigurationError(_OTHER_LOOP)
         self.loop, self._pid = loop, pid
         return True

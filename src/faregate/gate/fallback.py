@@ -47,16 +47,17 @@ class Fallback:
         """How much is in the journal, if there is one."""
         return None if self._journal is None else self._journal.state
 
-    def check(self) -> None:
-        """Refuse to serve open without a journal.
+    def check(self) -> bool:
+        """Return True where requests can be served open.
 
         Raises:
-            ConfigurationError: There is none.
+            ConfigurationError: There is no journal.
         """
         if self._journal is None:
             raise ConfigurationError(
                 "no request is served open without a journal: set FAREGATE_JOURNAL_DIR"
             )
+        return True
 
     def may_serve_overload(self) -> bool:
         """Whether `GateOptions.open_rate_max` lets one more request be served this second."""

@@ -55,7 +55,6 @@ class Gate:
         *,
         history: History | None = None,
         journal: Journal | None = None,
-        is_loop_bound: bool = True,
     ) -> None:
         """Make a gate; nothing is connected before its first use.
 
@@ -68,19 +67,14 @@ class Gate:
             history: Where users read their rows, if they may.
             journal: Where requests are written down that are served without a decision; without
                 it none is.
-            is_loop_bound: Whether ledger and accounts belong to one event loop, as all do that
-                have connections.
         """
         #: The policy of each tier.
         self.policies = (
             PolicySet.single(policies) if isinstance(policies, CreditPolicy) else policies
         )
+        starting_credits = self.policies.of(None).starting_credits
         self._session = session = Session(
-            ledger,
-            accounts,
-            options or GateOptions(),
-            self.policies.of(None).starting_credits,
-            is_loop_bound=is_loop_bound,
+            ledger, accounts, options or GateOptions(), starting_credits
         )
         #: Voids, refunds and ends of holds that could not be made at once.
         self.retries = session.retries
@@ -115,8 +109,11 @@ class Gate:
         self._history = history
         queries = Queries(session, tiers, history)
         self.balance, self.usage, self.history = queries.balance, queries.usage, queries.history
-        self.renew, self.users_after = queries.renew, queries.users_after
-        self.shadow_counts = queries.shadow_counts
+        self.renew, self.users_after, self.shadow_counts = (
+            queries.renew,
+            queries.users_after,
+            queries.shadow_counts,
+        )
 
         collecting = Collecting(session, reversals, voids)
         self.collect, self.follow = collecting.collect, collecting.follow

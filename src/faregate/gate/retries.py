@@ -23,6 +23,7 @@ TRIES_SECONDS_MAX = 600.0
 #: How many are tried at a time, so that they do not crowd out requests.
 RUNNING_MAX = 8
 
+_ENDED = "closed before it was done"
 _DELAY_MIN_S = 0.05
 _DELAY_MAX_S = 2.0
 
@@ -50,7 +51,7 @@ class RetryQueue:
     ) -> None:
         self._length_max = length_max
         self._tries_seconds_max = tries_seconds_max
-        self._tasks: dict[asyncio.Task[None], Keep] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         #: How many actions were given up for good. Each has been logged, with its name.
         self.given_up = 0
         self.open()
@@ -78,10 +79,10 @@ class RetryQueue:
             why = "the gate is closed" if self._is_closed else "too many actions wait"
             self._give_up(name, why, keep)
             return
-        trying = self._run(name, action, keep, after_s)
-        task = asyncio.get_running_loop().create_task(trying, name=name)
-        self._tasks[task] = keep
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        task = asyncio.get_running_loop().create_task(self._run(name, action, keep, after_s))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: done.cancelled() and self._give_up(name, _ENDED, keep))
 
     async def ensure(self, name: str, call: Callable[[], Awaitable[_T]]) -> _T | None:
         """Do what must be done in the end: now, or else in the background.
@@ -139,17 +140,13 @@ class RetryQueue:
     async def join(self, timeout_s: float) -> bool:
         """Wait until nothing is left to do; return whether that was so in time."""
         if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+            await asyncio.wait(self._tasks, timeout=timeout_s)
         return not self._tasks
 
     async def aclose(self, timeout_s: float) -> None:
         """Wait for what is under way, then give the rest up, by name."""
         await self.join(timeout_s)
         self._is_closed = True
-        left = dict(self._tasks)
-        for task in left:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        for task, keep in left.items():
-            if task.cancelled():
-                self._give_up(task.get_name(), "closed before it was done", keep)
+        await asyncio.gather(*self._tasks, return_exceptions=True)

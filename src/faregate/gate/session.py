@@ -30,8 +30,6 @@ class Session:
         accounts: Accounts,
         options: GateOptions,
         starting_credits: int,
-        *,
-        is_loop_bound: bool = True,
     ) -> None:
         self.ledger = ledger
         self.accounts = accounts
@@ -41,7 +39,7 @@ class Session:
         self.retries = RetryQueue()
         #: The loop on which calls pass as they come, breaker permitting; None until the start.
         self.ready_on: asyncio.AbstractEventLoop | None = None
-        self._binding = Binding(is_loop_bound=is_loop_bound)
+        self._binding = Binding()
         self._starting_credits = starting_credits
         self._is_attached = False
         self._has_failed = False
@@ -80,7 +78,7 @@ class Session:
             ConfigurationError: It is one of these.
         """
         if self._binding.bind():
-            self.ready_on = None
+            self.ready_on, self._is_attached = None, False
             self.retries.open()
 
     async def _attached(self, timeout_s: float | None) -> None:

@@ -67,7 +67,7 @@ class Spending:
             InvalidArgumentError: An argument is ill-formed; nothing was written.
             ConfigurationError: It is to be served open, and there is no journal.
         """
-        is_open = options.pop("on_failure", _CLOSED) is _OPEN
+        is_open = options.pop("on_failure", _CLOSED) is _OPEN and self._fallback.check()
         tier = options.pop("tier", None)
         if tier is None and self._tiers.resolver is not None:
             tier = await self._tiers.resolver(user_id)
@@ -102,7 +102,7 @@ class Spending:
             ConfigurationError: It is to be served open, and there is no journal.
         """
         check_whole("an estimate", estimate, 1)
-        is_open = options.pop("on_failure", _CLOSED) is _OPEN
+        is_open = options.pop("on_failure", _CLOSED) is _OPEN and self._fallback.check()
         policy = await self._tiers.policy_of(user_id, options.pop("tier", None))
         terms = HoldTerms(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry)
         cost = policy.check_cost(estimate)
@@ -116,8 +116,6 @@ class Spending:
     async def _decide(
         self, user_id: UUID, cost: int, policy: CreditPolicy, asked: SpendOptions, *, is_open: bool
     ) -> Decision:
-        if is_open:
-            self._fallback.check()
         taken = 0 if policy.is_unlimited else cost
         attempt = Attempt(spend_of(check_user_id(user_id), taken, policy, asked))
         session, breaker = self._session, self._breaker

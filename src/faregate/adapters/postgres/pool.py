@@ -10,6 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from faregate.adapters.postgres.connection import Bounds, bounded, migrated, unavailable
 from faregate.adapters.postgres.queries import statement
+from faregate.domain.errors import ConfigurationError
 
 CONNECTIONS_MAX = 4
 WAITING_MAX = 256
@@ -32,6 +33,7 @@ class Pool:
         self._conninfo = bounded(conninfo, "faregate", bounds or _BOUNDS)
         #: A pool of psycopg's is opened once; None before that, and after it was closed.
         self._pool: AsyncConnectionPool[Connection] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def _make(self) -> AsyncConnectionPool[Connection]:
         return AsyncConnectionPool[Connection](
@@ -103,9 +105,20 @@ class Pool:
 
     async def _opened(self) -> AsyncConnectionPool[Connection]:
         # The pool's tasks belong to a loop, so it cannot open before there is one.
-        if self._pool is None:
-            self._pool = self._make()
+        loop = asyncio.get_running_loop()
+        if self._pool is None or (loop is not self._loop and self._ended()):
+            self._pool, self._loop = self._make(), loop
         pool = self._pool
         if pool.closed:
             await pool.open()
         return pool
+
+    def _ended(self) -> bool:
+        """Return True where the loop of the pool has ended.
+
+        Raises:
+            ConfigurationError: It has not, and another one asks.
+        """
+        if self._loop is not None and not self._loop.is_closed():
+            raise ConfigurationError("this pool is in use on another event loop")
+        return True
