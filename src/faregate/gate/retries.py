@@ -23,7 +23,6 @@ TRIES_SECONDS_MAX = 600.0
 #: How many are tried at a time, so that they do not crowd out requests.
 RUNNING_MAX = 8
 
-_ENDED = "closed before it was done"
 _DELAY_MIN_S = 0.05
 _DELAY_MAX_S = 2.0
 
@@ -81,8 +80,13 @@ class RetryQueue:
             return
         task = asyncio.get_running_loop().create_task(self._run(name, action, keep, after_s))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda done: done.cancelled() and self._give_up(name, _ENDED, keep))
+
+        def note_end(done: asyncio.Task[None]) -> None:
+            self._tasks.discard(done)
+            if done.cancelled():
+                self._give_up(name, "closed before it was done", keep)
+
+        task.add_done_callback(note_end)
 
     async def ensure(self, name: str, call: Callable[[], Awaitable[_T]]) -> _T | None:
         """Do what must be done in the end: now, or else in the background.

@@ -1,4 +1,4 @@
-"""For those who test their own apps: a gate in memory that does what it is told.
+"""For tests of apps: a gate in memory that does what it is told.
 
     gate = memory_gate(credits=5)
     user = gate.sign_up()
@@ -6,8 +6,8 @@
         assert client.get("/").status_code == 429
     assert gate.charged(user) == 0
 
-It decides by the same rules as the one on Redis; one table of scenarios is played on both. What it
-leaves out is time that passes by itself, and a worker: records become rows when history is read.
+It decides by the same rules as the gate on Redis; one table of scenarios runs on both. Its time
+stands still until a test moves it, and it has no worker: records become rows when history is read.
 With pytest, the fixtures of `pytest_faregate` make one for each test.
 """
 

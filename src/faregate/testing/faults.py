@@ -1,4 +1,4 @@
-"""What is broken on purpose, and what is answered on purpose."""
+"""Failures and answers that a test asks for."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +12,7 @@ from faregate.domain.errors import (
     LedgerUninitialisedError,
 )
 from faregate.domain.idempotency import KeyState
-from faregate.domain.request import Charge
+from faregate.domain.spend import Spend
 
 
 class Failure(StrEnum):
@@ -24,7 +24,7 @@ class Failure(StrEnum):
     REDIS_LOST = "redis_lost"
     #: Postgres does not answer: who is known to Redis is served, who is new is not.
     POSTGRES_DOWN = "postgres_down"
-    #: A charge or hold is lost on its way to Redis. Nobody can know, so the gate voids it.
+    #: A charge or hold is lost on its way to Redis. The gate cannot know that, and voids it.
     REQUEST_LOST = "request_lost"
     #: A charge or hold is made, and the answer is lost. The gate voids it, which gives it back.
     ANSWER_LOST = "answer_lost"
@@ -45,6 +45,7 @@ _ANSWERS: Final = _OF_KEYS | {
     Verdict.RATE_LIMITED,
     Verdict.OUT_OF_CREDITS,
     Verdict.CREDITS_HELD,
+    Verdict.OVERLOADED,
 }
 
 
@@ -61,7 +62,7 @@ def check_answer(answer: Verdict | KeyState) -> Verdict | KeyState:
 
 @dataclass(slots=True)
 class Faults:
-    """What holds now. One object is shared by all that a gate talks to."""
+    """The faults of now. One object is shared by all adapters of a gate."""
 
     failure: Failure | None = None
     answer: Verdict | KeyState | None = None
@@ -79,8 +80,12 @@ class Faults:
         if self.failure is Failure.POSTGRES_DOWN:
             raise ArchiveUnavailableError("Postgres is down on purpose")
 
-    def answer_to(self, charge: Charge, *, is_hold: bool) -> Verdict | KeyState | None:
-        """Return what is to be answered on purpose, where it can be said of such a request."""
-        if self.answer in _OF_KEYS and charge.key is None:
-            return None
-        return None if self.answer is Verdict.TOO_MANY_HOLDS and not is_hold else self.answer
+    def answer_to(self, spend: Spend) -> Verdict | KeyState | None:
+        """Return the answer that a test asks for, where such a request can be answered so."""
+        asked = spend.options
+        is_apart = (
+            spend.policy.is_shadow
+            or (self.answer in _OF_KEYS and asked.key is None)
+            or (self.answer is Verdict.TOO_MANY_HOLDS and asked.hold is None)
+        )
+        return None if is_apart else self.answer

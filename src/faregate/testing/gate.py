@@ -1,4 +1,4 @@
-"""A gate in memory, and what a test does with it."""
+"""A gate in memory, with helpers for tests."""
 
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -6,22 +6,21 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from faregate.adapters.memory.books import MemoryBooks, MemoryStream
-from faregate.adapters.memory.holds import MemoryHoldLedger
 from faregate.adapters.memory.journal import MemoryJournal
-from faregate.adapters.memory.shadows import MemoryShadows
+from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.store import MemoryStore
+from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError
-from faregate.domain.history import PAGE_LENGTH, HistoryPage, Place
 from faregate.domain.idempotency import KeyState
 from faregate.domain.policy import BreakerOptions, CreditPolicy, GateOptions, PolicySet
 from faregate.domain.request import Credit
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.gate import Gate, TierOf
-from faregate.ports import HoldLedger
+from faregate.ports import Ledger
 from faregate.testing.clock import Clock
 from faregate.testing.faults import Failure, Faults, check_answer
-from faregate.testing.faulty import FaultyBooks, FaultyLedger, FaultyShadows
+from faregate.testing.faulty import FaultyDecisions, guarded
 
 _T = TypeVar("_T")
 
@@ -41,8 +40,8 @@ def memory_gate(
     """Make a gate in memory, with no user yet.
 
     Args:
-        policies: What holds for whom, as for `build_gate`; None for one policy with no limits.
-        credits: What users start with under that one policy; None for 3.
+        policies: As for `build_gate`; None for one policy with no limits.
+        credits: The starting credits of that one policy; None for 3.
         clock: The time; None for one of its own, which stands still on the first of January 2026.
         options: How the gate behaves, as in production.
         tier_of: Says which tier a user has, where the policies are for several.
@@ -59,7 +58,7 @@ def memory_gate(
 
 
 class MemoryGate(Gate):
-    """A `Gate` to mount like any other. What it has beside that acts at once and needs no loop."""
+    """A `Gate` to mount like any other. Its helpers act at once and need no event loop."""
 
     def __init__(
         self,
@@ -69,30 +68,30 @@ class MemoryGate(Gate):
         tier_of: TierOf | None,
     ) -> None:
         """See `memory_gate`."""
+        options = options or GateOptions()
         tiers = PolicySet.single(policies) if isinstance(policies, CreditPolicy) else policies
-        starting_credits = tiers.of(None).starting_credits
-        self._live = MemoryHoldLedger(now_ms=clock)
-        self._books = MemoryBooks(starting_credits=starting_credits, now_ms=clock)
-        self._faults = Faults()
+        self._faults = faults = Faults()
+        self._live = MemoryLedger(now_ms=clock, decision_timeout_ms=options.decision_timeout_ms)
+        self._store = MemoryStore(starting_credits=tiers.of(None).starting_credits, now_ms=clock)
+        _at_once(self._live.attach(_at_once(self._store.identity())))
         #: The time, which moves when it is told to.
         self.clock = clock
         #: The live ledger as the gate meets it.
-        self.ledger: HoldLedger = FaultyLedger(self._live, self._faults, clock)
-        #: What was served without a decision, as open mode writes it down.
+        self.ledger: Ledger = guarded(
+            self._live, faults.reach_redis, decide=FaultyDecisions(self._live, faults, clock).decide
+        )
+        #: The requests that were served without a decision.
         self.journal = MemoryJournal()
-        books = FaultyBooks(self._books, self._faults)
         super().__init__(
             self.ledger,
-            books,
+            guarded(self._store, faults.reach_postgres),
             tiers,
             # Failures come on purpose here, so that no number of them opens the breaker.
-            replace(options or GateOptions(), breaker=BreakerOptions(failures_max=_NEVER)),
+            replace(options, breaker=BreakerOptions(failures_max=_NEVER)),
             tier_of,
-            shadows=FaultyShadows(MemoryShadows(now_ms=clock), self._faults),
-            history=books,
+            history=guarded(self._store, self._read_rows),
             journal=self.journal,
         )
-        _at_once(self._attach())
 
     def sign_up(self, user_id: UUID | None = None, *, credits: int | None = None) -> UUID:
         """Make a user that exists, and return its id; all others are unknown.
@@ -102,7 +101,7 @@ class MemoryGate(Gate):
             credits: What it has; None for the starting credits.
         """
         user_id = user_id or uuid4()
-        user = _at_once(self._books.open(user_id, provision=True))
+        user = _at_once(self._store.open(user_id, provision=True))
         if user is not None:
             _at_once(self._live.install(user))
         if credits is not None:
@@ -140,7 +139,7 @@ class MemoryGate(Gate):
         self, user_id: UUID | None = None, kind: TransactionType | None = None
     ) -> list[CreditTransaction]:
         """Return what was recorded, oldest first: of one user or all, of one type or all."""
-        recorded = [*self._books.rows.values(), *self._live.pending.values()]
+        recorded = [*self._store.rows.values(), *self._live.pending.values()]
         found = (
             record
             for record in recorded
@@ -162,12 +161,12 @@ class MemoryGate(Gate):
     ) -> Iterator[None]:
         """Answer all charges and holds so in this block; nothing is taken.
 
-        What can be said of a request with an idempotency key alone, or of a hold alone, is said of
-        such; others are decided as always.
+        An answer that only requests with an idempotency key get, or only holds, is given to these;
+        others are decided as always.
 
         Args:
             answer: A refusal, or how the first request with an idempotency key stands.
-            retry_after_ms: When a rate limit lets the user come back.
+            retry_after_ms: When the user is to come back: of `RATE_LIMITED` and `OVERLOADED`.
 
         Raises:
             InvalidArgumentError: No charge and no hold is ever answered so.
@@ -182,7 +181,7 @@ class MemoryGate(Gate):
 
     @contextmanager
     def failing(self, failure: Failure) -> Iterator[None]:
-        """Let something be broken in this block. What the gate tries again, it does afterwards."""
+        """Let something fail in this block. The gate does afterwards what it tries again."""
         earlier, self._faults.failure = self._faults.failure, failure
         try:
             yield
@@ -190,19 +189,16 @@ class MemoryGate(Gate):
             self._faults.failure = earlier
 
     def drain(self) -> int:
-        """Make rows of what was recorded, as the worker does; return how many."""
+        """Make rows of what was recorded, as the worker and `history` do; return how many."""
         stream = MemoryStream(self._live)
         entries = list(stream.unacknowledged(0))
-        self._books.store(0, entries)
+        self._store.store(0, entries)
         stream.acknowledge(0, [entry.stream_id for entry in entries])
         return len(entries)
 
-    async def history(
-        self, user_id: UUID, *, count_max: int = PAGE_LENGTH, before: Place | None = None
-    ) -> HistoryPage:
-        """Return a page of a user's rows; what was recorded until now is drained first."""
+    def _read_rows(self) -> None:
+        self._faults.reach_postgres()
         self.drain()
-        return await super().history(user_id, count_max=count_max, before=before)
 
 
 def _at_once(asked: Coroutine[Any, Any, _T]) -> _T:
