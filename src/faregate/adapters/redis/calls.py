@@ -4,6 +4,7 @@ import os
 import struct
 from asyncio import TimerHandle
 
+from faregate.adapters.redis import scripts
 from faregate.adapters.redis.clock import ShardClocks
 from faregate.adapters.redis.encoding import PackedPolicy
 from faregate.adapters.redis.keys import Shard
@@ -30,7 +31,6 @@ from faregate.adapters.redis.replies import (
     error_of,
     read_details,
 )
-from faregate.adapters.redis.scripts import load
 from faregate.domain.attempt import AttemptError, Event
 from faregate.domain.decision import Verdict, decision_of
 from faregate.domain.transaction import CreditTransactionId, transaction_id_of
@@ -72,7 +72,7 @@ class CallPacker:
         self._clocks = clocks
         self._pending_max = pending_max
         self._timeout_ms = timeout_ms
-        self._sha = load("spend").sha
+        self._sha = scripts.load("spend").sha
         self._minted = 0
 
     def pack(self, waiting: list[Waiting]) -> Call:

@@ -8,6 +8,7 @@ from faregate.adapters.redis.replies import error_of, read_decision
 from faregate.adapters.redis.runner import ScriptRunner
 from faregate.domain.decision import Decision
 from faregate.domain.errors import UnresolvedError
+from faregate.domain.hold import closing_id
 from faregate.domain.journal import JOURNALED_METADATA_BYTES_MAX, JournalEntry
 from faregate.domain.request import VOID_DESCRIPTION, Credit, Refund, Void, VoidOutcome
 from faregate.domain.texts import encode_description, encode_metadata
@@ -27,6 +28,7 @@ class ChangeScripts:
         before = (
             void.transaction_id.bytes,
             void.refund_id.bytes,
+            closing_id(void.transaction_id).bytes,
             void.asked_at_ms,
             void.deadline_ms,
         )

@@ -7,11 +7,11 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, RedisError
 
+from faregate.adapters.redis import scripts
 from faregate.adapters.redis.calls import Call, CallPacker, answer
 from faregate.adapters.redis.clock import ShardClocks
 from faregate.adapters.redis.link import Link, pack_command
 from faregate.adapters.redis.queue import Waiting
-from faregate.adapters.redis.scripts import load
 from faregate.adapters.redis.wire import Wire, refusal
 from faregate.domain.attempt import Event
 from faregate.domain.errors import FaregateError, LedgerUnavailableError, OutcomeUnknownError
@@ -94,7 +94,7 @@ class Flights:
             call.fail(Event.NOT_SENT, str(error))
             self._end(call)
             return
-        loaded = await link.send(pack_command(("SCRIPT", "LOAD", load("spend").source)))
+        loaded = await link.send(pack_command(("SCRIPT", "LOAD", scripts.load("spend").source)))
         loaded.add_done_callback(asyncio.Future.exception)
         await self._ask(link, call)
 

@@ -7,11 +7,10 @@ from uuid import UUID
 
 from redis.exceptions import NoScriptError, RedisError
 
-from faregate.adapters.redis import keys
+from faregate.adapters.redis import keys, scripts
 from faregate.adapters.redis.clock import ShardClocks
 from faregate.adapters.redis.link import Argument, Link, LinkLostError, pack_command
 from faregate.adapters.redis.replies import error_of
-from faregate.adapters.redis.scripts import load
 from faregate.adapters.redis.wire import Wire, refusal
 from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
 
@@ -53,7 +52,7 @@ class ScriptRunner:
         """
         shard = self.shard(user_id)
         names = shard.state, shard.stream, account or shard.account(user_id.bytes)
-        command = ("EVALSHA", load(name).sha, len(names), *names, *arguments)
+        command = ("EVALSHA", scripts.load(name).sha, len(names), *names, *arguments)
         reply: list[Any] = await self._ask_again(command, script=name)
         self._clocks.observe([(shard.number, 0, reply[3])])
         status = reply[0] = reply[0].decode()
@@ -94,7 +93,7 @@ async def _talk(link: Link, command: Sequence[Argument], script: str) -> Any:
     packed = pack_command(tuple(command))
     reply = await _reply(link, packed)
     if isinstance(reply, NoScriptError) and script:
-        await _reply(link, pack_command(("SCRIPT", "LOAD", load(script).source)))
+        await _reply(link, pack_command(("SCRIPT", "LOAD", scripts.load(script).source)))
         reply = await _reply(link, packed)
     if isinstance(reply, RedisError):
         raise reply

@@ -1,0 +1,92 @@
+"""The connection of what works in a thread of its own: the worker, and commands of operators."""
+
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.client import CaseInsensitiveDict
+from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
+
+from faregate.adapters.redis import scripts
+from faregate.adapters.redis.link import Argument
+from faregate.domain.errors import LedgerUnavailableError
+
+_TIMEOUT_S = 5.0
+
+
+def connect(url: str) -> Redis:
+    """Return a client that connects at first use, and never repeats a command."""
+    client = Redis.from_url(url)
+    # What the URL says of these does not count: replies are bytes, and nothing is sent twice.
+    client.connection_pool.connection_kwargs.update(
+        protocol=2,
+        decode_responses=False,
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+        health_check_interval=0,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return client
+
+
+class Client:
+    """Asks Redis, with errors of our own."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def ask(self, *command: Argument) -> Any:
+        """Send one command and return its bare reply.
+
+        Raises:
+            LedgerUnavailableError: There is no reply, or it is an error.
+        """
+        (reply,) = self.ask_all([command])
+        return checked(reply)
+
+    def ask_all(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
+        """Send commands at once and return their replies, of which some may be exceptions.
+
+        Raises:
+            LedgerUnavailableError: There are no replies.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        # Bare replies, without what redis-py makes of those of some commands.
+        pipeline.response_callbacks = CaseInsensitiveDict({})
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        try:
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        except (RedisError, OSError) as error:
+            raise LedgerUnavailableError(f"Redis did not answer: {error}") from error
+        return replies
+
+    def run(self, name: str, keys: tuple[bytes, ...], *arguments: Argument) -> list[Any]:
+        """Run a script and return its reply.
+
+        Raises:
+            LedgerUnavailableError: It was not run, or it is not known to have been.
+        """
+        script = scripts.load(name)
+        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        (reply,) = self.ask_all([command])
+        if isinstance(reply, NoScriptError):
+            self.ask("SCRIPT", "LOAD", script.source)
+            (reply,) = self.ask_all([command])
+        return list(checked(reply))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._redis.close()
+
+
+def checked(reply: Any) -> Any:
+    """Return a reply that is no error.
+
+    Raises:
+        LedgerUnavailableError: It is one.
+    """
+    if isinstance(reply, Exception):
+        raise LedgerUnavailableError(f"Redis refused: {reply}") from reply
+    return reply
