@@ -1,41 +1,29 @@
 """Time that moves when a test says so, for the memory adapter and for Redis alike."""
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from redis import Redis
 
 from faregate import testing
-from faregate.adapters.redis import runner, scripts, stream, sweeper
+from faregate.adapters.redis import scripts, session
 
 #: 2100-02-28 22:30 UTC, a Sunday: a day, a week and a month without a leap day end soon.
 START_MS = 4_107_537_000_000
 #: Where the scripts of a test read the time, instead of asking TIME.
-NOW_KEY = "fg:{s00}:test:now_us"
+NOW_KEY = "test:now_us"
 #: Where they note when a key is to go, so that it goes by that time, too.
-ENDS_KEY = "fg:{s00}:test:ends_ms"
+ENDS_KEY = "test:ends_ms"
 _CLOCK = f"""
 local function time_us()
   return tonumber(redis.call('GET', '{NOW_KEY}'))
 end
 
-local function expire_in(key, ms)
-  if redis.call('EXISTS', key) == 1 then
-    redis.call('ZADD', '{ENDS_KEY}', string.format('%.0f', math.floor(time_us() / 1000) + ms), key)
-  end
+local function expire(key, ms)
+  redis.call('ZADD', '{ENDS_KEY}', string.format('%.0f', math.floor(time_us() / 1000) + ms), key)
 end
 """
-_OF_THIS_TIME = {
-    "redis.call('XADD', stream_key, '*',": (
-        "redis.call('XADD', stream_key, string.format('%.0f-*', math.floor(now_us / 1000)),"
-    ),
-    "redis.call('PEXPIRE', ": "expire_in(",
-    ", 'PX', math.ceil(limit.ahead_us / 1000))": (
-        ") expire_in(limit.key, math.ceil(limit.ahead_us / 1000))"
-    ),
-    ", 'PX', keep_ms)": ") expire_in(KEYS[3], keep_ms)",
-}
 
 #: Changes the source of a script, by its name.
 Alter = Callable[[str, str], str]
@@ -79,20 +67,52 @@ class RedisClock(Clock):
             self._client.zrem(ENDS_KEY, *gone)
 
 
-def use_test_clock(monkeypatch: pytest.MonkeyPatch, alter: Alter | None = None) -> None:
+class ToldClocks:
+    """What a ledger in Redis takes for the time of its shards: the time of the test."""
+
+    #: The clock of the test, and how far the ledger is ahead of it, in milliseconds.
+    clock: Clock
+    ahead_ms = 0
+
+    def __init__(self, shard_count: int, _local: object = None) -> None:
+        self._shard_count = shard_count
+
+    def start(self, server_us: int, last_us: Iterable[int]) -> None:
+        """Learn nothing."""
+
+    def observe(self, seen: Iterable[tuple[int, int, int]]) -> None:
+        """Learn nothing."""
+
+    def now_ms(self) -> int:
+        """Return the time in Unix milliseconds."""
+        return ToldClocks.clock() + ToldClocks.ahead_ms
+
+    def times_ms(self, shards: Iterable[int]) -> list[int]:
+        """Return the time for each shard."""
+        return [self.now_ms() for _ in shards]
+
+
+@contextmanager
+def clock_of_the_test(alter: Alter | None = None) -> Iterator[None]:
     """Send scripts whose clock is the one of the tests; nothing else differs, unless altered."""
-    fragment = (scripts.folder() / "lib" / "clock.lua").read_text(encoding="utf-8")
+    read, make = scripts._fragment, scripts.make
 
-    @cache
-    def load(name: str) -> scripts.Script:
-        source = scripts.load(name).source
-        assert fragment in source, f"{name} has another clock"
-        source = source.replace(fragment, _CLOCK)
-        for old, new in _OF_THIS_TIME.items():
-            source = source.replace(old, new)
+    def read_fragment(name: str) -> str:
+        return _CLOCK if name == "clock" else read(name)
+
+    def make_altered(name: str, source: str) -> scripts.Script:
+        assert "'TIME'" not in source, f"{name} has another clock"
         assert "PEXPIRE" not in source, f"{name} lets keys go by the clock of the server"
-        assert "'PX'" not in source, f"{name} lets keys go by the clock of the server"
-        return scripts.Script(name, alter(name, source) if alter else source)
+        return make(name, alter(name, source) if alter else source)
 
-    for module in (runner, stream, sweeper):
-        monkeypatch.setattr(module, "load", load)
+    async def time_us(_session: object) -> int:
+        return ToldClocks.clock() * 1_000
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scripts, "_fragment", read_fragment)
+        patch.setattr(scripts, "make", make_altered)
+        patch.setattr(session, "ShardClocks", ToldClocks)
+        patch.setattr(session.Session, "_time_us", time_us)
+        scripts.load.cache_clear()
+        yield
+    scripts.load.cache_clear()

@@ -3,19 +3,19 @@
 import re
 
 import pytest
+from faregate.adapters.redis.hold_keys import end_ids, end_keys
+from spec.player import Player
+from spec.redis_side import RedisSide
+from spec.staging import staged
+from spec.witnesses import Witness, agrees, play
 
 from faregate.adapters.redis import scripts
-from faregate.adapters.redis.hold_keys import end_ids, end_keys
 from faregate.adapters.redis.runner import Patience
 from faregate.domain.decision import Verdict
-from play.decision_table import DONE, TABLE, Row, refusals
-from play.player import Player
-from play.redis_side import RedisSide
-from play.staging import staged
-from play.steps import USERS, cancel, hold
-from play.witnesses import Witness, agrees, play
 from scenarios import SCENARIOS
 from scenarios.precedence import CAUSES, FINAL, LOOKBACK_MAX, NOTHING, REDIS_ONLY, refused
+from spec.decision_table import DONE, TABLE, Row, refusals
+from spec.steps import USERS, cancel, hold
 
 pytestmark = pytest.mark.redis
 

@@ -6,7 +6,7 @@ from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance
 from faregate.domain.transaction import CREDITS_MAX
-from play.steps import BY_KEY, CARRYING, DAY_MS, HOUR_MS, MINUTE_MS, PER_SECOND, TEN, TWO, WINDOW
+from spec.steps import BY_KEY, CARRYING, DAY_MS, HOUR_MS, MINUTE_MS, PER_SECOND, TEN, TWO, WINDOW
 
 KEY_LIFETIME_MS = 2 * HOUR_MS
 

@@ -15,10 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize
 from contract.watch import Watch
 from faregate.domain.decision import Verdict
 from play import steps
-from play.asking import Ids
-from play.player import Played, Player
-from play.staging import KINDS, Stage
-from play.steps import DAY_MS, Step
+from spec.asking import Ids
+from spec.player import Played, Player
+from spec.staging import KINDS, Stage
+from spec.steps import DAY_MS, Step
 
 #: For how long an id is recognised.
 _WINDOW_MS = 60_000

@@ -13,8 +13,8 @@ from contract import draws
 from contract.machine import Comparison
 from faregate.domain.policy import Allowance
 from play import steps
-from play.staging import Stage
-from play.steps import Step
+from spec.staging import Stage
+from spec.steps import Step
 
 #: Of how many steps one is asked for again, given back or ended.
 _RECENT_MAX = 8

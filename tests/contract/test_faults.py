@@ -6,8 +6,8 @@ A fault is one line of Lua that is changed, in whatever scripts it is.
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from contract.rules import play_sequences
-from play.staging import staged
+from contract.rules import spec_sequences
+from spec.staging import staged
 
 pytestmark = pytest.mark.redis
 

@@ -12,8 +12,8 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
-from contract.rules import play_sequences
-from play.staging import staged
+from contract.rules import spec_sequences
+from spec.staging import staged
 
 pytestmark = pytest.mark.redis
 

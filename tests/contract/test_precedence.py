@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from play.decision_table import TABLE, UNINITIALISED, refusals
-from play.staging import KINDS, Stage, staged
-from play.witnesses import agrees, play
+from spec.decision_table import TABLE, UNINITIALISED, refusals
+from spec.staging import KINDS, Stage, staged
+from spec.witnesses import agrees, play
 from scenarios.precedence import CAUSES, FINAL, LOOKBACK_MAX, NOTHING, REDIS_ONLY, refused
 
 pytestmark = pytest.mark.redis

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from play.player import Player
-from play.sides import Side
-from play.staging import KINDS, Stage, staged
-from play.steps import USERS, Step
 from scenarios import SCENARIOS, SUBJECTS
+from spec.backends import Backend
+from spec.driver import Driver, Played
+from spec.redis_backend import RedisBackend
+from spec.stage import KINDS, Stage, staged
+from spec.steps import USERS, Step
 
 pytestmark = pytest.mark.redis
 
@@ -23,21 +24,30 @@ def stage(redis_url: str) -> Iterator[Stage]:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_ledger_answers_as_the_table_says(name: str, kind: str, stage: Stage) -> None:
     """Each step's answer, balance and whatever else the table says of it."""
-    stage.loop.run(check(stage.side(kind), SCENARIOS[name]))
+    stage.loop.run(check(stage.backend(kind), SCENARIOS[name]))
 
 
-async def check(side: Side, steps: list[Step]) -> None:
-    await side.start()
-    player = Player(side)
+async def check(backend: Backend, steps: list[Step]) -> None:
+    await backend.start()
+    driver, is_lost = Driver(backend), False
     for number, step in enumerate(steps, start=1):
-        played = await player.play(step)
+        played = await driver.play(step)
+        is_lost = is_lost or step.do == "wipe"
         where = f"step {number}: {step}, but {played}"
-        assert (played.answer, played.repeated) == (step.answer, step.repeated), where
-        told = dict(played.tells)
-        if "held" in step.tells:
-            live = await side.ledger_of(USERS[step.user]).read(USERS[step.user])
-            told["held"] = live.held if live else None
-        assert {name: told.get(name) for name in step.tells} == step.tells, where
+        await check_step(backend, step, played, where)
+        for part, came in zip(step.spends, played.parts, strict=True):
+            await check_step(backend, part, came, where)
+    if isinstance(backend, RedisBackend) and not is_lost:
+        await backend.check_nothing_is_left()
+
+
+async def check_step(backend: Backend, step: Step, played: Played, where: str) -> None:
+    assert (played.answer, played.repeated) == (step.answer, step.repeated), where
+    told = dict(played.tells)
+    if "held" in step.tells:
+        live = await backend.ledger_of(USERS[step.user]).read(USERS[step.user])
+        told["held"] = live.held if live else None
+    assert {name: told.get(name) for name in step.tells} == step.tells, where
 
 
 def test_each_scenario_has_a_name_of_its_own() -> None:

@@ -18,9 +18,9 @@ from faregate.asgi import FaregateMiddleware
 from faregate.gate import Gate
 from faregate.ports import HoldLedger
 from faregate.testing import Failure, MemoryGate, memory_gate
-from play.player import Player
-from play.sides import MemorySide
-from play.steps import STARTING_CREDITS
+from spec.player import Player
+from spec.sides import MemorySide
+from spec.steps import STARTING_CREDITS
 from scenarios import SCENARIOS
 
 

@@ -11,9 +11,9 @@ from clocks import Clock
 from contract.watch import Watch
 from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import TransactionType
-from play.player import Played, Player
-from play.sides import MemorySide, Seen
-from play.steps import USERS, Step, charge, refund
+from spec.player import Played, Player
+from spec.sides import MemorySide, Seen
+from spec.steps import USERS, Step, charge, refund
 
 ANN = USERS["ann"]
 

@@ -13,9 +13,9 @@ from faregate.domain.decision import Verdict
 from faregate.domain.idempotency import KeyState
 from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
-from play.player import Played, Player
-from play.sides import Seen
-from play.steps import USERS, Done, Step
+from spec.player import Played, Player
+from spec.sides import Seen
+from spec.steps import USERS, Done, Step
 
 #: Whoever is answered so serves the request.
 _SERVED = {None, KeyState.NEW, KeyState.TAKEN_OVER}

@@ -19,8 +19,8 @@ from faregate.domain.idempotency import Completion, IdempotencyKey, KeyState
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.request import Charge, Refund
 from faregate.domain.transaction import CreditTransactionId
-from play.staging import staged
-from play.steps import MINUTE_MS, USERS
+from spec.staging import staged
+from spec.steps import MINUTE_MS, USERS
 from redis_ledger import IDENTITY, SHARD, balance, charge_of, everything, install
 
 RACERS = 50

@@ -3,8 +3,9 @@
 A scenario is a list of steps of users who start with five credits, of sequence 1.
 """
 
-from play.steps import Step
+from spec.steps import Step
 from scenarios.allowances import ALLOWANCES
+from scenarios.attempts import ATTEMPTS
 from scenarios.charges import CHARGES
 from scenarios.credits import CREDITS
 from scenarios.hold_ends import HOLD_ENDS
@@ -14,12 +15,12 @@ from scenarios.limits import LIMITS
 from scenarios.refunds import REFUNDS
 from scenarios.renewals import RENEWALS
 from scenarios.shadows import SHADOWS
-from scenarios.strangers import STRANGERS
+from scenarios.unknown_users import UNKNOWN_USERS
 from scenarios.takeovers import TAKEOVERS
 
 SUBJECTS = (
-    *(CHARGES, ALLOWANCES, CREDITS, REFUNDS, LIMITS),
-    *(HOLDS, HOLD_ENDS, KEYS, TAKEOVERS, SHADOWS, RENEWALS, STRANGERS),
+    *(CHARGES, ATTEMPTS, ALLOWANCES, CREDITS, REFUNDS, LIMITS),
+    *(HOLDS, HOLD_ENDS, KEYS, TAKEOVERS, SHADOWS, RENEWALS, UNKNOWN_USERS),
 )
 SCENARIOS: dict[str, list[Step]] = {
     name: steps for subject in SUBJECTS for name, steps in subject.items()

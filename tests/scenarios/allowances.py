@@ -2,10 +2,10 @@
 
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import AmountError
-from faregate.domain.hold import TTL_MS_MAX
+from faregate.domain.spend import TTL_MS_MAX
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CREDITS_MAX
-from play.steps import (
+from spec.steps import (
     CARRYING,
     HOUR_MS,
     TEN,
@@ -51,7 +51,7 @@ ALLOWANCES: dict[str, list[Step]] = {
     ],
     "a debt is paid by one period, and not by each": [
         adjust("a", -15, negative_allowed=True, credits=-10),
-        charge("b", 0, allowance=TEN, records_zero=True, credits=0, left=10),
+        charge("b", 0, allowance=TEN, is_unlimited=True, credits=0, left=10),
         wait(HOUR_MS),
         charge("c", 10, allowance=TEN, credits=0, left=0),
         wait(HOUR_MS),

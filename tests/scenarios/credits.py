@@ -4,7 +4,7 @@ from faregate.domain.decision import Verdict
 from faregate.domain.errors import AmountError, TransactionConflictError
 from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import CREDITS_MAX
-from play.steps import Step, add, adjust, charge, refund, void
+from spec.steps import Step, add, adjust, charge, given, refund, void
 
 CREDITS: dict[str, list[Step]] = {
     "credits are added once": [
@@ -16,7 +16,7 @@ CREDITS: dict[str, list[Step]] = {
         adjust("a", -5, credits=0),
         adjust("b", -1, answer=Verdict.OUT_OF_CREDITS, credits=0),
         adjust("c", -1, negative_allowed=True, credits=-1),
-        charge("d", 0, records_zero=True, credits=-1),
+        charge("d", 0, is_unlimited=True, credits=-1),
         charge("e", 1, answer=Verdict.OUT_OF_CREDITS, credits=-1),
         adjust("f", 3, credits=2),
     ],
@@ -32,7 +32,7 @@ CREDITS: dict[str, list[Step]] = {
     ],
     "an id of another type is a conflict": [
         add("a", 2, credits=7),
-        charge("a", 2, answer=TransactionConflictError),
+        given(charge("a", 2, answer=TransactionConflictError)),
         void("a", answer=VoidOutcome.KEPT),
         adjust("b", 2, credits=9),
         add("b", 2, answer=TransactionConflictError),

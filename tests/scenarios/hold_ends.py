@@ -2,10 +2,10 @@
 
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import AmountError, TransactionConflictError
-from faregate.domain.hold import TTL_MS_MIN
+from faregate.domain.spend import TTL_MS_MIN
 from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import CREDITS_MAX
-from play.steps import (
+from spec.steps import (
     MINUTE_MS,
     Step,
     add,
@@ -17,7 +17,7 @@ from play.steps import (
     hold,
     refund,
     settle,
-    void_hold,
+    void,
     wait,
 )
 
@@ -118,7 +118,7 @@ HOLD_ENDS: dict[str, list[Step]] = {
         hold("other", 1, credits=1, held=4),
         wait(TTL_MS_MIN),
         expire_due(1),
-        void_hold("a", answer=VoidOutcome.REFUNDED, held=1),
+        void("a", answer=VoidOutcome.REFUNDED, held=1),
         cancel("other", credits=5, held=0),
         charge("b", 5, credits=0),
     ],
@@ -129,7 +129,7 @@ HOLD_ENDS: dict[str, list[Step]] = {
         expire_due(1),
         charge("b", 2, credits=CREDITS_MAX - 2),
         settle("a", 1, answer=Verdict.HOLD_EXPIRED, credits=CREDITS_MAX - 2, refunded=1),
-        void_hold("a", asked_in_ms=-MINUTE_MS, answer=VoidOutcome.REFUNDED),
+        void("a", asked_in_ms=-MINUTE_MS, answer=VoidOutcome.REFUNDED),
         charge("c", 1, credits=CREDITS_MAX - 3),
     ],
     "no end of a hold takes a balance out of its range": [

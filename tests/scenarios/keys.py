@@ -4,7 +4,7 @@ from faregate.domain.decision import Verdict
 from faregate.domain.errors import TransactionConflictError
 from faregate.domain.idempotency import KeyState
 from faregate.domain.request import VoidOutcome
-from play.steps import (
+from spec.steps import (
     DAY_MS,
     HOUR_MS,
     MINUTE_MS,
@@ -23,7 +23,6 @@ from play.steps import (
     settle,
     sweep,
     void,
-    void_hold,
     wait,
 )
 
@@ -66,8 +65,8 @@ KEYS: dict[str, list[Step]] = {
         charge("b", 0, key=OTHER, credits=5, key_state=None),
         complete("b", answer=Done.UNKNOWN),
         charge("c", 2, key=ORDER, credits=3, repeated=False, key_state=NEW),
-        charge("d", 0, key=key("zero"), records_zero=True, credits=3, key_state=NEW),
-        charge("e", 0, key=key("zero"), records_zero=True, repeated=True, key_state=IN_FLIGHT),
+        charge("d", 0, key=key("zero"), is_unlimited=True, credits=3, key_state=NEW),
+        charge("e", 0, key=key("zero"), is_unlimited=True, repeated=True, key_state=IN_FLIGHT),
     ],
     "what is given back wholly may be asked for again with its key": [
         charge("a", 3, key=ORDER, credits=2),
@@ -132,7 +131,7 @@ KEYS: dict[str, list[Step]] = {
         hold("a", 2, key=ORDER, credits=3),
         cancel("a", credits=5),
         hold("b", 2, key=ORDER, credits=3, key_state=NEW),
-        void_hold("b", answer=VoidOutcome.REFUNDED),
+        void("b", answer=VoidOutcome.REFUNDED),
         hold("c", 2, key=ORDER, credits=3, key_state=NEW),
         wait(MINUTE_MS),
         expire_due(1),

@@ -1,9 +1,29 @@
 """Rate limits: checked with the credits, and taken from by what is allowed alone."""
 
 from faregate.domain.decision import Verdict
-from play.steps import BY_KEY, PER_SECOND, WINDOW, Step, cancel, charge, hold, refund, wait
+from faregate.domain.limit import LimitKind, RateLimit
+from spec.steps import (
+    BY_KEY,
+    DAY_MS,
+    MINUTE_MS,
+    PER_SECOND,
+    WINDOW,
+    Step,
+    add,
+    cancel,
+    charge,
+    hold,
+    refund,
+    wait,
+)
 
 RATE_LIMITED = Verdict.RATE_LIMITED
+#: The same limit by name, of two policies.
+SLOW = RateLimit(name="steady", count=10, period_ms=DAY_MS)
+FAST = RateLimit(name="steady", count=1_000, period_ms=MINUTE_MS)
+OF_FREE = RateLimit(name="free", count=1, period_ms=1_000)
+OF_PAID = RateLimit(name="paid", count=2, period_ms=1_000)
+SMALL_WINDOW = RateLimit(name="window", count=1, period_ms=1_000, kind=LimitKind.WINDOW)
 
 LIMITS: dict[str, list[Step]] = {
     "a rate limit refuses before credits are looked at, and says when to come back": [
@@ -41,10 +61,11 @@ LIMITS: dict[str, list[Step]] = {
         charge("b", 1, limits=(PER_SECOND,), credits=3),
         charge("c", 1, limits=(PER_SECOND,), answer=RATE_LIMITED),
     ],
-    "a limit by key counts for the key, whoever the user is": [
+    "a limit by key counts for each key of a user": [
         charge("a", 1, limits=(BY_KEY,), limit_key="one", credits=4),
         charge("b", 1, limits=(BY_KEY,), limit_key="one", answer=RATE_LIMITED),
         charge("c", 1, limits=(BY_KEY,), limit_key="two {odd}\0", credits=3),
+        charge("d", 1, limits=(BY_KEY,), limit_key="one", user="bob", credits=4),
     ],
     "a limit by key counts for each user where there is no key": [
         charge("a", 1, limits=(BY_KEY,), credits=4),
@@ -65,6 +86,33 @@ LIMITS: dict[str, list[Step]] = {
         hold("i", 1, limits=(BY_KEY,), limit_key="one", credits=1),
         hold("j", 1, limits=(BY_KEY,), limit_key="one", answer=RATE_LIMITED),
         hold("k", 1, limits=(BY_KEY,), limit_key="two", credits=0),
+    ],
+    "a policy that allows more keeps no old debt": [
+        add("more", 10, credits=15),
+        *[charge(f"a{n}", 1, limits=(SLOW,), credits=14 - n) for n in range(10)],
+        charge("b", 1, limits=(SLOW,), answer=RATE_LIMITED, retry_after_ms=8_640_000),
+        charge("c", 1, limits=(FAST,), credits=4),
+        charge("d", 1, limits=(FAST,), answer=RATE_LIMITED, retry_after_ms=60),
+        wait(60),
+        charge("e", 1, limits=(FAST,), credits=3),
+        charge("f", 1, limits=(SLOW,), credits=2),
+    ],
+    "a policy that allows less counts what was counted before": [
+        charge("a", 1, limits=(WINDOW,), credits=4),
+        charge("b", 1, limits=(SMALL_WINDOW,), answer=RATE_LIMITED, retry_after_ms=1_000),
+        *[charge(f"c{n}", 1, limits=(PER_SECOND,), credits=3 - n) for n in range(2)],
+        charge("d", 1, limits=(FAST,), credits=1),
+    ],
+    "a user who changes between tiers is counted in each": [
+        charge("a", 1, limits=(OF_FREE,), credits=4),
+        charge("b", 1, limits=(OF_PAID,), credits=3),
+        charge("c", 1, limits=(OF_FREE,), answer=RATE_LIMITED, retry_after_ms=1_000),
+        charge("d", 1, limits=(OF_PAID,), credits=2),
+        charge("e", 1, limits=(OF_PAID,), answer=RATE_LIMITED, retry_after_ms=500),
+        wait(500),
+        charge("f", 1, limits=(OF_PAID,), credits=1),
+        charge("g", 1, limits=(OF_FREE,), answer=RATE_LIMITED, retry_after_ms=500),
+        charge("h", 1, limits=(OF_FREE, OF_PAID), answer=RATE_LIMITED, limited_by="free"),
     ],
     "what is given back does not come back to a limit": [
         hold("a", 1, limits=(PER_SECOND,), credits=4),

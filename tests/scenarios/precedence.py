@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from faregate.domain.transaction import CREDITS_MAX
-from play.steps import (
+from spec.steps import (
     DAY_MS,
     HOUR_MS,
     MINUTE_MS,
@@ -33,7 +33,6 @@ from play.steps import (
     renew,
     settle,
     void,
-    void_hold,
     wait,
     wipe,
 )
@@ -57,7 +56,7 @@ def refused(final: Step, upper: Cause, lower: Cause) -> list[Step]:
 #: Holds always, and changes nothing: a cause with it alone stands for itself.
 NOTHING = Cause()
 #: More than the tests let a script look through.
-MANY = tuple(charge(f"many {number}", 0, records_zero=True) for number in range(8))
+MANY = tuple(charge(f"many {number}", 0, is_unlimited=True) for number in range(8))
 UNINITIALISED = Cause(last=(wipe(),))
 STRANGER = Cause(change={"user": "nobody"})
 FULL = Cause(before=(add("f", 1),), last=(fill(),))
@@ -95,7 +94,7 @@ FINAL: dict[str, Step] = {
     "grant": add("ann's x", 1),
     "refund": refund("x", of="a"),
     "void": void("x"),
-    "void_hold": void_hold("x"),
+    "void": void("x"),
     "observe": observe("x", 1),
     "read": read(),
     "renew": renew(TEN),
@@ -180,7 +179,7 @@ CAUSES: dict[str, dict[str, Cause]] = {
         "kept": Cause(before=(charge("x", 2),), change={"asked_in_ms": 1}),
         "out_of_range": Cause(before=(charge("x", 2), add("m", CREDITS_MAX - 3))),
     },
-    "void_hold": {
+    "void": {
         "uninitialised": UNINITIALISED,
         "too_early": EARLY,
         "unresolved": UNRESOLVED,

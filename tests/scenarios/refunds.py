@@ -1,9 +1,10 @@
 """Refunds and voids: what goes back, once, and no more than was taken."""
 
+from faregate.domain.attempt import Event
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import TransactionConflictError, TransactionIdError
 from faregate.domain.request import DurableDeduct, VoidOutcome
-from play.steps import (
+from spec.steps import (
     DAY_MS,
     HOUR_MS,
     MINUTE_MS,
@@ -12,13 +13,13 @@ from play.steps import (
     add,
     charge,
     drain,
+    given,
     hold,
     lose,
     read,
     refund,
     settle,
     void,
-    void_hold,
     wait,
 )
 
@@ -51,7 +52,8 @@ REFUNDS: dict[str, list[Step]] = {
         charge("a", 4, credits=1),
         hold("b", 1, credits=0),
         refund("r", of="a", amount=1, credits=1),
-        refund("ann's r", of="ann's a", user="bob", answer=Verdict.UNKNOWN_DEDUCT, credits=5),
+        refund("ann's r", of="ann's a", user="bob", answer=TransactionConflictError),
+        refund("q", of="ann's a", user="bob", answer=Verdict.UNKNOWN_DEDUCT, credits=5),
         refund("s", of="ann's b", user="bob", answer=Verdict.UNKNOWN_DEDUCT, credits=5),
         refund("s", of="a", credits=4),
     ],
@@ -67,7 +69,7 @@ REFUNDS: dict[str, list[Step]] = {
         ),
     ],
     "a refund of a charge that cost nothing gives nothing": [
-        charge("a", 0, credits=5, records_zero=True),
+        charge("a", 0, credits=5, is_unlimited=True),
         refund("r", of="a", answer=Verdict.REFUND_EXCEEDED, credits=5),
     ],
     "a void gives back what was charged, and the id is spent": [
@@ -97,11 +99,12 @@ REFUNDS: dict[str, list[Step]] = {
         void("a", asked_in_ms=1_000, answer=VoidOutcome.KEPT),
         refund("s", of="a", credits=5),
     ],
-    "a charge of which some was refunded is kept from the void of a hold with its id": [
+    "a void gives back nothing of a charge of which some was refunded": [
         charge("a", 3, credits=2),
         refund("r", of="a", amount=1, credits=3),
-        void_hold("a", answer=VoidOutcome.KEPT),
+        void("a", answer=VoidOutcome.REFUSED),
         read(credits=3),
+        charge("a", 3, repeated=True, credits=2),
     ],
     "nothing is voided before the deadline": [
         void("a", deadline_in_ms=MINUTE_MS, answer=VoidOutcome.TOO_EARLY),
@@ -127,7 +130,7 @@ REFUNDS: dict[str, list[Step]] = {
         refund("s", of="a", amount=1, credits=3),
         wait(1),
         refund("t", of="a", amount=1, answer=Verdict.BACKLOG, credits=3),
-        refund("r", of="a", amount=2, repeated=True, credits=3),
+        refund("r", of="a", amount=2, repeated=True, credits=2),
         add("more", 1, answer=Verdict.BACKLOG, credits=3),
         drain(),
         refund("t", of="a", amount=1, credits=4),
@@ -156,6 +159,7 @@ REFUNDS: dict[str, list[Step]] = {
         refund("t", of="c", answer=Verdict.UNKNOWN_DEDUCT),
         settle("b", 1, answer=Verdict.UNKNOWN_HOLD),
         refund("u", of="b", credits=14, left=9),
-        charge("c", 1, answer=TransactionIdError),
+        charge("c", 1, answer=Event.LATE),
+        given(charge("c", 1, answer=TransactionIdError)),
     ],
 }

@@ -3,7 +3,7 @@
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import AmountError, LedgerUnavailableError
 from faregate.domain.transaction import CREDITS_MAX
-from play.steps import (
+from spec.steps import (
     CARRYING,
     HOUR_MS,
     TEN,

@@ -3,7 +3,7 @@
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import AmountError
 from faregate.domain.transaction import CREDITS_MAX
-from play.steps import (
+from spec.steps import (
     BY_KEY,
     CARRYING,
     DAY_MS,
@@ -86,7 +86,7 @@ SHADOWS: dict[str, list[Step]] = {
         observe("c", 0, allowance=TEN, credits=6, left=0),
         wait(HOUR_MS),
         correct(-1, allowance=TEN),
-        observe("d", 0, allowance=TEN, credits=15, left=9),
+        observe("d", 0, allowance=TEN, credits=15, left=10),
     ],
     "a shadow begins anew when nobody has asked for it in 35 days": [
         observe("a", 5, credits=0),

@@ -2,7 +2,7 @@
 
 from faregate.domain.decision import Verdict
 from faregate.domain.request import VoidOutcome
-from play.steps import (
+from spec.steps import (
     HOUR_MS,
     MINUTE_MS,
     Done,
@@ -16,7 +16,6 @@ from play.steps import (
     refund,
     settle,
     void,
-    void_hold,
     wait,
 )
 from scenarios.keys import DONE, IN_FLIGHT, NEW, ORDER, TAKEN_OVER
@@ -50,16 +49,16 @@ TAKEOVERS: dict[str, list[Step]] = {
         hold("a", 1, ttl_ms=HOUR_MS, key=ORDER, credits=4),
         wait(MINUTE_MS),
         hold("b", 1, key=ORDER, repeated=True, key_state=TAKEN_OVER),
-        void_hold("a", answer=VoidOutcome.KEPT),
+        void("a", answer=VoidOutcome.KEPT),
         settle("a", 1, credits=4),
         hold("d", 1, key=key("d"), credits=3),
         complete("d"),
-        void_hold("d", answer=VoidOutcome.KEPT),
+        void("d", answer=VoidOutcome.KEPT),
         cancel("d", credits=4),
         hold("e", 1, keeps=True, key=key("e"), credits=3),
         wait(MINUTE_MS),
         expire_due(1),
-        void_hold("e", asked_in_ms=-MINUTE_MS, answer=VoidOutcome.REFUNDED),
+        void("e", asked_in_ms=-MINUTE_MS, answer=VoidOutcome.REFUNDED),
     ],
     "an attempt gives back nothing once another one has taken over": [
         charge("a", 2, key=ORDER, credits=3),
@@ -83,11 +82,11 @@ TAKEOVERS: dict[str, list[Step]] = {
         complete("a", by="b"),
         refund("r", of="a", by="b", answer=Verdict.TAKEN_OVER, credits=3),
         charge("c", 2, key=ORDER, repeated=True, key_state=DONE),
-        charge("d", 0, key=key("d"), records_zero=True, credits=3),
+        charge("d", 0, key=key("d"), is_unlimited=True, credits=3),
         wait(MINUTE_MS * 5),
-        charge("e", 0, key=key("d"), records_zero=True, repeated=True, key_state=TAKEN_OVER),
+        charge("e", 0, key=key("d"), is_unlimited=True, repeated=True, key_state=TAKEN_OVER),
         refund("s", of="d", by="d", answer=Verdict.REFUND_EXCEEDED),
-        charge("f", 0, key=key("d"), records_zero=True, repeated=True, key_state=IN_FLIGHT),
+        charge("f", 0, key=key("d"), is_unlimited=True, repeated=True, key_state=IN_FLIGHT),
     ],
     "a hold is not cancelled by an attempt once another one has taken over": [
         hold("a", 2, ttl_ms=HOUR_MS, key=ORDER, credits=3),
@@ -100,9 +99,9 @@ TAKEOVERS: dict[str, list[Step]] = {
         cancel("c", by="c", credits=4),
     ],
     "the key of what cost nothing, or of which nothing is left, can be freed": [
-        charge("a", 0, key=ORDER, records_zero=True, key_state=NEW),
+        charge("a", 0, key=ORDER, is_unlimited=True, key_state=NEW),
         refund("r", of="a", answer=Verdict.REFUND_EXCEEDED),
-        charge("b", 0, key=ORDER, records_zero=True, repeated=False, key_state=NEW),
+        charge("b", 0, key=ORDER, is_unlimited=True, repeated=False, key_state=NEW),
         hold("c", 2, key=key("c"), credits=3, key_state=NEW),
         settle("c", 0, credits=5),
         refund("s", of="c", amount=1, answer=Verdict.REFUND_EXCEEDED),

@@ -107,6 +107,11 @@ class Holds:
         )
         return [held for held in found if held is not None]
 
+    @property
+    def open_count(self) -> int:
+        """How many holds are open."""
+        return sum(1 for _ in self._parts.deducts.open_holds())
+
     def expire_if_due(self, held: Held) -> None:
         """Give back or keep a hold, if it is open and its time is over."""
         if held.hold.state is HoldState.OPEN and held.hold.expires_at_ms <= self._shard.now_ms:

@@ -111,7 +111,7 @@ class MemoryLedger:
 
     async def complete(self, completion: Completion) -> bool:
         """Note that the request of an idempotency key has been served; see the port."""
-        return self._parts.keys.complete(completion)
+        return bool(self.shard.epoch) and self._parts.keys.complete(completion)
 
     async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
         """Return the response that was kept; see the port."""
@@ -148,8 +148,8 @@ class MemoryLedger:
 
     async def correct_shadow(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
         """Add to a user's shadow balance; see the port."""
-        self._begin()
-        self._shadows.correct(user_id, policy, amount)
+        if self.shard.epoch:
+            self._shadows.correct(user_id, policy, amount)
 
     async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
         """Return how often each verdict would have been given; see the port."""

@@ -57,13 +57,15 @@ class RateLimits:
     def _ahead_us(self, limit: RateLimit, spend: Spend, account: Account, now_us: int) -> int:
         """Return how far the requests so far are ahead of the steady rate, in microseconds.
 
-        It is no more than a whole burst: who moves to a policy that allows more keeps no old debt.
+        More than a whole burst can only be the debt of another policy. Then one request may come,
+        and counts as the last one of a burst.
         """
         if limit.is_by_key:
             arrival_us = self._arrivals_us.get(_key(limit, spend), 0)
         else:
             arrival_us = account.arrivals_us.get(limit.name, 0)
-        return min(max(0, arrival_us - now_us), limit.burst_size * limit.interval_us)
+        ahead_us, burst_us = max(0, arrival_us - now_us), limit.burst_size * limit.interval_us
+        return ahead_us if ahead_us <= burst_us else burst_us - limit.interval_us
 
     def _recent(self, limit: RateLimit, key: Key, now_us: int) -> Sequence[int]:
         after_us = now_us - limit.period_ms * _US_PER_MS

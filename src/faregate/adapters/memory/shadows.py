@@ -63,10 +63,12 @@ class Shadows:
         )
 
     def correct(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
-        """Add to the shadow balance of a user."""
-        if amount:
-            account, in_period = self._account(user_id, policy)
-            self._take(policy, account, in_period, -amount)
+        """Add to the shadow balance of a user. It begins no period."""
+        account = self._accounts.get((policy.name, user_id))
+        account = account or Account(user_id, policy.starting_credits)
+        account.credits = max(-CREDITS_MAX, min(account.credits + amount, CREDITS_MAX))
+        account.allowance_left = max(0, account.allowance_left + min(0, amount))
+        self._accounts.put((policy.name, user_id), account, SHADOW_MS)
 
     def counts(self, policy: str) -> Mapping[Verdict, int]:
         """Return how often each verdict would have been given."""

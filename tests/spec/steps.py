@@ -11,14 +11,15 @@ from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID, uuid5
 
+from faregate.domain.attempt import Event
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import FaregateError
-from faregate.domain.hold import OPEN_HOLDS_MAX
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance
 from faregate.domain.request import DurableDeduct, VoidOutcome
+from faregate.domain.spend import OPEN_HOLDS_MAX
 
 ALLOWED = Verdict.ALLOWED
 #: What every user starts with.
@@ -43,7 +44,7 @@ BY_KEY = RateLimit(name="by key", count=1, period_ms=1_000, is_by_key=True)
 
 
 class Done(StrEnum):
-    """The answers of what decides nothing."""
+    """The answers of operations that decide nothing."""
 
     DONE = "done"
     #: Of a request that has been served: whether its key is remembered.
@@ -55,7 +56,20 @@ class Done(StrEnum):
     CURRENT = "current"
 
 
-Answer: TypeAlias = Verdict | VoidOutcome | Done | type[FaregateError]
+class Send(StrEnum):
+    """How an attempt of a spend reaches the ledger."""
+
+    #: With a minted id: fresh at first use of its name, a retry from then on.
+    MINTED = "minted"
+    #: With a minted id, for the first time.
+    FRESH = "fresh"
+    #: With a minted id, after an earlier attempt that may have been lost.
+    RETRY = "retry"
+    #: With an id that the caller chose.
+    GIVEN = "given"
+
+
+Answer: TypeAlias = Verdict | VoidOutcome | Done | Event | type[FaregateError]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -68,19 +82,20 @@ class Step:
     user: str = "ann"
     #: In credits.
     amount: int | None = None
+    #: How an attempt is sent.
+    send: Send = Send.MINTED
     #: The name of the transaction that this one is about.
     of: str = ""
     #: The name of the attempt with an idempotency key that does it; empty for nobody in particular.
     by: str = ""
-    #: How much time passes, in milliseconds.
+    #: How much time passes, in milliseconds; negative where the clock is set back.
     for_ms: int = 0
     #: The age of the id when it is first used, in milliseconds.
     age_ms: int = 0
     #: How long before now (negative) or after now the deadline is, in milliseconds.
     deadline_in_ms: int = MINUTE_MS
-    #: When it was asked for, likewise.
+    #: When it was sent, likewise.
     asked_in_ms: int = -1_000
-    fresh: bool = False
     negative_allowed: bool = False
     #: Whether a refund says where the record of its deduct lies.
     by_position: bool = False
@@ -90,13 +105,14 @@ class Step:
     allowance: Allowance | None = None
     limits: tuple[RateLimit, ...] = ()
     limit_key: str = ""
-    records_zero: bool = False
+    #: Whether the user is never refused, so that a cost of 0 is recorded.
+    is_unlimited: bool = False
     key: IdempotencyKey | None = None
     ttl_ms: int = MINUTE_MS
     keeps: bool = False
     overdraft_max: int = 0
     open_max: int = OPEN_HOLDS_MAX
-    #: Of a shadow: the name of its policy.
+    #: The name of the policy of a shadow.
     policy: str = "tried"
     #: What a retry of a request that has been served is to be told.
     response: bytes = b""
@@ -104,6 +120,8 @@ class Step:
     batch_size: int = 100
     #: Whether a drain dies before it has acknowledged its first batch.
     dies: bool = False
+    #: Of a batch: the spends that reach the ledger in one call, in this order.
+    spends: tuple["Step", ...] = ()
 
     answer: Answer = ALLOWED
     repeated: bool = False
@@ -133,8 +151,42 @@ def wait(ms: int) -> Step:
     return Step(do="wait", for_ms=ms, answer=Done.DONE)
 
 
+def step_back(ms: int) -> Step:
+    """Set the clock back."""
+    return Step(do="wait", for_ms=-ms, answer=Done.DONE)
+
+
 def charge(name: str, cost: int = 1, **rest: object) -> Step:
     return make("charge", name=name, amount=cost, **rest)
+
+
+def hold(name: str, estimate: int = 1, **rest: object) -> Step:
+    return make("hold", name=name, amount=estimate, **rest)
+
+
+def fresh(step: Step) -> Step:
+    """Send a spend for the first time, whatever was sent with its id before."""
+    return _sent(step, Send.FRESH)
+
+
+def retry(step: Step) -> Step:
+    """Send a spend again, though its first attempt may not have arrived."""
+    return _sent(step, Send.RETRY)
+
+
+def given(step: Step) -> Step:
+    """Send a spend with an id that the caller chose."""
+    return _sent(step, Send.GIVEN)
+
+
+def _sent(step: Step, send: Send) -> Step:
+    values = {each.name: getattr(step, each.name) for each in fields(step)}
+    return Step(**{**values, "send": send})
+
+
+def batch(*spends: Step) -> Step:
+    """Send spends in one call."""
+    return Step(do="batch", spends=spends, answer=Done.DONE)
 
 
 def add(name: str, amount: int, **rest: object) -> Step:
@@ -153,34 +205,26 @@ def void(of: str, **rest: object) -> Step:
     return make("void", name=of, **{"deadline_in_ms": -1, **rest})
 
 
-def hold(name: str, estimate: int = 1, **rest: object) -> Step:
-    return make("hold", name=name, amount=estimate, **rest)
-
-
 def settle(name: str, actual: int, **rest: object) -> Step:
     return make("settle", name=name, amount=actual, **rest)
 
 
 def cancel(name: str, **rest: object) -> Step:
-    return make("settle", name=name, **rest)
+    return make("cancel", name=name, **rest)
 
 
 def extend(name: str, ttl_ms: int = MINUTE_MS, **rest: object) -> Step:
     return make("extend", name=name, ttl_ms=ttl_ms, **rest)
 
 
-def void_hold(name: str, **rest: object) -> Step:
-    return make("void_hold", name=name, amount=1, **{"deadline_in_ms": -1, **rest})
-
-
 def expire_due(ended: int | None = None, **rest: object) -> Step:
-    """End the user's holds whose time is over; `ended` says how many that must be."""
+    """End the user's expired holds; `ended` says how many that must be."""
     told = {} if ended is None else {"ended": ended}
-    return make("expire_due", answer=Done.DONE, **told, **rest)
+    return make("expire", answer=Done.DONE, **told, **rest)
 
 
 def sweep(ended: int | None = None) -> Step:
-    """End everybody's holds whose time is over, as the worker does."""
+    """End everybody's expired holds, as the worker does."""
     told = {} if ended is None else {"ended": ended}
     return make("sweep", answer=Done.DONE, **told)
 
@@ -204,16 +248,16 @@ def read(allowance: Allowance | None = None, **rest: object) -> Step:
 
 
 def observe(name: str, cost: int = 1, **rest: object) -> Step:
-    """Ask a policy that is only observed; the answer is what it would have been."""
+    """Spend under a shadow policy; the answer is the verdict that would have been."""
     return make("observe", name=name, amount=cost, **rest)
 
 
 def correct(amount: int, **rest: object) -> Step:
-    return make("correct", amount=amount, answer=Done.DONE, **rest)
+    return make("correct", amount=amount, **{"answer": Done.DONE, **rest})
 
 
 def counts(policy: str = "tried", **verdicts: object) -> Step:
-    """Ask how often each verdict would have been given under a policy."""
+    """Ask how often each verdict would have been given under a shadow policy."""
     return make("counts", policy=policy, answer=Done.FOUND, **verdicts)
 
 
@@ -233,7 +277,7 @@ def wipe() -> Step:
 
 
 def fill() -> Step:
-    """Let the stream take no more records of charges and holds."""
+    """Let no more records be pending than there are."""
     return make("fill", answer=Done.DONE)
 
 

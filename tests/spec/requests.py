@@ -1,14 +1,15 @@
-"""What a step asks of a ledger."""
+"""The requests that a step makes of a ledger."""
 
 from uuid import UUID
 
-from faregate.domain.hold import HoldRequest, Settlement, closing_id
+from faregate.domain.attempt import Attempt, Phase
+from faregate.domain.hold import Settlement, closing_id
 from faregate.domain.idempotency import Completion
-from faregate.domain.policy import OnExpiry
-from faregate.domain.request import Charge, Credit, Refund
-from faregate.domain.shadow import Observation
+from faregate.domain.policy import CreditPolicy, OnExpiry
+from faregate.domain.request import Credit, Refund, Void
+from faregate.domain.spend import HoldTerms, Spend, SpendOptions
 from faregate.domain.transaction import CreditTransactionId, TransactionType
-from play.steps import HOUR_MS, STARTING_CREDITS, USERS, Step
+from spec.steps import HOUR_MS, STARTING_CREDITS, USERS, Send, Step
 
 _CREDITS = {"add": TransactionType.ADD, "adjust": TransactionType.ADMIN_ADJUSTMENT}
 _WITHOUT_TIME = " without a time"
@@ -45,42 +46,63 @@ class Ids:
         return next(names, str(identity))
 
 
-class Asked:
-    """One step, asked for by a user at a time."""
+class Requests:
+    """What one step asks for, by a user at a time."""
 
-    def __init__(self, step: Step, user_id: UUID, ids: Ids, now_ms: int) -> None:
+    def __init__(self, step: Step, ids: Ids, now_ms: int) -> None:
         self.step = step
-        self.user_id = user_id
+        self.user_id = USERS.get(step.user, UUID(int=0))
         self._now_ms = now_ms
         self._ids = ids
-        self.id = ids.of(user_id, step.name, now_ms - step.age_ms)
+        self.id = ids.of(self.user_id, step.name, now_ms - step.age_ms)
 
-    def charge(self) -> Charge:
-        """Return a charge, or what is to be voided."""
-        step = self.step
-        return Charge(
-            user_id=self.user_id,
-            transaction_id=self.id,
-            cost=step.amount or 0,
-            asked_at_ms=self._now_ms + step.asked_in_ms,
-            deadline_ms=self._now_ms + step.deadline_in_ms,
-            description=f"{step.do} {step.name}",
-            metadata={"name": step.name},
-            fresh=step.fresh,
-            allowance=step.allowance,
-            limits=step.limits,
-            limit_key=step.limit_key,
-            records_zero=step.records_zero,
-            key=step.key,
+    def attempt(self, *, is_known: bool) -> Attempt:
+        """Return an attempt of a spend.
+
+        Args:
+            is_known: Whether an attempt with its id was sent before.
+        """
+        attempt = Attempt(self._spend())
+        attempt.transaction_id = self.id
+        attempt.deadline_ms = self._now_ms + self.step.deadline_in_ms
+        if self.step.send is Send.RETRY or (self.step.send is Send.MINTED and is_known):
+            attempt.phase = Phase.SENT_AGAIN
+        return attempt
+
+    def policy(self) -> CreditPolicy:
+        """Return the policy of a step."""
+        is_shadow = self.step.do in {"observe", "correct"}
+        return CreditPolicy(
+            name=self.step.policy if is_shadow else "real",
+            starting_credits=STARTING_CREDITS,
+            allowance=self.step.allowance,
+            limits=self.step.limits,
+            is_unlimited=self.step.is_unlimited,
+            is_shadow=is_shadow,
         )
 
-    def hold(self) -> HoldRequest:
-        """Return a hold, or what is to be voided."""
-        return HoldRequest(
-            charge=self.charge(),
-            ttl_ms=self.step.ttl_ms,
-            on_expiry=OnExpiry.KEEP if self.step.keeps else OnExpiry.GIVE_BACK,
-            open_max=self.step.open_max,
+    def _spend(self) -> Spend:
+        step, hold = self.step, None
+        if step.do == "hold":
+            on_expiry = OnExpiry.KEEP if step.keeps else OnExpiry.GIVE_BACK
+            hold = HoldTerms(ttl_ms=step.ttl_ms, on_expiry=on_expiry, open_max=step.open_max)
+        options = SpendOptions(
+            transaction_id=self.id if step.send is Send.GIVEN else None,
+            description=f"{step.do} {step.name}",
+            metadata={"name": step.name},
+            limit_key=step.limit_key,
+            key=step.key,
+            hold=hold,
+        )
+        return Spend(self.user_id, step.amount or 0, self.policy(), options)
+
+    def void(self) -> Void:
+        """Return what undoes a spend."""
+        return Void(
+            user_id=self.user_id,
+            transaction_id=self.id,
+            asked_at_ms=self._now_ms + self.step.asked_in_ms,
+            deadline_ms=self._now_ms + self.step.deadline_in_ms,
         )
 
     def settlement(self) -> Settlement:
@@ -139,12 +161,4 @@ class Asked:
             attempt_id=self.by,
             response=self.step.response,
             keep_ms=HOUR_MS,
-        )
-
-    def observation(self) -> Observation:
-        """Return what a policy that is only observed is asked."""
-        return Observation(
-            charge=self.charge(),
-            policy=self.step.policy,
-            starting_credits=STARTING_CREDITS,
         )

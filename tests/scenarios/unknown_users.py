@@ -1,9 +1,9 @@
-"""Whom nobody knows, and a ledger that has been wiped."""
+"""Unknown users, a ledger that was wiped, and one whose records wait for Postgres."""
 
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.domain.request import VoidOutcome
-from play.steps import (
+from spec.steps import (
     TEN,
     Done,
     Step,
@@ -12,6 +12,7 @@ from play.steps import (
     cancel,
     charge,
     complete,
+    correct,
     drain,
     extend,
     fill,
@@ -22,14 +23,13 @@ from play.steps import (
     renew,
     settle,
     void,
-    void_hold,
     wait,
     wipe,
 )
 
 UNKNOWN, LOST = Verdict.UNKNOWN_USER, LedgerUninitialisedError
 
-STRANGERS: dict[str, list[Step]] = {
+UNKNOWN_USERS: dict[str, list[Step]] = {
     "a user that nobody knows has nothing, and nothing is written": [
         charge("a", user="nobody", answer=UNKNOWN, credits=0),
         hold("b", user="nobody", answer=UNKNOWN, credits=0),
@@ -39,7 +39,7 @@ STRANGERS: dict[str, list[Step]] = {
         settle("b", 1, user="nobody", answer=Verdict.UNKNOWN_HOLD),
         extend("b", user="nobody", answer=Verdict.UNKNOWN_HOLD),
         void("a", user="nobody", answer=VoidOutcome.REFUSED),
-        void_hold("b", user="nobody", answer=VoidOutcome.REFUSED),
+        void("b", user="nobody", answer=VoidOutcome.REFUSED),
         complete("a", user="nobody", answer=Done.UNKNOWN),
         read(user="nobody", answer=UNKNOWN),
         read(credits=5),
@@ -56,11 +56,12 @@ STRANGERS: dict[str, list[Step]] = {
         cancel("a", answer=LOST),
         extend("a", answer=LOST),
         void("b", answer=LOST),
-        void_hold("a", answer=LOST),
+        void("a", answer=LOST),
         read(answer=LOST),
         renew(TEN, answer=LOST),
-        complete("a", answer=Done.UNKNOWN),
-        observe("g", 5, credits=0),
+        complete("a", answer=LOST),
+        observe("g", 5, answer=LOST),
+        correct(1, answer=LOST),
     ],
     "while too many records wait nothing is taken, and whatever goes back does": [
         charge("a", 2, credits=3),
@@ -72,9 +73,6 @@ STRANGERS: dict[str, list[Step]] = {
         refund("r", of="a", credits=3),
         settle("b", 3, credits=2),
         drain(),
-        charge("e", 1, answer=Verdict.BACKLOG, credits=2),
-        wait(90_001),
-        drain(),
-        charge("f", 1, credits=1),
+        charge("e", 1, credits=1),
     ],
 }

@@ -1,0 +1,128 @@
+"""The backend that serves: Redis, by the clock of the tests."""
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from typing import cast
+from uuid import UUID
+
+from redis import Redis
+
+from clocks import RedisClock, ToldClocks
+from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.stream import RedisStream
+from faregate.adapters.redis.sweeper import RedisSweeper
+from faregate.domain.attempt import Attempt
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import FaregateError
+from faregate.domain.transaction import CreditTransaction
+from spec.backends import PENDING_MAX, Backend, Seen
+from spec.steps import DAY_MS, USERS
+
+#: Longer than anything is remembered that is not remembered for good.
+_FORGOTTEN_MS = 40 * DAY_MS
+#: Accounts, streams, states, the identity, counts of shadows, and the clock of the tests.
+_FOR_GOOD = re.compile(rb"fg:\{\d+\}(u.{16}|c.{8}|:s|:tx|:ledger)$|test:", re.DOTALL)
+#: A machine that is busy with other things is no reason to give up.
+_TIMEOUT_MS = 30_000
+
+
+class RedisBackend(Backend):
+    """The adapters of Redis, on a server that is empty at first."""
+
+    name = "redis"
+
+    def __init__(
+        self, client: Redis, url: str, *, shard_count: int = 1, pending_max: int = PENDING_MAX
+    ) -> None:
+        self.client = client
+        self._url = url
+        # Time begins anew, and ids of a stream cannot go back.
+        client.flushall()
+        super().__init__(RedisClock(client), shard_count, pending_max)
+        self.stream = RedisStream(client, shard_count)
+        self.streams = [(self.stream, shard) for shard in range(shard_count)]
+        self.sweeper = RedisSweeper(client, shard_count)
+        self._connect(pending_max)
+
+    def _connect(self, pending_max: int) -> None:
+        ToldClocks.clock = self.clock
+        self.ledger = RedisLedger.from_url(
+            self._url,
+            shard_count=self.shard_count,
+            pending_max=pending_max,
+            decision_timeout_ms=_TIMEOUT_MS,
+        )
+        self._seen: set[tuple[int, str]] = set()
+
+    async def aclose(self) -> None:
+        await self.ledger.aclose()
+
+    async def lose_all(self) -> None:
+        await self.ledger.aclose()
+        self.client.flushall()
+        self.clock.advance(0)
+        self._connect(self.pending_max)
+
+    async def fill(self) -> None:
+        seen = self._seen
+        await self.ledger.aclose()
+        self._connect(max(map(len, self._pending())))
+        self._seen = seen
+        await self.attach()
+
+    def ledger_of(self, user_id: UUID) -> RedisLedger:
+        return self.ledger
+
+    async def decide(self, attempts: Sequence[Attempt]) -> list[Decision | FaregateError]:
+        # All attempts of a call have one deadline.
+        (deadline_ms,) = {attempt.deadline_ms for attempt in attempts}
+        ToldClocks.ahead_ms = deadline_ms - _TIMEOUT_MS - self.clock()
+        outcomes = await asyncio.gather(*map(self.ledger.decide, attempts), return_exceptions=True)
+        ToldClocks.ahead_ms = 0
+        for outcome in outcomes:
+            if not isinstance(outcome, Decision | FaregateError):
+                raise outcome
+        return cast("list[Decision | FaregateError]", outcomes)
+
+    async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
+        return await self.ledger.shadow_counts(policy)
+
+    def sweep(self) -> int:
+        return sum(self.sweeper.sweep(shard) for shard in range(self.shard_count))
+
+    async def look(self) -> Seen:
+        live, pending, new = {}, [], []
+        for user_id in USERS.values():
+            user = await self.ledger.read(user_id)
+            assert user is not None
+            live[user_id] = user
+        for shard, records in enumerate(self._pending()):
+            pending += list(records.values())
+            unseen = [place for place in records if (shard, place) not in self._seen]
+            self._seen.update((shard, place) for place in unseen)
+            new += [records[place] for place in unseen]
+        return Seen.of(live, pending, new, len(self.sweeper.open_holds()))
+
+    async def check_nothing_is_left(self) -> None:
+        """Make sure that no key stays that is not kept for good, once all is over."""
+        self.clock.advance(DAY_MS)
+        self.sweep()
+        self.clock.advance(_FORGOTTEN_MS)
+        self.drain(batch_size=1_000, dies=False)
+        left = {bytes(name) for name in self.client.scan_iter()}
+        assert {name for name in left if not _FOR_GOOD.match(name)} == set()
+
+    def _pending(self) -> list[dict[str, CreditTransaction]]:
+        """Return the records of each shard that are not acknowledged, by their places."""
+        found = []
+        for shard in range(self.shard_count):
+            records: dict[str, CreditTransaction] = {}
+            for entry in self.stream.unacknowledged(shard):
+                assert entry.transaction is not None, entry.problem
+                records[entry.stream_id] = entry.transaction
+            found.append(records)
+        return found
+
+    async def attach(self) -> None:
+        await self.ledger.attach(await self.store.identity())
