@@ -30,7 +30,7 @@ DAILY = CreditPolicy(
 
 def decision(verdict: Verdict = Verdict.ALLOWED, **rest: Any) -> Decision:
     """A decision on a request that costs 1, with 2 credits left, under `policy` or `ONCE`."""
-    policy = rest.pop("policy", ONCE)
+    rest.setdefault("policy", ONCE)
     rest.setdefault("amount", -1)
     rest.setdefault("credits", 2)
     return Decision(
@@ -38,7 +38,7 @@ def decision(verdict: Verdict = Verdict.ALLOWED, **rest: Any) -> Decision:
         user_id=UUID(int=1),
         transaction_id=CreditTransactionId(UUID(int=2)),
         **rest,
-    ).under(policy)
+    )
 
 
 def states(burst: tuple[int, int], minute: tuple[int, int]) -> tuple[LimitState, ...]:
@@ -94,5 +94,6 @@ REFUSALS: dict[str, Decision] = {
     "another request's key": decision(Verdict.KEY_REUSED),
     "a key in flight": decision(repeated=True, key_state=KeyState.IN_FLIGHT),
     "a key that is done": decision(repeated=True, key_state=KeyState.DONE),
+    "overloaded": decision(Verdict.OVERLOADED, policy=DAILY, credits=0, retry_after_ms=1_400),
     "no verdict on a request": decision(Verdict.UNKNOWN_HOLD),
 }

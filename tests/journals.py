@@ -1,28 +1,22 @@
 """Entries of a journal for tests, what its files say, and a ledger that cannot be reached."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar, Unpack
+from typing import Self, Unpack
 from uuid import UUID, uuid4
 
 from faregate import CreditPolicy, FailureMode, Gate, PolicySet
 from faregate.adapters.journal.reader import FileJournalReader, find_journals
-from faregate.adapters.memory.books import MemoryBooks
-from faregate.adapters.memory.holds import MemoryHoldLedger
+from faregate.adapters.memory.store import MemoryStore
 from faregate.domain.decision import Decision
-from faregate.domain.errors import JournalError, LedgerUnavailableError, OutcomeUnknownError
+from faregate.domain.errors import JournalError
 from faregate.domain.health import JournalState
-from faregate.domain.hold import Hold, HoldRequest
-from faregate.domain.identity import LedgerIdentity
 from faregate.domain.journal import Collected, JournalChange, JournalEntry
 from faregate.domain.policy import BreakerOptions, GateOptions
-from faregate.domain.request import Charge, Refund, VoidOutcome
 from faregate.domain.transaction import CreditTransactionId
-from faregate.gate import Terms
-from lossy_ledger import Clock
-
-_T = TypeVar("_T")
+from faregate.gate import ChargeOptions
+from lossy_ledger import Clock, LossyLedger
 
 USER = UUID(int=1)
 
@@ -89,49 +83,7 @@ class ListJournal:
         """There is nothing to close."""
 
 
-class FailingLedger(MemoryHoldLedger):
-    """Does not answer while it is `down`; loses the answers to what it did while `lossy`."""
-
-    def __init__(self, now_ms: Callable[[], int]) -> None:
-        super().__init__(now_ms=now_ms)
-        self.down = False
-        self.lossy = False
-        #: How often it was asked to decide.
-        self.asked = 0
-
-    async def charge(self, charge: Charge) -> Decision:
-        self.asked += 1
-        self._fail_before()
-        return self._answered(await super().charge(charge))
-
-    async def hold(self, request: HoldRequest) -> Hold:
-        self.asked += 1
-        self._fail_before()
-        return self._answered(await super().hold(request))
-
-    async def refund(self, refund: Refund) -> Decision:
-        self._fail_before()
-        return self._answered(await super().refund(refund))
-
-    async def void(self, charge: Charge) -> VoidOutcome:
-        self._fail_before()
-        return await super().void(charge)
-
-    async def attach(self, identity: LedgerIdentity) -> None:
-        self._fail_before()
-        await super().attach(identity)
-
-    def _fail_before(self) -> None:
-        if self.down:
-            raise LedgerUnavailableError("Redis is down")
-
-    def _answered(self, answer: _T) -> _T:
-        if self.lossy:
-            raise OutcomeUnknownError("lost on the way back")
-        return answer
-
-
-#: The tests of this are about what is served, not about who waits.
+#: No number of failures opens the breaker: these tests are about served requests.
 OPTIONS = GateOptions(provision_users=True, breaker=BreakerOptions(failures_max=1_000))
 POLICIES = PolicySet(tiers={"default": CreditPolicy(), "admin": CreditPolicy(is_unlimited=True)})
 
@@ -141,8 +93,8 @@ class Outage:
     """A gate whose ledger can fail, with a user of three credits whom the ledger knows."""
 
     clock: Clock
-    ledger: FailingLedger
-    books: MemoryBooks
+    ledger: LossyLedger
+    store: MemoryStore
     journal: ListJournal
     gate: Gate
     user_id: UUID
@@ -150,17 +102,17 @@ class Outage:
     @classmethod
     async def prepare(cls, options: GateOptions = OPTIONS) -> Self:
         """Begin while all is well."""
-        clock, books, journal = Clock(), MemoryBooks(starting_credits=3), ListJournal()
-        ledger = FailingLedger(clock)
-        gate = Gate(ledger, books, POLICIES, options, journal=journal)
-        outage = cls(clock, ledger, books, journal, gate, uuid4())
+        clock, store, journal = Clock(), MemoryStore(starting_credits=3), ListJournal()
+        ledger = LossyLedger(clock)
+        gate = Gate(ledger, store, POLICIES, options, journal=journal)
+        outage = cls(clock, ledger, store, journal, gate, uuid4())
         assert await outage.live() == 3
         return outage
 
-    async def charge(self, cost: int | None = None, **terms: Unpack[Terms]) -> Decision:
+    async def charge(self, cost: int | None = None, **options: Unpack[ChargeOptions]) -> Decision:
         """Charge the user for a request that is to be served in any case."""
-        terms["on_failure"] = FailureMode.OPEN
-        return await self.gate.charge(self.user_id, cost=cost, **terms)
+        options["on_failure"] = FailureMode.OPEN
+        return await self.gate.charge(self.user_id, cost=cost, **options)
 
     async def live(self) -> int:
         """Return the credits of the user."""
@@ -178,7 +130,7 @@ class Outage:
         return outcomes
 
     def changes_of(self, entry: JournalEntry) -> list[JournalChange]:
-        """Return what became of an entry."""
+        """Return the changes of an entry."""
         return [one for one in self.journal.changes if one.attempt_id == entry.attempt_id]
 
 

@@ -1,69 +1,110 @@
-"""A ledger in memory that loses replies, and a clock for it."""
+"""A ledger in memory that loses messages as a test says, and a clock for it."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from faregate import Decision, Hold, HoldAnswer
-from faregate.adapters.memory.books import MemoryBooks, MemoryStream
-from faregate.adapters.memory.holds import MemoryHoldLedger
-from faregate.domain.errors import OutcomeUnknownError
-from faregate.domain.hold import HoldRequest, Settlement
-from faregate.domain.idempotency import Completion
-from faregate.domain.request import Charge, Refund
+from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.store import MemoryStore
+from faregate.adapters.memory.stream import MemoryStream
+from faregate.domain.attempt import Attempt, AttemptError, Event
+from faregate.domain.decision import Decision
+from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
+from faregate.domain.transaction import CreditTransactionId
+
+#: Everything beside decisions, but for reading, by which tests look at what there is.
+CALLS = (
+    "attach",
+    "void",
+    "settle",
+    "extend",
+    "expire_due",
+    "refund",
+    "credit",
+    "collect",
+    "complete",
+    "response",
+    "install",
+    "correct_shadow",
+    "shadow_counts",
+)
+#: After which a message was sent.
+_SENT = {Event.TIMED_OUT, Event.LOST, Event.AHEAD, Event.LATE}
 
 
-class LossyLedger(MemoryHoldLedger):
-    """Loses the replies of the next operations, having made or not made them."""
+class LossyLedger(MemoryLedger):
+    """Does what its script says, and then what a ledger in memory does."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         super().__init__(now_ms=now_ms)
-        self.lost_after = 0
-        self.lost_before = 0
-        self.hangs = asyncio.Event()
-        self.hanging = False
-        self.refunds_lost = 0
-        self.holds_lost = 0
-        self.settlements_lost = 0
-        self.completions_lost = 0
+        #: What becomes of the next decisions: the event, whether the ledger decides before, or an
+        #: error that it answers.
+        self.script: list[tuple[Event, bool] | Exception] = []
+        #: How many of the next calls lose their answer, by name; all if `is_lossy`.
+        self.lost: Counter[str] = Counter()
+        self.is_lossy = False
+        #: Whether nothing can be sent.
+        self.is_down = False
+        #: How often it was asked to decide, and the attempts that it was asked about.
+        self.asked = 0
+        self.attempts: list[tuple[CreditTransactionId | None, bool]] = []
+        #: Answers to decisions wait for this, where there is one; `is_waiting` says that one does.
+        self.released: asyncio.Event | None = None
+        self.is_waiting = asyncio.Event()
 
-    async def charge(self, charge: Charge) -> Decision:
-        if self.lost_before:
-            self.lost_before -= 1
-            raise OutcomeUnknownError("lost on the way there")
-        decision = await super().charge(charge)
-        if self.hanging:
-            self.hangs.set()
-            await asyncio.sleep(60)
-        if self.lost_after:
-            self.lost_after -= 1
-            raise OutcomeUnknownError("lost on the way back")
+    def lose(self, *events: Event, decided: bool = True) -> None:
+        """Let these be what becomes of the next decisions; the ledger has decided, or not."""
+        self.script += [(event, decided) for event in events]
+
+    async def decide(self, attempt: Attempt) -> Decision:
+        self.asked += 1
+        if self.is_down:
+            raise AttemptError(Event.NOT_SENT, "Redis is down")
+        step = self.script.pop(0) if self.script else None
+        if isinstance(step, Exception):
+            self._send(attempt)
+            raise step
+        if step is not None and not step[1]:
+            if step[0] in _SENT:
+                self._send(attempt)
+            raise AttemptError(step[0], "lost on the way there")
+        decision = await super().decide(attempt)
+        self.attempts.append((attempt.transaction_id, attempt.is_retry))
+        if self.released is not None:
+            self.is_waiting.set()
+            await self.released.wait()
+        if step is not None or self.is_lossy:
+            event = Event.TIMED_OUT if step is None else step[0]
+            raise AttemptError(event, "lost on the way back")
         return decision
 
-    async def refund(self, refund: Refund) -> Decision:
-        if self.refunds_lost:
-            self.refunds_lost -= 1
-            raise OutcomeUnknownError("lost on the way there")
-        return await super().refund(refund)
+    def _send(self, attempt: Attempt) -> None:
+        now_ms = self.now_ms()
+        identity = attempt.transaction_id or CreditTransactionId.mint(now_ms)
+        attempt.sent(identity, now_ms, now_ms + 50)
+        self.attempts.append((attempt.transaction_id, attempt.is_retry))
 
-    async def hold(self, request: HoldRequest) -> Hold:
-        hold = await super().hold(request)
-        if self.holds_lost:
-            self.holds_lost -= 1
+
+def _losing(name: str) -> Callable[..., Awaitable[Any]]:
+    real = getattr(MemoryLedger, name)
+
+    async def call(self: LossyLedger, *args: Any) -> Any:
+        if self.is_down:
+            raise LedgerUnavailableError("Redis is down")
+        answer = await real(self, *args)
+        if self.lost[name]:
+            self.lost[name] -= 1
             raise OutcomeUnknownError("lost on the way back")
-        return hold
-
-    async def settle(self, settlement: Settlement) -> HoldAnswer:
-        answer = await super().settle(settlement)
-        if self.settlements_lost:
-            self.settlements_lost -= 1
+        if self.is_lossy and name != "attach":
             raise OutcomeUnknownError("lost on the way back")
         return answer
 
-    async def complete(self, completion: Completion) -> bool:
-        if self.completions_lost:
-            self.completions_lost -= 1
-            raise OutcomeUnknownError("lost on the way there")
-        return await super().complete(completion)
+    return call
+
+
+for _name in CALLS:
+    setattr(LossyLedger, _name, _losing(_name))
 
 
 class Clock:
@@ -75,11 +116,11 @@ class Clock:
         return self.ms
 
 
-def outlive(ledger: LossyLedger, books: MemoryBooks, clock: Clock, ms: int) -> None:
+def outlive(ledger: MemoryLedger, store: MemoryStore, clock: Clock, ms: int) -> None:
     """Make rows of all records, and let time pass until the ledger has forgotten them."""
     stream = MemoryStream(ledger)
     entries = stream.read(0, 10)
-    books.store(0, entries)
+    store.store(0, entries)
     stream.acknowledge(0, [entry.stream_id for entry in entries])
     clock.ms += ms
     assert stream.trim(0) == len(entries)

@@ -38,8 +38,16 @@ class GateCollector(Collector):
             health.retries_given_up,
         )
         yield CounterMetricFamily(
+            "faregate_shed",
+            "Requests that came while more waited than could be decided in time.",
+            health.shed,
+        )
+        yield CounterMetricFamily(
+            "faregate_undecided", "Requests on which no decision could be had.", health.undecided
+        )
+        yield CounterMetricFamily(
             "faregate_served_open",
-            "Requests that were served without a decision.",
+            "Requests of both kinds that were served all the same.",
             health.served_open,
         )
         if health.journal is not None:
@@ -57,7 +65,7 @@ def _breaker_metrics(health: Health) -> Iterator[Metric]:
     yield state
     yield GaugeMetricFamily(
         "faregate_breaker_state_seconds",
-        "For how long it has been closed, or has not been.",
+        "How long it has been closed, or has not been.",
         health.breaker_state_ms / 1000,
     )
     yield CounterMetricFamily(

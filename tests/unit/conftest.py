@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from faregate.adapters.memory.books import MemoryBooks
+from faregate.adapters.memory.store import MemoryStore
 from lossy_ledger import Clock, LossyLedger
 
 
@@ -19,8 +19,8 @@ def ledger(clock: Clock) -> LossyLedger:
 
 
 @pytest.fixture
-def books() -> MemoryBooks:
-    return MemoryBooks(starting_credits=3)
+def store() -> MemoryStore:
+    return MemoryStore(starting_credits=3)
 
 
 @pytest.fixture

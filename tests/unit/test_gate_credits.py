@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from faregate import CreditPolicy, CreditTransactionId, Gate, TransactionType, Verdict
-from faregate.adapters.memory.books import MemoryBooks
+from faregate.adapters.memory.store import MemoryStore
 from faregate.domain.errors import InvalidArgumentError, TransactionConflictError
 from faregate.domain.policy import GateOptions
 from lossy_ledger import Clock, LossyLedger, outlive
@@ -16,8 +16,8 @@ LONG_MS = 86_400_001
 
 
 @pytest.fixture
-def gate(ledger: LossyLedger, books: MemoryBooks) -> Gate:
-    return Gate(ledger, books, CreditPolicy(), GateOptions(provision_users=True))
+def gate(ledger: LossyLedger, store: MemoryStore) -> Gate:
+    return Gate(ledger, store, CreditPolicy(), GateOptions(provision_users=True))
 
 
 async def live(gate: Gate, user_id: UUID) -> int:
@@ -31,7 +31,7 @@ async def live(gate: Gate, user_id: UUID) -> int:
 async def test_a_grant_is_made_once(
     gate: Gate,
     ledger: LossyLedger,
-    books: MemoryBooks,
+    store: MemoryStore,
     clock: Clock,
     user_id: UUID,
     name: str,
@@ -42,7 +42,7 @@ async def test_a_grant_is_made_once(
     once: Any = {name: "payment-7" if name == "idempotency_key" else CreditTransactionId(uuid4())}
     first = await gate.grant(user_id, 10, **once)
     if is_forgotten:
-        outlive(ledger, books, clock, LONG_MS)
+        outlive(ledger, store, clock, LONG_MS)
     again = await gate.grant(user_id, 10, **once)
     assert (first.repeated, again.repeated) == (False, True)
     assert first.transaction_id == again.transaction_id

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from faregate import CreditPolicy, Gate, User
-from faregate.adapters.memory.books import MemoryBooks
 from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.store import MemoryStore
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUninitialisedError
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import GateOptions
@@ -20,16 +20,16 @@ def user_id() -> UUID:
 
 async def test_a_lost_ledger_serves_nobody(user_id: UUID) -> None:
     """Where Postgres says that Redis was installed, an empty one fails closed."""
-    books = MemoryBooks(starting_credits=3)
-    await Gate(MemoryLedger(), books, CreditPolicy()).start()
+    store = MemoryStore(starting_credits=3)
+    await Gate(MemoryLedger(), store, CreditPolicy()).start()
     with pytest.raises(LedgerUninitialisedError):
-        await Gate(MemoryLedger(), books, CreditPolicy()).charge(user_id)
+        await Gate(MemoryLedger(), store, CreditPolicy()).charge(user_id)
 
 
 async def test_all_who_wait_for_the_first_start_fail_together(user_id: UUID) -> None:
     """Postgres is asked once, not once for each request that waits."""
 
-    class Down(MemoryBooks):
+    class Down(MemoryStore):
         asked = 0
 
         async def identity(self) -> LedgerIdentity:
@@ -51,7 +51,7 @@ async def test_all_who_wait_for_the_first_start_fail_together(user_id: UUID) -> 
 async def test_a_user_seen_first_by_many_requests_is_opened_once(user_id: UUID) -> None:
     """A burst of a new user does not become a burst of questions to Postgres."""
 
-    class Counting(MemoryBooks):
+    class Counting(MemoryStore):
         opened = 0
 
         async def open(self, user_id: UUID, *, provision: bool) -> User | None:

@@ -17,7 +17,7 @@ from faregate.domain.errors import LedgerUnavailableError
 from faregate.domain.idempotency import IdempotencyKey, KeptKey
 from faregate.domain.journal import Collected, Collection, JournalChange, JournalEntry
 from faregate.ops.journal import COUNT_AT_ONCE, JournalImport, import_journals
-from journals import USER, Outage, entry, refund_of
+from journals import POLICIES, USER, Outage, entry, refund_of
 
 BYTES_MAX = 2**20
 HOUR_MS = 3_600_000
@@ -168,7 +168,7 @@ async def test_who_does_not_exist_is_told_and_the_rest_is_charged(
 ) -> None:
     """With place, user and cost, so that somebody can look."""
     stranger = uuid4()
-    outage.gate._options = replace(outage.gate._options, provision_users=False)
+    outage.gate = Gate(outage.ledger, outage.store, POLICIES)
     write(tmp_path, entry(1), replace(entry(2), user_id=stranger))
     result = await run(outage.gate, tmp_path)
     assert counts(result) == {Collection.COLLECTED: 1, Collection.UNKNOWN_USER: 1}
@@ -183,7 +183,7 @@ async def test_a_stranger_whose_request_was_given_back_is_nobodys_problem(
     outage: Outage, tmp_path: Path
 ) -> None:
     """There is nothing to charge."""
-    outage.gate._options = replace(outage.gate._options, provision_users=False)
+    outage.gate = Gate(outage.ledger, outage.store, POLICIES)
     stranger = replace(entry(2), user_id=uuid4())
     write(tmp_path, stranger, refund_of(stranger))
     result = await run(outage.gate, tmp_path)
@@ -219,7 +219,7 @@ async def test_damaged_lines_are_told_and_torn_ones_are_expected(
 
 async def test_a_hold_that_may_be_settled_keeps_its_file(outage: Outage, tmp_path: Path) -> None:
     """The next import settles it, and charges nothing else twice."""
-    hold = entry(2, is_hold=True, expires_at_ms=outage.clock.ms + HOUR_MS)
+    hold = entry(2, expires_at_ms=outage.clock.ms + HOUR_MS)
     write(tmp_path, entry(1), hold)
     result = await run(outage.gate, tmp_path)
     assert counts(result) == {Collection.COLLECTED: 1, Collection.OPEN: 1}

@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from faregate import CreditPolicy, FailureMode, Gate
 from faregate.adapters.journal.writer import FileJournal
-from faregate.adapters.memory.books import MemoryBooks
+from faregate.adapters.memory.store import MemoryStore
+from faregate.domain.attempt import Event
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.domain.policy import BreakerOptions, GateOptions
 from faregate.metrics import GateCollector
@@ -33,13 +34,13 @@ async def test_an_outage_shows(tmp_path: Path) -> None:
     ledger = LossyLedger(Clock())
     options = GateOptions(provision_users=True, breaker=BreakerOptions(failures_max=2))
     journal = FileJournal(tmp_path, bytes_max=10_000)
-    gate = Gate(ledger, MemoryBooks(), CreditPolicy(), options, journal=journal)
+    gate = Gate(ledger, MemoryStore(), CreditPolicy(), options, journal=journal)
     user_id = uuid4()
     await gate.charge(user_id)
     before = scrape(gate)
     assert before["faregate_breaker_state/closed"] == 1
     assert before["faregate_served_open_total"] == before["faregate_journal_requests_total"] == 0
-    ledger.lost_before = 2
+    ledger.lose(Event.TIMED_OUT, Event.TIMED_OUT, decided=False)
     with pytest.raises(LedgerUnavailableError):
         await gate.charge(user_id)
     assert (await gate.charge(user_id, on_failure=FailureMode.OPEN)).journaled
@@ -58,5 +59,5 @@ async def test_an_outage_shows(tmp_path: Path) -> None:
 
 async def test_a_gate_without_a_journal_shows_none() -> None:
     """Nothing is said of what is not there."""
-    gate = Gate(LossyLedger(Clock()), MemoryBooks(), CreditPolicy())
+    gate = Gate(LossyLedger(Clock()), MemoryStore(), CreditPolicy())
     assert not [name for name in scrape(gate) if "journal" in name]

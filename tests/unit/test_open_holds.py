@@ -15,7 +15,7 @@ async def outage() -> Outage:
     prepared = await Outage.prepare()
     # Journaled holds expire by the time of the machine.
     prepared.clock.ms = 0
-    prepared.ledger.down = True
+    prepared.ledger.is_down = True
     return prepared
 
 
@@ -36,7 +36,7 @@ async def hold(outage: Outage, on_expiry: OnExpiry | None = None, tier: str | No
 
 async def collect(outage: Outage, *, after_ms: int = 0) -> list[Collected]:
     """Collect when Redis is back, so long after the holds began."""
-    outage.ledger.down = False
+    outage.ledger.is_down = False
     began_ms = max((one.served_at_ms for one in outage.journal.entries), default=0)
     outage.clock.ms = began_ms + after_ms
     return await outage.collect()
@@ -122,11 +122,11 @@ async def test_an_unlimited_user_is_recorded_with_what_it_cost(outage: Outage) -
 
 async def test_a_hold_that_was_taken_all_the_same_is_voided(outage: Outage) -> None:
     """Its answer was lost; the import gives it back and takes what it cost."""
-    outage.ledger.down = False
-    outage.ledger.lossy = True
+    outage.ledger.is_down = False
+    outage.ledger.is_lossy = True
     outage.clock.ms = 1_800_000_000_000
     held = await hold(outage)
-    outage.ledger.lossy = False
+    outage.ledger.is_lossy = False
     outage.clock.ms += 1_000
     await outage.gate.settle(held, 1)
     assert await outage.live() == 1
