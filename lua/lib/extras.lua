@@ -22,7 +22,9 @@ end
 -- Decides on a shadow balance alone, and counts the answer; returns the status.
 local function decide_shadow(spend)
   local account, shard, cost = spend.account, spend.shard, spend.cost
-  local credits, has_limits = account.credits + spend.added, #spend.policy.limits > 0
+  local credits = math.min(account.credits + spend.added, CREDITS_MAX)
+  local has_limits = #spend.policy.limits > 0
+  spend.added = credits - account.credits
   local status = 'allowed'
   if has_limits and not limits().read_states(spend) then
     return 'corrupt'
@@ -31,13 +33,13 @@ local function decide_shadow(spend)
   end
   if spend.limit > 0 then
     status = 'rate_limited'
-  elseif credits < cost then
+  elseif cost > 0 and credits < cost then
     status = 'out_of_credits'
   end
   if cost == 0 then
     return status
   elseif status == 'allowed' then
-    account.credits = math.min(credits, CREDITS_MAX) - cost
+    account.credits = credits - cost
     account.allowance = math.max(0, account.allowance + spend.moved - cost)
     account.period_ms, spend.added, spend.moved = spend.start_ms, 0, 0
     account.is_changed = true

@@ -9,7 +9,7 @@ local IN_FLIGHT, DONE = 1, 2
 
 -- Reads a key from a packed spend; returns it and where the next part begins, or nil.
 local function read_key(packed, at)
-  if at + 43 > #packed then
+  if at + 39 > #packed then
     return nil
   end
   local key = {}

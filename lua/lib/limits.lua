@@ -15,11 +15,12 @@ local function read_arrivals(account)
   return arrivals
 end
 
--- Returns how far the requests so far are ahead of the steady rate, in microseconds. A policy that
--- has changed allows its own burst at most, so a debt of 10 a day is at most a minute for 1,000 a
--- minute.
+-- Returns how far the requests so far are ahead of the steady rate, in microseconds. More than the
+-- burst of a policy is the debt of an earlier one: then one request may come, and its debt is that
+-- of this policy. So 10 a day that are used up do not block 1,000 a minute.
 local function debt_us(limit, arrival_us, now_us)
-  return math.min(math.max(0, (arrival_us or 0) - now_us), limit.size * limit.span_us)
+  local ahead_us = math.max(0, (arrival_us or 0) - now_us)
+  return ahead_us > limit.size * limit.span_us and (limit.size - 1) * limit.span_us or ahead_us
 end
 
 -- Returns how many requests may come now, and in how many milliseconds one more may.
