@@ -1,8 +1,8 @@
 """The gate in front of an ASGI app: rules, identity, charge, refusals, refunds; and usage."""
 
 from faregate.asgi.answers import ProblemOptions
+from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.endpoints import Charge, charged
-from faregate.asgi.fare import Fare
 from faregate.asgi.identity import Caller
 from faregate.asgi.middleware import FaregateMiddleware
 from faregate.asgi.rules import CORS_PREFLIGHT, KeyUse, Rule, exempt
@@ -12,7 +12,7 @@ __all__ = [
     "CORS_PREFLIGHT",
     "Caller",
     "Charge",
-    "Fare",
+    "ChargeContext",
     "FaregateMiddleware",
     "KeyUse",
     "ProblemOptions",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import MappingProxyType
+from typing import NamedTuple
 
 from starlette.types import Scope, Send
 
@@ -22,6 +23,16 @@ _PREFIX = re.compile(rf"[a-z][a-z0-9+.\-]*:{_CHARACTER}+")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
+class _Encoded(NamedTuple):
+    """A problem as it is sent."""
+
+    #: Kept, so that no other problem gets its id.
+    problem: Problem
+    status: int
+    headers: Headers
+    body: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemOptions:
     """How refusals are told, beside what they say."""
@@ -35,6 +46,10 @@ class ProblemOptions:
     #: What the types of our own begin with, where their pages are hosted: each code is appended,
     #: so that it ends with `/` or `#`.
     types_prefix: str = TYPES_PREFIX
+    #: The problems that say the same each time, as JSON, by their ids.
+    _encoded: dict[int, _Encoded] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         for code, status in self.statuses.items():
@@ -72,6 +87,15 @@ class ProblemOptions:
             members["upgrade_url"] = self.upgrade_url
         return members
 
+    def json_of(self, problem: Problem) -> _Encoded:
+        """Return a problem as JSON; built once where nothing in it depends on the request."""
+        known = self._encoded.get(id(problem))
+        if known is None:
+            known = _encode(problem, self, as_page=False)
+            if not problem.extensions:
+                self._encoded[id(problem)] = known
+        return known
+
 
 def _is_error_status(status: object) -> bool:
     return isinstance(status, int) and status in _ERROR_STATUSES
@@ -100,21 +124,26 @@ async def answer(
         fields: Further fields of the response.
         options: How it is told.
     """
-    members = options.members_of(problem)
     if prefers_html(scope):
-        form, body = PAGE_FIELDS, page(members)
+        encoded = _encode(problem, options, as_page=True)
     else:
-        form = [(b"content-type", b"application/problem+json")]
-        body = json.dumps(members).encode()
-    # It is not stored, so that no cache needs to know on which fields of the request it depends.
+        encoded = options.json_of(problem)
+    kind = "websocket.http" if scope["type"] == "websocket" else "http"
+    headers = [*encoded.headers, *fields]
+    await send({"type": f"{kind}.response.start", "status": encoded.status, "headers": headers})
+    shown = b"" if scope.get("method") == "HEAD" else encoded.body
+    await send({"type": f"{kind}.response.body", "body": shown})
+
+
+def _encode(problem: Problem, options: ProblemOptions, *, as_page: bool) -> _Encoded:
+    members = options.members_of(problem)
+    form = PAGE_FIELDS if as_page else [(b"content-type", b"application/problem+json")]
+    body = page(members) if as_page else json.dumps(members).encode()
+    # It is not stored, so no cache needs to know on which fields of the request it depends.
     common = [(b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
-    headers = [*form, *common, *fields]
+    headers = [*form, *common]
     if problem.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % problem.retry_after_s))
     if "upgrade_url" in members:
         headers.append((b"link", f'<{members["upgrade_url"]}>; rel="payment"'.encode()))
-    kind = "websocket.http" if scope["type"] == "websocket" else "http"
-    status = options.status_of(problem)
-    await send({"type": f"{kind}.response.start", "status": status, "headers": headers})
-    shown = b"" if scope.get("method") == "HEAD" else body
-    await send({"type": f"{kind}.response.body", "body": shown})
+    return _Encoded(problem, options.status_of(problem), headers, body)

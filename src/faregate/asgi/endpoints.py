@@ -7,7 +7,7 @@ says, and one that says nothing is free. For Starlette, a decorator; for FastAPI
     async def report(request): ...
 
     @api.get("/report", responses=Charge.responses)
-    async def report(fare: Annotated[Fare, Depends(Charge(cost=5))]): ...
+    async def report(charge: Annotated[ChargeContext, Depends(Charge(cost=5))]): ...
 """
 
 import functools
@@ -19,8 +19,9 @@ from typing import Any, ClassVar, TypeVar
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from faregate.asgi.fare import Fare
-from faregate.asgi.responder import STATE_NAME, Responder
+from faregate.asgi.charge_context import ChargeContext
+from faregate.asgi.deferred import DeferredCharge
+from faregate.asgi.responder import STATE_NAME
 from faregate.asgi.rules import Cost, Rule
 from faregate.domain.errors import ConfigurationError
 
@@ -36,7 +37,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
-async def charge_endpoint(connection: HTTPConnection, rule: Rule) -> Fare:
+async def charge_endpoint(connection: HTTPConnection, rule: Rule) -> ChargeContext:
     """Charge the request of an endpoint.
 
     Raises:
@@ -44,11 +45,12 @@ async def charge_endpoint(connection: HTTPConnection, rule: Rule) -> Fare:
         ConfigurationError: No middleware has left this request to its endpoint.
     """
     found = connection.scope.get("state", {}).get(STATE_NAME)
-    if isinstance(found, Responder):
+    if isinstance(found, DeferredCharge):
         return await found.charge(rule)
     if connection.scope["type"] == "websocket":
         raise ConfigurationError("a WebSocket connection is charged by a rule, not by its endpoint")
-    why = "is charged already" if isinstance(found, Fare) else "passed no FaregateMiddleware"
+    is_charged = isinstance(found, ChargeContext)
+    why = "is charged already" if is_charged else "passed no FaregateMiddleware"
     raise ConfigurationError(
         f"the request of an endpoint with a cost {why}: it is charged once, behind the middleware"
         " with Rule(is_deferred=True)"
@@ -56,7 +58,7 @@ async def charge_endpoint(connection: HTTPConnection, rule: Rule) -> Fare:
 
 
 class Charge:
-    """A dependency of FastAPI that charges the request, and returns its fare."""
+    """A dependency of FastAPI that charges the request, and returns its context."""
 
     #: For `responses=` of a route or a router.
     responses: ClassVar[dict[int | str, dict[str, Any]]] = RESPONSES
@@ -65,7 +67,7 @@ class Charge:
         """Say what the request costs; what else may be said is what a `Rule` takes."""
         self.rule = Rule(cost=cost, **rule)
 
-    async def __call__(self, connection: HTTPConnection) -> Fare:
+    async def __call__(self, connection: HTTPConnection) -> ChargeContext:
         """Charge the request; see `charge_endpoint`."""
         return await charge_endpoint(connection, self.rule)
 
@@ -76,7 +78,7 @@ def charged(cost: Cost | None = None, **rule: Any) -> Callable[[Endpoint], Endpo
     It is for functions and for methods of an HTTPEndpoint, async or not. A schema in the docstring,
     as Starlette's SchemaGenerator reads it, is told of the gate's answers.
     """
-    terms = Rule(cost=cost, **rule)
+    own_rule = Rule(cost=cost, **rule)
 
     def decorate(endpoint: Endpoint) -> Endpoint:
         is_async = inspect.iscoroutinefunction(endpoint)
@@ -84,7 +86,7 @@ def charged(cost: Cost | None = None, **rule: Any) -> Callable[[Endpoint], Endpo
         @functools.wraps(endpoint)
         async def charge_first(*arguments: Any, **named: Any) -> Any:
             (request,) = (item for item in arguments if isinstance(item, HTTPConnection))
-            await charge_endpoint(request, terms)
+            await charge_endpoint(request, own_rule)
             if is_async:
                 return await endpoint(*arguments, **named)
             return await run_in_threadpool(endpoint, *arguments, **named)

@@ -21,68 +21,126 @@ otherwise); `pk`, since a policy has one quota a user; a cap of the ratio of `r`
 rate limit beside the credits bounds bursts for real.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from faregate.asgi.quotas import Quota, quotas_of, whole_seconds
-from faregate.domain.decision import Decision
+from faregate.asgi.quotas import bounding_policy, quotas_of, whole_seconds
+from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.policy import PolicySet
+from faregate.domain.limit import LimitState
+from faregate.domain.policy import CreditPolicy, PolicySet
 
 #: The draft that the fields follow; a newer one may change them. It is no standard yet.
 DRAFT = "draft-ietf-httpapi-ratelimit-headers-11"
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
+#: Of how many policies the items are remembered.
+_POLICIES_MAX = 1_000
 _PRINTABLE_MIN = " "
 _PRINTABLE_MAX = "~"
 
 
-def rate_limit_fields(decision: Decision, now_ms: int, *, legacy: bool = False) -> Headers:
+class _Items:
+    """What the fields say of one policy each time, built once."""
+
+    __slots__ = ("_policy", "credits_left", "for_all", "for_credits", "limits_left")
+
+    def __init__(self, policy: CreditPolicy) -> None:
+        # Kept, so that no other policy gets its id.
+        self._policy = policy
+        name = sf_string(policy.name)
+        #: Begins the item of the credits, and by name that of each limit, in `RateLimit`.
+        self.credits_left = f"{name};r="
+        self.limits_left = {limit.name: f", {sf_string(limit.name)};r=" for limit in policy.limits}
+        #: `RateLimit-Policy`, where all limits were looked at, and where none was.
+        self.for_all = self._policy_field([limit.name for limit in policy.limits])
+        self.for_credits = self._policy_field([])
+
+    def policy_field(self, states: Sequence[LimitState]) -> tuple[bytes, bytes]:
+        """Return `RateLimit-Policy` for the limits that were looked at."""
+        if not states:
+            return self.for_credits
+        if len(states) == len(self.limits_left):
+            return self.for_all
+        return self._policy_field([state.name for state in states])
+
+    def _policy_field(self, limit_names: Sequence[str]) -> tuple[bytes, bytes]:
+        policy = self._policy
+        allowance = policy.allowance
+        length_ms = None if allowance is None else allowance.period.fixed_length_ms
+        items = [_policy_item(policy.name, policy.quota, length_ms)]
+        items += [
+            _policy_item(limit.name, limit.count, limit.period_ms)
+            for limit in policy.limits
+            if limit.name in limit_names
+        ]
+        return b"ratelimit-policy", ", ".join(items).encode()
+
+
+_items: dict[int, _Items] = {}
+
+
+def _items_of(policy: CreditPolicy) -> _Items:
+    """Return the items of a policy, by its id: to hash a policy takes longer than all the rest."""
+    found = _items.get(id(policy))
+    if found is None:
+        if len(_items) >= _POLICIES_MAX:
+            _items.clear()
+        found = _items[id(policy)] = _Items(policy)
+    return found
+
+
+def rate_limit_fields(
+    decision: Decision, credits: int | None = None, *, legacy: bool = False
+) -> Headers:
     """Return the fields for what a decision left; none where nothing bounds the user.
 
     Args:
-        decision: An answer of the gate, allowed or refused.
-        now_ms: The ledger's time in Unix milliseconds, for the time until credits come back. What
-            is told of rate limits is as old as the decision.
+        decision: An answer of the gate, allowed or refused. Times are told from its moment.
+        credits: The balance, where it has changed since.
         legacy: Whether `X-RateLimit-Limit`, `-Remaining` and `-Reset` are sent as well. They have
             room for one policy: the one that refuses or, if none does, has the least left. `Reset`
             is a moment in Unix seconds, as at GitHub and in the limiters that sent these fields
-            before there was a draft (express-rate-limit, Flask-Limiter): who still reads
-            them was written for those. Others mean seconds from now; `t` and `Retry-After` do.
+            before there was a draft (express-rate-limit, Flask-Limiter): clients that still read
+            them were written for those. Others mean seconds from now; `t` and `Retry-After` do.
     """
-    quotas = quotas_of(decision, now_ms)
-    if not quotas:
+    policy = bounding_policy(decision)
+    if policy is None:
         return []
-    states = [
-        _state_item(quota, tells_time=decision.allowed or quota.is_violated) for quota in quotas
-    ]
-    fields = [
-        (b"ratelimit-policy", ", ".join(map(_policy_item, quotas)).encode()),
-        (b"ratelimit", ", ".join(states).encode()),
-    ]
-    return [*fields, *_legacy_fields(quotas, now_ms)] if legacy else fields
+    items, verdict = _items_of(policy), decision.verdict
+    left = decision.credits if credits is None else credits
+    told = f"{items.credits_left}{left if left > 0 else 0}"
+    is_allowed, resets_at_ms = verdict is Verdict.ALLOWED, decision.resets_at_ms
+    if resets_at_ms is not None and (is_allowed or verdict is Verdict.OUT_OF_CREDITS):
+        told += _time(resets_at_ms - decision.decided_at_ms)
+    for state in decision.limits:
+        told += f"{items.limits_left[state.name]}{state.remaining}"
+        if is_allowed or (verdict is Verdict.RATE_LIMITED and not state.remaining):
+            told += _time(state.resets_in_ms)
+    fields = [items.policy_field(decision.limits), (b"ratelimit", told.encode())]
+    return [*fields, *_legacy_fields(decision, left)] if legacy else fields
 
 
-def _policy_item(quota: Quota) -> str:
-    window = "" if quota.period_ms is None else f";w={whole_seconds(quota.period_ms)}"
-    return f"{sf_string(quota.name)};q={quota.size}{window}"
+def _time(ms: int) -> str:
+    return f";t={whole_seconds(ms)}" if ms > 0 else ""
 
 
-def _state_item(quota: Quota, *, tells_time: bool) -> str:
-    time = f";t={quota.resets_in_s}" if tells_time and quota.resets_in_s else ""
-    return f"{sf_string(quota.name)};r={quota.remaining}{time}"
+def _policy_item(name: str, size: int, period_ms: int | None) -> str:
+    window = "" if period_ms is None else f";w={whole_seconds(period_ms)}"
+    return f"{sf_string(name)};q={size}{window}"
 
 
-def _legacy_fields(quotas: Iterable[Quota], now_ms: int) -> Headers:
+def _legacy_fields(decision: Decision, credits: int) -> Headers:
+    quotas = quotas_of(decision, credits)
     told = min(quotas, key=lambda quota: (not quota.is_violated, quota.remaining))
     fields = [
         (b"x-ratelimit-limit", str(told.size).encode()),
         (b"x-ratelimit-remaining", str(told.remaining).encode()),
     ]
     if told.resets_in_ms is not None:
-        resets_at_s = whole_seconds(now_ms + told.resets_in_ms)
+        resets_at_s = whole_seconds(decision.decided_at_ms + told.resets_in_ms)
         fields.append((b"x-ratelimit-reset", str(resets_at_s).encode()))
     return fields
 

@@ -6,7 +6,7 @@ stands in quotation marks. Clients that send it bare, as many do, are understood
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -68,10 +68,10 @@ def fingerprint_of(scope: Scope) -> str:
     return json.dumps([scope["method"], scope["path"], query, told], sort_keys=True)
 
 
-class Keeping:
+class ResponseRecorder:
     """Collects a response while it is sent, as long as it is small enough to be kept."""
 
-    def __init__(self, status: int, headers: Sequence[tuple[bytes, bytes]], bytes_max: int) -> None:
+    def __init__(self, status: int, headers: Iterable[tuple[bytes, bytes]], bytes_max: int) -> None:
         kept = [[part.decode("latin-1") for part in pair] for pair in headers if _is_kept(pair[0])]
         self._head = json.dumps([status, kept]).encode()
         self._room = bytes_max - len(self._head) - 1
@@ -106,7 +106,7 @@ class KeptResponse:
 
     @classmethod
     def decode(cls, encoded: bytes, decision: Decision) -> Self:
-        """Read what `Keeping.encoded` has written."""
+        """Read a response that `ResponseRecorder.encoded` has written."""
         head, _, body = encoded.partition(b"\n")
         status, pairs = json.loads(head)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]

@@ -2,9 +2,13 @@
 
     app = Starlette(middleware=[Middleware(FaregateMiddleware, gate=gate, identify=identify)])
 
-A request meets, in this order: `rules`, which say what it costs; `toll`, which asks who it is and
-charges it; and `responder` or `websocket`, which run the app and give back what it fails. Nothing
-of a framework is assumed but ASGI itself.
+    request ─> rules ─> admission ─> gate.charge
+                            │
+                            └─> responder, or websocket ─> app
+
+`rules` say what a request costs. `admission` finds its caller and charges it. `responder` and
+`websocket` run the app, and give the charge back where the app fails. Nothing of a framework is
+assumed but ASGI itself.
 
 Where CORSMiddleware is used, put it outside of this one, so that browsers can read refusals, with
 `expose_headers=["RateLimit", "RateLimit-Policy", "Retry-After"]`.
@@ -14,18 +18,22 @@ from collections.abc import Callable, Iterable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from faregate.asgi.admission import Admission
 from faregate.asgi.answers import ProblemOptions
-from faregate.asgi.fare import Fare
+from faregate.asgi.charge_context import ChargeContext
+from faregate.asgi.deferred import DeferredCharge
 from faregate.asgi.headers import check_names, printable
 from faregate.asgi.identity import Identify
 from faregate.asgi.responder import Responder
 from faregate.asgi.rules import CORS_PREFLIGHT, Rule, Rules
 from faregate.asgi.statuses import status_set
-from faregate.asgi.toll import Toll, answer_instead
 from faregate.asgi.websocket import serve_websocket
-from faregate.domain.errors import ConfigurationError
+from faregate.domain.errors import ConfigurationError, UnknownTierError
 from faregate.domain.policy import FailureMode
 from faregate.gate import Gate
+
+#: The types of scopes that are charged.
+_CHARGED = {"http", "websocket"}
 
 
 class FaregateMiddleware:
@@ -66,14 +74,11 @@ class FaregateMiddleware:
             raise TypeError("an identity is needed: identify(scope) says who is charged")
         if not isinstance(gate, Gate) and not callable(gate):
             raise TypeError(f"gate is a Gate or a function that returns one, not {gate!r}")
-        find = _LateGate(gate, rules)
-        if isinstance(gate, Gate):
-            find()
         field_value = printable(challenge, "the challenge of a 401").encode()
         self._app = app
         self._rules = Rules(rules)
-        self._toll = Toll(
-            gate=find,
+        self._admission = Admission(
+            gate=_found_by(gate, rules),
             identify=identify,
             refund_statuses=status_set(refund_statuses),
             problems=problems or ProblemOptions(),
@@ -83,49 +88,60 @@ class FaregateMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope: charge it, run the app, refund it where the app fails."""
-        if scope["type"] not in {"http", "websocket"}:
+        kind = scope["type"]
+        if kind not in _CHARGED:
             await self._app(scope, receive, send)
             return
         rule = self._rules.of(scope)
-        channel = (scope, receive, send)
-        if rule.is_exempt or (rule.is_deferred and scope["type"] == "websocket"):
+        if rule.is_exempt:
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await serve_websocket(self._app, self._toll, rule, channel=channel)
-        elif rule.is_deferred:
-            await Responder(self._toll, rule, None, channel=channel).run(self._app)
-        else:
-            taken = await self._toll.take(scope, rule)
-            if isinstance(taken, Fare):
-                await Responder(self._toll, rule, taken, channel=channel).run(self._app)
+        elif kind == "http" and not rule.is_deferred:
+            outcome = await self._admission.admit(scope, rule)
+            if type(outcome) is ChargeContext:
+                responder = Responder(self._admission, scope, receive, send)
+                responder.begin(outcome, rule)
+                await responder.run(self._app)
             else:
-                await answer_instead(taken, self._toll, scope, send)
+                await self._admission.answer_instead(outcome, scope, send)
+        elif kind == "http":
+            await DeferredCharge(self._admission, scope, receive, send).run(self._app)
+        elif rule.is_deferred:
+            await self._app(scope, receive, send)
+        else:
+            await serve_websocket(self._app, self._admission, rule, channel=(scope, receive, send))
 
 
-class _LateGate:
-    """The gate, which an app may open as late as at its start; checked when it is first found."""
+def _found_by(gate: Gate | Callable[[], Gate], rules: Sequence[Rule]) -> Callable[[], Gate]:
+    """Return a function that returns the gate, which is checked when it is first found."""
+    checked: list[Gate] = []
+    if isinstance(gate, Gate):
+        _check(gate, rules)
+        return lambda: gate
 
-    def __init__(self, gate: Gate | Callable[[], Gate], rules: Sequence[Rule]) -> None:
-        self._gate = gate
-        self._rules = rules
-        self._checked: Gate | None = None
+    def find() -> Gate:
+        found = gate()
+        if found not in checked:
+            _check(found, rules)
+            checked[:] = [found]
+        return found
 
-    def __call__(self) -> Gate:
-        gate = self._gate if isinstance(self._gate, Gate) else self._gate()
-        if gate is not self._checked:
-            _check(gate, self._rules)
-            self._checked = gate
-        return gate
+    return find
 
 
 def _check(gate: Gate, rules: Sequence[Rule]) -> None:
     """Find at the start what would go wrong with each request."""
     check_names(gate.policies)
     for rule in rules:
-        if rule.tier is not None:
+        try:
             gate.policies.of(rule.tier)
+        except UnknownTierError as error:
+            raise ConfigurationError(f"the rule for {_paths(rule)}: {error}") from error
         if rule.on_failure is FailureMode.OPEN and not gate.serves_open:
             raise ConfigurationError(
-                f"the rule for {rule.path or 'every path'!r} serves open, which needs a journal:"
+                f"the rule for {_paths(rule)} serves open, which needs a journal:"
                 " set FAREGATE_JOURNAL_DIR"
             )
+
+
+def _paths(rule: Rule) -> str:
+    return repr(rule.path) if rule.path else "every path"

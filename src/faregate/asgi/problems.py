@@ -49,6 +49,7 @@ STATUSES: Mapping[str, int] = MappingProxyType(
         "credits_held": 429,
         "too_many_holds": 429,
         "too_many_keys": 429,
+        "overloaded": 503,
         "backlog": 503,
         "unavailable": 503,
         "identity_unavailable": 503,
@@ -101,7 +102,13 @@ def _out_of_service(code: str, detail: str, retry_after_s: int = SOON_S) -> Prob
 
 #: The ledger cannot decide now, so it does not serve (it fails closed).
 UNAVAILABLE = _out_of_service("unavailable", "Credits cannot be checked right now.")
-#: Nobody can say now who sent the request.
+#: More requests wait than can be decided in time. Some clients come back in one second, the others
+#: in two. Made once: an overload is answered often, and must be answered fast.
+OVERLOADED = tuple(
+    _out_of_service("overloaded", "More requests arrive than can be served right now.", seconds)
+    for seconds in (SOON_S, SOON_S + 1)
+)
+#: It cannot be told now who sent the request.
 IDENTITY_UNAVAILABLE = _out_of_service(
     "identity_unavailable", "Who you are cannot be checked right now."
 )

@@ -8,6 +8,7 @@ from faregate.asgi.problems import (
     KEY_DONE,
     KEY_IN_FLIGHT,
     KEY_REUSED,
+    OVERLOADED,
     QUOTA_EXCEEDED,
     QUOTA_TITLE,
     SOON_S,
@@ -24,6 +25,9 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.idempotency import KeyState
 
+#: Up to which wait an overloaded client is told one second: `Retry-After` has no fractions.
+_SOON_MS_MAX = 1_500
+
 _BY_VERDICT = {
     Verdict.UNKNOWN_USER: UNKNOWN_USER,
     Verdict.KEY_REUSED: KEY_REUSED,
@@ -35,19 +39,18 @@ _BY_VERDICT = {
 _BY_KEY_STATE = {KeyState.IN_FLIGHT: KEY_IN_FLIGHT, KeyState.DONE: KEY_DONE}
 
 
-def problem_of(decision: Decision, now_ms: int) -> Problem:
+def problem_of(decision: Decision) -> Problem:
     """Return why a request is not served.
 
     Args:
-        decision: A refusal, or what was decided for an idempotency key whose request is under way
+        decision: A refusal, or what was decided for an idempotency key whose request is in flight
             or has been served.
-        now_ms: The ledger's time in Unix milliseconds, the same as for the RateLimit fields.
 
     Raises:
         InvalidArgumentError: The decision is that the request is served.
     """
-    if decision.verdict in _BY_QUOTA:
-        return _BY_QUOTA[decision.verdict](decision, now_ms)
+    if decision.verdict in _BY_DECISION:
+        return _BY_DECISION[decision.verdict](decision)
     if not decision.allowed:
         # A request gets no other verdict than these; what is unforeseen is not served.
         return _BY_VERDICT.get(decision.verdict, UNAVAILABLE)
@@ -56,31 +59,31 @@ def problem_of(decision: Decision, now_ms: int) -> Problem:
     return _BY_KEY_STATE[decision.key_state]
 
 
-def _out_of_credits(decision: Decision, now_ms: int) -> Problem:
+def _out_of_credits(decision: Decision) -> Problem:
     """Tell a user that its balance is smaller than the cost: 429 where waiting helps, else 402."""
-    (quota,) = violated = _violated(decision, now_ms)
-    waits = quota.resets_in_s is not None and _reset_suffices(decision)
+    (quota,) = violated = _violated(decision)
+    waits = quota.resets_in_ms is not None and _reset_suffices(decision, quota.size)
     return Problem(
         code="out_of_credits",
         status=429 if waits else STATUSES["out_of_credits"],
         type=QUOTA_EXCEEDED if waits else "",
         title=QUOTA_TITLE if waits else "There are not enough credits",
         detail=f"{_cost_and_balance(decision)}.",
-        retry_after_s=quota.resets_in_s if waits else None,
-        extensions=_members(decision, violated, now_ms),
+        retry_after_s=whole_seconds(quota.resets_in_ms or 0) if waits else None,
+        extensions=_members(decision, violated),
         offers_upgrade=True,
     )
 
 
-def _reset_suffices(decision: Decision) -> bool:
+def _reset_suffices(decision: Decision, allowance: int) -> bool:
     """Say whether the next period brings enough, even if nothing is carried over into it."""
     left = max(0, min(decision.allowance_left, decision.credits))
-    return -decision.amount <= decision.credits + max(0, decision.limit - left)
+    return -decision.amount <= decision.credits + max(0, allowance - left)
 
 
-def _rate_limited(decision: Decision, now_ms: int) -> Problem:
+def _rate_limited(decision: Decision) -> Problem:
     """Tell a user which rate limits allow no request now, and when all of them will."""
-    violated = _violated(decision, now_ms)
+    violated = _violated(decision)
     wait_ms = max([decision.retry_after_ms, *(quota.resets_in_ms or 0 for quota in violated)])
     retry_after_s = whole_seconds(wait_ms)
     return Problem(
@@ -90,12 +93,12 @@ def _rate_limited(decision: Decision, now_ms: int) -> Problem:
         title=QUOTA_TITLE,
         detail=f"Too many requests came in too short a time. The next may in {retry_after_s} s.",
         retry_after_s=retry_after_s,
-        extensions=_members(decision, violated, now_ms),
+        extensions=_members(decision, violated),
         offers_upgrade=True,
     )
 
 
-def _credits_held(decision: Decision, now_ms: int) -> Problem:
+def _credits_held(decision: Decision) -> Problem:
     """Tell a user that other requests, still under way, hold what this one would cost."""
     return Problem(
         code="credits_held",
@@ -104,22 +107,29 @@ def _credits_held(decision: Decision, now_ms: int) -> Problem:
         title=QUOTA_TITLE,
         detail=f"{_cost_and_balance(decision)}, and requests that are under way hold more.",
         retry_after_s=SOON_S,
-        extensions=_members(decision, _violated(decision, now_ms), now_ms),
+        extensions=_members(decision, _violated(decision)),
     )
 
 
-_BY_QUOTA = {
+def _overloaded(decision: Decision) -> Problem:
+    """Tell a client when to come back: a part of them a second later than the others."""
+    is_soon = decision.retry_after_ms < _SOON_MS_MAX
+    return OVERLOADED[0] if is_soon else OVERLOADED[1]
+
+
+_BY_DECISION = {
     Verdict.OUT_OF_CREDITS: _out_of_credits,
     Verdict.RATE_LIMITED: _rate_limited,
     Verdict.CREDITS_HELD: _credits_held,
+    Verdict.OVERLOADED: _overloaded,
 }
 
 
-def _violated(decision: Decision, now_ms: int) -> Sequence[Quota]:
-    return [quota for quota in quotas_of(decision, now_ms) if quota.is_violated]
+def _violated(decision: Decision) -> Sequence[Quota]:
+    return [quota for quota in quotas_of(decision) if quota.is_violated]
 
 
-def _members(decision: Decision, violated: Sequence[Quota], now_ms: int) -> dict[str, object]:
+def _members(decision: Decision, violated: Sequence[Quota]) -> dict[str, object]:
     """Return what is told of the policies that refuse; the limit is that of the first."""
     resets_ms = [quota.resets_in_ms for quota in violated if quota.resets_in_ms is not None]
     members: dict[str, object] = {
@@ -131,7 +141,7 @@ def _members(decision: Decision, violated: Sequence[Quota], now_ms: int) -> dict
     if violated:
         members["limit"] = violated[0].size
     if resets_ms:
-        resets_at_s = whole_seconds(now_ms + max(resets_ms))
+        resets_at_s = whole_seconds(decision.decided_at_ms + max(resets_ms))
         members["resets_at"] = f"{datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
     return members
 

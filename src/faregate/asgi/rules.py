@@ -2,19 +2,19 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from inspect import isawaitable
-from typing import TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from starlette.routing import compile_path
 from starlette.types import Scope
 
 from faregate.asgi.identity import Exempt, is_cors_preflight
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
-from faregate.domain.hold import check_ttl
 from faregate.domain.idempotency import RESPONSE_BYTES_MAX
 from faregate.domain.policy import FailureMode
+from faregate.domain.spend import check_ttl
 from faregate.domain.transaction import check_whole
 
 #: What a request costs, in credits: fixed, or computed from its scope, async or not. It must not
@@ -25,6 +25,8 @@ Cost: TypeAlias = int | Callable[[Scope], int | Awaitable[int]]
 WEBSOCKET = "WEBSOCKET"
 
 _HOLD_TTL_MS = 60_000
+#: Stands for every method that no rule names. No method is empty.
+_ANY = ""
 
 
 class KeyUse(StrEnum):
@@ -70,6 +72,8 @@ class Rule:
     #: Up to which size, in bytes, a response is kept for retries with the same key. 0 keeps none:
     #: they are told that the request was served, and not how.
     replay_bytes_max: int = 0
+    #: Whether it asks for more than a charge of a fixed cost.
+    needs_more: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.path and not self.path.startswith("/"):
@@ -85,6 +89,10 @@ class Rule:
         check_ttl(self.hold_ttl_ms)
         if not 0 <= self.replay_bytes_max <= RESPONSE_BYTES_MAX:
             raise ConfigurationError(f"replay_bytes_max lies within 0 and {RESPONSE_BYTES_MAX}")
+        needs_more = (
+            self.estimate is not None or callable(self.cost) or self.key_use is KeyUse.REQUIRED
+        )
+        object.__setattr__(self, "needs_more", needs_more)
 
 
 #: The question of a browser whether it may send a request: it carries no identity.
@@ -115,49 +123,61 @@ class Rules:
     """Compiled rules. What no rule matches is charged by the policy."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        self._compiled = [_Compiled(rule) for rule in rules]
+        steps = [_Step.of(rule) for rule in rules]
+        methods = {method for rule in rules for method in _methods(rule)} | {_ANY}
+        #: The rules that may hold for requests of a method; `_ANY` is any that no rule names.
+        self._of_method = {
+            method: [step for step in steps if step.holds_for(method)] for method in methods
+        }
+        # No client sends a method of that name to mean a connection: the scope says what it is.
+        self._of_connections = self._of_method.pop(WEBSOCKET, self._of_method[_ANY])
         self._otherwise = Rule()
 
     def of(self, scope: Scope) -> Rule:
         """Return the first rule that matches a request or a WebSocket connection."""
-        # No client sends a method of that name to mean a connection: the scope says what it is.
-        method = WEBSOCKET if scope["type"] == "websocket" else _method(scope["method"])
-        path = route_path(scope)
-        for compiled in self._compiled:
-            if compiled.matches(method, path, scope):
-                return compiled.rule
+        if scope["type"] == "websocket":
+            steps = self._of_connections
+        else:
+            # Some frameworks serve `get` as GET.
+            steps = self._of_method.get(scope["method"].upper()) or self._of_method[_ANY]
+        if steps:
+            path = route_path(scope)
+            for step in steps:
+                if step.matches_path is None or step.matches_path(path):
+                    when = step.rule.when
+                    if when is None or when(scope):
+                        return step.rule
         return self._otherwise
 
 
-def _method(method: str) -> str:
-    """Return a method as rules have it. Some frameworks serve `get` as GET."""
-    method = method.upper()
-    return f"{method} " if method == WEBSOCKET else method
+class _Step(NamedTuple):
+    """One rule, and how its path is matched; None for every path."""
 
+    rule: Rule
+    methods: frozenset[str]
+    matches_path: Callable[[str], object] | None
 
-class _Compiled:
-    """One rule, and what is needed to match it."""
+    @classmethod
+    def of(cls, rule: Rule) -> Self:
+        """Compile a rule.
 
-    __slots__ = ("_methods", "_pattern", "_when", "rule")
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-        methods = {method.upper() for method in rule.methods}
-        self._methods = methods | {"HEAD"} if "GET" in methods else methods
-        self._when = rule.when
-        # Matched as Starlette matches its routes, so that no spelling of a path, such as one with a
-        # line feed at its end, reaches an endpoint past the rule for it; and, for the routes of
-        # others, whatever characters the rest of a path has.
-        self._pattern: re.Pattern[str] | None = None
+        Paths are matched as Starlette matches its routes, so that no spelling of a path, such as
+        one with a line feed at its end, reaches an endpoint past the rule for it; and, for the
+        routes of others, whatever characters the rest of a path has.
+        """
+        matches = None
         if rule.path:
-            self._pattern = re.compile(compile_path(rule.path)[0].pattern, re.DOTALL)
+            matches = re.compile(compile_path(rule.path)[0].pattern, re.DOTALL).match
+        return cls(rule, _methods(rule), matches)
 
-    def matches(self, method: str, path: str, scope: Scope) -> bool:
-        if self._methods and method not in self._methods:
-            return False
-        if self._pattern is not None and not self._pattern.match(path):
-            return False
-        return self._when is None or self._when(scope)
+    def holds_for(self, method: str) -> bool:
+        """Say whether the rule may hold for requests of a method."""
+        return not self.methods or method in self.methods
+
+
+def _methods(rule: Rule) -> frozenset[str]:
+    methods = frozenset(method.upper() for method in rule.methods)
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 def route_path(scope: Scope) -> str:

@@ -6,76 +6,86 @@ it accepts is given back; an accepted connection is paid for. A message that can
 closes the connection with 1008 (policy violation, RFC 6455), and the code of the problem as reason.
 """
 
-import logging
-
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from faregate.asgi.fare import Fare
+from faregate.asgi.admission import Admission, Outcome, Refusal
+from faregate.asgi.charge_context import ChargeContext
+from faregate.asgi.headers import rate_limit_fields
+from faregate.asgi.open_hold import OpenHold
+from faregate.asgi.refunds import WholeRefund
 from faregate.asgi.responder import STATE_NAME
 from faregate.asgi.rules import Rule
-from faregate.asgi.toll import Refusal, Taken, Toll, answer_instead
+from faregate.domain.decision import Verdict
 from faregate.domain.errors import FaregateError
 
 _POLICY_VIOLATION = 1008
 _TRY_AGAIN_LATER = 1013
 
-_log = logging.getLogger(__name__)
-
 
 async def serve_websocket(
-    app: ASGIApp, toll: Toll, rule: Rule, *, channel: tuple[Scope, Receive, Send]
+    app: ASGIApp, admission: Admission, rule: Rule, *, channel: tuple[Scope, Receive, Send]
 ) -> None:
     """Charge a connection and run the app for it, or refuse it."""
     scope, receive, send = channel
     connect = await receive()
-    taken = await toll.take(scope, rule)
-    if not isinstance(taken, Fare):
-        await _refuse(taken, toll, scope, send)
+    outcome = await admission.admit(scope, rule)
+    if not isinstance(outcome, ChargeContext):
+        await _refuse(outcome, admission, scope, send)
         return
-    scope.setdefault("state", {})[STATE_NAME] = taken
-    await _Connection(toll, rule, taken, connect, (receive, send)).run(app, scope)
+    scope.setdefault("state", {})[STATE_NAME] = outcome
+    await _Connection(admission, rule, outcome, connect, (receive, send)).run(app, scope)
 
 
-async def _refuse(taken: Taken, toll: Toll, scope: Scope, send: Send) -> None:
+async def _refuse(outcome: Outcome, admission: Admission, scope: Scope, send: Send) -> None:
     if "websocket.http.response" not in scope.get("extensions", {}):
-        reason = taken.problem.code if isinstance(taken, Refusal) else ""
+        reason = outcome.problem.code if isinstance(outcome, Refusal) else ""
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": reason})
         return
-    await answer_instead(taken, toll, scope, send)
+    await admission.answer_instead(outcome, scope, send)
 
 
 class _Connection:
     """An admitted connection."""
 
     def __init__(
-        self, toll: Toll, rule: Rule, fare: Fare, connect: Message, channel: tuple[Receive, Send]
+        self,
+        admission: Admission,
+        rule: Rule,
+        context: ChargeContext,
+        connect: Message,
+        channel: tuple[Receive, Send],
     ) -> None:
-        self._toll = toll
+        self._admission = admission
         self._rule = rule
-        self._fare = fare
+        self._context = context
         self._connect: Message | None = connect
         self._receive, self._send = channel
-        self._accepted = False
+        self._is_accepted = False
         #: How the app was told that a message could not be paid for; then it hears nothing more.
         self._ended: Message | None = None
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
+        hold, open_hold = self._context.hold, None
+        if hold is not None:
+            ttl_ms, log = self._rule.hold_ttl_ms, self._admission.log
+            open_hold = OpenHold(self._context, hold, ttl_ms=ttl_ms, log=log)
         try:
-            async with self._fare.kept_open(self._rule.hold_ttl_ms):
-                await app(scope, self.receive, self.send)
+            await app(scope, self.receive, self.send)
         finally:
-            await self._end()
+            if not self._is_accepted:
+                await self._give_back()
+            if open_hold is not None:
+                await open_hold.finish()
 
-    async def _end(self) -> None:
+    async def _give_back(self) -> None:
+        refund = WholeRefund(self._context, "refund: the connection was not accepted", None)
         try:
-            if not self._accepted:
-                await self._fare.give_back("refund: the connection was not accepted")
+            verdict = await refund.make()
         except FaregateError as error:
-            _log.warning("the fare of a connection is not given back now: %s", error)
-        try:
-            await self._fare.finish()
-        except FaregateError as error:
-            _log.warning("the hold of a connection is not settled now: %s", error)
+            self._admission.log.warning("a connection is not given back: %s", error)
+            return
+        if verdict is not Verdict.ALLOWED:
+            self._admission.log.warning("a connection is not given back yet: %s", verdict)
 
     async def receive(self) -> Message:
         if self._connect is not None:
@@ -97,17 +107,22 @@ class _Connection:
     async def _pay_for_message(self) -> tuple[int, str] | None:
         """Charge a message; return code and reason of the close if it cannot be paid for."""
         try:
-            decision = await self._fare.add(self._rule.message_cost, description="message")
+            decision = await self._context.add(self._rule.message_cost, description="message")
         except FaregateError as error:
-            _log.warning("a connection is closed, since a charge cannot be decided: %s", error)
+            log = self._admission.log
+            log.warning("a connection is closed, since a charge cannot be decided: %s", error)
             return _TRY_AGAIN_LATER, "unavailable"
-        return None if decision.allowed else (_POLICY_VIOLATION, str(decision.verdict))
+        if decision.allowed:
+            return None
+        is_overload = decision.verdict is Verdict.OVERLOADED
+        return (_TRY_AGAIN_LATER if is_overload else _POLICY_VIOLATION), str(decision.verdict)
 
     async def send(self, message: Message) -> None:
         if self._ended is not None:
             return
         if message["type"] == "websocket.accept":
-            self._accepted = True
-            fields = self._toll.fields(self._fare.decision)
+            self._is_accepted = True
+            decision, legacy = self._context.decision, self._admission.legacy_fields
+            fields = rate_limit_fields(decision, self._context.credits, legacy=legacy)
             message = {**message, "headers": [*message.get("headers", ()), *fields]}
         await self._send(message)

@@ -52,16 +52,18 @@ Identify: TypeAlias = Callable[[Scope], Awaitable[Answer] | Answer]
 
 
 async def caller_of(identify: Identify, scope: Scope) -> Caller | None:
-    """Return who sent a request, or None for nobody.
+    """Return who sent a request, or None for nobody; errors are those of `caller_from`."""
+    return await caller_from(identify(scope))
+
+
+async def caller_from(answer: Answer | Awaitable[Answer]) -> Caller | None:
+    """Return the caller that an identity function answers, or None for nobody.
 
     Raises:
-        IdentityAnswerError: `identify` answered something else, so nobody knows who would be
-            charged.
-        IdentityUnavailableError: It cannot be told now.
+        IdentityAnswerError: It answered something else, so it is not known who would be charged.
+        IdentityUnavailableError: The caller cannot be told now.
     """
-    found = identify(scope)
-    if isawaitable(found):
-        found = await found
+    found = await answer if isawaitable(answer) else answer
     if found is None or isinstance(found, Caller):
         return found
     if isinstance(found, UUID):

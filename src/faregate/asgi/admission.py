@@ -1,0 +1,179 @@
+"""Admission: decides whether a request, a connection, or a call of an endpoint is served.
+
+`Admission.admit` is the one way in. It finds the caller, charges it by the rule, and returns a
+`ChargeContext`, or the answer that the client gets instead.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+from uuid import UUID
+
+from starlette.types import Scope, Send
+
+from faregate.asgi.answers import ProblemOptions, answer
+from faregate.asgi.charge_context import ChargeContext
+from faregate.asgi.headers import Headers, rate_limit_fields
+from faregate.asgi.idempotency import KeptResponse, MalformedKeyError, fingerprint_of, key_of
+from faregate.asgi.identity import Identify
+from faregate.asgi.identity.caller import Caller, caller_from
+from faregate.asgi.logs import RequestLog
+from faregate.asgi.problems import (
+    COST_OUT_OF_RANGE,
+    IDENTITY_UNAVAILABLE,
+    KEY_MALFORMED,
+    KEY_REQUIRED,
+    NO_IDENTITY,
+    UNAVAILABLE,
+    Problem,
+)
+from faregate.asgi.refusals import problem_of
+from faregate.asgi.rules import KeyUse, Rule, cost_of
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import (
+    AmountError,
+    ArchiveUnavailableError,
+    ConfigurationError,
+    FaregateError,
+    IdentityUnavailableError,
+    LedgerError,
+    UnknownTierError,
+)
+from faregate.domain.idempotency import KeyState
+from faregate.domain.policy import FailureMode
+from faregate.gate import ChargeOptions, Gate
+
+_ALLOWED, _CLOSED, _IGNORED = Verdict.ALLOWED, FailureMode.CLOSED, KeyUse.IGNORED
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a client is told instead of being served."""
+
+    problem: Problem
+    fields: Headers = field(default_factory=list)
+
+
+Outcome: TypeAlias = ChargeContext | Refusal | KeptResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """How requests are charged and refused. One object serves all requests."""
+
+    #: Returns the gate, which an app may open as late as at its start.
+    gate: Callable[[], Gate]
+    identify: Identify
+    refund_statuses: frozenset[int]
+    problems: ProblemOptions
+    #: The WWW-Authenticate field of a 401.
+    challenge: Headers
+    #: Whether X-RateLimit fields are sent, too.
+    legacy_fields: bool
+    log: RequestLog = field(default_factory=RequestLog)
+
+    async def admit(self, scope: Scope, rule: Rule) -> Outcome:
+        """Charge a request, once for its idempotency key.
+
+        Raises:
+            InvalidArgumentError: The application says something ill-formed of a request.
+        """
+        try:
+            key = None if rule.key_use is _IGNORED else _key_of(scope)
+            found = self.identify(scope)
+            caller = found if type(found) is UUID else await caller_from(found)
+            if caller is None:
+                return Refusal(NO_IDENTITY, self.challenge)
+            user_id, options = _as_charged(caller, rule)
+            if key is not None or rule.needs_more:
+                return await self._admit_with_more(scope, rule, user_id, options, key)
+            gate = self.gate()
+            decision = await gate.charge(user_id, cost=rule.cost, **options)  # type: ignore[arg-type]
+        except FaregateError as error:
+            return Refusal(self._problem_of_error(error, rule))
+        except MalformedKeyError:
+            return Refusal(KEY_MALFORMED)
+        if decision.verdict is not _ALLOWED:
+            return self.refusal(decision)
+        return ChargeContext(gate, decision, options)
+
+    async def _admit_with_more(
+        self, scope: Scope, rule: Rule, user_id: UUID, options: ChargeOptions, key: str | None
+    ) -> Outcome:
+        """Charge a request with a key, a hold, or a cost that is computed."""
+        gate, own = self.gate(), options.copy()
+        if key is not None:
+            own["idempotency_key"], own["fingerprint"] = key, fingerprint_of(scope)
+        elif rule.key_use is KeyUse.REQUIRED:
+            return Refusal(KEY_REQUIRED)
+        hold = None
+        if rule.estimate is not None:
+            estimate = await cost_of(rule.estimate, scope)
+            hold = await gate.hold(user_id, estimate, ttl_ms=rule.hold_ttl_ms, **own)
+            decision = hold.decision
+        else:
+            cost = None if rule.cost is None else await cost_of(rule.cost, scope)
+            decision = await gate.charge(user_id, cost=cost, **own)
+        if not decision.allowed:
+            return self.refusal(decision)
+        if decision.key_state is KeyState.DONE and rule.replay_bytes_max:
+            kept = await gate.kept_response(decision)
+            if kept is not None:
+                return KeptResponse.decode(kept, decision)
+        if decision.key_state in {KeyState.IN_FLIGHT, KeyState.DONE}:
+            return self.refusal(decision)
+        return ChargeContext(gate, decision, options, hold)
+
+    def refusal(self, decision: Decision) -> Refusal:
+        """Return what a client is told of a decision by which it is not served."""
+        fields = rate_limit_fields(decision, legacy=self.legacy_fields)
+        return Refusal(problem_of(decision), fields)
+
+    def _problem_of_error(self, error: FaregateError, rule: Rule) -> Problem:
+        """Log why a request is refused without a decision, and return what the client is told."""
+        log = self.log
+        if isinstance(error, AmountError):
+            # A cost that is computed may follow from what the client asks for.
+            log.warning("a request is refused, since its cost cannot be charged: %s", error)
+            return COST_OUT_OF_RANGE
+        if isinstance(error, IdentityUnavailableError):
+            log.warning("a request is refused, since its caller cannot be told: %s", error)
+            return IDENTITY_UNAVAILABLE
+        is_of_some = isinstance(error, UnknownTierError) or rule.on_failure is not _CLOSED
+        if isinstance(error, LedgerError | ArchiveUnavailableError):
+            log.warning("a request is refused, since its charge cannot be decided: %s", error)
+        elif not isinstance(error, ConfigurationError):
+            raise error
+        elif is_of_some:
+            log.error("a request is refused until this is put right: %s", error)
+        else:
+            log.error("every request is refused until this is put right: %s", error)
+        return UNAVAILABLE
+
+    async def answer_instead(self, outcome: Outcome, scope: Scope, send: Send) -> None:
+        """Tell a client why it is not served, or what it was answered before."""
+        if isinstance(outcome, Refusal):
+            options = self.problems
+            await answer(outcome.problem, scope, send, fields=outcome.fields, options=options)
+        elif isinstance(outcome, KeptResponse):
+            fields = rate_limit_fields(outcome.decision, legacy=self.legacy_fields)
+            await outcome.send(send, fields)
+
+
+def _as_charged(caller: Caller | UUID, rule: Rule) -> tuple[UUID, ChargeOptions]:
+    """Return the user, and only the options that are not the defaults: most requests have none."""
+    options: ChargeOptions = {}
+    tier = rule.tier
+    if isinstance(caller, Caller):
+        tier = tier or caller.tier
+        if caller.limit_key:
+            options["limit_key"] = caller.limit_key
+    if tier is not None:
+        options["tier"] = tier
+    if rule.on_failure is not _CLOSED:
+        options["on_failure"] = rule.on_failure
+    return (caller.user_id if isinstance(caller, Caller) else caller), options
+
+
+def _key_of(scope: Scope) -> str | None:
+    return key_of(scope) if scope["type"] == "http" else None

@@ -1,0 +1,109 @@
+"""What a handler sees of the charge of its request, and can still do about it."""
+
+from uuid import UUID
+
+from faregate.domain.decision import Decision
+from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.hold import Hold, HoldAnswer
+from faregate.domain.transaction import CreditTransactionId
+from faregate.gate import ChargeOptions, Gate
+
+
+class ChargeContext:
+    """The charge of one request. The app finds it as `request.state.faregate`.
+
+    Everything that is taken or given back through it is known to the middleware: where the request
+    fails before its response starts, all of it goes back.
+    """
+
+    __slots__ = ("_options", "added", "answer", "credits", "decision", "gate", "hold")
+
+    def __init__(
+        self, gate: Gate, decision: Decision, options: ChargeOptions, hold: Hold | None = None
+    ) -> None:
+        """Begin with what was charged.
+
+        Args:
+            gate: The gate that has charged it.
+            decision: How the request was decided; of a hold, how its estimate was.
+            options: The options that hold for further charges, too: tier and failure mode.
+            hold: The hold, where the rule has an estimate.
+        """
+        #: The gate, for what is not offered here.
+        self.gate = gate
+        #: How the request was decided.
+        self.decision = decision
+        #: The hold, where the rule has an estimate; else None.
+        self.hold = hold
+        #: How the hold ended; None as long as it is open, and where there is none.
+        self.answer: HoldAnswer | None = None
+        #: The caller's balance after the latest change made here.
+        self.credits = decision.credits
+        #: The decisions by which `add` has charged more.
+        self.added: tuple[Decision, ...] = ()
+        self._options = options
+
+    @property
+    def user_id(self) -> UUID:
+        """The user who is charged."""
+        return self.decision.user_id
+
+    @property
+    def cost(self) -> int:
+        """What the request was charged at its start: its cost, or its estimate."""
+        return -self.decision.amount
+
+    async def add(self, cost: int, *, description: str = "more of a request") -> Decision:
+        """Charge more. A refusal is a value: the handler must look at it.
+
+        Rate limits are not looked at again.
+        """
+        options: ChargeOptions = {
+            **self._options,
+            "is_limited": False,
+            "description": description,
+        }
+        decision = await self.gate.charge(self.user_id, cost=cost, **options)
+        if decision.allowed:
+            self.added = (*self.added, decision)
+            self.credits = decision.credits
+        return decision
+
+    async def refund(self, amount: int | None = None, *, description: str = "refund") -> Decision:
+        """Give back a part of what was charged at the start, or all that is left of it.
+
+        Where Redis does not answer, it is given back in the background: the decision `is_pending`.
+        """
+        identity = None if amount is None else CreditTransactionId.mint(self.gate.now_ms())
+        decision = await self.gate.refund(
+            self.decision, amount=amount, transaction_id=identity, description=description
+        )
+        if decision.allowed:
+            self.credits = decision.credits
+        return decision
+
+    async def settle(self, actual: int) -> HoldAnswer:
+        """End the hold by what the request really cost.
+
+        Where Redis does not answer, it is settled in the background: the answer `is_pending`.
+
+        Raises:
+            InvalidArgumentError: Nothing is held: the rule has no estimate.
+            TransactionConflictError: The hold has ended in another way.
+        """
+        return self._ended(await self.gate.settle(self._open_hold(), actual))
+
+    async def cancel(self) -> HoldAnswer:
+        """End the hold and give all of it back; as `settle` where Redis does not answer."""
+        return self._ended(await self.gate.cancel(self._open_hold()))
+
+    def _ended(self, answer: HoldAnswer) -> HoldAnswer:
+        self.answer = answer
+        if not answer.is_pending:
+            self.credits = answer.credits
+        return answer
+
+    def _open_hold(self) -> Hold:
+        if self.hold is None:
+            raise InvalidArgumentError("nothing is held: the rule of this request has no estimate")
+        return self.hold

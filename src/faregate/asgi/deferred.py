@@ -1,0 +1,76 @@
+"""A request that its endpoint charges: the middleware lets it in, and waits for the endpoint."""
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from faregate.asgi.admission import Admission, Outcome, Refusal
+from faregate.asgi.charge_context import ChargeContext
+from faregate.asgi.responder import STATE_NAME, Responder
+from faregate.asgi.rules import Rule
+from faregate.domain.errors import ConfigurationError
+
+
+class RefusedError(HTTPException):
+    """Ends an endpoint whose request is refused; the middleware answers for it."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        status = outcome.problem.status if isinstance(outcome, Refusal) else 409
+        super().__init__(status_code=status)
+
+
+class DeferredCharge:
+    """One such request. `charge` charges it; until then it is the request's `state.faregate`."""
+
+    def __init__(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
+        self._admission = admission
+        self._scope = scope
+        self._send = send
+        self._responder = Responder(admission, scope, receive, send)
+        self._is_charging = False
+        #: What the client is answered in the app's place.
+        self._instead: Outcome | None = None
+
+    async def run(self, app: ASGIApp) -> None:
+        """Run the app."""
+        self._scope.setdefault("state", {})[STATE_NAME] = self
+
+        async def watched(scope: Scope, receive: Receive, _send: Send) -> None:
+            await app(scope, receive, self.send)
+
+        try:
+            await self._responder.run(watched)
+        except RefusedError:
+            if self._instead is None:
+                raise
+        await self._answer_instead()
+
+    async def charge(self, rule: Rule) -> ChargeContext:
+        """Charge the request, once and before it is answered.
+
+        Raises:
+            RefusedError: It is refused, or was served before: the client is told so.
+            ConfigurationError: It is charged already, or its response has begun.
+        """
+        if self._instead is not None:
+            raise RefusedError(self._instead)
+        if self._is_charging or self._responder.has_started:
+            raise ConfigurationError("an endpoint charges its request once, before it answers")
+        self._is_charging = True
+        outcome = await self._admission.admit(self._scope, rule)
+        if not isinstance(outcome, ChargeContext):
+            self._instead = outcome
+            raise RefusedError(outcome)
+        self._responder.begin(outcome, rule)
+        return outcome
+
+    async def send(self, message: Message) -> None:
+        """Pass on what the app sends, unless the client is answered in its place."""
+        if self._instead is None:
+            await self._responder.send(message)
+        else:
+            await self._answer_instead()
+
+    async def _answer_instead(self) -> None:
+        if self._instead is not None and not self._responder.has_started:
+            self._responder.has_started = True
+            await self._admission.answer_instead(self._instead, self._scope, self._send)

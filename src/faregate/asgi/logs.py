@@ -1,0 +1,28 @@
+"""What is logged of requests: one line a second of each kind, since an outage repeats it."""
+
+import logging
+
+from faregate.gate.paced_log import PacedLog
+
+_log = logging.getLogger("faregate.asgi")
+
+
+class RequestLog:
+    """Writes the lines of one middleware. The kind of a line is its text without the values."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, PacedLog] = {}
+
+    def warning(self, message: str, *values: object) -> None:
+        """Write what a server, or a request, is the cause of."""
+        self._write(logging.WARNING, message, values)
+
+    def error(self, message: str, *values: object) -> None:
+        """Write what an operator must put right."""
+        self._write(logging.ERROR, message, values)
+
+    def _write(self, level: int, message: str, values: tuple[object, ...]) -> None:
+        paced = self._kinds.get(message)
+        if paced is None:
+            paced = self._kinds[message] = PacedLog(_log, level)
+        paced(message, *values)

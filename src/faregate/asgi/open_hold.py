@@ -1,0 +1,56 @@
+"""The hold of a request while its app runs: kept open, and settled where the handler did not."""
+
+import asyncio
+
+from faregate.asgi.charge_context import ChargeContext
+from faregate.asgi.logs import RequestLog
+from faregate.domain.errors import FaregateError, InvalidArgumentError
+from faregate.domain.hold import Hold
+
+_MS_PER_S = 1_000
+
+
+class OpenHold:
+    """Extends a hold again and again, each time for its whole lifetime, for a day at most.
+
+    The hold of a process that dies expires, as any other.
+    """
+
+    def __init__(self, context: ChargeContext, hold: Hold, *, ttl_ms: int, log: RequestLog) -> None:
+        """Begin to extend."""
+        self._context = context
+        self._hold = hold
+        self._log = log
+        self._extending = asyncio.ensure_future(self._extend(ttl_ms))
+
+    def stop(self) -> None:
+        """Extend it no more."""
+        self._extending.cancel()
+
+    async def finish(self) -> None:
+        """Settle a hold that the handler has left open: the request has cost its estimate."""
+        self._extending.cancel()
+        if self._context.answer is not None:
+            return
+        try:
+            answer = await self._context.settle(self._hold.estimate)
+        except FaregateError as error:
+            self._log.warning("a hold is not settled: %s", error)
+            return
+        if not answer.allowed and not answer.is_pending:
+            self._log.warning("hold %s was not settled in time: %s", self._hold.id, answer.verdict)
+
+    async def _extend(self, ttl_ms: int) -> None:
+        while self._context.answer is None:
+            await asyncio.sleep(ttl_ms / 2 / _MS_PER_S)
+            try:
+                answer = await self._context.gate.extend(self._hold, ttl_ms)
+            except InvalidArgumentError:
+                # It has been open for a day.
+                return
+            except FaregateError as error:
+                # The next time may come before it expires.
+                self._log.warning("a hold is not extended: %s", error)
+            else:
+                if not answer.allowed and not answer.is_pending:
+                    return

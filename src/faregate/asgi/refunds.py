@@ -1,0 +1,115 @@
+"""Gives back all that a request was charged, where it fails before its response starts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TypeAlias
+
+from faregate.asgi.charge_context import ChargeContext
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import FaregateError, TransactionConflictError
+from faregate.domain.hold import HoldState, closing_id
+
+#: Gives back a part of what was charged; to do it twice is to do it once.
+_Part: TypeAlias = Callable[[], Awaitable[Verdict]]
+#: `REFUND_EXCEEDED` means that nothing is left: the handler has given it back itself;
+#: `TAKEN_OVER` that another attempt with the key answers for the charge now.
+_GIVEN_BACK = {Verdict.ALLOWED, Verdict.REFUND_EXCEEDED, Verdict.TAKEN_OVER}
+
+
+class WholeRefund:
+    """The refund of everything that one request was charged, in parts that fail apart."""
+
+    def __init__(
+        self, context: ChargeContext, description: str, metadata: Mapping[str, object] | None
+    ) -> None:
+        self._context = context
+        self._gate = context.gate
+        self._description = description
+        self._metadata = metadata
+
+    async def make(self) -> Verdict:
+        """Give everything back: each part is tried, whatever becomes of the others.
+
+        Returns:
+            `ALLOWED` where nothing is left to give back, `PENDING` where a part is given back in
+            the background, else the verdict on a part that is not given back.
+
+        Raises:
+            FaregateError: A part is not given back. The others are.
+        """
+        added, self._context.added = self._context.added, ()
+        parts: list[_Part] = [partial(self._refund, each) for each in added]
+        parts.append(self._give_first_back)
+        verdict, failure = Verdict.ALLOWED, None
+        while parts:
+            try:
+                found = await parts[0]()
+                verdict = verdict if found in _GIVEN_BACK else found
+            except FaregateError as error:
+                failure = failure or error
+            except asyncio.CancelledError:
+                self._leave(*parts)
+                raise
+            parts.pop(0)
+        if failure is not None:
+            raise failure
+        return verdict
+
+    async def _refund(self, charged: Decision) -> Verdict:
+        refunded = await self._gate.refund(
+            charged, description=self._description, metadata=self._metadata
+        )
+        if refunded.allowed:
+            self._context.credits = refunded.credits
+        return refunded.verdict
+
+    async def _give_first_back(self) -> Verdict:
+        """Give back what was charged at the start."""
+        context = self._context
+        if context.hold is None:
+            is_kept = context.decision.amount or context.decision.keyed_attempt is not None
+            return await self._refund(context.decision) if is_kept else Verdict.ALLOWED
+        verdict = await self._give_hold_back()
+        if verdict is Verdict.PENDING:
+            # What it takes depends on how the hold ends, which is not known yet.
+            self._leave(self._give_hold_back)
+        return verdict
+
+    async def _give_hold_back(self) -> Verdict:
+        """Give a hold back, however far it has been settled."""
+        context, answer = self._context, self._context.answer
+        if answer is not None and answer.allowed and answer.state is HoldState.CANCELLED:
+            return Verdict.ALLOWED
+        is_settled = answer is not None and answer.charged > 0
+        if answer is None or answer.is_pending:
+            try:
+                cancelled = (await context.cancel()).verdict
+            except TransactionConflictError:
+                # A settlement was made whose answer is not known here.
+                is_settled = True
+            else:
+                if cancelled in {Verdict.ALLOWED, Verdict.TAKEN_OVER, Verdict.PENDING}:
+                    return cancelled
+        refunded = await self._refund(context.decision)
+        if is_settled and refunded in {*_GIVEN_BACK, Verdict.PENDING} - {Verdict.TAKEN_OVER}:
+            beyond = await self._gate.refund_by_id(
+                context.user_id,
+                closing_id(context.decision.transaction_id),
+                description=self._description,
+            )
+            if beyond.allowed:
+                context.credits = beyond.credits
+        return refunded
+
+    def _leave(self, *parts: _Part) -> None:
+        """Leave to the background what is yet to be given back."""
+        context = self._context
+        name = f"refund of a part of {context.decision.transaction_id} of user {context.user_id}"
+        for part in parts:
+            self._gate.retries.submit(name, partial(self._try, part))
+
+    async def _try(self, part: _Part) -> bool:
+        # Raises while Redis does not answer; else the gate would try each part once more.
+        await self._gate.balance(self._context.user_id)
+        return await part() in _GIVEN_BACK
