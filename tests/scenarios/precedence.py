@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from faregate.domain.transaction import CREDITS_MAX
+from faregate.domain.windows import LOOK_BACK_MS
 from spec.steps import (
     DAY_MS,
     HOUR_MS,
@@ -17,6 +18,7 @@ from spec.steps import (
     TEN,
     TWO,
     Done,
+    Send,
     Step,
     add,
     adjust,
@@ -32,6 +34,7 @@ from spec.steps import (
     refund,
     renew,
     settle,
+    spoil,
     void,
     wait,
     wipe,
@@ -56,15 +59,22 @@ def refused(final: Step, upper: Cause, lower: Cause) -> list[Step]:
 #: Holds always, and changes nothing: a cause with it alone stands for itself.
 NOTHING = Cause()
 #: More than the tests let a script look through.
-MANY = tuple(charge(f"many {number}", 0, is_unlimited=True) for number in range(8))
+MANY = tuple(charge(f"many {number}", 0, is_unlimited=True) for number in range(16))
 UNINITIALISED = Cause(last=(wipe(),))
-STRANGER = Cause(change={"user": "nobody"})
+CORRUPT = Cause(last=(spoil(),))
+UNKNOWN = Cause(change={"user": "nobody"})
 FULL = Cause(before=(add("f", 1),), last=(fill(),))
 LATE = Cause(change={"deadline_in_ms": -1})
 EARLY = Cause(change={"deadline_in_ms": MINUTE_MS})
-UNRESOLVED = Cause(before=MANY)
-#: Its id is minted long before it is used.
-STALE = Cause(before=(complete("x", answer=Done.UNKNOWN),), last=(wait(MINUTE_MS + 1),))
+AHEAD = Cause(change={"age_ms": -LOOK_BACK_MS - 1})
+#: An id that was named is searched for.
+UNRESOLVED = Cause(before=(complete("x", answer=Done.UNKNOWN), *MANY), change={"send": Send.RETRY})
+#: Its id is made long before it is used.
+STALE = Cause(
+    before=(complete("x", answer=Done.UNKNOWN),),
+    last=(wait(MINUTE_MS + 1),),
+    change={"send": Send.GIVEN},
+)
 REUSED = Cause(
     before=(charge("k", 1, key=key("k")),), change={"key": key("k", fingerprint="other")}
 )
@@ -81,79 +91,84 @@ TOPPED_OVER = Cause(before=(add("m", CREDITS_MAX - 5),), change={"allowance": TE
 SPENT = charge("p", 10, allowance=TEN)
 BACKLOGGED = Cause(before=(charge("f", 1),), last=(wait(23 * HOUR_MS + 1),))
 
-#: How many records a script looks through where searches are to be cut short.
-LOOKBACK_MAX = 6
-#: What the memory adapter cannot show: lost time, and searches that are cut short.
-REDIS_ONLY = {"late", "unresolved"}
+#: How many entries a script looks through where searches are to be cut short.
+ENTRIES_MAX = 8
+#: What the memory adapter cannot show: values that were overwritten, and searches cut short.
+REDIS_ONLY = {"corrupt", "unresolved"}
 
+_SPEND: dict[str, Cause] = {
+    "uninitialised": UNINITIALISED,
+    "corrupt": CORRUPT,
+    "unknown_user": UNKNOWN,
+    "ahead": AHEAD,
+    "key_reused": REUSED,
+    "voided": Cause(before=(void("x"),)),
+    "stale": STALE,
+    "unresolved": UNRESOLVED,
+    "late": LATE,
+    "backlog": FULL,
+    "too_many_keys": KEYS_FULL,
+    "rate_limited": LIMITED,
+    "out_of_credits": BROKE,
+    "credits_held": HELD,
+    "out_of_range": TOPPED_OVER,
+}
+
+#: Of each operation of the table: the step that is refused. A spend is a charge or a hold.
 FINAL: dict[str, Step] = {
     "charge": charge("x", 1),
     "hold": hold("x", 1),
     "settle": settle("x", 1),
+    "cancel": cancel("x"),
     "extend": extend("x", MINUTE_MS),
-    "grant": add("ann's x", 1),
+    "add": add("ann's x", 1),
     "refund": refund("x", of="a"),
-    "void": void("x"),
     "void": void("x"),
     "observe": observe("x", 1),
     "read": read(),
     "renew": renew(TEN),
+    "complete": complete("x"),
 }
 
 CAUSES: dict[str, dict[str, Cause]] = {
     "charge": {
-        "uninitialised": UNINITIALISED,
-        "unknown_user": STRANGER,
-        "key_reused": REUSED,
-        "voided": Cause(before=(void("x"),)),
-        "stale": STALE,
-        "unresolved": UNRESOLVED,
-        "conflict": Cause(before=(charge("x", 2),)),
-        "late": LATE,
-        "backlog": FULL,
-        "too_many_keys": KEYS_FULL,
-        "rate_limited": LIMITED,
-        "out_of_credits": BROKE,
-        "credits_held": HELD,
-        "out_of_range": TOPPED_OVER,
+        **_SPEND,
+        "conflict": Cause(before=(charge("x", 2),), change={"send": Send.RETRY}),
     },
     "hold": {
-        "uninitialised": UNINITIALISED,
-        "unknown_user": STRANGER,
-        "key_reused": REUSED,
-        "voided": Cause(before=(hold("x", 1), cancel("x"))),
-        "conflict": Cause(before=(hold("x", 1),), change={"amount": 2}),
-        "stale": STALE,
-        "unresolved": UNRESOLVED,
-        "late": LATE,
-        "backlog": FULL,
-        "too_many_keys": KEYS_FULL,
+        **_SPEND,
+        "conflict": Cause(before=(hold("x", 2),), change={"send": Send.RETRY}),
         "too_many_holds": Cause(before=(hold("o", 1),), change={"open_max": 1}),
-        "rate_limited": LIMITED,
-        "out_of_credits": BROKE,
-        "credits_held": HELD,
-        "out_of_range": TOPPED_OVER,
     },
     "settle": {
         "uninitialised": UNINITIALISED,
+        "corrupt": CORRUPT,
         "unknown_hold": NOTHING,
         "conflict": Cause(before=(hold("x", 1), cancel("x"))),
         "hold_expired": Cause(before=(hold("x", 3),), last=(wait(MINUTE_MS),)),
-        "taken_over": Cause(
-            before=(hold("x", 3, key=key("k")),), change={"amount": None, "by": "b"}
-        ),
+        "out_of_range": Cause(before=(hold("x", 3), add("m", CREDITS_MAX - 2))),
+    },
+    "cancel": {
+        "uninitialised": UNINITIALISED,
+        "corrupt": CORRUPT,
+        "unknown_hold": NOTHING,
+        "conflict": Cause(before=(hold("x", 1), settle("x", 1))),
+        "hold_expired": Cause(before=(hold("x", 3),), last=(wait(MINUTE_MS),)),
+        "taken_over": Cause(before=(hold("x", 3, key=key("k")),), change={"by": "b"}),
         "out_of_range": Cause(before=(hold("x", 3), add("m", CREDITS_MAX - 2))),
     },
     "extend": {
         "uninitialised": UNINITIALISED,
+        "corrupt": CORRUPT,
         "unknown_hold": NOTHING,
         "hold_expired": Cause(before=(hold("x", 3),), last=(wait(MINUTE_MS),)),
         "hold_closed": Cause(before=(hold("x", 3), cancel("x"))),
         "too_long": Cause(before=(hold("x", 3),), last=(wait(1),), change={"ttl_ms": DAY_MS}),
     },
-    "grant": {
+    "add": {
         "uninitialised": UNINITIALISED,
-        "unknown_user": STRANGER,
+        "corrupt": CORRUPT,
+        "unknown_user": UNKNOWN,
         "conflict": Cause(before=(add("x", 2),)),
         "backlog": BACKLOGGED,
         "out_of_range": Cause(
@@ -164,7 +179,8 @@ CAUSES: dict[str, dict[str, Cause]] = {
     },
     "refund": {
         "uninitialised": UNINITIALISED,
-        "unknown_user": STRANGER,
+        "corrupt": CORRUPT,
+        "unknown_user": UNKNOWN,
         "conflict": Cause(before=(charge("a", 3), refund("x", "a", 1)), change={"amount": 2}),
         "backlog": BACKLOGGED,
         "unknown_deduct": Cause(change={"of": "nothing"}),
@@ -174,31 +190,28 @@ CAUSES: dict[str, dict[str, Cause]] = {
     },
     "void": {
         "uninitialised": UNINITIALISED,
+        "corrupt": CORRUPT,
         "too_early": EARLY,
-        "unresolved": UNRESOLVED,
         "kept": Cause(before=(charge("x", 2),), change={"asked_in_ms": 1}),
         "out_of_range": Cause(before=(charge("x", 2), add("m", CREDITS_MAX - 3))),
     },
-    "void": {
-        "uninitialised": UNINITIALISED,
-        "too_early": EARLY,
-        "unresolved": UNRESOLVED,
-        "kept": Cause(before=(hold("x", 2),), change={"asked_in_ms": 1}),
-    },
     "observe": {
+        "uninitialised": UNINITIALISED,
         "rate_limited": Cause(
             before=tuple(observe(f"l{number}", limits=(PER_SECOND,)) for number in range(2)),
             change={"limits": (PER_SECOND,)},
         ),
         "out_of_credits": BROKE,
     },
-    "read": {"uninitialised": UNINITIALISED, "unknown_user": STRANGER},
+    "read": {"uninitialised": UNINITIALISED, "corrupt": CORRUPT, "unknown_user": UNKNOWN},
     "renew": {
         "uninitialised": UNINITIALISED,
-        "unknown_user": STRANGER,
+        "corrupt": CORRUPT,
+        "unknown_user": UNKNOWN,
         # As much is left as a smaller allowance would bring.
         "current": Cause(before=(charge("p", 1, allowance=TEN),), change={"allowance": TWO}),
         "backlog": Cause(before=(SPENT,), last=(wait(HOUR_MS), fill())),
         "out_of_range": Cause(before=(SPENT, add("m", CREDITS_MAX - 5)), last=(wait(HOUR_MS),)),
     },
+    "complete": {"uninitialised": UNINITIALISED, "unknown": NOTHING},
 }

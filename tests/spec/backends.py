@@ -97,6 +97,10 @@ class Backend(ABC):
         """Let no more records be pending than there are now."""
 
     @abstractmethod
+    def spoil(self, user_id: UUID) -> None:
+        """Overwrite the account of a user."""
+
+    @abstractmethod
     async def lose_all(self) -> None:
         """Lose all that is live, and begin again with nothing."""
 
@@ -148,6 +152,9 @@ class MemoryBackend(Backend):
 
     async def lose_all(self) -> None:
         self._begin()
+
+    def spoil(self, user_id: UUID) -> None:
+        raise AssertionError("nothing in memory can be overwritten")
 
     def _begin(self) -> None:
         self._ledgers = [

@@ -6,17 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import faregate.domain.errors
+from faregate.domain.attempt import Event
 from faregate.domain.decision import Verdict
 from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import TransactionType
-from play.steps import Answer, Done
+from spec.steps import Answer, Done
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "decisions.md"
 #: The answers of what is done, or was done before. All others are refusals.
 DONE = {"allowed", "repeated", "refunded", "refused", "completed", "found", "renewed"}
+#: What a step does, where the table has another word for it.
+OPERATIONS = {
+    "charge": "spend",
+    "hold": "spend",
+    "cancel": "settle",
+    "add": "grant",
+    "adjust": "grant",
+    "observe": "shadow",
+    "sweep": "expire",
+}
 
-_SCRIPTS = {"grant": "credit"}
 _CODE = re.compile(r"`([^`]+)`")
+_EVENTS = {"ahead": Event.AHEAD, "late": Event.LATE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +45,10 @@ class Row:
     is_apart: bool = False
 
     @property
-    def script(self) -> str:
-        """The script that decides."""
-        return _SCRIPTS.get(self.operation, self.operation)
-
-    @property
     def answer(self) -> Answer:
-        """What a caller gets."""
+        """What the ledger answers."""
+        if self.status in _EVENTS:
+            return _EVENTS[self.status]
         if self.error:
             error: Answer = getattr(faregate.domain.errors, self.error)
             return error
@@ -55,28 +63,27 @@ class Row:
         return any(re.fullmatch(_pattern(part), line) for part in self.records.split(";"))
 
 
-#: Of every operation but two.
-UNINITIALISED = Row("any", "uninitialised", "LedgerUninitialisedError", "none")
-
-
 def _pattern(part: str) -> str:
     optional = re.sub(r"\(`(\w+)`\),?", r"(\1,)?", part)
     return re.sub(r"`(\w+)`,?", r"\1,", optional).replace("none", "").replace(" ", "")
 
 
-def table() -> list[Row]:
-    """Return the rows that are about one operation, in their order."""
+def _read() -> list[Row]:
     rows = []
     for line in PAGE.read_text(encoding="utf-8").splitlines():
-        if line.startswith("| `"):
+        if line.startswith(("| `", "| any ")):
             operation, when, answer, records = (cell.strip() for cell in line.strip("|").split("|"))
             status, *error = _CODE.findall(answer)
-            name = _CODE.findall(operation)[0]
+            name = (_CODE.findall(operation) or ["any"])[0]
             rows.append(Row(name, status, "".join(error), records, when.endswith("†")))
     return rows
 
 
-TABLE = table()
+_ROWS = _read()
+#: The rows about all operations, by their status, in their order.
+ANY = {row.status: row for row in _ROWS if row.operation == "any" and row.error}
+#: The rows about one operation, in their order.
+TABLE = [row for row in _ROWS if row.operation != "any"]
 
 
 def refusals(operation: str) -> list[Row]:

@@ -63,6 +63,7 @@ class Driver:
             "drain": self._drain,
             "lose": lambda _: self.backend.lose(),
             "wipe": self._wipe,
+            "spoil": self._spoil,
             "fill": self._fill,
         }
 
@@ -196,6 +197,9 @@ class Driver:
 
     async def _wipe(self, _asked: Requests) -> None:
         await self.backend.lose_all()
+
+    async def _spoil(self, asked: Requests) -> None:
+        self.backend.spoil(asked.user_id)
 
     async def _fill(self, _asked: Requests) -> None:
         await self.backend.fill()

@@ -9,6 +9,7 @@ from uuid import UUID
 from redis import Redis
 
 from clocks import RedisClock, ToldClocks
+from faregate.adapters.redis import keys
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
@@ -42,7 +43,7 @@ class RedisBackend(Backend):
         super().__init__(RedisClock(client), shard_count, pending_max)
         self.stream = RedisStream(client, shard_count)
         self.streams = [(self.stream, shard) for shard in range(shard_count)]
-        self.sweeper = RedisSweeper(client, shard_count)
+        self.sweeper = RedisSweeper(client, shard_count, now_ms=self.clock)
         self._connect(pending_max)
 
     def _connect(self, pending_max: int) -> None:
@@ -63,6 +64,11 @@ class RedisBackend(Backend):
         self.client.flushall()
         self.clock.advance(0)
         self._connect(self.pending_max)
+
+    def spoil(self, user_id: UUID) -> None:
+        shards = keys.shards(self.shard_count)
+        shard = shards[keys.shard_of(user_id, self.shard_count)]
+        self.client.set(shard.account(user_id.bytes), b"?")
 
     async def fill(self) -> None:
         seen = self._seen
@@ -111,7 +117,8 @@ class RedisBackend(Backend):
         self.clock.advance(_FORGOTTEN_MS)
         self.drain(batch_size=1_000, dies=False)
         left = {bytes(name) for name in self.client.scan_iter()}
-        assert {name for name in left if not _FOR_GOOD.match(name)} == set()
+        left = {name for name in left if not _FOR_GOOD.match(name)}
+        assert not left, left
 
     def _pending(self) -> list[dict[str, CreditTransaction]]:
         """Return the records of each shard that are not acknowledged, by their places."""

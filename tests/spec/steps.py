@@ -276,6 +276,11 @@ def wipe() -> Step:
     return make("wipe", answer=Done.DONE)
 
 
+def spoil(**rest: object) -> Step:
+    """Overwrite the account of a user."""
+    return make("spoil", answer=Done.DONE, **rest)
+
+
 def fill() -> Step:
     """Let no more records be pending than there are."""
     return make("fill", answer=Done.DONE)

@@ -191,7 +191,7 @@ def blank_decision(
         user_id=user_id,
         transaction_id=identity,
         amount=amount,
-        credits=user.credits if user else 0,
+        credits=min(user.credits, CREDITS_MAX) if user else 0,
         allowance_left=user.allowance_left if user else 0,
         resets_at_ms=user.period_end_ms if isinstance(user, User) else None,
         policy=policy,
