@@ -6,13 +6,15 @@ import pytest
 
 from faregate import Settings, build_gate
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.policy import BreakerOptions
+from faregate.domain.policy import BreakerOptions, GateOptions
 
 
 def test_a_gate_is_what_the_settings_say(tmp_path: Path) -> None:
-    """Its patience, its breaker, and whether it may serve open."""
+    """Its timeouts, its breaker, and whether and how fast it may serve open."""
     settings = Settings(
         decision_timeout_ms=70,
+        end_timeout_ms=700,
+        open_rate_max=7,
         breaker_failures_max=4,
         breaker_span_ms=5_000,
         breaker_delay_ms_min=20,
@@ -22,14 +24,15 @@ def test_a_gate_is_what_the_settings_say(tmp_path: Path) -> None:
     )
     gate = build_gate(settings)
     options = BreakerOptions(failures_max=4, span_ms=5_000, delay_ms_min=20, delay_ms_max=300)
-    assert gate._options.breaker == options
-    assert gate._options.decision_timeout_ms == 70
+    assert gate._session.options == GateOptions(
+        decision_timeout_ms=70, end_timeout_ms=700, open_rate_max=7, breaker=options
+    )
     assert gate.serves_open
     journal = gate.health().journal
     assert journal is not None
     assert journal.bytes_max == 5_000
     assert not build_gate(Settings()).serves_open
-    assert build_gate(Settings())._options.decision_timeout_ms == 50
+    assert build_gate(Settings())._session.options == GateOptions()
 
 
 def test_settings_that_cannot_work_are_refused_at_once(tmp_path: Path) -> None:
