@@ -33,7 +33,7 @@ local function pending_count(shard)
   return shard.ordinal + shard.count - shard.stored
 end
 
--- Queues a command for the end. It fails only where a key was overwritten by somebody else, and must
+-- Queues a command for the end. It fails only where a key was overwritten, and must
 -- not take the answers of others with it.
 local function write_later(shard, ...)
   shard.writes[#shard.writes + 1] = { ... }
