@@ -92,8 +92,8 @@ local function decide(spend, call)
       or decide_anew(spend, call) or 'allowed'
   end
   if spend.index == 0 then
-    local answer = spend.earlier
-      or { credits = account.credits + spend.added, left = account.allowance + spend.moved }
+    local credits = math.min(account.credits + spend.added, CREDITS_MAX)
+    local answer = spend.earlier or { credits = credits, left = account.allowance + spend.moved }
     spend.credits, spend.sequence, spend.left = answer.credits, answer.sequence or 0, answer.left
   else
     spend.credits, spend.left = account.credits, account.allowance
