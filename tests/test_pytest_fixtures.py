@@ -26,7 +26,7 @@ from faregate import Verdict
 
 def test_one(faregate_gate, faregate_user, faregate_clock):
     first = asyncio.run(faregate_gate.charge(faregate_user))
-    assert (first.policy, first.credits) == ("mine", 2)
+    assert (first.policy.name, first.credits) == ("mine", 2)
     assert asyncio.run(faregate_gate.charge(faregate_user)).verdict is Verdict.RATE_LIMITED
     faregate_clock.advance(1_000)
     assert asyncio.run(faregate_gate.charge(faregate_user)).allowed

@@ -18,8 +18,8 @@ from faregate.domain.errors import (
 )
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import BreakerOptions
-from journals import OPTIONS, LossyLedger, Outage
-from lossy_ledger import Clock
+from journals import OPTIONS, Outage
+from lossy_ledger import Clock, LossyLedger
 
 FAILURES_MAX = 3
 #: As good as never, and as good as at once, in milliseconds.

@@ -17,7 +17,8 @@ from faregate.domain.errors import (
 from faregate.domain.journal import Collection
 from faregate.domain.transaction import TransactionType
 from faregate.domain.user import User
-from journals import OPTIONS, POLICIES, LossyLedger, Outage
+from journals import OPTIONS, POLICIES, Outage
+from lossy_ledger import LossyLedger
 
 OPEN = FailureMode.OPEN
 

@@ -19,10 +19,10 @@ from faregate import (
     RateLimit,
     Verdict,
 )
-from faregate.adapters.memory.books import MemoryBooks
 from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.store import MemoryStore
 from faregate.asgi import FaregateMiddleware
-from faregate.domain.errors import ConfigurationError, InvalidArgumentError
+from faregate.domain.errors import ConfigurationError, InvalidArgumentError, UnknownTierError
 from faregate.domain.policy import GateOptions
 
 HOUR = Period(kind=PeriodKind.ROLLING, length_ms=3_600_000)
@@ -64,7 +64,7 @@ def tiers() -> Tiers:
 
 @pytest.fixture
 def gate(ledger: MemoryLedger, tiers: Tiers) -> Gate:
-    return Gate(ledger, MemoryBooks(), POLICIES, GateOptions(provision_users=True), tiers)
+    return Gate(ledger, MemoryStore(), POLICIES, GateOptions(provision_users=True), tiers)
 
 
 async def test_a_tier_chooses_the_policy_and_a_change_holds_at_once(
@@ -75,7 +75,7 @@ async def test_a_tier_chooses_the_policy_and_a_change_holds_at_once(
     assert (await gate.charge(user_id, cost=14)).verdict is Verdict.OUT_OF_CREDITS
     tiers.tier = "staff"
     decision = await gate.charge(user_id, cost=14)
-    assert (decision.verdict, decision.policy, decision.credits) == (Verdict.ALLOWED, "staff", 3)
+    assert (decision.verdict, decision.policy, decision.credits) == (Verdict.ALLOWED, STAFF, 3)
 
 
 async def test_what_an_unlimited_user_does_is_recorded_with_its_cost(
@@ -102,14 +102,14 @@ async def test_usage_tells_what_is_used_and_left(gate: Gate, clock: Clock) -> No
     staff = await gate.usage(user_id, tier="staff")
     assert staff is not None
     assert (staff.is_unlimited, staff.limit, staff.used) == (True, None, None)
-    assert await Gate(MemoryLedger(), MemoryBooks(), POLICIES).usage(uuid4()) is None
+    assert await Gate(MemoryLedger(), MemoryStore(), POLICIES).usage(uuid4()) is None
 
 
 async def test_a_user_is_warned_when_little_is_left_and_nothing_is_bought() -> None:
     """At 80 % of the allowance, unless bought credits follow."""
     policy = CreditPolicy(starting_credits=0, allowance=Allowance(amount=10, period=HOUR))
     options = GateOptions(provision_users=True)
-    gate = Gate(MemoryLedger(), MemoryBooks(starting_credits=0), policy, options)
+    gate = Gate(MemoryLedger(), MemoryStore(starting_credits=0), policy, options)
     user_id = uuid4()
     warnings = []
     for cost in (7, 1, 1):
@@ -160,6 +160,16 @@ async def test_out_of_credits_is_a_429_where_waiting_helps(gate: Gate) -> None:
     assert (refused.status, refused.header(b"retry-after")) == (429, b"3600")
     assert refused.header(b"ratelimit") == b'"free";r=0;t=3600, "burst";r=1'
     assert refused.header(b"ratelimit-policy") == b'"free";q=10;w=3600, "burst";q=2;w=1'
+
+
+async def test_a_tier_that_does_not_exist_is_an_error_of_its_request(gate: Gate) -> None:
+    """It names the tiers that there are; requests of other tiers are decided."""
+    for ask in (gate.charge, gate.balance, gate.usage):
+        with pytest.raises(UnknownTierError, match="'gold'; known: free, staff"):
+            await ask(uuid4(), tier="gold")
+    with pytest.raises(UnknownTierError):
+        await gate.hold(uuid4(), 1, tier="gold")
+    assert (await gate.charge(uuid4(), tier="staff")).allowed
 
 
 CONTRADICTIONS: list[Callable[[], object]] = [

@@ -120,6 +120,7 @@ async def test_history_has_what_was_recorded_until_now() -> None:
         Verdict.RATE_LIMITED,
         Verdict.OUT_OF_CREDITS,
         Verdict.CREDITS_HELD,
+        Verdict.OVERLOADED,
     ],
 )
 async def test_a_forced_refusal_takes_nothing_and_ends_with_its_block(verdict: Verdict) -> None:
@@ -133,10 +134,9 @@ async def test_a_forced_refusal_takes_nothing_and_ends_with_its_block(verdict: V
             (await gate.hold(user, 2)).decision,
         ):
             assert (decision.verdict, decision.amount) == (verdict, -2)
-            is_limited = verdict is Verdict.RATE_LIMITED
-            assert (decision.retry_after_ms, bool(decision.limited_by)) == (
-                (1_500, True) if is_limited else (0, False)
-            )
+            waits = verdict in {Verdict.RATE_LIMITED, Verdict.OVERLOADED}
+            assert decision.retry_after_ms == (1_500 if waits else 0)
+            assert bool(decision.limited_by) is (verdict is Verdict.RATE_LIMITED)
             lacks = verdict in {Verdict.OUT_OF_CREDITS, Verdict.CREDITS_HELD}
             assert decision.credits == (0 if lacks else 3)
     assert gate.charged(user) == 0
@@ -213,8 +213,9 @@ async def test_without_redis_nothing_that_needs_it_works() -> None:
     decision = await gate.charge(user)
     hold = await gate.hold(user, 1)
     with gate.failing(Failure.REDIS_DOWN):
+        assert (await gate.refund(decision)).is_pending
+        assert (await gate.cancel(hold)).is_pending
         for attempt in (
-            gate.refund(decision),
             gate.usage(user),
             gate.grant(user, 1),
             gate.extend(hold, 1_000),
@@ -226,7 +227,7 @@ async def test_without_redis_nothing_that_needs_it_works() -> None:
         assert (undecided.allowed, undecided.shadow) == (True, Verdict.UNDECIDED)
         assert (await gate.history(user)).rows
     assert await gate.retries.join(JOIN_S_MAX)
-    assert gate.refunded(user) == 1
+    assert gate.refunded(user) == 2
 
 
 SHADOW = CreditPolicy(name="tried", is_shadow=True)

@@ -9,6 +9,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from faregate import Allowance, CreditPolicy, Period, PeriodKind, PolicySet, TransactionType
+from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.store import MemoryStore
 from faregate.asgi import usage_app
 from faregate.domain.errors import ConfigurationError
 from faregate.gate import Gate
@@ -119,7 +121,7 @@ async def test_a_gate_without_a_history_is_a_mistake_and_not_an_empty_one(
 ) -> None:
     """503, and the log says what is to be put right."""
     whole = memory_gate()
-    gate = Gate(whole.ledger, whole._accounts, CreditPolicy())
+    gate = Gate(MemoryLedger(), MemoryStore(), CreditPolicy())
     problem = await read(app_of(lambda: gate, whole.sign_up()), "/usage/history")
     assert problem["code"] == "unavailable"
     assert "no history" in caplog.text

@@ -53,8 +53,9 @@ class _Guarded:
 class FaultyDecisions:
     """Decides as a ledger in memory does, unless a test asks for another answer or a failure."""
 
-    def __init__(self, inner: MemoryLedger, faults: Faults, clock: Clock) -> None:
+    def __init__(self, inner: MemoryLedger, faults: Faults, clock: Clock, timeout_ms: int) -> None:
         self._inner = inner
+        self._timeout_ms = timeout_ms
         self._faults = faults
         self._clock = clock
 
@@ -64,16 +65,21 @@ class FaultyDecisions:
             raise AttemptError(Event.NOT_SENT, "Redis is down on purpose")
         self._faults.reach_redis()
         answer = self._faults.answer_to(attempt.spend)
+        if answer is not None or self._faults.failure is Failure.REQUEST_LOST:
+            self._send(attempt)
         if answer is not None:
             return await self._answered(attempt.spend, answer)
         if self._faults.failure is Failure.REQUEST_LOST:
-            now_ms = self._clock()
-            attempt.sent(CreditTransactionId.mint(now_ms), now_ms, now_ms)
             self._time_out(attempt)
         decision = await self._inner.decide(attempt)
         if self._faults.failure is Failure.ANSWER_LOST:
             self._time_out(attempt)
         return decision
+
+    def _send(self, attempt: Attempt) -> None:
+        now_ms = self._clock()
+        identity = attempt.transaction_id or CreditTransactionId.mint(now_ms)
+        attempt.sent(identity, now_ms, now_ms + self._timeout_ms)
 
     def _time_out(self, attempt: Attempt) -> None:
         """Let the deadline pass without an answer."""

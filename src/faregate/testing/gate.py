@@ -70,28 +70,33 @@ class MemoryGate(Gate):
         """See `memory_gate`."""
         options = options or GateOptions()
         tiers = PolicySet.single(policies) if isinstance(policies, CreditPolicy) else policies
+        timeout_ms = options.decision_timeout_ms
         self._faults = faults = Faults()
-        self._live = MemoryLedger(now_ms=clock, decision_timeout_ms=options.decision_timeout_ms)
-        self._store = MemoryStore(starting_credits=tiers.of(None).starting_credits, now_ms=clock)
-        _at_once(self._live.attach(_at_once(self._store.identity())))
+        self._live = live = MemoryLedger(now_ms=clock, decision_timeout_ms=timeout_ms)
+        self._store = store = MemoryStore(
+            starting_credits=tiers.of(None).starting_credits, now_ms=clock
+        )
+        _at_once(live.attach(_at_once(store.identity())))
         #: The time, which moves when it is told to.
         self.clock = clock
         #: The live ledger as the gate meets it.
         self.ledger: Ledger = guarded(
-            self._live, faults.reach_redis, decide=FaultyDecisions(self._live, faults, clock).decide
+            live, faults.reach_redis, decide=FaultyDecisions(live, faults, clock, timeout_ms).decide
         )
         #: The requests that were served without a decision.
         self.journal = MemoryJournal()
         super().__init__(
             self.ledger,
-            guarded(self._store, faults.reach_postgres),
+            # A gate that is attached does not ask for the identity again, so it never fails here.
+            guarded(store, faults.reach_postgres, identity=store.identity),
             tiers,
             # Failures come on purpose here, so that no number of them opens the breaker.
             replace(options, breaker=BreakerOptions(failures_max=_NEVER)),
             tier_of,
-            history=guarded(self._store, self._read_rows),
+            history=guarded(store, self._read_rows),
             journal=self.journal,
         )
+        _at_once(store.mark_installed(_at_once(store.identity()).epoch))
 
     def sign_up(self, user_id: UUID | None = None, *, credits: int | None = None) -> UUID:
         """Make a user that exists, and return its id; all others are unknown.
