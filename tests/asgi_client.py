@@ -9,35 +9,30 @@ from uuid import UUID
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from faregate.adapters.memory.books import MemoryBooks
-from faregate.adapters.memory.holds import MemoryHoldLedger
+from faregate.adapters.memory.clock import unix_ms
+from faregate.adapters.memory.store import MemoryStore
 from faregate.asgi import FaregateMiddleware
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.policy import CreditPolicy
-from faregate.domain.request import Charge, Refund
+from faregate.domain.request import Refund
 from faregate.domain.transaction import CreditTransaction, TransactionType
 from faregate.gate import Gate
+from lossy_ledger import LossyLedger
 
 USER = UUID(int=1)
 LIFESPAN_S_MAX = 20
 
 
-class FragileLedger(MemoryHoldLedger):
-    """A ledger that fails as often as it is told to."""
+class FragileLedger(LossyLedger):
+    """A ledger whose refunds fail as a test says, too."""
 
-    def __init__(self, *, stream_length_max: int = 1_000_000) -> None:
-        super().__init__(stream_length_max=stream_length_max)
-        self.charge_errors: list[Exception] = []
+    def __init__(self, now_ms: Callable[[], int] = unix_ms) -> None:
+        super().__init__(now_ms)
         self.refund_errors: list[Exception] = []
-        #: Whether refunds are refused, since too many records wait.
-        self.is_full = False
+        #: Whether refunds are refused, since records wait for too long.
+        self.is_backlogged = False
         #: Runs before each refund.
         self.before_refund: Callable[[], Awaitable[object]] | None = None
-
-    async def charge(self, charge: Charge) -> Decision:
-        if self.charge_errors:
-            raise self.charge_errors.pop()
-        return await super().charge(charge)
 
     async def refund(self, refund: Refund) -> Decision:
         if self.before_refund:
@@ -51,20 +46,25 @@ class FragileLedger(MemoryHoldLedger):
             amount=0,
             credits=0,
         )
-        return decision if self.is_full else await super().refund(refund)
+        return decision if self.is_backlogged else await super().refund(refund)
 
 
 class World:
     """A gate in memory, with one user that has signed up."""
 
     def __init__(
-        self, *, credits: int = 3, cost: int = 1, stream_length_max: int = 1_000_000
+        self,
+        policy: CreditPolicy | None = None,
+        *,
+        credits: int = 3,
+        cost: int = 1,
+        now_ms: Callable[[], int] = unix_ms,
     ) -> None:
-        self.ledger = FragileLedger(stream_length_max=stream_length_max)
-        self.books = MemoryBooks(starting_credits=credits)
-        self.books.users.add(USER)
-        policy = CreditPolicy(starting_credits=credits, request_cost=cost)
-        self.gate = Gate(self.ledger, self.books, policy)
+        policy = policy or CreditPolicy(starting_credits=credits, request_cost=cost)
+        self.ledger = FragileLedger(now_ms)
+        self.store = MemoryStore(starting_credits=policy.starting_credits)
+        self.store.users.add(USER)
+        self.gate = Gate(self.ledger, self.store, policy)
 
     def around(self, app: ASGIApp, **settings: Any) -> FaregateMiddleware:
         """Mount the middleware; every request is the user's unless the settings say otherwise."""
@@ -80,6 +80,11 @@ class World:
     def records(self, kind: TransactionType) -> list[CreditTransaction]:
         """What was recorded of one type, oldest first."""
         return [record for record in self.ledger.pending.values() if record.type is kind]
+
+    @property
+    def amounts(self) -> list[int]:
+        """All changes of balances, oldest first."""
+        return [record.amount for record in self.ledger.pending.values()]
 
     @property
     def refunds(self) -> list[CreditTransaction]:

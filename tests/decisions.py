@@ -31,6 +31,7 @@ DAILY = CreditPolicy(
 def decision(verdict: Verdict = Verdict.ALLOWED, **rest: Any) -> Decision:
     """A decision on a request that costs 1, with 2 credits left, under `policy` or `ONCE`."""
     rest.setdefault("policy", ONCE)
+    rest.setdefault("decided_at_ms", NOW_MS)
     rest.setdefault("amount", -1)
     rest.setdefault("credits", 2)
     return Decision(
@@ -94,6 +95,8 @@ REFUSALS: dict[str, Decision] = {
     "another request's key": decision(Verdict.KEY_REUSED),
     "a key in flight": decision(repeated=True, key_state=KeyState.IN_FLIGHT),
     "a key that is done": decision(repeated=True, key_state=KeyState.DONE),
-    "overloaded": decision(Verdict.OVERLOADED, policy=DAILY, credits=0, retry_after_ms=1_400),
+    "overloaded": decision(
+        Verdict.OVERLOADED, policy=DAILY, credits=0, retry_after_ms=1_400, decided_at_ms=0
+    ),
     "no verdict on a request": decision(Verdict.UNKNOWN_HOLD),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from decisions import NOW_MS, REFUSALS
+from decisions import REFUSALS
 from faregate.asgi.answers import ProblemOptions, answer
 from faregate.asgi.pages import ACCEPT_CHARS_MAX, prefers_html
 from faregate.asgi.problems import NO_IDENTITY, UNAVAILABLE, UNKNOWN_USER, Problem
@@ -18,7 +18,7 @@ from faregate.domain.errors import ConfigurationError
 
 UPGRADE_URL = "https://example.org/plans?a=1&b='2'"
 FIREFOX = b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-POOR = problem_of(REFUSALS["no credits until midnight"], NOW_MS)
+POOR = problem_of(REFUSALS["no credits until midnight"])
 
 
 def scope_of(method: str = "GET", accept: bytes | None = None) -> dict[str, Any]:
@@ -199,7 +199,7 @@ async def test_a_page_shows_text_as_text() -> None:
 async def test_statuses_are_configured_by_code() -> None:
     """In the response and in its body alike."""
     start, body = await sent(
-        problem_of(REFUSALS["no credits, and none to come"], NOW_MS),
+        problem_of(REFUSALS["no credits, and none to come"]),
         statuses={"out_of_credits": 429},
     )
     assert start["status"] == json.loads(body)["status"] == 429

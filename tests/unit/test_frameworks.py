@@ -17,7 +17,7 @@ from starlette.schemas import SchemaGenerator
 from starlette.types import ASGIApp
 
 from asgi_client import USER, World, answers, call, http_scope
-from faregate.asgi import Charge, Fare, FaregateMiddleware, Rule, charged
+from faregate.asgi import Charge, ChargeContext, FaregateMiddleware, Rule, charged
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.transaction import TransactionType
 
@@ -73,17 +73,17 @@ async def test_every_framework_is_charged_and_refused_alike(make: Any) -> None:
 
 
 async def test_a_dependency_of_fastapi_charges_its_endpoint_alone() -> None:
-    """It gets the fare, is refunded where it fails, and is told in OpenAPI; others are free."""
+    """It gets the charge, is refunded where it fails, and is told in OpenAPI; others are free."""
     world = World(credits=5)
     app = FastAPI()
 
     @app.get("/report", responses=Charge.responses)
-    async def report(fare: Annotated[Fare, Depends(Charge(cost=4))]) -> int:
-        return fare.credits
+    async def report(charge: Annotated[ChargeContext, Depends(Charge(cost=4))]) -> int:
+        return charge.credits
 
     @app.get("/broken")
-    async def broken(fare: Annotated[Fare, Depends(Charge(cost=1))]) -> int:
-        raise RuntimeError(fare.cost)
+    async def broken(charge: Annotated[ChargeContext, Depends(Charge(cost=1))]) -> int:
+        raise RuntimeError(charge.cost)
 
     @app.get("/free")
     async def free() -> str:

@@ -27,7 +27,7 @@ Items = dict[str, dict[str, int]]
 
 def parsed(answer: Decision) -> tuple[Items, Items]:
     """Both fields as an independent parser reads them: the parameters of each item by its name."""
-    fields = dict(rate_limit_fields(answer, NOW_MS))
+    fields = dict(rate_limit_fields(answer))
     assert set(fields) == {b"ratelimit-policy", b"ratelimit"}
     return items(fields[b"ratelimit-policy"]), items(fields[b"ratelimit"])
 
@@ -45,7 +45,7 @@ def items(value: bytes) -> Items:
 
 def test_both_fields_name_the_policy() -> None:
     """A policy item carries the quota, a limit item what is left, under the same name."""
-    assert rate_limit_fields(decision(), NOW_MS) == [
+    assert rate_limit_fields(decision()) == [
         (b"ratelimit-policy", b'"credits";q=3'),
         (b"ratelimit", b'"credits";r=2'),
     ]
@@ -95,7 +95,8 @@ def test_a_period_of_fixed_length_is_a_window(period: Period, window_s: int | No
 def test_a_window_of_less_than_a_second_is_shown_as_one() -> None:
     """The draft has no fractions; the policy looks stricter than it is."""
     limit = RateLimit(name="quick", count=5, period_ms=200)
-    quotas, _ = parsed(decision(limits=(LimitState.of(limit, 4, 40),)))
+    policy = CreditPolicy(limits=(limit,))
+    quotas, _ = parsed(decision(policy=policy, limits=(LimitState.of(limit, 4, 40),)))
     assert quotas["quick"] == {"q": 5, "w": 1}
 
 
@@ -122,20 +123,26 @@ def test_bought_credits_may_exceed_the_quota() -> None:
         decision(policy=CreditPolicy(is_shadow=True), shadow=Verdict.OUT_OF_CREDITS),
         decision(policy=CreditPolicy(is_shadow=True), shadow=Verdict.UNDECIDED, credits=0),
         decision(Verdict.UNKNOWN_USER, credits=0),
+        decision(Verdict.OVERLOADED, credits=0, decided_at_ms=0),
+        decision(credits=0, journaled=True, decided_at_ms=0),
+        decision(policy=None),
     ],
-    ids=["unlimited", "observed", "not even observed", "unknown user"],
+    ids=[
+        *("unlimited", "observed", "not even observed", "unknown user"),
+        *("overload", "journaled", "no policy"),
+    ],
 )
 def test_where_nothing_bounds_the_user_nothing_is_told(answer: Decision) -> None:
     """Clients must not hold back for numbers that refuse nobody."""
-    assert rate_limit_fields(answer, NOW_MS, legacy=True) == []
+    assert rate_limit_fields(answer, legacy=True) == []
 
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_nobody_is_told_to_come_back_before_there_is_more(name: str) -> None:
     """Retry-After lies before no `t` of the same response, as the draft asks in its section 6."""
     refusal = REFUSALS[name]
-    problem = problem_of(refusal, NOW_MS)
-    left = parsed(refusal)[1] if rate_limit_fields(refusal, NOW_MS) else {}
+    problem = problem_of(refusal)
+    left = parsed(refusal)[1] if rate_limit_fields(refusal) else {}
     if problem.retry_after_s is not None:
         times = [state["t"] for state in left.values() if "t" in state]
         assert problem.retry_after_s >= max(times, default=0)
@@ -152,7 +159,7 @@ def test_a_refusal_tells_times_of_what_refuses() -> None:
         "burst": {"r": 0, "t": 1},
         "a minute": {"r": 0, "t": 30},
     }
-    assert problem_of(refusal, NOW_MS).retry_after_s == 30
+    assert problem_of(refusal).retry_after_s == 30
 
 
 LIMITS = st.builds(
@@ -185,9 +192,31 @@ def test_whatever_is_told_parses_and_reads_the_same(
         assert quotas[state.name]["q"] == state.count
 
 
+def test_of_the_limits_only_those_that_were_looked_at_are_told() -> None:
+    """All of them for a request that counts, none for a retry, some where the ledger says so."""
+    burst, minute = states((9, 100), (97, 31_001))
+    for limits in ((burst, minute), (minute,), ()):
+        quotas, left = parsed(decision(policy=DAILY, limits=limits))
+        assert list(quotas) == list(left) == ["daily", *(state.name for state in limits)]
+
+
+def test_two_policies_of_one_name_are_told_apart() -> None:
+    """What is said of a policy each time is remembered for that very policy."""
+    for size in (5, 7, 5):
+        quotas, _ = parsed(decision(policy=CreditPolicy(starting_credits=size)))
+        assert quotas == {"credits": {"q": size}}
+
+
+def test_a_balance_that_has_changed_since_is_told_as_it_is_now() -> None:
+    """The times stay those of the decision."""
+    answer = decision(policy=DAILY, credits=40, resets_at_ms=NOW_MS + 3_600_000)
+    fields = dict(rate_limit_fields(answer, 41))
+    assert items(fields[b"ratelimit"]) == {"daily": {"r": 41, "t": 3_600}}
+
+
 def legacy(answer: Decision) -> dict[str, str]:
     """The fields of old, by their names without the prefix."""
-    fields = rate_limit_fields(answer, NOW_MS, legacy=True)
+    fields = rate_limit_fields(answer, legacy=True)
     assert [name for name, _ in fields[:2]] == [b"ratelimit-policy", b"ratelimit"]
     prefix = "x-ratelimit-"
     return {name.decode().removeprefix(prefix): value.decode() for name, value in fields[2:]}

@@ -5,9 +5,9 @@ from starlette.types import Message, Scope
 
 from asgi_client import http_scope
 from faregate.asgi.idempotency import (
-    Keeping,
     KeptResponse,
     MalformedKeyError,
+    ResponseRecorder,
     fingerprint_of,
     key_of,
 )
@@ -80,10 +80,10 @@ def test_the_fingerprint_tells_requests_apart() -> None:
 async def test_a_response_is_kept_as_it_was_but_for_what_is_said_anew() -> None:
     """Its fields of the day are not sent again; it says that it is one."""
     headers = [(b"content-type", b"text/plain"), (b"Date", b"then"), (b"ratelimit", b'"a";r=1')]
-    keeping = Keeping(201, [*headers, (b"x-caf\xe9", b"\xff")], 1_000)
+    recorder = ResponseRecorder(201, [*headers, (b"x-caf\xe9", b"\xff")], 1_000)
     for chunk in (b"one ", b"\n", b"two"):
-        keeping.add(chunk)
-    decoded = KeptResponse.decode(keeping.encoded(), decision=None)  # type: ignore[arg-type]
+        recorder.add(chunk)
+    decoded = KeptResponse.decode(recorder.encoded(), decision=None)  # type: ignore[arg-type]
     assert (decoded.status, decoded.body) == (201, b"one \ntwo")
     sent: list[Message] = []
 
@@ -102,11 +102,11 @@ async def test_a_response_is_kept_as_it_was_but_for_what_is_said_anew() -> None:
 
 def test_a_response_that_is_too_large_is_not_kept() -> None:
     """Not even a part of it, and no more of it is remembered than the bound."""
-    head = len(Keeping(200, [], 10_000).encoded())
-    keeping = Keeping(200, [], head + 3)
-    keeping.add(b"abc")
-    assert keeping.encoded().endswith(b"\nabc")
-    keeping.add(b"d")
-    keeping.add(b"e" * 1_000_000)
-    assert keeping.encoded() == b""
-    assert keeping._chunks == []
+    head = len(ResponseRecorder(200, [], 10_000).encoded())
+    recorder = ResponseRecorder(200, [], head + 3)
+    recorder.add(b"abc")
+    assert recorder.encoded().endswith(b"\nabc")
+    recorder.add(b"d")
+    recorder.add(b"e" * 1_000_000)
+    assert recorder.encoded() == b""
+    assert recorder._chunks == []

@@ -15,16 +15,8 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from asgi_client import USER, World, answers, call, http_scope
-from faregate.asgi import CORS_PREFLIGHT, Fare, FaregateMiddleware, ProblemOptions, Rule
-from faregate.domain.errors import (
-    ArchiveUnavailableError,
-    ConfigurationError,
-    FaregateError,
-    InvalidArgumentError,
-    LedgerUnavailableError,
-    LedgerUninitialisedError,
-    OutcomeUnknownError,
-)
+from faregate.asgi import CORS_PREFLIGHT, ChargeContext, FaregateMiddleware, ProblemOptions, Rule
+from faregate.domain.errors import ConfigurationError
 from faregate.domain.policy import CreditPolicy
 from faregate.domain.transaction import TransactionType
 from faregate.gate import Gate
@@ -64,9 +56,9 @@ async def test_the_app_finds_the_decision_and_keeps_its_state() -> None:
     scope["state"] = {"pool": 7}
     await call(world.around(app), scope)
     assert found["pool"] == 7
-    fare = found["faregate"]
-    assert isinstance(fare, Fare)
-    assert (fare.user_id, fare.credits, fare.cost) == (USER, 2, 1)
+    charge = found["faregate"]
+    assert isinstance(charge, ChargeContext)
+    assert (charge.user_id, charge.credits, charge.cost) == (USER, 2, 1)
 
 
 async def test_without_credits_the_app_does_not_run() -> None:
@@ -136,67 +128,6 @@ async def test_an_identity_that_is_no_uuid_is_an_error_of_the_app() -> None:
     answer = await call(World().around(never, identify=lambda _: str(USER)))
     assert isinstance(answer.error, TypeError)
     assert not answer.messages
-
-
-async def test_a_full_stream_is_a_503_that_is_not_charged() -> None:
-    """Too many records wait for Postgres, so nothing is served until some are rows."""
-    world = World(stream_length_max=1)
-    middleware = world.around(answers(200))
-    assert (await call(middleware)).status == 200
-    answer = await call(middleware)
-    assert answer.status == 503
-    assert answer.header(b"retry-after") == b"5"
-    assert json.loads(answer.body)["code"] == "backlog"
-    assert await world.credits() == 2
-
-
-@pytest.mark.parametrize(
-    "error",
-    [LedgerUnavailableError, LedgerUninitialisedError, ArchiveUnavailableError],
-    ids=lambda error: error.__name__,
-)
-async def test_without_a_decision_the_app_does_not_run(error: type[FaregateError]) -> None:
-    """The gate fails closed, with a 503 that says when to come back and shows no internals."""
-    world = World()
-    world.ledger.charge_errors.append(error("10.0.0.7 is away"))
-    answer = await call(world.around(never))
-    assert answer.status == 503
-    assert answer.header(b"retry-after") == b"1"
-    assert json.loads(answer.body)["code"] == "unavailable"
-    assert b"10.0.0.7" not in answer.body
-    assert answer.header(b"ratelimit") is None
-
-
-async def test_a_ledger_that_does_not_fit_the_settings_is_a_503_and_an_error_in_the_log(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Nothing but an operator helps then, who reads what to do; the client gets a response."""
-    world = World()
-    world.ledger.charge_errors.append(ConfigurationError("run `faregate migrate`"))
-    answer = await call(world.around(never))
-    assert (answer.error, answer.status) == (None, 503)
-    assert json.loads(answer.body)["code"] == "unavailable"
-    assert b"migrate" not in answer.body
-    (entry,) = [item for item in caplog.records if item.name.startswith("faregate")]
-    assert entry.levelname == "ERROR"
-    assert "run `faregate migrate`" in entry.getMessage()
-
-
-async def test_a_503_of_unknown_outcome_is_being_voided() -> None:
-    """The charge may have happened after all, so the gate goes on to take it back."""
-    world = World()
-    world.ledger.charge_errors.append(OutcomeUnknownError("no answer"))
-    assert (await call(world.around(never))).status == 503
-    assert len(world.gate.retries) == 1
-    await world.gate.retries.aclose(5.0)
-    assert await world.credits() == 3
-
-
-async def test_a_mistake_of_the_programmer_is_not_hidden() -> None:
-    """An ill-formed argument is no outage, and reaches the server as an error."""
-    world = World()
-    world.ledger.charge_errors.append(InvalidArgumentError("ill-formed"))
-    assert isinstance((await call(world.around(never))).error, InvalidArgumentError)
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "unheard_of"])
@@ -288,7 +219,7 @@ def test_settings_that_cannot_work_are_refused_at_the_start(setting: dict[str, o
 def test_a_policy_that_fields_cannot_name_is_refused_at_the_start() -> None:
     """And not at the first response, where a line break in it would begin another field."""
     world = World()
-    gate = Gate(world.ledger, world.books, CreditPolicy(name="plan\r\nset-cookie: x"))
+    gate = Gate(world.ledger, world.store, CreditPolicy(name="plan\r\nset-cookie: x"))
     with pytest.raises(ConfigurationError):
         FaregateMiddleware(never, gate, lambda _: USER)
 

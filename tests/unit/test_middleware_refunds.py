@@ -234,7 +234,7 @@ async def test_a_refund_that_fails_does_not_hold_up_the_answer(
         assert answer.header(b"ratelimit") == b'"credits";r=2'
     else:
         assert isinstance(answer.error, BrokenAppError)
-    assert "not given back now: away" in caplog.text
+    assert "given back in the background" in caplog.text
     assert await world.gate.retries.join(LIMIT_S)
     assert len(world.refunds) == 1
     assert await world.credits() == 3
@@ -243,11 +243,11 @@ async def test_a_refund_that_fails_does_not_hold_up_the_answer(
 async def test_a_refund_that_a_full_stream_refuses_is_made_once_there_is_room() -> None:
     """The charge took the last place; its refund waits until the worker has made some."""
     world = World()
-    world.ledger.is_full = True
+    world.ledger.is_backlogged = True
     answer = await call(world.around(answers(500)))
     assert answer.header(b"ratelimit") == b'"credits";r=2'
     assert len(world.gate.retries) == 1
-    world.ledger.is_full = False
+    world.ledger.is_backlogged = False
     assert await world.gate.retries.join(LIMIT_S)
     assert await world.credits() == 3
 

@@ -9,12 +9,12 @@ from uuid import UUID
 import pytest
 from jsonschema import Draft202012Validator
 
-from decisions import DAILY, DAY_MS, MIDNIGHT_MS, NOW_MS, ONCE, REFUSALS, decision
+from decisions import DAILY, DAY_MS, MIDNIGHT_MS, REFUSALS, decision
 from faregate.asgi import problems
 from faregate.asgi.answers import ProblemOptions
 from faregate.asgi.problems import STATUSES, TYPES_PREFIX, Problem
 from faregate.asgi.refusals import problem_of
-from faregate.domain.decision import Decision, Verdict
+from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.policy import renewed
 from faregate.domain.user import User
@@ -37,6 +37,7 @@ TABLE: dict[str, tuple[str, int, str, int | None]] = {
     "nobody knows the user": ("unknown_user", 403, "#unknown_user", None),
     "given back": ("voided", 409, "#voided", None),
     "a full stream": ("backlog", 503, "#temporary-reduced-capacity", 5),
+    "overloaded": ("overloaded", 503, "#temporary-reduced-capacity", 1),
     "another request's key": ("key_reused", 422, "#key_reused", None),
     "a key in flight": ("key_in_flight", 409, "#key_in_flight", 1),
     "a key that is done": ("key_done", 409, "#key_done", None),
@@ -46,7 +47,7 @@ TABLE: dict[str, tuple[str, int, str, int | None]] = {
 NAMED = {
     problem.code: problem for problem in vars(problems).values() if isinstance(problem, Problem)
 }
-ALL = [*(problem_of(refusal, NOW_MS) for refusal in REFUSALS.values()), *NAMED.values()]
+ALL = [*(problem_of(refusal) for refusal in REFUSALS.values()), *NAMED.values()]
 
 
 def checked(problem: Problem, options: ProblemOptions = PLAIN) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def checked(problem: Problem, options: ProblemOptions = PLAIN) -> dict[str, Any]
 @pytest.mark.parametrize("name", REFUSALS)
 def test_each_refusal_has_its_problem(name: str) -> None:
     """The mapping table, row by row."""
-    problem = problem_of(REFUSALS[name], NOW_MS)
+    problem = problem_of(REFUSALS[name])
     body = checked(problem)
     code, status, type_end, retry_after_s = TABLE[name]
     assert (body["code"], body["status"], problem.retry_after_s) == (code, status, retry_after_s)
@@ -70,7 +71,7 @@ def test_each_refusal_has_its_problem(name: str) -> None:
 
 def test_every_verdict_on_a_request_has_a_row() -> None:
     """The others answer refunds and the ends of holds."""
-    of_refunds = {"unknown_deduct", "refund_exceeded", "taken_over"}
+    of_refunds = {"unknown_deduct", "refund_exceeded", "taken_over", "pending"}
     of_ends = {"hold_expired", "hold_closed", "hold_open"}
     rows = {refusal.verdict.value for refusal in REFUSALS.values()}
     assert rows == {verdict.value for verdict in Verdict} - of_refunds - of_ends - {"undecided"}
@@ -79,12 +80,12 @@ def test_every_verdict_on_a_request_has_a_row() -> None:
 def test_what_is_served_is_no_problem() -> None:
     """To refuse what was charged would be an error of ours, which must not pass for a refusal."""
     with pytest.raises(InvalidArgumentError):
-        problem_of(decision(), NOW_MS)
+        problem_of(decision())
 
 
 def test_a_user_without_credits_reads_balance_cost_and_where_to_get_more() -> None:
     """All that a client needs to decide what to do."""
-    body = checked(problem_of(REFUSALS["no credits, and none to come"], NOW_MS))
+    body = checked(problem_of(REFUSALS["no credits, and none to come"]))
     assert body == {
         "type": f"{TYPES_PREFIX}out_of_credits",
         "title": "There are not enough credits",
@@ -100,7 +101,7 @@ def test_a_user_without_credits_reads_balance_cost_and_where_to_get_more() -> No
 
 def test_a_user_whose_credits_come_back_reads_when() -> None:
     """As a moment, and in seconds from now."""
-    body = checked(problem_of(REFUSALS["no credits until midnight"], NOW_MS))
+    body = checked(problem_of(REFUSALS["no credits until midnight"]))
     assert body["resets_at"] == "2026-11-24T00:00:00Z"
     assert body["retry_after"] == 50_400
     assert (body["violated-policies"], body["limit"]) == (["daily"], 100)
@@ -108,7 +109,7 @@ def test_a_user_whose_credits_come_back_reads_when() -> None:
 
 def test_a_reset_that_does_not_suffice_is_told_but_not_waited_for() -> None:
     """A day brings 100, and the request costs 101."""
-    body = checked(problem_of(REFUSALS["more than a day gives"], NOW_MS))
+    body = checked(problem_of(REFUSALS["more than a day gives"]))
     assert (body["status"], body["resets_at"]) == (402, "2026-11-24T00:00:00Z")
     assert "retry_after" not in body
 
@@ -139,12 +140,12 @@ def test_waiting_is_advised_only_where_the_reset_brings_enough(
             allowance_left=left,
             resets_at_ms=MIDNIGHT_MS,
         )
-        assert problem_of(refusal, NOW_MS).status == status
+        assert problem_of(refusal).status == status
 
 
 def test_a_rate_limit_tells_all_limits_that_refuse_and_the_last_to_allow() -> None:
     """So that who comes back then is not refused by the other one."""
-    body = checked(problem_of(REFUSALS["two limits refuse"], NOW_MS))
+    body = checked(problem_of(REFUSALS["two limits refuse"]))
     assert body["violated-policies"] == ["burst", "a minute"]
     assert (body["limit"], body["retry_after"]) == (10, 30)
     assert body["resets_at"] == "2026-11-23T10:00:31Z"
@@ -153,20 +154,20 @@ def test_a_rate_limit_tells_all_limits_that_refuse_and_the_last_to_allow() -> No
 def test_a_limit_of_which_nothing_else_is_known_is_still_named() -> None:
     """Such as by a ledger that tells no more than which limit it was."""
     refusal = decision(Verdict.RATE_LIMITED, limited_by="burst", retry_after_ms=1_001)
-    body = checked(problem_of(refusal, NOW_MS))
+    body = checked(problem_of(refusal))
     assert (body["violated-policies"], body["retry_after"]) == (["burst"], 2)
 
 
 def test_what_other_requests_hold_may_come_back_at_any_moment() -> None:
     """So that the end of the period says nothing."""
-    body = checked(problem_of(REFUSALS["credits are held"], NOW_MS))
+    body = checked(problem_of(REFUSALS["credits are held"]))
     assert (body["retry_after"], body["cost"], body["credits"]) == (1, 9, 2)
     assert "resets_at" not in body
 
 
 def test_a_debt_is_named_in_the_body() -> None:
     """The fields cannot show it, the problem can."""
-    body = checked(problem_of(decision(Verdict.OUT_OF_CREDITS, credits=-4), NOW_MS))
+    body = checked(problem_of(decision(Verdict.OUT_OF_CREDITS, credits=-4)))
     assert (body["credits"], body["cost"]) == (-4, 1)
     assert body["detail"] == "This request costs 1 credit; the balance is -4 credits."
 
@@ -204,7 +205,7 @@ def test_every_body_is_valid(number: int, options: ProblemOptions) -> None:
 )
 def test_the_schema_refuses_what_is_no_refusal_of_ours(change: dict[str, Any]) -> None:
     """A schema that takes anything proves nothing."""
-    body = checked(problem_of(REFUSALS["no credits until midnight"], NOW_MS))
+    body = checked(problem_of(REFUSALS["no credits until midnight"]))
     assert not Draft202012Validator(SCHEMA).is_valid(body | change)
     for name in ("type", "code", "violated-policies", "retry_after"):
         lacking = {key: value for key, value in body.items() if key != name}
@@ -230,8 +231,10 @@ def test_the_docs_explain_every_code_where_its_type_leads() -> None:
     assert TYPES_PREFIX in page
 
 
-def test_nothing_of_the_policy_that_holds_is_lost_on_the_way() -> None:
-    """Decisions carry what fields and problems tell of it."""
-    under: Decision = decision().under(DAILY)
-    assert (under.policy, under.limit, under.period_ms) == ("daily", 100, DAY_MS)
-    assert decision(policy=ONCE).period_ms is None
+def test_overloaded_clients_do_not_all_come_back_at_once() -> None:
+    """The gate spreads them over a second; `Retry-After` has whole seconds, so it is one or two."""
+    told = [
+        problem_of(decision(Verdict.OVERLOADED, retry_after_ms=wait_ms)).retry_after_s
+        for wait_ms in (1_000, 1_499, 1_500, 2_000)
+    ]
+    assert told == [1, 1, 2, 2]

@@ -58,10 +58,6 @@ def text(*texts: str) -> list[Message]:
     return [{"type": "websocket.receive", "text": each} for each in texts]
 
 
-def amounts(world: World) -> list[int]:
-    return [record.amount for record in world.ledger.pending.values()]
-
-
 async def test_a_connection_is_charged_once_and_told_so() -> None:
     """However many messages follow, unless they have a cost of their own."""
     world = World(credits=3)
@@ -69,7 +65,7 @@ async def test_a_connection_is_charged_once_and_told_so() -> None:
     accept, *answers = talk.sent
     assert (b"ratelimit", b'"credits";r=2') in accept["headers"]
     assert [answer["text"] for answer in answers] == ["2", "2"]
-    assert amounts(world) == [-1]
+    assert world.amounts == [-1]
 
 
 async def test_each_message_is_paid_for_before_the_app_gets_it() -> None:
@@ -79,7 +75,7 @@ async def test_each_message_is_paid_for_before_the_app_gets_it() -> None:
     talk = await Talk(text("a", "b", "c", "d")).run(app)
     assert [message.get("text") for message in talk.sent[1:-1]] == ["1", "0"]
     assert talk.sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "out_of_credits"}
-    assert amounts(world) == [-1, -1, -1]
+    assert world.amounts == [-1, -1, -1]
 
 
 async def test_after_its_end_nothing_is_charged_or_sent() -> None:
@@ -102,7 +98,7 @@ async def test_after_its_end_nothing_is_charged_or_sent() -> None:
         "websocket.send",
         "websocket.close",
     ]
-    assert amounts(world) == [-1, -1]
+    assert world.amounts == [-1, -1]
 
 
 async def test_a_connection_that_is_left_to_its_endpoint_passes_uncharged() -> None:
@@ -115,29 +111,29 @@ async def test_a_connection_that_is_left_to_its_endpoint_passes_uncharged() -> N
 
     talk = await Talk([]).run(world.around(app, rules=[Rule(is_deferred=True)]))
     assert talk.sent == [{"type": "websocket.accept"}]
-    assert amounts(world) == []
+    assert world.amounts == []
 
 
 async def test_a_message_that_cannot_be_decided_closes_the_connection_for_now() -> None:
     """1013: try again later. It is not charged."""
     world = World(credits=3)
     app = world.around(echo, rules=[Rule(cost=0, message_cost=1)])
-    world.ledger.charge_errors += [LedgerUnavailableError("away")]
+    world.ledger.script += [LedgerUnavailableError("away")]
 
     async def connect_first(scope: Scope, receive: Receive, send: Send) -> None:
-        errors, world.ledger.charge_errors = world.ledger.charge_errors, []
+        errors, world.ledger.script = world.ledger.script, []
 
         async def receive_late() -> Message:
             message = await receive()
             if message["type"] == "websocket.receive":
-                world.ledger.charge_errors = errors
+                world.ledger.script = errors
             return message
 
         await app(scope, receive_late, send)
 
     talk = await Talk(text("a")).run(connect_first)
     assert talk.sent[-1] == {"type": "websocket.close", "code": 1013, "reason": "unavailable"}
-    assert amounts(world) == []
+    assert world.amounts == []
 
 
 @pytest.mark.parametrize("extensions", [{}, DENIAL], ids=["close", "denial"])
@@ -152,7 +148,7 @@ async def test_who_cannot_pay_is_refused_before_acceptance(extensions: dict[str,
     else:
         expected = {"type": "websocket.close", "code": 1008, "reason": "out_of_credits"}
         assert talk.sent == [expected]
-    assert amounts(world) == []
+    assert world.amounts == []
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
@@ -186,7 +182,7 @@ async def test_what_is_not_accepted_is_given_back(
     """And what is accepted is paid for."""
     world = World(credits=3)
     talk = await Talk(text("a")).run(world.around(app, rules=[rule]))
-    assert amounts(world) == changes
+    assert world.amounts == changes
     assert (talk.error is None) == (app in {refuse, echo})
 
 

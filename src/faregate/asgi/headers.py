@@ -28,7 +28,7 @@ from typing import TypeAlias
 from faregate.asgi.quotas import bounding_policy, quotas_of, whole_seconds
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.limit import LimitState
+from faregate.domain.limit import LimitState, RateLimit
 from faregate.domain.policy import CreditPolicy, PolicySet
 
 #: The draft that the fields follow; a newer one may change them. It is no standard yet.
@@ -53,29 +53,26 @@ class _Items:
         name = sf_string(policy.name)
         #: Begins the item of the credits, and by name that of each limit, in `RateLimit`.
         self.credits_left = f"{name};r="
-        self.limits_left = {limit.name: f", {sf_string(limit.name)};r=" for limit in policy.limits}
+        self.limits_left = {limit.name: _begin(limit.name) for limit in policy.limits}
         #: `RateLimit-Policy`, where all limits were looked at, and where none was.
-        self.for_all = self._policy_field([limit.name for limit in policy.limits])
-        self.for_credits = self._policy_field([])
+        self.for_all = self._policy_field(policy.limits)
+        self.for_credits = self._policy_field(())
 
     def policy_field(self, states: Sequence[LimitState]) -> tuple[bytes, bytes]:
         """Return `RateLimit-Policy` for the limits that were looked at."""
         if not states:
             return self.for_credits
-        if len(states) == len(self.limits_left):
+        if len(states) == len(self._policy.limits):
             return self.for_all
-        return self._policy_field([state.name for state in states])
+        return self._policy_field(states)
 
-    def _policy_field(self, limit_names: Sequence[str]) -> tuple[bytes, bytes]:
-        policy = self._policy
-        allowance = policy.allowance
+    def _policy_field(
+        self, limits: Sequence[LimitState] | Sequence[RateLimit]
+    ) -> tuple[bytes, bytes]:
+        policy, allowance = self._policy, self._policy.allowance
         length_ms = None if allowance is None else allowance.period.fixed_length_ms
         items = [_policy_item(policy.name, policy.quota, length_ms)]
-        items += [
-            _policy_item(limit.name, limit.count, limit.period_ms)
-            for limit in policy.limits
-            if limit.name in limit_names
-        ]
+        items += [_policy_item(limit.name, limit.count, limit.period_ms) for limit in limits]
         return b"ratelimit-policy", ", ".join(items).encode()
 
 
@@ -116,11 +113,16 @@ def rate_limit_fields(
     if resets_at_ms is not None and (is_allowed or verdict is Verdict.OUT_OF_CREDITS):
         told += _time(resets_at_ms - decision.decided_at_ms)
     for state in decision.limits:
-        told += f"{items.limits_left[state.name]}{state.remaining}"
+        begin = items.limits_left.get(state.name) or _begin(state.name)
+        told += f"{begin}{state.remaining}"
         if is_allowed or (verdict is Verdict.RATE_LIMITED and not state.remaining):
             told += _time(state.resets_in_ms)
     fields = [items.policy_field(decision.limits), (b"ratelimit", told.encode())]
     return [*fields, *_legacy_fields(decision, left)] if legacy else fields
+
+
+def _begin(limit_name: str) -> str:
+    return f", {sf_string(limit_name)};r="
 
 
 def _time(ms: int) -> str:

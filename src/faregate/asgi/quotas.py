@@ -7,6 +7,8 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.policy import CreditPolicy
 
 _MS_PER_S = 1_000
+#: Verdicts of a ledger that has not looked at the user's credits.
+_UNKNOWN = {Verdict.UNKNOWN_USER, Verdict.OVERLOADED}
 
 
 class Quota(NamedTuple):
@@ -37,7 +39,7 @@ def bounding_policy(decision: Decision) -> CreditPolicy | None:
     """
     policy = decision.policy
     is_unbounded = policy is None or policy.is_unlimited or decision.shadow is not None
-    is_unknown = not decision.decided_at_ms or decision.verdict is Verdict.UNKNOWN_USER
+    is_unknown = not decision.decided_at_ms or decision.verdict in _UNKNOWN
     return None if is_unbounded or is_unknown else policy
 
 

@@ -60,7 +60,7 @@ class WholeRefund:
         refunded = await self._gate.refund(
             charged, description=self._description, metadata=self._metadata
         )
-        if refunded.allowed:
+        if refunded.verdict in _GIVEN_BACK:
             self._context.credits = refunded.credits
         return refunded.verdict
 

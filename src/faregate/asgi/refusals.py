@@ -61,15 +61,17 @@ def problem_of(decision: Decision) -> Problem:
 
 def _out_of_credits(decision: Decision) -> Problem:
     """Tell a user that its balance is smaller than the cost: 429 where waiting helps, else 402."""
-    (quota,) = violated = _violated(decision)
-    waits = quota.resets_in_ms is not None and _reset_suffices(decision, quota.size)
+    violated = _violated(decision)
+    # A decision without a policy has no quota.
+    resets_in_ms = violated[0].resets_in_ms if violated else None
+    waits = resets_in_ms is not None and _reset_suffices(decision, violated[0].size)
     return Problem(
         code="out_of_credits",
         status=429 if waits else STATUSES["out_of_credits"],
         type=QUOTA_EXCEEDED if waits else "",
         title=QUOTA_TITLE if waits else "There are not enough credits",
         detail=f"{_cost_and_balance(decision)}.",
-        retry_after_s=whole_seconds(quota.resets_in_ms or 0) if waits else None,
+        retry_after_s=whole_seconds(resets_in_ms or 0) if waits else None,
         extensions=_members(decision, violated),
         offers_upgrade=True,
     )

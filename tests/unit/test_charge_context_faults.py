@@ -6,31 +6,24 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_client import USER, World, answers, call, http_scope
-from faregate import CreditPolicy, OnExpiry
-from faregate.asgi import Fare, KeyUse, Rule
-from faregate.asgi.responder import RefusedError, Responder
-from faregate.domain.errors import ConfigurationError, LedgerUnavailableError, OutcomeUnknownError
+from faregate import CreditPolicy
+from faregate.asgi import ChargeContext, KeyUse, Rule
+from faregate.asgi.deferred import DeferredCharge, RefusedError
+from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
 from faregate.gate import Gate
 
 LIMIT_S = 10
 KEYED = [Rule(key_use=KeyUse.OPTIONAL)]
 
 
-def amounts(world: World) -> list[int]:
-    """All changes of the balance, oldest first."""
-    return [record.amount for record in world.ledger.pending.values()]
-
-
-def spending(*more: int, settles: int | None = None, status: int = 500) -> ASGIApp:
-    """An app that adds to its cost, or settles its hold, and then fails."""
+def spending(*more: int) -> ASGIApp:
+    """An app that adds to its cost, and then fails."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        fare: Fare = scope["state"]["faregate"]
+        charge: ChargeContext = scope["state"]["faregate"]
         for cost in more:
-            assert (await fare.add(cost)).allowed
-        if settles is not None:
-            await fare.settle(settles)
-        await answers(status)(scope, receive, send)
+            assert (await charge.add(cost)).allowed
+        await answers(500)(scope, receive, send)
 
     return app
 
@@ -66,67 +59,6 @@ async def test_a_refund_that_is_cancelled_leaves_the_others_to_the_background() 
     assert await world.gate.retries.join(LIMIT_S)
     assert await world.credits() == 10
     assert sorted(refund.amount for refund in world.refunds) == [1, 2, 3]
-
-
-@pytest.mark.parametrize("actual", [1, 6])
-async def test_a_settlement_whose_answer_is_lost_goes_back_with_the_rest(actual: int) -> None:
-    """The handler fails by it, and its request costs nothing."""
-    world = World(credits=10)
-    settle = world.ledger.settle
-    lost: list[bool] = []
-
-    async def settle_and_lose(*arguments: object) -> object:
-        answer = await settle(*arguments)  # type: ignore[arg-type]
-        if not lost:
-            lost.append(True)
-            raise OutcomeUnknownError("the answer was lost")
-        return answer
-
-    world.ledger.settle = settle_and_lose  # type: ignore[method-assign,assignment]
-    answer = await call(world.around(spending(settles=actual), rules=[Rule(estimate=4)]))
-    assert isinstance(answer.error, OutcomeUnknownError)
-    assert await world.credits() == 10
-
-
-class ShortWorld(World):
-    """A gate that keeps what is held at its expiry, if it is told to."""
-
-    def __init__(self, on_expiry: OnExpiry) -> None:
-        super().__init__(credits=10)
-        policy = CreditPolicy(starting_credits=10, on_expiry=on_expiry)
-        self.gate = Gate(self.ledger, self.books, policy)
-
-
-def slow(status: int, seconds: float) -> ASGIApp:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(seconds)
-        await answers(status)(scope, receive, send)
-
-    return app
-
-
-@pytest.mark.parametrize("on_expiry", list(OnExpiry))
-@pytest.mark.parametrize("status", [200, 500])
-async def test_a_hold_is_kept_open_while_its_handler_runs(on_expiry: OnExpiry, status: int) -> None:
-    """However long that is: then it is settled or, where the handler fails, given back."""
-    world = ShortWorld(on_expiry)
-    rules = [Rule(estimate=3, hold_ttl_ms=100)]
-    answer = await call(world.around(slow(status, 0.35), rules=rules))
-    assert answer.status == status
-    assert amounts(world) == ([-3] if status == 200 else [-3, 3])
-
-
-async def test_a_kept_hold_that_expired_all_the_same_is_given_back() -> None:
-    """Nobody could extend it, and nobody got anything for it."""
-    world = ShortWorld(OnExpiry.KEEP)
-
-    async def away(*_: object) -> None:
-        raise LedgerUnavailableError("away")
-
-    world.ledger.extend = away  # type: ignore[method-assign,assignment]
-    rules = [Rule(estimate=3, hold_ttl_ms=100)]
-    await call(world.around(slow(500, 0.3), rules=rules))
-    assert amounts(world) == [-3, 3]
 
 
 def upload(*, length: int, key: bytes = b'"one"') -> Scope:
@@ -168,11 +100,11 @@ async def test_an_upload_that_breaks_off_is_not_charged_and_may_be_made_again(st
     app = world.around(reading(status), rules=KEYED)
     part = {"type": "http.request", "body": b"abc", "more_body": True}
     await sent(app, upload(length=10), part)
-    assert amounts(world) == [-1, 1]
+    assert world.amounts == [-1, 1]
     whole = {"type": "http.request", "body": b"0123456789", "more_body": False}
     start, *_ = await sent(app, upload(length=10), whole)
     assert start["status"] == 200
-    assert amounts(world) == [-1, 1, -1]
+    assert world.amounts == [-1, 1, -1]
 
 
 async def test_a_failure_after_a_whole_request_completes_no_key() -> None:
@@ -187,7 +119,7 @@ async def test_a_failure_after_a_whole_request_completes_no_key() -> None:
     whole = {"type": "http.request", "body": b"0", "more_body": False}
     around = world.around(app, rules=KEYED)
     await sent(around, upload(length=1), whole)
-    assert amounts(world) == [-1]
+    assert world.amounts == [-1]
     start, *_ = await sent(around, upload(length=1), whole)
     assert start["status"] == 409
     assert (b"retry-after", b"1") in start["headers"]
@@ -198,15 +130,15 @@ async def test_an_endpoint_that_was_refused_is_not_charged_for_less() -> None:
     world = World(credits=3)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        responder: Responder = scope["state"]["faregate"]
+        deferred: DeferredCharge = scope["state"]["faregate"]
         for cost in (9, 1):
             with pytest.raises(RefusedError):
-                await responder.charge(Rule(cost=cost))
+                await deferred.charge(Rule(cost=cost))
         await answers(200)(scope, receive, send)
 
     answer = await call(world.around(app, rules=[Rule(is_deferred=True)]))
     assert answer.status == 402
-    assert amounts(world) == []
+    assert world.amounts == []
 
 
 async def test_an_endpoint_is_charged_once_and_before_it_answers() -> None:
@@ -214,25 +146,25 @@ async def test_an_endpoint_is_charged_once_and_before_it_answers() -> None:
     world = World(credits=9)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        responder: Responder = scope["state"]["faregate"]
+        deferred: DeferredCharge = scope["state"]["faregate"]
         outcomes = await asyncio.gather(
-            *(responder.charge(Rule(cost=2)) for _ in range(2)), return_exceptions=True
+            *(deferred.charge(Rule(cost=2)) for _ in range(2)), return_exceptions=True
         )
-        assert [type(outcome) for outcome in outcomes] == [Fare, ConfigurationError]
+        assert [type(outcome) for outcome in outcomes] == [ChargeContext, ConfigurationError]
         await answers(500)(scope, receive, send)
 
     await call(world.around(app, rules=[Rule(is_deferred=True)]))
-    assert amounts(world) == [-2, 2]
+    assert world.amounts == [-2, 2]
 
 
 async def test_a_gate_that_is_found_late_is_checked_when_it_is_found() -> None:
     """A name that would break the fields is never sent."""
     world = World(credits=9)
     policy = CreditPolicy(name="x\r\nset-cookie: a=b", starting_credits=9)
-    late = Gate(world.ledger, world.books, policy)
+    late = Gate(world.ledger, world.store, policy)
     world.gate = lambda: late  # type: ignore[assignment]
     answer = await call(world.around(answers(200)))
     assert answer.status == 503
     assert not any(b"set-cookie" in name + value for name, value in answer.headers)
-    assert amounts(world) == []
+    assert world.amounts == []
     assert await late.balance(USER) is not None
