@@ -124,7 +124,7 @@ class CallPacker:
                 attempt.spend.cost,
                 transaction_id.bytes,
             )
-            spends.append(spend + options.sections)
+            spends.append(spend + options.sections if options.sections else spend)
         return list(policies), spends
 
     def _mint(self, time_ms: int, random: int) -> CreditTransactionId:
@@ -167,11 +167,11 @@ def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
 def _resolve(one: Waiting, fields: SpendFields, details: Details, shard: ShardReply) -> None:
     """Give one caller its decision, or the error that stands for its status."""
     status, limit, credits_, sequence, left, next_period, wait_ms, index, _ = fields
-    verdict = VERDICTS[status] if status < len(VERDICTS) else None
+    verdict = VERDICTS[status]
     attempt = one.attempt
     spend, transaction_id = attempt.spend, attempt.transaction_id
     if verdict is None:
-        name = STATUSES[status - 1] if 0 < status < len(VERDICTS) else str(status)
+        name = STATUSES[status - 1] if 0 < status <= len(STATUSES) else str(status)
         one.fail(error_of(name, f"spend {transaction_id}"))
         return
     amount, attempt_id, shadow = -spend.cost, None, None

@@ -62,17 +62,16 @@ class PolicyPacker:
     """Packs each policy once: with its limits, and without them."""
 
     def __init__(self) -> None:
-        self._limited: dict[int, PackedPolicy] = {}
-        self._unlimited: dict[int, PackedPolicy] = {}
+        self._known: tuple[dict[int, PackedPolicy], dict[int, PackedPolicy]] = {}, {}
 
-    def pack(self, policy: CreditPolicy, *, is_limited: bool) -> PackedPolicy:
+    def pack(self, policy: CreditPolicy, is_limited: bool) -> PackedPolicy:  # noqa: FBT001
         """Return a policy as the scripts read it.
 
         Raises:
             ConfigurationError: The names of two limits have the same digest.
         """
-        known = self._limited if is_limited else self._unlimited
         # Comparing policies takes longer than a decision, so each object counts for itself.
+        known = self._known[is_limited]
         found = known.get(id(policy))
         if found is None:
             if len(known) >= POLICIES_MAX:
@@ -83,22 +82,19 @@ class PolicyPacker:
 
 @dataclass(frozen=True, slots=True)
 class PackedOptions:
-    """Flags and sections of a spend."""
+    """What few spends have, as the scripts read it."""
 
     flags: int
-    sections: bytes = b""
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether a call holds no other such spend of the user."""
-        return bool(self.flags & _ALONE)
+    sections: bytes
+    #: Whether a call holds no other such spend of the user.
+    is_alone: bool
 
 
-_PLAIN = PackedOptions(0)
+_PLAIN = PackedOptions(0, b"", is_alone=False)
 
 
 def pack_options(attempt: Attempt, policy: PackedPolicy) -> PackedOptions:
-    """Pack what few spends have."""
+    """Pack the options of a spend."""
     spend = attempt.spend
     options = spend.options
     is_retry = attempt.phase is Phase.SENT_AGAIN
@@ -120,7 +116,7 @@ def pack_options(attempt: Attempt, policy: PackedPolicy) -> PackedOptions:
     if flags & SHADOW:
         sections.append(SPEND_SHADOW.pack(spend.policy.starting_credits, policy.shadow_digest))
     sections.extend(_limit_key(spend, limit) for limit in policy.keyed_limits)
-    return PackedOptions(flags, b"".join(sections))
+    return PackedOptions(flags, b"".join(sections), is_alone=bool(flags & _ALONE))
 
 
 def shadow_digest(policy_name: str) -> bytes:

@@ -30,10 +30,12 @@ class Shard:
     stream: bytes
     #: The sorted set of its open holds, by their expiry.
     holds: bytes
+    #: What the keys of accounts begin with.
+    accounts: bytes
 
     def account(self, user: bytes) -> bytes:
         """Return the key of a user's account."""
-        return self.base + b"u" + user
+        return self.accounts + user
 
     def shadow(self, policy: bytes, user: bytes) -> bytes:
         """Return the key of a user's account under a policy that is only observed."""
@@ -96,4 +98,4 @@ def ledger(shard_count: int) -> bytes:
 
 def _shard(number: int, tag: int) -> Shard:
     base = b"fg:{%d}" % tag
-    return Shard(number, base, base + b":s", base + b":tx", base + b":holds")
+    return Shard(number, base, base + b":s", base + b":tx", base + b":holds", base + b"u")

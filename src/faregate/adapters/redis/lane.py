@@ -7,10 +7,12 @@ answer. More than can be decided in time is refused at the entrance.
 """
 
 import asyncio
+from time import monotonic
 
 from faregate.adapters.redis.encoding import PolicyPacker, pack_options
 from faregate.adapters.redis.flights import CALLS_MAX, Flights
 from faregate.adapters.redis.keys import Shard
+from faregate.adapters.redis.layouts import ID_BYTES
 from faregate.adapters.redis.queue import FairQueue, Waiting
 from faregate.adapters.redis.throughput import QueueLimit
 from faregate.adapters.redis.wire import Wire
@@ -51,28 +53,31 @@ class Lane:
     async def decide(self, attempt: Attempt) -> Decision:
         """Wait for a decision; see the port."""
         waiting = self._pack(attempt)
-        queue = self._queue
         if self._is_closed:
             raise AttemptError(Event.NOT_SENT, "the ledger is closed")
-        if not queue.has_room(waiting.account, self._limit.count):
+        if not self._queue.offer(waiting, self._limit.count):
             raise AttemptError(Event.SHED, "more requests wait than can be decided in time")
-        waiting.since_s = self._loop.time()
-        queue.append(waiting)
+        future: asyncio.Future[Decision] = self._loop.create_future()
+        waiting.future = future
+        waiting.since_s = monotonic()
         self._wake.set()
         if self._ageing is None:
             self._ageing = self._loop.call_later(self._wait_s_max, self._drop_old)
-        return await waiting.future
+        return await future
 
     def _pack(self, attempt: Attempt) -> Waiting:
         """Pack an attempt as far as it can be, so that one that is ill-formed harms no others."""
         spend = attempt.spend
-        cost = spend.cost
+        cost, user = spend.cost, spend.user_id.int
         if type(cost) is not int or not 0 <= cost <= CREDITS_MAX:
             check_whole("a cost", cost, 0)
-        policy = self._policies.pack(spend.policy, is_limited=spend.options.is_limited)
+        policy = self._policies.pack(spend.policy, spend.options.is_limited)
         options = pack_options(attempt, policy)
-        shard = self._shards[(spend.user_id.int & 0xFFFF) % len(self._shards)]
-        return Waiting(attempt, self._loop.create_future(), shard, policy, options)
+        shard = self._shards[(user & 0xFFFF) % len(self._shards)]
+        account = shard.accounts + user.to_bytes(ID_BYTES)
+        if policy.shadow_digest:
+            account = shard.shadow(policy.shadow_digest, spend.user_id.bytes)
+        return Waiting(attempt, shard, account, policy, options)
 
     async def _send(self) -> None:
         """Send what waits, once a turn of the loop, as far as calls may be in flight."""
@@ -103,7 +108,7 @@ class Lane:
 
     def _landed(self, count: int) -> None:
         """Go on where a call has come back."""
-        self._limit.note_decided(count, self._loop.time())
+        self._limit.note_decided(count, monotonic())
         if self._queue:
             self._wake.set()
 
@@ -114,11 +119,13 @@ class Lane:
             event, message = Event.SHED, "more requests waited than could be decided in time"
         else:
             event, message = Event.NOT_SENT, "there was no connection to Redis in time"
-        self._queue.drop_older(self._loop.time() - self._wait_s_max, event, message)
+        now_s = monotonic()
+        self._queue.drop_older(now_s - self._wait_s_max, event, message)
         self._flights.leave_stuck_link()
         since_s = self._queue.since_s()
         if since_s is not None:
-            self._ageing = self._loop.call_at(since_s + self._wait_s_max, self._drop_old)
+            left_s = since_s + self._wait_s_max - now_s
+            self._ageing = self._loop.call_later(left_s, self._drop_old)
 
     async def aclose(self) -> None:
         """Fail all who wait: what was not sent as `NOT_SENT`, what was as `LOST`."""

@@ -1,8 +1,8 @@
 """Live credits in Redis: the port `Ledger`."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Coroutine, Mapping
+from typing import Any, Self
 from uuid import UUID
 
 from faregate.adapters.redis.session import LedgerOptions, Session
@@ -58,9 +58,9 @@ class RedisLedger:
         """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""
         return 0 if self._opened is None else self._opened.clocks.now_ms()
 
-    async def decide(self, attempt: Attempt) -> Decision:
+    def decide(self, attempt: Attempt) -> Coroutine[Any, Any, Decision]:
         """Take the cost of a spend if there is enough; see the port."""
-        return await self._session.lane.decide(attempt)
+        return (self._opened or self._session).lane.decide(attempt)
 
     async def void(self, void: Void) -> VoidOutcome:
         """Undo a spend whose outcome is unknown; see the port."""

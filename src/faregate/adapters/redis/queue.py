@@ -19,27 +19,25 @@ class Waiting:
 
     __slots__ = ("account", "attempt", "future", "options", "policy", "shard", "since_s")
 
+    #: Gets the decision.
+    future: Future[Decision]
+    #: Since when it has been waiting.
+    since_s: float
+
     def __init__(
         self,
         attempt: Attempt,
-        future: Future[Decision],
         shard: Shard,
+        account: bytes,
         policy: PackedPolicy,
         options: PackedOptions,
     ) -> None:
         self.attempt = attempt
-        self.future = future
         self.shard = shard
+        #: The key of the account. It stands for the user, too.
+        self.account = account
         self.policy = policy
         self.options = options
-        user = attempt.spend.user_id.bytes
-        #: The key of the account. It stands for the user, too.
-        self.account = (
-            shard.shadow(policy.shadow_digest, user)
-            if policy.shadow_digest
-            else shard.account(user)
-        )
-        self.since_s = 0.0
 
     def fail(self, error: Exception) -> None:
         """Tell the caller that there is no decision, unless it has gone."""
@@ -57,17 +55,15 @@ class FairQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def has_room(self, account: bytes, count_max: int) -> bool:
-        """Say whether one more may wait, where `count_max` may."""
-        waiting = len(self._waiting)
-        if waiting < count_max // 2:
-            return True
-        return waiting < count_max and self._counts.get(account, 0) < count_max // _USER_PART
-
-    def append(self, waiting: Waiting) -> None:
-        """Let one wait."""
+    def offer(self, waiting: Waiting, count_max: int) -> bool:
+        """Let one more wait, unless as many do as may; return whether it does."""
+        account, length = waiting.account, len(self._waiting)
+        count = self._counts.get(account, 0)
+        if length >= count_max // 2 and (length >= count_max or count >= count_max // _USER_PART):
+            return False
+        self._counts[account] = count + 1
         self._waiting.append(waiting)
-        self._counts[waiting.account] = self._counts.get(waiting.account, 0) + 1
+        return True
 
     def take(self, count_max: int) -> list[Waiting]:
         """Take the next ones for one call; those whose callers have gone are dropped.

@@ -42,8 +42,12 @@ STATUSES = (
 REPEATED = STATUSES.index("repeated") + 1
 
 _KNOWN = {verdict.value: verdict for verdict in Verdict} | {"repeated": Verdict.ALLOWED}
-#: The verdict of each status number; None where it stands for an error.
-VERDICTS: tuple[Verdict | None, ...] = (None, *(_KNOWN.get(status) for status in STATUSES))
+#: The verdict of each status number; None where it stands for an error, or for nothing we know.
+VERDICTS: tuple[Verdict | None, ...] = (
+    None,
+    *(_KNOWN.get(status) for status in STATUSES),
+    *[None] * (255 - len(STATUSES)),
+)
 _KEY_STATES = (None, KeyState.NEW, KeyState.IN_FLIGHT, KeyState.TAKEN_OVER, KeyState.DONE)
 _NO_ID = bytes(16)
 
