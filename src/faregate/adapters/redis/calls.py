@@ -10,6 +10,7 @@ from faregate.adapters.redis.encoding import PackedPolicy
 from faregate.adapters.redis.keys import Shard
 from faregate.adapters.redis.layouts import (
     CALL,
+    GIVEN,
     HOLD,
     KEY,
     SPEND,
@@ -33,6 +34,7 @@ from faregate.adapters.redis.replies import (
 )
 from faregate.domain.attempt import AttemptError, Event
 from faregate.domain.decision import Verdict, decision_of
+from faregate.domain.errors import FaregateError
 from faregate.domain.transaction import CreditTransactionId, transaction_id_of
 
 _ID = struct.Struct(">QQ")
@@ -171,8 +173,7 @@ def _resolve(one: Waiting, fields: SpendFields, details: Details, shard: ShardRe
     attempt = one.attempt
     spend, transaction_id = attempt.spend, attempt.transaction_id
     if verdict is None:
-        name = STATUSES[status - 1] if 0 < status <= len(STATUSES) else str(status)
-        one.fail(error_of(name, f"spend {transaction_id}"))
+        one.fail(_error(one, status))
         return
     amount, attempt_id, shadow = -spend.cost, None, None
     if details.first_id is not None:
@@ -203,3 +204,12 @@ def _resolve(one: Waiting, fields: SpendFields, details: Details, shard: ShardRe
             details.expires_at_ms,
         )
     )
+
+
+def _error(one: Waiting, status: int) -> FaregateError:
+    """Return the error that a status stands for."""
+    name = STATUSES[status - 1] if 0 < status <= len(STATUSES) else str(status)
+    if name == "stale" and not one.options.flags & GIVEN:
+        # Nobody but us chose the id, and it is too old as an attempt may be.
+        name = "late"
+    return error_of(name, f"spend {one.attempt.transaction_id}")
