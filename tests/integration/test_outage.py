@@ -141,7 +141,7 @@ async def through_an_outage(
     with stopped(servers):
         await until(lambda: gate.health().breaker_opened > opened, "the breaker opens")
         # Those who wait since before belong to the time before.
-        await asyncio.sleep(2 * gate._options.decision_timeout_ms / 1_000)
+        await asyncio.sleep(2 * gate._session.options.decision_timeout_ms / 1_000)
         for caller in callers:
             caller.waited_s = phases.while_open
         await asyncio.sleep(OUTAGE_S)

@@ -8,7 +8,15 @@ import pytest
 
 from faregate import CreditPolicy, CreditTransactionId, Decision, Gate, Verdict
 from faregate.adapters.memory.store import MemoryStore
-from faregate.domain.attempt import NEXT, WITHOUT_TIME, Action, Attempt, Event, Phase
+from faregate.domain.attempt import (
+    NEXT,
+    WITHOUT_TIME,
+    Action,
+    Attempt,
+    AttemptError,
+    Event,
+    Phase,
+)
 from faregate.domain.errors import (
     AmountError,
     LedgerCorruptError,
@@ -223,6 +231,20 @@ async def test_an_answer_about_the_retry_alone_leaves_the_first_attempt_to_be_vo
     with pytest.raises(type(answer)):
         await gate.charge(user_id)
     assert len(gate.retries) == 0
+
+
+async def test_a_server_that_refuses_to_run_anything_has_charged_nobody(
+    gate: Gate, ledger: LossyLedger, clock: Clock, user_id: UUID
+) -> None:
+    """A full one, or a replica: nothing is voided but what was sent before."""
+    ledger.script += [AttemptError(Event.NOT_SENT, "OOM")]
+    with pytest.raises(LedgerUnavailableError, match="OOM"):
+        await gate.charge(user_id)
+    assert len(gate.retries) == 0
+    ledger.script += [(L, True), AttemptError(Event.NOT_SENT, "READONLY")]
+    with pytest.raises(OutcomeUnknownError, match="READONLY"):
+        await gate.charge(user_id)
+    assert await settled(gate, ledger, clock, user_id) == [-1, 1]
 
 
 async def test_a_user_that_is_unknown_to_the_retry_is_brought_in_and_charged_once(

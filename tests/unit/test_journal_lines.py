@@ -37,7 +37,7 @@ ALLOWANCES = st.builds(
     description=TEXT,
     metadata=st.none() | st.dictionaries(TEXT, JSON, max_size=4),
     allowance=st.none() | ALLOWANCES,
-    flags=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+    flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
     expires_at_ms=st.none() | st.integers(0, 2**48),
     key=st.none() | st.builds(IdempotencyKey, key=st.text(min_size=1, max_size=9)),
 )
@@ -45,12 +45,12 @@ def test_a_line_says_what_was_written(
     description: str,
     metadata: dict[str, object] | None,
     allowance: Allowance | None,
-    flags: tuple[bool, bool, bool, bool],
+    flags: tuple[bool, bool, bool],
     expires_at_ms: int | None,
     key: IdempotencyKey | None,
 ) -> None:
     """Whatever a request brings, it comes back, in one line."""
-    is_unlimited, may_be_charged, is_served, is_hold = flags
+    is_unlimited, may_be_charged, is_served = flags
     written = replace(
         entry(7),
         description=description,
@@ -59,7 +59,6 @@ def test_a_line_says_what_was_written(
         is_unlimited=is_unlimited,
         may_be_charged=may_be_charged,
         is_served=is_served,
-        is_hold=is_hold,
         expires_at_ms=expires_at_ms,
         key=None if key is None else key.kept(),
     )

@@ -3,8 +3,8 @@
 `Gate` is put together in `gate` from small parts:
 
     gate ─┬─ spending ──> session, follow_up ──> ledger       charges and holds
-          ├─ hold_ends, holding                               settle, cancel, extend
-          ├─ reversals, voids, adjustments, completions
+          ├─ hold_ends                                        settle, cancel, extend, holding
+          ├─ reversals, adjustments, completions
           ├─ queries
           └─ fallback, collecting                             the journal
 
@@ -12,7 +12,7 @@
 """
 
 from faregate.gate.gate import Gate
-from faregate.gate.holding import HeldBlock
+from faregate.gate.hold_ends import HeldBlock
 from faregate.gate.options import ChargeOptions
 from faregate.gate.tiers import CachedTiers, TierOf
 

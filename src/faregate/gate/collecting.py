@@ -13,9 +13,8 @@ from faregate.domain.errors import (
 from faregate.domain.journal import Collected, Collection, JournalChange, JournalEntry
 from faregate.domain.request import Refund, VoidOutcome
 from faregate.domain.transaction import CreditTransactionId
-from faregate.gate.reversals import Reversals
+from faregate.gate.reversals import Reversals, Voids
 from faregate.gate.session import Session
-from faregate.gate.voids import Voids
 
 #: How often, and after which pauses in seconds, a void is tried whose time has not come.
 _VOID_TRIES_MAX = 250

@@ -25,7 +25,7 @@ from faregate.gate.paced_log import PacedLog
 from faregate.gate.session import Session
 from faregate.ports import Journal
 
-_log_refused = PacedLog(logging.getLogger(__name__), logging.ERROR)
+_log = logging.getLogger(__name__)
 
 
 class Fallback:
@@ -34,6 +34,7 @@ class Fallback:
     def __init__(self, session: Session, journal: Journal | None) -> None:
         self._session = session
         self._journal = journal
+        self._log_refused = PacedLog(_log, logging.ERROR)
         self._second = 0
         self._served_in_second = 0
 
@@ -83,7 +84,7 @@ class Fallback:
             try:
                 self._write(entry)
             except JournalError as error:
-                _log_refused("a request is refused, since it cannot be written down: %s", error)
+                self._log_refused("a request is refused, as it cannot be written down: %s", error)
                 raise LedgerUnavailableError(f"{why}; and {error}") from error
         return Decision(
             verdict=Verdict.ALLOWED,
@@ -123,23 +124,15 @@ class Fallback:
             expires_at_ms=None if hold is None else served_at_ms + hold.ttl_ms,
         )
 
-    def change(self, change: JournalChange) -> bool:
+    async def change(self, change: JournalChange) -> bool:
         """Write a change of an entry down; return False where that is tried again later."""
 
-        def write() -> bool:
-            try:
-                self._write(change)
-            except JournalError:
-                return False
+        async def write() -> bool:
+            self._write(change)
             return True
 
-        async def write_again() -> bool:
-            return write()
-
-        if write():
-            return True
-        self._session.retries.submit(f"a change of the journaled {change.attempt_id}", write_again)
-        return False
+        name = f"a change of the journaled {change.attempt_id}"
+        return await self._session.retries.ensure(name, write) is not None
 
     def keep_void(self, void: Void) -> bool:
         """Leave a void to the import; return whether that could be done."""

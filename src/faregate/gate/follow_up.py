@@ -16,8 +16,8 @@ from faregate.domain.errors import (
     TransactionConflictError,
 )
 from faregate.domain.transaction import NO_ID
+from faregate.gate.reversals import Voids
 from faregate.gate.session import Session
-from faregate.gate.voids import Voids
 
 #: How often a spend is sent again, with the same id or a new one.
 ASKS_MORE_MAX = 2
@@ -53,7 +53,9 @@ class FollowUp:
         if attempt.phase is Phase.QUEUED and event in {Event.ANSWERED, Event.ANSWERED_ALONE}:
             # Refused before it was sent.
             raise error
-        has_time = asks_left > 0 and self._session.ledger.now_ms() < attempt.deadline_ms
+        # A gate that is being closed sends nothing more.
+        can_ask = asks_left > 0 and self._session.ready_on is not None
+        has_time = can_ask and self._session.ledger.now_ms() < attempt.deadline_ms
         action = attempt.follow(event, has_time=has_time)
         if action in {Action.ASK_AGAIN, Action.ASK_ANEW}:
             return await self._ask(attempt, asks_left - 1)

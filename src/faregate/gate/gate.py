@@ -13,14 +13,12 @@ from faregate.gate.completions import Completions
 from faregate.gate.fallback import Fallback
 from faregate.gate.follow_up import FollowUp
 from faregate.gate.hold_ends import HoldEnds
-from faregate.gate.holding import Holding
 from faregate.gate.queries import Queries
-from faregate.gate.reversals import Reversals
+from faregate.gate.reversals import Reversals, Voids
 from faregate.gate.session import Session
 from faregate.gate.shadows import Shadows
 from faregate.gate.spending import Spending
 from faregate.gate.tiers import TierOf, Tiers
-from faregate.gate.voids import Voids
 from faregate.ports import Accounts, History, Journal, Ledger
 
 _log = logging.getLogger(__name__)
@@ -34,8 +32,7 @@ class Gate:
     | method                                                                  | class         |
     |-------------------------------------------------------------------------|---------------|
     | `charge`, `hold`                                                        | `Spending`    |
-    | `holding`                                                               | `Holding`     |
-    | `settle`, `cancel`, `extend`                                            | `HoldEnds`    |
+    | `settle`, `cancel`, `extend`, `holding`                                 | `HoldEnds`    |
     | `refund`, `refund_by_id`                                                | `Reversals`   |
     | `grant`, `adjust`                                                       | `Adjustments` |
     | `complete`, `kept_response`                                             | `Completions` |
@@ -96,9 +93,9 @@ class Gate:
         self._spending = Spending(session, tiers, follow_up, fallback)
         self.charge, self.hold = self._spending.charge, self._spending.hold
 
-        ends = HoldEnds(session, fallback, shadows)
+        ends = HoldEnds(session, fallback, shadows, self._spending)
         self.settle, self.cancel, self.extend = ends.settle, ends.cancel, ends.extend
-        self.holding = Holding(self._spending, ends).holding
+        self.holding = ends.holding
 
         adjustments = Adjustments(session)
         self.grant, self.adjust = adjustments.grant, adjustments.adjust

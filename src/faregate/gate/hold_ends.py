@@ -1,25 +1,35 @@
-"""The ends of holds: settled by the actual cost, or cancelled; and their extension."""
+"""Open holds: settled by the actual cost, cancelled, extended; or opened for a block."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Unpack
+from uuid import UUID
 
-from faregate.domain.decision import Verdict
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import FaregateError, TransactionConflictError
 from faregate.domain.hold import Hold, HoldAnswer, HoldState, Settlement
 from faregate.domain.journal import JournalChange
 from faregate.domain.spend import check_ttl
 from faregate.domain.transaction import check_whole
 from faregate.gate.fallback import Fallback, wall_ms
-from faregate.gate.options import Metadata
+from faregate.gate.options import ChargeOptions, Metadata
 from faregate.gate.session import Session
 from faregate.gate.shadows import Shadows
+from faregate.gate.spending import TTL_MS, Spending
 
 
 class HoldEnds:
     """Ends holds, each once."""
 
-    def __init__(self, session: Session, fallback: Fallback, shadows: Shadows) -> None:
+    def __init__(
+        self, session: Session, fallback: Fallback, shadows: Shadows, spending: Spending
+    ) -> None:
         self._session = session
         self._fallback = fallback
         self._shadows = shadows
+        self._spending = spending
 
     async def settle(
         self,
@@ -94,7 +104,8 @@ class HoldEnds:
         change = JournalChange(attempt_id=hold.id, user_id=hold.user_id, cost=cost)
         beyond = cost - hold.estimate if hold.estimate else 0
         answer = replace(answer, refunded=max(0, -beyond), charged=max(0, beyond))
-        return answer if self._fallback.change(change) else replace(answer, verdict=Verdict.PENDING)
+        is_written = await self._fallback.change(change)
+        return answer if is_written else replace(answer, verdict=Verdict.PENDING)
 
     async def extend(self, hold: Hold, ttl_ms: int) -> HoldAnswer:
         """Let an open hold expire in `ttl_ms` from now; a day after its begin at the latest.
@@ -109,7 +120,7 @@ class HoldEnds:
         if hold.decision.journaled:
             until_ms = wall_ms() + ttl_ms
             change = JournalChange(attempt_id=hold.id, user_id=hold.user_id, expires_at_ms=until_ms)
-            is_written = self._fallback.change(change)
+            is_written = await self._fallback.change(change)
             verdict = Verdict.ALLOWED if is_written else Verdict.PENDING
             answer = _answer(hold, HoldState.OPEN)
             return replace(answer, verdict=verdict, expires_at_ms=until_ms)
@@ -117,6 +128,71 @@ class HoldEnds:
         return await self._session.ask(
             lambda: self._session.ledger.extend(user_id, hold_id, ttl_ms)
         )
+
+    @asynccontextmanager
+    async def holding(
+        self,
+        user_id: UUID,
+        estimate: int,
+        *,
+        ttl_ms: int = TTL_MS,
+        **options: Unpack[ChargeOptions],
+    ) -> AsyncIterator["HeldBlock"]:
+        """Hold an estimate for a block, which settles it; an exception in it cancels the hold.
+
+        A block that ends without having settled its hold has cost the estimate. A hold that is
+        refused raises nothing: look at `allowed` before anything is done for it.
+        """
+        hold = await self._spending.hold(user_id, estimate, ttl_ms=ttl_ms, **options)
+        held = HeldBlock(self, hold)
+        try:
+            yield held
+        except BaseException:
+            if not held.is_ending:
+                # The exception of the block is the one that is raised.
+                with suppress(FaregateError):
+                    await self.cancel(hold)
+            raise
+        if not held.is_ending:
+            await held.settle(estimate)
+
+
+class HeldBlock:
+    """The hold of a block."""
+
+    def __init__(self, ends: HoldEnds, hold: Hold) -> None:
+        self._ends = ends
+        #: The hold; it is refused where `allowed` is false, and then there is nothing to settle.
+        self.hold = hold
+        #: How it ended; None as long as it is open.
+        self.answer: HoldAnswer | None = None
+        #: Whether its end has been decided, though not always done.
+        self.is_ending = not hold.allowed
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the estimate is taken."""
+        return self.hold.allowed
+
+    @property
+    def decision(self) -> Decision:
+        """How the ledger decided on the estimate."""
+        return self.hold.decision
+
+    async def settle(self, actual: int) -> HoldAnswer:
+        """End it by its actual cost; see `Gate.settle`."""
+        try:
+            self.answer = await self._ends.settle(self.hold, actual)
+        except (TransactionConflictError, asyncio.CancelledError):
+            # It has ended, or is being settled in the background.
+            self.is_ending = True
+            raise
+        self.is_ending = True
+        return self.answer
+
+    async def extend(self, ttl_ms: int) -> HoldAnswer:
+        """Let it expire in `ttl_ms` from now."""
+        return await self._ends.extend(self.hold, ttl_ms)
 
 
 def _answer(hold: Hold, state: HoldState) -> HoldAnswer:

@@ -10,6 +10,7 @@ from faregate.domain.errors import (
     ArchiveUnavailableError,
     FaregateError,
     InvalidArgumentError,
+    JournalError,
     LedgerError,
     TransactionConflictError,
 )
@@ -50,13 +51,13 @@ class RetryQueue:
     ) -> None:
         self._length_max = length_max
         self._tries_seconds_max = tries_seconds_max
-        self._tasks: set[asyncio.Task[None]] = set()
         #: How many actions were given up for good. Each has been logged, with its name.
         self.given_up = 0
         self.open()
 
     def open(self) -> None:
         """Take actions, on the event loop that runs when they come."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(RUNNING_MAX)
         self._is_closed = False
 
@@ -107,7 +108,7 @@ class RetryQueue:
 
         try:
             return await call()
-        except (LedgerError, ArchiveUnavailableError) as error:
+        except (LedgerError, ArchiveUnavailableError, JournalError) as error:
             _log.debug("%s: %s; trying again in the background", name, error)
         except asyncio.CancelledError:
             self.submit(name, again)

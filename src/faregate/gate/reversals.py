@@ -1,13 +1,15 @@
-"""Reversals: refunds of charges."""
+"""Reversals: refunds of charges, and voids of attempts that were answered "not charged"."""
 
 from dataclasses import replace
 from uuid import UUID
 
+from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import LedgerUnavailableError, TransactionConflictError
 from faregate.domain.journal import JournalChange
-from faregate.domain.request import Refund
+from faregate.domain.request import VOID_DESCRIPTION, Refund, Void, VoidOutcome
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
+from faregate.domain.windows import GIVEN_ID_MS_MAX
 from faregate.gate.fallback import Fallback
 from faregate.gate.options import Metadata
 from faregate.gate.session import Session
@@ -46,7 +48,7 @@ class Reversals:
         """
         back = -deduct.amount if amount is None else amount
         if deduct.journaled:
-            return self._refund_journaled(deduct, back, amount, transaction_id)
+            return await self._refund_journaled(deduct, back, amount, transaction_id)
         if deduct.shadow is not None:
             await self._shadows.correct(deduct, check_whole("a refund", back, 0))
             return replace(deduct, amount=back)
@@ -138,7 +140,7 @@ class Reversals:
             raise LedgerUnavailableError("records wait for Postgres since 23 hours: run a worker")
         return decision
 
-    def _refund_journaled(
+    async def _refund_journaled(
         self,
         served: Decision,
         back: int,
@@ -154,10 +156,64 @@ class Reversals:
             refund_id=refund_id or _whole_refund_id(served.transaction_id),
             amount=amount,
         )
-        is_written = self._fallback.change(change)
+        is_written = await self._fallback.change(change)
         return replace(
             served, verdict=Verdict.ALLOWED if is_written else Verdict.PENDING, amount=back
         )
+
+
+class Voids:
+    """Undoes attempts."""
+
+    def __init__(
+        self,
+        session: Session,
+        fallback: Fallback,
+        reversals: Reversals,
+    ) -> None:
+        self._session = session
+        self._fallback = fallback
+        self._reversals = reversals
+
+    def make_later(self, attempt: Attempt) -> None:
+        """Make a void in the background, once its deadline has passed."""
+        if attempt.spend.policy.is_shadow:
+            return
+        void = attempt.void()
+
+        async def try_once() -> bool:
+            return await self.make(void) is not VoidOutcome.TOO_EARLY
+
+        self._session.retries.submit(
+            f"void of {void.transaction_id} of user {void.user_id}",
+            try_once,
+            lambda: self._fallback.keep_void(void),
+            after_s=max(0, void.deadline_ms - self._session.ledger.now_ms()) / 1000,
+        )
+
+    async def make(self, void: Void) -> VoidOutcome:
+        """Void an attempt, however old it is; `TOO_EARLY` asks for another try later."""
+        outcome = await self._session.ask(lambda: self._session.ledger.void(void))
+        age_ms = self._session.ledger.now_ms() - (void.transaction_id.time_ms or 0)
+        if outcome is not VoidOutcome.REFUSED or age_ms <= GIVEN_ID_MS_MAX:
+            return outcome
+        # So late that the record may be a row by now, and no longer in the stream. One that is
+        # older than this call was answered to an earlier one.
+        row = await self._session.accounts.transaction(void.transaction_id)
+        if row is None:
+            return outcome
+        if row.timestamp.timestamp() * 1000 < void.asked_at_ms:
+            return VoidOutcome.KEPT
+        await self._reversals.give_back(
+            Refund(
+                user_id=void.user_id,
+                deduct_id=void.transaction_id,
+                transaction_id=void.refund_id,
+                amount=None,
+                description=VOID_DESCRIPTION,
+            )
+        )
+        return VoidOutcome.REFUNDED
 
 
 def _whole_refund_id(deduct_id: CreditTransactionId) -> CreditTransactionId:

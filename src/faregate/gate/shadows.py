@@ -9,7 +9,7 @@ from faregate.domain.transaction import NO_ID
 from faregate.gate.paced_log import PacedLog
 from faregate.gate.session import Session
 
-_log_uncorrected = PacedLog(logging.getLogger(__name__))
+_log = logging.getLogger(__name__)
 
 
 class Shadows:
@@ -17,6 +17,7 @@ class Shadows:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._log_uncorrected = PacedLog(_log)
 
     async def correct(self, decision: Decision, amount: int) -> None:
         """Give back to a shadow balance, or take from it, what was observed and turned out else."""
@@ -29,7 +30,7 @@ class Shadows:
                 lambda: self._session.ledger.correct_shadow(user_id, policy, amount)
             )
         except (LedgerError, ArchiveUnavailableError) as error:
-            _log_uncorrected("a shadow balance is %d too low: %s", amount, error)
+            self._log_uncorrected("a shadow balance is %d too low: %s", amount, error)
 
 
 def unobserved(attempt: Attempt) -> Decision:

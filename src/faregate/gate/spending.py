@@ -28,7 +28,7 @@ TTL_MS = 60_000
 _ALLOWED = Verdict.ALLOWED
 _CLOSED, _OPEN = FailureMode.CLOSED, FailureMode.OPEN
 
-_log_unobserved = PacedLog(logging.getLogger(__name__))
+_log = logging.getLogger(__name__)
 
 
 class Spending:
@@ -46,6 +46,7 @@ class Spending:
         self._tiers = tiers
         self._follow_up = follow_up
         self._fallback = fallback
+        self._log_unobserved = PacedLog(_log)
         #: See `Health`.
         self.shed = 0
         self.undecided = 0
@@ -125,7 +126,7 @@ class Spending:
             else:
                 ticket = await session.enter()
             try:
-                decision = await self._session.ledger.decide(attempt)
+                decision = await session.ledger.decide(attempt)
             except BaseException as error:
                 decision = await self._follow_up.resume(attempt, error, ticket)
             else:
@@ -158,7 +159,7 @@ class Spending:
     def _serve(self, attempt: Attempt, cost: int, why: Exception, *, is_open: bool) -> Decision:
         """Serve a request without a decision, if that is asked for; else raise why."""
         if attempt.spend.policy.is_shadow:
-            _log_unobserved("a request is served and was not observed: %s", why)
+            self._log_unobserved("a request is served and was not observed: %s", why)
             return unobserved(attempt)
         if not is_open:
             raise why
