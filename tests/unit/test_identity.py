@@ -144,7 +144,7 @@ async def test_what_is_known_of_a_caller_reaches_the_gate() -> None:
             "keys": CreditPolicy(name="keys", starting_credits=3, request_cost=2, limits=(limit,)),
         }
     )
-    world.gate = Gate(world.ledger, world.books, policies)
+    world.gate = Gate(world.ledger, world.store, policies)
     statuses = []
     for limit_key in ("a", "a"):
         caller = Caller(user_id=USER, tier="keys", limit_key=limit_key)

@@ -9,7 +9,7 @@ import http_sf
 import pytest
 from redis import Redis
 
-from faregate.adapters.redis import keys
+from faregate.bootstrap import open_stream
 from wire_client import Answer, Api, check_problem, wait_for
 
 
@@ -77,10 +77,9 @@ ROWS: dict[str, tuple[Callable[[Api, UUID], Answer], int, str, bool]] = {
 
 def live(api: Api, user: UUID) -> int:
     """The live credits of a user, as Redis has them."""
-    shard = keys.shard_of(user, api.settings.shard_count)
-    with Redis.from_url(api.settings.redis_url) as client:
-        found: Any = client.hget(keys.user(shard, user), "c")
-    return int(found or -1)
+    with open_stream(api.settings) as stream:
+        found = stream.read_many([user]).get(user)
+    return -1 if found is None else found.credits
 
 
 def fields_of(answer: Answer, name: str) -> dict[str, dict[str, int]]:
@@ -140,7 +139,7 @@ def test_head_and_options_are_charged_and_the_preflight_is_not(api: Api, user: U
     preflight = api.ask(
         "/anything", method="OPTIONS", origin="null", access_control_request_method="GET"
     )
-    # The app's own answer, for whom there is no fare: it was not asked for one.
+    # The app's own answer: this request was not charged, so its handler finds no charge.
     assert preflight.status == 500
 
 

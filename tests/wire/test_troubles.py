@@ -16,7 +16,7 @@ from wire_client import SERVERS, Api, api_on, check_problem, fresh_ledger, wait_
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
-#: For whoever must not wait in vain, and for whoever is not to be refused by a slow machine.
+#: To be refused soon, and not to be refused by a slow machine.
 HASTY, PATIENT = "50", "10000"
 
 
@@ -73,7 +73,7 @@ def test_a_backlog_refuses_with_a_reason_of_its_own(
     """Nothing is charged until the worker has caught up."""
     _, settings = fragile
     user = uuid4()
-    with api_with(server, settings, tmp_path, FAREGATE_STREAM_LENGTH_MAX="1") as api:
+    with api_with(server, settings, tmp_path, FAREGATE_PENDING_MAX="1") as api:
         wait_for(lambda: api.ask("/anything", user).status == 503, "the stream is full")
         answer = api.ask("/anything", user)
         check_problem(answer, 503, "backlog")

@@ -9,10 +9,9 @@
 | `/usage/openapi.json` | the description of both, for programs; to anybody                   |
 
 It charges nothing and records nothing, so it stands beside the middleware and not behind it.
-Answers are never cached. What goes wrong is a problem, as everywhere (see `problems`).
+Answers are never cached. Errors are problems, as everywhere (see `problems`).
 """
 
-import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -29,6 +28,7 @@ from faregate.asgi.answers import answer
 from faregate.asgi.cursor import read_cursor, write_cursor
 from faregate.asgi.headers import Headers, printable
 from faregate.asgi.identity import Caller, Identify, caller_of
+from faregate.asgi.logs import RequestLog
 from faregate.asgi.problems import (
     IDENTITY_UNAVAILABLE,
     INVALID_CURSOR,
@@ -44,6 +44,7 @@ from faregate.domain.errors import (
     ConfigurationError,
     IdentityUnavailableError,
     LedgerError,
+    UnknownTierError,
 )
 from faregate.domain.history import PAGE_LENGTH, PAGE_LENGTH_MAX, HistoryRow
 from faregate.domain.usage import Usage
@@ -53,8 +54,6 @@ Members: TypeAlias = Mapping[str, object]
 #: Answers one question of a user, by what the query of the URL says.
 _Tell: TypeAlias = Callable[[Gate, Caller, QueryParams], Awaitable[Members | Problem]]
 
-_log = logging.getLogger(__name__)
-
 
 def usage_app(
     gate: Gate | Callable[[], Gate], identify: Identify, *, challenge: str = "Bearer"
@@ -62,8 +61,8 @@ def usage_app(
     """Build the app.
 
     Args:
-        gate: The gate, or a function that returns it, called for each request. Who opens and
-            closes it is the application around this one.
+        gate: The gate, or a function that returns it, called for each request. The application
+            around this one opens and closes it.
         identify: Says who asks, as for the middleware. None there is a 401.
         challenge: The WWW-Authenticate field of a 401, by which clients learn what to send.
 
@@ -90,7 +89,7 @@ def usage_app(
 
 
 class _Resource:
-    """What one path answers, to whoever may ask."""
+    """The answers of one path, to callers that are known."""
 
     def __init__(
         self,
@@ -103,12 +102,13 @@ class _Resource:
         self._identify = identify
         self._challenge = challenge
         self._tell = tell
+        self._log = RequestLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             caller = await caller_of(self._identify, scope)
         except IdentityUnavailableError as error:
-            _log.warning("nobody can say who asks: %s", error)
+            self._log.warning("a caller cannot be told: %s", error)
             await answer(IDENTITY_UNAVAILABLE, scope, send, fields=[])
             return
         if caller is None:
@@ -126,9 +126,11 @@ class _Resource:
         try:
             return await self._tell(gate, caller, query)
         except (LedgerError, ArchiveUnavailableError) as error:
-            _log.warning("a user cannot be told of its credits: %s", error)
+            self._log.warning("a user cannot be told of its credits: %s", error)
+        except UnknownTierError as error:
+            self._log.error("a user is not told of its credits: %s", error)
         except ConfigurationError as error:
-            _log.error("no user is told of its credits until this is put right: %s", error)
+            self._log.error("no user is told of its credits until this is put right: %s", error)
         return UNAVAILABLE
 
 

@@ -44,7 +44,7 @@ STATE_PATH = "/state"
 
 #: How long a hold lasts whose owner died.
 HOLD_TTL_MS = 5_000
-#: How long a settlement is tried; soon after its expiry a hold has ended in any case.
+#: How long the answer to a settlement is waited for; soon after its expiry a hold has ended.
 SETTLE_S_MAX = 20.0
 
 _UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
@@ -147,16 +147,13 @@ class _Owner:
         return Response(headers={SERVED_HEADER: "1", **fields})
 
     async def _settle(self, hold: Hold, actual: int) -> HoldAnswer:
-        """Settle, again if need be: the same cost is settled once, and always answered alike."""
+        """Settle, again where the gate does it in the background: then it answers how it ended."""
         until_s = time.monotonic() + SETTLE_S_MAX
-        while True:
-            try:
-                return await self._gate.settle(hold, actual)
-            except LedgerError:
-                # The gate does it in the background, and then answers at once.
-                await self._gate.retries.join(until_s - time.monotonic())
-                if time.monotonic() >= until_s:
-                    raise
+        answer = await self._gate.settle(hold, actual)
+        while answer.is_pending and time.monotonic() < until_s:
+            await self._gate.retries.join(until_s - time.monotonic())
+            answer = await self._gate.settle(hold, actual)
+        return answer
 
 
 def main(arguments: Sequence[str]) -> None:
