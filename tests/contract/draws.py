@@ -6,7 +6,22 @@ from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance
 from faregate.domain.transaction import CREDITS_MAX
-from spec.steps import BY_KEY, CARRYING, DAY_MS, HOUR_MS, MINUTE_MS, PER_SECOND, TEN, TWO, WINDOW
+from scenarios.limits import FAST, SLOW, SMALL_WINDOW
+from spec.steps import (
+    BY_KEY,
+    CARRYING,
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    PER_SECOND,
+    TEN,
+    TWO,
+    WINDOW,
+    Send,
+    Step,
+    charge,
+    hold,
+)
 
 KEY_LIFETIME_MS = 2 * HOUR_MS
 
@@ -25,7 +40,13 @@ PERIODS = st.sampled_from(
     ]
 )
 ALLOWANCE = st.one_of(st.none(), PERIODS)
-LIMITS = st.sampled_from([(PER_SECOND,), (WINDOW, PER_SECOND), (BY_KEY, WINDOW), ()])
+#: Some have a name in common, as the limits of a user whose policy changes.
+LIMITS = st.sampled_from(
+    [
+        *[(PER_SECOND,), (WINDOW, PER_SECOND), (BY_KEY, WINDOW), ()],
+        *[(SLOW,), (FAST,), (SMALL_WINDOW, FAST)],
+    ]
+)
 RESPONSE = st.sampled_from([b"", b"served"])
 LIMIT_KEY = st.sampled_from(["", "one", "two"])
 KEY = st.builds(
@@ -44,6 +65,17 @@ POLICY = st.sampled_from(["tried", "other"])
 ASKED_IN_MS = st.sampled_from([-1_000, -HOUR_MS, 0])
 DEADLINE_IN_MS = st.sampled_from([-1, -1, 0])
 TIMES = st.sampled_from([1, 2, 3])
+SEND = st.sampled_from([Send.FRESH, Send.FRESH, Send.RETRY, Send.GIVEN])
+#: How old an id is, minted or given: at the bounds, and within them.
+AGE_MS = st.sampled_from([-250, -251, 0, 100, 30_000, 30_001, -5_000, -5_001, 60_000, 60_001])
+BACK_MS = st.sampled_from([1, 250, 251, 5_000])
+#: What becomes of a request that was taken over, and by which of the two attempts.
+AFTER_TAKEOVER = st.sampled_from(
+    [
+        *[("complete", "first"), ("complete", "second"), ("void", "first"), ("void", "second")],
+        *[("refund", "first"), ("refund", "second"), ("cancel", "first"), ("settle", "second")],
+    ]
+)
 BATCH_SIZE = st.integers(1, 5)
 WAIT_MS = st.sampled_from([1, 100, 250, 500, 1_000, 10_000, 30_000, 2 * MINUTE_MS])
 #: What lasts so long: a period of a limit, a lease, the window of an id, the stay of a record that
@@ -54,3 +86,41 @@ LASTS_MS = st.sampled_from(
 #: Right before that is over, when it is, and right after.
 OFF_MS = st.integers(-1, 1)
 AFTER_MS = st.sampled_from([1, HOUR_MS])
+
+
+def batch(names: list[str], drawn: list[tuple[str, int, str, IdempotencyKey]]) -> tuple[Step, ...]:
+    """Return spends for one call. A user has one at most that a call may hold only once."""
+    spends, alone = [], set()
+    for name, (user, cost, kind, key) in zip(names, drawn, strict=True):
+        plain = charge(name, cost, user=user, send=Send.FRESH)
+        others = {
+            "allowance": charge(name, cost, user=user, allowance=TEN, send=Send.FRESH),
+            "limits": charge(name, cost, user=user, limits=(PER_SECOND,), send=Send.FRESH),
+            "hold": hold(name, cost, user=user, send=Send.FRESH),
+        }
+        lonely = {
+            "key": charge(name, cost, user=user, key=key, send=Send.FRESH),
+            "window": charge(name, cost, user=user, limits=(WINDOW,), send=Send.FRESH),
+            "retry": charge(name, cost, user=user, send=Send.RETRY),
+            "given": charge(name, cost, user=user, send=Send.GIVEN),
+        }
+        if kind in lonely and user not in alone:
+            alone.add(user)
+            spends.append(lonely[kind])
+        else:
+            spends.append(others.get(kind, plain))
+    return tuple(spends)
+
+
+SPENDS = st.lists(
+    st.tuples(
+        USER,
+        st.sampled_from([1, 1, 2, 3, 0, 6]),
+        st.sampled_from(
+            ["plain", "plain", "allowance", "limits", "hold", "key", "window", "retry", "given"]
+        ),
+        KEY,
+    ),
+    min_size=2,
+    max_size=4,
+)

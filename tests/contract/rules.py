@@ -1,4 +1,4 @@
-"""All operations in any order: what may be asked of the two sides, by whom and when."""
+"""All operations in any order: what may be asked of the two backends, by whom and when."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from contract import draws
 from contract.machine import Comparison
 from faregate.domain.policy import Allowance
-from play import steps
-from spec.staging import Stage
-from spec.steps import Step
+from spec import steps
+from spec.stage import Stage
+from spec.steps import HOUR_MS, MINUTE_MS, Send, Step
 
 #: Of how many steps one is asked for again, given back or ended.
 _RECENT_MAX = 8
@@ -34,7 +34,8 @@ def _about(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return precondition(lambda machine: bool(getattr(machine, name)))
 
 
-ASKED, DEDUCTS, CHARGES, HOLDS = map(_recent, ("asked", "deducts", "charges", "holds"))
+_LISTS = ("asked", "deducts", "charges", "holds", "keyed", "named")
+ASKED, DEDUCTS, CHARGES, HOLDS, KEYED, NAMED = map(_recent, _LISTS)
 
 
 class LedgerMachine(Comparison):
@@ -42,18 +43,36 @@ class LedgerMachine(Comparison):
 
     losses = 0
 
-    @rule(user=draws.USER, cost=draws.COST, allowance=draws.ALLOWANCE)
-    def charge(self, user: str, cost: int, allowance: Allowance | None) -> None:
-        self.play(steps.charge(self.new("c"), cost, user=user, allowance=allowance))
+    @rule(user=draws.USER, cost=draws.COST, allowance=draws.ALLOWANCE, send=draws.SEND)
+    def charge(self, user: str, cost: int, **rest: object) -> None:
+        self.play(steps.charge(self.new("c"), cost, user=user, **rest))
 
     @rule(
         user=draws.USER,
         cost=draws.COST,
-        fresh=st.booleans(),
-        records_zero=st.booleans(),
+        send=draws.SEND,
+        age_ms=draws.AGE_MS,
+        is_unlimited=st.booleans(),
+        deadline_in_ms=draws.DEADLINE_IN_MS,
     )
-    def charge_at_once(self, user: str, cost: int, **rest: object) -> None:
+    def charge_at_the_bounds(self, user: str, cost: int, **rest: object) -> None:
         self.play(steps.charge(self.new("c"), cost, user=user, **rest))
+
+    @rule(drawn=draws.SPENDS)
+    def charge_at_once(self, drawn: list[Any]) -> None:
+        """Send several spends in one call."""
+        names = [self.new("b") for _ in drawn]
+        self.play(steps.batch(*draws.batch(names, drawn)))
+
+    @rule(user=draws.USER, cost=draws.COST, back_ms=draws.BACK_MS, age_ms=draws.AGE_MS)
+    def charge_while_the_clock_is_back(
+        self, user: str, cost: int, back_ms: int, age_ms: int
+    ) -> None:
+        self.play(steps.step_back(back_ms))
+        step = steps.charge(self.new("c"), cost, user=user, send=Send.FRESH, age_ms=age_ms)
+        self.play(step)
+        self.play(self.again(step))
+        self.play(steps.wait(back_ms))
 
     @rule(user=draws.USER, limits=draws.LIMITS, limit_key=draws.LIMIT_KEY, times=draws.TIMES)
     def charge_within_limits(self, user: str, times: int, **rest: object) -> None:
@@ -80,7 +99,7 @@ class LedgerMachine(Comparison):
         estimate=draws.COST,
         open_max=draws.OPEN_MAX,
         limits=draws.LIMITS,
-        fresh=st.booleans(),
+        send=draws.SEND,
     )
     def hold_within_limits(self, user: str, estimate: int, **rest: object) -> None:
         self.play(steps.hold(self.new("h"), estimate, user=user, **rest))
@@ -115,17 +134,12 @@ class LedgerMachine(Comparison):
     def steal(self, of: Step, user: str, amount: int | None) -> None:
         self.play(steps.refund(self.new("r"), f"{of.user}'s {of.name}", amount, user=user))
 
-    @_about("charges")
-    @rule(of=CHARGES, asked_in_ms=draws.ASKED_IN_MS, deadline_in_ms=draws.DEADLINE_IN_MS)
+    @_about("asked")
+    @rule(of=ASKED, asked_in_ms=draws.ASKED_IN_MS, deadline_in_ms=draws.DEADLINE_IN_MS)
     def void(self, of: Step, asked_in_ms: int, deadline_in_ms: int) -> None:
         times = {"asked_in_ms": asked_in_ms, "deadline_in_ms": deadline_in_ms}
-        self.play(replace(of, do="void", **times))  # type: ignore[arg-type]
-
-    @_about("holds")
-    @rule(of=HOLDS, asked_in_ms=draws.ASKED_IN_MS, deadline_in_ms=draws.DEADLINE_IN_MS)
-    def void_hold(self, of: Step, asked_in_ms: int, deadline_in_ms: int) -> None:
-        times = {"asked_in_ms": asked_in_ms, "deadline_in_ms": deadline_in_ms}
-        self.play(replace(of, do="void_hold", **times))  # type: ignore[arg-type]
+        if of.do in {"charge", "hold"}:
+            self.play(replace(of, do="void", **times))  # type: ignore[arg-type]
 
     @_about("holds")
     @rule(
@@ -163,19 +177,33 @@ class LedgerMachine(Comparison):
     @rule(of=DEDUCTS)
     def retry(self, of: Step) -> None:
         """Ask again for what has taken something."""
-        self.play(replace(of, fresh=False))
+        self.play(self.again(of))
 
     @_about("asked")
     @rule(step=ASKED)
-    def again(self, step: Step) -> None:
-        """Ask for the same again: a retry, or what the network has doubled."""
-        self.play(replace(step, fresh=step.fresh and self.is_recent(step)))
+    def ask_again(self, step: Step) -> None:
+        """Ask for the same again: a retry, or a message that the network has doubled."""
+        self.play(self.again(step))
+
+    @_about("named")
+    @rule(of=NAMED, do=st.sampled_from(["charge", "hold"]))
+    def arrive_late(self, of: Step, do: str) -> None:
+        """Let a first attempt arrive after its retry or its void."""
+        if of.send is not Send.GIVEN:
+            do = do if of.do == "void" else of.do
+            self.play(replace(of, do=do, send=Send.FRESH, asked_in_ms=0, deadline_in_ms=1_000))
+
+    @_about("deducts")
+    @rule(of=DEDUCTS)
+    def come_back(self, of: Step) -> None:
+        """Take a minted id for an id of the caller's."""
+        self.play(replace(of, send=Send.GIVEN))
 
     @_about("asked")
     @rule(step=ASKED, amount=draws.AMOUNT)
     def change(self, step: Step, amount: int) -> None:
         """Ask for something else by the same id."""
-        self.play(replace(step, amount=amount, fresh=step.fresh and self.is_recent(step)))
+        self.play(replace(self.again(step), amount=amount))
 
     @_about("deducts")
     @rule(
@@ -186,7 +214,33 @@ class LedgerMachine(Comparison):
     def mistake(self, step: Step, do: str, of: Step) -> None:
         """Take an id for something that it is not."""
         if self.is_recent(step):
-            self.play(replace(step, do=do, of=of.name))
+            send = Send.RETRY if step.do in {"charge", "hold"} else Send.GIVEN
+            send = step.send if step.send is Send.GIVEN else send
+            self.play(replace(step, do=do, of=of.name, send=send))
+
+    @_about("keyed")
+    @rule(of=KEYED, then=draws.AFTER_TAKEOVER, new_key=st.booleans())
+    def take_over(self, of: Step, then: tuple[str, str], *, new_key: bool) -> None:
+        """Ask for a request that was not completed in time, and let one of the two end it."""
+        ms = self.asked_at_ms[of.name] + MINUTE_MS - self.now_ms()
+        if ms > 0:
+            self.play(steps.wait(ms))
+        second = replace(of, name=self.new("t"), send=Send.FRESH)
+        self.play(second)
+        if new_key:
+            self.play(self.again(second))
+        do, who = then
+        by = of.name if who == "first" else second.name
+        end: dict[str, Step] = {
+            "complete": steps.complete(of.name, user=of.user, by=by),
+            "void": steps.void(by, user=of.user, asked_in_ms=-HOUR_MS),
+            "refund": steps.refund(self.new("r"), of.name, user=of.user, by=by),
+            "cancel": steps.cancel(of.name, user=of.user, by=by),
+            "settle": steps.settle(of.name, 1, user=of.user, by=by),
+        }
+        if do != "complete" or self.now_ms() - self.asked_at_ms[of.name] < draws.KEY_LIFETIME_MS:
+            self.play(end[do])
+        self.play(replace(second, name=self.new("t")))
 
     @_about("deducts")
     @rule(of=DEDUCTS, allowance=draws.PERIODS, after_ms=draws.AFTER_MS)
@@ -236,10 +290,10 @@ class LedgerMachine(Comparison):
     def drain(self, batch_size: int) -> None:
         self.play(steps.drain(batch_size=batch_size))
 
-    @rule(batch_size=draws.BATCH_SIZE)
-    def die(self, batch_size: int) -> None:
+    @rule()
+    def die(self) -> None:
         """Store a batch, and die before it is acknowledged."""
-        self.play(steps.drain(batch_size=batch_size, dies=True))
+        self.play(steps.drain(batch_size=1_000, dies=True))
 
     @precondition(lambda self: len(self.asked_at_ms) >= _ASKED_MIN * (1 + self.losses))
     @rule()

@@ -1,4 +1,4 @@
-"""Each invariant can be seen to be broken, on one side alone."""
+"""Each invariant can be seen to be broken, on one backend alone."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from clocks import Clock
 from contract.watch import Watch
 from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import TransactionType
-from spec.player import Played, Player
-from spec.sides import MemorySide, Seen
+from spec.backends import MemoryBackend, Seen
+from spec.driver import Driver, Played
 from spec.steps import USERS, Step, charge, refund
 
 ANN = USERS["ann"]
@@ -57,14 +57,14 @@ BREACHES: dict[str, tuple[str, Callable[[Seen], Seen]]] = {
 }
 
 
-async def watched() -> tuple[Watch, Player, Step, Played, Seen]:
+async def watched() -> tuple[Watch, Driver, Step, Played, Seen]:
     """Charge one credit, and watch; then charge another."""
-    player = Player(MemorySide(Clock()))
-    await player.side.start()
-    watch = Watch(player)
+    driver = Driver(MemoryBackend(Clock()))
+    await driver.backend.start()
+    watch = Watch(driver)
     first, second = charge("first", 1), charge("second", 1)
-    watch.check(first, await player.play(first), await player.side.look())
-    return watch, player, second, await player.play(second), await player.side.look()
+    watch.check(first, await driver.play(first), await driver.backend.look())
+    return watch, driver, second, await driver.play(second), await driver.backend.look()
 
 
 @pytest.mark.parametrize("name", BREACHES)
@@ -94,11 +94,11 @@ def test_what_is_served_for_free_is_seen() -> None:
     """A retry that is allowed after all was given back."""
 
     async def serve() -> None:
-        watch, player, step, played, seen = await watched()
+        watch, driver, step, played, seen = await watched()
         watch.check(step, played, seen)
         back = refund("back", of="second")
-        watch.check(back, await player.play(back), await player.side.look())
-        watch.check(step, replace(played, repeated=True), await player.side.look())
+        watch.check(back, await driver.play(back), await driver.backend.look())
+        watch.check(step, replace(played, repeated=True), await driver.backend.look())
 
     with pytest.raises(AssertionError, match="for free"):
         asyncio.run(serve())

@@ -137,7 +137,8 @@ CAUSES: dict[str, dict[str, Cause]] = {
     },
     "hold": {
         **_SPEND,
-        "conflict": Cause(before=(hold("x", 2),), change={"send": Send.RETRY}),
+        # A hold is known without a search, but not a charge that has its id.
+        "conflict": Cause(before=(charge("x", 2),), change={"send": Send.RETRY}),
         "too_many_holds": Cause(before=(hold("o", 1),), change={"open_max": 1}),
     },
     "settle": {

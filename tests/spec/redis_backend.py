@@ -21,7 +21,7 @@ from spec.backends import PENDING_MAX, Backend, Seen
 from spec.steps import DAY_MS, USERS
 
 #: Longer than anything is remembered that is not remembered for good.
-_FORGOTTEN_MS = 40 * DAY_MS
+FORGOTTEN_MS = 40 * DAY_MS
 #: Accounts, streams, states, the identity, counts of shadows, and the clock of the tests.
 _FOR_GOOD = re.compile(rb"fg:\{\d+\}(u.{16}|c.{8}|:s|:tx|:ledger)$|test:", re.DOTALL)
 #: A machine that is busy with other things is no reason to give up.
@@ -114,11 +114,14 @@ class RedisBackend(Backend):
         """Make sure that no key stays that is not kept for good, once all is over."""
         self.clock.advance(DAY_MS)
         self.sweep()
-        self.clock.advance(_FORGOTTEN_MS)
+        self.clock.advance(FORGOTTEN_MS)
         self.drain(batch_size=1_000, dies=False)
-        left = {bytes(name) for name in self.client.scan_iter()}
-        left = {name for name in left if not _FOR_GOOD.match(name)}
-        assert not left, left
+        assert not self.left(), self.left()
+
+    def left(self) -> set[bytes]:
+        """Return the keys that are there and not kept for good."""
+        names = {bytes(name) for name in self.client.scan_iter()}
+        return {name for name in names if not _FOR_GOOD.match(name)}
 
     def _pending(self) -> list[dict[str, CreditTransaction]]:
         """Return the records of each shard that are not acknowledged, by their places."""
