@@ -1,4 +1,4 @@
-"""A relay between a client and Redis that loses the replies it is told to lose."""
+"""A relay between a client and Redis that breaks, or stands still, when it is told to."""
 
 import asyncio
 import tempfile
@@ -10,57 +10,78 @@ CLOSE_S_MAX = 5
 
 
 class LossyProxy:
-    """Forwards bytes; swallows the reply of commands that contain a marker."""
+    """Forwards bytes. A reply or a request is lost as networks lose it: with its connection."""
 
     def __init__(self, target: str) -> None:
         self._target = target
         #: Bytes whose presence in a request marks it.
         self.marker = b"EVALSHA"
-        #: How many replies of marked requests are still to be swallowed.
+        #: How many replies of marked requests are still to be lost, executed as they are.
         self.replies_to_lose = 0
-        #: How many marked requests are still to be swallowed.
+        #: How many marked requests are still to be lost.
         self.requests_to_lose = 0
-        #: How many have been swallowed, so that a test can prove that it happened.
+        #: How many have been lost, so that a test can prove that it happened.
         self.lost = 0
+        #: How many connections were made.
+        self.connections = 0
+        #: How many replies wait for `release`.
+        self.held = 0
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._relays: set[asyncio.Task[None]] = set()
+
+    def hold(self) -> None:
+        """Let no reply pass until `release`. Requests pass, and are executed."""
+        self._flowing.clear()
+
+    def release(self) -> None:
+        """Let replies pass again, those that are late first."""
+        self._flowing.set()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Relay one connection, and remember that it is there."""
+        self.connections += 1
         relay = asyncio.ensure_future(self.serve(reader, writer))
         self._relays.add(relay)
+        relay.add_done_callback(self._relays.discard)
         await relay
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Relay one connection until either side closes it."""
+        """Relay one connection until either side closes it, or it is lost."""
         server_reader, server_writer = await asyncio.open_unix_connection(self._target)
-        state = {"lose": False}
+        is_marked = False
 
         async def upstream() -> None:
+            nonlocal is_marked
             while data := await reader.read(65536):
                 if self.marker in data and self.requests_to_lose:
                     self.requests_to_lose -= 1
                     self.lost += 1
-                    continue
+                    return
                 if self.marker in data and self.replies_to_lose:
                     self.replies_to_lose -= 1
-                    state["lose"] = True
+                    is_marked = True
                 server_writer.write(data)
-            server_writer.close()
 
         async def downstream() -> None:
             while data := await server_reader.read(65536):
-                if state["lose"]:
-                    state["lose"] = False
+                if is_marked:
                     self.lost += 1
-                    continue
+                    return
+                self.held += not self._flowing.is_set()
+                await self._flowing.wait()
                 writer.write(data)
-            writer.close()
 
-        await asyncio.gather(upstream(), downstream(), return_exceptions=True)
+        sides = [asyncio.ensure_future(upstream()), asyncio.ensure_future(downstream())]
+        await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
+        for side in sides:
+            side.cancel()
+        await asyncio.gather(*sides, return_exceptions=True)
         await _close(writer, server_writer)
 
     async def aclose(self) -> None:
         """Wait until the clients, which have closed their ends, are forgotten."""
+        self.release()
         if self._relays:
             await asyncio.wait(self._relays, timeout=CLOSE_S_MAX)
 

@@ -1,45 +1,59 @@
-"""What the tests of a real Redis share: a ledger of one shard, users in it, and their charges."""
+"""What the tests of a real Redis share: a ledger of one shard, users in it, and their spends."""
 
 from typing import Any
 from uuid import UUID, uuid4
 
 from redis import Redis
 
+from faregate.adapters.redis import keys
 from faregate.adapters.redis.ledger import RedisLedger
-from faregate.adapters.redis.runner import ScriptRunner
+from faregate.domain.attempt import Attempt
+from faregate.domain.decision import Decision
 from faregate.domain.identity import LedgerIdentity
-from faregate.domain.request import Charge
-from faregate.domain.transaction import CreditTransactionId
+from faregate.domain.policy import CreditPolicy
+from faregate.domain.spend import NO_OPTIONS, Spend, SpendOptions
 from faregate.domain.user import User
 
 IDENTITY = LedgerIdentity(
-    ledger_id=UUID(int=1), shard_count=1, starting_credits=10, epoch=3, installed=False
+    ledger_id=UUID(int=1), shard_count=1, starting_credits=10, epoch=1, installed=False
 )
+POLICY = CreditPolicy()
+#: The number of the only shard, and the names of its keys.
 SHARD = 0
+KEYS = keys.shards(1)[SHARD]
+#: For tests that are not about time: the machine may be busy with whatever else runs.
+TIMEOUT_MS = 10_000
 
 
-def make_ledger(url: str, *, shard_count: int = 1, stream_length_max: int = 1000) -> RedisLedger:
-    runner = ScriptRunner.from_url(url)
-    return RedisLedger(runner, shard_count=shard_count, stream_length_max=stream_length_max)
+def make_ledger(
+    url: str, *, shard_count: int = 1, pending_max: int = 1_000_000, timeout_ms: int = TIMEOUT_MS
+) -> RedisLedger:
+    return RedisLedger.from_url(
+        url, shard_count=shard_count, pending_max=pending_max, decision_timeout_ms=timeout_ms
+    )
 
 
 async def install(ledger: RedisLedger, credits_: int = 10) -> UUID:
     user_id = uuid4()
-    assert await ledger.install(User(id=user_id, credits=credits_, sequence=1, epoch=3))
+    assert await ledger.install(User(id=user_id, credits=credits_, sequence=1, epoch=1))
     return user_id
 
 
-def charge_of(ledger: RedisLedger, user_id: UUID, *, within_ms: int = 1000) -> Charge:
-    now_ms = ledger.now_ms()
-    return Charge(
-        user_id=user_id,
-        transaction_id=CreditTransactionId.mint(now_ms),
-        cost=1,
-        asked_at_ms=now_ms,
-        deadline_ms=now_ms + within_ms,
-        description="request",
-        fresh=True,
-    )
+def attempt_of(
+    user_id: UUID, cost: int = 1, policy: CreditPolicy = POLICY, **options: Any
+) -> Attempt:
+    asked = SpendOptions(**options) if options else NO_OPTIONS
+    return Attempt(Spend(user_id, cost, policy, asked))
+
+
+async def spend(
+    ledger: RedisLedger,
+    user_id: UUID,
+    cost: int = 1,
+    policy: CreditPolicy = POLICY,
+    **options: Any,
+) -> Decision:
+    return await ledger.decide(attempt_of(user_id, cost, policy, **options))
 
 
 async def balance(ledger: RedisLedger, user_id: UUID) -> int:
