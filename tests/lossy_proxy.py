@@ -49,35 +49,40 @@ class LossyProxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Relay one connection until either side closes it, or it is lost."""
         server_reader, server_writer = await asyncio.open_unix_connection(self._target)
-        is_marked = False
-
-        async def upstream() -> None:
-            nonlocal is_marked
-            while data := await reader.read(65536):
-                if self.marker in data and self.requests_to_lose:
-                    self.requests_to_lose -= 1
-                    self.lost += 1
-                    return
-                if self.marker in data and self.replies_to_lose:
-                    self.replies_to_lose -= 1
-                    is_marked = True
-                server_writer.write(data)
-
-        async def downstream() -> None:
-            while data := await server_reader.read(65536):
-                if is_marked:
-                    self.lost += 1
-                    return
-                self.held += not self._flowing.is_set()
-                await self._flowing.wait()
-                writer.write(data)
-
-        sides = [asyncio.ensure_future(upstream()), asyncio.ensure_future(downstream())]
+        marked = asyncio.Event()
+        sides = [
+            asyncio.ensure_future(self._requests(reader, server_writer, marked)),
+            asyncio.ensure_future(self._replies(server_reader, writer, marked)),
+        ]
         await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
         for side in sides:
             side.cancel()
         await asyncio.gather(*sides, return_exceptions=True)
         await _close(writer, server_writer)
+
+    async def _requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, marked: asyncio.Event
+    ) -> None:
+        while data := await reader.read(65536):
+            if self.marker in data and self.requests_to_lose:
+                self.requests_to_lose -= 1
+                self.lost += 1
+                return
+            if self.marker in data and self.replies_to_lose:
+                self.replies_to_lose -= 1
+                marked.set()
+            writer.write(data)
+
+    async def _replies(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, marked: asyncio.Event
+    ) -> None:
+        while data := await reader.read(65536):
+            if marked.is_set():
+                self.lost += 1
+                return
+            self.held += not self._flowing.is_set()
+            await self._flowing.wait()
+            writer.write(data)
 
     async def aclose(self) -> None:
         """Wait until the clients, which have closed their ends, are forgotten."""

@@ -145,23 +145,24 @@ async def test_late_replies_reach_nobody_else(ledger_redis: str) -> None:
         await ledger.aclose()
 
 
-@pytest.mark.parametrize(("replies", "is_repeated"), [(1, True), (0, False)])
+@pytest.mark.parametrize("lost", ["reply", "request"])
 async def test_an_attempt_whose_connection_broke_is_charged_once(
-    ledger_redis: str, replies: int, is_repeated: bool
+    ledger_redis: str, lost: str
 ) -> None:
     """The second attempt has the same id. It is told what the first was, or is charged itself."""
     async with lossy_proxy(ledger_redis) as (proxy, url):
         ledger = make_ledger(url)
         await ledger.attach(IDENTITY)
         user_id = await install(ledger)
-        proxy.replies_to_lose, proxy.requests_to_lose = replies, 1 - replies
+        proxy.replies_to_lose = int(lost == "reply")
+        proxy.requests_to_lose = int(lost == "request")
         attempt = attempt_of(user_id)
         assert await event_of(ledger, attempt) is Event.LOST
         assert (proxy.lost, attempt.phase) == (1, Phase.SENT)
         first_id = attempt.transaction_id
         assert attempt.follow(Event.LOST, has_time=True) is Action.ASK_AGAIN
         decision = await ledger.decide(attempt)
-        assert (decision.allowed, decision.repeated) == (True, is_repeated)
+        assert (decision.allowed, decision.repeated) == (True, lost == "reply")
         assert decision.transaction_id == first_id
         assert await balance(ledger, user_id) == decision.credits == 9
         assert proxy.connections == 2
