@@ -105,8 +105,8 @@ async def test_the_readmes_app_charges(database_url: str, monkeypatch: pytest.Mo
     exec(code, names)  # noqa: S102
     async with lifespan(names["app"]):
         answers = [await call(names["app"]) for _ in range(4)]
-        assert not names["gate"]._accounts._pool.closed
-    assert names["gate"]._accounts._pool.closed
+        assert not names["gate"]._session.accounts._pool.closed
+    assert names["gate"]._session.accounts._pool.closed
     assert [answer.status for answer in answers] == [200, 200, 200, 402]
     assert answers[0].body == b"2 credits left\n"
 

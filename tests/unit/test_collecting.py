@@ -67,14 +67,14 @@ async def test_one_id_is_charged_once_however_often_it_is_served(outage: Outage)
     assert await outage.live() == 2
 
 
-async def test_a_refund_strikes_the_request_out(outage: Outage) -> None:
+async def test_a_refund_cancels_the_request(outage: Outage) -> None:
     """Nothing is ever charged for it."""
     outage.ledger.is_down = True
     decision = await outage.charge(cost=2)
     refunded = await outage.gate.refund(decision)
     assert (refunded.verdict, refunded.amount) == (Verdict.ALLOWED, 2)
     outage.ledger.is_down = False
-    assert [one.outcome for one in await outage.collect()] == [Collection.STRUCK_OUT]
+    assert [one.outcome for one in await outage.collect()] == [Collection.CANCELLED]
     assert await outage.live() == 3
     assert not outage.ledger.pending
 

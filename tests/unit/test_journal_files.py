@@ -62,7 +62,7 @@ def is_written(journal: FileJournal, one: JournalEntry) -> bool:
 def test_a_full_journal_refuses_requests_and_takes_their_refunds(
     journal: FileJournal, tmp_path: Path
 ) -> None:
-    """For each request that was written down there is room to strike it out."""
+    """For each request that was written down there is room to cancel it."""
     served = []
     for one in map(entry, range(1, 100)):
         if not is_written(journal, one):

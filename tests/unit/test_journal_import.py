@@ -65,7 +65,7 @@ async def test_all_that_is_written_is_settled_and_put_away(outage: Outage, tmp_p
     """Charges, and those of them that were given back; a second import has nothing to do."""
     write(tmp_path, entry(1), entry(2), refund_of(entry(2)))
     result = await run(outage.gate, tmp_path)
-    assert counts(result) == {Collection.COLLECTED: 1, Collection.STRUCK_OUT: 1}
+    assert counts(result) == {Collection.COLLECTED: 1, Collection.CANCELLED: 1}
     assert (result.taken, result.shortfall, result.is_exact) == (1, 0, True)
     assert len(result.files_done) == 1
     assert suffixes(tmp_path) == [PUT_AWAY]
@@ -140,7 +140,7 @@ async def test_the_retries_of_a_key_are_charged_once(outage: Outage, tmp_path: P
     write(tmp_path, first, refund_of(first), second)
     write(tmp_path, third, keyed(4, other, 5))
     result = await run(outage.gate, tmp_path)
-    assert counts(result) == {Collection.STRUCK_OUT: 2, Collection.COLLECTED: 2}
+    assert counts(result) == {Collection.CANCELLED: 2, Collection.COLLECTED: 2}
     ids = {record.id for record in outage.ledger.pending.values()}
     assert second.deduct_id in ids
     put_back(tmp_path)
@@ -187,7 +187,7 @@ async def test_a_stranger_whose_request_was_given_back_is_nobodys_problem(
     stranger = replace(entry(2), user_id=uuid4())
     write(tmp_path, stranger, refund_of(stranger))
     result = await run(outage.gate, tmp_path)
-    assert counts(result) == {Collection.STRUCK_OUT: 1}
+    assert counts(result) == {Collection.CANCELLED: 1}
     assert result.is_exact
 
 

@@ -62,10 +62,10 @@ async def test_a_hold_costs_what_it_is_settled_by(
 
 
 async def test_a_hold_that_is_cancelled_costs_nothing(outage: Outage) -> None:
-    """It is struck out."""
+    """Nothing is left to collect."""
     held = await hold(outage)
     assert (await outage.gate.cancel(held)).state is HoldState.CANCELLED
-    assert [one.outcome for one in await collect(outage)] == [Collection.STRUCK_OUT]
+    assert [one.outcome for one in await collect(outage)] == [Collection.CANCELLED]
     assert not outage.ledger.pending
 
 

@@ -147,7 +147,7 @@ class Collection(StrEnum):
     #: It has been charged before: by an earlier import, or as a request with the same id or key.
     KNOWN = "known"
     #: It costs nothing; what may have been charged for it has been given back.
-    STRUCK_OUT = "struck_out"
+    CANCELLED = "cancelled"
     #: It was not served, and is voided.
     VOIDED = "voided"
     #: Postgres knows no such user.

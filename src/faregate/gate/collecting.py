@@ -48,7 +48,7 @@ class Collecting:
             LedgerUnavailableError, ArchiveUnavailableError: A server does not answer, or records
                 wait for too long to be stored. Collecting it again is safe.
         """
-        await self._session.enter()
+        await self._session.start()
         final = entry.changed(changes)
         if final.is_open(self._session.ledger.now_ms()):
             return Collected(outcome=Collection.OPEN)
@@ -66,12 +66,12 @@ class Collecting:
         """Make a change of an entry that has been collected without it, and is put away.
 
         Returns:
-            `STRUCK_OUT`, whether there was anything to give back or not, or `REFUSED`.
+            `CANCELLED`, whether there was anything to give back or not, or `REFUSED`.
 
         Raises:
             LedgerUnavailableError, ArchiveUnavailableError: As of `collect`.
         """
-        await self._session.enter()
+        self._session.bind()
         # Of cost 0, so that nothing is taken where nothing was.
         entry = JournalEntry(
             attempt_id=change.attempt_id,
@@ -89,13 +89,13 @@ class Collecting:
                 await self._give_back_beyond(entry, await self._collect_once(entry), change.cost)
         except (InvalidArgumentError, TransactionConflictError) as error:
             return Collected(outcome=Collection.REFUSED, reason=str(error))
-        return Collected(outcome=Collection.STRUCK_OUT)
+        return Collected(outcome=Collection.CANCELLED)
 
     async def _collect(self, entry: JournalEntry) -> Collected:
         decision = await self._collect_once(entry)
         await self._give_back_beyond(entry, decision, entry.owed)
         if not entry.is_recorded:
-            return Collected(outcome=Collection.STRUCK_OUT)
+            return Collected(outcome=Collection.CANCELLED)
         if decision.verdict is Verdict.UNKNOWN_USER:
             return Collected(outcome=Collection.UNKNOWN_USER)
         if decision.repeated:

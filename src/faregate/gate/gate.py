@@ -79,41 +79,38 @@ class Gate:
         self.now_ms = ledger.now_ms
         self.start, self.install = session.start, session.install
 
+        self._fallback = Fallback(session, journal)
+        self._history = history
         tiers = Tiers(self.policies, tier_of)
         self.policy_of, self.tier_of = tiers.policy_of, tiers.tier_of
+        self._build_spending(tiers)
+        self._build_accounting(tiers)
 
-        self._fallback = fallback = Fallback(session, journal)
+    def _build_spending(self, tiers: Tiers) -> None:
+        session, fallback = self._session, self._fallback
         shadows = Shadows(session)
-
         reversals = Reversals(session, fallback, shadows)
-        self.refund, self.refund_by_id = reversals.refund, reversals.refund_by_id
         voids = Voids(session, fallback, reversals)
-
-        follow_up = FollowUp(session, voids)
-        self._spending = Spending(session, tiers, follow_up, fallback)
-        self.charge, self.hold = self._spending.charge, self._spending.hold
-
+        self._spending = Spending(session, tiers, FollowUp(session, voids), fallback)
         ends = HoldEnds(session, fallback, shadows, self._spending)
+        completions = Completions(session)
+        collecting = Collecting(session, reversals, voids)
+
+        self.charge, self.hold = self._spending.charge, self._spending.hold
         self.settle, self.cancel, self.extend = ends.settle, ends.cancel, ends.extend
         self.holding = ends.holding
-
-        adjustments = Adjustments(session)
-        self.grant, self.adjust = adjustments.grant, adjustments.adjust
-
-        completions = Completions(session)
+        self.refund, self.refund_by_id = reversals.refund, reversals.refund_by_id
         self.complete, self.kept_response = completions.complete, completions.kept_response
-
-        self._history = history
-        queries = Queries(session, tiers, history)
-        self.balance, self.usage, self.history = queries.balance, queries.usage, queries.history
-        self.renew, self.users_after, self.shadow_counts = (
-            queries.renew,
-            queries.users_after,
-            queries.shadow_counts,
-        )
-
-        collecting = Collecting(session, reversals, voids)
         self.collect, self.follow = collecting.collect, collecting.follow
+
+    def _build_accounting(self, tiers: Tiers) -> None:
+        queries = Queries(self._session, tiers, self._history)
+        adjustments = Adjustments(self._session)
+
+        self.balance, self.usage, self.history = queries.balance, queries.usage, queries.history
+        self.renew, self.users_after = queries.renew, queries.users_after
+        self.shadow_counts = queries.shadow_counts
+        self.grant, self.adjust = adjustments.grant, adjustments.adjust
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:

@@ -176,6 +176,7 @@ class Session:
 
         However many requests of the user come at once, Postgres is asked once.
         """
+        self.bind()
         installing = self._installing.get(user_id)
         if installing is None:
             installing = self._installing[user_id] = _watched(self._install(user_id))

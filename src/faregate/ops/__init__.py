@@ -1,1 +1,1 @@
-"""What operators ask: whether every number is what it must be."""
+"""Tools of operators: reconcile, verify, rebuild, renew, import of journals."""

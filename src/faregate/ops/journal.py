@@ -1,8 +1,8 @@
-"""Importing journals: what was served without a decision becomes transactions.
+"""Importing journals: requests that were served without a decision become transactions.
 
 Every step can be done again. An entry is collected under an id that is computed from its attempt,
-so it is charged once, whoever is killed in the middle and whoever else imports the same lines. A
-file is put away once all of it is settled; if its process has gone on writing meanwhile, that is
+so it is charged once, even if an import is killed in the middle or two imports read the same lines.
+A file is put away once all of its lines are settled. Lines that its process writes meanwhile are
 read, too.
 """
 
@@ -57,7 +57,7 @@ class JournalProblem:
 
 @dataclass(slots=True)
 class JournalImport:
-    """What an import did."""
+    """The result of an import."""
 
     #: How often each outcome was met, one for each entry.
     outcomes: Counter[Collection] = field(default_factory=Counter)
@@ -203,7 +203,7 @@ class _Run:
 
 
 async def _all(calls: Sequence[Coroutine[None, None, Collected]]) -> list[Collected]:
-    """Wait for all, so that none goes on behind, and raise what one of them raised."""
+    """Wait for all, so that none goes on in the background; raise the first error."""
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if failed:

@@ -4,8 +4,8 @@ Rows are enough for it. A new epoch begins in Postgres; the next gate that start
 and each user is installed from its rows when it is seen for the first time: credits, sequence, what
 is left of the allowance and when its period began.
 
-What is gone is what was in the lost Redis alone: the records that had not been drained. Their
-numbers are given again, and their amounts are neither charged nor given back.
+The records that had not been drained are gone with the lost Redis. Their sequence numbers are
+given again, and their amounts are neither charged nor given back.
 """
 
 from faregate.domain.errors import ConfigurationError

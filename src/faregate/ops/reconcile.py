@@ -120,13 +120,13 @@ def _lost(
     balances: LiveBalances, live: Mapping[UUID, User], copies: Sequence[StreamEntry]
 ) -> Iterator[Finding]:
     """Find users with records in the stream and no balance, and look twice: they may be new."""
-    strangers = {
+    unknown = {
         copy.transaction.user_id: copy.transaction.sequence
         for copy in copies
         if copy.transaction and copy.transaction.user_id not in live
     }
-    known = balances.read_many(list(strangers))
-    for user_id, sequence in strangers.items():
+    known = balances.read_many(list(unknown))
+    for user_id, sequence in unknown.items():
         if user_id not in known:
             detail = f"User {user_id} is unknown to Redis, but transaction {sequence} is pending."
             yield _lost_history(user_id, sequence, None, detail)

@@ -1,8 +1,8 @@
 """Renewal: begins new periods of users who make no requests.
 
-Nothing depends on it: the first request of a period begins it, in the same step. It is for those
-who want balances in Postgres to be current for idle users, too. However many run at once, and
-whatever requests come meanwhile, a period is begun once.
+Nothing depends on it: the first request of a period begins the period in the same step. Renewal
+keeps the balances of idle users in Postgres current. A period is begun once, however many renewals
+and requests run at the same time.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
-    """What a renewal did."""
+    """The result of a renewal."""
 
     #: How many users were looked at.
     users: int = 0

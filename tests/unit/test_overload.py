@@ -1,6 +1,7 @@
-"""Overload on routes that are served open: up to a named rate, and refused beyond it."""
+"""Overload: a refusal by value; on open routes up to a named rate served all the same."""
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,7 +9,9 @@ import pytest
 
 from faregate import Verdict
 from faregate.domain.attempt import Event
+from faregate.domain.errors import OutcomeUnknownError
 from faregate.gate import fallback
+from faregate.gate.follow_up import RETRY_AFTER_MS
 from journals import OPTIONS, Outage
 
 
@@ -40,3 +43,31 @@ async def test_an_outage_has_no_such_rate() -> None:
     assert all([(await outage.charge()).journaled for _ in range(5)])
     health = outage.gate.health()
     assert (health.shed, health.served_open, health.undecided) == (0, 5, 5)
+
+
+async def test_a_shed_request_is_a_refusal_that_says_when_to_come_back() -> None:
+    """A value, not an error: nothing was sent, nothing is voided, and the breaker stays closed."""
+    outage = await Outage.prepare()
+    gate, user_id = outage.gate, outage.user_id
+    outage.ledger.lose(*[Event.SHED] * 200, decided=False)
+    decisions = [await gate.charge(user_id, cost=2) for _ in range(199)]
+    decisions.append((await gate.hold(user_id, 2)).decision)
+    assert {(one.verdict, one.amount) for one in decisions} == {(Verdict.OVERLOADED, -2)}
+    waits = {one.retry_after_ms for one in decisions}
+    assert min(waits) >= RETRY_AFTER_MS
+    assert max(waits) <= 2 * RETRY_AFTER_MS
+    assert len(waits) > 1, "so that not all come back at once"
+    health = gate.health()
+    assert (health.shed, health.undecided, health.breaker_opened) == (200, 0, 0)
+    assert len(gate.retries) == 0
+    assert not outage.ledger.pending
+
+
+async def test_shed_requests_close_no_breaker_and_open_none() -> None:
+    """A row of missing answers goes on over them."""
+    outage = await Outage.prepare()
+    outage.ledger.lose(Event.TIMED_OUT, Event.SHED, Event.TIMED_OUT, decided=False)
+    for _ in range(3):
+        with suppress(OutcomeUnknownError):
+            await outage.gate.charge(outage.user_id)
+    assert outage.gate._session.breaker.row == 2
