@@ -57,7 +57,6 @@ class Refunds:
         keys, user_id = self._parts.keys, refund.user_id
         amount = deduct.left if refund.amount is None else refund.amount
         is_taken_over = keys.is_anothers(user_id, deduct.id, refund.attempt_id)
-        blank = replace(blank, amount=amount)
         if not 0 < amount <= deduct.left:
             if refund.amount is None and not is_taken_over:
                 # Nothing is left to pay for, so the request may be made again.
@@ -80,6 +79,7 @@ class Refunds:
         return replace(
             blank,
             verdict=Verdict.ALLOWED,
+            amount=amount,
             credits=account.credits,
             sequence=account.sequence,
             position=recorded.position,
