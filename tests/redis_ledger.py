@@ -7,6 +7,7 @@ from redis import Redis
 
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.values import ShardState
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision
 from faregate.domain.identity import LedgerIdentity
@@ -65,3 +66,20 @@ async def balance(ledger: RedisLedger, user_id: UUID) -> int:
 def everything(client: Redis) -> dict[bytes, Any]:
     """Every key with its value, to be compared byte by byte."""
     return {name: client.dump(name) for name in client.scan_iter()}
+
+
+def value(client: Any, name: bytes) -> bytes:
+    """The packed value of a key, which is there."""
+    found = client.get(name)
+    assert isinstance(found, bytes)
+    return found
+
+
+def state(client: Any) -> ShardState:
+    """The state of the only shard."""
+    return ShardState.unpack(value(client, KEYS.state))
+
+
+def entries(client: Any) -> list[tuple[str, bytes]]:
+    """The entries in the stream of the only shard: positions and bytes."""
+    return [(name.decode(), fields[b"r"]) for name, fields in client.xrange(KEYS.stream)]

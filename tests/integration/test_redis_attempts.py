@@ -1,34 +1,82 @@
-"""Attempts that overtake each other, clocks that jump, and memories that have run out."""
+"""Attempts that overtake each other, ids of other clocks, and memories that have run out."""
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from itertools import count
 
 import pytest
 from redis import Redis
 
-from faregate.adapters.redis import keys
+from faregate.adapters.redis.clock import ShardClocks
+from faregate.adapters.redis.layouts import ENTRY, RECORD
 from faregate.adapters.redis.ledger import RedisLedger
-from faregate.adapters.redis.runner import Patience
-from faregate.adapters.redis.stream import RedisStream
+from faregate.adapters.redis.values import Account, ShardState
+from faregate.domain.attempt import Action, Attempt, AttemptError, Event, Phase
 from faregate.domain.decision import Verdict
-from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
-from faregate.domain.request import Charge, Refund, VoidOutcome
+from faregate.domain.errors import TransactionIdError, UnresolvedError
+from faregate.domain.request import Refund, VoidOutcome
 from faregate.domain.transaction import CreditTransactionId
-from redis_ledger import SHARD, balance, charge_of, install
+from faregate.domain.windows import LOOK_BACK_MS
+from redis_ledger import (
+    IDENTITY,
+    KEYS,
+    attempt_of,
+    balance,
+    entries,
+    install,
+    make_ledger,
+    spend,
+    state,
+    value,
+)
+
+pytestmark = pytest.mark.redis
 
 DAY_MS = 86_400_000
+#: More than one search of a script looks through.
+ENTRIES_COUNT = 1_100
 
 
-def refund_of(charge: Charge, amount: int | None = None) -> Refund:
+def retry_of(attempt: Attempt) -> Attempt:
+    """Return the second attempt after one that was sent and not answered."""
+    retry = Attempt(attempt.spend)
+    retry.transaction_id = attempt.transaction_id
+    retry.asked_at_ms, retry.deadline_ms = attempt.asked_at_ms, attempt.deadline_ms
+    retry.phase = Phase.SENT_AGAIN
+    return retry
+
+
+def refund_of(attempt: Attempt, amount: int | None = None) -> Refund:
     """Ask for a refund with an id of its own."""
+    assert attempt.transaction_id is not None
     return Refund(
-        user_id=charge.user_id,
-        deduct_id=charge.transaction_id,
+        user_id=attempt.spend.user_id,
+        deduct_id=attempt.transaction_id,
         transaction_id=CreditTransactionId.mint(1_800_000_000_000),
         amount=amount,
         description="refund",
     )
+
+
+async def charged(ledger: RedisLedger, attempt: Attempt) -> Attempt:
+    """Return an attempt that was decided."""
+    assert (await ledger.decide(attempt)).allowed
+    return attempt
+
+
+def fill(client: Redis, attempt: Attempt) -> None:
+    """Write other records between the time of an attempt and its own record."""
+    ((_, payload),) = entries(client)
+    entry = bytearray(payload)
+    entry[ENTRY.size + 4 : ENTRY.size + 20] = bytes(16)
+    client.delete(KEYS.stream)
+    assert attempt.transaction_id is not None
+    id_ms = attempt.transaction_id.time_ms
+    pipeline = client.pipeline(transaction=False)
+    for number in range(ENTRIES_COUNT):
+        pipeline.xadd(KEYS.stream, {"r": bytes(entry)}, id=f"{id_ms}-{number}")
+    pipeline.xadd(KEYS.stream, {"r": payload}, id=f"{id_ms}-{ENTRIES_COUNT}")
+    pipeline.execute()
 
 
 async def test_a_first_attempt_that_its_retry_overtook_charges_nothing(
@@ -36,135 +84,205 @@ async def test_a_first_attempt_that_its_retry_overtook_charges_nothing(
 ) -> None:
     """The retry is charged; the first attempt arrives later, in time, and is recognised."""
     user_id = await install(ledger)
-    first = charge_of(ledger, user_id)
-    retry = await ledger.charge(replace(first, fresh=False))
-    await ledger.charge(charge_of(ledger, user_id))
-    late = await ledger.charge(first)
-    assert (retry.repeated, late.repeated) == (False, True)
-    assert late.sequence == retry.sequence
+    await asyncio.sleep(0.002)
+    retry = attempt_of(user_id)
+    retry.transaction_id = CreditTransactionId.mint(ledger.now_ms())
+    retry.phase = Phase.SENT_AGAIN
+    assert not (await ledger.decide(retry)).repeated
+    await spend(ledger, user_id)
+    first = attempt_of(user_id)
+    first.transaction_id = retry.transaction_id
+    late = await ledger.decide(first)
+    assert (late.allowed, late.repeated) == (True, True)
     assert await balance(ledger, user_id) == 8
 
 
-async def test_a_retry_that_is_refused_does_not_speak_for_the_attempt_before(
-    ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first attempt may still arrive and be charged, so the outcome is unknown."""
+async def test_a_retry_that_is_refused_refuses_the_attempt_before(ledger: RedisLedger) -> None:
+    """It may arrive only now; there is enough by then, and nothing is charged."""
     user_id = await install(ledger, credits_=0)
-    once = ledger._charge_once
+    await asyncio.sleep(0.002)
+    retry = attempt_of(user_id)
+    retry.transaction_id = CreditTransactionId.mint(ledger.now_ms())
+    retry.phase = Phase.SENT_AGAIN
+    assert (await ledger.decide(retry)).verdict is Verdict.OUT_OF_CREDITS
+    other = await install(ledger)
+    first = Attempt(replace(retry.spend, cost=0))
+    first.transaction_id = retry.transaction_id
+    assert (await ledger.decide(first)).verdict is Verdict.VOIDED
+    assert (await spend(ledger, other)).allowed
 
-    async def lose_the_first(charge: Charge, patience: Patience) -> list[Any]:
-        if charge.fresh:
-            raise OutcomeUnknownError("lost")
-        return await once(charge, patience)
 
-    monkeypatch.setattr(ledger, "_charge_once", lose_the_first)
-    with pytest.raises(OutcomeUnknownError, match="out_of_credits"):
-        await ledger.charge(charge_of(ledger, user_id))
+async def test_a_minted_id_carries_the_time_of_the_ledger(ledger: RedisLedger) -> None:
+    """It is a UUIDv7, and ids of one turn have one order."""
+    users = [await install(ledger) for _ in range(20)]
+    before_ms = ledger.now_ms()
+    decisions = await asyncio.gather(*(spend(ledger, user_id) for user_id in users))
+    ids = [decision.transaction_id for decision in decisions]
+    assert all(before_ms <= (one.time_ms or 0) <= ledger.now_ms() for one in ids)
+    assert sorted(one.bytes for one in ids) == [one.bytes for one in ids]
 
 
-async def test_a_clock_that_stepped_back_hides_no_record(ledger: RedisLedger, client: Any) -> None:
-    """Ids of a stream never go back, so the search for a retry goes by them.
-
-    The record of a clock that was behind is one whose time, but not whose id, is older.
-    """
+async def test_an_id_that_is_ahead_of_the_ledger_is_minted_again(ledger: RedisLedger) -> None:
+    """The estimate of its time was wrong. Nothing was written, and the reply says the time."""
     user_id = await install(ledger)
-    charge = charge_of(ledger, user_id)
-    await ledger.charge(charge)
-    other = charge_of(ledger, user_id)
-    await ledger.charge(other)
-    name = keys.stream(SHARD)
-    (stream_id, fields) = client.xrevrange(name, count=1)[0]
-    record = bytearray(fields[b"r"])
-    record[54:62] = (1_000_000).to_bytes(8, "big")
-    client.xdel(name, stream_id)
-    new_id = client.xadd(name, {"r": bytes(record)})
-    client.hset(keys.user(SHARD, user_id), "l", new_id)
-    entries = list(RedisStream(Redis.from_pool(client.connection_pool), 1).unacknowledged(SHARD))
-    times = [entry.transaction.timestamp.year for entry in entries if entry.transaction]
-    assert times[-1] == 1970, "the time of the latest record was not set back"
-    again = await ledger.charge(replace(charge, fresh=False))
-    assert again.repeated
-    assert await ledger.void(replace(charge, deadline_ms=1)) is VoidOutcome.REFUNDED
-    assert await balance(ledger, user_id) == 9
+    clocks = ledger._session.clocks
+    wrong_us = (ledger.now_ms() + LOOK_BACK_MS + 60_000) * 1_000
+    clocks._server.observe(wrong_us)
+    attempt = attempt_of(user_id)
+    with pytest.raises(AttemptError) as caught:
+        await ledger.decide(attempt)
+    assert caught.value.event is Event.AHEAD
+    assert attempt.follow(Event.AHEAD, has_time=True) is Action.ASK_ANEW
+    assert (await ledger.decide(attempt)).credits == 9
+
+
+@pytest.mark.parametrize("hours", [-24, 24])
+async def test_a_caller_with_a_wrong_clock_is_charged_like_others(
+    ledger_redis: str, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Only the clock of Redis counts."""
+    ticks = count(abs(hours) * 3_600_000_000, 1 if hours > 0 else 2)
+    monkeypatch.setattr(
+        "faregate.adapters.redis.session.ShardClocks",
+        lambda shards, _: ShardClocks(shards, lambda: next(ticks)),
+    )
+    ledger = make_ledger(ledger_redis)
+    await ledger.attach(IDENTITY)
+    user_id = await install(ledger)
+    assert (await spend(ledger, user_id)).credits == 9
+    await ledger.aclose()
+
+
+async def test_a_shard_that_is_ahead_of_its_server_is_charged_in_its_own_time(
+    ledger_redis: str, client: Redis
+) -> None:
+    """As after a failover to a server whose clock is behind: its time stands still."""
+    first = make_ledger(ledger_redis)
+    await first.attach(IDENTITY)
+    user_id = await install(first)
+    ahead_us = (first.now_ms() + 600_000) * 1_000
+    client.set(KEYS.state, ShardState(epoch=1, last_us=ahead_us).pack())
+    with pytest.raises(AttemptError) as caught:
+        await spend(first, user_id)
+    assert caught.value.event is Event.LATE
+    decisions = [await spend(first, user_id) for _ in range(3)]
+    second = make_ledger(ledger_redis)
+    await second.attach(IDENTITY)
+    decisions += [await spend(second, user_id) for _ in range(3)]
+    assert {decision.decided_at_ms for decision in decisions} == {ahead_us // 1_000}
+    assert [decision.credits for decision in decisions] == [9, 8, 7, 6, 5, 4]
+    await first.aclose()
+    await second.aclose()
 
 
 async def test_a_void_spares_what_an_earlier_call_was_answered(ledger: RedisLedger) -> None:
     """A client that repeats a served request, and hangs up, does not get its credits back."""
     user_id = await install(ledger)
-    served = charge_of(ledger, user_id)
-    await ledger.charge(served)
+    given = CreditTransactionId.mint(ledger.now_ms())
+    served = await charged(ledger, attempt_of(user_id, transaction_id=given))
     await asyncio.sleep(0.01)
     await ledger.read(user_id)
-    repeated = replace(served, asked_at_ms=ledger.now_ms(), deadline_ms=1, fresh=False)
-    assert await ledger.void(repeated) is VoidOutcome.KEPT
+    void = replace(served.void(), asked_at_ms=ledger.now_ms(), deadline_ms=1)
+    assert await ledger.void(void) is VoidOutcome.KEPT
     assert await balance(ledger, user_id) == 9
-    deadline_ms = ledger.now_ms() + 1_000
-    assert (await ledger.charge(replace(repeated, deadline_ms=deadline_ms))).repeated
+    assert (await spend(ledger, user_id, transaction_id=given)).repeated
+
+
+async def test_a_search_that_is_cut_short_decides_nothing(
+    ledger: RedisLedger, client: Redis
+) -> None:
+    """Beyond the bound a retry is neither charged again nor taken for charged."""
+    user_id = await install(ledger)
+    attempt = await charged(ledger, attempt_of(user_id))
+    fill(client, attempt)
+    with pytest.raises(UnresolvedError):
+        await ledger.decide(retry_of(attempt))
+    assert await balance(ledger, user_id) == 9
+
+
+@pytest.mark.parametrize("how", ["void", "refund"])
+async def test_what_gives_back_searches_until_it_finds(
+    ledger: RedisLedger, client: Redis, how: str
+) -> None:
+    """In several calls, each of which goes on where the one before was cut short."""
+    user_id = await install(ledger)
+    attempt = await charged(ledger, attempt_of(user_id))
+    fill(client, attempt)
+    calls_before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    if how == "void":
+        void = replace(attempt.void(), deadline_ms=1)
+        assert await ledger.void(void) is VoidOutcome.REFUNDED
+    else:
+        assert (await ledger.refund(refund_of(attempt))).allowed
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == calls_before + 2
+    assert await balance(ledger, user_id) == 10
+
+
+async def test_an_id_beyond_its_window_is_refused(ledger: RedisLedger, client: Redis) -> None:
+    """A caller needs a new one; one of ours is as good as late, and is made anew."""
+    user_id = await install(ledger)
+    attempt = await charged(ledger, attempt_of(user_id))
+    client.set(KEYS.state, replace(state(client), oldest_ms=ledger.now_ms()).pack())
+    with pytest.raises(AttemptError) as caught:
+        await ledger.decide(retry_of(attempt))
+    assert caught.value.event is Event.LATE
+    old = CreditTransactionId.mint(ledger.now_ms() - 100_000)
+    with pytest.raises(TransactionIdError, match="new id"):
+        await spend(ledger, user_id, transaction_id=old)
+    assert await balance(ledger, user_id) == 9
 
 
 async def test_no_refund_is_made_while_records_are_older_than_its_memory(
-    ledger: RedisLedger, client: Any
+    ledger: RedisLedger, client: Redis
 ) -> None:
     """A refund that is neither a row nor remembered could be paid twice, so it has to wait."""
     user_id = await install(ledger)
-    charge = charge_of(ledger, user_id)
-    await ledger.charge(charge)
-    refund = refund_of(charge, 1)
-    name = keys.stream(SHARD)
-    records = client.xrange(name)
-    client.delete(name)
-    client.xadd(name, {"r": b"old"}, id="1-1")
-    for stream_id, fields in records:
-        client.xadd(name, fields, id=stream_id)
+    attempt = await charged(ledger, attempt_of(user_id))
+    refund = refund_of(attempt, 1)
+    ((position, payload),) = entries(client)
+    client.delete(KEYS.stream)
+    client.xadd(KEYS.stream, {"r": payload}, id="1-1")
+    client.xadd(KEYS.stream, {"r": payload}, id=position)
     assert (await ledger.refund(refund)).verdict is Verdict.BACKLOG
     assert await balance(ledger, user_id) == 9
-    client.xdel(name, "1-1")
+    client.xdel(KEYS.stream, "1-1")
     assert (await ledger.refund(refund)).allowed
 
 
 async def test_what_is_remembered_is_forgotten_after_a_day(
-    ledger: RedisLedger, client: Any
+    ledger: RedisLedger, client: Redis
 ) -> None:
     """The memory of refunds and voids is bounded in time."""
     user_id = await install(ledger)
-    charge, voided = charge_of(ledger, user_id), charge_of(ledger, user_id)
-    await ledger.charge(charge)
-    await ledger.refund(refund_of(charge))
-    assert await ledger.void(replace(voided, deadline_ms=1)) is VoidOutcome.REFUSED
-    for item in (charge, voided):
-        left_ms = client.pttl(keys.refunds(SHARD, item.transaction_id))
+    refunded = await charged(ledger, attempt_of(user_id))
+    await ledger.refund(refund_of(refunded))
+    voided = attempt_of(user_id)
+    voided.sent(CreditTransactionId.mint(ledger.now_ms()), 1, 1)
+    assert await ledger.void(voided.void()) is VoidOutcome.REFUSED
+    for attempt in (refunded, voided):
+        assert attempt.transaction_id is not None
+        left_ms = client.pttl(KEYS.deduct(attempt.transaction_id))
         assert DAY_MS - 60_000 < left_ms <= DAY_MS
 
 
 async def test_nobody_is_refunded_what_another_user_paid(ledger: RedisLedger) -> None:
     """The position of a record says whose it is."""
     payer, other = await install(ledger), await install(ledger)
-    charge = charge_of(ledger, payer)
-    decision = await ledger.charge(charge)
-    theft = replace(refund_of(charge), user_id=other, position=decision.position)
+    attempt = attempt_of(payer)
+    decision = await ledger.decide(attempt)
+    theft = replace(refund_of(attempt), user_id=other, position=decision.position)
     assert (await ledger.refund(theft)).verdict is Verdict.UNKNOWN_DEDUCT
     assert await balance(ledger, other) == 10
 
 
-async def test_a_search_that_is_cut_short_decides_nothing(ledger: RedisLedger, client: Any) -> None:
-    """Beyond the bound a retry is neither charged again nor taken for charged."""
+async def test_an_account_takes_no_more_than_it_must(ledger: RedisLedger, client: Redis) -> None:
+    """Most users have one value of 34 bytes, which Redis keeps in its compact form."""
     user_id = await install(ledger)
-    charge = charge_of(ledger, user_id)
-    await ledger.charge(charge)
-    name, user = keys.stream(SHARD), keys.user(SHARD, user_id)
-    (stream_id, fields) = client.xrevrange(name, count=1)[0]
-    record = bytearray(fields[b"r"])
-    record[2:18] = bytes(16)
-    ms, n = stream_id.decode().split("-")
-    pipeline = client.pipeline(transaction=False)
-    for step in range(1, 10_002):
-        record[62:74] = int(ms).to_bytes(8, "big") + (int(n) + step - 1).to_bytes(4, "big")
-        pipeline.xadd(name, {"r": bytes(record)}, id=f"{ms}-{int(n) + step}")
-    pipeline.execute()
-    client.hset(user, "l", f"{ms}-{int(n) + 10_001}")
-    # More than the ledger of these tests may hold, so only what is decided before that counts.
-    with pytest.raises(LedgerUnavailableError, match="too many recent"):
-        await ledger.charge(replace(charge, fresh=False))
-    with pytest.raises(LedgerUnavailableError, match="too many recent"):
-        await ledger.void(replace(charge, deadline_ms=1))
-    assert await balance(ledger, user_id) == 9
+    await spend(ledger, user_id)
+    packed = value(client, KEYS.account(user_id.bytes))
+    assert len(packed) == 34
+    assert client.object("ENCODING", KEYS.account(user_id.bytes)) == b"embstr"
+    account = Account.unpack(packed)
+    assert (account.credits, account.sequence, account.holds_count) == (9, 2, 0)
+    ((_, payload),) = entries(client)
+    assert len(payload) == ENTRY.size + RECORD.size

@@ -7,7 +7,6 @@ import pytest
 from redis import Redis
 
 from faregate.adapters.redis.ledger import RedisLedger
-from faregate.adapters.redis.values import ShardState
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import (
     ConfigurationError,
@@ -23,6 +22,7 @@ from redis_ledger import (
     install,
     make_ledger,
     spend,
+    state,
 )
 
 pytestmark = pytest.mark.redis
@@ -49,10 +49,10 @@ async def test_a_rebuilt_ledger_knows_of_no_earlier_record(
     """What was charged before cannot be found in its streams, unless nothing was."""
     ledger = make_ledger(ledger_redis)
     await ledger.attach(replace(IDENTITY, epoch=epoch))
-    state = ShardState.unpack(client.get(KEYS.state) or b"")
-    assert (state.epoch, state.ordinal, state.stored) == (epoch, 0, 0)
-    assert (state.oldest_ms == 0) is is_whole
-    assert state.oldest_ms <= ledger.now_ms()
+    made = state(client)
+    assert (made.epoch, made.ordinal, made.stored) == (epoch, 0, 0)
+    assert (made.oldest_ms == 0) is is_whole
+    assert made.oldest_ms <= ledger.now_ms()
     await ledger.aclose()
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from redis import Redis
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.client import CaseInsensitiveDict
 from redis.exceptions import NoScriptError, RedisError
@@ -13,28 +13,27 @@ from faregate.adapters.redis.link import Argument
 from faregate.domain.errors import LedgerUnavailableError
 
 _TIMEOUT_S = 5.0
-
-
-def connect(url: str) -> Redis:
-    """Return a client that connects at first use, and never repeats a command."""
-    client = Redis.from_url(url)
-    # What the URL says of these does not count: replies are bytes, and nothing is sent twice.
-    client.connection_pool.connection_kwargs.update(
-        protocol=2,
-        decode_responses=False,
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
-        health_check_interval=0,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return client
+#: What the URL says of these does not count: replies are bare bytes, and nothing is sent twice.
+_OPTIONS = {
+    "protocol": 2,
+    "decode_responses": False,
+    "socket_timeout": _TIMEOUT_S,
+    "socket_connect_timeout": _TIMEOUT_S,
+    "health_check_interval": 0,
+    "retry": Retry(NoBackoff(), 0),
+}
 
 
 class Client:
-    """Asks Redis, with errors of our own."""
+    """Asks Redis, with errors of our own. It connects at first use."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+    def __init__(self, like: Redis) -> None:
+        """Make connections to the same server as another client, which is left alone."""
+        pool = like.connection_pool
+        options = pool.connection_kwargs | _OPTIONS
+        self._redis = Redis.from_pool(
+            ConnectionPool(connection_class=pool.connection_class, **options)
+        )
 
     def ask(self, *command: Argument) -> Any:
         """Send one command and return its bare reply.

@@ -11,7 +11,7 @@ from uuid import UUID
 from redis import Redis
 
 from faregate.adapters.redis import keys
-from faregate.adapters.redis.client import Client, connect
+from faregate.adapters.redis.client import Client
 from faregate.adapters.redis.group import DrainGroup
 from faregate.adapters.redis.values import Account, ShardState
 from faregate.domain.user import User
@@ -39,7 +39,7 @@ class RedisStream:
     @classmethod
     def from_url(cls, url: str, shard_count: int) -> Self:
         """Connect at first use, and never repeat a command."""
-        return cls(connect(url), shard_count)
+        return cls(Redis.from_url(url), shard_count)
 
     def shards_pending(self) -> Sequence[int]:
         """Return the shards that hold records not yet acknowledged."""

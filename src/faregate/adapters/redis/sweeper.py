@@ -6,7 +6,7 @@ from typing import Self
 from redis import Redis
 
 from faregate.adapters.redis import keys
-from faregate.adapters.redis.client import Client, checked, connect
+from faregate.adapters.redis.client import Client, checked
 from faregate.adapters.redis.holds import expiry_arguments, read_member
 from faregate.domain.transaction import CreditTransactionId
 
@@ -23,7 +23,7 @@ class RedisSweeper:
         """Sweep the holds of a ledger.
 
         Args:
-            client: The connection.
+            client: Connects to the server.
             shard_count: How many shards the ledger has.
             now_ms: Returns Unix milliseconds; the clock of Redis unless it is given.
         """
@@ -34,7 +34,7 @@ class RedisSweeper:
     @classmethod
     def from_url(cls, url: str, shard_count: int) -> Self:
         """Connect at first use, and never repeat a command."""
-        return cls(connect(url), shard_count)
+        return cls(Redis.from_url(url), shard_count)
 
     def shards_due(self) -> list[int]:
         """Return the shards that have open holds that have expired."""
