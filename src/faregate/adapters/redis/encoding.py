@@ -64,7 +64,7 @@ class PolicyPacker:
     def __init__(self) -> None:
         self._known: tuple[dict[int, PackedPolicy], dict[int, PackedPolicy]] = {}, {}
 
-    def pack(self, policy: CreditPolicy, is_limited: bool) -> PackedPolicy:  # noqa: FBT001
+    def pack(self, policy: CreditPolicy, *, is_limited: bool) -> PackedPolicy:
         """Return a policy as the scripts read it.
 
         Raises:

@@ -71,7 +71,7 @@ class Lane:
         cost, user = spend.cost, spend.user_id.int
         if type(cost) is not int or not 0 <= cost <= CREDITS_MAX:
             check_whole("a cost", cost, 0)
-        policy = self._policies.pack(spend.policy, spend.options.is_limited)
+        policy = self._policies.pack(spend.policy, is_limited=spend.options.is_limited)
         options = pack_options(attempt, policy)
         shard = self._shards[(user & 0xFFFF) % len(self._shards)]
         account = shard.accounts + user.to_bytes(ID_BYTES)
