@@ -110,7 +110,7 @@ OVERLOADED = tuple(
 )
 #: It cannot be told now who sent the request.
 IDENTITY_UNAVAILABLE = _out_of_service(
-    "identity_unavailable", "Who you are cannot be checked right now."
+    "identity_unavailable", "Your identity cannot be checked right now."
 )
 #: Too many records wait for Postgres.
 BACKLOG = _out_of_service("backlog", "Too many charges wait to be recorded.", _BACKLOG_S)
@@ -129,7 +129,7 @@ UNKNOWN_USER = _named(
 COST_OUT_OF_RANGE = _named(
     "cost_out_of_range",
     "The request asks for too much",
-    "What this request asks for costs more than one request may cost. It is not charged.",
+    "This request costs more than one request may cost. It is not charged.",
 )
 INVALID_LIMIT = _named(
     "invalid_limit",
@@ -144,18 +144,18 @@ INVALID_CURSOR = _named(
 VOIDED = _named(
     "voided",
     "The transaction has been given back",
-    "What this request cost has been given back, so it is not served. Send it as a new one.",
+    "The charge of this request has already been given back. Send it as a new request.",
 )
 TOO_MANY_HOLDS = _named(
     "too_many_holds",
-    "Too many requests are under way",
-    "Your requests that are under way hold credits until they end. Wait for one of them.",
+    "Too many requests are in progress",
+    "Your requests in progress hold credits until they end. Wait for one of them.",
     retry_after_s=SOON_S,
 )
 TOO_MANY_KEYS = _named(
     "too_many_keys",
     "Too many idempotency keys are remembered",
-    "You have sent as many different idempotency keys as are remembered at a time.",
+    "You have sent too many different idempotency keys. They expire in time.",
 )
 KEY_REQUIRED = _named(
     "key_required",
@@ -169,14 +169,14 @@ KEY_MALFORMED = _named(
 )
 KEY_IN_FLIGHT = _named(
     "key_in_flight",
-    "A request with this idempotency key is under way",
+    "A request with this idempotency key is in progress",
     "Another request with this idempotency key has not been answered yet. This one is not charged.",
     retry_after_s=SOON_S,
 )
 KEY_DONE = _named(
     "key_done",
     "A request with this idempotency key has been served",
-    "Another request with this idempotency key was served before. This one is not charged.",
+    "A request with this idempotency key was served already. This one is not charged.",
 )
 KEY_REUSED = _named(
     "key_reused",

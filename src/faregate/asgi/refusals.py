@@ -101,13 +101,13 @@ def _rate_limited(decision: Decision) -> Problem:
 
 
 def _credits_held(decision: Decision) -> Problem:
-    """Tell a user that other requests, still under way, hold what this one would cost."""
+    """Tell a user that other requests, still in progress, hold what this one would cost."""
     return Problem(
         code="credits_held",
         status=STATUSES["credits_held"],
         type=QUOTA_EXCEEDED,
         title=QUOTA_TITLE,
-        detail=f"{_cost_and_balance(decision)}, and requests that are under way hold more.",
+        detail=f"{_cost_and_balance(decision)}, and requests in progress hold more.",
         retry_after_s=SOON_S,
         extensions=_members(decision, _violated(decision)),
     )
