@@ -1,13 +1,13 @@
-"""The machine can fail: it finds what a wrong script does, each time.
-
-A fault is one line of Lua that is changed, in whatever scripts it is.
-"""
+"""The scenarios and the machine can fail: they find what a wrong script does, each time."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from contract.rules import spec_sequences
-from spec.staging import staged
+from contract.faults import FAULTS
+from contract.rules import play_sequences
+from contract.test_scenarios import check
+from spec.stage import Stage, staged
+from spec.steps import Step
 
 pytestmark = pytest.mark.redis
 
@@ -22,50 +22,33 @@ SETTINGS = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-FAULTS = {
-    "a key that comes with another request is taken for a retry": (
-        "elseif entry.fingerprint ~= key.fingerprint then",
-        "elseif false then",
-    ),
-    "a refund may be larger by one than what is left": (
-        "refunded + amount > cost then",
-        "refunded + amount > cost + 1 then",
-    ),
-    "a period begins anew with each charge": (
-        "if now_ms < ends then",
-        "if now_ms < started then",
-    ),
-    "a hold that has ended is still held": (
-        "redis.call('HINCRBY', KEYS[1], 'h', 0 - hold.amount)",
-        "",
-    ),
-    "a refusal takes from the limits": (
-        "if limit > 0 then\n  local reply",
-        "if limit > 0 then\n  take_limits(limits, now_us, ARGV[1])\n  local reply",
-    ),
-    "what was given back runs again for free": (
-        "return refunds[1] and tonumber(refunds[2]) >= tonumber(refunds[1])",
-        "return false",
-    ),
-    "another user is refunded": (
-        "return kept[1] == ARGV[2] and tonumber(kept[2]) or nil",
-        "return tonumber(kept[2])",
-    ),
-    "records that are not acknowledged are trimmed": ("if pending[1] > 0 then", "if false then"),
-    "a rebuild forgets the period": ("'a', ARGV[4], 'p', ARGV[5])", "'a', ARGV[4])"),
-}
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_in_a_script_is_found(name: str, redis_url: str) -> None:
-    """Within a bounded number of sequences."""
-    right, wrong = FAULTS[name]
+    """By the scenarios of its subject or, within a bounded number of sequences, by the machine."""
+    fault = FAULTS[name]
     altered = []
 
     def alter(script: str, source: str) -> str:
-        altered.extend([script] if right in source else [])
-        return source.replace(right, wrong)
+        altered.extend([script] if fault.right in source else [])
+        return source.replace(fault.right, fault.wrong)
 
-    with staged(redis_url, alter) as stage, pytest.raises(AssertionError):
-        play_sequences(stage, SETTINGS)
+    with staged(redis_url, alter) as stage, pytest.raises(AssertionError) as found:
+        if fault.subject is None:
+            play_sequences(stage, SETTINGS)
+        else:
+            play_scenarios(stage, fault.subject)
     assert altered, "the line to be changed is in no script"
+    assert "LedgerUnavailableError" not in str(found.value), "the script does not run at all"
+
+
+def play_scenarios(stage: Stage, subject: dict[str, list[Step]]) -> None:
+    for steps in subject.values():
+        stage.loop.run(check(stage.backend("redis"), steps))
+
+
+def test_there_are_enough_faults() -> None:
+    """And each changes something."""
+    assert len(FAULTS) >= 25
+    assert all(fault.right != fault.wrong for fault in FAULTS.values())
