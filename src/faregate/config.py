@@ -1,5 +1,8 @@
 """Settings: where the servers are, and every bound that an operator may move."""
 
+import os
+import re
+from difflib import get_close_matches
 from enum import StrEnum
 from urllib.parse import urlsplit
 
@@ -16,6 +19,11 @@ from faregate.domain.idempotency import (
     LIFETIME_MS_MIN,
 )
 
+_PREFIX = "FAREGATE_"
+#: Variables with the prefix that are no settings: Kubernetes names the addresses of a service
+#: `faregate` so, and the tests have some of their own.
+_NO_SETTING = re.compile(r"FAREGATE_(\w+_)?(SERVICE|PORT)(_\w+)?|FAREGATE_(TEST_\w+|SOAK)")
+
 
 class Environment(StrEnum):
     """Where a process runs."""
@@ -28,7 +36,7 @@ class Settings(BaseSettings):
     """Read from the environment, each with the prefix `FAREGATE_`, or given by name."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FAREGATE_", frozen=True, extra="forbid", hide_input_in_errors=True
+        env_prefix=_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
     #: Live credits and the stream: `redis://`, `rediss://` or `unix://`.
@@ -109,8 +117,14 @@ def read_settings(**given: object) -> Settings:
     """Read settings from the environment, those in `given` excepted.
 
     Raises:
-        ConfigurationError: One is ill-formed; it is named as in the environment.
+        ConfigurationError: One is ill-formed, or not known; it is named as in the environment.
     """
+    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith(_PREFIX) and name not in known and not _NO_SETTING.fullmatch(name):
+            near = get_close_matches(name, known, n=1)
+            hint = f": is {near[0]} meant?" if near else ""
+            raise ConfigurationError(f"{name} is no setting{hint}")
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
