@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from faregate import testing
-from faregate.adapters.redis import scripts, session
+from faregate.adapters.redis import runner, scripts, session, wire
 
 #: 2100-02-28 22:30 UTC, a Sunday: a day, a week and a month without a leap day end soon.
 START_MS = 4_107_537_000_000
@@ -24,6 +24,9 @@ local function expire(key, ms)
   redis.call('ZADD', '{ENDS_KEY}', string.format('%.0f', math.floor(time_us() / 1000) + ms), key)
 end
 """
+
+#: A machine that is busy with other things is no reason to give up.
+PATIENCE_S = 30.0
 
 #: Changes the source of a script, by its name.
 Alter = Callable[[str, str], str]
@@ -113,6 +116,8 @@ def clock_of_the_test(alter: Alter | None = None) -> Iterator[None]:
         patch.setattr(scripts, "make", make_altered)
         patch.setattr(session, "ShardClocks", ToldClocks)
         patch.setattr(session.Session, "_time_us", time_us)
+        patch.setattr(runner, "TRY_S_MAX", PATIENCE_S)
+        patch.setitem(wire.Wire.__init__.__kwdefaults__, "connect_s_max", PATIENCE_S)
         scripts.load.cache_clear()
         yield
     scripts.load.cache_clear()

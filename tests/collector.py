@@ -1,4 +1,4 @@
-"""A ledger with one user, in memory or in Redis, and what is collected from the user."""
+"""A ledger with one user, in memory or in Redis, from which journaled requests are collected."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,18 +7,19 @@ from uuid import UUID, uuid4
 
 from redis import Redis
 
-from clocks import Clock, RedisClock
+from clocks import Clock, RedisClock, ToldClocks, clock_of_the_test
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.redis.ledger import RedisLedger
-from faregate.adapters.redis.runner import ScriptRunner
 from faregate.adapters.redis.stream import RedisStream
+from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.journal import JournalEntry
 from faregate.domain.period import Period, PeriodKind
-from faregate.domain.policy import Allowance
-from faregate.domain.request import Charge, Refund
+from faregate.domain.policy import Allowance, CreditPolicy
+from faregate.domain.request import Refund
+from faregate.domain.spend import Spend, SpendOptions
 from faregate.domain.transaction import (
     CreditTransaction,
     CreditTransactionId,
@@ -27,7 +28,7 @@ from faregate.domain.user import User
 from faregate.ports import Ledger
 
 IDENTITY = LedgerIdentity(
-    ledger_id=UUID(int=1), shard_count=1, starting_credits=5, epoch=7, installed=False
+    ledger_id=UUID(int=1), shard_count=1, starting_credits=5, epoch=1, installed=False
 )
 HOUR_MS = 3_600_000
 TEN = Allowance(amount=10, period=Period(kind=PeriodKind.ROLLING, length_ms=HOUR_MS))
@@ -35,7 +36,7 @@ KEY = IdempotencyKey(key="once", fingerprint="GET /", lifetime_ms=HOUR_MS, lease
 
 
 @dataclass(slots=True)
-class Side:
+class Collector:
     """A ledger with one user of five credits, and its clock."""
 
     ledger: Ledger
@@ -63,19 +64,8 @@ class Side:
 
     async def charge(self, cost: int, key: IdempotencyKey | None = None) -> Decision:
         """Charge as a request would."""
-        now_ms = self.clock()
-        return await self.ledger.charge(
-            Charge(
-                user_id=self.user_id,
-                transaction_id=CreditTransactionId.mint(now_ms),
-                cost=cost,
-                asked_at_ms=now_ms,
-                deadline_ms=now_ms + 1_000,
-                description="request",
-                fresh=True,
-                key=key,
-            )
-        )
+        spend = Spend(self.user_id, cost, CreditPolicy(), SpendOptions(key=key))
+        return await self.ledger.decide(Attempt(spend))
 
     async def give_back(self, name: str, amount: int | None) -> tuple[object, ...]:
         """Refund what was collected."""
@@ -100,7 +90,7 @@ class Side:
 
 
 def identify(name: str) -> CreditTransactionId:
-    """Return the id that a name stands for, on both sides the same one."""
+    """Return the id that a name stands for, the same one on both."""
     return CreditTransactionId.derive(name, UUID(int=7))
 
 
@@ -130,7 +120,7 @@ def shape(record: CreditTransaction) -> tuple[object, ...]:
 
 
 @asynccontextmanager
-async def side_on(kind: str, url: str) -> AsyncIterator[Side]:
+async def collector_on(kind: str, url: str) -> AsyncIterator[Collector]:
     """Begin with a user of five credits."""
     user = User(id=uuid4(), credits=5, sequence=1, epoch=IDENTITY.epoch)
     if kind == "memory":
@@ -138,16 +128,18 @@ async def side_on(kind: str, url: str) -> AsyncIterator[Side]:
         memory = MemoryLedger(now_ms=clock)
         await memory.attach(IDENTITY)
         await memory.install(user)
-        yield Side(memory, clock, user.id)
+        yield Collector(memory, clock, user.id)
         return
-    with Redis.from_url(url) as client:
+    with clock_of_the_test(), Redis.from_url(url) as client:
         # Time begins anew, and ids of a stream cannot go back.
         client.flushall()
-        ledger = RedisLedger(ScriptRunner.from_url(url), shard_count=1, stream_length_max=9_999)
-        redis_clock = RedisClock(client)
+        ledger = RedisLedger.from_url(
+            url, shard_count=1, pending_max=9_999, decision_timeout_ms=30_000
+        )
+        ToldClocks.clock = redis_clock = RedisClock(client)
         try:
             await ledger.attach(IDENTITY)
             await ledger.install(user)
-            yield Side(ledger, redis_clock, user.id, url)
+            yield Collector(ledger, redis_clock, user.id, url)
         finally:
             await ledger.aclose()
