@@ -1,7 +1,7 @@
 """Holds on real servers: races, lost replies, sweeps by a real worker, and the sum."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,41 +12,52 @@ import pytest
 from redis import Redis
 
 from faregate import Hold, open_gate
-from faregate.adapters.redis import keys
-from faregate.adapters.redis.holds import RedisHoldLedger
-from faregate.adapters.redis.runner import ScriptRunner
+from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
 from faregate.bootstrap import open_audit, open_stream
-from faregate.domain.errors import OutcomeUnknownError
-from faregate.domain.hold import HoldRequest, HoldState, Settlement
+from faregate.domain.attempt import Action, AttemptError, Event
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.hold import HoldState, Settlement
 from faregate.domain.request import VoidOutcome
-from faregate.domain.transaction import CreditTransaction, TransactionType
+from faregate.domain.spend import HoldTerms
+from faregate.domain.transaction import CreditTransaction
 from faregate.ops.reconcile import reconcile
 from lossy_proxy import lossy_proxy
-from redis_ledger import IDENTITY, SHARD, balance, charge_of, everything, install
+from redis_ledger import (
+    IDENTITY,
+    KEYS,
+    SHARD,
+    attempt_of,
+    balance,
+    everything,
+    install,
+    make_ledger,
+    spend,
+)
+from waiting import until
 from worker_process import System, wait_for
 
+pytestmark = pytest.mark.redis
+
 SWEEPS = 8
-
-
-def make_ledger(url: str) -> RedisHoldLedger:
-    return RedisHoldLedger(ScriptRunner.from_url(url), shard_count=1, stream_length_max=1000)
+#: Expires at once, as far as a test is concerned; and not while one runs.
+SOON, LATE = HoldTerms(ttl_ms=100), HoldTerms(ttl_ms=600_000)
 
 
 @pytest.fixture
-async def ledger(ledger_redis: str) -> AsyncIterator[RedisHoldLedger]:
-    made = make_ledger(ledger_redis)
-    await made.attach(IDENTITY)
-    yield made
-    await made.aclose()
+def sweeper(ledger_redis: str) -> Iterator[RedisSweeper]:
+    with closing(RedisSweeper.from_url(ledger_redis, 1)) as made:
+        yield made
 
 
-def request_of(ledger: RedisHoldLedger, user_id: UUID, estimate: int) -> HoldRequest:
-    return HoldRequest(charge=replace(charge_of(ledger, user_id), cost=estimate), ttl_ms=100)
+async def hold(ledger: RedisLedger, user_id: UUID, cost: int, terms: HoldTerms = LATE) -> Decision:
+    decision = await spend(ledger, user_id, cost, hold=terms)
+    assert decision.allowed
+    return decision
 
 
-async def held_by(ledger: RedisHoldLedger, user_id: UUID) -> int:
+async def held_by(ledger: RedisLedger, user_id: UUID) -> int:
     user = await ledger.read(user_id)
     assert user is not None
     return user.held
@@ -60,20 +71,14 @@ def records(url: str, user_id: UUID) -> list[CreditTransaction]:
 
 
 async def test_sweeps_that_race_give_a_hold_back_once(
-    ledger: RedisHoldLedger, client: Redis, ledger_redis: str
+    ledger: RedisLedger, client: Redis, ledger_redis: str
 ) -> None:
     """However many sweeps, requests and late settlements find it due, one refund is made."""
     user_id = await install(ledger)
-    request = request_of(ledger, user_id, 7)
-    hold = await ledger.hold(request)
-    assert hold.allowed
-    settlement = Settlement(user_id=user_id, hold_id=hold.id, actual=3)
+    decision = await hold(ledger, user_id, 7, SOON)
+    settlement = Settlement(user_id=user_id, hold_id=decision.transaction_id, actual=3)
     sweepers = [RedisSweeper.from_url(ledger_redis, 1) for _ in range(SWEEPS)]
-    for _ in range(100):
-        if sweepers[0].shards_due():
-            break
-        await asyncio.sleep(0.05)
-    assert sweepers[0].shards_due() == [SHARD]
+    await until(sweepers[0].shards_due)
 
     swept, expired, late = await asyncio.gather(
         asyncio.gather(*(asyncio.to_thread(sweeper.sweep, SHARD) for sweeper in sweepers)),
@@ -87,16 +92,31 @@ async def test_sweeps_that_race_give_a_hold_back_once(
     assert sum(swept) + sum(expired) <= 1
     assert [record.amount for record in records(ledger_redis, user_id)] == [-7, 7]
     assert (await balance(ledger, user_id), await held_by(ledger, user_id)) == (10, 0)
-    assert client.exists(keys.holds(SHARD)) == 0
+    assert client.exists(KEYS.holds) == 0
 
 
-async def test_settlements_that_race_settle_once(
-    ledger: RedisHoldLedger, ledger_redis: str
+async def test_a_request_ends_the_holds_of_its_user_that_have_expired(
+    ledger: RedisLedger, client: Any, sweeper: RedisSweeper
 ) -> None:
+    """And those of nobody else, which a sweep does."""
+    user_id, other = await install(ledger), await install(ledger)
+    for each in (user_id, other, user_id):
+        await hold(ledger, each, 2, SOON)
+    await hold(ledger, user_id, 1)
+    await until(lambda: client.zcount(KEYS.holds, "-inf", client.time()[0] * 1_000) == 3)
+    await ledger.read(user_id)
+    assert await ledger.expire_due(user_id) == 2
+    assert (await balance(ledger, user_id), await held_by(ledger, user_id)) == (9, 1)
+    assert await held_by(ledger, other) == 2
+    assert sweeper.sweep(SHARD) == 1
+    assert await held_by(ledger, other) == 0
+
+
+async def test_settlements_that_race_settle_once(ledger: RedisLedger, ledger_redis: str) -> None:
     """One is made, the others are told of it."""
     user_id = await install(ledger)
-    hold = await ledger.hold(replace(request_of(ledger, user_id, 4), ttl_ms=60_000))
-    settlement = Settlement(user_id=user_id, hold_id=hold.id, actual=9)
+    decision = await hold(ledger, user_id, 4)
+    settlement = Settlement(user_id=user_id, hold_id=decision.transaction_id, actual=9)
     answers = await asyncio.gather(*(ledger.settle(settlement) for _ in range(20)))
     assert sorted(answer.repeated for answer in answers) == [False] + [True] * 19
     assert {answer.charged for answer in answers} == {5}
@@ -109,96 +129,76 @@ async def test_lost_replies_hold_and_settle_once(ledger_redis: str) -> None:
         ledger = make_ledger(url)
         await ledger.attach(IDENTITY)
         user_id = await install(ledger)
-        await ledger.charge(charge_of(ledger, user_id))
-        warm = await ledger.hold(replace(request_of(ledger, user_id, 1), ttl_ms=60_000))
-        await ledger.settle(Settlement(user_id=user_id, hold_id=warm.id, actual=1))
         proxy.replies_to_lose = 1
-        hold = await ledger.hold(replace(request_of(ledger, user_id, 4), ttl_ms=60_000))
-        assert (proxy.lost, hold.decision.repeated) == (1, True)
+        attempt = attempt_of(user_id, 4, hold=LATE)
+        with pytest.raises(AttemptError) as caught:
+            await ledger.decide(attempt)
+        assert attempt.follow(caught.value.event, has_time=True) is Action.ASK_AGAIN
+        decision = await ledger.decide(attempt)
+        assert (proxy.lost, decision.repeated) == (1, True)
+        assert decision.expires_at_ms > ledger.now_ms()
         proxy.replies_to_lose = 1
-        settlement = Settlement(user_id=user_id, hold_id=hold.id, actual=3)
-        answer = await ledger.settle(settlement)
+        answer = await ledger.settle(
+            Settlement(user_id=user_id, hold_id=decision.transaction_id, actual=3)
+        )
         assert (proxy.lost, answer.repeated, answer.refunded) == (2, True, 1)
-        assert await balance(ledger, user_id) == 5
+        assert await balance(ledger, user_id) == 7
         await ledger.aclose()
 
 
 async def test_a_hold_without_any_reply_is_voided_by_its_id(ledger_redis: str) -> None:
-    """Both replies lost: the outcome is unknown, then nothing of it is left."""
+    """Nobody was told of it: once its deadline has passed, nothing of it is left."""
     async with lossy_proxy(ledger_redis) as (proxy, url):
-        ledger = make_ledger(url)
+        ledger = make_ledger(url, timeout_ms=200)
         await ledger.attach(IDENTITY)
         user_id = await install(ledger)
-        warm = await ledger.hold(request_of(ledger, user_id, 1))
-        assert warm.allowed
-        request = request_of(ledger, user_id, 4)
-        request = replace(request, ttl_ms=60_000)
-        proxy.replies_to_lose = 2
-        with pytest.raises(OutcomeUnknownError):
-            await ledger.hold(request)
+        proxy.replies_to_lose = 1
+        attempt = attempt_of(user_id, 4, hold=LATE)
+        with pytest.raises(AttemptError) as caught:
+            await ledger.decide(attempt)
+        assert (proxy.lost, caught.value.event) == (1, Event.LOST)
+        assert await held_by(ledger, user_id) == 4
         outcome = VoidOutcome.TOO_EARLY
-        for _ in range(100):
-            outcome = await ledger.void_hold(request)
-            if outcome is not VoidOutcome.TOO_EARLY:
-                break
-            await asyncio.sleep(0.05)
+        while outcome is VoidOutcome.TOO_EARLY:
+            outcome = await ledger.void(attempt.void())
         assert outcome is VoidOutcome.REFUNDED
-        assert await held_by(ledger, user_id) in {0, 1}
-        kinds = [
-            record.type for record in records(ledger_redis, user_id) if abs(record.amount) == 4
-        ]
-        assert kinds == [TransactionType.DEDUCT, TransactionType.REFUND]
+        assert (await balance(ledger, user_id), await held_by(ledger, user_id)) == (10, 0)
+        assert [record.amount for record in records(ledger_redis, user_id)] == [-4, 4]
         await ledger.aclose()
 
 
 async def test_a_refused_hold_leaves_every_key_as_it_was(
-    ledger: RedisHoldLedger, client: Redis
+    ledger: RedisLedger, client: Redis
 ) -> None:
     """Too many holds, too few credits, and credits that are held: nothing is written."""
     user_id = await install(ledger)
-    await ledger.hold(replace(request_of(ledger, user_id, 6), ttl_ms=60_000))
+    await hold(ledger, user_id, 6)
     before = everything(client)
-    for estimate, open_max in ((1, 1), (20, 9), (6, 9)):
-        request = replace(request_of(ledger, user_id, estimate), open_max=open_max)
-        assert not (await ledger.hold(request)).allowed
+    refused = [
+        await spend(ledger, user_id, cost, hold=replace(LATE, open_max=open_max))
+        for cost, open_max in ((1, 1), (20, 9), (6, 9))
+    ]
+    assert [decision.verdict for decision in refused] == [
+        *(Verdict.TOO_MANY_HOLDS, Verdict.OUT_OF_CREDITS, Verdict.CREDITS_HELD)
+    ]
+    assert {decision.expires_at_ms for decision in refused} == {0}
     assert everything(client) == before
 
 
-async def test_a_retry_of_a_hold_that_is_refused_does_not_speak_for_the_attempt_before(
-    ledger: RedisHoldLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first attempt may still arrive and take the estimate, so the outcome is unknown."""
-    user_id = await install(ledger)
-    run = ledger._run
-
-    async def lose_the_first(name: str, names: Any, arguments: Any, patience: Any) -> list[Any]:
-        if name == "hold" and arguments[4] == 1:
-            raise OutcomeUnknownError("lost")
-        return await run(name, names, arguments, patience)
-
-    monkeypatch.setattr(ledger, "_run", lose_the_first)
-    with pytest.raises(OutcomeUnknownError, match="out_of_credits"):
-        await ledger.hold(request_of(ledger, user_id, 11))
-
-
 async def test_the_hold_of_a_user_who_is_gone_is_forgotten(
-    ledger: RedisHoldLedger, client: Redis, ledger_redis: str
+    ledger: RedisLedger, client: Any, ledger_redis: str, sweeper: RedisSweeper
 ) -> None:
     """A sweep finds it due once, and nothing of it stays for good."""
     user_id = await install(ledger)
-    hold = await ledger.hold(request_of(ledger, user_id, 2))
-    with (
-        closing(RedisStream.from_url(ledger_redis, 1)) as stream,
-        closing(RedisSweeper.from_url(ledger_redis, 1)) as sweeper,
-    ):
+    decision = await hold(ledger, user_id, 2, SOON)
+    with closing(RedisStream.from_url(ledger_redis, 1)) as stream:
         stream.forget([user_id])
-        wait_for(lambda: sweeper.shards_due() == [SHARD], "the hold is due")
-        assert sweeper.open_holds() == {hold.id}
-        assert sweeper.sweep(SHARD) == 0
-        assert sweeper.open_holds() == frozenset()
-        assert sweeper.shards_due() == []
-    for name in (keys.hold(SHARD, hold.id), keys.refunds(SHARD, hold.id)):
-        assert client.pttl(name) > 0
+    await until(sweeper.shards_due)
+    assert sweeper.open_holds() == {decision.transaction_id}
+    assert sweeper.sweep(SHARD) == 0
+    assert sweeper.open_holds() == frozenset()
+    assert sweeper.shards_due() == []
+    assert client.pttl(KEYS.deduct(decision.transaction_id)) > 0
 
 
 @pytest.mark.postgres
@@ -213,7 +213,7 @@ def test_a_worker_gives_back_what_nobody_ends(
         async with open_gate(system.settings) as gate:
             return [await gate.hold(user_id, 2, ttl_ms=100) for user_id in user_ids]
 
-    assert all(hold.allowed for hold in asyncio.run(hold_all()))
+    assert all(made.allowed for made in asyncio.run(hold_all()))
     with system.worker():
         # A starting row, a deduct and a refund each.
         wait_for(lambda: system.rows() == 3 * len(user_ids), "everything is given back")

@@ -1,110 +1,123 @@
 """Allowances and limits on a real Redis: races, wrong clocks, and refusals that leave no trace."""
 
 import asyncio
-import time
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from faregate.adapters.redis import keys
-from faregate.adapters.redis.clock import ServerClock
+from faregate.adapters.redis.encoding import PolicyPacker, pack_options
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
+from faregate.adapters.redis.values import Account
 from faregate.domain.decision import Verdict
 from faregate.domain.limit import LimitKind, RateLimit
-from faregate.domain.period import DAY_MS, Period, PeriodKind
-from faregate.domain.policy import Allowance
+from faregate.domain.period import Period, PeriodKind
+from faregate.domain.policy import Allowance, CreditPolicy
 from faregate.domain.request import DurableDeduct, Refund
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
-from redis_ledger import IDENTITY, SHARD, charge_of, everything, install, make_ledger
+from redis_ledger import (
+    IDENTITY,
+    KEYS,
+    SHARD,
+    attempt_of,
+    entries,
+    everything,
+    install,
+    make_ledger,
+    spend,
+    value,
+)
+
+pytestmark = pytest.mark.redis
 
 DAILY = Allowance(amount=100, period=Period(kind=PeriodKind.DAY))
-STEADY = RateLimit(name="steady", count=1, period_ms=60_000)
-WINDOW = RateLimit(name="window", count=1, period_ms=60_000, kind=LimitKind.WINDOW)
-
-
-def records(client: Any) -> list[CreditTransaction]:
-    """Return all records of the stream."""
-    stream = RedisStream(client, 1)
-    return [entry.transaction for entry in stream.unacknowledged(SHARD) if entry.transaction]
+#: A rolling period begins with the first request, and so never ends in the middle of a test.
+ROLLING = Allowance(amount=100, period=Period(kind=PeriodKind.ROLLING, length_ms=3_600_000))
+STEADY = RateLimit(name="steady", count=1, period_ms=600_000)
+WINDOW = RateLimit(name="window", count=1, period_ms=600_000, kind=LimitKind.WINDOW)
+OTHER = RateLimit(name="other", count=5, period_ms=600_000)
 
 
 @pytest.fixture
-def stream_client(ledger_redis: str) -> Any:
-    """A client as the stream uses it."""
-    stream = RedisStream.from_url(ledger_redis, 1)
-    yield stream._redis
-    stream.close()
+def stream(ledger_redis: str) -> Iterator[RedisStream]:
+    with closing(RedisStream.from_url(ledger_redis, 1)) as made:
+        yield made
+
+
+def records(stream: RedisStream) -> list[CreditTransaction]:
+    """Return all records of the stream."""
+    return [entry.transaction for entry in stream.unacknowledged(SHARD) if entry.transaction]
 
 
 async def test_a_period_that_begins_under_load_is_begun_once(
-    ledger: RedisLedger, stream_client: Any
+    ledger: RedisLedger, stream: RedisStream
 ) -> None:
     """Fifty first charges at once: one top-up."""
     user_id = await install(ledger)
-    charges = [replace(charge_of(ledger, user_id), allowance=DAILY) for _ in range(50)]
-    decisions = await asyncio.gather(*map(ledger.charge, charges))
+    policy = CreditPolicy(allowance=ROLLING)
+    decisions = await asyncio.gather(*(spend(ledger, user_id, 1, policy) for _ in range(50)))
     assert all(decision.allowed for decision in decisions)
-    kinds = [record.type for record in records(stream_client)]
+    kinds = [record.type for record in records(stream)]
     assert kinds.count(TransactionType.ADD) == 1
     assert min(decision.credits for decision in decisions) == 10 + 100 - 50
-    top_up = records(stream_client)[0]
+    top_up = records(stream)[0]
     assert (top_up.amount, top_up.allowance_after, top_up.id.value.version) == (100, 100, 5)
+    assert top_up.description == "allowance"
 
 
-@pytest.mark.parametrize("days", [-1, 1])
-async def test_a_caller_with_a_wrong_clock_resets_nothing(
-    ledger_redis: str, stream_client: Any, days: int
-) -> None:
-    """The clock of Redis decides, whatever the callers' clocks say."""
-    right, wrong = make_ledger(ledger_redis), make_ledger(ledger_redis)
-    wrong._clock = ServerClock(lambda: time.monotonic() * 1_000 + days * DAY_MS)
-    await right.attach(IDENTITY)
-    await wrong.attach(IDENTITY)
-    user_id = await install(right)
-    decisions = [
-        await ledger.charge(replace(charge_of(ledger, user_id), allowance=DAILY))
-        for ledger in (right, wrong, right, wrong)
-    ]
+async def test_all_processes_begin_the_same_period(ledger_redis: str, stream: RedisStream) -> None:
+    """The clock of Redis decides when."""
+    ledgers = [make_ledger(ledger_redis) for _ in range(2)]
+    for ledger in ledgers:
+        await ledger.attach(IDENTITY)
+    user_id = await install(ledgers[0])
+    policy = CreditPolicy(allowance=ROLLING)
+    decisions = [await spend(ledgers[n % 2], user_id, 1, policy) for n in range(4)]
     assert all(decision.allowed for decision in decisions)
     assert len({decision.resets_at_ms for decision in decisions}) == 1
-    kinds = [record.type for record in records(stream_client)]
-    assert kinds.count(TransactionType.ADD) == 1
-    await right.aclose()
-    await wrong.aclose()
+    assert [record.type for record in records(stream)].count(TransactionType.ADD) == 1
+    for ledger in ledgers:
+        await ledger.aclose()
 
 
 @pytest.mark.parametrize("limit", [STEADY, WINDOW], ids=["gcra", "window"])
 async def test_a_refusal_leaves_everything_as_it_was(
-    ledger: RedisLedger, stream_client: Any, limit: RateLimit
+    ledger: RedisLedger, client: Any, limit: RateLimit
 ) -> None:
     """Every counter, balance and stream, compared byte by byte."""
     user_id = await install(ledger)
-    other = RateLimit(name="other", count=5, period_ms=60_000)
-    limited = replace(charge_of(ledger, user_id), limits=(other, limit))
-    assert (await ledger.charge(limited)).allowed
-    before = everything(stream_client)
-    again = replace(charge_of(ledger, user_id), limits=(other, limit), allowance=DAILY)
-    refused = await ledger.charge(again)
+    policy = CreditPolicy(limits=(OTHER, limit))
+    assert (await spend(ledger, user_id, 1, policy)).allowed
+    before = everything(client)
+    refused = await spend(ledger, user_id, 1, replace(policy, allowance=DAILY))
     assert (refused.verdict, refused.limited_by) == (Verdict.RATE_LIMITED, limit.name)
-    assert 0 < refused.retry_after_ms <= 60_000
-    costly = replace(charge_of(ledger, user_id), limits=(other,), allowance=DAILY, cost=999)
-    assert (await ledger.charge(costly)).verdict is Verdict.OUT_OF_CREDITS
-    peek = replace(charge_of(ledger, user_id), limits=(other,), allowance=DAILY, cost=0)
-    assert (await ledger.charge(peek)).credits == 109
-    assert everything(stream_client) == before
+    assert 0 < refused.retry_after_ms <= 600_000
+    assert [state.remaining for state in refused.limits] == [4, 0]
+    wide = CreditPolicy(limits=(OTHER,), allowance=DAILY)
+    assert (await spend(ledger, user_id, 999, wide)).verdict is Verdict.OUT_OF_CREDITS
+    assert (await spend(ledger, user_id, 0, wide)).credits == 109
+    assert everything(client) == before
 
 
-async def test_the_state_of_a_limit_goes_when_it_is_not_needed(
-    ledger: RedisLedger, stream_client: Any
-) -> None:
-    """The memory of limits is bounded in time by their periods."""
+async def test_the_states_of_limits_are_bounded(ledger: RedisLedger, client: Any) -> None:
+    """In time by their periods; and those of a user's own lie in its account."""
     user_id = await install(ledger)
-    await ledger.charge(replace(charge_of(ledger, user_id), limits=(STEADY, WINDOW)))
-    for limit in (STEADY, WINDOW):
-        left_ms = stream_client.pttl(keys.rate(SHARD, f"{limit.kind} {limit.name}", str(user_id)))
-        assert 0 < left_ms <= 60_000
+    by_key = replace(STEADY, name="by key", is_by_key=True)
+    policy = CreditPolicy(limits=(STEADY, WINDOW, by_key))
+    attempt = attempt_of(user_id, 1, policy, limit_key="k")
+    await ledger.decide(attempt)
+    sections = pack_options(attempt, PolicyPacker().pack(policy, is_limited=True)).sections
+    digests = [sections[at : at + 16] for at in range(0, len(sections), 16)]
+    assert len(digests) == 2
+    for digest in digests:
+        assert 0 < client.pttl(KEYS.limit(digest)) <= 600_000
+    account = Account.unpack(value(client, KEYS.account(user_id.bytes)))
+    assert len(account.arrivals) == 1
+    ahead_us = account.arrivals[0][1] - ledger.now_ms() * 1_000
+    assert 0 < ahead_us <= 600_000_000
 
 
 async def test_a_limit_that_changes_its_kind_begins_anew(ledger: RedisLedger) -> None:
@@ -112,31 +125,49 @@ async def test_a_limit_that_changes_its_kind_begins_anew(ledger: RedisLedger) ->
     user_id = await install(ledger)
     for kind in (LimitKind.GCRA, LimitKind.WINDOW, LimitKind.GCRA):
         limit = RateLimit(name="same", count=5, period_ms=60_000, kind=kind)
-        assert (await ledger.charge(replace(charge_of(ledger, user_id), limits=(limit,)))).allowed
+        assert (await spend(ledger, user_id, 1, CreditPolicy(limits=(limit,)))).allowed
+
+
+async def test_spends_of_many_policies_share_a_call(ledger: RedisLedger, client: Any) -> None:
+    """Each is decided by its own, and a spend that is not limited by none of its limits."""
+    users = [await install(ledger, 1_000) for _ in range(6)]
+    policies = [
+        CreditPolicy(name=str(n), allowance=replace(ROLLING, amount=n + 1), limits=(STEADY,))
+        for n in range(len(users))
+    ]
+    asked = [
+        spend(ledger, user_id, 1, policy, is_limited=is_limited)
+        for user_id, policy in zip(users, policies, strict=True)
+        for is_limited in (True, False, True)
+    ]
+    decisions = await asyncio.gather(*asked)
+    assert len(entries(client)) <= 2
+    for number, policy in enumerate(policies):
+        limited, free, refused = decisions[3 * number : 3 * number + 3]
+        assert limited.credits == 1_000 + number
+        assert (limited.policy, [state.name for state in limited.limits]) == (policy, ["steady"])
+        assert (free.allowed, free.limits) == (True, ())
+        assert (refused.verdict, refused.limited_by) == (Verdict.RATE_LIMITED, "steady")
 
 
 async def test_a_quiet_shard_still_grants_and_refunds(
-    ledger: RedisLedger, stream_client: Any
+    ledger: RedisLedger, client: Any, stream: RedisStream
 ) -> None:
     """Records that are rows since a day do not stand in the way, however few they are."""
     user_id = await install(ledger)
-    charge = charge_of(ledger, user_id)
-    await ledger.charge(charge)
-    name = keys.stream(SHARD)
-    ((_, fields),) = stream_client.xrange(name)
-    stream_client.delete(name)
-    stream_client.xadd(name, fields, id="1-1")
-    stream = RedisStream(stream_client, 1)
-    entries = stream.read(SHARD, 10)
+    deduct_id = (await spend(ledger, user_id)).transaction_id
+    ((_, payload),) = entries(client)
+    client.delete(KEYS.stream)
+    client.xadd(KEYS.stream, {"r": payload}, id="1-1")
     refund = Refund(
         user_id=user_id,
-        deduct_id=charge.transaction_id,
-        transaction_id=CreditTransactionId.derive("refund", charge.transaction_id.value),
+        deduct_id=deduct_id,
+        transaction_id=CreditTransactionId.derive("refund", deduct_id.value),
         amount=None,
         description="refund",
         durable=DurableDeduct(amount=1, refunded=0),
     )
     assert (await ledger.refund(refund)).verdict is Verdict.BACKLOG
-    stream.acknowledge(SHARD, [entry.stream_id for entry in entries])
-    assert stream.trim(SHARD) == 1
+    stream.acknowledge(SHARD, [record.stream_id for record in stream.read(SHARD, 10)])
     assert (await ledger.refund(refund)).allowed
+    assert stream.trim(SHARD) == 1
