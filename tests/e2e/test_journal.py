@@ -23,7 +23,7 @@ from faregate.adapters.postgres.migrations import Migrator
 from faregate.bootstrap import open_audit, open_stream
 from faregate.cli.servers import EmbeddedServers
 from faregate.domain.errors import LedgerUnavailableError
-from faregate.gate import Terms
+from faregate.gate import ChargeOptions
 from faregate.ops.reconcile import reconcile, verify
 from journals import entries_in
 from worker_process import USERS, WAIT_S_MAX, System, wait_for
@@ -60,7 +60,7 @@ class Client:
                 await self._use_key(gate, f"key {number // 3}", mode)
             elif kind == "twice":
                 once = CreditTransactionId.mint(gate.now_ms())
-                terms = Terms(transaction_id=once, on_failure=mode)
+                terms = ChargeOptions(transaction_id=once, on_failure=mode)
                 for _ in range(2):
                     self._note(await gate.charge(self.user_id, cost=cost, **terms), str(once), cost)
             else:
@@ -72,7 +72,7 @@ class Client:
             self.refused += 1
 
     async def _use_key(self, gate: Gate, key: str, mode: FailureMode) -> None:
-        terms = Terms(idempotency_key=key, fingerprint=key, on_failure=mode)
+        terms = ChargeOptions(idempotency_key=key, fingerprint=key, on_failure=mode)
         self._note(await gate.charge(self.user_id, cost=2, **terms), key, 2)
 
     async def _refund(self, gate: Gate, decision: Decision) -> None:

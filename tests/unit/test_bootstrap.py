@@ -51,9 +51,9 @@ def test_settings_that_cannot_work_are_refused_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("FAREGATE_DECISION_TIMEOUT", "is FAREGATE_DECISION_TIMEOUT_MS meant?"),
-        ("FAREGATE_PENDINGMAX", "is FAREGATE_PENDING_MAX meant?"),
-        ("FAREGATE_Q", "is no setting$"),
+        ("FAREGATE_DECISION_TIMEOUT", "is FAREGATE_DECISION_TIMEOUT_MS meant"),
+        ("FAREGATE_PENDINGMAX", "is FAREGATE_PENDING_MAX meant"),
+        ("FAREGATE_XYZZY", ""),
     ],
 )
 def test_a_variable_that_is_no_setting_is_refused(
@@ -61,7 +61,7 @@ def test_a_variable_that_is_no_setting_is_refused(
 ) -> None:
     """A name that is misspelt would leave the default in force, without a word."""
     monkeypatch.setenv(name, "1")
-    with pytest.raises(ConfigurationError, match=f"{name} .*{hint}|{name} {hint}"):
+    with pytest.raises(ConfigurationError, match=f"{name} is no setting.*{hint}"):
         read_settings()
 
 
