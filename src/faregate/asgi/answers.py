@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import NamedTuple
@@ -26,14 +27,12 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 class _Encoded(NamedTuple):
     """A problem as it is sent."""
 
-    #: Kept, so that no other problem gets its id.
-    problem: Problem
     status: int
     headers: Headers
     body: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ProblemOptions:
     """How refusals are told, beside what they say."""
 
@@ -46,10 +45,6 @@ class ProblemOptions:
     #: What the types of our own begin with, where their pages are hosted: each code is appended,
     #: so that it ends with `/` or `#`.
     types_prefix: str = TYPES_PREFIX
-    #: The problems that say the same each time, as JSON, by their ids.
-    _encoded: dict[int, _Encoded] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
         for code, status in self.statuses.items():
@@ -87,15 +82,6 @@ class ProblemOptions:
             members["upgrade_url"] = self.upgrade_url
         return members
 
-    def json_of(self, problem: Problem) -> _Encoded:
-        """Return a problem as JSON; built once where nothing in it depends on the request."""
-        known = self._encoded.get(id(problem))
-        if known is None:
-            known = _encode(problem, self, as_page=False)
-            if not problem.extensions:
-                self._encoded[id(problem)] = known
-        return known
-
 
 def _is_error_status(status: object) -> bool:
     return isinstance(status, int) and status in _ERROR_STATUSES
@@ -124,10 +110,8 @@ async def answer(
         fields: Further fields of the response.
         options: How it is told.
     """
-    if prefers_html(scope):
-        encoded = _encode(problem, options, as_page=True)
-    else:
-        encoded = options.json_of(problem)
+    encode = _encode if problem.extensions else _encode_once
+    encoded = encode(problem, options, as_page=prefers_html(scope))
     kind = "websocket.http" if scope["type"] == "websocket" else "http"
     headers = [*encoded.headers, *fields]
     await send({"type": f"{kind}.response.start", "status": encoded.status, "headers": headers})
@@ -146,4 +130,8 @@ def _encode(problem: Problem, options: ProblemOptions, *, as_page: bool) -> _Enc
         headers.append((b"retry-after", b"%d" % problem.retry_after_s))
     if "upgrade_url" in members:
         headers.append((b"link", f'<{members["upgrade_url"]}>; rel="payment"'.encode()))
-    return _Encoded(problem, options.status_of(problem), headers, body)
+    return _Encoded(options.status_of(problem), headers, body)
+
+
+#: For problems that say the same each time: there are few, and an outage repeats them.
+_encode_once = lru_cache(maxsize=256)(_encode)

@@ -23,7 +23,7 @@ rate limit beside the credits bounds bursts for real.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from faregate.asgi.quotas import bounding_policy, quotas_of, whole_seconds
 from faregate.domain.decision import Decision, Verdict
@@ -36,57 +36,43 @@ DRAFT = "draft-ietf-httpapi-ratelimit-headers-11"
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
-#: Of how many policies the items are remembered.
+#: Of how many policies the fields are remembered.
 _POLICIES_MAX = 1_000
 _PRINTABLE_MIN = " "
 _PRINTABLE_MAX = "~"
 
 
-class _Items:
-    """What the fields say of one policy each time, built once."""
+class _Known(NamedTuple):
+    """The parts of the fields that are the same for all decisions by a policy."""
 
-    __slots__ = ("_policy", "credits_left", "for_all", "for_credits", "limits_left")
-
-    def __init__(self, policy: CreditPolicy) -> None:
-        # Kept, so that no other policy gets its id.
-        self._policy = policy
-        name = sf_string(policy.name)
-        #: Begins the item of the credits, and by name that of each limit, in `RateLimit`.
-        self.credits_left = f"{name};r="
-        self.limits_left = {limit.name: _begin(limit.name) for limit in policy.limits}
-        #: `RateLimit-Policy`, where all limits were looked at, and where none was.
-        self.for_all = self._policy_field(policy.limits)
-        self.for_credits = self._policy_field(())
-
-    def policy_field(self, states: Sequence[LimitState]) -> tuple[bytes, bytes]:
-        """Return `RateLimit-Policy` for the limits that were looked at."""
-        if not states:
-            return self.for_credits
-        if len(states) == len(self._policy.limits):
-            return self.for_all
-        return self._policy_field(states)
-
-    def _policy_field(
-        self, limits: Sequence[LimitState] | Sequence[RateLimit]
-    ) -> tuple[bytes, bytes]:
-        policy, allowance = self._policy, self._policy.allowance
-        length_ms = None if allowance is None else allowance.period.fixed_length_ms
-        items = [_policy_item(policy.name, policy.quota, length_ms)]
-        items += [_policy_item(limit.name, limit.count, limit.period_ms) for limit in limits]
-        return b"ratelimit-policy", ", ".join(items).encode()
+    #: Kept, so that no other policy gets its id.
+    policy: CreditPolicy
+    policy_field: tuple[bytes, bytes]
+    #: The beginning of `RateLimit`.
+    credits_left: str
 
 
-_items: dict[int, _Items] = {}
+_known: dict[int, _Known] = {}
 
 
-def _items_of(policy: CreditPolicy) -> _Items:
-    """Return the items of a policy, by its id: to hash a policy takes longer than all the rest."""
-    found = _items.get(id(policy))
+def _known_of(policy: CreditPolicy) -> _Known:
+    """Return what is known of a policy, by its id: to hash a policy takes longer than the rest."""
+    found = _known.get(id(policy))
     if found is None:
-        if len(_items) >= _POLICIES_MAX:
-            _items.clear()
-        found = _items[id(policy)] = _Items(policy)
+        if len(_known) >= _POLICIES_MAX:
+            _known.clear()
+        field = _policy_field(policy, policy.limits)
+        found = _known[id(policy)] = _Known(policy, field, f"{sf_string(policy.name)};r=")
     return found
+
+
+def _policy_field(
+    policy: CreditPolicy, limits: Sequence[LimitState] | Sequence[RateLimit]
+) -> tuple[bytes, bytes]:
+    length_ms = None if policy.allowance is None else policy.allowance.period.fixed_length_ms
+    items = [_policy_item(policy.name, policy.quota, length_ms)]
+    items += [_policy_item(limit.name, limit.count, limit.period_ms) for limit in limits]
+    return b"ratelimit-policy", ", ".join(items).encode()
 
 
 def rate_limit_fields(
@@ -106,23 +92,21 @@ def rate_limit_fields(
     policy = bounding_policy(decision)
     if policy is None:
         return []
-    items, verdict = _items_of(policy), decision.verdict
+    known, verdict, limits = _known_of(policy), decision.verdict, decision.limits
     left = decision.credits if credits is None else credits
-    told = f"{items.credits_left}{left if left > 0 else 0}"
+    told = f"{known.credits_left}{left if left > 0 else 0}"
     is_allowed, resets_at_ms = verdict is Verdict.ALLOWED, decision.resets_at_ms
     if resets_at_ms is not None and (is_allowed or verdict is Verdict.OUT_OF_CREDITS):
         told += _time(resets_at_ms - decision.decided_at_ms)
-    for state in decision.limits:
-        begin = items.limits_left.get(state.name) or _begin(state.name)
-        told += f"{begin}{state.remaining}"
+    for state in limits:
+        told += f", {sf_string(state.name)};r={state.remaining}"
         if is_allowed or (verdict is Verdict.RATE_LIMITED and not state.remaining):
             told += _time(state.resets_in_ms)
-    fields = [items.policy_field(decision.limits), (b"ratelimit", told.encode())]
+    # A retry looks at no limits.
+    is_whole = len(limits) == len(policy.limits)
+    policy_field = known.policy_field if is_whole else _policy_field(policy, limits)
+    fields = [policy_field, (b"ratelimit", told.encode())]
     return [*fields, *_legacy_fields(decision, left)] if legacy else fields
-
-
-def _begin(limit_name: str) -> str:
-    return f", {sf_string(limit_name)};r="
 
 
 def _time(ms: int) -> str:

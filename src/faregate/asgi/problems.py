@@ -61,9 +61,9 @@ SOON_S = 1
 _BACKLOG_S = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Problem:
-    """One refusal."""
+    """One refusal. Two are the same only if they are one object."""
 
     #: One word that names the reason, for programs.
     code: str

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TypeAlias
 
 from faregate.asgi.charge_context import ChargeContext
+from faregate.asgi.logs import RequestLog
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError, TransactionConflictError
 from faregate.domain.hold import HoldState, closing_id
@@ -15,6 +16,22 @@ _Part: TypeAlias = Callable[[], Awaitable[Verdict]]
 #: `REFUND_EXCEEDED` means that nothing is left: the handler has given it back itself;
 #: `TAKEN_OVER` that another attempt with the key answers for the charge now.
 _GIVEN_BACK = {Verdict.ALLOWED, Verdict.REFUND_EXCEEDED, Verdict.TAKEN_OVER}
+
+
+async def give_back(
+    context: ChargeContext, why: str, metadata: Mapping[str, object] | None, log: RequestLog
+) -> None:
+    """Give back all that a request was charged; never raises, since the response must go out."""
+    identity = context.decision.transaction_id
+    try:
+        verdict = await WholeRefund(context, f"refund: {why}", metadata).make()
+    except FaregateError as error:
+        log.warning("a charge is not given back: %s: %s", identity, error)
+        return
+    if verdict is Verdict.PENDING:
+        log.warning("a charge is given back in the background: %s", identity)
+    elif verdict is not Verdict.ALLOWED:
+        log.warning("a charge is not given back: %s: %s", identity, verdict)
 
 
 class WholeRefund:

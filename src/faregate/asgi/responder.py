@@ -24,10 +24,8 @@ from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.completion import Completion
 from faregate.asgi.headers import rate_limit_fields
 from faregate.asgi.open_hold import OpenHold
-from faregate.asgi.refunds import WholeRefund
+from faregate.asgi.refunds import give_back
 from faregate.asgi.rules import Rule
-from faregate.domain.decision import Verdict
-from faregate.domain.errors import FaregateError
 
 #: The app finds its `ChargeContext` under this name in `scope["state"]`.
 STATE_NAME = "faregate"
@@ -138,19 +136,10 @@ class Responder:
 
     async def _give_back(self, why: str, metadata: Mapping[str, object] | None) -> None:
         """Give everything back, unless the client has left."""
-        context, log = self._context, self._admission.log
+        context = self._context
         if context is None or (self._is_disconnected and not self._is_broken()):
             return
-        identity = context.decision.transaction_id
-        try:
-            verdict = await WholeRefund(context, f"refund: {why}", metadata).make()
-        except FaregateError as error:
-            log.warning("a charge is not given back: %s: %s", identity, error)
-            return
-        if verdict is Verdict.PENDING:
-            log.warning("a charge is given back in the background: %s", identity)
-        elif verdict is not Verdict.ALLOWED:
-            log.warning("a charge is not given back: %s: %s", identity, verdict)
+        await give_back(context, why, metadata, self._admission.log)
 
 
 def _announces_body(scope: Scope) -> bool:

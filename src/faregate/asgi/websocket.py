@@ -12,7 +12,7 @@ from faregate.asgi.admission import Admission, Outcome, Refusal
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.headers import rate_limit_fields
 from faregate.asgi.open_hold import OpenHold
-from faregate.asgi.refunds import WholeRefund
+from faregate.asgi.refunds import give_back
 from faregate.asgi.responder import STATE_NAME
 from faregate.asgi.rules import Rule
 from faregate.domain.decision import Verdict
@@ -73,19 +73,10 @@ class _Connection:
             await app(scope, self.receive, self.send)
         finally:
             if not self._is_accepted:
-                await self._give_back()
+                why, log = "the connection was not accepted", self._admission.log
+                await give_back(self._context, why, None, log)
             if open_hold is not None:
                 await open_hold.finish()
-
-    async def _give_back(self) -> None:
-        refund = WholeRefund(self._context, "refund: the connection was not accepted", None)
-        try:
-            verdict = await refund.make()
-        except FaregateError as error:
-            self._admission.log.warning("a connection is not given back: %s", error)
-            return
-        if verdict is not Verdict.ALLOWED:
-            self._admission.log.warning("a connection is not given back yet: %s", verdict)
 
     async def receive(self) -> Message:
         if self._connect is not None:
