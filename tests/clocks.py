@@ -117,7 +117,7 @@ def clock_of_the_test(alter: Alter | None = None) -> Iterator[None]:
         patch.setattr(session, "ShardClocks", ToldClocks)
         patch.setattr(session.Session, "_time_us", time_us)
         patch.setattr(runner, "TRY_S_MAX", PATIENCE_S)
-        patch.setitem(wire.Wire.__init__.__kwdefaults__, "connect_s_max", PATIENCE_S)
+        patch.setattr(wire.Wire.__init__, "__kwdefaults__", {"connect_s_max": PATIENCE_S})
         scripts.load.cache_clear()
         yield
     scripts.load.cache_clear()

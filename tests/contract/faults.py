@@ -1,7 +1,7 @@
 """One-line faults of the scripts, each with the scenarios that must find it.
 
-A fault is a text of the scripts, and what stands there instead. Subjects are the tables of scenarios
-in which it is looked for; a fault without one is for the random machine.
+A fault is a text of the scripts, and what stands there instead. Its subject is the table of
+scenarios that finds it; a fault without one is found by the random machine.
 """
 
 from dataclasses import dataclass
@@ -110,8 +110,8 @@ FAULTS: dict[str, Fault] = {
         "expire_later(shard, key, math.ceil(limit.span_us / 1000))", "", LIMITS
     ),
     "a refusal takes from the limits": Fault(
-        "    if spend.limit > 0 then\n      return 'rate_limited'",
-        "    if spend.limit > 0 then\n      limits().count_request(spend)\n      return 'rate_limited'",
+        "if spend.limit > 0 then\n      return",
+        "if spend.limit > 0 then\n      limits().count_request(spend)\n      return",
         LIMITS,
     ),
     # Refunds and voids.
@@ -151,9 +151,7 @@ FAULTS: dict[str, Fault] = {
         "return false",
         TAKEOVERS,
     ),
-    "one key too many is remembered": Fault(
-        "> 2 * key.count_max", "> 2 * key.count_max + 2", KEYS
-    ),
+    "one key too many is remembered": Fault("> 2 * key.count_max", "> 2 * key.count_max + 2", KEYS),
     # Shadows.
     "a peek is counted": Fault("if cost == 0 then\n    return status", "if false then", SHADOWS),
 }

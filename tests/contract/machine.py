@@ -1,7 +1,7 @@
 """Two backends that are asked the same, and must answer the same: memory and Redis.
 
-Whatever is done, by whom and when: both answer alike, hold the same and record the same, and on each
-the invariants hold (see `watch`).
+Whatever is done, by whom and when: both answer alike, hold the same and record the same, and on
+each the invariants hold (see `watch`).
 """
 
 from collections import Counter
@@ -87,7 +87,9 @@ class Comparison(RuleBasedStateMachine):
         for part, came in zip(step.spends, played.parts, strict=True):
             self._remember(part, came)
         answer = played.answer
-        name = answer.__name__ if isinstance(answer, type) else str(getattr(answer, "value", answer))
+        name = (
+            answer.__name__ if isinstance(answer, type) else str(getattr(answer, "value", answer))
+        )
         self._answers[step.do, name] += 1
         if step.name in self.asked_at_ms and step.do in _BY_ID:
             self.asked.append(step)

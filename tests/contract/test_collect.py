@@ -217,7 +217,9 @@ async def _do(collector: Collector, step: tuple[object, ...]) -> object:
         return await collector.give_back(str(name), amount)  # type: ignore[arg-type]
     if do == "charge":
         cost, key = rest
-        decision = await collector.charge(int(str(cost)), IdempotencyKey(key=str(key)) if key else None)
+        decision = await collector.charge(
+            int(str(cost)), IdempotencyKey(key=str(key)) if key else None
+        )
         return seen(decision), decision.key_state
     collector.clock.advance(int(str(rest[0])))
     return None

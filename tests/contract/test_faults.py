@@ -35,16 +35,15 @@ def test_a_fault_in_a_script_is_found(name: str, redis_url: str) -> None:
         return source.replace(fault.right, fault.wrong)
 
     with staged(redis_url, alter) as stage, pytest.raises(AssertionError) as found:
-        if fault.subject is None:
-            play_sequences(stage, SETTINGS)
-        else:
-            play_scenarios(stage, fault.subject)
+        play(stage, fault.subject)
     assert altered, "the line to be changed is in no script"
     assert "LedgerUnavailableError" not in str(found.value), "the script does not run at all"
 
 
-def play_scenarios(stage: Stage, subject: dict[str, list[Step]]) -> None:
-    for steps in subject.values():
+def play(stage: Stage, subject: dict[str, list[Step]] | None) -> None:
+    if subject is None:
+        play_sequences(stage, SETTINGS)
+    for steps in (subject or {}).values():
         stage.loop.run(check(stage.backend("redis"), steps))
 
 

@@ -1,6 +1,6 @@
 """What decisions say is left of each rate limit: on Redis as on the memory adapter."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -30,7 +30,11 @@ ALLOWED = Verdict.ALLOWED
 LIMITED = Verdict.RATE_LIMITED
 POOR = Verdict.OUT_OF_CREDITS
 #: The ways to ask.
-WAYS = {"charge": steps.charge, "hold": steps.hold, "observe": steps.observe}
+WAYS: dict[str, Callable[..., Step]] = {
+    "charge": steps.charge,
+    "hold": steps.hold,
+    "observe": steps.observe,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
-from contract.rules import spec_sequences
+from contract.rules import play_sequences
 from spec.stage import staged
 
 pytestmark = pytest.mark.redis
@@ -44,7 +44,7 @@ REACHED = {
 
 
 def test_any_sequence_ends_alike(redis_url: str) -> None:
-    """Answers, balances, records and rows; and on both sides the invariants hold."""
+    """Answers, balances, records and rows; and on both backends the invariants hold."""
     with staged(redis_url) as stage:
         answers = play_sequences(stage, SETTINGS)
     if SOAK:

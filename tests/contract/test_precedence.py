@@ -67,6 +67,4 @@ def test_the_upper_of_two_refusals_is_the_answer(
 def test_every_operation_that_refuses_has_its_pairs() -> None:
     """A refusal that is not here would never be tried."""
     tried = {(OPERATIONS.get(name, name), status) for name in CAUSES for status in CAUSES[name]}
-    assert {
-        (row.operation, row.status) for row in TABLE if row in refusals(row.operation)
-    } <= tried
+    assert {(row.operation, row.status) for row in TABLE if row in refusals(row.operation)} <= tried

@@ -13,41 +13,41 @@ import pytest
 from asgi_client import Answer, answers, call
 from clocks import Clock
 from faregate import CreditPolicy, KeyState, RateLimit, Settings, Verdict, build_gate
-from faregate.adapters.memory.books import MemoryStream
+from faregate.adapters.memory.stream import MemoryStream
 from faregate.asgi import FaregateMiddleware
 from faregate.gate import Gate
-from faregate.ports import HoldLedger
+from faregate.ports import Ledger
 from faregate.testing import Failure, MemoryGate, memory_gate
-from spec.player import Player
-from spec.sides import MemorySide
-from spec.steps import STARTING_CREDITS
 from scenarios import SCENARIOS
+from spec.backends import MemoryBackend
+from spec.driver import Driver
+from spec.steps import STARTING_CREDITS
 
 
-class KitSide(MemorySide):
-    """The memory adapters as a gate of the kit meets them."""
+class KitBackend(MemoryBackend):
+    """The ledger in memory, as a gate of the kit meets it."""
 
-    def lose_all(self) -> None:
-        super().lose_all()
+    def _begin(self) -> None:
+        super()._begin()
         self.gate = memory_gate(credits=STARTING_CREDITS, clock=self.clock)
-        self._shards = [self.gate._live]
-        # Whose identity the ledger takes over is for the side to say.
-        self._shards[0]._epoch = None
-        self.streams = [(MemoryStream(self._shards[0]), 0)]
+        self._ledgers = [self.gate._live]
+        # The backend says whose identity the ledger takes over.
+        self.gate._live.shard._epoch = None
+        self.streams = [(MemoryStream(self.gate._live), 0)]
 
-    def ledger_of(self, user_id: UUID) -> HoldLedger:  # type: ignore[override]
+    def ledger_of(self, user_id: UUID) -> Ledger:  # type: ignore[override]
         return self.gate.ledger
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_the_kit_answers_as_the_table_says(name: str) -> None:
     """Each step as on the ledger in memory, which the same table holds equal to Redis."""
-    kit, memory = KitSide(Clock()), MemorySide(Clock())
-    players = Player(kit), Player(memory)
-    for side in (kit, memory):
-        await side.start()
+    kit, memory = KitBackend(Clock()), MemoryBackend(Clock())
+    drivers = Driver(kit), Driver(memory)
+    for backend in (kit, memory):
+        await backend.start()
     for number, step in enumerate(SCENARIOS[name], start=1):
-        told, expected = [await player.play(step) for player in players]
+        told, expected = [await driver.play(step) for driver in drivers]
         assert told == expected, f"step {number}: {step}"
 
 

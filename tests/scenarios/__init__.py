@@ -3,7 +3,6 @@
 A scenario is a list of steps of users who start with five credits, of sequence 1.
 """
 
-from spec.steps import Step
 from scenarios.allowances import ALLOWANCES
 from scenarios.attempts import ATTEMPTS
 from scenarios.charges import CHARGES
@@ -15,8 +14,9 @@ from scenarios.limits import LIMITS
 from scenarios.refunds import REFUNDS
 from scenarios.renewals import RENEWALS
 from scenarios.shadows import SHADOWS
-from scenarios.unknown_users import UNKNOWN_USERS
 from scenarios.takeovers import TAKEOVERS
+from scenarios.unknown_users import UNKNOWN_USERS
+from spec.steps import Step
 
 SUBJECTS = (
     *(CHARGES, ATTEMPTS, ALLOWANCES, CREDITS, REFUNDS, LIMITS),

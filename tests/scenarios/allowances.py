@@ -2,8 +2,8 @@
 
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import AmountError
-from faregate.domain.spend import TTL_MS_MAX
 from faregate.domain.request import DurableDeduct
+from faregate.domain.spend import TTL_MS_MAX
 from faregate.domain.transaction import CREDITS_MAX
 from spec.steps import (
     CARRYING,

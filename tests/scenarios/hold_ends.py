@@ -2,8 +2,8 @@
 
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import AmountError, TransactionConflictError
-from faregate.domain.spend import TTL_MS_MIN
 from faregate.domain.request import VoidOutcome
+from faregate.domain.spend import TTL_MS_MIN
 from faregate.domain.transaction import CREDITS_MAX
 from spec.steps import (
     MINUTE_MS,

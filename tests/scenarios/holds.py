@@ -7,8 +7,8 @@ from faregate.domain.errors import (
     TransactionConflictError,
     TransactionIdError,
 )
-from faregate.domain.spend import TTL_MS_MAX, TTL_MS_MIN
 from faregate.domain.request import VoidOutcome
+from faregate.domain.spend import TTL_MS_MAX, TTL_MS_MIN
 from spec.steps import (
     HOUR_MS,
     MINUTE_MS,

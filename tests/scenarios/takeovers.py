@@ -2,6 +2,7 @@
 
 from faregate.domain.decision import Verdict
 from faregate.domain.request import VoidOutcome
+from scenarios.keys import DONE, IN_FLIGHT, NEW, ORDER, TAKEN_OVER
 from spec.steps import (
     HOUR_MS,
     MINUTE_MS,
@@ -18,7 +19,6 @@ from spec.steps import (
     void,
     wait,
 )
-from scenarios.keys import DONE, IN_FLIGHT, NEW, ORDER, TAKEN_OVER
 
 TAKEOVERS: dict[str, list[Step]] = {
     "a takeover whose answer is lost is told again that it has taken over": [

@@ -23,7 +23,6 @@ from spec.steps import (
     renew,
     settle,
     void,
-    wait,
     wipe,
 )
 

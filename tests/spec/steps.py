@@ -229,7 +229,7 @@ def sweep(ended: int | None = None) -> Step:
     return make("sweep", answer=Done.DONE, **told)
 
 
-def complete(name: str, answer: Done = Done.COMPLETED, **rest: object) -> Step:
+def complete(name: str, answer: Answer = Done.COMPLETED, **rest: object) -> Step:
     return make("complete", name=name, answer=answer, **rest)
 
 

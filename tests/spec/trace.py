@@ -28,9 +28,7 @@ class Traced:
         return [
             row
             for row in TABLE
-            if row.operation == operation
-            and agrees(row, self.played)
-            and row.accepts(self.written)
+            if row.operation == operation and agrees(row, self.played) and row.accepts(self.written)
         ]
 
 
