@@ -1,127 +1,203 @@
-"""The scripts themselves: what they refuse, and what they never do."""
+"""The scripts themselves: what they refuse, which keys they touch, and what they never do."""
 
-from uuid import UUID, uuid4
+import re
+from typing import Any
+from uuid import UUID
 
 import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from faregate.adapters.redis import keys
+from faregate.adapters.redis import layouts, replies, scripts
+from faregate.adapters.redis.client import Client
+from faregate.adapters.redis.encoding import pack_rules
 from faregate.adapters.redis.ledger import RedisLedger
-from faregate.adapters.redis.runner import Patience, ScriptRunner
-from faregate.adapters.redis.scripts import load, names
-from faregate.domain.errors import (
-    InvalidArgumentError,
-)
+from faregate.adapters.redis.replies import CallReply
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
-from redis_ledger import SHARD, everything
+from redis_ledger import (
+    KEYS,
+    balance,
+    everything,
+)
 
-V7 = CreditTransactionId.mint(1_800_000_000_000).value.bytes
-USER = uuid4().bytes
-BAD_NUMBERS = ["", "-1", "1.5", "nan", "inf", "0x10", "1e3", " 1", "2147483648", "9" * 30]
-NO_ALLOWANCE = ["0", "0", "day"]
+pytestmark = pytest.mark.redis
 
+Value = bytes | str | int
 
-def hold_arguments(
-    *, estimate: str = "1", ttl_ms: str = "100", open_max: str = "1"
-) -> list[bytes | str]:
-    """Return the arguments of a hold that is well-formed but for what is given."""
-    attempt: list[bytes | str] = [V7, USER, estimate, "9", "1", "9", "d", ""]
-    return [*attempt, ttl_ms, "0", open_max, *NO_ALLOWANCE]
+V7 = CreditTransactionId.mint(1_800_000_000_000).bytes
+USER = UUID(int=7)
+RULES = pack_rules(None)
+NO_NUMBERS = ["", "1.5", "nan", "inf", "0x10", "1e3", " 1", "9" * 30]
+BELOW_0 = [*NO_NUMBERS, "-1"]
+NO_RULES = [b"", RULES[:-1], RULES + b"\0", RULES * 2]
+NO_IDS = [b"", b"short", V7 + b"!"]
 
-
-def collect_arguments(
-    *, owed: str = "1", metadata: str = '{"a":1}', period: str = "day"
-) -> list[bytes | str]:
-    """Return the arguments of a collection that is well-formed but for what is given."""
-    return [V7, USER, owed, "0", "d", metadata, "1", "0", period]
-
-
+#: Arguments of each script that are well-formed, and by their number others that are not.
+ARGUMENTS: dict[str, tuple[list[Value], dict[int, list[Any]]]] = {
+    "collect": (
+        [V7, 1, 0, RULES, b"", b"d", b'{"a":1}'],
+        {1: NO_IDS, 2: BELOW_0, 4: NO_RULES, 5: [b"x" * 39], 7: [b"", b"{}", b"[1]", b'{"a":1']},
+    ),
+    "complete": ([V7, b"", 1, V7], {1: NO_IDS, 3: [*BELOW_0, "0"], 4: NO_IDS}),
+    "correct": ([-1, 0], {1: NO_NUMBERS, 2: BELOW_0}),
+    "credit": (
+        [V7, "add", 1, 0, b"", b"d", b""],
+        {1: NO_IDS, 2: ["deduct", "refund", "gift", ""], 3: [*BELOW_0, "0", "2147483648"]},
+    ),
+    "end": (
+        ["settle", V7, V7, 1, 0, b"", RULES, b"d", b""],
+        {1: ["", "open"], 2: NO_IDS, 3: NO_IDS, 4: BELOW_0, 5: BELOW_0, 7: NO_RULES},
+    ),
+    "extend": ([V7, V7, 100], {1: NO_IDS, 2: NO_IDS, 3: [*BELOW_0, "99", "86400001"]}),
+    "install": (
+        [1, 1, 1, 0, 0],
+        {1: NO_NUMBERS, 2: BELOW_0, 3: BELOW_0, 4: NO_NUMBERS, 5: BELOW_0},
+    ),
+    "read": ([RULES], {1: NO_RULES}),
+    "refund": (
+        [V7, V7, "", b"", b"", b"", b"", b"", b"", b"", 0, b"d", b""],
+        {1: NO_IDS, 2: NO_IDS, 3: [bad for bad in [*BELOW_0, "0"] if bad]},
+    ),
+    "renew": ([1, RULES], {1: [*BELOW_0, "0"], 2: NO_RULES}),
+    "stored": (["drain", 0, 1], {2: BELOW_0, 3: [*BELOW_0, "0"]}),
+    "void": (
+        [V7, V7, V7, 1, 1, b"", b"d"],
+        {1: [*NO_IDS, bytes(16)], 2: NO_IDS, 3: NO_IDS, 4: BELOW_0, 5: BELOW_0},
+    ),
+}
 BAD_ARGUMENTS = [
-    *[("charge", [V7, USER, bad, "9", "1", "9", "d", ""]) for bad in BAD_NUMBERS],
-    *[("charge", [V7, USER, "1", bad, "1", "9", "d", ""]) for bad in ["", "-1", "nan", "9" * 30]],
-    ("charge", [b"short", USER, "1", "9", "1", "9", "d", ""]),
-    ("charge", [uuid4().bytes, USER, "1", "9", "1", "9", "d", ""]),
-    ("charge", [V7, b"short", "1", "9", "1", "9", "d", ""]),
-    *[("credit", [V7, USER, "add", bad, "0", "d", ""]) for bad in [*BAD_NUMBERS, "0"]],
-    *[("credit", [V7, USER, kind, "1", "0", "d", ""]) for kind in ["deduct", "refund", "gift", ""]],
-    ("credit", [V7, USER, "admin_adjustment", "0", "0", "d", ""]),
-    ("credit", [V7, b"short", "add", "1", "0", "d", ""]),
-    *[
-        ("refund", [V7, USER, V7, bad, "", "", "", "d", ""])
-        for bad in BAD_NUMBERS
-        if bad  # An empty amount asks for all that is left.
-    ],
-    ("refund", [V7, USER, b"short", "1", "", "", "", "d", ""]),
-    ("void", [V7, USER, b"short", "9", "d"]),
-    ("void", [V7, USER, V7, "soon", "d"]),
-    *[("collect", collect_arguments(owed=bad)) for bad in BAD_NUMBERS],
-    *[("collect", collect_arguments(metadata=bad)) for bad in ["", "{}", "[1]", '{"a":1']],
-    ("collect", collect_arguments(period="never")),
-    ("collect", [b"short", *collect_arguments()[1:]]),
-    *[("hold", hold_arguments(estimate=bad)) for bad in BAD_NUMBERS],
-    *[("hold", hold_arguments(ttl_ms=bad)) for bad in [*BAD_NUMBERS, "0", "99", "86400001"]],
-    *[("hold", hold_arguments(open_max=bad)) for bad in [*BAD_NUMBERS, "0"]],
-    ("hold", [b"short", *hold_arguments()[1:]]),
-    *[("settle", [V7, USER, V7, bad, "0", "d", "", *NO_ALLOWANCE]) for bad in BAD_NUMBERS if bad],
-    *[("settle", [V7, USER, V7, "1", bad, "d", "", *NO_ALLOWANCE]) for bad in BAD_NUMBERS],
-    ("settle", [V7, USER, b"short", "1", "0", "d", "", *NO_ALLOWANCE]),
-    ("settle", [V7, USER, V7, "1", "0", "d", "", "1", "0", "never"]),
-    *[("extend", [V7, USER, V7, bad]) for bad in [*BAD_NUMBERS, "99", "86400001"]],
-    ("extend", [V7, USER, b"short", "100"]),
-    ("expire", [V7, b"short", V7]),
-    ("void_hold", [V7, USER, b"short", "9", "9", "d"]),
-    ("void_hold", [V7, USER, V7, "9", "soon", "d"]),
-    ("void_hold", [V7, USER, V7, "soon", "9", "d"]),
-    ("void_hold", [uuid4().bytes, USER, V7, "9", "9", "d"]),
-    *[("due", [bad]) for bad in [*BAD_NUMBERS, "0"]],
-    ("install", ["1.5", "1", "3"]),
-    ("install", ["1", "-1", "3"]),
+    (name, [*good[: number - 1], bad, *good[number:]])
+    for name, (good, others) in ARGUMENTS.items()
+    for number, values in others.items()
+    for bad in values
 ]
+NAMES = KEYS.state, KEYS.stream, KEYS.account(USER.bytes)
 
 
-@pytest.mark.parametrize(("name", "arguments"), BAD_ARGUMENTS)
+@pytest.fixture
+async def asker(ledger: RedisLedger, client: Redis) -> Any:
+    """Runs scripts past the checks of Python, on a ledger with one user."""
+    assert await ledger.install(User(id=USER, credits=10, sequence=1, epoch=1))
+    asking = Client(client)
+    yield asking
+    asking.close()
+
+
+def test_every_script_is_asked(redis_url: str) -> None:
+    """None is left out, and the server takes each of them."""
+    assert set(ARGUMENTS) | {"spend"} == set(scripts.names())
+    with Redis.from_url(redis_url) as client:
+        for name in scripts.names():
+            script = scripts.load(name)
+            loaded = client.script_load(script.source)
+            assert loaded in {script.sha, script.sha.encode()}
+
+
+async def test_arguments_that_are_well_formed_are_taken(asker: Client) -> None:
+    """So each refusal below is about the one argument that is not."""
+    for name, (arguments, _) in ARGUMENTS.items():
+        assert asker.run(name, NAMES, *arguments)
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
 async def test_arguments_that_are_ill_formed_write_nothing(
-    ledger: RedisLedger, client: Redis, ledger_redis: str, name: str, arguments: list[bytes | str]
+    asker: Client, client: Redis, name: str
 ) -> None:
     """Whoever calls a script past the checks of Python gets a typed error."""
-    user_id = UUID(bytes=USER)
-    assert await ledger.install(User(id=user_id, credits=10, sequence=1, epoch=3))
     before = everything(client)
-    user, epoch = keys.user(SHARD, user_id), keys.epoch(SHARD)
-    extra = keys.refunds(SHARD, CreditTransactionId(UUID(bytes=V7)))
-    where = [user, epoch] if name == "install" else [user, keys.stream(SHARD), epoch, extra]
-    runner = ScriptRunner.from_url(ledger_redis)
-    with pytest.raises(InvalidArgumentError):
-        await runner.run(name, where, arguments, Patience(1.0))
-    await runner.aclose()
+    for script, arguments in BAD_ARGUMENTS:
+        if script == name:
+            command = ("EVALSHA", scripts.load(name).sha, 3, *NAMES, *arguments)
+            (reply,) = asker.ask_all([command])
+            assert isinstance(reply, ResponseError), arguments
+            assert str(reply).startswith("INVALID "), reply
     assert everything(client) == before
 
 
-def test_every_script_declares_its_keys(client: Redis) -> None:
-    """A script that reaches for an undeclared key is refused by a server in cluster mode only.
-
-    So it is shown here that none builds a key: all are read from KEYS.
-    """
-    for name in names():
-        source = load(name).source
-        assert source.startswith("#!lua")
-        assert "fg:" not in source
-        client.script_load(source)
+def call(*spends: bytes, head: bytes | None = None, rules: bytes = RULES) -> list[Value]:
+    """Return the command of a call of spends of one user."""
+    if head is None:
+        head = layouts.CALL.pack(1, 1, (2**48 - 1).to_bytes(6), 1_000)
+    names = [KEYS.stream, KEYS.state, *[KEYS.account(USER.bytes)] * len(spends)]
+    sha = scripts.load("spend").sha
+    return ["EVALSHA", sha, len(names), *names, head, rules, *spends]
 
 
-def test_no_script_reads_a_clock_of_its_caller() -> None:
-    """TIME is the only clock."""
-    for name in names():
-        source = load(name).source
-        assert "os.time" not in source
-        assert "pcall" not in source
+def packed(now_ms: int, *, flags: int = 0, tag: int = 1, policy: int = 1, cost: int = 1) -> bytes:
+    identity = CreditTransactionId.mint(now_ms).bytes
+    return layouts.SPEND.pack(flags, tag, policy, cost, identity)
 
 
-def test_an_unknown_script_name_is_an_error(client: Redis) -> None:
+BAD_CALLS = [
+    {"head": b""},
+    {"head": layouts.CALL.pack(2, 1, bytes(6), 1)},
+    {"head": layouts.CALL.pack(1, 2, bytes(6), 1)},
+    {"head": layouts.CALL.pack(1, 1, bytes(6), 1) + b"\0"},
+    {"rules": RULES[:-1]},
+    {"rules": RULES[:-1] + b"\1"},
+    {"rules": layouts.POLICY.pack(-1, 0, 1, bytes(6), 0)},
+    {"rules": layouts.POLICY.pack(1, 0, 9, bytes(6), 0)},
+    {"rules": RULES[:-1] + b"\1" + layouts.LIMIT.pack(9, b"name", 1, (1).to_bytes(7))},
+]
+
+
+@pytest.mark.parametrize("bad", BAD_CALLS)
+async def test_a_call_that_cannot_be_read_is_refused_as_a_whole(
+    asker: Client, client: Redis, ledger: RedisLedger, bad: dict[str, bytes]
+) -> None:
+    """Before anything is written."""
+    before = everything(client)
+    command = call(packed(ledger.now_ms()), **bad)
+    (reply,) = asker.ask_all([tuple(command)])
+    assert isinstance(reply, ResponseError)
+    assert str(reply).startswith("INVALID "), reply
+    assert everything(client) == before
+
+
+def statuses(reply: bytes, count: int) -> list[str]:
+    return [replies.STATUSES[fields[0] - 1] for fields in CallReply(reply, count).spends()]
+
+
+async def test_a_spend_that_cannot_be_read_is_refused_alone(
+    asker: Client, ledger: RedisLedger
+) -> None:
+    """Cut short, too long, of no shard, no policy, no time, or with sections that are not there."""
+    now_ms = ledger.now_ms()
+    good = packed(now_ms)
+    bad = [
+        b"",
+        good[:-1],
+        good + b"\0",
+        packed(now_ms, tag=2),
+        packed(now_ms, tag=0),
+        packed(now_ms, policy=2),
+        packed(now_ms, policy=0),
+        packed(now_ms, cost=-1),
+        good[:7] + bytes(16),
+        *[packed(now_ms, flags=flags) for flags in (4, 8, 16, 64)],
+        *[packed(now_ms, flags=flags) + b"\xff" * 8 for flags in (4, 8, 16, 64)],
+        packed(now_ms, flags=layouts.HOLD) + layouts.SPEND_HOLD.pack(99, 0, 1),
+        packed(now_ms, flags=layouts.HOLD) + layouts.SPEND_HOLD.pack(100, 2, 1),
+    ]
+    for spend_ in bad:
+        reply = asker.ask(*call(packed(now_ms, cost=0), spend_, packed(now_ms, cost=0)))
+        assert statuses(reply, 3) == ["allowed", "invalid", "allowed"], spend_
+    reply = asker.ask(*call(good, *bad, packed(now_ms)))
+    assert statuses(reply, 2 + len(bad)) == ["allowed", *["invalid"] * len(bad), "allowed"]
+    assert await balance(ledger, USER) == 8
+
+
+def test_no_script_reads_a_clock_of_its_caller_or_hides_an_error() -> None:
+    """TIME is the only clock. What may fail of commands is looked at where it is called."""
+    for name in scripts.names():
+        code = re.sub(r"--.*", "", scripts.load(name).source)
+        assert "os.time" not in code
+        assert set(re.findall(r"(\w*pcall)\(", code)) <= {"pcall"}
+        assert len(re.findall(r"redis\.pcall\(", code)) == len(re.findall(r"pcall\(", code))
+
+
+def test_an_unknown_script_name_is_an_error() -> None:
     """The loader does not invent scripts."""
     with pytest.raises(FileNotFoundError):
-        load("nothing")
-    with pytest.raises(ResponseError):
-        client.evalsha("0" * 40, 0)
+        scripts.load("nothing")
