@@ -90,7 +90,7 @@ REFUSALS = {
         prepare=spend,
         forced=Verdict.BACKLOG,
         credits=2,
-        settings=(("stream_length_max", 1),),
+        settings=(("pending_max", 1),),
     ),
     "redis is down": Refusal(
         forced=Failure.REDIS_DOWN, settings=(("redis_url", "redis://127.0.0.1:1/0"),)

@@ -1,18 +1,19 @@
 """Plays the steps of scenarios on a backend."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 from faregate.domain.attempt import AttemptError
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import FaregateError, TransactionConflictError
+from faregate.domain.errors import FaregateError
 from faregate.domain.hold import HoldAnswer
 from faregate.domain.request import VoidOutcome
-from faregate.domain.transaction import CreditTransaction, CreditTransactionId
+from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
 from faregate.ports import Ledger
 from spec.backends import Backend
 from spec.requests import Ids, Requests
+from spec.rows import WithRows
 from spec.steps import Answer, Done, Step
 
 #: What no comparison is about: it stands beside the rest of the answer, or is not the same.
@@ -32,7 +33,7 @@ class Played:
 
 
 class Driver:
-    """Plays steps, as a gate would: Postgres is asked for what the ledger has forgotten."""
+    """Plays steps on one backend."""
 
     def __init__(self, backend: Backend, ids: Ids | None = None) -> None:
         self.backend = backend
@@ -123,31 +124,14 @@ class Driver:
         return Played(Done.DONE, parts=tuple(parts))
 
     async def _credit(self, asked: Requests) -> Decision:
-        credit = asked.credit()
-        row = self.backend.store.rows.get(credit.transaction_id)
-        if row is None:
-            return await self._ledger(asked).credit(credit)
-        known = (row.user_id, row.amount, row.type)
-        return self._repeat(row, is_same=known == (credit.user_id, credit.amount, credit.type))
+        return await self._durable(asked).credit(asked.credit())
 
     async def _refund(self, asked: Requests) -> Decision:
         position = self._positions.get(asked.of, "") if asked.step.by_position else ""
-        refund = asked.refund(position)
-        row = self.backend.store.rows.get(refund.transaction_id)
-        if row is not None:
-            is_same = row.refund_of == refund.deduct_id and refund.amount in {None, row.amount}
-            return self._repeat(row, is_same=is_same)
-        decision = await self._ledger(asked).refund(refund)
-        if decision.verdict is Verdict.UNKNOWN_DEDUCT and refund.durable is None:
-            durable = await self.backend.store.deduct(refund.user_id, refund.deduct_id)
-            if durable is not None:
-                return await self._ledger(asked).refund(replace(refund, durable=durable))
-        return decision
+        return await self._durable(asked).refund(asked.refund(position))
 
-    def _repeat(self, row: CreditTransaction, *, is_same: bool) -> Decision:
-        if not is_same:
-            raise TransactionConflictError(f"transaction {row.id} is known with other content")
-        return Decision.repeat(row)
+    def _durable(self, asked: Requests) -> WithRows:
+        return WithRows(self._ledger(asked), self.backend.store)
 
     async def _extend(self, asked: Requests) -> HoldAnswer:
         return await self._ledger(asked).extend(asked.user_id, asked.id, asked.step.ttl_ms)

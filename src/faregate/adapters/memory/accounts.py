@@ -1,4 +1,4 @@
-"""Accounts: who has what, and the record of each change."""
+"""Accounts: the live balances of users, and the record of each change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class Account:
     named_ms: int = 0
     allowance_left: int = 0
     period_start_ms: int | None = None
-    #: What lies in open holds, and how many there are.
+    #: The credits in open holds, and the number of open holds.
     held: int = 0
     holds_count: int = 0
     #: Of each rate limit of the user's own, by name: when the next request would arrive, if all
@@ -74,7 +74,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class InPeriod:
-    """A user in the period of now, and what that adds to the balance."""
+    """A user in the current period, and the credits that the period adds."""
 
     user: User
     top_up: int
@@ -105,7 +105,7 @@ class Accounts:
         """Return an account, or None.
 
         Raises:
-            LedgerUninitialisedError: Nobody can be known, since there is no epoch.
+            LedgerUninitialisedError: The ledger is empty.
         """
         return self._known.get(user_id) if self._shard.epoch else None
 
@@ -125,11 +125,11 @@ class Accounts:
         return True
 
     def in_period(self, account: Account, allowance: Allowance | None) -> InPeriod:
-        """Return the user of an account in the period of now."""
+        """Return the user of an account in the current period."""
         return InPeriod(*renewed(account.user(self._shard.epoch), allowance, self._shard.now_ms))
 
     def begin_period(self, account: Account, in_period: InPeriod) -> None:
-        """Write down the period in which a user is, and what that adds."""
+        """Begin the current period, and record the credits that it adds."""
         user = in_period.user
         account.period_start_ms = user.period_start_ms
         if not in_period.top_up:
@@ -169,9 +169,9 @@ class Accounts:
 
 
 def top_up_id(user_id: UUID, period_start_ms: int) -> CreditTransactionId:
-    """Return the id of what a user gets when a period begins."""
+    """Return the id of the record that a new period adds."""
     name = b"allowance:%b:%d" % (user_id.bytes, period_start_ms)
-    # What `uuid5` computes, which takes bytes from Python 3.12 on only.
+    # As `uuid5` computes it, which takes bytes from Python 3.12 on only.
     digest = sha1(_TOP_UPS.bytes + name, usedforsecurity=False).digest()
     return CreditTransactionId(UUID(bytes=digest[:16], version=5))
 

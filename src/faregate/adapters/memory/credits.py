@@ -1,4 +1,4 @@
-"""Credits that are given, and what is taken for requests that were served without a decision."""
+"""Grants and adjustments, and charges for requests that were served without a decision."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -62,14 +62,14 @@ class Credits:
 
 
 class Collections:
-    """Takes what journaled requests owe, as far as there is enough."""
+    """Charges journaled requests, as far as there are credits."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._shard = parts.shard
 
     def collect(self, entry: JournalEntry) -> Decision:
-        """Take what a journaled request owes; see the port."""
+        """Charge a journaled request; see the port."""
         account = self._parts.accounts.find(entry.user_id)
         blank = blank_decision(
             entry.user_id, entry.deduct_id, 0, now_ms=self._shard.now_ms, user=account
@@ -136,7 +136,7 @@ def _is_same(credit: Credit, earlier: Recorded) -> bool:
 
 
 def _metadata(entry: JournalEntry, shortfall: int) -> Mapping[str, object]:
-    """Return the metadata of a record; what a journaled request still owes is part of it."""
+    """Return the metadata of a record; it names the credits that were missing."""
     return {**entry.row_metadata, "shortfall": shortfall} if shortfall else entry.row_metadata
 
 

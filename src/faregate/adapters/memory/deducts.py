@@ -15,7 +15,7 @@ from faregate.domain.windows import MEMORY_MS
 
 @dataclass(slots=True)
 class HoldPart:
-    """What a deduct that is a hold has beside, and what became of it."""
+    """The part of a deduct that makes it a hold, and how the hold ended."""
 
     opened_at_ms: int
     expires_at_ms: int
@@ -36,13 +36,13 @@ class HoldPart:
 
 @dataclass(slots=True)
 class Deduct:
-    """What was taken, and how much of it has been given back."""
+    """Credits that were taken, and how many of them were given back."""
 
     id: CreditTransactionId
     user_id: UUID
     #: In credits; 0 in the note of a void, which stands for an id that must not be charged.
     cost: int
-    #: What has been given back so far.
+    #: The credits that were given back so far.
     total: int = 0
     #: How much of the cost was taken from the allowance, and in which period.
     from_allowance: int = 0
@@ -75,7 +75,7 @@ class Deduct:
 
     @property
     def left(self) -> int:
-        """What may still be given back."""
+        """The credits that may still be given back."""
         return self.cost - self.total
 
     @property
@@ -87,11 +87,11 @@ class Deduct:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is a hold that nobody has ended."""
+        """Whether it is an open hold."""
         return self.hold is not None and self.hold.state is HoldState.OPEN
 
     def to_allowance(self, amount: int, period_start_ms: int | None) -> int:
-        """Return how much of a refund concerns the allowance: what was spent last comes first."""
+        """Return the part of a refund that goes to the allowance: bought credits go back first."""
         if period_start_ms is None or period_start_ms != self.period_start_ms:
             return 0
         bought = self.cost - self.from_allowance
@@ -118,7 +118,7 @@ class Deducts:
             self.put(Deduct(identity, user_id, 0))
 
     def open_holds(self) -> Iterator[tuple[Deduct, HoldPart]]:
-        """Iterate over the holds that nobody has ended."""
+        """Iterate over the open holds."""
         for deduct in self._entries.values():
             if deduct.hold is not None and deduct.hold.state is HoldState.OPEN:
                 yield deduct, deduct.hold

@@ -1,4 +1,4 @@
-"""What is remembered for a time only."""
+"""A dict whose entries expire."""
 
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -8,7 +8,7 @@ Value = TypeVar("Value")
 
 
 class Expiring(Generic[Key, Value]):
-    """A dict whose entries stay for good, or until a time."""
+    """Remembers values, each for good or until a time."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
@@ -16,25 +16,25 @@ class Expiring(Generic[Key, Value]):
         self._ends_ms: dict[Key, int] = {}
 
     def get(self, key: Key) -> Value | None:
-        """Return what is remembered."""
+        """Return a value, or None."""
         if key in self._ends_ms and self._ends_ms[key] < self._now_ms():
             del self._values[key], self._ends_ms[key]
         return self._values.get(key)
 
     def put(self, key: Key, value: Value, for_ms: int | None = None) -> None:
-        """Remember a value: for so long or, without a time, for as long as was said before."""
+        """Remember a value for a time; without one, its expiry stays as it was."""
         self.get(key)
         self._values[key] = value
         if for_ms is not None:
             self.keep(key, for_ms)
 
     def keep(self, key: Key, for_ms: int) -> None:
-        """Let what is remembered last for so long from now on."""
+        """Let a value expire in a time from now."""
         if self.get(key) is not None:
             self._ends_ms[key] = self._now_ms() + for_ms
 
     def values(self) -> Iterator[Value]:
-        """Iterate over all that is remembered."""
+        """Iterate over all values."""
         for key in list(self._values):
             value = self.get(key)
             if value is not None:

@@ -1,16 +1,15 @@
-"""Ends holds: by what they cost, by hand, or by their expiry."""
+"""Open holds: extended, and ended when they expire or are voided."""
 
 from uuid import UUID
 
-from faregate.adapters.memory.accounts import Account, Change
+from faregate.adapters.memory.accounts import Account
 from faregate.adapters.memory.deducts import Deduct, HoldPart
 from faregate.adapters.memory.parts import Parts
 from faregate.domain.decision import Verdict
-from faregate.domain.errors import AmountError, InvalidArgumentError, TransactionConflictError
+from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.hold import HoldAnswer, HoldState, Settlement, closing_id
 from faregate.domain.spend import TTL_MS_MAX, check_ttl
-from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId, TransactionType
-from faregate.domain.windows import MEMORY_MS
+from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId
 
 #: How many expired holds of a user are ended in one call.
 _USER_COUNT_MAX = 20
@@ -26,7 +25,7 @@ class Held:
         self.hold = hold
 
     def tell(self, verdict: Verdict, *, repeated: bool = False) -> HoldAnswer:
-        """Answer what became of it."""
+        """Answer with the state of the hold."""
         return HoldAnswer(
             verdict=verdict,
             user_id=self.account.user_id,
@@ -43,40 +42,18 @@ class Held:
 
 
 class Holds:
-    """The ends of holds. Each hold ends once, and its end writes one record at most."""
+    """The open holds and those that ended. An end writes one record at most."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._shard = parts.shard
-
-    def settle(self, settlement: Settlement) -> HoldAnswer:
-        """End a hold by its actual cost, or cancel it; see the port."""
-        held = self.find(settlement.user_id, settlement.hold_id)
-        if held is None:
-            return self._unknown(settlement.user_id, settlement.hold_id)
-        hold, actual = held.hold, settlement.actual
-        state = HoldState.CANCELLED if actual is None else HoldState.SETTLED
-        self.expire_if_due(held)
-        if hold.state is HoldState.EXPIRED:
-            return held.tell(Verdict.HOLD_EXPIRED)
-        if hold.state is not HoldState.OPEN:
-            if (hold.state, hold.actual) != (state, actual or 0):
-                raise TransactionConflictError("the hold has ended in another way")
-            return held.tell(Verdict.ALLOWED, repeated=True)
-        keys, attempt_id = self._parts.keys, settlement.attempt_id
-        if actual is None and keys.is_anothers(settlement.user_id, held.deduct.id, attempt_id):
-            return held.tell(Verdict.TAKEN_OVER)
-        self._balance(held, settlement)
-        hold.actual = actual or 0
-        self._close(held, state, attempt_id)
-        return held.tell(Verdict.ALLOWED)
 
     def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
         """Let an open hold expire later; see the port."""
         check_ttl(ttl_ms)
         held = self.find(user_id, hold_id)
         if held is None:
-            return self._unknown(user_id, hold_id)
+            return self.unknown(user_id, hold_id)
         self.expire_if_due(held)
         if held.hold.state is not HoldState.OPEN:
             is_expired = held.hold.state is HoldState.EXPIRED
@@ -87,14 +64,14 @@ class Holds:
         return held.tell(Verdict.ALLOWED)
 
     def expire_due(self, user_id: UUID) -> int:
-        """Give back or keep holds of a user whose time is over; see the port."""
+        """Give back or keep expired holds of a user; see the port."""
         due = [held for held in self.due() if held.account.user_id == user_id][:_USER_COUNT_MAX]
         for held in due:
             self.expire_if_due(held)
         return len(due)
 
     def due(self) -> list[Held]:
-        """Return the open holds whose time is over; that which expired first comes first."""
+        """Return the open holds that have expired, the oldest expiry first."""
         now_ms = self._shard.time_ms()
         due = [
             (hold.expires_at_ms, deduct.id.bytes, deduct.user_id)
@@ -113,17 +90,17 @@ class Holds:
         return sum(1 for _ in self._parts.deducts.open_holds())
 
     def expire_if_due(self, held: Held) -> None:
-        """Give back or keep a hold, if it is open and its time is over."""
+        """Give back or keep a hold, if it is open and has expired."""
         if held.hold.state is HoldState.OPEN and held.hold.expires_at_ms <= self._shard.now_ms:
             self.end(held, HoldState.EXPIRED, _EXPIRED)
 
     def end(self, held: Held, state: HoldState, description: str) -> None:
-        """End a hold that its owner has not settled; one that is voided is not kept."""
+        """End a hold that was not settled. A hold that is voided is never kept."""
         is_kept = held.hold.keeps and state is HoldState.EXPIRED
         if not is_kept and not held.hold.refunded:
             room = CREDITS_MAX - held.account.credits
-            held.hold.refunded = self._give_back(held, min(held.deduct.cost, room), description)
-        self._close(held, state)
+            held.hold.refunded = self.give_back(held, min(held.deduct.cost, room), description)
+        self.close(held, state)
 
     def find(self, user_id: UUID, hold_id: CreditTransactionId) -> Held | None:
         """Return the hold of a user, if it is known."""
@@ -132,41 +109,7 @@ class Holds:
             return None
         return Held(account, deduct, deduct.hold)
 
-    def _balance(self, held: Held, settlement: Settlement) -> None:
-        """Give back what is not needed, or take what is lacking."""
-        actual, cost = settlement.actual or 0, held.deduct.cost
-        if not cost and settlement.actual is not None:
-            self._take(held, settlement, 0)
-        elif actual > cost:
-            # Who has given the estimate back by hand has ended the hold: nothing more is taken.
-            if held.deduct.left > 0:
-                self._take(held, settlement, actual - cost)
-        elif held.account.credits + cost - actual > CREDITS_MAX:
-            raise AmountError("the balance would leave its range")
-        else:
-            held.hold.refunded = self._give_back(
-                held, cost - actual, settlement.description, settlement
-            )
-
-    def _take(self, held: Held, settlement: Settlement, amount: int) -> None:
-        """Take what the estimate lacks, as far as there is enough."""
-        in_period = self._parts.accounts.in_period(held.account, settlement.allowance)
-        in_period.check_range()
-        charged = max(0, min(amount, in_period.user.credits + settlement.overdraft_max))
-        held.hold.charged, held.hold.shortfall = charged, amount - charged
-        if not charged and held.deduct.cost:
-            return
-        identity = closing_id(held.deduct.id)
-        change = Change(
-            id=identity,
-            type=TransactionType.DEDUCT,
-            amount=-charged,
-            description=settlement.description,
-            metadata=settlement.metadata,
-        )
-        self._parts.ids.put(identity, self._parts.take(held.account, in_period, change), MEMORY_MS)
-
-    def _give_back(
+    def give_back(
         self, held: Held, amount: int, description: str, settlement: Settlement | None = None
     ) -> int:
         """Refund a part of the estimate, as far as it is left; return how much."""
@@ -183,9 +126,10 @@ class Holds:
         )
         return amount
 
-    def _close(
+    def close(
         self, held: Held, state: HoldState, attempt_id: CreditTransactionId | None = None
     ) -> None:
+        """Note the end of a hold, and complete or forget its idempotency key."""
         if held.hold.state is HoldState.OPEN:
             held.account.held -= held.deduct.cost
             held.account.holds_count -= 1
@@ -198,7 +142,8 @@ class Holds:
             attempt_id=attempt_id,
         )
 
-    def _unknown(self, user_id: UUID, hold_id: CreditTransactionId) -> HoldAnswer:
+    def unknown(self, user_id: UUID, hold_id: CreditTransactionId) -> HoldAnswer:
+        """Answer that the user has no such hold."""
         account = self._parts.accounts.find(user_id)
         return HoldAnswer(
             verdict=Verdict.UNKNOWN_HOLD,

@@ -1,4 +1,4 @@
-"""A journal in a list, for those who test what they serve without a decision."""
+"""A journal in a list, for tests of requests that are served without a decision."""
 
 from faregate.domain.health import JournalState
 from faregate.domain.journal import JournalChange, JournalEntry
@@ -8,7 +8,7 @@ class MemoryJournal:
     """The port `Journal`."""
 
     def __init__(self) -> None:
-        #: What was written, oldest first.
+        #: All lines, oldest first.
         self.lines: list[JournalEntry | JournalChange] = []
 
     def write(self, line: JournalEntry | JournalChange) -> None:

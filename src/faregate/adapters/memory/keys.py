@@ -39,7 +39,7 @@ class _Turn:
 
 
 class IdempotencyKeys:
-    """The keys of allowed requests, each for its lifetime: for each user two turns, by turns."""
+    """The keys of allowed requests, each for its lifetime. Two turns of a user alternate."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._turns: Expiring[tuple[UUID, int], _Turn] = Expiring(clock)
@@ -62,7 +62,7 @@ class IdempotencyKeys:
     def keep(
         self, user_id: UUID, key: IdempotencyKey | KeptKey, first: Recorded, now_ms: int
     ) -> KeyEntry:
-        """Remember the key of what was taken just now."""
+        """Remember the key of a spend that was taken just now."""
         number = now_ms // key.lifetime_ms
         turn = self._turns.get((user_id, number % 2))
         if turn is None or turn.number != number:

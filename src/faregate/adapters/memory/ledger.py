@@ -9,6 +9,7 @@ from faregate.adapters.memory.earlier import Asked
 from faregate.adapters.memory.holds import Holds
 from faregate.adapters.memory.parts import Parts
 from faregate.adapters.memory.reversals import Refunds, Voids
+from faregate.adapters.memory.settlements import Settlements
 from faregate.adapters.memory.shadows import Shadows
 from faregate.adapters.memory.shard import Shard
 from faregate.adapters.memory.spends import Spends
@@ -40,6 +41,7 @@ class MemoryLedger:
         self._spends = Spends(parts)
         self._shadows = Shadows(now_ms, parts.shard, parts.limits)
         self.holds = Holds(parts)
+        self._settlements = Settlements(parts, self.holds)
         self._voids = Voids(parts, self.holds)
         self._refunds = Refunds(parts)
         self._credits = Credits(parts)
@@ -82,7 +84,7 @@ class MemoryLedger:
     async def settle(self, settlement: Settlement) -> HoldAnswer:
         """End a hold; see the port."""
         self._begin()
-        return self.holds.settle(settlement)
+        return self._settlements.settle(settlement)
 
     async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
         """Let an open hold expire later; see the port."""

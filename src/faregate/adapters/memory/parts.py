@@ -1,4 +1,4 @@
-"""What the operations of the ledger share: its parts, and how credits are taken and given back."""
+"""The parts that all operations share, and how credits are taken and given back."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

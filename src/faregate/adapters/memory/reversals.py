@@ -1,4 +1,4 @@
-"""Refunds and voids: what goes back, once, and no more than was taken."""
+"""Refunds and voids: credits go back once, and never more than were taken."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -87,10 +87,10 @@ class Refunds:
         )
 
     def _deduct_of(self, refund: Refund) -> Deduct | None:
-        """Return what is known of the deduct, from the nearest place that knows."""
+        """Return the deduct, from the nearest place that knows it."""
         deduct = self._parts.deducts.get(refund.deduct_id)
         if deduct is not None:
-            # Nobody is given what another user has paid.
+            # No user is refunded a deduct of another user.
             return deduct if deduct.user_id == refund.user_id else None
         found = self._shard.at(refund.position, refund.deduct_id)
         found = found or self._parts.search(refund.deduct_id)
@@ -102,7 +102,7 @@ class Refunds:
 
 
 class Voids:
-    """Undoes spends whose outcome is unknown to those who asked."""
+    """Undoes spends whose outcome is unknown to their callers."""
 
     def __init__(self, parts: Parts, holds: Holds) -> None:
         self._parts = parts
@@ -136,12 +136,12 @@ class Voids:
         if found is not None and not _is_of_call(void, found):
             return VoidOutcome.KEPT
         if deduct is not None:
-            # Somebody who was told of it has refunded some. Only its record says that it is ours.
+            # A caller who was told of it has refunded a part. Its record says which call that was.
             return VoidOutcome.KEPT if found is None else VoidOutcome.REFUSED
         if found is None:
             id_ms = identity.time_ms or 0
             if id_ms - GIVEN_ID_AHEAD_MS_MAX < self._shard.oldest_kept_ms:
-                # It may be a row by now, for which the caller asks Postgres.
+                # It may be a row by now: the caller asks Postgres.
                 return VoidOutcome.REFUSED
         if found is None or not found.record.amount:
             self._parts.deducts.refuse(identity, user_id)
@@ -197,7 +197,7 @@ def _repeated(refund: Refund, blank: Decision, earlier: Recorded) -> Decision:
 
 
 def repeated_decision(blank: Decision, earlier: Recorded) -> Decision:
-    """Answer what was recorded before."""
+    """Answer from an earlier record."""
     record = earlier.record
     return replace(
         blank,

@@ -1,4 +1,4 @@
-"""Shadow balances in plain dicts: what a policy that is only observed would have said."""
+"""Shadow balances in plain dicts: the verdicts of policies that are only observed."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -75,7 +75,7 @@ class Shadows:
         return self._counts[policy]
 
     def _account(self, user_id: UUID, policy: CreditPolicy) -> tuple[Account, InPeriod]:
-        """Return the shadow of a user, and the user in the period of now."""
+        """Return the shadow of a user, and the user in the current period."""
         account = self._accounts.get((policy.name, user_id))
         if account is None:
             account = Account(user_id, policy.starting_credits)

@@ -46,7 +46,7 @@ class Shard:
         """Take over the epoch, unless the ledger was installed and is lost."""
         if self._epoch is None and not identity.installed:
             self._epoch = identity.epoch
-            # What was charged in an earlier epoch is not known here.
+            # Records of an earlier epoch are not here.
             self.oldest_kept_ms = 0 if identity.epoch == 1 else self._clock()
         if self._epoch != identity.epoch:
             raise LedgerUninitialisedError("the ledger in memory is not the one of Postgres")

@@ -110,7 +110,7 @@ class Spends:
     def _take(
         self, asked: Asked, account: Account, in_period: InPeriod, blank: Decision
     ) -> Decision:
-        """Take the cost, and remember what was taken."""
+        """Take the cost, and remember the spend."""
         spend, now_ms = asked.spend, self._shard.now_ms
         change = Change(
             id=asked.id,

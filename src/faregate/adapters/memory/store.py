@@ -1,4 +1,4 @@
-"""Durable credits in plain dicts: who exists, and the rows."""
+"""Durable credits in plain dicts: users and rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -38,11 +38,11 @@ class MemoryStore:
         self.dead_letters: dict[str, StreamEntry] = {}
 
     async def identity(self) -> LedgerIdentity:
-        """Return what the ledger was created with."""
+        """Return the identity of the ledger."""
         return self._identity
 
     def begin_epoch(self, after: int) -> int:
-        """Begin the epoch that follows `after`, which nobody has installed yet."""
+        """Begin the epoch that follows `after`. No ledger has been given it yet."""
         self._identity = replace(self._identity, epoch=after + 1, installed=False)
         return after + 1
 
@@ -85,7 +85,7 @@ class MemoryStore:
         return self.rows.get(transaction_id)
 
     async def deduct(self, user_id: UUID, deduct_id: CreditTransactionId) -> DurableDeduct | None:
-        """Return a deduct and what its refunds add up to."""
+        """Return a deduct and the sum of its refunds."""
         row = self.rows.get(deduct_id)
         if row is None or row.user_id != user_id or row.type is not TransactionType.DEDUCT:
             return None
