@@ -1,5 +1,5 @@
 """Every port in plain dicts: the executable specification.
 
-Redis and Postgres must answer as this does: one table of scenarios and random sequences compare them.
+Redis and Postgres must answer as this does; tables of scenarios and random sequences compare them.
 Lost replies, searches that are cut short, overwritten values and restarts exist only there.
 """
