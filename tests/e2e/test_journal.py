@@ -9,15 +9,23 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Unpack
 from uuid import UUID
 
 import psycopg
 import pytest
 
-from faregate import CreditTransactionId, Decision, FailureMode, Gate, Settings, open_gate
+from faregate import (
+    CreditTransactionId,
+    Decision,
+    FailureMode,
+    Gate,
+    Settings,
+    Verdict,
+    open_gate,
+)
 from faregate.adapters.journal.reader import find_journals
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.bootstrap import open_audit, open_stream
@@ -60,11 +68,11 @@ class Client:
                 await self._use_key(gate, f"key {number // 3}", mode)
             elif kind == "twice":
                 once = CreditTransactionId.mint(gate.now_ms())
-                terms = ChargeOptions(transaction_id=once, on_failure=mode)
                 for _ in range(2):
-                    self._note(await gate.charge(self.user_id, cost=cost, **terms), str(once), cost)
+                    decision = await self._charge(gate, cost, transaction_id=once, on_failure=mode)
+                    self._note(decision, str(once), cost)
             else:
-                decision = await gate.charge(self.user_id, cost=cost, on_failure=mode)
+                decision = await self._charge(gate, cost, on_failure=mode)
                 self._note(decision, str(decision.transaction_id), cost)
                 if kind == "refunded":
                     await self._refund(gate, decision)
@@ -72,14 +80,19 @@ class Client:
             self.refused += 1
 
     async def _use_key(self, gate: Gate, key: str, mode: FailureMode) -> None:
-        terms = ChargeOptions(idempotency_key=key, fingerprint=key, on_failure=mode)
-        self._note(await gate.charge(self.user_id, cost=2, **terms), key, 2)
+        options = ChargeOptions(idempotency_key=key, fingerprint=key, on_failure=mode)
+        self._note(await self._charge(gate, 2, **options), key, 2)
+
+    async def _charge(self, gate: Gate, cost: int, **options: Unpack[ChargeOptions]) -> Decision:
+        decision = await gate.charge(self.user_id, cost=cost, **options)
+        if decision.verdict is Verdict.OVERLOADED:
+            raise LedgerUnavailableError("more requests wait than can be decided in time")
+        return decision
 
     async def _refund(self, gate: Gate, decision: Decision) -> None:
         self.standing.pop(str(decision.transaction_id))
-        with suppress(LedgerUnavailableError):
-            # One that cannot be made at once is made in the background.
-            await gate.refund(decision)
+        # One that cannot be made at once is made in the background.
+        await gate.refund(decision)
 
     def _note(self, decision: Decision, name: str, cost: int) -> None:
         assert decision.allowed

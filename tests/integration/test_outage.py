@@ -52,6 +52,9 @@ class Caller:
             return False
         finally:
             self.waited_s.append(time.perf_counter() - began_s)
+        if not decision.allowed:
+            self.refused[decision.verdict] += 1
+            return False
         (self.journaled if decision.journaled else self.allowed).append(decision)
         return not decision.journaled
 
