@@ -15,14 +15,16 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 demo: .venv/ready
 	$(BIN)/faregate demo
 
-# The tests, on servers that come with the environment.
-test: .venv/ready
-	$(BIN)/python -m pytest
-
-# The same on Debian's redis-server and PostgreSQL, which have to be installed; or some of them.
+# The tests, or some of them, on servers that come with the environment. Each worker has its own.
 TESTS ?=
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+test: .venv/ready
+	$(PYTEST) $(TESTS)
+
+# The same on Debian's redis-server and PostgreSQL, which have to be installed.
 test-servers: .venv/ready
-	FAREGATE_TEST_SERVERS=debian $(BIN)/python -m pytest $(TESTS)
+	FAREGATE_TEST_SERVERS=debian $(PYTEST) $(TESTS)
 
 # All operations in 2,000 random orders, on Redis and on its specification in memory at once. The
 # command that is shown names the seed, and `make soak SEED=...` does the same again.
