@@ -25,8 +25,8 @@ LIFESPAN_S_MAX = 20
 class FragileLedger(MemoryHoldLedger):
     """A ledger that fails as often as it is told to."""
 
-    def __init__(self, *, stream_length_max: int = 1_000_000) -> None:
-        super().__init__(stream_length_max=stream_length_max)
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
         self.charge_errors: list[Exception] = []
         self.refund_errors: list[Exception] = []
         #: Whether refunds are refused, since too many records wait.

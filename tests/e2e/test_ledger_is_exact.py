@@ -17,7 +17,8 @@ from faregate.adapters.redis import keys
 from faregate.bootstrap import open_audit, open_stream
 from faregate.domain.finding import DriftKind
 from faregate.ops.reconcile import Reconciliation, reconcile, verify
-from worker_process import USERS, WAIT_S_MAX, System, wait_for
+from waiting import WAIT_S_MAX, wait_for
+from worker_process import USERS, System
 
 CHARGER = Path(__file__).parents[1] / "charger.py"
 RECONCILIATIONS = 100

@@ -25,7 +25,8 @@ from faregate.domain.transaction import CreditTransaction, TransactionType
 from faregate.ops.reconcile import reconcile
 from lossy_proxy import lossy_proxy
 from redis_ledger import IDENTITY, SHARD, balance, charge_of, everything, install
-from worker_process import System, wait_for
+from waiting import wait_for
+from worker_process import System
 
 SWEEPS = 8
 

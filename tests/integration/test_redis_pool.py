@@ -1,8 +1,6 @@
 """Connections: lent in turn, made for whoever comes next, and never left with an answer on them."""
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,11 +9,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from faregate.adapters.redis.pool import ConnectionPool
 from faregate.adapters.redis.runner import Patience, ScriptRunner
-from faregate.cli.servers import EmbeddedServers
+from faregate.cli.servers import ValkeyServer
 from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
+from processes import stopped
+from waiting import WAIT_S_MAX, until
 
-WAIT_S_MAX = 10
-SOON_S = 0.05
+#: After which a wait that is in vain is given up.
+SOON_S = 0.25
 
 
 @pytest.fixture
@@ -25,13 +25,6 @@ async def pool(ledger_redis: str) -> AsyncIterator[ConnectionPool]:
     made = ConnectionPool(unbounded._make, count_max=1)
     yield made
     await made.aclose()
-
-
-def stop(servers: EmbeddedServers, number: signal.Signals) -> None:
-    """Stop Redis, or let it go on."""
-    pid = servers.redis.pid
-    assert pid is not None
-    os.kill(pid, number)
 
 
 async def test_a_connection_is_lent_to_one_caller_at_a_time(pool: ConnectionPool) -> None:
@@ -68,19 +61,16 @@ async def test_a_caller_who_gives_up_waiting_takes_nobodys_place(pool: Connectio
 
 
 async def test_what_a_caller_gave_up_on_is_ready_for_the_next_one(
-    own_servers: EmbeddedServers,
+    own_redis: ValkeyServer,
 ) -> None:
     """Redis hangs in the middle of a handshake, and goes on: nobody needs to connect again."""
-    pool = ConnectionPool.from_url(own_servers.redis_url, connect_s_max=WAIT_S_MAX)
-    with Redis.from_url(own_servers.redis_url) as client:
+    pool = ConnectionPool.from_url(own_redis.url, connect_s_max=WAIT_S_MAX)
+    with Redis.from_url(own_redis.url) as client:
         before = client.info("clients")["connected_clients"]
-        stop(own_servers, signal.SIGSTOP)
-        try:
+        with stopped(own_redis.pid):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(pool.take(), SOON_S)
             assert len(pool._making) == 1
-        finally:
-            stop(own_servers, signal.SIGCONT)
         await asyncio.wait_for(asyncio.gather(*pool._making), WAIT_S_MAX)
         await asyncio.sleep(0)
         (idle,) = pool._idle
@@ -102,7 +92,8 @@ async def test_a_connection_that_the_server_has_closed_is_made_anew(
     number = await connection.read_response()
     pool.give_back(connection)
     client.client_kill_filter(_id=number)
-    await asyncio.sleep(SOON_S)
+    reader = connection._reader
+    await until(lambda: reader is None or reader.at_eof(), "the connection is seen to be closed")
     connection = await pool.take()
     await connection.send_command("CLIENT", "ID")
     assert await connection.read_response() != number
@@ -118,18 +109,15 @@ async def test_a_connection_that_cannot_be_made_leaves_room(tmp_path: object) ->
 
 
 async def test_a_hanging_redis_tells_what_was_sent_from_what_was_not(
-    own_servers: EmbeddedServers,
+    own_redis: ValkeyServer,
 ) -> None:
     """Without a connection nothing was; on one that is ready, it may be executed later."""
-    runner = ScriptRunner.from_url(own_servers.redis_url)
+    runner = ScriptRunner.from_url(own_redis.url)
     await runner.command("PING")
-    stop(own_servers, signal.SIGSTOP)
-    try:
+    with stopped(own_redis.pid):
         patience = Patience(SOON_S)
         calls = [runner.run("due", ["fg:{s00}:holds"], [1], patience) for _ in range(3)]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    finally:
-        stop(own_servers, signal.SIGCONT)
     kinds = sorted(type(outcome).__name__ for outcome in outcomes)
     names = [LedgerUnavailableError.__name__] * 2 + [OutcomeUnknownError.__name__]
     assert kinds == names

@@ -9,8 +9,9 @@ from faregate.domain.errors import ConfigurationError
 from faregate.domain.policy import BreakerOptions
 
 
-def test_a_gate_is_what_the_settings_say(tmp_path: Path) -> None:
+def test_a_gate_is_what_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its patience, its breaker, and whether it may serve open."""
+    monkeypatch.delenv("FAREGATE_DECISION_TIMEOUT_MS")
     settings = Settings(
         decision_timeout_ms=70,
         breaker_failures_max=4,

@@ -13,6 +13,7 @@ from faregate.domain.errors import (
 )
 from faregate.domain.journal import Collection
 from journals import POLICIES, Outage
+from waiting import WAIT_S_MAX
 
 OPEN = FailureMode.OPEN
 
@@ -34,11 +35,11 @@ async def test_an_attempt_that_was_charged_all_the_same_is_charged_once(
     assert (await outage.ledger.read(outage.user_id)).credits == 2  # type: ignore[union-attr]
     outage.clock.ms += 1_000
     if void_first:
-        assert await outage.gate.retries.join(10)
+        assert await outage.gate.retries.join(WAIT_S_MAX)
         assert await outage.live() == 3
     (collected,) = await outage.collect()
     assert collected.outcome is Collection.KNOWN
-    assert await outage.gate.retries.join(10)
+    assert await outage.gate.retries.join(WAIT_S_MAX)
     assert await outage.live() == 2
     assert sorted(record.amount for record in outage.ledger.pending.values()) == [-1, -1, 1]
 
@@ -133,7 +134,7 @@ async def test_a_refund_that_cannot_be_written_down_is_written_later(outage: Out
     with pytest.raises(LedgerUnavailableError, match="later"):
         await outage.gate.refund(decision)
     outage.journal.is_full = False
-    assert await outage.gate.retries.join(10)
+    assert await outage.gate.retries.join(WAIT_S_MAX)
     assert len(outage.journal.changes) == 1
 
 

@@ -1,18 +1,20 @@
 """Requests that fail in the middle: whatever fails with them, everything goes back, once."""
 
 import asyncio
+from uuid import UUID
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asgi_client import USER, World, answers, call, http_scope
-from faregate import CreditPolicy, OnExpiry
+from asgi_client import USER, FragileLedger, World, answers, call, http_scope
+from clocks import Clock
+from faregate import CreditPolicy, CreditTransactionId, HoldAnswer, OnExpiry
 from faregate.asgi import Fare, KeyUse, Rule
 from faregate.asgi.responder import RefusedError, Responder
 from faregate.domain.errors import ConfigurationError, LedgerUnavailableError, OutcomeUnknownError
 from faregate.gate import Gate
+from waiting import WAIT_S_MAX, until
 
-LIMIT_S = 10
 KEYED = [Rule(key_use=KeyUse.OPTIONAL)]
 
 
@@ -42,7 +44,7 @@ async def test_one_refund_that_fails_keeps_no_other_from_being_made(failures: in
     world.ledger.refund_errors += [LedgerUnavailableError("away") for _ in range(failures)]
     answer = await call(world.around(spending(2, 3)))
     assert answer.status == 500
-    assert await world.gate.retries.join(LIMIT_S)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     assert await world.credits() == 10
     assert sorted(refund.amount for refund in world.refunds) == [1, 2, 3]
 
@@ -63,7 +65,7 @@ async def test_a_refund_that_is_cancelled_leaves_the_others_to_the_background() 
     with pytest.raises(asyncio.CancelledError):
         await task
     may_go_on.set()
-    assert await world.gate.retries.join(LIMIT_S)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     assert await world.credits() == 10
     assert sorted(refund.amount for refund in world.refunds) == [1, 2, 3]
 
@@ -89,20 +91,32 @@ async def test_a_settlement_whose_answer_is_lost_goes_back_with_the_rest(actual:
 
 
 class ShortWorld(World):
-    """A gate that keeps what is held at its expiry, if it is told to."""
+    """A gate that keeps what is held at its expiry, if it is told to; its ledger has a clock."""
 
     def __init__(self, on_expiry: OnExpiry) -> None:
         super().__init__(credits=10)
+        self.clock = Clock()
+        self.ledger = FragileLedger(now_ms=self.clock)
         policy = CreditPolicy(starting_credits=10, on_expiry=on_expiry)
         self.gate = Gate(self.ledger, self.books, policy)
+        self.extended: list[int] = []
+        self._extend, self.ledger.extend = self.ledger.extend, self.extend  # type: ignore[method-assign]
 
+    async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
+        """Take a while, which is shorter than the hold lasts."""
+        self.extended.append(ttl_ms)
+        answer = await self._extend(user_id, hold_id, ttl_ms)
+        self.clock.advance(ttl_ms - 1)
+        return answer
 
-def slow(status: int, seconds: float) -> ASGIApp:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(seconds)
-        await answers(status)(scope, receive, send)
+    def slow(self, status: int) -> ASGIApp:
+        """Answer after the hold was to be extended a few times."""
 
-    return app
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await until(lambda: len(self.extended) > 3, "the hold is extended")
+            await answers(status)(scope, receive, send)
+
+        return app
 
 
 @pytest.mark.parametrize("on_expiry", list(OnExpiry))
@@ -111,7 +125,7 @@ async def test_a_hold_is_kept_open_while_its_handler_runs(on_expiry: OnExpiry, s
     """However long that is: then it is settled or, where the handler fails, given back."""
     world = ShortWorld(on_expiry)
     rules = [Rule(estimate=3, hold_ttl_ms=100)]
-    answer = await call(world.around(slow(status, 0.35), rules=rules))
+    answer = await call(world.around(world.slow(status), rules=rules))
     assert answer.status == status
     assert amounts(world) == ([-3] if status == 200 else [-3, 3])
 
@@ -120,12 +134,14 @@ async def test_a_kept_hold_that_expired_all_the_same_is_given_back() -> None:
     """Nobody could extend it, and nobody got anything for it."""
     world = ShortWorld(OnExpiry.KEEP)
 
-    async def away(*_: object) -> None:
+    async def away(_user_id: UUID, _hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
+        world.extended.append(ttl_ms)
+        world.clock.advance(ttl_ms)
         raise LedgerUnavailableError("away")
 
     world.ledger.extend = away  # type: ignore[method-assign,assignment]
     rules = [Rule(estimate=3, hold_ttl_ms=100)]
-    await call(world.around(slow(500, 0.3), rules=rules))
+    await call(world.around(world.slow(500), rules=rules))
     assert amounts(world) == [-3, 3]
 
 

@@ -21,6 +21,7 @@ from faregate.domain.policy import BreakerOptions
 from faregate.domain.request import Charge
 from journals import OPTIONS, FailingLedger, Outage
 from lossy_ledger import Clock
+from waiting import WAIT_S_MAX
 
 FAILURES_MAX = 3
 #: As good as never, and as good as at once, in milliseconds.
@@ -33,7 +34,8 @@ def options_of(delay_ms: int) -> BreakerOptions:
 
 async def broken(delay_ms: int) -> Outage:
     """Return an outage at whose beginning the breaker has just opened."""
-    outage = await Outage.prepare(replace(OPTIONS, breaker=options_of(delay_ms)))
+    options = replace(OPTIONS, breaker=options_of(delay_ms), decision_timeout_ms=LONG)
+    outage = await Outage.prepare(options)
     outage.ledger.down = True
     for _ in range(FAILURES_MAX):
         with pytest.raises(LedgerUnavailableError, match="down"):
@@ -132,7 +134,7 @@ async def test_lost_answers_open_it_and_their_attempts_are_voided() -> None:
     outage.ledger.lossy = False
     outage.clock.ms += 1_000
     assert len(outage.gate.retries) == FAILURES_MAX
-    assert await outage.gate.retries.join(10)
+    assert await outage.gate.retries.join(WAIT_S_MAX)
     user = await outage.ledger.read(outage.user_id)
     assert user is not None
     assert user.credits == 3
@@ -157,7 +159,7 @@ async def test_a_refund_is_not_waited_for_either() -> None:
     with pytest.raises(LedgerUnavailableError, match="of late"):
         await outage.gate.refund(decision)
     outage.ledger.down = False
-    assert await outage.gate.retries.join(10)
+    assert await outage.gate.retries.join(WAIT_S_MAX)
     user = await outage.ledger.read(outage.user_id)
     assert user is not None
     assert user.credits == 3
@@ -222,9 +224,9 @@ async def test_what_can_be_made_later_is_waited_for_as_long_as_for_a_decision() 
     )
     for call in calls:
         with pytest.raises(LedgerUnavailableError, match=r"within 0\.020 s"):
-            await asyncio.wait_for(call, 10)
+            await asyncio.wait_for(call, WAIT_S_MAX)
     for name in names:
         setattr(outage.ledger, name, real[name])
     released.set()
-    assert await outage.gate.retries.join(10)
+    assert await outage.gate.retries.join(WAIT_S_MAX)
     assert await outage.live() == 3

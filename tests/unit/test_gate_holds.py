@@ -17,6 +17,7 @@ from faregate.domain.errors import (
 )
 from faregate.domain.policy import GateOptions, PolicySet
 from lossy_ledger import Clock, LossyLedger
+from waiting import WAIT_S_MAX
 
 ESTIMATE = 2
 
@@ -83,7 +84,7 @@ async def test_a_hold_whose_reply_is_lost_is_given_back(
         await gate.hold(user_id, ESTIMATE)
     assert await live(gate, user_id) == (0, 2)
     clock.ms += 1_000
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert await live(gate, user_id) == (2, 0)
 
 
@@ -95,7 +96,7 @@ async def test_a_settlement_whose_reply_is_lost_is_made_once(
     ledger.settlements_lost = 2
     with pytest.raises(OutcomeUnknownError):
         await gate.settle(hold, 1)
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert ledger.settlements_lost == 0
     assert (await gate.settle(hold, 1)).repeated
     assert await live(gate, user_id) == (2, 0)
@@ -172,7 +173,7 @@ async def test_a_block_whose_settlement_is_unknown_is_not_cancelled(
     with pytest.raises(OutcomeUnknownError):
         async with gate.holding(user_id, ESTIMATE) as held:
             await held.settle(1)
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert await live(gate, user_id) == (2, 0)
 
 

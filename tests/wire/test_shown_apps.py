@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from faregate import Settings
-from wire_client import WAIT_S_MAX, Api, free_port, wait_for
+from waiting import WAIT_S_MAX, wait_for
+from wire_client import Api, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -105,7 +106,6 @@ def test_a_shown_app_answers_as_it_is_shown(
         "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
         "FAREGATE_REDIS_URL": wire_settings.redis_url,
         "FAREGATE_POSTGRES_URL": wire_settings.postgres_url,
-        "FAREGATE_DECISION_TIMEOUT_MS": "10000",
     }
     command = [sys.executable, "-m", "uvicorn", "shown:app", "--port", str(port)]
     with subprocess.Popen(command, env=environment, cwd=tmp_path) as process:
