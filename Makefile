@@ -26,12 +26,13 @@ test: .venv/ready
 test-servers: .venv/ready
 	FAREGATE_TEST_SERVERS=debian $(PYTEST) $(TESTS)
 
-# All operations in 2,000 random orders, on Redis and on its specification in memory at once. The
-# command that is shown names the seed, and `make soak SEED=...` does the same again.
+# What takes long: all operations in 2,000 random orders, on Redis and on its specification in memory
+# at once, and replays of much data. The command that is shown names the seed, and
+# `make soak SEED=...` does the same again.
 SEED ?= $(shell date +%s)
 SEQUENCES ?= 2000
 soak: .venv/ready
-	FAREGATE_SOAK=$(SEQUENCES) $(BIN)/python -m pytest tests/contract/test_machine.py -s --hypothesis-seed=$(SEED)
+	FAREGATE_SOAK=$(SEQUENCES) $(BIN)/python -m pytest tests/contract/test_machine.py tests/e2e -s --hypothesis-seed=$(SEED)
 
 # Format, style, types, layers, Lua, queries, migrations.
 check: .venv/ready

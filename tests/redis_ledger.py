@@ -29,7 +29,8 @@ async def install(ledger: RedisLedger, credits_: int = 10) -> UUID:
     return user_id
 
 
-def charge_of(ledger: RedisLedger, user_id: UUID, *, within_ms: int = 1000) -> Charge:
+def charge_of(ledger: RedisLedger, user_id: UUID, *, within_ms: int = 10_000) -> Charge:
+    """A charge of one credit. Half of its time is waited for an answer that does not come."""
     now_ms = ledger.now_ms()
     return Charge(
         user_id=user_id,

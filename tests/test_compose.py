@@ -25,9 +25,9 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ["migrate", "api", "worker"]
 LASTING = ["valkey", "postgres", "api", "worker"]
-COMMAND_SECONDS_MAX = 60
-HEALTHY_SECONDS_MAX = 60
-STOP_SECONDS_MAX = 30
+COMMAND_SECONDS_MAX = 120
+HEALTHY_SECONDS_MAX = 120
+STOP_SECONDS_MAX = 120
 POLL_SECONDS = 0.1
 
 #: What the image's entry point runs.

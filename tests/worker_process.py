@@ -14,7 +14,8 @@ import psycopg
 from redis import Redis
 
 from faregate import Settings, open_gate
-from faregate.bootstrap import open_stream
+from faregate.bootstrap import open_archive, open_stream
+from faregate_worker.drain import DrainLimits, drain
 from faregate_worker.runtime import QUEUE_NAME
 from processes import runs
 from waiting import WAIT_S_MAX
@@ -94,6 +95,13 @@ class System:
     def drained(self) -> bool:
         """Whether nothing is pending; asked before the rows are counted, never after."""
         return self.pending() == 0
+
+    def drain(self) -> None:
+        """Make rows of all records in this process, where a worker is not what is tested."""
+        limits = DrainLimits(batch_size_max=1_000, seconds_max=WAIT_S_MAX)
+        with open_stream(self.settings) as stream, open_archive(self.settings) as archive:
+            for shard in range(self.settings.shard_count):
+                drain(stream, archive, shard, limits=limits)
 
     def queued(self) -> list[str]:
         """The ids of the jobs that no worker has taken yet."""

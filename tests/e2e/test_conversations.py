@@ -19,6 +19,7 @@ from e2e.replays import (
     write_conversations,
 )
 from faregate.cli.servers import ValkeyServer
+from soak import soaked
 
 ROWS = 300
 KILLED_PERCENT = 10
@@ -87,7 +88,7 @@ def test_redis_stopped_for_seconds_makes_nobody_pay_twice_or_not_at_all(
 ) -> None:
     """What was not held is held anew, and what was not settled in time is settled once."""
     file = tmp_path / "conversations.csv"
-    costs = write_conversations(file, rows=4 * ROWS)
+    costs = write_conversations(file, rows=2 * ROWS)
     with Replay(file, *urls(own_redis.url, empty_database_url)) as replay:
         wait_for_traffic(own_redis.url, records=UNDER_WAY)
         own_redis.pause()
@@ -129,6 +130,7 @@ def test_owners_are_killed_only_beside_others(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@soaked
 @pytest.mark.skipif(
     not REAL_CONVERSATIONS.exists(), reason="the shared conversations are not on this machine"
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from e2e.replays import REAL_LOG, REAL_NUMBERS, Replay, faregate, numbers, urls, write_log
+from soak import soaked
 
 
 def test_a_replay_accounts_for_every_request_of_a_log(tmp_path: Path) -> None:
@@ -79,6 +80,7 @@ def test_options_that_cannot_work_are_refused(tmp_path: Path, options: tuple[str
     assert "Traceback" not in done.stderr
 
 
+@soaked
 @pytest.mark.skipif(not REAL_LOG.exists(), reason="the shared access log is not on this machine")
 def test_ten_thousand_real_requests_come_out_as_worked_out() -> None:
     """The numbers of the real log, three credits a user."""

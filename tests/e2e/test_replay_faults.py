@@ -25,8 +25,10 @@ from faregate.cli.servers import EmbeddedServers, ValkeyServer
 from processes import runs
 from waiting import wait_for
 
-LINES = 1_500
-USERS = 250
+LINES = 600
+USERS = 100
+#: Of a replay that is ended long before it is over.
+ROWS = 1_500
 #: How many records show that a replay is under way, and far from its end.
 UNDER_WAY = 40
 #: Longer than a charge may take to be decided, so that requests are answered 503.
@@ -41,7 +43,8 @@ def test_a_worker_killed_three_times_while_records_are_pending_loses_nothing(
 ) -> None:
     """Whatever it left unacknowledged, or stored and did not acknowledge, is a row once."""
     log = tmp_path / "access.log"
-    expected = write_log(log, lines=LINES, users=USERS)
+    # Enough for a worker that is started three times again.
+    expected = write_log(log, lines=3 * LINES, users=USERS)
     url = own_redis.url
     with Replay(log, *urls(url, empty_database_url)) as replay:
         wait_for_traffic(url, records=UNDER_WAY)
@@ -109,7 +112,7 @@ def test_a_replay_that_is_ended_leaves_no_process_behind(
 ) -> None:
     """Servers, APIs and worker end with it, whether it can still stop them or not."""
     file = tmp_path / "conversations.csv"
-    write_conversations(file, rows=LINES)
+    write_conversations(file, rows=ROWS)
     with Replay(file, "--kill-owners", "50") as replay:
         wait_for_traffic(replay.redis_url, records=UNDER_WAY)
         pids = [replay.pid(name) for name in ("redis", "postgres", "worker", "api", "doomed api")]

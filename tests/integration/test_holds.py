@@ -25,7 +25,7 @@ from faregate.domain.transaction import CreditTransaction, TransactionType
 from faregate.ops.reconcile import reconcile
 from lossy_proxy import lossy_proxy
 from redis_ledger import IDENTITY, SHARD, balance, charge_of, everything, install
-from waiting import wait_for
+from waiting import WAIT_S_MAX, until, wait_for
 from worker_process import System
 
 SWEEPS = 8
@@ -43,8 +43,11 @@ async def ledger(ledger_redis: str) -> AsyncIterator[RedisHoldLedger]:
     await made.aclose()
 
 
-def request_of(ledger: RedisHoldLedger, user_id: UUID, estimate: int) -> HoldRequest:
-    return HoldRequest(charge=replace(charge_of(ledger, user_id), cost=estimate), ttl_ms=100)
+def request_of(
+    ledger: RedisHoldLedger, user_id: UUID, estimate: int, *, within_ms: int = 10_000
+) -> HoldRequest:
+    charge = charge_of(ledger, user_id, within_ms=within_ms)
+    return HoldRequest(charge=replace(charge, cost=estimate), ttl_ms=100)
 
 
 async def held_by(ledger: RedisHoldLedger, user_id: UUID) -> int:
@@ -70,11 +73,7 @@ async def test_sweeps_that_race_give_a_hold_back_once(
     assert hold.allowed
     settlement = Settlement(user_id=user_id, hold_id=hold.id, actual=3)
     sweepers = [RedisSweeper.from_url(ledger_redis, 1) for _ in range(SWEEPS)]
-    for _ in range(100):
-        if sweepers[0].shards_due():
-            break
-        await asyncio.sleep(0.05)
-    assert sweepers[0].shards_due() == [SHARD]
+    await until(lambda: sweepers[0].shards_due() == [SHARD], "the hold is due")
 
     swept, expired, late = await asyncio.gather(
         asyncio.gather(*(asyncio.to_thread(sweeper.sweep, SHARD) for sweeper in sweepers)),
@@ -114,7 +113,8 @@ async def test_lost_replies_hold_and_settle_once(ledger_redis: str) -> None:
         warm = await ledger.hold(replace(request_of(ledger, user_id, 1), ttl_ms=60_000))
         await ledger.settle(Settlement(user_id=user_id, hold_id=warm.id, actual=1))
         proxy.replies_to_lose = 1
-        hold = await ledger.hold(replace(request_of(ledger, user_id, 4), ttl_ms=60_000))
+        request = request_of(ledger, user_id, 4, within_ms=1_000)
+        hold = await ledger.hold(replace(request, ttl_ms=60_000))
         assert (proxy.lost, hold.decision.repeated) == (1, True)
         proxy.replies_to_lose = 1
         settlement = Settlement(user_id=user_id, hold_id=hold.id, actual=3)
@@ -132,17 +132,15 @@ async def test_a_hold_without_any_reply_is_voided_by_its_id(ledger_redis: str) -
         user_id = await install(ledger)
         warm = await ledger.hold(request_of(ledger, user_id, 1))
         assert warm.allowed
-        request = request_of(ledger, user_id, 4)
-        request = replace(request, ttl_ms=60_000)
+        request = replace(request_of(ledger, user_id, 4, within_ms=1_000), ttl_ms=60_000)
         proxy.replies_to_lose = 2
         with pytest.raises(OutcomeUnknownError):
             await ledger.hold(request)
         outcome = VoidOutcome.TOO_EARLY
-        for _ in range(100):
-            outcome = await ledger.void_hold(request)
-            if outcome is not VoidOutcome.TOO_EARLY:
-                break
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(WAIT_S_MAX):
+            while outcome is VoidOutcome.TOO_EARLY:
+                await asyncio.sleep(0.05)
+                outcome = await ledger.void_hold(request)
         assert outcome is VoidOutcome.REFUNDED
         assert await held_by(ledger, user_id) in {0, 1}
         kinds = [

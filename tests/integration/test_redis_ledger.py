@@ -1,8 +1,6 @@
 """The ledger on a real Redis, and what may happen to it on the way."""
 
 import asyncio
-import os
-import signal
 from dataclasses import replace
 from uuid import uuid4
 
@@ -11,7 +9,7 @@ from redis import Redis
 
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.ledger import RedisLedger
-from faregate.cli.servers import EmbeddedServers
+from faregate.cli.servers import ValkeyServer
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import (
     ConfigurationError,
@@ -23,6 +21,7 @@ from faregate.domain.errors import (
 from faregate.domain.request import VoidOutcome
 from faregate.domain.user import User
 from lossy_proxy import lossy_proxy
+from processes import stopped
 from redis_ledger import IDENTITY, SHARD, balance, charge_of, everything, install, make_ledger
 
 
@@ -34,7 +33,7 @@ async def test_a_lost_reply_is_asked_for_again_and_charges_once(ledger_redis: st
         user_id = await install(ledger)
         await ledger.charge(charge_of(ledger, user_id))
         proxy.replies_to_lose = 1
-        decision = await ledger.charge(charge_of(ledger, user_id))
+        decision = await ledger.charge(charge_of(ledger, user_id, within_ms=1_000))
         assert proxy.lost == 1
         assert (decision.verdict, decision.repeated) == (Verdict.ALLOWED, True)
         assert await balance(ledger, user_id) == decision.credits == 8
@@ -49,7 +48,7 @@ async def test_a_lost_request_is_sent_again(ledger_redis: str) -> None:
         user_id = await install(ledger)
         await ledger.charge(charge_of(ledger, user_id))
         proxy.requests_to_lose = 1
-        decision = await ledger.charge(charge_of(ledger, user_id))
+        decision = await ledger.charge(charge_of(ledger, user_id, within_ms=1_000))
         assert proxy.lost == 1
         assert (decision.verdict, decision.repeated) == (Verdict.ALLOWED, False)
         assert await balance(ledger, user_id) == 8
@@ -78,23 +77,18 @@ async def test_a_charge_without_any_reply_is_voided_by_its_id(ledger_redis: str)
 
 
 async def test_what_arrives_after_its_deadline_is_not_charged(
-    own_servers: EmbeddedServers,
+    own_redis: ValkeyServer,
 ) -> None:
     """A stopped Redis that goes on refuses what its clients have given up."""
-    ledger = make_ledger(own_servers.redis_url)
+    ledger = make_ledger(own_redis.url)
     await ledger.attach(IDENTITY)
     user_id = await install(ledger)
     # Four connections that are ready: without one, nothing would be sent.
     await asyncio.gather(*(ledger.charge(charge_of(ledger, user_id)) for _ in range(4)))
-    pid = own_servers.redis.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        lost = [charge_of(ledger, user_id, within_ms=200) for _ in range(4)]
+    with stopped(own_redis.pid):
+        lost = [charge_of(ledger, user_id, within_ms=500) for _ in range(4)]
         outcomes = await asyncio.gather(*map(ledger.charge, lost), return_exceptions=True)
         assert all(isinstance(outcome, OutcomeUnknownError) for outcome in outcomes), outcomes
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert await balance(ledger, user_id) == 6
     assert {await ledger.void(charge) for charge in lost} == {VoidOutcome.REFUSED}
     assert await balance(ledger, user_id) == 6

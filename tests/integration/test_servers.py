@@ -22,6 +22,20 @@ from waiting import wait_for
 OWNER = Path(__file__).parents[1] / "owner_process.py"
 
 
+@pytest.fixture(scope="module")
+def pair(binaries: Binaries) -> Iterator[EmbeddedServers]:
+    """Servers with full durability."""
+    with EmbeddedServers(binaries=binaries) as running:
+        yield running
+
+
+@pytest.fixture
+def own_servers(pair: EmbeddedServers) -> EmbeddedServers:
+    """The servers of this module, which both run, whatever the test before has done to them."""
+    pair.start()
+    return pair
+
+
 def account_of(postgres: PostgresServer) -> int | None:
     """The user to run a process as that Postgres could take for another Postgres."""
     return postgres.data.stat().st_uid if os.geteuid() == 0 else None

@@ -1,4 +1,4 @@
-"""What is answered where Redis, the backlog or a setting says no, on each server."""
+"""What is answered where Redis, the backlog or a setting says no."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,12 +27,6 @@ def fragile(
         yield opened
 
 
-@pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @contextmanager
 def api_with(server: str, settings: Settings, place: Path, **variables: str) -> Iterator[Api]:
     given = {"FAREGATE_JOURNAL_DIR": str(place / "journal"), **variables}
@@ -40,6 +34,7 @@ def api_with(server: str, settings: Settings, place: Path, **variables: str) -> 
         yield api
 
 
+@pytest.mark.parametrize("server", SERVERS)
 def test_a_redis_that_hangs_closes_some_routes_and_not_others(
     server: str, fragile: tuple[ValkeyServer, Settings], tmp_path: Path
 ) -> None:
@@ -59,12 +54,12 @@ def test_a_redis_that_hangs_closes_some_routes_and_not_others(
 
 
 def test_a_backlog_refuses_with_a_reason_of_its_own(
-    server: str, fragile: tuple[ValkeyServer, Settings], tmp_path: Path
+    fragile: tuple[ValkeyServer, Settings], tmp_path: Path
 ) -> None:
     """Nothing is charged until the worker has caught up."""
     _, settings = fragile
     user = uuid4()
-    with api_with(server, settings, tmp_path, FAREGATE_STREAM_LENGTH_MAX="1") as api:
+    with api_with("uvicorn", settings, tmp_path, FAREGATE_STREAM_LENGTH_MAX="1") as api:
         wait_for(lambda: api.ask("/anything", user).status == 503, "the stream is full")
         answer = api.ask("/anything", user)
         check_problem(answer, 503, "backlog")
@@ -76,8 +71,8 @@ def test_a_backlog_refuses_with_a_reason_of_its_own(
 
 
 def test_a_user_whom_nobody_knows_is_refused_or_made(
-    server: str, fragile: tuple[ValkeyServer, Settings], tmp_path: Path
+    fragile: tuple[ValkeyServer, Settings], tmp_path: Path
 ) -> None:
     """By the setting, and never half."""
-    with api_with(server, fragile[1], tmp_path, FAREGATE_PROVISION_USERS="false") as strict:
+    with api_with("uvicorn", fragile[1], tmp_path, FAREGATE_PROVISION_USERS="false") as strict:
         check_problem(strict.ask("/anything", uuid4()), 403, "unknown_user")
