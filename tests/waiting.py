@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 #: Reached only where something is broken: what works is waited for by its condition.
 WAIT_S_MAX = 120.0
+#: Looking costs something, too: a connection, or a process.
 PAUSE_S = 0.01
+PAUSE_FOR_OTHERS_S = 0.05
 
 
 async def until(condition: Callable[[], object], what: str = "what is waited for") -> None:
@@ -22,4 +24,4 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     ends_at_s = time.monotonic() + WAIT_S_MAX
     while not condition():
         assert time.monotonic() < ends_at_s, f"never happened: {what}"
-        time.sleep(PAUSE_S)
+        time.sleep(PAUSE_FOR_OTHERS_S)

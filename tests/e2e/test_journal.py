@@ -195,7 +195,8 @@ async def load(
 
     async with open_gate(settings.model_copy(update={"decision_timeout_ms": 10_000})) as gate:
         # On a busy machine the first sight of all users takes longer than a decision may.
-        await asyncio.gather(*(gate.balance(client.user_id) for client in clients))
+        for client in clients:
+            await gate.balance(client.user_id)
     async with open_gate(settings) as gate:
         using = [asyncio.create_task(use(client)) for client in clients]
         for _ in range(OUTAGES):

@@ -72,7 +72,7 @@ def deducts(system: System, user_id: UUID) -> int:
 
 
 def test_a_thousand_charges_of_a_hundred_credits_allow_a_hundred(system: System) -> None:
-    """From two processes, all at once; the rows say the same."""
+    """From two processes, two hundred at once; the rows say the same."""
     user_id = uuid4()
     with psycopg.connect(system.database_url, autocommit=True) as connection:
         connection.execute("update faregate.ledger set starting_credits = 100")
