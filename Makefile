@@ -29,7 +29,7 @@ test-servers: .venv/ready
 SEED ?= $(shell date +%s)
 SEQUENCES ?= 2000
 soak: .venv/ready
-	FAREGATE_SOAK=$(SEQUENCES) $(BIN)/python -m pytest tests/contract/test_machine.py -s --hypothesis-seed=$(SEED)
+	FAREGATE_TEST_SOAK=$(SEQUENCES) $(BIN)/python -m pytest tests/contract/test_machine.py -s --hypothesis-seed=$(SEED)
 
 # Format, style, types, layers, Lua, queries, migrations.
 check: .venv/ready

@@ -18,7 +18,7 @@ from play.staging import staged
 pytestmark = pytest.mark.redis
 
 #: How many sequences `make soak` asks for; none of `make test`.
-SOAK = int(os.environ.get("FAREGATE_SOAK", "0"))
+SOAK = int(os.environ.get("FAREGATE_TEST_SOAK", "0"))
 SETTINGS = settings(
     max_examples=SOAK or 200,
     stateful_step_count=40,
