@@ -1,5 +1,6 @@
 """What all scenarios have in common: a plan, servers, and samples."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -107,7 +108,7 @@ class Bench:
             case=cell.case,
             variant=cell.variant,
             round=number,
-            values=values,
+            values=values | {"load_1_min": round(os.getloadavg()[0], 2)},
         )
 
     @staticmethod

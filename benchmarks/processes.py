@@ -68,6 +68,8 @@ class Talker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(STOP_S_MAX)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def __enter__(self) -> Self:
         return self

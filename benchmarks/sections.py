@@ -116,7 +116,7 @@ def _features(results: Results) -> str:
         return ""
     return "\n".join([
         "## Limits, allowances, keys, holds\n",
-        "Decisions a second, as a multiple of the plain charge. A hold and its settlement are one:\n",
+        "Decisions a second, as a multiple of the plain charge; hold + settle count as one:\n",
         _ratios(found, features.BASE, _RATE, "callers"),
         "Medians:\n",
         _details(found, _COLUMNS, "callers"),

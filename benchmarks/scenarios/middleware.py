@@ -1,5 +1,6 @@
 """An app under uvicorn with and without something in front of it, asked over 64 connections."""
 
+import os
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -77,5 +78,5 @@ def _measured(bench: Bench, app: App, load: Talker, number: int) -> Sample:
         case=app.framework,
         variant=app.variant,
         round=number,
-        values=told,
+        values=told | {"load_1_min": round(os.getloadavg()[0], 2)},
     )
