@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import sections
+from benchmarks import charts, sections
 from benchmarks.results import Results
 from benchmarks.scenarios import overload
 
@@ -44,7 +44,7 @@ def page_of(results: Results) -> str:
 
 def plots_of(results: Results) -> Mapping[str, str]:
     """Return the plots by their names."""
-    return {name: plot for name, make in sections.PLOTS.items() if (plot := make(results))}
+    return {name: plot for name, make in charts.PLOTS.items() if (plot := make(results))}
 
 
 def _facts(results: Results) -> str:

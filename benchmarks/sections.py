@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from benchmarks import plots
 from benchmarks.results import Results, Table, Value, value_of
 from benchmarks.scenarios import decisions, features, growth, memory, middleware, one_user, overload
 from benchmarks.statistics import Spread
@@ -150,9 +149,10 @@ def _overload(results: Results) -> str:
     ]
     columns = {
         "goodput/s": value_of("goodput"),
+        "decisions/s": _RATE,
         "p99 ms of every answer": value_of("answers_p99_ms"),
-        "not sent, a decision": _each("LedgerUnavailableError"),
-        "voided, a decision": _each("OutcomeUnknownError"),
+        "not sent/s": _a_second("LedgerUnavailableError"),
+        "voided/s": _a_second("OutcomeUnknownError"),
         "breaker opened": _health("breaker_opened"),
         "voids that wait": _health("retries_waiting"),
     }
@@ -189,8 +189,8 @@ def _health(name: str) -> Value:
     return lambda sample: sample.values["health"].get(name)
 
 
-def _each(error: str) -> Value:
-    return lambda sample: sample.values["errors"].get(error, 0) / (sample.values["decisions"] or 1)
+def _a_second(error: str) -> Value:
+    return lambda sample: sample.values["errors"].get(error, 0) / sample.values["seconds"]
 
 
 def _one_user(results: Results) -> str:
@@ -228,59 +228,6 @@ def _memory(results: Results) -> str:
     return "## Memory\n\n" + table(("bytes of Redis for", ""), rows)
 
 
-def _decisions_plot(results: Results) -> str:
-    found = results.of(decisions.NAME)
-    series = {
-        variant: [
-            (float(case), spread.median)
-            for case in found.cases
-            if (spread := found.ratio(case, variant, decisions.BASE, _RATE))
-        ]
-        for variant in found.variants
-    }
-    return _lines("Decisions a second, as a multiple of bare", "multiple of bare", series)
-
-
-def _overload_plot(results: Results) -> str:
-    found = results.of(overload.NAME)
-    series = {
-        f"back {variant}": [
-            (float(case), spread.median)
-            for case in found.cases
-            if not case.startswith(overload.AFTERWARDS)
-            if (spread := found.spread(case, variant, value_of("goodput")))
-        ]
-        for variant in found.variants
-    }
-    return _lines("Goodput under overload", "decisions in time a second", series)
-
-
-def _lines(title: str, y_label: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    points = [point for line in series.values() for point in line]
-    if not points:
-        return ""
-    axes = plots.Axes(
-        title=title,
-        x_label="callers",
-        y_label=y_label,
-        xs=sorted({x for x, _ in points}),
-        y_max=plots.nice_max([y for _, y in points]),
-    )
-    return plots.lines(axes, series)
-
-
-def _middleware_plot(results: Results) -> str:
-    found = results.of(middleware.NAME)
-    values = {
-        f"{case}, {variant}": spread.median
-        for case in found.cases
-        for variant in found.variants
-        if variant != middleware.BASE
-        if (spread := found.ratio(case, variant, middleware.BASE, _RATE))
-    }
-    return plots.bars("Share of the bare app's requests a second", values, "") if values else ""
-
-
 Make = Callable[[Results], str]
 SECTIONS: Sequence[Make] = (
     _decisions,
@@ -291,8 +238,3 @@ SECTIONS: Sequence[Make] = (
     _growth,
     _memory,
 )
-PLOTS: Mapping[str, Make] = {
-    "decisions": _decisions_plot,
-    "middleware": _middleware_plot,
-    "overload": _overload_plot,
-}
