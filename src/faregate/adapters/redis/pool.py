@@ -16,6 +16,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from faregate.adapters.redis.urls import check_url
 from faregate.domain.errors import LedgerUnavailableError
 
 CONNECTIONS_MAX = 64
@@ -45,9 +46,13 @@ class ConnectionPool:
 
     @classmethod
     def from_url(cls, url: str, connect_s_max: float = CONNECT_S_MAX) -> Self:
-        """Make a pool for a server. Nothing is connected before a connection is taken."""
+        """Make a pool for a server. Nothing is connected before a connection is taken.
+
+        Raises:
+            ConfigurationError: The URL has options that cannot be used.
+        """
         factory = RedisConnections.from_url(
-            url, protocol=2, socket_timeout=None, retry=Retry(NoBackoff(), 0)
+            check_url(url), protocol=2, socket_timeout=None, retry=Retry(NoBackoff(), 0)
         )
         return cls(factory.make_connection, connect_s_max=connect_s_max)
 

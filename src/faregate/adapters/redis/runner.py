@@ -17,6 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from faregate.adapters.redis.pool import CONNECT_S_MAX, ConnectionPool
 from faregate.adapters.redis.scripts import load
+from faregate.adapters.redis.urls import check_no_cluster
 from faregate.domain.errors import (
     InvalidArgumentError,
     LedgerError,
@@ -138,7 +139,8 @@ def _shorten(bound: asyncio.Timeout, share: float) -> None:
 
 
 def _refusal(error: ResponseError) -> Exception:
-    """Tell what the caller did wrong from what the server cannot do now."""
+    """Tell what the caller did wrong from what the server cannot do now, or at all."""
+    check_no_cluster(error)
     text = str(error)
     if text.startswith("INVALID "):
         return InvalidArgumentError(text.removeprefix("INVALID "))

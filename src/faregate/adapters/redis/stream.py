@@ -18,6 +18,7 @@ from redis.retry import Retry
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.records import FIELD, entry
 from faregate.adapters.redis.scripts import load
+from faregate.adapters.redis.urls import check_no_cluster, check_url
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.domain.user import User
 from faregate.ports import StreamEntry
@@ -45,7 +46,7 @@ class RedisStream:
     def from_url(cls, url: str, shard_count: int) -> Self:
         """Connect at first use, and never repeat a command."""
         client = Redis.from_url(
-            url,
+            check_url(url),
             protocol=2,
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
@@ -172,6 +173,7 @@ class RedisStream:
         except (RedisError, OSError) as error:
             if isinstance(error, ResponseError) and str(error).startswith("NOGROUP"):
                 return None
+            check_no_cluster(error)
             raise LedgerUnavailableError(f"Redis cannot be read: {error}") from error
 
     def _execute(self, pipeline: Pipeline) -> list[Any]:
@@ -182,6 +184,7 @@ class RedisStream:
             raise LedgerUnavailableError(f"Redis cannot be read: {error}") from error
         for reply in replies:
             if isinstance(reply, Exception) and "no such key" not in str(reply):
+                check_no_cluster(reply)
                 raise LedgerUnavailableError(f"Redis cannot be read: {reply}") from reply
         return replies
 

@@ -11,6 +11,7 @@ from redis.retry import Retry
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.hold_keys import end_ids, end_keys, read_pair
 from faregate.adapters.redis.scripts import load
+from faregate.adapters.redis.urls import check_no_cluster, check_url
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.domain.transaction import CreditTransactionId
 
@@ -32,7 +33,7 @@ class RedisSweeper:
     def from_url(cls, url: str, shard_count: int) -> Self:
         """Connect at first use, and never repeat a command."""
         client = Redis.from_url(
-            url,
+            check_url(url),
             protocol=2,
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
@@ -63,6 +64,7 @@ class RedisSweeper:
         try:
             members = chain.from_iterable(pipeline.execute())
         except (RedisError, OSError) as error:
+            check_no_cluster(error)
             raise LedgerUnavailableError(f"holds cannot be listed: {error}") from error
         return frozenset(read_pair(member)[0] for member in members)
 
@@ -74,6 +76,7 @@ class RedisSweeper:
         try:
             return script(keys=names, args=arguments)
         except (RedisError, OSError) as error:
+            check_no_cluster(error)
             raise LedgerUnavailableError(f"holds cannot be swept: {error}") from error
 
     def close(self) -> None:
