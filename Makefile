@@ -9,27 +9,40 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-servers soak check fmt lock clean
+.PHONY: demo test test-servers soak bench bench-quick check fmt lock clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
 	$(BIN)/faregate demo
 
-# The tests, on servers that come with the environment.
-test: .venv/ready
-	$(BIN)/python -m pytest
-
-# The same on Debian's redis-server and PostgreSQL, which have to be installed; or some of them.
+# The tests, or some of them, on servers that come with the environment. Each worker has its own.
 TESTS ?=
-test-servers: .venv/ready
-	FAREGATE_TEST_SERVERS=debian $(BIN)/python -m pytest $(TESTS)
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+test: .venv/ready
+	$(PYTEST) $(TESTS)
 
-# All operations in 2,000 random orders, on Redis and on its specification in memory at once. The
-# command that is shown names the seed, and `make soak SEED=...` does the same again.
+# The same on Debian's redis-server and PostgreSQL, which have to be installed.
+test-servers: .venv/ready
+	FAREGATE_TEST_SERVERS=debian $(PYTEST) $(TESTS)
+
+# What takes long: all operations in 2,000 random orders, on Redis and on its specification in memory
+# at once, and replays of much data. The command that is shown names the seed, and
+# `make soak SEED=...` does the same again.
 SEED ?= $(shell date +%s)
 SEQUENCES ?= 2000
 soak: .venv/ready
-	FAREGATE_SOAK=$(SEQUENCES) $(BIN)/python -m pytest tests/contract/test_machine.py -s --hypothesis-seed=$(SEED)
+	FAREGATE_TEST_SOAK=$(SEQUENCES) $(BIN)/python -m pytest tests/contract/test_machine.py tests/e2e -s --hypothesis-seed=$(SEED)
+
+# Faregate beside a bare script call and its peers, on Debian's redis-server; the whole takes about
+# twenty minutes and writes docs/performance.md. `make bench ONLY=overload` runs one scenario.
+ONLY ?=
+BENCH := PYTHONPATH=src:worker build/bench/bin/python -m benchmarks
+bench: build/bench/ready
+	$(BENCH) $(ONLY:%=--only %)
+
+bench-quick: build/bench/ready
+	$(BENCH) --quick $(ONLY:%=--only %)
 
 # Format, style, types, layers, Lua, queries, migrations.
 check: .venv/ready
@@ -49,10 +62,11 @@ fmt: .venv/ready
 	$(BIN)/ruff check --fix
 	$(BIN)/sqlfluff fix --quiet $(QUERIES)
 
-# Locks for development (everything) and for the image (what an API and a worker need).
+# Locks for development (everything), for the image (what an API and a worker need), for benchmarks.
 lock: build/lock/ready
 	$(LOCK) --all-extras --group dev --output-file requirements-dev.txt
 	$(LOCK) --extra worker --extra cli --constraint requirements-dev.txt --output-file requirements.txt
+	$(LOCK) benchmarks/requirements.in --extra cli --extra embedded --constraint requirements-dev.txt --output-file benchmarks/requirements.txt
 
 clean:
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -63,6 +77,12 @@ clean:
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The peers' environment, apart from that of development: they are no dependencies of anything here.
+build/bench/ready: benchmarks/requirements.txt
+	$(PYTHON) -m venv --clear build/bench
+	build/bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
 	@touch $@
 
 build/lock/ready:

@@ -1,61 +1,54 @@
-"""The servers of the tests: one Redis and one Postgres per session, and private pairs.
+"""The servers of the tests: one Redis and one Postgres per worker of pytest, and private ones.
 
 By default they come from the wheels of `faregate[embedded]`. FAREGATE_TEST_SERVERS=debian takes
 Debian's redis-server and its newest PostgreSQL instead, through the same code.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
-import psycopg
 import pytest
-from psycopg import sql
 from redis import Redis
 
-from faregate.cli.servers import Binaries, EmbeddedServers
-
-DEBIAN_REDIS = Path("/usr/bin/redis-server")
-DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+from faregate.cli.servers import Binaries, EmbeddedServers, ValkeyServer
+from servers import EMPTY, administer, chosen_binaries, database_like, lone_redis
 
 
-def _debian_binaries() -> Binaries:
-    versions = [path.parent for path in DEBIAN_POSTGRES.glob("*/bin/postgres")]
-    missing = [] if DEBIAN_REDIS.exists() else ["redis-server"]
-    missing += [] if versions else ["postgresql"]
-    if missing:
-        pytest.fail(
-            f"FAREGATE_TEST_SERVERS=debian, but this machine lacks: {', '.join(missing)}; "
-            f"apt-get install {' '.join(missing)}",
-            pytrace=False,
-        )
-    newest = max(versions, key=lambda path: int(path.parent.name))
-    return Binaries(redis=DEBIAN_REDIS, postgres=newest)
+@pytest.fixture(scope="session", autouse=True)
+def _patience() -> Iterator[None]:
+    """Let decisions take ten seconds, here and in the processes that tests start.
+
+    The machine may be busy. A test that is about a timeout says which one it means.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAREGATE_DECISION_TIMEOUT_MS", "10000")
+        yield
 
 
 @pytest.fixture(scope="session")
 def binaries() -> Binaries:
-    """The programs that FAREGATE_TEST_SERVERS asks for; fails, never skips, without them."""
-    chosen = os.environ.get("FAREGATE_TEST_SERVERS", "embedded")
-    if chosen == "debian":
-        return _debian_binaries()
-    if chosen != "embedded":
-        pytest.fail(f"FAREGATE_TEST_SERVERS={chosen}: neither embedded nor debian", pytrace=False)
-    return Binaries.from_wheels()
+    """The programs of the servers."""
+    return chosen_binaries()
 
 
 @pytest.fixture(scope="session")
 def servers(binaries: Binaries) -> Iterator[EmbeddedServers]:
-    """The session's servers. Shared: a test that kills or pauses one takes `own_servers`."""
+    """The worker's servers. Shared: a test that kills or pauses one takes one of its own."""
     with EmbeddedServers(durable=False, binaries=binaries) as running:
         yield running
 
 
 @pytest.fixture
+def own_redis(binaries: Binaries) -> Iterator[ValkeyServer]:
+    """A private empty Redis with full durability, to be killed and paused at will."""
+    with lone_redis(binaries) as running:
+        yield running
+
+
+@pytest.fixture
 def own_servers(binaries: Binaries) -> Iterator[EmbeddedServers]:
-    """A private pair of empty servers with full durability, to be killed and paused at will."""
+    """A private pair of empty servers with full durability, where Postgres is killed as well."""
     with EmbeddedServers(binaries=binaries) as running:
         yield running
 
@@ -70,19 +63,19 @@ def open_directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def redis_url(servers: EmbeddedServers) -> str:
-    """The URL of the session's Redis, with whatever other tests left in it."""
+    """The URL of the worker's Redis, with whatever other tests left in it."""
     return servers.redis_url
 
 
 @pytest.fixture(scope="session")
 def postgres_admin_url(servers: EmbeddedServers) -> str:
-    """The URL of database `postgres` of the session's Postgres, as superuser."""
+    """The URL of database `postgres` of the worker's Postgres, as superuser."""
     return servers.postgres_url
 
 
 @pytest.fixture
 def ledger_redis(redis_url: str) -> str:
-    """The URL of the session's Redis, which is empty when the test starts."""
+    """The URL of the worker's Redis, which is empty when the test starts."""
     with Redis.from_url(redis_url) as client:
         client.flushall()
     return redis_url
@@ -95,7 +88,7 @@ def template_database(servers: EmbeddedServers) -> str:
     from faregate.adapters.postgres.migrations import Migrator  # noqa: PLC0415
 
     name = "faregate_template"
-    _administer(servers, "CREATE DATABASE {}", name)
+    administer(servers, "CREATE DATABASE {}", name)
     Migrator(servers.postgres.database_url(name)).apply()
     return name
 
@@ -103,21 +96,12 @@ def template_database(servers: EmbeddedServers) -> str:
 @pytest.fixture
 def database_url(servers: EmbeddedServers, template_database: str) -> Iterator[str]:
     """The URL, as superuser, of a fresh migrated database that is dropped afterwards."""
-    name = f"test_{uuid4().hex}"
-    _administer(servers, "CREATE DATABASE {} TEMPLATE {}", name, template_database)
-    yield servers.postgres.database_url(name)
-    _administer(servers, "DROP DATABASE {} WITH (FORCE)", name)
+    with database_like(servers, template_database) as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database_url(servers: EmbeddedServers) -> Iterator[str]:
     """The URL, as superuser, of a fresh database without any migration, dropped afterwards."""
-    name = f"test_{uuid4().hex}"
-    _administer(servers, "CREATE DATABASE {} TEMPLATE template0", name)
-    yield servers.postgres.database_url(name)
-    _administer(servers, "DROP DATABASE {} WITH (FORCE)", name)
-
-
-def _administer(servers: EmbeddedServers, statement: str, *names: str) -> None:
-    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+    with database_like(servers, EMPTY) as url:
+        yield url

@@ -1,6 +1,5 @@
 """What the tests of Postgres share: users, their histories as records, and a look at the tables."""
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,10 +15,10 @@ from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
 from faregate.ports import Stored, StreamEntry
+from waiting import wait_for
 
 STARTING_CREDITS = 3
 EPOCH = 1
-WAIT_S_MAX = 30
 STARTED_AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 _places = count(1)
@@ -124,10 +123,7 @@ class Database:
             "select pid from pg_stat_activity where application_name = %s"
             " and datname = current_database() and wait_event_type = 'Lock'"
         )
-        deadline = time.monotonic() + WAIT_S_MAX
-        while not self.run(query, application):
-            assert time.monotonic() < deadline, f"{application} never waited for a lock"
-            time.sleep(0.005)
+        wait_for(lambda: self.run(query, application), f"{application} waits for a lock")
 
     def profile(self, user_id: UUID) -> tuple[int, int]:
         """The durable credits and how far they reach."""

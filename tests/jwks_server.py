@@ -14,7 +14,6 @@ from faregate.asgi.identity.jwt import JwksKeys, JwtIdentity
 from tokens import AUDIENCE, ISSUER, claims, sign, with_token
 from waiting import WAIT_S_MAX
 
-HANG_S_MAX = 30.0
 REFRESH_S = 300.0
 LIFETIME_S = 900.0
 PAUSE_S = 10.0
@@ -38,7 +37,7 @@ class JwksServer:
             def do_GET(self) -> None:
                 server.paths.append(self.path)
                 server.agents.append(self.headers["User-Agent"])
-                server._answers.wait(HANG_S_MAX)
+                server._answers.wait(WAIT_S_MAX)
                 self.send_response(server.status)
                 for name, value in server.headers.items():
                     self.send_header(name, value)

@@ -26,7 +26,8 @@ def write_note(servers: EmbeddedServers) -> None:
     with Redis.from_url(servers.redis_url) as client:
         client.set("note", NOTE)
     with psycopg.connect(servers.postgres_url) as connection:
-        connection.execute("CREATE TABLE note (text text NOT NULL)")
+        connection.execute("CREATE TABLE IF NOT EXISTS note (text text NOT NULL)")
+        connection.execute("TRUNCATE note")
         connection.execute("INSERT INTO note VALUES (%s)", (NOTE,))
 
 

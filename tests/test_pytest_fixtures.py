@@ -9,7 +9,7 @@ from uuid import UUID
 
 from faregate.testing import Clock, MemoryGate
 
-RUN_S_MAX = 60
+RUN_S_MAX = 120
 
 #: A project that has its own policies and charges in its own way.
 CONFTEST = """

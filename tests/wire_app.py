@@ -36,7 +36,7 @@ from faregate.domain.policy import FailureMode
 from wire_client import STREAM_BYTES
 
 CHUNK = bytes(65_536)
-CANCEL_S = 0.2
+SLOW_S = 0.4
 
 POLICIES = PolicySet(
     tiers={
@@ -71,6 +71,7 @@ class State:
     def __init__(self) -> None:
         self.runs: Counter[str] = Counter()
         self.released: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.begun: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         #: How long each request was inside the gate before the app ran or it was refused, and how
         #: the breaker was when it came in.
         self.inside: list[dict[str, object]] = []
@@ -125,9 +126,18 @@ async def raise_late(_request: Request) -> Response:
 
 
 async def slow(request: Request) -> Response:
-    await asyncio.sleep(2 * CANCEL_S)
+    await asyncio.sleep(SLOW_S)
     state.runs[request.headers["x-user"]] += 1
     return PlainTextResponse("late")
+
+
+async def endless(request: Request) -> Response:
+    """Run until cancelled."""
+    user = request.headers["x-user"]
+    state.begun[user].set()
+    await asyncio.Event().wait()
+    state.runs[user] += 1
+    return PlainTextResponse("never")
 
 
 async def memory(_request: Request) -> Response:
@@ -157,7 +167,7 @@ async def talk(socket: WebSocket) -> None:
 
 
 class Watch:
-    """Cancels what takes too long on one path, and notes how long the gate takes on others."""
+    """Cancels handlers on one path, and notes how long the gate takes on others."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -167,11 +177,7 @@ class Watch:
             scope["breaker"] = gate.health().breaker
             scope["began_ns"] = time.perf_counter_ns()
         if scope["type"] == "http" and scope["path"] == "/cancelled":
-            try:
-                async with asyncio.timeout(CANCEL_S):
-                    await self._app(scope, receive, send)
-            except TimeoutError:
-                await PlainTextResponse("timed out", 504)(scope, receive, send)
+            await self._cancel(scope, receive, send)
             return
         await self._app(scope, receive, send)
         # The app below notes when it is reached; a refusal is over when the gate returns.
@@ -179,6 +185,16 @@ class Watch:
             reached_ns = scope.get("reached_ns", time.perf_counter_ns())
             spent_us = (reached_ns - scope["began_ns"]) // 1_000
             state.inside.append({"breaker": scope["breaker"], "spent_us": spent_us})
+
+    async def _cancel(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Cancel a request once its handler runs, as a timeout of the app's own would."""
+        asking = asyncio.ensure_future(self._app(scope, receive, send))
+        begun = asyncio.ensure_future(state.begun[str(caller(scope))].wait())
+        await asyncio.wait({asking, begun}, return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        if asking.cancel():
+            await asyncio.wait({asking})
+            await PlainTextResponse("timed out", 504)(scope, receive, send)
 
 
 def noting(app: ASGIApp) -> ASGIApp:
@@ -206,7 +222,7 @@ app = Starlette(
         Route("/raise-late", raise_late),
         Route("/stream", stream),
         Route("/slow", slow),
-        Route("/cancelled", slow),
+        Route("/cancelled", endless),
         Route("/memory", memory),
         Route("/retries", retries),
         Route("/inside", inside),

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +17,9 @@ from uuid import UUID
 import jsonschema
 
 from faregate import Settings
-from faregate.adapters.postgres.migrations import Migrator
-from faregate.cli.servers import Binaries, EmbeddedServers
+from waiting import WAIT_S_MAX, wait_for
 
 SERVERS = ("uvicorn", "hypercorn", "granian")
-WAIT_S_MAX = 30
 #: How large the response to `/stream` is.
 STREAM_BYTES = 100 * 1_048_576
 SCHEMA = json.loads(
@@ -134,25 +131,6 @@ def api_on(server: str, settings: Settings, log: Path, **variables: str) -> Iter
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(WAIT_S_MAX)
-
-
-def wait_for(condition: Any, what: str) -> None:
-    """Poll until a condition holds; fail after a bound."""
-    deadline = time.monotonic() + WAIT_S_MAX
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
-@contextmanager
-def fresh_ledger(binaries: Binaries) -> Iterator[tuple[EmbeddedServers, Settings]]:
-    """Start servers with an empty ledger."""
-    with EmbeddedServers(durable=False, binaries=binaries) as servers:
-        Migrator(servers.postgres_url).apply()
-        yield (
-            servers,
-            Settings(redis_url=servers.redis_url, postgres_url=servers.postgres_url),
-        )
 
 
 def check_problem(answer: Answer, status: int, code: str) -> None:

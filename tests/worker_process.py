@@ -4,8 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,33 +14,18 @@ import psycopg
 from redis import Redis
 
 from faregate import Settings, open_gate
-from faregate.bootstrap import open_stream
+from faregate.bootstrap import open_archive, open_stream
+from faregate_worker.drain import DrainLimits, drain
 from faregate_worker.runtime import QUEUE_NAME
+from processes import runs
+from waiting import WAIT_S_MAX
 
-WAIT_S_MAX = 30
 TICK_MS = 50
 #: The machine may be busy with whatever else runs.
 DECISION_TIMEOUT_MS = 10_000
 USERS = [UUID(int=number << 64 | number) for number in range(1, 49)]
 #: A starting row and two deducts each.
 ROWS = 3 * len(USERS)
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Poll until a condition holds; fail after a bound."""
-    deadline = time.monotonic() + WAIT_S_MAX
-    while not condition():
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.01)
-
-
-def runs(pid: int) -> bool:
-    """Whether a process runs; one that waits to be reaped does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 def children(pid: int, *, ticker: bool) -> list[int]:
@@ -111,6 +95,13 @@ class System:
     def drained(self) -> bool:
         """Whether nothing is pending; asked before the rows are counted, never after."""
         return self.pending() == 0
+
+    def drain(self) -> None:
+        """Make rows of all records in this process, where a worker is not what is tested."""
+        limits = DrainLimits(batch_size_max=1_000, seconds_max=WAIT_S_MAX)
+        with open_stream(self.settings) as stream, open_archive(self.settings) as archive:
+            for shard in range(self.settings.shard_count):
+                drain(stream, archive, shard, limits=limits)
 
     def queued(self) -> list[str]:
         """The ids of the jobs that no worker has taken yet."""

@@ -4,9 +4,10 @@ import os
 import re
 from difflib import get_close_matches
 from enum import StrEnum
+from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from faregate.domain.errors import ConfigurationError
@@ -19,10 +20,16 @@ from faregate.domain.idempotency import (
     LIFETIME_MS_MIN,
 )
 
-_PREFIX = "FAREGATE_"
-#: Variables with the prefix that are no settings: Kubernetes names the addresses of a service
-#: `faregate` so, and the tests have some of their own.
-_NO_SETTING = re.compile(r"FAREGATE_(\w+_)?(SERVICE|PORT)(_\w+)?|FAREGATE_(TEST_\w+|SOAK)")
+PREFIX = "FAREGATE_"
+#: Variables with the prefix that are no settings: those of Faregate's own tests, and those that
+#: Kubernetes sets in every container for a service whose name begins with `faregate`.
+_OF_OTHERS = re.compile(
+    r"FAREGATE_(?:TEST_\w+"
+    r"|(?:\w+_)?SERVICE_(?:HOST|PORT(?:_\w+)?)"
+    r"|(?:\w+_)?PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)"
+)
+_PORT_OF_A_SERVICE = re.compile(r"(?:tcp|udp|sctp)://.*")
+_SUGGESTIONS_MAX = 3
 
 
 class Environment(StrEnum):
@@ -32,11 +39,20 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+#: A laptop is busy with other things, and its first request loads what later ones find loaded.
+_DECISION_TIMEOUT_MS = {Environment.DEVELOPMENT: 1_000, Environment.PRODUCTION: 50}
+
+
+def _decision_timeout_ms(given: dict[str, Any]) -> int:
+    """Return the default, which depends on the environment; an ill-formed one is reported."""
+    return _DECISION_TIMEOUT_MS[given.get("environment", Environment.PRODUCTION)]
+
+
 class Settings(BaseSettings):
     """Read from the environment, each with the prefix `FAREGATE_`, or given by name."""
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
     #: Live credits and the stream: `redis://`, `rediss://` or `unix://`.
@@ -56,8 +72,9 @@ class Settings(BaseSettings):
     #: Whether a user that Postgres does not know is created at first sight.
     provision_users: bool = False
 
-    #: Within this time a charge is decided or answered with 503.
-    decision_timeout_ms: int = Field(default=50, ge=5, le=10_000)
+    #: Within this time a charge is decided or answered with 503: 50 ms in production and 1,000 ms
+    #: in development, if nothing is said.
+    decision_timeout_ms: int = Field(default_factory=_decision_timeout_ms, ge=5, le=10_000)
     #: Within this time everything else is done: ends of holds, refunds, completions, balances.
     end_timeout_ms: int = Field(default=2_000, ge=50, le=60_000)
     #: After how many missing answers in a row the circuit breaker opens, and within which span
@@ -91,6 +108,16 @@ class Settings(BaseSettings):
     #: How many records are stored in one transaction.
     batch_size_max: int = Field(default=2_000, ge=1, le=50_000)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_every_variable(cls, given: Any) -> Any:
+        """Refuse a variable that is misspelt: what it was to change would stay as it is."""
+        known = {PREFIX + name.upper() for name in cls.model_fields}
+        ours = {name.upper() for name, value in os.environ.items() if _is_ours(name.upper(), value)}
+        if unknown := sorted(ours - known):
+            raise ConfigurationError("; ".join(_unknown(name, known) for name in unknown))
+        return given
+
     @field_validator("redis_url", "queue_url")
     @classmethod
     def _is_redis(cls, url: str) -> str:
@@ -113,23 +140,32 @@ class Settings(BaseSettings):
         return self.queue_url or self.redis_url
 
 
+def _is_ours(name: str, value: str) -> bool:
+    if not name.startswith(PREFIX) or _OF_OTHERS.fullmatch(name):
+        return False
+    return not (name.endswith("_PORT") and _PORT_OF_A_SERVICE.fullmatch(value))
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    # Compared without the prefix, which makes all names look alike.
+    words = sorted(other.removeprefix(PREFIX) for other in known)
+    near = get_close_matches(name.removeprefix(PREFIX), words, n=_SUGGESTIONS_MAX)
+    meant = " or ".join(PREFIX + word for word in near)
+    hint = f"did you mean {meant}?" if near else "unset it"
+    return f"{name} is set in the environment, and there is no such setting: {hint}"
+
+
 def read_settings(**given: object) -> Settings:
     """Read settings from the environment, those in `given` excepted.
 
     Raises:
-        ConfigurationError: One is ill-formed, or not known; it is named as in the environment.
+        ConfigurationError: One is ill-formed or unknown; it is named as in the environment.
     """
-    known = {_PREFIX + name.upper() for name in Settings.model_fields}
-    for name in sorted(os.environ):
-        if name.startswith(_PREFIX) and name not in known and not _NO_SETTING.fullmatch(name):
-            near = get_close_matches(name, known, n=1)
-            hint = f": is {near[0]} meant?" if near else ""
-            raise ConfigurationError(f"{name} is no setting{hint}")
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = (
-            f"FAREGATE_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+            f"{PREFIX}{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
             for item in error.errors()
         )
         raise ConfigurationError("; ".join(problems)) from error

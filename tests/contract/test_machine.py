@@ -5,7 +5,6 @@ often each operation was answered how. Its first line shows the seed; `make soak
 same ones again. What fails is shown as the shortest sequence of steps that fails.
 """
 
-import os
 import sys
 from collections import Counter
 
@@ -13,12 +12,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from contract.rules import play_sequences
+from soak import SOAK
 from spec.stage import staged
 
 pytestmark = pytest.mark.redis
 
-#: How many sequences `make soak` asks for; none of `make test`.
-SOAK = int(os.environ.get("FAREGATE_SOAK", "0"))
 SETTINGS = settings(
     max_examples=SOAK or 60,
     stateful_step_count=40,

@@ -8,8 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +16,8 @@ from typing import Any, Self
 
 from faregate.adapters.redis.stream import RedisStream
 from faregate.cli.conversations import HEADER
+from waiting import WAIT_S_MAX, wait_for
 
-WAIT_S_MAX = 120
 SHARD_COUNT = 16
 STARTING_CREDITS = 3
 
@@ -103,12 +102,9 @@ def faregate(*arguments: str | Path, **variables: str) -> subprocess.CompletedPr
     )
 
 
-def poll(condition: Callable[[], bool], what: str) -> None:
-    """Wait, bounded, until a condition holds."""
-    deadline = time.monotonic() + WAIT_S_MAX
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
+def urls(redis_url: str, postgres_url: str) -> tuple[str, ...]:
+    """The options that name the servers of the user."""
+    return ("--redis-url", redis_url, "--postgres-url", postgres_url)
 
 
 class Replay:
@@ -162,7 +158,7 @@ class Replay:
     def pid(self, name: str, *, nth: int = 0) -> int:
         """The process id of a part of the stack; `nth` counts how often it was started again."""
         pattern = rf"{name} pid (\d+)(?: url|$)"
-        poll(lambda: self._ended or len(self._found(pattern)) > nth, f"{name} {nth}")
+        wait_for(lambda: self._ended or len(self._found(pattern)) > nth, f"{name} {nth}")
         assert len(self._found(pattern)) > nth, self.said
         return int(self._found(pattern)[nth])
 
@@ -202,7 +198,7 @@ def records_count(redis_url: str) -> int:
 
 def wait_for_traffic(redis_url: str, *, records: int) -> None:
     """Wait until a replay is under way."""
-    poll(lambda: records_count(redis_url) >= records, f"{records} records")
+    wait_for(lambda: records_count(redis_url) >= records, f"{records} records")
 
 
 def kill_worker_while_pending(replay: Replay, redis_url: str, *, nth: int) -> int:
@@ -212,7 +208,7 @@ def kill_worker_while_pending(replay: Replay, redis_url: str, *, nth: int) -> in
     """
     worker = replay.pid("worker", nth=nth)
     os.kill(worker, signal.SIGSTOP)
-    poll(lambda: pending_count(redis_url) > 0, "pending records")
+    wait_for(lambda: pending_count(redis_url) > 0, "pending records")
     pending = pending_count(redis_url)
     os.kill(worker, signal.SIGKILL)
     return pending

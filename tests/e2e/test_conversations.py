@@ -14,10 +14,12 @@ from e2e.replays import (
     REAL_CONVERSATIONS,
     Replay,
     faregate,
+    urls,
     wait_for_traffic,
     write_conversations,
 )
-from faregate.cli.servers import EmbeddedServers
+from faregate.cli.servers import ValkeyServer
+from soak import soaked
 
 ROWS = 300
 KILLED_PERCENT = 10
@@ -53,15 +55,15 @@ def amounts_of(database_url: str, description: str) -> list[int]:
 
 
 def test_what_killed_owners_held_goes_back_and_the_others_pay_what_it_cost(
-    tmp_path: Path, own_servers: EmbeddedServers
+    tmp_path: Path, ledger_redis: str, empty_database_url: str
 ) -> None:
     """Who was killed is told by the estimates that Postgres says went back."""
     file = tmp_path / "conversations.csv"
     costs = write_conversations(file, rows=ROWS)
-    urls = ("--redis-url", own_servers.redis_url, "--postgres-url", own_servers.postgres_url)
-    with Replay(file, "--kill-owners", str(KILLED_PERCENT), *urls) as replay:
+    servers = urls(ledger_redis, empty_database_url)
+    with Replay(file, "--kill-owners", str(KILLED_PERCENT), *servers) as replay:
         report = replay.result()
-    given_back = amounts_of(own_servers.postgres_url, "the hold expired")
+    given_back = amounts_of(empty_database_url, "the hold expired")
     alive = costs.keys() - set(given_back)
     killed = len(costs) - len(alive)
     assert killed == len(given_back) == ROWS * KILLED_PERCENT // 100
@@ -82,18 +84,17 @@ def test_what_killed_owners_held_goes_back_and_the_others_pay_what_it_cost(
 
 
 def test_redis_stopped_for_seconds_makes_nobody_pay_twice_or_not_at_all(
-    tmp_path: Path, own_servers: EmbeddedServers
+    tmp_path: Path, own_redis: ValkeyServer, empty_database_url: str
 ) -> None:
     """What was not held is held anew, and what was not settled in time is settled once."""
     file = tmp_path / "conversations.csv"
-    costs = write_conversations(file, rows=4 * ROWS)
-    urls = ("--redis-url", own_servers.redis_url, "--postgres-url", own_servers.postgres_url)
-    with Replay(file, *urls) as replay:
-        wait_for_traffic(own_servers.redis_url, records=UNDER_WAY)
-        own_servers.redis.pause()
+    costs = write_conversations(file, rows=2 * ROWS)
+    with Replay(file, *urls(own_redis.url, empty_database_url)) as replay:
+        wait_for_traffic(own_redis.url, records=UNDER_WAY)
+        own_redis.pause()
         # The fault itself lasts this long; nothing is waited for.
         time.sleep(REDIS_STOPPED_S)
-        own_servers.redis.resume()
+        own_redis.resume()
         report = replay.result()
     assert report["retried"] > 0
     assert {name: report[name] for name in CLEAN} == CLEAN
@@ -129,6 +130,7 @@ def test_owners_are_killed_only_beside_others(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@soaked
 @pytest.mark.skipif(
     not REAL_CONVERSATIONS.exists(), reason="the shared conversations are not on this machine"
 )

@@ -1,8 +1,14 @@
 """`faregate demo`: set up from nothing, it proves the ledger exact, or names who is wrong."""
 
 import re
+import sys
+from dataclasses import replace
+
+import pytest
 
 from e2e.replays import faregate
+from faregate.cli import main
+from faregate.cli.cast import CAST
 
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -17,11 +23,19 @@ def test_the_demo_proves_that_every_credit_is_accounted_for() -> None:
     assert re.search(r"users with drift 0 ", done.stdout)
 
 
-def test_the_demo_names_the_one_user_whose_balance_was_altered_by_hand() -> None:
-    """With DEMO_BREAK=1 it exits 1, and names that user and nobody else."""
-    done = faregate("demo", DEMO_BREAK="1")
-    assert done.returncode == 1, done.stdout + done.stderr
-    altered = re.findall(rf"DEMO_BREAK: .* user ({UUID}) ", done.stderr)
+def test_the_demo_names_the_one_user_whose_balance_was_altered_by_hand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With DEMO_BREAK=1 it exits 1, and names that user and nobody else; of a few users here."""
+    few = tuple(replace(kind, users=10) for kind in CAST[:2])
+    monkeypatch.setattr("faregate.cli.demo.CAST", few)
+    monkeypatch.setenv("DEMO_BREAK", "1")
+    monkeypatch.setattr(sys, "argv", ["faregate", "demo"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 1, said
+    altered = re.findall(rf"DEMO_BREAK: .* user ({UUID}) ", said.err)
     assert len(altered) == 1
-    assert set(re.findall(UUID, done.stdout)) == set(altered)
-    assert re.search(r"users with drift 1 ", done.stdout)
+    assert set(re.findall(UUID, said.out)) == set(altered)
+    assert re.search(r"users with drift 1 ", said.out)

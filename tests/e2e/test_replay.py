@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.replays import REAL_LOG, REAL_NUMBERS, Replay, faregate, numbers, write_log
-from faregate.cli.servers import EmbeddedServers
+from e2e.replays import REAL_LOG, REAL_NUMBERS, Replay, faregate, numbers, urls, write_log
+from soak import soaked
 
 
 def test_a_replay_accounts_for_every_request_of_a_log(tmp_path: Path) -> None:
@@ -25,15 +25,15 @@ def test_a_replay_accounts_for_every_request_of_a_log(tmp_path: Path) -> None:
 
 
 def test_a_replay_runs_on_servers_of_the_user_and_only_on_fresh_ones(
-    tmp_path: Path, own_servers: EmbeddedServers
+    tmp_path: Path, ledger_redis: str, empty_database_url: str
 ) -> None:
     """By URL, the numbers are the same; the second run is refused, since it could prove nothing."""
     log = tmp_path / "access.log"
     expected = write_log(log, lines=200, users=40)
-    urls = ("--redis-url", own_servers.redis_url, "--postgres-url", own_servers.postgres_url)
-    with Replay(log, *urls) as replay:
+    servers = urls(ledger_redis, empty_database_url)
+    with Replay(log, *servers) as replay:
         assert numbers(replay.result(), list(expected)) == expected
-    again = faregate("replay", log, "--json", *urls)
+    again = faregate("replay", log, "--json", *servers)
     assert (again.returncode, again.stdout) == (2, "")
     assert "used before" in again.stderr
 
@@ -80,6 +80,7 @@ def test_options_that_cannot_work_are_refused(tmp_path: Path, options: tuple[str
     assert "Traceback" not in done.stderr
 
 
+@soaked
 @pytest.mark.skipif(not REAL_LOG.exists(), reason="the shared access log is not on this machine")
 def test_ten_thousand_real_requests_come_out_as_worked_out() -> None:
     """The numbers of the real log, three credits a user."""

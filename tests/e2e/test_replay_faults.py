@@ -16,33 +16,37 @@ from e2e.replays import (
     Replay,
     kill_worker_while_pending,
     numbers,
-    poll,
+    urls,
     wait_for_traffic,
     write_conversations,
     write_log,
 )
-from faregate.cli.servers import EmbeddedServers
+from faregate.cli.servers import EmbeddedServers, ValkeyServer
+from processes import runs
+from waiting import wait_for
 
-LINES = 1_500
-USERS = 250
+LINES = 600
+USERS = 100
+#: Of a replay that is ended long before it is over.
+ROWS = 1_500
 #: How many records show that a replay is under way, and far from its end.
 UNDER_WAY = 40
 #: Longer than a charge may take to be decided, so that requests are answered 503.
 REDIS_STOPPED_S = 3.5
 
 
-def urls_of(servers: EmbeddedServers) -> tuple[str, ...]:
-    return ("--redis-url", servers.redis_url, "--postgres-url", servers.postgres_url)
-
-
 def test_a_worker_killed_three_times_while_records_are_pending_loses_nothing(
-    tmp_path: Path, own_servers: EmbeddedServers, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    own_redis: ValkeyServer,
+    empty_database_url: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Whatever it left unacknowledged, or stored and did not acknowledge, is a row once."""
     log = tmp_path / "access.log"
-    expected = write_log(log, lines=LINES, users=USERS)
-    url = own_servers.redis_url
-    with Replay(log, *urls_of(own_servers)) as replay:
+    # Enough for a worker that is started three times again.
+    expected = write_log(log, lines=3 * LINES, users=USERS)
+    url = own_redis.url
+    with Replay(log, *urls(url, empty_database_url)) as replay:
         wait_for_traffic(url, records=UNDER_WAY)
         pending = [kill_worker_while_pending(replay, url, nth=nth) for nth in range(3)]
         report = replay.result()
@@ -54,17 +58,17 @@ def test_a_worker_killed_three_times_while_records_are_pending_loses_nothing(
 
 
 def test_redis_stopped_for_seconds_charges_nobody_twice(
-    tmp_path: Path, own_servers: EmbeddedServers
+    tmp_path: Path, own_redis: ValkeyServer, empty_database_url: str
 ) -> None:
     """Requests meet a 503, are sent again as new ones, and nothing of the first attempt stays."""
     log = tmp_path / "access.log"
     expected = write_log(log, lines=LINES, users=USERS)
-    with Replay(log, *urls_of(own_servers)) as replay:
-        wait_for_traffic(own_servers.redis_url, records=UNDER_WAY)
-        own_servers.redis.pause()
+    with Replay(log, *urls(own_redis.url, empty_database_url)) as replay:
+        wait_for_traffic(own_redis.url, records=UNDER_WAY)
+        own_redis.pause()
         # The fault itself lasts this long; nothing is waited for.
         time.sleep(REDIS_STOPPED_S)
-        own_servers.redis.resume()
+        own_redis.resume()
         report = replay.result()
     assert report["retried"] > 0
     assert numbers(report, list(expected)) == expected
@@ -91,7 +95,7 @@ def test_a_postgres_of_the_user_may_be_killed_and_come_back(
     """While it is away records wait in Redis, and users that are new wait for an answer."""
     log = tmp_path / "access.log"
     expected = write_log(log, lines=LINES, users=USERS)
-    with Replay(log, *urls_of(own_servers)) as replay:
+    with Replay(log, *urls(own_servers.redis_url, own_servers.postgres_url)) as replay:
         wait_for_traffic(own_servers.redis_url, records=UNDER_WAY)
         own_servers.postgres.kill()
         own_servers.postgres.start()
@@ -108,18 +112,10 @@ def test_a_replay_that_is_ended_leaves_no_process_behind(
 ) -> None:
     """Servers, APIs and worker end with it, whether it can still stop them or not."""
     file = tmp_path / "conversations.csv"
-    write_conversations(file, rows=LINES)
+    write_conversations(file, rows=ROWS)
     with Replay(file, "--kill-owners", "50") as replay:
         wait_for_traffic(replay.redis_url, records=UNDER_WAY)
         pids = [replay.pid(name) for name in ("redis", "postgres", "worker", "api", "doomed api")]
         status = replay.end(number)
-        poll(lambda: not any(map(runs, pids)), "the end of all processes")
+        wait_for(lambda: not any(map(runs, pids)), "the end of all processes")
     assert status == (128 + number if number is signal.SIGTERM else -number)
-
-
-def runs(pid: int) -> bool:
-    """Whether a process runs under this id; one that waits to be reaped runs no more."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

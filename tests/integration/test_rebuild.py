@@ -27,11 +27,11 @@ from faregate.ops.rebuild import rebuild
 from faregate.ops.reconcile import reconcile, verify
 from faregate_worker.drain import drain_step
 from redis_ledger import make_ledger
+from waiting import WAIT_S_MAX
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
 BATCH_SIZE_MAX = 1_000
-WAIT_S_MAX = 60
 #: Longer than any test, and without an end that the calendar sets.
 ALLOWANCE = Allowance(amount=10, period=Period(kind=PeriodKind.ROLLING, length_ms=86_400_000))
 

@@ -18,6 +18,7 @@ from faregate.bootstrap import open_archive, open_audit, open_stream
 from faregate.ops.reconcile import reconcile
 from faregate.ops.renew import Renewal, renew_all
 from faregate_worker.drain import DrainLimits, drain
+from waiting import WAIT_S_MAX
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -26,7 +27,6 @@ POLICY = CreditPolicy(
     allowance=Allowance(amount=10, period=Period(kind=PeriodKind.ROLLING, length_ms=LENGTH_MS))
 )
 USERS = 12
-WAIT_S_MAX = 60
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,32 +16,24 @@ import redis
 from faregate.cli.servers import Binaries, EmbeddedServers, PostgresServer, Server, server
 from faregate.domain.errors import ConfigurationError, EmbeddedServerError
 from owner_process import NOTE, read_note, write_note
+from processes import process_state, runs
+from waiting import wait_for
 
 OWNER = Path(__file__).parents[1] / "owner_process.py"
-WAIT_S_MAX = 30
 
 
-def poll(condition: Callable[[], bool]) -> bool:
-    """Wait, bounded, until a condition holds."""
-    deadline = time.monotonic() + WAIT_S_MAX
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+@pytest.fixture(scope="module")
+def pair(binaries: Binaries) -> Iterator[EmbeddedServers]:
+    """Servers with full durability."""
+    with EmbeddedServers(binaries=binaries) as running:
+        yield running
 
 
-def gone(pid: int) -> bool:
-    """Whether no process runs under this id; one that waits to be reaped runs no more."""
-    try:
-        return process_state(pid) == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def process_state(pid: int) -> str:
-    """The kernel's letter for what a process does: R, S, T (stopped), Z (zombie), ..."""
-    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+@pytest.fixture
+def own_servers(pair: EmbeddedServers) -> EmbeddedServers:
+    """The servers of this module, which both run, whatever the test before has done to them."""
+    pair.start()
+    return pair
 
 
 def account_of(postgres: PostgresServer) -> int | None:
@@ -124,10 +115,10 @@ def test_a_killed_owners_servers_end_and_its_temporary_data_is_deleted(binaries:
     with owner(binaries) as held:
         pids = [int(str(held[name])) for name in ("redis", "postgres")]
         directory = Path(str(held["directory"]))
-        assert not any(gone(pid) for pid in pids)
+        assert all(map(runs, pids))
         assert directory.is_dir()
-    assert poll(lambda: all(gone(pid) for pid in pids))
-    assert poll(lambda: not directory.exists())
+    wait_for(lambda: not any(map(runs, pids)), "the servers end")
+    wait_for(lambda: not directory.exists(), "their data is deleted")
 
 
 def test_a_forked_child_of_a_killed_owner_does_not_keep_the_servers(binaries: Binaries) -> None:
@@ -136,8 +127,8 @@ def test_a_forked_child_of_a_killed_owner_does_not_keep_the_servers(binaries: Bi
         pids = [int(str(held[name])) for name in ("redis", "postgres")]
         child = int(str(held["child"]))
     try:
-        assert poll(lambda: all(gone(pid) for pid in pids))
-        assert not gone(child)
+        wait_for(lambda: not any(map(runs, pids)), "the servers end")
+        assert runs(child)
     finally:
         os.kill(child, signal.SIGKILL)
 
@@ -149,7 +140,7 @@ def test_a_killed_owners_data_serves_the_next_owner_at_once(
     with owner(binaries, directory=open_directory) as held:
         pid = int(str(held["postgres"]))
     with EmbeddedServers(open_directory, binaries=binaries) as servers:
-        assert gone(pid)
+        assert not runs(pid)
         assert read_note(servers) == (NOTE, NOTE)
 
 
@@ -162,8 +153,8 @@ def test_a_killed_server_is_noticed_and_restarts_on_its_data(
     killed = server_of(own_servers, which)
     pid = killed.pid
     os.kill(pid, signal.SIGKILL)
-    assert poll(lambda: killed.died)
-    assert gone(pid)
+    wait_for(lambda: killed.died, "the server died")
+    assert not runs(pid)
     assert refuses(own_servers, which)
     assert own_servers.watch() == (which,)
     assert killed.alive
@@ -183,7 +174,7 @@ def test_a_stale_postmaster_file_that_names_a_zombie_does_not_block_the_restart(
     lines = stale.read_text(encoding="utf-8").splitlines()
     assert lines[0] == str(postgres.pid)
     with subprocess.Popen(["/bin/sh", "-c", "exit 0"], user=account_of(postgres)) as zombie:
-        assert poll(lambda: gone(zombie.pid))
+        wait_for(lambda: not runs(zombie.pid), "nothing but a zombie is left")
         os.kill(zombie.pid, 0)
         stale.write_text("\n".join([str(zombie.pid), *lines[1:]]) + "\n", encoding="utf-8")
         postgres.start()
@@ -219,7 +210,7 @@ def test_data_outlives_an_orderly_stop_in_a_directory_of_the_users_choice(
     with EmbeddedServers(chosen, binaries=binaries) as servers:
         write_note(servers)
         pids = [servers.redis.pid, servers.postgres.pid]
-    assert all(gone(pid) for pid in pids)
+    assert not any(map(runs, pids))
     assert not list(chosen.glob("run/*"))
     with EmbeddedServers(chosen, binaries=binaries) as servers:
         assert read_note(servers) == (NOTE, NOTE)
@@ -244,9 +235,9 @@ def test_a_paused_server_is_stopped_in_order(own_servers: EmbeddedServers, which
     paused = server_of(own_servers, which)
     pid = paused.pid
     paused.pause()
-    assert poll(lambda: process_state(pid) == "T")
+    wait_for(lambda: process_state(pid) == "T", "the server is stopped")
     paused.stop()
-    assert gone(pid)
+    assert not runs(pid)
     # The last words of a server that was asked; one that is killed has none.
     assert ("bye bye" if which == "redis" else "is shut down") in paused.log.read_text("utf-8")
     paused.start()
@@ -266,7 +257,7 @@ def test_a_server_whose_supervisor_is_killed_ends_and_restarts(
     supervisor = int(stat.rpartition(")")[2].split()[1])
     assert supervisor != os.getpid()
     os.kill(supervisor, signal.SIGKILL)
-    assert poll(lambda: gone(pid))
+    wait_for(lambda: not runs(pid), "the server ends")
     assert own_servers.watch() == (which,)
     assert read_note(own_servers) == (NOTE, NOTE)
 

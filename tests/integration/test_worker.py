@@ -10,7 +10,9 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
-from worker_process import ROWS, USERS, WAIT_S_MAX, System, children, runs, wait_for
+from processes import runs
+from waiting import WAIT_S_MAX, wait_for
+from worker_process import ROWS, USERS, System, children
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 

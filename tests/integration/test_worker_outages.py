@@ -3,38 +3,32 @@
 import signal
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg import sql
 from redis import Redis
 
 from faregate.adapters.postgres.migrations import Migrator
-from faregate.cli.servers import EmbeddedServers
+from faregate.cli.servers import EmbeddedServers, ValkeyServer
 from faregate_worker.runtime import QUEUE_NAME
-from worker_process import ROWS, USERS, WAIT_S_MAX, System, wait_for
+from waiting import WAIT_S_MAX, wait_for
+from worker_process import ROWS, USERS, System
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
 
 @pytest.fixture
-def own_system(own_servers: EmbeddedServers, tmp_path: Path) -> System:
-    """A fresh ledger on servers that the test may kill and pause."""
-    name = "own_ledger"
-    with psycopg.connect(own_servers.postgres_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    url = own_servers.postgres.database_url(name)
-    Migrator(url).apply()
-    return System(redis_url=own_servers.redis_url, database_url=url, log=tmp_path / "worker.log")
+def own_system(own_redis: ValkeyServer, database_url: str, tmp_path: Path) -> System:
+    """A fresh ledger on a Redis that the test may kill and pause."""
+    return System(redis_url=own_redis.url, database_url=database_url, log=tmp_path / "worker.log")
 
 
-def test_a_paused_redis_is_waited_out(own_system: System, own_servers: EmbeddedServers) -> None:
+def test_a_paused_redis_is_waited_out(own_system: System, own_redis: ValkeyServer) -> None:
     """A Redis that hangs and comes back finds the same worker at work."""
     with own_system.worker() as worker:
         own_system.charge(USERS[:8])
         wait_for(own_system.drained, "the first records are drained")
-        own_servers.redis.pause()
+        own_redis.pause()
         wait_for(lambda: "ticking goes on" in own_system.log.read_text(), "the ticker has noticed")
-        own_servers.redis.resume()
+        own_redis.resume()
 
         own_system.charge(USERS[8:])
         wait_for(own_system.drained, "the rest is drained")
@@ -43,14 +37,14 @@ def test_a_paused_redis_is_waited_out(own_system: System, own_servers: EmbeddedS
     assert own_system.rows() == ROWS
 
 
-def test_a_restarted_redis_is_waited_out(own_system: System, own_servers: EmbeddedServers) -> None:
+def test_a_restarted_redis_is_waited_out(own_system: System, own_redis: ValkeyServer) -> None:
     """The queue's Redis may die under the worker and come back."""
     with own_system.worker() as worker:
         own_system.charge(USERS[:8])
         wait_for(own_system.drained, "the first records are drained")
-        own_servers.redis.kill()
+        own_redis.kill()
         wait_for(lambda: "outage" in own_system.log.read_text(), "an outage")
-        own_servers.redis.start()
+        own_redis.start()
 
         own_system.charge(USERS[8:])
         wait_for(own_system.drained, "the rest is drained")
@@ -60,32 +54,36 @@ def test_a_restarted_redis_is_waited_out(own_system: System, own_servers: Embedd
     assert own_system.rows() == ROWS
 
 
-def test_a_restarted_postgres_is_waited_out(
-    own_system: System, own_servers: EmbeddedServers
-) -> None:
+def test_a_restarted_postgres_is_waited_out(own_servers: EmbeddedServers, tmp_path: Path) -> None:
     """While Postgres is away records stay pending, and no failed job piles up in Redis."""
-    own_system.charge()
+    Migrator(own_servers.postgres_url).apply()
+    system = System(
+        redis_url=own_servers.redis_url,
+        database_url=own_servers.postgres_url,
+        log=tmp_path / "worker.log",
+    )
+    system.charge()
     own_servers.postgres.kill()
-    with own_system.worker() as worker:
-        wait_for(lambda: "left pending" in own_system.log.read_text(), "an outage")
-        assert own_system.pending() == 2 * len(USERS)
+    with system.worker() as worker:
+        wait_for(lambda: "left pending" in system.log.read_text(), "an outage")
+        assert system.pending() == 2 * len(USERS)
         own_servers.postgres.start()
 
-        wait_for(own_system.drained, "everything is drained")
+        wait_for(system.drained, "everything is drained")
         assert worker.poll() is None
 
-    assert own_system.rows() == ROWS
-    with Redis.from_url(own_system.redis_url) as redis:
+    assert system.rows() == ROWS
+    with Redis.from_url(system.redis_url) as redis:
         assert redis.zcard(f"rq:failed:{QUEUE_NAME}") == 0
 
 
 def test_sigterm_ends_a_worker_whose_redis_is_away(
-    own_system: System, own_servers: EmbeddedServers
+    own_system: System, own_redis: ValkeyServer
 ) -> None:
     """An outage is no reason not to stop."""
     with own_system.worker() as worker:
         wait_for(lambda: own_system.check() == 0, "the worker is healthy")
-        own_servers.redis.kill()
+        own_redis.kill()
         wait_for(lambda: "outage" in own_system.log.read_text(), "an outage")
 
         worker.send_signal(signal.SIGTERM)

@@ -10,8 +10,9 @@ from faregate.domain.errors import ConfigurationError
 from faregate.domain.policy import BreakerOptions, GateOptions
 
 
-def test_a_gate_is_what_the_settings_say(tmp_path: Path) -> None:
+def test_a_gate_is_what_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its timeouts, its breaker, and whether and how fast it may serve open."""
+    monkeypatch.delenv("FAREGATE_DECISION_TIMEOUT_MS")
     settings = Settings(
         decision_timeout_ms=70,
         end_timeout_ms=700,
@@ -33,7 +34,26 @@ def test_a_gate_is_what_the_settings_say(tmp_path: Path) -> None:
     assert journal is not None
     assert journal.bytes_max == 5_000
     assert not build_gate(Settings()).serves_open
-    assert build_gate(Settings())._session.options == GateOptions()
+    assert build_gate(Settings())._session.options == GateOptions(decision_timeout_ms=1_000)
+
+
+@pytest.mark.parametrize(
+    ("environment", "given", "expected"),
+    [
+        ("development", {}, 1_000),
+        ("production", {}, 50),
+        ("development", {"FAREGATE_DECISION_TIMEOUT_MS": "70"}, 70),
+        ("production", {"FAREGATE_DECISION_TIMEOUT_MS": "70"}, 70),
+    ],
+)
+def test_a_laptop_has_more_time_than_production(
+    environment: str, given: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the time is said, which holds everywhere."""
+    monkeypatch.delenv("FAREGATE_DECISION_TIMEOUT_MS", raising=False)
+    for name, value in {"FAREGATE_ENVIRONMENT": environment, **given}.items():
+        monkeypatch.setenv(name, value)
+    assert build_gate(Settings())._session.options.decision_timeout_ms == expected
 
 
 def test_settings_that_cannot_work_are_refused_at_once(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from faregate.asgi import ChargeContext, KeyUse, Rule
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.transaction import TransactionType
+from waiting import WAIT_S_MAX
 
 HELD = [Rule(estimate=4)]
 KEYED = [Rule(key_use=KeyUse.OPTIONAL, replay_bytes_max=1_000)]
@@ -125,7 +126,7 @@ async def test_a_settlement_that_cannot_be_made_at_once_is_made_later() -> None:
     world.ledger.lost["settle"] = 1
     answer = await call(world.around(answers(200), rules=HELD))
     assert (answer.status, answer.error) == (200, None)
-    assert await world.gate.retries.join(10)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     held = await world.gate.usage(USER)
     assert held is not None
     assert (held.held, await world.credits()) == (0, 1)

@@ -17,9 +17,9 @@ from faregate.adapters.journal.writer import FileJournal
 from faregate.domain.errors import ConfigurationError, JournalError
 from faregate.domain.journal import JournalEntry
 from journals import contents, entry, read, refund_of
+from waiting import WAIT_S_MAX
 
 PROCESS = Path(__file__).parents[1] / "journal_process.py"
-WAIT_S_MAX = 30
 BYTES_MAX = 4_096
 
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import hmac
-from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -39,9 +38,8 @@ def hmac_token(header: dict[str, Any], payload: dict[str, Any], secret: bytes) -
     return f"{signed}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
-@cache
 def forged() -> dict[str, str]:
-    """Tokens that were not signed by the issuer, each in another way."""
+    """Tokens that the issuer did not sign, each in another way: made anew, so that none expires."""
     good = sign(claims())
     head, body, signature = good.split(".")
     other = private_key("RS256", 1)
@@ -88,9 +86,8 @@ async def test_a_token_that_the_issuer_did_not_sign_is_a_401(name: str) -> None:
     assert not world.ledger.pending
 
 
-@cache
 def without_token() -> dict[str, Scope]:
-    """Requests that bring no token, and some that bring a good one in the wrong way."""
+    """Requests that bring no token, and some that bring a good one in the wrong way: made anew."""
     good = sign(claims()).encode()
     return {
         "no field": with_fields([]),

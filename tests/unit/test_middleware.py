@@ -208,7 +208,7 @@ async def test_it_is_mounted_in_starlette_with_a_gate_that_opens_later() -> None
         {"refund_statuses": ["6xx"]},
         {"challenge": "Bearer\r\nset-cookie: x"},
     ],
-    ids=str,
+    ids=lambda setting: ascii(setting)[:30],
 )
 def test_settings_that_cannot_work_are_refused_at_the_start(setting: dict[str, object]) -> None:
     """A gate without an identity would charge nobody, and a bad text would break responses."""

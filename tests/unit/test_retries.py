@@ -7,6 +7,7 @@ import pytest
 
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.gate.retries import RUNNING_MAX, RetryQueue
+from waiting import WAIT_S_MAX
 
 
 async def test_a_few_are_tried_at_a_time() -> None:
@@ -25,7 +26,7 @@ async def test_a_few_are_tried_at_a_time() -> None:
     retries = RetryQueue()
     for number in range(5 * RUNNING_MAX):
         retries.submit(f"number {number}", act)
-    assert await retries.join(10)
+    assert await retries.join(WAIT_S_MAX)
     assert (most, done) == (RUNNING_MAX, 5 * RUNNING_MAX)
 
 
@@ -49,7 +50,7 @@ async def test_one_that_fails_makes_room_while_it_waits() -> None:
         return True
 
     retries.submit("last", note)
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), WAIT_S_MAX)
     retries.submit("more", act)
     await retries.aclose(0.1)
     assert retries.given_up == 2 * RUNNING_MAX
@@ -72,7 +73,7 @@ async def test_what_is_given_up_is_kept_or_counted(
 
     retries = RetryQueue(length_max=2, tries_seconds_max=0.01)
     retries.submit("too long", never, partial(keep, "too long"))
-    assert await retries.join(10)
+    assert await retries.join(WAIT_S_MAX)
     retries._tries_seconds_max = 60
     for name in ("meanwhile", "another", "too many"):
         retries.submit(name, never, partial(keep, name))

@@ -6,14 +6,17 @@ from uuid import UUID, uuid4
 import pytest
 
 from faregate import Settings
-from faregate.cli.servers import Binaries
-from wire_client import SERVERS, Api, api_on, fresh_ledger
+from faregate.cli.servers import Binaries, EmbeddedServers
+from servers import lone_ledger
+from wire_client import SERVERS, Api, api_on
 
 
 @pytest.fixture(scope="package")
-def wire_settings(binaries: Binaries) -> Iterator[Settings]:
+def wire_settings(
+    binaries: Binaries, servers: EmbeddedServers, template_database: str
+) -> Iterator[Settings]:
     """A ledger that the tests on the wire share; each has users of its own."""
-    with fresh_ledger(binaries) as (_, settings):
+    with lone_ledger(binaries, servers, template_database) as (_, settings):
         yield settings
 
 
@@ -25,11 +28,8 @@ def api(
 ) -> Iterator[Api]:
     """The API on each of the servers."""
     place = tmp_path_factory.mktemp("wire")
-    patient = {
-        "FAREGATE_DECISION_TIMEOUT_MS": "10000",
-        "FAREGATE_JOURNAL_DIR": str(place / "journal"),
-    }
-    with api_on(request.param, wire_settings, place / "api.log", **patient) as running:
+    journal = {"FAREGATE_JOURNAL_DIR": str(place / "journal")}
+    with api_on(request.param, wire_settings, place / "api.log", **journal) as running:
         yield running
 
 

@@ -13,7 +13,8 @@ from websockets.sync.client import connect
 
 from faregate.bootstrap import open_stream
 from faregate.domain.transaction import CreditTransaction
-from wire_client import STREAM_BYTES, Api, wait_for
+from waiting import wait_for
+from wire_client import STREAM_BYTES, Api
 
 
 def amounts(api: Api, user: UUID) -> list[int]:

@@ -12,7 +12,10 @@ from redis.retry import Retry
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from faregate.adapters.redis.urls import check_url
+
 QUEUE_NAME = "faregate"
+QUEUE_SETTING = "FAREGATE_QUEUE_URL"
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 #: How long a stop can go unnoticed.
@@ -27,7 +30,7 @@ def open_queue(url: str, *, socket_timeout_seconds: float) -> Queue:
     code in the worker. Commands are sent once: what is lost is made up for by the next tick.
     """
     connection = Redis.from_url(
-        url,
+        check_url(url, QUEUE_SETTING),
         socket_timeout=socket_timeout_seconds,
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),

@@ -10,6 +10,7 @@ from redis.retry import Retry
 
 from faregate.adapters.redis import scripts
 from faregate.adapters.redis.link import Argument
+from faregate.adapters.redis.urls import check_no_cluster
 from faregate.domain.errors import LedgerUnavailableError
 
 _TIMEOUT_S = 5.0
@@ -58,6 +59,7 @@ class Client:
         try:
             replies: list[Any] = pipeline.execute(raise_on_error=False)
         except (RedisError, OSError) as error:
+            check_no_cluster(error)
             raise LedgerUnavailableError(f"Redis did not answer: {error}") from error
         return replies
 
@@ -85,7 +87,9 @@ def checked(reply: Any) -> Any:
 
     Raises:
         LedgerUnavailableError: It is one.
+        ConfigurationError: It is one that only a node of a cluster gives.
     """
     if isinstance(reply, Exception):
+        check_no_cluster(reply)
         raise LedgerUnavailableError(f"Redis refused: {reply}") from reply
     return reply

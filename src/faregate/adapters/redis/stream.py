@@ -14,6 +14,7 @@ from faregate.adapters.redis import keys
 from faregate.adapters.redis.client import Client
 from faregate.adapters.redis.group import DrainGroup
 from faregate.adapters.redis.values import Account, ShardState
+from faregate.adapters.redis.urls import check_url
 from faregate.domain.user import User
 from faregate.domain.windows import RETENTION_MS
 from faregate.ports import StreamEntry
@@ -39,7 +40,7 @@ class RedisStream:
     @classmethod
     def from_url(cls, url: str, shard_count: int) -> Self:
         """Connect at first use, and never repeat a command."""
-        return cls(Redis.from_url(url), shard_count)
+        return cls(Redis.from_url(check_url(url)), shard_count)
 
     def shards_pending(self) -> Sequence[int]:
         """Return the shards that hold records not yet acknowledged."""

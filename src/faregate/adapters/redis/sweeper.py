@@ -8,6 +8,7 @@ from redis import Redis
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.client import Client, checked
 from faregate.adapters.redis.holds import expiry_arguments, read_member
+from faregate.adapters.redis.urls import check_url
 from faregate.domain.transaction import CreditTransactionId
 
 #: How many due holds one sweep of a shard ends at most.
@@ -34,7 +35,7 @@ class RedisSweeper:
     @classmethod
     def from_url(cls, url: str, shard_count: int) -> Self:
         """Connect at first use, and never repeat a command."""
-        return cls(Redis.from_url(url), shard_count)
+        return cls(Redis.from_url(check_url(url)), shard_count)
 
     def shards_due(self) -> list[int]:
         """Return the shards that have open holds that have expired."""

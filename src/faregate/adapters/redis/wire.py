@@ -8,17 +8,11 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AskError,
-    ClusterCrossSlotError,
-    ClusterDownError,
-    MasterDownError,
-    RedisError,
-)
+from redis.exceptions import RedisError
 
 from faregate.adapters.redis.link import Link
+from faregate.adapters.redis.urls import check_url, cluster_error
 from faregate.domain.errors import (
-    ConfigurationError,
     FaregateError,
     InvalidArgumentError,
     LedgerCorruptError,
@@ -55,7 +49,7 @@ class Wire:
     @classmethod
     def from_url(cls, url: str, *, decision_timeout_ms: int) -> Self:
         """Make a wire to a server. Nothing is connected before its first use."""
-        pool = ConnectionPool.from_url(url)
+        pool = ConnectionPool.from_url(check_url(url))
         # What the URL says of these does not count: replies are bytes, and nothing is sent twice.
         pool.connection_kwargs.update(
             protocol=2,
@@ -151,9 +145,9 @@ def refusal(error: RedisError) -> FaregateError:
     is a fault of ours, after which nothing is certain.
     """
     text = str(error)
-    is_cluster = isinstance(error, AskError | ClusterDownError | ClusterCrossSlotError)
-    if is_cluster and not isinstance(error, MasterDownError):
-        return ConfigurationError(f"Redis Cluster is not supported yet: {text}")
+    of_cluster = cluster_error(error)
+    if of_cluster is not None:
+        return of_cluster
     if text.startswith("INVALID "):
         return InvalidArgumentError(text.removeprefix("INVALID "))
     if "WRONGTYPE" in text:

@@ -1,0 +1,1 @@
+"""Benchmarks: Faregate beside a bare script call and beside its peers, by `make bench`."""

@@ -1,0 +1,65 @@
+"""The benchmarks themselves, in small: that they measure what they say."""
+
+import pytest
+
+from benchmarks.bench import Bench, Cell, Plan
+from benchmarks.errors import BenchError
+from benchmarks.load import Load
+from benchmarks.processes import talker
+from benchmarks.servers import Servers
+from faregate.cli.servers import Binaries, EmbeddedServers
+
+DECISIONS = 200
+
+
+@pytest.fixture(scope="module")
+def bench(servers: EmbeddedServers, binaries: Binaries) -> Bench:
+    """A bench on the servers of the tests: its figures mean nothing."""
+    made = Servers(servers, binaries.redis)
+    made.prepare()
+    return Bench(Plan(rounds=1, seconds=0.1, is_quick=True), made)
+
+
+def cell(target: str, *, users_count: int = 10) -> Cell:
+    """A load that ends after some decisions."""
+    load = Load(callers=8, seconds=60, users_count=users_count, decisions_max=DECISIONS)
+    return Cell(case="8", variant=target, target=target, load=load)
+
+
+def test_targets_decide_and_are_counted(bench: Bench) -> None:
+    """Each decision is one, none is an error, and both processors were used."""
+    targets = [
+        "bare",
+        "faregate",
+        "faregate + 2 limits + allowance",
+        "faregate + idempotency key",
+        "faregate, hold + settle",
+        "faregate-production",
+    ]
+    samples = bench.side_by_side("decisions", [cell(target) for target in targets])
+    assert [sample.variant for sample in samples] == targets
+    for sample in samples:
+        values = sample.values
+        assert values["refused"] == 0
+        assert values["decisions"] >= DECISIONS or values["errors"]
+        if sample.variant != "faregate-production":
+            assert values["errors"] == {}
+            assert values["client_cpu_us"] > 0
+            assert values["redis_cpu_us"] > 0
+
+
+def test_an_error_is_no_decision(bench: Bench) -> None:
+    """Users that nobody has brought in are unknown: refused, not decided upon as allowed."""
+    with bench.servers.place() as place, bench.clients(place, ["faregate"]) as clients:
+        sample = bench.sample("decisions", cell("faregate"), clients["faregate"], 0)
+    assert sample.values["refused"] == sample.values["decisions"] > 0
+
+
+def test_a_process_that_fails_says_why() -> None:
+    """In the words of its own traceback."""
+    place = ("redis://127.0.0.1:1/0", "postgresql://127.0.0.1:1/none")
+    with (
+        pytest.raises(BenchError, match="KeyError: 'no such target'"),
+        talker("client", "no such target", *place),
+    ):
+        pytest.fail("it is not ready")
