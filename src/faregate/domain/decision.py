@@ -137,5 +137,5 @@ class Decision:
         )
 
 
-#: Makes a decision from all its fields, in their order.
+#: Makes a decision from its fields, in their order or by name.
 decision_of: Callable[..., Decision] = quick_maker(Decision)

@@ -1,23 +1,28 @@
 """Makes frozen values fast, for those of which every decision makes one."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar, cast
 
 _T = TypeVar("_T")
 
 
 def quick_maker(kind: type[_T]) -> Callable[..., _T]:
-    """Return a function that makes values of a frozen, slotted dataclass from all its fields.
+    """Return a function that makes values of a frozen, slotted dataclass from its fields.
 
     A frozen dataclass sets each field by `object.__setattr__`: 3.5 µs for 20 fields. The function
     fills an object of a mutable class with the same slots, and then changes its class: 0.6 µs. It
-    takes the fields in their order, has no defaults, and does not call `__post_init__`.
+    takes the fields in their order or by name, with their defaults, and does not call
+    `__post_init__`.
     """
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    body = "\n    ".join(f"self.{name} = {name}" for name in names)
-    source = f"def fill(self, {', '.join(names)}):\n    {body}\n    self.__class__ = kind\n"
-    scope: dict[str, Any] = {"kind": kind}
+    defaults = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
+    named = ", ".join(
+        name if default is MISSING else f"{name}=defaults[{name!r}]"
+        for name, default in defaults.items()
+    )
+    body = "\n    ".join(f"self.{name} = {name}" for name in defaults)
+    source = f"def fill(self, {named}):\n    {body}\n    self.__class__ = kind\n"
+    scope: dict[str, Any] = {"kind": kind, "defaults": defaults}
     exec(source, scope)  # noqa: S102 -- the names are those of our own fields
     slots = tuple(kind.__slots__)  # type: ignore[attr-defined]
     twin = type(f"_Mutable{kind.__name__}", (), {"__slots__": slots, "__init__": scope["fill"]})

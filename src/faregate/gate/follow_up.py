@@ -7,7 +7,7 @@ is allowed.
 from random import random
 
 from faregate.domain.attempt import Action, Attempt, AttemptError, Event, Phase
-from faregate.domain.decision import Decision, Verdict
+from faregate.domain.decision import Decision, Verdict, decision_of
 from faregate.domain.errors import (
     AmountError,
     FaregateError,
@@ -48,8 +48,12 @@ class FollowUp:
             LedgerUnavailableError: There is no decision. Nothing was charged or, where it is an
                 `OutcomeUnknownError`, the attempt is being voided.
         """
-        self._session.breaker.report(ticket, error)
         event = _event_of(error)
+        if event is Event.SHED and attempt.phase is Phase.QUEUED:
+            # The table says the same; under overload there is no time to look.
+            self._session.breaker.abandoned(ticket)
+            return _overloaded(attempt)
+        self._session.breaker.report(ticket, error)
         if attempt.phase is Phase.QUEUED and event in {Event.ANSWERED, Event.ANSWERED_ALONE}:
             # Refused before it was sent.
             raise error
@@ -65,8 +69,6 @@ class FollowUp:
             raise error
         if action is Action.VOID:
             raise OutcomeUnknownError(str(error)) from error
-        if event is Event.SHED:
-            return _overloaded(attempt)
         raise LedgerUnavailableError(str(error)) from error
 
     async def help(
@@ -121,7 +123,7 @@ def _event_of(error: BaseException) -> Event:
 
 def _overloaded(attempt: Attempt) -> Decision:
     spend = attempt.spend
-    return Decision(
+    return decision_of(
         verdict=Verdict.OVERLOADED,
         user_id=spend.user_id,
         transaction_id=attempt.transaction_id or NO_ID,
