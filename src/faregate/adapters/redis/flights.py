@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError, RedisError
 from faregate.adapters.redis import scripts
 from faregate.adapters.redis.calls import Call, CallPacker, answer
 from faregate.adapters.redis.clock import ShardClocks
-from faregate.adapters.redis.link import Link, pack_command
+from faregate.adapters.redis.link import Link, LinkLostError, pack_command
 from faregate.adapters.redis.queue import Waiting
 from faregate.adapters.redis.wire import Wire, refusal
 from faregate.domain.attempt import Event
@@ -59,25 +59,22 @@ class Flights:
         await self._ask(link, call)
 
     async def _ask(self, link: Link, call: Call) -> None:
-        reply = await link.send(call.packed)
-        reply.add_done_callback(lambda reply: self._receive(call, reply))
+        await link.send(call.packed, lambda reply: self._receive(call, reply))
 
-    def _receive(self, call: Call, reply: asyncio.Future[Any]) -> None:
+    def _receive(self, call: Call, reply: Any) -> None:
         """Take what came back for a call: decisions, an error of the server, or nothing."""
-        lost = reply.exception()
-        received = None if lost else reply.result()
-        if isinstance(received, NoScriptError) and call.timer is not None and not call.is_resent:
+        if isinstance(reply, NoScriptError) and call.timer is not None and not call.is_resent:
             call.is_resent = True
             teaching = asyncio.create_task(self._teach(call))
             self._teaching.add(teaching)
             teaching.add_done_callback(self._teaching.discard)
             return
-        if lost:
-            call.fail(Event.LOST, f"the connection to Redis broke: {lost}")
-        elif isinstance(received, RedisError):
-            _refuse(call, received)
+        if isinstance(reply, LinkLostError):
+            call.fail(Event.LOST, f"the connection to Redis broke: {reply}")
+        elif isinstance(reply, RedisError):
+            _refuse(call, reply)
         else:
-            self._read(call, received)
+            self._read(call, reply)
         self._end(call)
 
     def _read(self, call: Call, received: Any) -> None:
@@ -94,8 +91,8 @@ class Flights:
             call.fail(Event.NOT_SENT, str(error))
             self._end(call)
             return
-        loaded = await link.send(pack_command(("SCRIPT", "LOAD", scripts.load("spend").source)))
-        loaded.add_done_callback(asyncio.Future.exception)
+        load = pack_command(("SCRIPT", "LOAD", scripts.load("spend").source))
+        await link.send(load, lambda _: None)
         await self._ask(link, call)
 
     def _time_out(self, call: Call) -> None:

@@ -23,11 +23,15 @@ class LinkLostError(Exception):
     """The connection broke before a reply came. The command may have been executed."""
 
 
+#: Takes a reply: a value, an error of the server, or a `LinkLostError`. It raises nothing.
+TakeReply: TypeAlias = Callable[[Any], None]
+
+
 class Link:
     """Sends commands in order, and gives each reply to the one who asked.
 
     A reply comes in its turn even when nobody waits for it any more, so that no reply ever reaches
-    another caller. Errors of the server are replies, too.
+    another caller.
     """
 
     def __init__(self, connection: AbstractConnection, *, silence_s_max: float) -> None:
@@ -40,7 +44,7 @@ class Link:
         self._connection = connection
         self._silence_s_max = silence_s_max
         self._loop = asyncio.get_running_loop()
-        self._asked: deque[asyncio.Future[Any]] = deque()
+        self._due: deque[TakeReply] = deque()
         self._heard_at_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._why_closed = ""
@@ -54,27 +58,44 @@ class Link:
     @property
     def silence_s(self) -> float:
         """For how long a reply has been due and none has come."""
-        return self._loop.time() - self._heard_at_s if self._asked else 0.0
+        return self._loop.time() - self._heard_at_s if self._due else 0.0
 
-    async def send(self, packed: bytes) -> asyncio.Future[Any]:
-        """Send a command; return its reply to come.
+    async def send(self, packed: bytes, take: TakeReply) -> None:
+        """Send a command, and let `take` have its reply.
 
-        It waits only where the server takes nothing more. The reply fails with `LinkLostError`.
+        This waits only where the server takes nothing more.
         """
-        reply: asyncio.Future[Any] = self._loop.create_future()
         if not self.is_open:
-            reply.set_exception(LinkLostError(self._why_closed))
-            return reply
-        if not self._asked:
+            take(LinkLostError(self._why_closed))
+            return
+        if not self._due:
             self._heard_at_s = self._loop.time()
-        self._asked.append(reply)
+        self._due.append(take)
         if self._watch is None:
             self._watch = self._loop.call_later(self._silence_s_max, self._look)
         try:
-            # It writes before it waits for anything, so commands go out in the order of the queue.
+            # It writes before it waits for anything, so commands go out in the order of `_due`.
             await self._connection.send_packed_command(packed, check_health=False)
         except (RedisError, OSError) as error:
             self.close(str(error))
+
+    async def ask(self, packed: bytes) -> Any:
+        """Send a command and return its reply.
+
+        Raises:
+            LinkLostError: The connection broke.
+            RedisError: The server refused the command.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def take(reply: Any) -> None:
+            if not future.done():
+                future.set_result(reply)
+
+        await self.send(packed, take)
+        reply = await future
+        if isinstance(reply, Exception):
+            raise reply
         return reply
 
     async def _read(self) -> None:
@@ -89,18 +110,17 @@ class Link:
                 except _REFUSALS as error:
                     reply = error
                 self._heard_at_s = self._loop.time()
-                future = self._asked.popleft()
-                if not future.done():
-                    future.set_result(reply)
+                self._due.popleft()(reply)
         except (RedisError, OSError, IndexError) as error:
             self.close(str(error) or type(error).__name__)
         finally:
+            self.close("nothing is read any more")
             await self._connection.disconnect(nowait=True)
 
     def _look(self) -> None:
         """Close the connection where a reply has been due for too long."""
         self._watch = None
-        if not self._asked:
+        if not self._due:
             return
         left_s = self._silence_s_max - self.silence_s
         if left_s <= 0:
@@ -109,16 +129,14 @@ class Link:
             self._watch = self._loop.call_later(left_s, self._look)
 
     def close(self, why: str) -> None:
-        """End the connection. Replies that are due fail."""
+        """End the connection. Replies that are due are lost."""
         if self._why_closed:
             return
         self._why_closed = why or "closed"
         if self._watch is not None:
             self._watch.cancel()
-        while self._asked:
-            future = self._asked.popleft()
-            if not future.done():
-                future.set_exception(LinkLostError(self._why_closed))
+        while self._due:
+            self._due.popleft()(LinkLostError(self._why_closed))
         if asyncio.current_task() is not self._reading:
             self._reading.cancel()
 

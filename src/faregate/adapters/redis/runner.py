@@ -91,14 +91,8 @@ class ScriptRunner:
 async def _talk(link: Link, command: Sequence[Argument], script: str) -> Any:
     """Ask, and once more where the server did not know the script: it executed nothing."""
     packed = pack_command(tuple(command))
-    reply = await _reply(link, packed)
-    if isinstance(reply, NoScriptError) and script:
-        await _reply(link, pack_command(("SCRIPT", "LOAD", scripts.load(script).source)))
-        reply = await _reply(link, packed)
-    if isinstance(reply, RedisError):
-        raise reply
-    return reply
-
-
-async def _reply(link: Link, packed: bytes) -> Any:
-    return await (await link.send(packed))
+    try:
+        return await link.ask(packed)
+    except NoScriptError:
+        await link.ask(pack_command(("SCRIPT", "LOAD", scripts.load(script).source)))
+        return await link.ask(packed)
