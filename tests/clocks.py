@@ -8,6 +8,7 @@ from redis import Redis
 
 from faregate import testing
 from faregate.adapters.redis import runner, scripts, session, wire
+from waiting import WAIT_S_MAX
 
 #: 2100-02-28 22:30 UTC, a Sunday: a day, a week and a month without a leap day end soon.
 START_MS = 4_107_537_000_000
@@ -24,9 +25,6 @@ local function expire(key, ms)
   redis.call('ZADD', '{ENDS_KEY}', string.format('%.0f', math.floor(time_us() / 1000) + ms), key)
 end
 """
-
-#: A machine that is busy with other things is no reason to give up.
-PATIENCE_S = 30.0
 
 #: Changes the source of a script, by its name.
 Alter = Callable[[str, str], str]
@@ -96,6 +94,15 @@ class ToldClocks:
 
 
 @contextmanager
+def patience() -> Iterator[None]:
+    """Give Redis all the time of a test: a machine that is busy is no reason to give up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "TRY_S_MAX", WAIT_S_MAX)
+        patch.setattr(wire.Wire.__init__, "__kwdefaults__", {"connect_s_max": WAIT_S_MAX})
+        yield
+
+
+@contextmanager
 def clock_of_the_test(alter: Alter | None = None) -> Iterator[None]:
     """Send scripts whose clock is the one of the tests; nothing else differs, unless altered."""
     read, make = scripts._fragment, scripts.make
@@ -111,13 +118,11 @@ def clock_of_the_test(alter: Alter | None = None) -> Iterator[None]:
     async def time_us(_session: object) -> int:
         return ToldClocks.clock() * 1_000
 
-    with pytest.MonkeyPatch.context() as patch:
+    with patience(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(scripts, "_fragment", read_fragment)
         patch.setattr(scripts, "make", make_altered)
         patch.setattr(session, "ShardClocks", ToldClocks)
         patch.setattr(session.Session, "_time_us", time_us)
-        patch.setattr(runner, "TRY_S_MAX", PATIENCE_S)
-        patch.setattr(wire.Wire.__init__, "__kwdefaults__", {"connect_s_max": PATIENCE_S})
         scripts.load.cache_clear()
         yield
     scripts.load.cache_clear()

@@ -5,23 +5,20 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis import Redis
 
+from clocks import patience
 from durable import Database, archive, database
 from faregate.adapters.postgres.archive import PostgresArchive
-from faregate.adapters.redis import ledger as redis_ledger_module
 from faregate.adapters.redis.ledger import RedisLedger
-from faregate.adapters.redis.runner import Patience
 from redis_ledger import IDENTITY, make_ledger
-from waiting import WAIT_S_MAX
 
 
 @pytest.fixture
-async def ledger(ledger_redis: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RedisLedger]:
-    # A machine that is busy with other things is no reason to give up.
-    monkeypatch.setattr(redis_ledger_module, "_SLOW", Patience(WAIT_S_MAX))
-    made = make_ledger(ledger_redis)
-    await made.attach(IDENTITY)
-    yield made
-    await made.aclose()
+async def ledger(ledger_redis: str) -> AsyncIterator[RedisLedger]:
+    with patience():
+        made = make_ledger(ledger_redis)
+        await made.attach(IDENTITY)
+        yield made
+        await made.aclose()
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ from redis_ledger import (
     make_ledger,
     spend,
 )
-from waiting import until
-from worker_process import System, wait_for
+from waiting import until, wait_for
+from worker_process import System
 
 pytestmark = pytest.mark.redis
 

@@ -10,7 +10,8 @@ import pytest
 from redis import Redis
 
 from faregate.bootstrap import open_stream
-from wire_client import Answer, Api, check_problem, wait_for
+from waiting import wait_for
+from wire_client import Answer, Api, check_problem
 
 
 def out_of_credits(api: Api, user: UUID) -> Answer:

@@ -2,13 +2,12 @@
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
 from uuid import UUID, uuid4
@@ -19,21 +18,24 @@ import pytest
 from faregate import Settings, open_gate
 from faregate.bootstrap import open_audit, open_stream
 from faregate.cli.http_client import HttpConnection
-from faregate.cli.servers import Binaries
+from faregate.cli.servers import Binaries, EmbeddedServers
 from faregate.ops.reconcile import reconcile
-from wire_client import WAIT_S_MAX, Api, api_on, fresh_ledger, wait_for
+from processes import stopped
+from servers import lone_ledger
+from waiting import WAIT_S_MAX, until, wait_for
+from wire_client import api_on
 from worker_process import System
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
-#: So few, with such a pause and timeout, that an API on a busy machine has time left: without it
-#: Redis seems not to answer, though it does.
+#: Few enough, with such a pause and timeout, that an API on a busy machine has time left: without
+#: it Redis seems not to answer, though it does.
 CONNECTIONS = 16
 PAUSE_S = 0.01
 DECISION_TIMEOUT_MS = 200
 CREDITS = 100_000
-#: How long Redis is stopped, in seconds.
-STOPPED_S = 3.0
+#: How often each user is answered while Redis is stopped.
+ANSWERS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,70 +46,53 @@ class Asked:
     path: str
     status: int
     began_s: float
-    took_ms: float
+    ended_s: float
+
+    @property
+    def took_ms(self) -> float:
+        return (self.ended_s - self.began_s) * 1_000
 
 
+@dataclass(slots=True)
 class Load:
-    """All requests so far, and whether there are to be more."""
+    """Requests of each user, one after another on its connection; half are served open."""
 
-    def __init__(self, users: Sequence[UUID]) -> None:
-        self.seen: list[Asked] = []
-        self.is_over = False
-        #: When the last request of each user began that was served.
-        self._served_s = dict.fromkeys(users, 0.0)
-        self._is_told = asyncio.Event()
+    port: int
+    users: Sequence[UUID]
+    seen: list[Asked] = field(default_factory=list)
+    is_over: bool = False
+    #: From when on answers and successes are counted, by user.
+    since_s: float = 0.0
+    answered: Counter[UUID] = field(default_factory=Counter)
+    served: Counter[UUID] = field(default_factory=Counter)
 
-    def tell(self, asked: Asked) -> None:
-        """Note a request."""
-        self.seen.append(asked)
-        if asked.status == 200:
-            self._served_s[asked.user] = asked.began_s
-            self._is_told.set()
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number, user in enumerate(self.users):
+                group.create_task(self._ask("/open" if number % 2 else "/anything", user))
 
-    async def until_all_are_served(self, since_s: float) -> None:
-        """Wait until each user was served once more, however slow the machine is."""
-        async with asyncio.timeout(WAIT_S_MAX):
-            while min(self._served_s.values()) <= since_s:
-                self._is_told.clear()
-                await self._is_told.wait()
-
-
-async def ask_all(api: Api, users: Sequence[UUID], load: Load) -> None:
-    """Ask again and again, each user on a connection of its own; every other one is served open."""
-
-    async def ask(number: int, user: UUID) -> None:
-        path = "/open" if number % 2 else "/anything"
-        async with HttpConnection("127.0.0.1", api.port) as connection:
-            while not load.is_over:
+    async def _ask(self, path: str, user: UUID) -> None:
+        async with HttpConnection("127.0.0.1", self.port) as connection:
+            while not self.is_over:
                 began_s = time.monotonic()
                 answer = await connection.get(path, {"x-user": str(user)})
-                took_ms = (time.monotonic() - began_s) * 1_000
-                load.tell(Asked(user, path, answer.status, began_s, took_ms))
+                asked = Asked(user, path, answer.status, began_s, time.monotonic())
+                self.seen.append(asked)
+                if began_s >= self.since_s:
+                    self.answered[user] += 1
+                    self.served[user] += asked.status == 200
                 await asyncio.sleep(PAUSE_S)
 
-    async with asyncio.TaskGroup() as group:
-        for number, user in enumerate(users):
-            group.create_task(ask(number, user))
-
-
-async def stop_and_go_on(pid: int, load: Load) -> tuple[float, float]:
-    """Stop Redis for a while, all users being served before and after; return from when to when."""
-    await load.until_all_are_served(0)
-    os.kill(pid, signal.SIGSTOP)
-    began_s = time.monotonic()
-    try:
-        await asyncio.sleep(STOPPED_S)
-        ended_s = time.monotonic()
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    await load.until_all_are_served(ended_s)
-    load.is_over = True
-    return began_s, ended_s
+    async def go_on(self, counts: Counter[UUID], number: int) -> tuple[float, float]:
+        """Wait until each user is counted so often from now on; return from when until when."""
+        counts.clear()
+        self.since_s = time.monotonic()
+        await until(lambda: min(counts[user] for user in self.users) >= number, f"{number} each")
+        return self.since_s, time.monotonic()
 
 
 async def grant(settings: Settings, users: Sequence[UUID]) -> None:
-    patient = settings.model_copy(update={"decision_timeout_ms": 10_000, "provision_users": True})
-    async with open_gate(patient) as gate:
+    async with open_gate(settings.model_copy(update={"provision_users": True})) as gate:
         for user in users:
             assert (await gate.grant(user, CREDITS)).allowed
 
@@ -142,13 +127,13 @@ def report(seen: Sequence[Asked], inside: Sequence[dict[str, int | str]]) -> str
 
 
 def test_an_outage_refuses_or_serves_at_once_and_charges_nobody_wrongly(
-    binaries: Binaries, tmp_path: Path
+    binaries: Binaries, servers: EmbeddedServers, template_database: str, tmp_path: Path
 ) -> None:
     """Counts and times are printed; what is asserted is who was served, and who paid."""
     users = [uuid4() for _ in range(CONNECTIONS)]
     journals = tmp_path / "journals"
     journals.mkdir()
-    with fresh_ledger(binaries) as (servers, settings):
+    with lone_ledger(binaries, servers, template_database) as (redis, settings):
         asyncio.run(grant(settings, users))
         with api_on(
             "uvicorn",
@@ -157,38 +142,39 @@ def test_an_outage_refuses_or_serves_at_once_and_charges_nobody_wrongly(
             FAREGATE_JOURNAL_DIR=str(journals),
             FAREGATE_DECISION_TIMEOUT_MS=str(DECISION_TIMEOUT_MS),
         ) as api:
-            seen, (began_s, ended_s) = asyncio.run(play(api, users, servers.redis.pid))
+            load = Load(api.port, users)
+            began_s, ended_s = asyncio.run(play(load, redis.pid))
             inside = api.ask("/inside").json()
             wait_for(lambda: api.ask("/retries").json() == 0, "voids are made")
             health = api.ask("/health").json()
-        stopped = [
-            asked
-            for asked in seen
-            if began_s < asked.began_s and asked.began_s + asked.took_ms / 1_000 < ended_s
-        ]
-        sys.stdout.write("\n" + report(stopped, inside) + f"\n{health}\n")
-        check_answers(seen, stopped)
+        # No decision can be made for a request whose whole life lies within the stop.
+        while_stopped = [a for a in load.seen if began_s <= a.began_s and a.ended_s <= ended_s]
+        sys.stdout.write("\n" + report(while_stopped, inside) + f"\n{health}\n")
+        check_answers(load.seen, while_stopped)
         assert health["breaker_opened"] >= 1
         assert health["served_open"] > 0
         import_journals(settings, journals)
-        check_ledger(settings, tmp_path, seen)
+        check_ledger(settings, tmp_path, load.seen)
 
 
-async def play(
-    api: Api, users: Sequence[UUID], pid: int
-) -> tuple[list[Asked], tuple[float, float]]:
-    load = Load(users)
+async def play(load: Load, pid: int) -> tuple[float, float]:
+    """Ask before, while and after Redis is stopped; return from when until when it was."""
     async with asyncio.TaskGroup() as group:
-        stop = group.create_task(stop_and_go_on(pid, load))
-        group.create_task(ask_all(api, users, load))
-    return load.seen, stop.result()
+        group.create_task(load.run())
+        await load.go_on(load.served, 1)
+        with stopped(pid):
+            span = await load.go_on(load.answered, ANSWERS)
+        # All is well without a restart: everybody is served again.
+        await load.go_on(load.served, 1)
+        load.is_over = True
+    return span
 
 
-def check_answers(seen: Sequence[Asked], stopped: Sequence[Asked]) -> None:
-    """Closed routes refuse and open ones serve; afterwards all is well without a restart."""
+def check_answers(seen: Sequence[Asked], while_stopped: Sequence[Asked]) -> None:
+    """Closed routes refuse, and open ones serve."""
     assert {asked.status for asked in seen} == {200, 503}
     assert {asked.status for asked in seen if asked.path == "/open"} == {200}
-    assert {asked.status for asked in stopped if asked.path == "/anything"} == {503}
+    assert {asked.status for asked in while_stopped if asked.path == "/anything"} == {503}
 
 
 def import_journals(settings: Settings, journals: Path) -> None:
@@ -202,11 +188,10 @@ def import_journals(settings: Settings, journals: Path) -> None:
             "PYTHONPATH": os.pathsep.join(sys.path),
             "FAREGATE_REDIS_URL": settings.redis_url,
             "FAREGATE_POSTGRES_URL": settings.postgres_url,
-            "FAREGATE_DECISION_TIMEOUT_MS": "10000",
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=WAIT_S_MAX,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,5 @@
-"""What is answered where Redis, the backlog or a setting says no, on each server."""
+"""What is answered where Redis, the backlog or a setting says no."""
 
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,54 +9,42 @@ import pytest
 
 from faregate import Settings
 from faregate.bootstrap import open_stream
-from faregate.cli.servers import Binaries, EmbeddedServers
-from wire_client import SERVERS, Api, api_on, check_problem, fresh_ledger, wait_for
+from faregate.cli.servers import Binaries, EmbeddedServers, ValkeyServer
+from processes import stopped
+from servers import lone_ledger
+from waiting import wait_for
+from wire_client import SERVERS, Api, api_on, check_problem
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
-#: To be refused soon, and not to be refused by a slow machine.
-HASTY, PATIENT = "50", "10000"
-
 
 @pytest.fixture(scope="module")
-def fragile(binaries: Binaries) -> Iterator[tuple[EmbeddedServers, Settings]]:
-    """Servers that are stopped, and ledgers that are filled, by these tests alone."""
-    with fresh_ledger(binaries) as opened:
+def fragile(
+    binaries: Binaries, servers: EmbeddedServers, template_database: str
+) -> Iterator[tuple[ValkeyServer, Settings]]:
+    """A Redis that is stopped, and a ledger that is filled, by these tests alone."""
+    with lone_ledger(binaries, servers, template_database) as opened:
         yield opened
 
 
-@pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @contextmanager
-def api_with(
-    server: str, settings: Settings, place: Path, *, timeout_ms: str = PATIENT, **variables: str
-) -> Iterator[Api]:
-    given = {
-        "FAREGATE_DECISION_TIMEOUT_MS": timeout_ms,
-        "FAREGATE_JOURNAL_DIR": str(place / "journal"),
-        **variables,
-    }
+def api_with(server: str, settings: Settings, place: Path, **variables: str) -> Iterator[Api]:
+    given = {"FAREGATE_JOURNAL_DIR": str(place / "journal"), **variables}
     with api_on(server, settings, place / "api.log", **given) as api:
         yield api
 
 
+@pytest.mark.parametrize("server", SERVERS)
 def test_a_redis_that_hangs_closes_some_routes_and_not_others(
-    server: str, fragile: tuple[EmbeddedServers, Settings], tmp_path: Path
+    server: str, fragile: tuple[ValkeyServer, Settings], tmp_path: Path
 ) -> None:
     """503 and when to come back, or served and written down; and decided as soon as it is back."""
-    servers, settings = fragile
+    redis, settings = fragile
     user = uuid4()
-    with api_with(server, settings, tmp_path, timeout_ms=HASTY) as api:
+    with api_with(server, settings, tmp_path, FAREGATE_DECISION_TIMEOUT_MS="50") as api:
         wait_for(lambda: api.ask("/anything", user).status == 200, "the user is seen")
-        os.kill(servers.redis.pid, signal.SIGSTOP)
-        try:
+        with stopped(redis.pid):
             closed, opened = api.ask("/anything", user), api.ask("/open", user)
-        finally:
-            os.kill(servers.redis.pid, signal.SIGCONT)
         check_problem(closed, 503, "unavailable")
         assert int(closed.headers["retry-after"]) > 0
         assert opened.status == 200
@@ -68,12 +54,12 @@ def test_a_redis_that_hangs_closes_some_routes_and_not_others(
 
 
 def test_a_backlog_refuses_with_a_reason_of_its_own(
-    server: str, fragile: tuple[EmbeddedServers, Settings], tmp_path: Path
+    fragile: tuple[ValkeyServer, Settings], tmp_path: Path
 ) -> None:
     """Nothing is charged until the worker has caught up."""
     _, settings = fragile
     user = uuid4()
-    with api_with(server, settings, tmp_path, FAREGATE_PENDING_MAX="1") as api:
+    with api_with("uvicorn", settings, tmp_path, FAREGATE_PENDING_MAX="1") as api:
         wait_for(lambda: api.ask("/anything", user).status == 503, "the stream is full")
         answer = api.ask("/anything", user)
         check_problem(answer, 503, "backlog")
@@ -85,8 +71,8 @@ def test_a_backlog_refuses_with_a_reason_of_its_own(
 
 
 def test_a_user_whom_nobody_knows_is_refused_or_made(
-    server: str, fragile: tuple[EmbeddedServers, Settings], tmp_path: Path
+    fragile: tuple[ValkeyServer, Settings], tmp_path: Path
 ) -> None:
     """By the setting, and never half."""
-    with api_with(server, fragile[1], tmp_path, FAREGATE_PROVISION_USERS="false") as strict:
+    with api_with("uvicorn", fragile[1], tmp_path, FAREGATE_PROVISION_USERS="false") as strict:
         check_problem(strict.ask("/anything", uuid4()), 403, "unknown_user")

@@ -13,8 +13,8 @@ from redis import Redis
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.client import Client
 from faregate.adapters.redis.group import DrainGroup
-from faregate.adapters.redis.values import Account, ShardState
 from faregate.adapters.redis.urls import check_url
+from faregate.adapters.redis.values import Account, ShardState
 from faregate.domain.user import User
 from faregate.domain.windows import RETENTION_MS
 from faregate.ports import StreamEntry
