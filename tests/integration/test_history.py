@@ -11,7 +11,7 @@ from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 
 from durable import STARTED_AT, Database, as_role, database
-from faregate.adapters.memory.books import MemoryBooks
+from faregate.adapters.memory.store import MemoryStore
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.adapters.postgres.queries import statement
@@ -61,7 +61,7 @@ def write(tables: Database, user_id: UUID, count: int, *, per_second: int = 3) -
     )
 
 
-async def pages(history: PostgresHistory | MemoryBooks, user_id: UUID) -> list[list[HistoryRow]]:
+async def pages(history: PostgresHistory | MemoryStore, user_id: UUID) -> list[list[HistoryRow]]:
     """All pages of a history, followed from the first to the last."""
     found: list[list[HistoryRow]] = []
     before = None
@@ -104,9 +104,9 @@ async def test_memory_pages_alike(tables: Database, history: PostgresHistory) ->
     user_id = tables.user().user_id
     write(tables, user_id, 20)
     expected = await pages(history, user_id)
-    books = MemoryBooks()
+    store = MemoryStore()
     for number, row in enumerate(row for page in expected for row in page):
-        books.rows[row.id] = CreditTransaction(
+        store.rows[row.id] = CreditTransaction(
             id=row.id,
             user_id=user_id,
             amount=row.amount,
@@ -117,7 +117,7 @@ async def test_memory_pages_alike(tables: Database, history: PostgresHistory) ->
             balance_after=0,
             epoch=1,
         )
-    found = await pages(books, user_id)
+    found = await pages(store, user_id)
     assert [[row.place for row in page] for page in found] == [
         [row.place for row in page] for page in expected
     ]
