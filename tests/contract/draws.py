@@ -32,9 +32,7 @@ CHANGE = st.sampled_from([-1, 1, -2, 3, -6, 0, CREDITS_MAX - 8, -CREDITS_MAX])
 PART = st.sampled_from([None, 1, 2, 3, None, 4, 0])
 PERIODS = st.sampled_from(
     [
-        TEN,
-        TWO,
-        CARRYING,
+        *(TEN, TEN, TEN, TWO, CARRYING),
         Allowance(amount=3, period=Period(kind=PeriodKind.DAY), rollover_max=1),
         Allowance(amount=4, period=Period(kind=PeriodKind.MONTH)),
     ]
@@ -85,7 +83,7 @@ LASTS_MS = st.sampled_from(
 )
 #: Right before that is over, when it is, and right after.
 OFF_MS = st.integers(-1, 1)
-AFTER_MS = st.sampled_from([1, HOUR_MS])
+AFTER_MS = st.sampled_from([1, HOUR_MS, HOUR_MS])
 
 
 def batch(names: list[str], drawn: list[tuple[str, int, str, IdempotencyKey]]) -> tuple[Step, ...]:

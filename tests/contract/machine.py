@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize
 
 from contract.watch import Watch
+from faregate.domain.attempt import Event
 from faregate.domain.decision import Verdict
 from faregate.domain.idempotency import KeyState
+from faregate.domain.request import VoidOutcome
 from spec import steps
 from spec.driver import Driver, Played
 from spec.redis_backend import FORGOTTEN_MS, RedisBackend
 from spec.requests import Ids
 from spec.stage import KINDS, Stage
-from spec.steps import DAY_MS, Send, Step
+from spec.steps import DAY_MS, Answer, Send, Step
 
 #: For how long an id is recognised.
 _WINDOW_MS = 60_000
@@ -87,14 +89,11 @@ class Comparison(RuleBasedStateMachine):
         for part, came in zip(step.spends, played.parts, strict=True):
             self._remember(part, came)
         answer = played.answer
-        name = (
-            answer.__name__ if isinstance(answer, type) else str(getattr(answer, "value", answer))
-        )
-        self._answers[step.do, name] += 1
+        self._answers[step.do, _name(answer)] += 1
         if step.name in self.asked_at_ms and step.do in _BY_ID:
             self.asked.append(step)
-        is_minted = step.send is not Send.GIVEN
-        if step.do == "void" or (step.do in _SPENDS and step.send is Send.RETRY and is_minted):
+        is_voided = step.do == "void" and answer is not VoidOutcome.TOO_EARLY
+        if is_voided or (step.do in _SPENDS and step.send is Send.RETRY):
             self.named.append(step)
         is_allowed = answer is Verdict.ALLOWED and not played.repeated
         if step.do not in _SPENDS or not is_allowed or not played.tells["sequence"]:
@@ -130,6 +129,12 @@ class Comparison(RuleBasedStateMachine):
         for step in (steps.wait(DAY_MS), steps.sweep(), steps.wait(FORGOTTEN_MS), steps.drain()):
             self.play(step)
         assert self._redis_backend.left() == set()
+
+
+def _name(answer: Answer) -> str:
+    if isinstance(answer, type):
+        return answer.__name__
+    return answer.name.lower() if isinstance(answer, Event) else str(answer)
 
 
 def difference(memory: object, redis: object) -> str:

@@ -9,7 +9,7 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from contract import draws
 from contract.again_rules import AgainRules
-from contract.earlier_steps import ASKED, DEDUCTS, HOLDS, about
+from contract.earlier_steps import ASKED, DEDUCTS, HOLDS, KEYED, about
 from faregate.domain.policy import Allowance
 from spec import steps
 from spec.stage import Stage
@@ -68,8 +68,8 @@ class LedgerMachine(AgainRules):
     def expire(self, user: str | None) -> None:
         self.play(steps.expire_due(user=user) if user else steps.sweep())
 
-    @about("deducts")
-    @rule(of=DEDUCTS, response=draws.RESPONSE)
+    @about("keyed")
+    @rule(of=KEYED, response=draws.RESPONSE)
     def complete(self, of: Step, response: bytes) -> None:
         # A key whose lifetime is over is forgotten at no time in particular.
         if self.now_ms() - self.asked_at_ms[of.name] < draws.KEY_LIFETIME_MS:

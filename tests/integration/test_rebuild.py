@@ -19,14 +19,12 @@ from faregate.adapters.redis import keys
 from faregate.bootstrap import open_admin, open_archive, open_audit, open_stream
 from faregate.domain.errors import ConfigurationError, LedgerUninitialisedError
 from faregate.domain.period import Period, PeriodKind
-from faregate.domain.policy import Allowance
-from faregate.domain.request import Charge
-from faregate.domain.transaction import CreditTransactionId
+from faregate.domain.policy import Allowance, CreditPolicy
 from faregate.domain.user import User
 from faregate.ops.rebuild import rebuild
 from faregate.ops.reconcile import reconcile, verify
 from faregate_worker.drain import drain_step
-from redis_ledger import make_ledger
+from redis_ledger import make_ledger, spend
 from waiting import WAIT_S_MAX
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
@@ -151,7 +149,7 @@ def test_a_redis_that_holds_an_epoch_is_not_rebuilt(
     charge(settings, [uuid4()])
     with Redis.from_url(settings.redis_url) as redis:
         for shard in set(range(settings.shard_count)) - set(shards):
-            redis.delete(keys.epoch(shard))
+            redis.delete(keys.shards(settings.shard_count)[shard].state)
     with pytest.raises(ConfigurationError, match=rf"not lost: {len(shards)} of .* empty Redis"):
         rebuilt(settings)
     with open_admin(settings) as admin:
@@ -237,19 +235,7 @@ async def charged(settings: Settings, user_id: UUID, cost: int) -> tuple[int, in
     user = await accounts.open(user_id, provision=True)
     assert isinstance(user, User)
     await ledger.install(user)
-    now_ms = ledger.now_ms()
-    decision = await ledger.charge(
-        Charge(
-            user_id=user_id,
-            transaction_id=CreditTransactionId.mint(now_ms),
-            cost=cost,
-            asked_at_ms=now_ms,
-            deadline_ms=now_ms + 10_000,
-            description="request",
-            fresh=True,
-            allowance=ALLOWANCE,
-        )
-    )
+    decision = await spend(ledger, user_id, cost, CreditPolicy(allowance=ALLOWANCE))
     await ledger.aclose()
     await accounts.aclose()
     return decision.credits, decision.allowance_left

@@ -27,6 +27,7 @@ from waiting import until
 pytestmark = pytest.mark.redis
 
 SHORT_MS = 100
+NEVER_S = 1_000.0
 
 
 @pytest.fixture
@@ -73,6 +74,7 @@ async def test_a_link_that_answers_nothing_is_left(ledger_redis: str) -> None:
     """Attempts get a new connection long before the silent one is given up for good."""
     async with lossy_proxy(ledger_redis) as (proxy, url):
         ledger = make_ledger(url, timeout_ms=SHORT_MS)
+        ledger._session._wire._silence_s_max = NEVER_S
         await ledger.attach(IDENTITY)
         user_id = await install(ledger)
         proxy.hold()
@@ -84,6 +86,37 @@ async def test_a_link_that_answers_nothing_is_left(ledger_redis: str) -> None:
         proxy.release()
         await until(lambda: ledger._session._wire.is_connected)
         assert (await spend(ledger, user_id)).allowed
+        await ledger.aclose()
+
+
+async def test_a_link_that_is_silent_for_long_is_closed(ledger_redis: str) -> None:
+    """Even where nobody asks any more; the next one finds a new connection."""
+    async with lossy_proxy(ledger_redis) as (proxy, url):
+        ledger = make_ledger(url, timeout_ms=SHORT_MS)
+        await ledger.attach(IDENTITY)
+        user_id = await install(ledger)
+        proxy.hold()
+        assert await outcome_of(ledger, attempt_of(user_id)) is Event.TIMED_OUT
+        await until(lambda: not ledger._session._wire.is_connected)
+        proxy.release()
+        assert (await spend(ledger, user_id)).allowed
+        assert proxy.connections == 2
+        await ledger.aclose()
+
+
+async def test_a_question_without_an_answer_is_asked_twice(ledger_redis: str) -> None:
+    """And then its outcome is told to be unknown: whoever asked knows how to ask again."""
+    async with lossy_proxy(ledger_redis) as (proxy, url):
+        ledger = make_ledger(url)
+        await ledger.attach(IDENTITY)
+        user_id = await install(ledger)
+        proxy.replies_to_lose = 1
+        assert await balance(ledger, user_id) == 10
+        assert (proxy.lost, proxy.connections) == (1, 2)
+        proxy.replies_to_lose = 2
+        with pytest.raises(OutcomeUnknownError):
+            await ledger.read(user_id)
+        assert proxy.lost == 3
         await ledger.aclose()
 
 

@@ -5,8 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from faregate.adapters.memory.books import MemoryBooks, MemoryStream
 from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.store import MemoryStore
+from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
 from faregate_worker.drain import require_same_ledger
@@ -25,7 +26,7 @@ class Redis(MemoryStream):
         return IDENTITY.marks
 
 
-class Postgres(MemoryBooks):
+class Postgres(MemoryStore):
     """Rows of a ledger of one's choice."""
 
     def __init__(self, identity: LedgerIdentity) -> None:

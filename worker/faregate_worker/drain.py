@@ -1,7 +1,7 @@
 """Draining one shard: read, store, acknowledge, in this order, and nothing else.
 
-The order is the whole promise. An entry is acknowledged only after `TransactionArchive.store` has
-returned, so whatever dies in between leaves entries that the next drain reads first. Storing one
+The order is the whole promise. A record is acknowledged only after `TransactionArchive.store` has
+returned, so whatever dies in between leaves records that the next drain reads first. Storing one
 twice is harmless, which is why two drainers of one shard need no lock.
 """
 
@@ -17,7 +17,7 @@ from faregate.ports import TransactionArchive, TransactionStream
 class DrainLimits:
     """How much one drain may do."""
 
-    #: Entries that are read, stored and acknowledged together.
+    #: About how many records are read, stored and acknowledged together.
     batch_size_max: int
     #: No batch is begun later than this many seconds after the start.
     seconds_max: float
@@ -25,16 +25,16 @@ class DrainLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
-    """What one drain has done, in entries."""
+    """What one drain has done, in records."""
 
     read: int = 0
     #: New rows.
     inserted: int = 0
-    #: Entries that were rows already.
+    #: Records that were rows already.
     repeated: int = 0
-    #: Entries that cannot be rows and are kept as dead letters.
+    #: Records that cannot be rows and are kept as dead letters.
     dead_letters: int = 0
-    #: Durable entries that left the stream.
+    #: How many entries, with all their records, left the stream.
     trimmed: int = 0
 
     def __add__(self, other: "Drained") -> "Drained":
@@ -66,10 +66,10 @@ def require_same_ledger(stream: TransactionStream, archive: TransactionArchive) 
 def drain_step(
     stream: TransactionStream, archive: TransactionArchive, shard: int, *, batch_size_max: int
 ) -> Drained:
-    """Move one batch of at most `batch_size_max` entries; `read` is 0 if there was none.
+    """Move one batch of about `batch_size_max` records; `read` is 0 if there was none.
 
     Raises:
-        ArchiveUnavailableError: Nothing was acknowledged; the entries will be read again.
+        ArchiveUnavailableError: Nothing was acknowledged; the records will be read again.
         LedgerError: Redis did not answer; what was stored will be read again, and recognised.
     """
     entries = stream.read(shard, batch_size_max)
@@ -78,9 +78,9 @@ def drain_step(
     stored = archive.store(shard, entries)
     accounted = stored.inserted + stored.repeated + stored.dead_letters
     if accounted != len(entries):
-        # Acknowledging an entry that is nowhere would lose it for good; reading it again cannot.
+        # Acknowledging a record that is nowhere would lose it for good; reading it again cannot.
         raise ArchiveUnavailableError(
-            f"{len(entries)} entries were to be stored but {accounted} are accounted for"
+            f"{len(entries)} records were to be stored but {accounted} are accounted for"
         )
     stream.forget(stored.users_gone)
     stream.acknowledge(shard, [entry.stream_id for entry in entries])

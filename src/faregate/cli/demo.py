@@ -4,7 +4,8 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from typing import cast
 
 import psycopg
 import typer
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from faregate.adapters.postgres.connection import unavailable
 from faregate.adapters.redis import keys
+from faregate.adapters.redis.values import Account
 from faregate.asgi.statuses import status_set
 from faregate.bootstrap import open_gate, open_stream
 from faregate.cli.cast import CAST, STARTING_CREDITS, Kind, Outcome, expected_outcome
@@ -114,9 +116,10 @@ async def _play(
 def _alter_a_balance(settings: Settings, say: Callable[[str], None]) -> None:
     """Do what nobody may do: change a live balance without a record."""
     user_id = CAST[0].user_ids[0]
-    name = keys.user(keys.shard_of(user_id, settings.shard_count), user_id)
+    name = keys.account(user_id, settings.shard_count)
     with Redis.from_url(settings.redis_url) as client:
-        client.hincrby(name, "c", 1)
+        account = Account.unpack(cast("bytes", client.get(name)))
+        client.set(name, replace(account, credits=account.credits + 1).pack())
     say(f"{BREAK_VARIABLE}: one credit was given to user {user_id} by hand, without a record")
 
 

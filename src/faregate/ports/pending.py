@@ -10,10 +10,11 @@ from faregate.domain.transaction import CreditTransaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEntry:
-    """One entry of a shard's stream as the worker reads it."""
+    """One record of a shard's stream as the worker reads it."""
 
+    #: Its address: the position of the entry that holds it, and its index there.
     stream_id: str
-    #: The bytes as they lie in the stream, for the dead letter of one that cannot be read.
+    #: Its bytes, as an entry of its own: for the dead letter of one that cannot be read.
     payload: bytes
     #: The transaction, or None where the payload cannot be read; `problem` then says why.
     transaction: CreditTransaction | None
@@ -33,19 +34,23 @@ class TransactionStream(Protocol):
         ...
 
     def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
-        """Return entries to store: this consumer's unacknowledged ones first, then new ones."""
+        """Return records to store: unacknowledged ones that were read before, then new ones.
+
+        Records that were written in one step are read together, so there may be a few more than
+        `count_max`.
+        """
         ...
 
     def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
-        """Note that entries are durable. Call it after the commit, never before."""
+        """Note that records are durable. Call it after the commit, never before."""
         ...
 
     def trim(self, shard: int) -> int:
-        """Delete acknowledged entries older than the window of retries; return how many."""
+        """Delete what is acknowledged and older than the window of retries; return how much."""
         ...
 
     def unacknowledged(self, shard: int) -> Iterable[StreamEntry]:
-        """Iterate over every entry that is not known to be durable, reading nothing away."""
+        """Iterate over every record that is not known to be durable, reading nothing away."""
         ...
 
     def pending_count(self) -> int:

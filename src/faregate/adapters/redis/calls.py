@@ -42,6 +42,9 @@ _VERSION_7 = 0x7000
 _VARIANT = 0x8000_0000_0000_0000
 _RANDOM_BITS = 0x3FFF_FFFF_FFFF_FFFF
 _COUNTER_BITS = 0xFFF
+#: How far a minted id is ahead of the time that its shard has reached for certain. So it is newer
+#: than every id that was named until then; and far less ahead than what a script refuses.
+_ID_AHEAD_MS = 1
 
 
 class Call:
@@ -132,7 +135,7 @@ class CallPacker:
     def _mint(self, time_ms: int, random: int) -> CreditTransactionId:
         """Make a UUIDv7: of one millisecond, those that are made later are mostly greater."""
         self._minted = counter = (self._minted + 1) & _COUNTER_BITS
-        high = time_ms << 16 | _VERSION_7 | counter
+        high = (time_ms + _ID_AHEAD_MS) << 16 | _VERSION_7 | counter
         return transaction_id_of(_ID.pack(high, _VARIANT | random & _RANDOM_BITS))
 
 

@@ -91,6 +91,11 @@ def slot(tag: bytes) -> int:
     return crc_hqx(tag, 0) % SLOTS
 
 
+def account(user_id: UUID, shard_count: int) -> bytes:
+    """Return the key of a user's account."""
+    return shards(shard_count)[shard_of(user_id, shard_count)].account(user_id.bytes)
+
+
 def ledger(shard_count: int) -> bytes:
     """Return the hash of what the ledger was created with."""
     return shards(shard_count)[0].base + b":ledger"

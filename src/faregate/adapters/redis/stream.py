@@ -89,7 +89,7 @@ class RedisStream:
     def read_many(self, user_ids: Sequence[UUID]) -> Mapping[UUID, User]:
         """Return the live balances of the users that the ledger knows."""
         epochs = self.epochs()
-        names = [self._account(user_id) for user_id in user_ids]
+        names = [keys.account(user_id, self.shard_count) for user_id in user_ids]
         packed = self._client.ask("MGET", *names) if names else []
         found = {}
         for user_id, value in zip(user_ids, packed, strict=True):
@@ -111,15 +111,11 @@ class RedisStream:
     def forget(self, user_ids: Iterable[UUID]) -> None:
         """Delete the live balances of users that Postgres knows to be gone."""
         for user_id in user_ids:
-            self._client.ask("DEL", self._account(user_id))
+            self._client.ask("DEL", keys.account(user_id, self.shard_count))
 
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
-
-    def _account(self, user_id: UUID) -> bytes:
-        shard = self._shards[keys.shard_of(user_id, self.shard_count)]
-        return shard.account(user_id.bytes)
 
     def _states(self) -> list[ShardState | None]:
         packed = self._client.ask("MGET", *(shard.state for shard in self._shards))
