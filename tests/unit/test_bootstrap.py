@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from faregate import Settings, build_gate
-from faregate.config import read_settings
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.policy import BreakerOptions, GateOptions
 
@@ -66,28 +65,3 @@ def test_settings_that_cannot_work_are_refused_at_once(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigurationError):
             build_gate(settings)
-
-
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("FAREGATE_DECISION_TIMEOUT", "is FAREGATE_DECISION_TIMEOUT_MS meant"),
-        ("FAREGATE_PENDINGMAX", "is FAREGATE_PENDING_MAX meant"),
-        ("FAREGATE_XYZZY", ""),
-    ],
-)
-def test_a_variable_that_is_no_setting_is_refused(
-    monkeypatch: pytest.MonkeyPatch, name: str, hint: str
-) -> None:
-    """A name that is misspelt would leave the default in force, without a word."""
-    monkeypatch.setenv(name, "1")
-    with pytest.raises(ConfigurationError, match=f"{name} is no setting.*{hint}"):
-        read_settings()
-
-
-def test_variables_that_others_make_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kubernetes names the addresses of a service `faregate` so, in every container beside it."""
-    for name in ("PORT", "PORT_8000_TCP", "PORT_8000_TCP_ADDR", "SERVICE_HOST", "API_SERVICE_PORT"):
-        monkeypatch.setenv(f"FAREGATE_{name}", "tcp://10.0.0.1:8000")
-    monkeypatch.setenv("FAREGATE_OPEN_RATE_MAX", "5")
-    assert read_settings().open_rate_max == 5

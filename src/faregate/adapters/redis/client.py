@@ -6,6 +6,7 @@ from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.client import CaseInsensitiveDict
 from redis.exceptions import NoScriptError, RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from faregate.adapters.redis import scripts
@@ -22,6 +23,8 @@ _OPTIONS = {
     "socket_connect_timeout": _TIMEOUT_S,
     "health_check_interval": 0,
     "retry": Retry(NoBackoff(), 0),
+    # They need RESP3.
+    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
 }
 
 
@@ -31,9 +34,11 @@ class Client:
     def __init__(self, like: Redis) -> None:
         """Make connections to the same server as another client, which is left alone."""
         pool = like.connection_pool
-        options = pool.connection_kwargs | _OPTIONS
+        # Over TCP, redis-py has added handlers of notifications to the options.
+        given = pool.connection_kwargs.items()
+        options = {name: value for name, value in given if not name.startswith("maint_")}
         self._redis = Redis.from_pool(
-            ConnectionPool(connection_class=pool.connection_class, **options)
+            ConnectionPool(connection_class=pool.connection_class, **options | _OPTIONS)
         )
 
     def ask(self, *command: Argument) -> Any:

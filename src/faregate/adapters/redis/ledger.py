@@ -6,6 +6,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from faregate.adapters.redis.session import LedgerOptions, Session
+from faregate.adapters.redis.urls import check_url
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.hold import HoldAnswer, Settlement
@@ -25,6 +26,7 @@ class RedisLedger:
     """
 
     def __init__(self, options: LedgerOptions) -> None:
+        check_url(options.url)
         self._options = options
         self._opened: Session | None = None
 

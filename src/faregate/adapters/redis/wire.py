@@ -9,9 +9,10 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from faregate.adapters.redis.link import Link
-from faregate.adapters.redis.urls import check_url, cluster_error
+from faregate.adapters.redis.urls import cluster_error
 from faregate.domain.errors import (
     FaregateError,
     InvalidArgumentError,
@@ -49,7 +50,9 @@ class Wire:
     @classmethod
     def from_url(cls, url: str, *, decision_timeout_ms: int) -> Self:
         """Make a wire to a server. Nothing is connected before its first use."""
-        pool = ConnectionPool.from_url(check_url(url))
+        pool = ConnectionPool.from_url(
+            url, maint_notifications_config=MaintNotificationsConfig(enabled=False)
+        )
         # What the URL says of these does not count: replies are bytes, and nothing is sent twice.
         pool.connection_kwargs.update(
             protocol=2,
