@@ -47,6 +47,11 @@ class Flights:
         return len(self._calls) < CALLS_MAX
 
     @property
+    def has_none(self) -> bool:
+        """Whether no call is in flight."""
+        return not self._calls
+
+    @property
     def spends_count(self) -> int:
         """How many spends are in flight."""
         return sum(len(call.waiting) for call in self._calls)

@@ -48,6 +48,8 @@ class Lane:
         self._ageing: asyncio.TimerHandle | None = None
         self._sending = asyncio.create_task(self._send())
         self._is_closed = False
+        #: Whether the last call held one spend, so that one caller asks at a time.
+        self._is_alone = False
         flights.landed = self._landed
 
     async def decide(self, attempt: Attempt) -> Decision:
@@ -60,9 +62,13 @@ class Lane:
         future: asyncio.Future[Decision] = self._loop.create_future()
         waiting.future = future
         waiting.since_s = monotonic()
-        self._wake.set()
         if self._ageing is None:
             self._ageing = self._loop.call_later(self._wait_s_max, self._drop_old)
+        if self._is_alone and self._flights.has_none and self._wire.is_connected:
+            # Nobody else asks, so a turn of the loop would be waited for in vain.
+            await self._send_waiting()
+        else:
+            self._wake.set()
         return await future
 
     def _pack(self, attempt: Attempt) -> Waiting:
@@ -85,17 +91,20 @@ class Lane:
             await self._wake.wait()
             self._wake.clear()
             self._flights.leave_stuck_link()
-            while self._queue and self._flights.has_room:
-                try:
-                    link = await self._wire.link()
-                except LedgerUnavailableError as error:
-                    self._queue.drop_all(Event.NOT_SENT, str(error))
-                    break
-                waiting = self._queue.take(self._call_size())
-                if not self._queue:
-                    self._limit.note_empty()
-                if waiting:
-                    await self._flights.send(link, waiting)
+            await self._send_waiting()
+
+    async def _send_waiting(self) -> None:
+        while self._queue and self._flights.has_room:
+            try:
+                link = await self._wire.link()
+            except LedgerUnavailableError as error:
+                self._queue.drop_all(Event.NOT_SENT, str(error))
+                break
+            waiting = self._queue.take(self._call_size())
+            if not self._queue:
+                self._limit.note_empty()
+            if waiting:
+                await self._flights.send(link, waiting)
 
     def _call_size(self) -> int:
         """Spread all that is to be decided over the calls that may be in flight.
@@ -108,6 +117,7 @@ class Lane:
 
     def _landed(self, count: int) -> None:
         """Go on where a call has come back."""
+        self._is_alone = count == 1
         self._limit.note_decided(count, monotonic())
         if self._queue:
             self._wake.set()
