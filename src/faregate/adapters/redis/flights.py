@@ -56,15 +56,15 @@ class Flights:
         """How many spends are in flight."""
         return sum(len(call.waiting) for call in self._calls)
 
-    async def send(self, link: Link, waiting: list[Waiting]) -> None:
+    def send(self, link: Link, waiting: list[Waiting]) -> None:
         """Send a call."""
         call = self._packer.pack(waiting)
         self._calls.add(call)
         call.timer = self._loop.call_later(self._timeout_s, self._time_out, call)
-        await self._ask(link, call)
+        self._ask(link, call)
 
-    async def _ask(self, link: Link, call: Call) -> None:
-        await link.send(call.packed, lambda reply: self._receive(call, reply))
+    def _ask(self, link: Link, call: Call) -> None:
+        link.send(call.packed, lambda reply: self._receive(call, reply))
 
     def _receive(self, call: Call, reply: Any) -> None:
         """Take what came back for a call: decisions, an error of the server, or nothing."""
@@ -97,8 +97,8 @@ class Flights:
             self._end(call)
             return
         load = pack_command(("SCRIPT", "LOAD", scripts.load("spend").source))
-        await link.send(load, lambda _: None)
-        await self._ask(link, call)
+        link.send(load, lambda _: None)
+        self._ask(link, call)
 
     def _time_out(self, call: Call) -> None:
         call.timer = None

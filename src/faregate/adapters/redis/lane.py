@@ -44,9 +44,9 @@ class Lane:
         self._policies = PolicyPacker()
         self._queue = FairQueue()
         self._limit = QueueLimit(timeout_s)
-        self._wake = asyncio.Event()
+        self._flushing: asyncio.Handle | None = None
+        self._connecting: asyncio.Task[None] | None = None
         self._ageing: asyncio.TimerHandle | None = None
-        self._sending = asyncio.create_task(self._send())
         self._is_closed = False
         #: Whether the last call held one spend, so that one caller asks at a time.
         self._is_alone = False
@@ -64,11 +64,11 @@ class Lane:
         waiting.since_s = monotonic()
         if self._ageing is None:
             self._ageing = self._loop.call_later(self._wait_s_max, self._drop_old)
-        if self._is_alone and self._flights.has_none and self._wire.is_connected:
+        if self._is_alone and self._flights.has_none:
             # Nobody else asks, so a turn of the loop would be waited for in vain.
-            await self._send_waiting()
+            self._flush()
         else:
-            self._wake.set()
+            self._flush_soon()
         return await future
 
     def _pack(self, attempt: Attempt) -> Waiting:
@@ -85,26 +85,38 @@ class Lane:
             account = shard.shadow(policy.shadow_digest, spend.user_id.bytes)
         return Waiting(attempt, shard, account, policy, options)
 
-    async def _send(self) -> None:
-        """Send what waits, once a turn of the loop, as far as calls may be in flight."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            self._flights.leave_stuck_link()
-            await self._send_waiting()
+    def _flush_soon(self) -> None:
+        """Send what waits in the next turn of the loop, together with what comes in this one."""
+        if self._flushing is None:
+            self._flushing = self._loop.call_soon(self._flush)
 
-    async def _send_waiting(self) -> None:
+    def _flush(self) -> None:
+        """Send what waits, as far as calls may be in flight."""
+        self._flushing = None
+        self._flights.leave_stuck_link()
         while self._queue and self._flights.has_room:
-            try:
-                link = await self._wire.link()
-            except LedgerUnavailableError as error:
-                self._queue.drop_all(Event.NOT_SENT, str(error))
-                break
+            link = self._wire.open_link
+            if link is None:
+                self._connect()
+                return
             waiting = self._queue.take(self._call_size())
             if not self._queue:
                 self._limit.note_empty()
             if waiting:
-                await self._flights.send(link, waiting)
+                self._flights.send(link, waiting)
+
+    def _connect(self) -> None:
+        """Connect, and send then what waits."""
+        if self._connecting is None and not self._is_closed:
+            self._connecting = asyncio.create_task(self._connect_and_flush())
+
+    async def _connect_and_flush(self) -> None:
+        try:
+            await self._wire.link()
+        except LedgerUnavailableError as error:
+            self._queue.drop_all(Event.NOT_SENT, str(error))
+        self._connecting = None
+        self._flush_soon()
 
     def _call_size(self) -> int:
         """Spread all that is to be decided over the calls that may be in flight.
@@ -120,12 +132,12 @@ class Lane:
         self._is_alone = count == 1
         self._limit.note_decided(count, monotonic())
         if self._queue:
-            self._wake.set()
+            self._flush_soon()
 
     def _drop_old(self) -> None:
         """Fail attempts that have waited in the queue for too long."""
         self._ageing = None
-        if self._wire.is_connected:
+        if self._wire.open_link is not None:
             event, message = Event.SHED, "more requests waited than could be decided in time"
         else:
             event, message = Event.NOT_SENT, "there was no connection to Redis in time"
@@ -140,9 +152,11 @@ class Lane:
     async def aclose(self) -> None:
         """Fail all who wait: what was not sent as `NOT_SENT`, what was as `LOST`."""
         self._is_closed = True
-        self._sending.cancel()
-        await asyncio.wait([self._sending])
-        if self._ageing is not None:
-            self._ageing.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        for handle in (self._flushing, self._ageing):
+            if handle is not None:
+                handle.cancel()
         self._queue.drop_all(Event.NOT_SENT, "the ledger was closed")
         await self._flights.aclose()

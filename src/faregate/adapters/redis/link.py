@@ -1,22 +1,16 @@
 """One connection to Redis on which many commands are under way at once."""
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+from redis.asyncio.connection import AbstractConnection, BaseParser
 
 Argument: TypeAlias = bytes | str | int
 #: Packs a command for `Link.send`.
 pack_command: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
-
-#: Replies that redis-py takes for the end of the connection, and that are replies like others: the
-#: command was refused.
-_REFUSALS = (ResponseError, BusyLoadingError, AuthenticationError)
 
 
 class LinkLostError(Exception):
@@ -27,8 +21,12 @@ class LinkLostError(Exception):
 TakeReply: TypeAlias = Callable[[Any], None]
 
 
-class Link:
+class Link(asyncio.Protocol):
     """Sends commands in order, and gives each reply to the one who asked.
+
+    redis-py makes the connection: address, TLS, authentication, database. Then this takes its place
+    as the protocol of the transport, since reading through a stream and a task takes two more turns
+    of the loop for each reply.
 
     A reply comes in its turn even when nobody waits for it any more, so that no reply ever reaches
     another caller.
@@ -41,14 +39,18 @@ class Link:
             connection: The connection; nobody else reads or writes on it.
             silence_s_max: After how long without any reply, where one is due, it is closed.
         """
-        self._connection = connection
         self._silence_s_max = silence_s_max
         self._loop = asyncio.get_running_loop()
         self._due: deque[TakeReply] = deque()
+        self._replies = hiredis.Reader(replyError=BaseParser.parse_error)
         self._heard_at_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._why_closed = ""
-        self._reading = asyncio.create_task(self._read())
+        self._gone = self._loop.create_future()
+        # redis-py keeps its connection open as long as it is referred to.
+        self._connection = connection
+        self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001
+        self._transport.set_protocol(self)
 
     @property
     def is_open(self) -> bool:
@@ -60,12 +62,12 @@ class Link:
         """For how long a reply has been due and none has come."""
         return self._loop.time() - self._heard_at_s if self._due else 0.0
 
-    async def send(self, packed: bytes, take: TakeReply) -> None:
+    def send(self, packed: bytes, take: TakeReply) -> None:
         """Send a command, and let `take` have its reply.
 
-        This waits only where the server takes nothing more.
+        Few commands are under way at once, so nothing waits for the socket to take them.
         """
-        if not self.is_open:
+        if self._why_closed:
             take(LinkLostError(self._why_closed))
             return
         if not self._due:
@@ -73,11 +75,7 @@ class Link:
         self._due.append(take)
         if self._watch is None:
             self._watch = self._loop.call_later(self._silence_s_max, self._look)
-        try:
-            # It writes before it waits for anything, so commands go out in the order of `_due`.
-            await self._connection.send_packed_command(packed, check_health=False)
-        except (RedisError, OSError) as error:
-            self.close(str(error))
+        self._transport.write(packed)
 
     async def ask(self, packed: bytes) -> Any:
         """Send a command and return its reply.
@@ -92,30 +90,27 @@ class Link:
             if not future.done():
                 future.set_result(reply)
 
-        await self.send(packed, take)
+        self.send(packed, take)
         reply = await future
         if isinstance(reply, Exception):
             raise reply
         return reply
 
-    async def _read(self) -> None:
-        """Read replies until the connection ends."""
-        read = self._connection.read_response
+    def data_received(self, data: bytes) -> None:
+        """Give each reply that is whole to the one who asked."""
+        self._heard_at_s = self._loop.time()
         try:
-            while True:
-                try:
-                    reply = await read(
-                        disable_decoding=True, timeout=math.inf, disconnect_on_error=False
-                    )
-                except _REFUSALS as error:
-                    reply = error
-                self._heard_at_s = self._loop.time()
+            self._replies.feed(data)
+            while (reply := self._replies.gets()) is not False:
                 self._due.popleft()(reply)
-        except (RedisError, OSError, IndexError) as error:
-            self.close(str(error) or type(error).__name__)
-        finally:
-            self.close("nothing is read any more")
-            await self._connection.disconnect(nowait=True)
+        except (hiredis.HiredisError, IndexError) as error:
+            self.close(f"the replies of Redis cannot be read: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Lose the replies that are due."""
+        self.close(str(exc) if exc else "Redis closed the connection")
+        if not self._gone.done():
+            self._gone.set_result(None)
 
     def _look(self) -> None:
         """Close the connection where a reply has been due for too long."""
@@ -137,9 +132,8 @@ class Link:
             self._watch.cancel()
         while self._due:
             self._due.popleft()(LinkLostError(self._why_closed))
-        if asyncio.current_task() is not self._reading:
-            self._reading.cancel()
+        self._transport.abort()
 
     async def wait_closed(self) -> None:
         """Wait until nothing of it is left."""
-        await asyncio.wait([self._reading])
+        await self._gone

@@ -65,9 +65,10 @@ class Wire:
         return cls(pool.make_connection, silence_s_max=silence_s_max)
 
     @property
-    def is_connected(self) -> bool:
-        """Whether something can be sent at once."""
-        return self._link is not None and self._link.is_open
+    def open_link(self) -> Link | None:
+        """The link, where something can be sent at once."""
+        link = self._link
+        return link if link is not None and link.is_open else None
 
     @property
     def silence_s(self) -> float:
@@ -82,8 +83,9 @@ class Wire:
         Raises:
             LedgerUnavailableError: None can be made. Nothing was sent.
         """
-        if self._link is not None and self._link.is_open:
-            return self._link
+        link = self.open_link
+        if link is not None:
+            return link
         if self._connecting is None:
             self._check_pause()
             self._connecting = asyncio.create_task(self._connect())
