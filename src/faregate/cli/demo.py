@@ -1,4 +1,4 @@
-"""`faregate demo`: the whole path from nothing, several kinds of users, and the proof."""
+"""`faregate demo`: the whole path from nothing, several profiles of users, and the proof."""
 
 import asyncio
 import os
@@ -19,10 +19,10 @@ from faregate.adapters.redis import keys
 from faregate.adapters.redis.values import Account
 from faregate.asgi.statuses import status_set
 from faregate.bootstrap import open_gate, open_stream
-from faregate.cli.cast import CAST, STARTING_CREDITS, Kind, Outcome, expected_outcome
 from faregate.cli.conventions import EXIT_NOT_EXACT
 from faregate.cli.display import error_console, progress_on, say_on, show_draining
 from faregate.cli.load import Counts, Sender
+from faregate.cli.profiles import PROFILES, STARTING_CREDITS, Outcome, Profile, expected_outcome
 from faregate.cli.proof import Proof, count_rows, prove
 from faregate.cli.stack import Stack, StackOptions, stopping_on_signals
 from faregate.config import Settings
@@ -37,10 +37,10 @@ _CONCURRENCY_OF_BURST = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Act:
-    """What came of one kind of users."""
+class _Result:
+    """The result of one profile of users."""
 
-    kind: Kind
+    profile: Profile
     #: As the client saw it.
     counts: Counts
     #: As the servers hold it.
@@ -50,8 +50,8 @@ class _Act:
 def demo() -> None:
     """Show the whole path at work, from nothing, and prove that every credit is accounted for.
 
-    Exit 1 if the ledger is not exact. With DEMO_BREAK=1 one balance is altered by hand, which must
-    be found.
+    Exit 1 if the ledger is not exact. With DEMO_BREAK=1 one balance is altered by hand, which must be
+    found.
     """
     console = error_console()
     began_s = time.monotonic()
@@ -61,17 +61,17 @@ def demo() -> None:
     with stopping_on_signals(), Stack(options, say_on(console)) as stack:
         _sign_up(stack.settings)
         with progress_on(console) as progress:
-            total = sum(expected_outcome(kind).requests for kind in CAST)
+            total = sum(expected_outcome(profile).requests for profile in PROFILES)
             task = progress.add_task("sending", total=total)
-            playing = _play_all(stack, lambda: progress.advance(task))
-            counts, problems = asyncio.run(stack.while_well(playing))
+            sending = _send_all(stack, lambda: progress.advance(task))
+            counts, problems = asyncio.run(stack.while_well(sending))
             problems += show_draining(stack, progress)
         if os.environ.get(BREAK_VARIABLE) == "1":
             _alter_a_balance(stack.settings, say_on(console))
-        acts = [_read_back(stack.settings, kind, counts[kind]) for kind in CAST]
+        results = [_read_back(stack.settings, profile, counts[profile]) for profile in PROFILES]
         proof = prove(stack.settings)
-    problems += [*proof.problems, *_disagreements(acts)]
-    _show(acts, proof, time.monotonic() - began_s)
+    problems += [*proof.problems, *_disagreements(results)]
+    _show(results, proof, time.monotonic() - began_s)
     for problem in problems:
         print(f"not exact: {problem}")
     if problems:
@@ -81,41 +81,44 @@ def demo() -> None:
 
 def _sign_up(settings: Settings) -> None:
     """Make the users as a sign-up does: the schema's trigger gives each profile and credits."""
-    user_ids = [user_id for kind in CAST if kind.is_known for user_id in kind.user_ids]
+    user_ids = [user_id for profile in PROFILES if profile.is_known for user_id in profile.user_ids]
     with unavailable("sign users up"), psycopg.connect(settings.postgres_url) as connection:
         connection.execute("insert into auth.users (id) select unnest(%s::uuid[])", [user_ids])
 
 
-async def _play_all(
+async def _send_all(
     stack: Stack, on_outcome: Callable[[], None]
-) -> tuple[Mapping[Kind, Counts], list[str]]:
-    """Let all kinds of users do what they do, at the same time."""
+) -> tuple[Mapping[Profile, Counts], list[str]]:
+    """Send the requests of all profiles at the same time."""
     async with open_gate(stack.settings) as gate, asyncio.TaskGroup() as tasks:
-        playing = {kind: tasks.create_task(_play(stack, gate, kind, on_outcome)) for kind in CAST}
-    counts = {kind: task.result()[0] for kind, task in playing.items()}
-    problems = [problem for task in playing.values() for problem in task.result()[1]]
+        sending = {
+            profile: tasks.create_task(_send_profile(stack, gate, profile, on_outcome))
+            for profile in PROFILES
+        }
+    counts = {profile: task.result()[0] for profile, task in sending.items()}
+    problems = [problem for task in sending.values() for problem in task.result()[1]]
     return counts, problems
 
 
-async def _play(
-    stack: Stack, gate: Gate, kind: Kind, on_outcome: Callable[[], None]
+async def _send_profile(
+    stack: Stack, gate: Gate, profile: Profile, on_outcome: Callable[[], None]
 ) -> tuple[Counts, list[str]]:
     sender = Sender(
         *stack.api.address,
-        concurrency=_CONCURRENCY_OF_BURST if kind.is_burst else _CONCURRENCY,
+        concurrency=_CONCURRENCY_OF_BURST if profile.is_burst else _CONCURRENCY,
         refund_statuses=status_set([_REFUND_STATUS]),
     )
-    counts = await sender.send_all(kind.plan(kind.requests), on_outcome)
-    if kind.bought:
-        for user_id in kind.user_ids:
-            await gate.grant(user_id, kind.bought, description="purchase")
-    counts += await sender.send_all(kind.plan(kind.requests_after), on_outcome)
+    counts = await sender.send_all(profile.plan(profile.requests), on_outcome)
+    if profile.bought:
+        for user_id in profile.user_ids:
+            await gate.grant(user_id, profile.bought, description="purchase")
+    counts += await sender.send_all(profile.plan(profile.requests_after), on_outcome)
     return counts, await sender.problems(counts)
 
 
 def _alter_a_balance(settings: Settings, say: Callable[[str], None]) -> None:
     """Do what nobody may do: change a live balance without a record."""
-    user_id = CAST[0].user_ids[0]
+    user_id = PROFILES[0].user_ids[0]
     name = keys.account(user_id, settings.shard_count)
     with Redis.from_url(settings.redis_url) as client:
         account = Account.unpack(cast("bytes", client.get(name)))
@@ -123,11 +126,11 @@ def _alter_a_balance(settings: Settings, say: Callable[[str], None]) -> None:
     say(f"{BREAK_VARIABLE}: one credit was given to user {user_id} by hand, without a record")
 
 
-def _read_back(settings: Settings, kind: Kind, counts: Counts) -> _Act:
-    """Read what the servers hold of a kind. Refusals leave no trace, so the client counts them."""
-    rows = count_rows(settings, kind.user_ids)
+def _read_back(settings: Settings, profile: Profile, counts: Counts) -> _Result:
+    """Read the result of a profile from the servers. The client counts refusals: no row tells them."""
+    rows = count_rows(settings, profile.user_ids)
     with open_stream(settings) as stream:
-        live = stream.read_many(kind.user_ids)
+        live = stream.read_many(profile.user_ids)
     outcome = Outcome(
         requests=rows.allowed + counts.refused + counts.unknown,
         allowed=rows.allowed,
@@ -137,25 +140,25 @@ def _read_back(settings: Settings, kind: Kind, counts: Counts) -> _Act:
         rows=rows.count - 2 * rows.voided,
         credits=sum(user.credits for user in live.values()),
     )
-    return _Act(kind=kind, counts=counts, outcome=outcome)
+    return _Result(profile=profile, counts=counts, outcome=outcome)
 
 
-def _disagreements(acts: list[_Act]) -> list[str]:
+def _disagreements(results: list[_Result]) -> list[str]:
     wrong = []
-    for act in acts:
-        expected = expected_outcome(act.kind)
-        seen = {"allowed": act.counts.allowed, "refunded": act.counts.refunded}
+    for result in results:
+        expected = expected_outcome(result.profile)
+        seen = {"allowed": result.counts.allowed, "refunded": result.counts.refunded}
         for name, should in asdict(expected).items():
-            for who, found in (("servers", asdict(act.outcome)), ("client", seen)):
+            for who, found in (("servers", asdict(result.outcome)), ("client", seen)):
                 if found.get(name, should) != should:
                     wrong.append(
-                        f"{name} of the {act.kind.name}: {found[name]} by the {who}, "
+                        f"{name} of the {result.profile.name}: {found[name]} by the {who}, "
                         f"but should be {should}"
                     )
     return wrong
 
 
-def _show(acts: list[_Act], proof: Proof, elapsed_s: float) -> None:
+def _show(results: list[_Result], proof: Proof, elapsed_s: float) -> None:
     table = Table(
         title="What happened, as read back from Redis and Postgres",
         box=box.SIMPLE,
@@ -163,14 +166,16 @@ def _show(acts: list[_Act], proof: Proof, elapsed_s: float) -> None:
     )
     table.show_footer = True
     table.add_column("who", "all", no_wrap=True)
-    table.add_column("users", f"{sum(act.kind.users for act in acts):,}", justify="right")
+    table.add_column(
+        "users", f"{sum(result.profile.users for result in results):,}", justify="right"
+    )
     columns = [field.name for field in fields(Outcome)]
     for name in columns:
-        total = sum(getattr(act.outcome, name) for act in acts)
+        total = sum(getattr(result.outcome, name) for result in results)
         table.add_column(name, f"{total:,}", justify="right")
-    for act in acts:
-        numbers = [act.kind.users, *(getattr(act.outcome, name) for name in columns)]
-        table.add_row(act.kind.name, *(f"{number:,}" for number in numbers))
+    for result in results:
+        numbers = [result.profile.users, *(getattr(result.outcome, name) for name in columns)]
+        table.add_row(result.profile.name, *(f"{number:,}" for number in numbers))
     Console().print(table)
     print(
         f"rows {proof.rows.count:,}   users with rows {proof.rows.users:,}"

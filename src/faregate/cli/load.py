@@ -44,12 +44,12 @@ class PlannedRequest:
     client: str
     #: What is asked of the API.
     path: str
-    #: Requests of one lane go one after the other.
-    lane: str
+    #: Requests of one queue go one after the other.
+    queue: str
     #: What it costs if the app serves it, in credits.
     cost: int = 1
     #: Whether its owner is to be killed between hold and settlement.
-    is_doomed: bool = False
+    is_killed: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,22 +114,22 @@ class Sender:
     ) -> Counts:
         """Send a plan, at most `concurrency` requests at once; return what came of it."""
         counts = Counts()
-        lanes = _Lanes()
+        queues = _Queues()
 
         async def work() -> None:
             async with HttpConnection(*self._address) as connection:
-                while (request := await lanes.take()) is not None:
+                while (request := await queues.take()) is not None:
                     await self._send(connection, request, counts)
                     counts.requests += 1
                     on_outcome()
-                    lanes.release(request.lane)
+                    queues.release(request.queue)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._concurrency):
                 tasks.create_task(work())
             for request in plan:
-                await lanes.put(request)
-            lanes.close()
+                await queues.put(request)
+            queues.close()
         return counts
 
     async def _send(
@@ -212,8 +212,8 @@ def _count_failure(counts: Counts, what: str) -> None:
         counts.failures.append(what.strip())
 
 
-class _Lanes:
-    """Requests that wait, a queue a lane; of each lane one request is out at a time."""
+class _Queues:
+    """Requests that wait in queues; of each queue one request is under way at a time."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[PlannedRequest]] = {}
@@ -226,29 +226,29 @@ class _Lanes:
         """Add a request, once there is room."""
         await self._room.acquire()
         self._left += 1
-        if request.lane in self._waiting:
-            self._waiting[request.lane].append(request)
+        if request.queue in self._waiting:
+            self._waiting[request.queue].append(request)
         else:
-            self._waiting[request.lane] = deque([request])
-            self._ready.put_nowait(request.lane)
+            self._waiting[request.queue] = deque([request])
+            self._ready.put_nowait(request.queue)
 
     async def take(self) -> PlannedRequest | None:
-        """Return the next request of a lane that has none out; None when there is no more."""
-        lane = await self._ready.get()
-        if lane is None:
+        """Return the next request of a queue that has none under way; or None at the end."""
+        queue = await self._ready.get()
+        if queue is None:
             # For the next one who waits.
             self._ready.put_nowait(None)
             return None
-        return self._waiting[lane].popleft()
+        return self._waiting[queue].popleft()
 
-    def release(self, lane: str) -> None:
-        """Note that the request of a lane has its outcome."""
+    def release(self, queue: str) -> None:
+        """Note that the request of a queue has its outcome."""
         self._left -= 1
         self._room.release()
-        if self._waiting[lane]:
-            self._ready.put_nowait(lane)
+        if self._waiting[queue]:
+            self._ready.put_nowait(queue)
         else:
-            del self._waiting[lane]
+            del self._waiting[queue]
         self._end_if_done()
 
     def close(self) -> None:

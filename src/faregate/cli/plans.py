@@ -21,7 +21,7 @@ CREDITS_OF_CONVERSATIONS = 1_000_000
 #: Conversations name no users, so these take turns.
 USERS_OF_CONVERSATIONS = 200
 #: How long the owner of a hold works who is to be killed: longer than anybody waits for it.
-DOOMED_WORK_S = 3_600
+KILLED_WORK_S = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,8 @@ class Plan:
     #: Begins anew at each call, and reads the file as it goes.
     requests: Callable[[], Iterator[PlannedRequest]]
     total: int
-    #: How many of the requests are doomed.
-    doomed: int
+    #: How many of the requests have owners that are killed.
+    killed: int
     #: Lines of the file that tell of no request.
     unusable_lines: int
     #: Of each user, where the user of the command does not say.
@@ -44,7 +44,7 @@ def plan_of(file: Path, *, kill_percent: int, seed: int) -> Plan:
 
     Args:
         file: The file.
-        kill_percent: How many of a hundred owners of conversations are doomed.
+        kill_percent: How many of a hundred owners of conversations are killed.
         seed: Chooses them: the same ones for the same number and the same file.
 
     Raises:
@@ -68,12 +68,12 @@ def _plan_of_access_log(file: Path) -> Plan:
     def requests() -> Iterator[PlannedRequest]:
         for logged in filter(None, parsed_lines(file, parse_line)):
             client = logged.address
-            yield PlannedRequest(client=client, path=answer_path(logged.status), lane=client)
+            yield PlannedRequest(client=client, path=answer_path(logged.status), queue=client)
 
     return Plan(
         requests=requests,
         total=total,
-        doomed=0,
+        killed=0,
         unusable_lines=unusable_lines,
         starting_credits=CREDITS_OF_ACCESS_LOG,
     )
@@ -89,24 +89,24 @@ def _plan_of_conversations(file: Path, kill_percent: int, seed: int) -> Plan:
     if not total:
         raise InvalidArgumentError(f"{file} holds no conversation")
     chooser = Random(seed)  # noqa: S311 -- chosen so that a run can be repeated
-    doomed = frozenset(chooser.sample(range(total), total * kill_percent // 100))
+    killed = frozenset(chooser.sample(range(total), total * kill_percent // 100))
 
     def requests() -> Iterator[PlannedRequest]:
         for number, row in enumerate(filter(None, rows())):
-            is_doomed = number in doomed
-            work_s = DOOMED_WORK_S if is_doomed else 0
+            is_killed = number in killed
+            work_s = KILLED_WORK_S if is_killed else 0
             yield PlannedRequest(
                 client=f"user-{number % USERS_OF_CONVERSATIONS}",
                 path=converse_path(row.estimate, row.actual, work_s),
-                lane=f"row-{number}",
+                queue=f"row-{number}",
                 cost=row.actual,
-                is_doomed=is_doomed,
+                is_killed=is_killed,
             )
 
     return Plan(
         requests=requests,
         total=total,
-        doomed=len(doomed),
+        killed=len(killed),
         unusable_lines=unusable_lines,
         starting_credits=CREDITS_OF_CONVERSATIONS,
     )

@@ -13,10 +13,10 @@ import typer
 from rich.console import Console
 
 from faregate.asgi.statuses import status_set
+from faregate.cli.chaos import send_and_kill
 from faregate.cli.conventions import EXIT_NOT_EXACT
 from faregate.cli.display import error_console, progress_on, say_on, show_draining
 from faregate.cli.load import Counts, Sender
-from faregate.cli.owners import play_doomed
 from faregate.cli.plans import Plan, plan_of
 from faregate.cli.proof import prove
 from faregate.cli.replay_api import statuses_of
@@ -58,11 +58,11 @@ def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, 
     """
     status_set(statuses_of(options.refund_status))
     plan = plan_of(options.file, kill_percent=options.kill_percent, seed=options.seed)
-    if plan.doomed and options.concurrency == 1:
+    if plan.killed and options.concurrency == 1:
         raise InvalidArgumentError("owners are killed beside others: give a concurrency of 2")
     say = say_on(console)
     if options.kill_percent:
-        say(f"seed {options.seed}: {plan.doomed} of {plan.total} owners are to be killed")
+        say(f"seed {options.seed}: {plan.killed} of {plan.total} owners are to be killed")
     starting_credits = plan.starting_credits if options.credits is None else options.credits
     stack_options = StackOptions(
         starting_credits=starting_credits,
@@ -94,17 +94,18 @@ async def _send(
     stack: Stack, options: ReplayOptions, plan: Plan, on_outcome: Callable[[], None]
 ) -> tuple[Counts, list[str]]:
     """Send every request, then wait until the API has nothing left to do."""
-    # Those that live and those that are killed are out at the same time.
-    doomed_at_once = min(plan.doomed, options.concurrency // 2)
+    # Requests whose owners are killed, and the others, are under way at the same time.
+    killed_at_once = min(plan.killed, options.concurrency // 2)
     sender = Sender(
         *stack.api.address,
-        concurrency=options.concurrency - doomed_at_once,
+        concurrency=options.concurrency - killed_at_once,
         refund_statuses=status_set(statuses_of(options.refund_status)),
     )
-    living = (request for request in plan.requests() if not request.is_doomed)
-    doomed = (request for request in plan.requests() if request.is_doomed)
+    others = (request for request in plan.requests() if not request.is_killed)
+    to_kill = (request for request in plan.requests() if request.is_killed)
     counts, (killed, problems) = await asyncio.gather(
-        sender.send_all(living, on_outcome), play_doomed(stack, doomed, doomed_at_once, on_outcome)
+        sender.send_all(others, on_outcome),
+        send_and_kill(stack, to_kill, killed_at_once, on_outcome),
     )
     return counts + killed, problems + await sender.problems(counts)
 

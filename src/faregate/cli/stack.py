@@ -179,9 +179,9 @@ class Stack:
                     self.say(f"{server.name} pid {server.pid} url {server.url}")
 
     @contextmanager
-    def doomed_api(self) -> Iterator[Api]:
+    def short_lived_api(self) -> Iterator[Api]:
         """Run one more API, like the first; it is killed at the end of the block if not before."""
-        api = self._start_api("doomed api")
+        api = self._start_api("short-lived api")
         try:
             yield api
         finally:

@@ -3,10 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection, BaseParser
+from redis.asyncio.connection import (  # type: ignore[attr-defined]
+    AbstractConnection,
+    BaseParser,
+)
 
 Argument: TypeAlias = bytes | str | int
 #: Packs a command for `Link.send`.
@@ -47,9 +50,10 @@ class Link(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self._why_closed = ""
         self._gone = self._loop.create_future()
-        # redis-py keeps its connection open as long as it is referred to.
-        self._connection = connection
-        self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001
+        # The writer is kept, since one that is let go closes its transport.
+        self._writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001
+        connection._reader = connection._writer = None  # noqa: SLF001
+        self._transport = cast("asyncio.Transport", self._writer.transport)
         self._transport.set_protocol(self)
 
     @property

@@ -1,4 +1,4 @@
-"""Who plays in the demo: kinds of users, what they do, and what must come of it."""
+"""The load profiles of the demo: users, their requests, and the outcome that must follow."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from uuid import UUID
 from faregate.cli.load import PlannedRequest
 from faregate.cli.replay_api import answer_path, client_user
 
-#: What every user of the demo starts with.
+#: The credits of every user at the start.
 STARTING_CREDITS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class Profile:
     """Users who all do the same: send requests, perhaps buy credits, send more."""
 
     name: str
@@ -50,13 +50,13 @@ class Kind:
         """Plan some requests of each user, in turns."""
         for number in range(requests):
             for client in self.clients:
-                lane = f"{client} {number}" if self.is_burst else client
-                yield PlannedRequest(client=client, path=answer_path(self.status), lane=lane)
+                queue = f"{client} {number}" if self.is_burst else client
+                yield PlannedRequest(client=client, path=answer_path(self.status), queue=queue)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came, or must come, of a kind."""
+    """The result of a profile, as it was or as it must be."""
 
     requests: int
     allowed: int
@@ -64,43 +64,43 @@ class Outcome:
     refunded: int
     #: Of all types, starting credits included.
     rows: int
-    #: What is left to all users of the kind together.
+    #: What is left to all users of the profile together.
     credits: int
 
 
-def expected_outcome(kind: Kind) -> Outcome:
-    """Work out what must come of a kind, by plain arithmetic."""
-    requests = kind.requests + kind.requests_after
-    balance, allowed = (STARTING_CREDITS, 0) if kind.is_known else (0, 0)
-    for asked, then_bought in ((kind.requests, kind.bought), (kind.requests_after, 0)):
-        # Whoever gets everything back can go on for ever, with one credit.
-        taken = asked if kind.is_refunded and balance else min(asked, balance)
+def expected_outcome(profile: Profile) -> Outcome:
+    """Work out the result that a profile must have, by plain arithmetic."""
+    requests = profile.requests + profile.requests_after
+    balance, allowed = (STARTING_CREDITS, 0) if profile.is_known else (0, 0)
+    for asked, then_bought in ((profile.requests, profile.bought), (profile.requests_after, 0)):
+        # A user whose requests are all refunded goes on for ever, with one credit.
+        taken = asked if profile.is_refunded and balance else min(asked, balance)
         allowed += taken
-        balance += then_bought - (0 if kind.is_refunded else taken)
-    refunded = allowed if kind.is_refunded else 0
-    start_and_bought = int(kind.is_known) + int(kind.bought > 0)
+        balance += then_bought - (0 if profile.is_refunded else taken)
+    refunded = allowed if profile.is_refunded else 0
+    start_and_bought = int(profile.is_known) + int(profile.bought > 0)
     return Outcome(
-        requests=kind.users * requests,
-        allowed=kind.users * allowed,
-        refused=kind.users * (requests - allowed),
-        refunded=kind.users * refunded,
-        rows=kind.users * (start_and_bought + allowed + refunded),
-        credits=kind.users * balance,
+        requests=profile.users * requests,
+        allowed=profile.users * allowed,
+        refused=profile.users * (requests - allowed),
+        refunded=profile.users * refunded,
+        rows=profile.users * (start_and_bought + allowed + refunded),
+        credits=profile.users * balance,
     )
 
 
-CAST = (
-    Kind(name="newcomers", users=500, requests=2),
-    Kind(name="regulars", users=200, requests=5),
-    Kind(name="heavy user", users=1, requests=400),
-    Kind(name="buyers of 20", users=10, requests=5, bought=20, requests_after=30),
-    Kind(
-        name="let down",
+PROFILES = (
+    Profile(name="newcomers", users=500, requests=2),
+    Profile(name="regulars", users=200, requests=5),
+    Profile(name="heavy user", users=1, requests=400),
+    Profile(name="buyers of 20", users=10, requests=5, bought=20, requests_after=30),
+    Profile(
+        name="failed by app",
         users=40,
         requests=5,
         status=HTTPStatus.INTERNAL_SERVER_ERROR,
     ),
-    Kind(
+    Profile(
         name="burst on 100",
         users=1,
         requests=0,
@@ -108,5 +108,5 @@ CAST = (
         requests_after=1_000,
         is_burst=True,
     ),
-    Kind(name="strangers", users=20, requests=1, is_known=False),
+    Profile(name="unknown users", users=20, requests=1, is_known=False),
 )

@@ -1,11 +1,11 @@
 """Kills owners of holds between hold and settlement, by SIGKILL, as a crash or a deployment does.
 
-    sender ──> doomed API: takes a batch of holds, and works ──> all of them are open ──> SIGKILL
+    sender ──> short-lived API: takes a batch of holds ──> all of them are open ──> SIGKILL
 
-Doomed requests go to an API of their own, so that its death takes no other request with it. It is
-the same program that serves the others, it works on each request for longer than anybody waits, and
-it is killed once it owns a hold for every request of its batch. What it held is nobody's then, and
-the worker has to give it back.
+The requests of a batch go to an API of their own, so that its death takes no other request with it.
+It is the same program that serves the others. It works on each request for longer than any client
+waits, and it is killed once it owns a hold for every request of its batch. Then nobody can settle
+these holds, and the worker has to give them back.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from faregate.domain.errors import LedgerUnavailableError
 LOOK_S = 0.05
 
 
-async def play_doomed(
+async def send_and_kill(
     stack: Stack,
     requests: Iterable[PlannedRequest],
     batch_size: int,
@@ -32,7 +32,7 @@ async def play_doomed(
     """Send requests to APIs that are killed, a batch to each.
 
     Returns:
-        What came of the requests, and what is wrong, a sentence each.
+        The counts of the requests, and the problems, a sentence each.
 
     Raises:
         EmbeddedServerError: An API ended before it was killed.
@@ -41,7 +41,7 @@ async def play_doomed(
     counts = Counts()
     problems: list[str] = []
     while batch := list(islice(left, batch_size)):
-        with stack.doomed_api() as api:
+        with stack.short_lived_api() as api:
             seen, wrong = await _Batch(stack, api, batch, on_outcome).play()
         counts += seen
         problems += wrong
@@ -77,7 +77,7 @@ class _Batch:
         finally:
             sending.cancel()
         self._say_killed(owned)
-        # Requests of a killed owner fail: that is what was wanted.
+        # Requests of a killed owner fail: that is the purpose.
         killed = replace(counts, killed=counts.failed, failed=0, failures=[])
         return killed, self._problems(killed, owned)
 
@@ -104,7 +104,7 @@ class _Batch:
             with open_sweeper(self._stack.settings) as sweeper:
                 open_count = str(len(owned & set(map(str, sweeper.open_holds()))))
         except LedgerUnavailableError:
-            # Redis may be killed, too; what became of the holds is proved at the end.
+            # Redis may be killed, too; the proof at the end tells what became of the holds.
             open_count = "nobody knows how many"
         self._stack.say(f"{self._name} killed: {open_count} of its {len(owned)} holds are open")
 
