@@ -38,7 +38,7 @@ SEED = 20231116
 #: What must be the same whatever happened.
 CLEAN = {"refused": 0, "unusable_lines": 0, "holds_open": 0, "pending": 0, "drift_users": 0}
 
-KILL = re.compile(r"doomed api pid \d+ killed: (\d+) of its (\d+) holds are open")
+KILL = re.compile(r"short-lived api pid \d+ killed: (\d+) of its (\d+) holds are open")
 
 
 def kills_of(said: list[str]) -> list[tuple[int, int]]:

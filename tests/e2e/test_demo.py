@@ -8,13 +8,13 @@ import pytest
 
 from e2e.replays import faregate
 from faregate.cli import main
-from faregate.cli.cast import CAST
+from faregate.cli.profiles import PROFILES
 
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def test_the_demo_proves_that_every_credit_is_accounted_for() -> None:
-    """It exits 0, and its table shows a few thousand requests of every kind of users."""
+    """It exits 0, and its table shows a few thousand requests of every profile of users."""
     done = faregate("demo")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "exact: every credit is accounted for" in done.stdout
@@ -27,8 +27,8 @@ def test_the_demo_names_the_one_user_whose_balance_was_altered_by_hand(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With DEMO_BREAK=1 it exits 1, and names that user and nobody else; of a few users here."""
-    few = tuple(replace(kind, users=10) for kind in CAST[:2])
-    monkeypatch.setattr("faregate.cli.demo.CAST", few)
+    few = tuple(replace(profile, users=10) for profile in PROFILES[:2])
+    monkeypatch.setattr("faregate.cli.demo.PROFILES", few)
     monkeypatch.setenv("DEMO_BREAK", "1")
     monkeypatch.setattr(sys, "argv", ["faregate", "demo"])
     with pytest.raises(SystemExit) as ended:

@@ -115,7 +115,9 @@ def test_a_replay_that_is_ended_leaves_no_process_behind(
     write_conversations(file, rows=ROWS)
     with Replay(file, "--kill-owners", "50") as replay:
         wait_for_traffic(replay.redis_url, records=UNDER_WAY)
-        pids = [replay.pid(name) for name in ("redis", "postgres", "worker", "api", "doomed api")]
+        pids = [
+            replay.pid(name) for name in ("redis", "postgres", "worker", "api", "short-lived api")
+        ]
         status = replay.end(number)
         wait_for(lambda: not any(map(runs, pids)), "the end of all processes")
     assert status == (128 + number if number is signal.SIGTERM else -number)

@@ -40,8 +40,8 @@ def plan(file: Path, *, kill_percent: int = 0, seed: int = 1) -> Plan:
     return plan_of(file, kill_percent=kill_percent, seed=seed)
 
 
-def doomed(plan: Plan) -> list[PlannedRequest]:
-    return [request for request in plan.requests() if request.is_doomed]
+def killed(plan: Plan) -> list[PlannedRequest]:
+    return [request for request in plan.requests() if request.is_killed]
 
 
 def test_a_row_tells_what_is_held_and_what_is_paid() -> None:
@@ -63,7 +63,7 @@ def test_users_take_turns_row_by_row(file: Path) -> None:
     requests = list(plan(file).requests())
     assert requests[1].path == converse_path(4, 9, 0)
     assert [request.cost for request in requests] == [number + 8 for number in range(ROWS)]
-    assert len({request.lane for request in requests}) == ROWS
+    assert len({request.queue for request in requests}) == ROWS
     clients = [request.client for request in requests]
     assert len(set(clients)) == USERS_OF_CONVERSATIONS
     assert clients[:USERS_OF_CONVERSATIONS] * (ROWS // USERS_OF_CONVERSATIONS) == clients
@@ -82,10 +82,10 @@ def test_rows_that_are_not_usable_are_counted_and_take_no_turn(file: Path) -> No
 def test_a_seed_chooses_owners_and_chooses_them_again(file: Path) -> None:
     """Exactly so many of a hundred; others by another seed."""
     chosen = plan(file, kill_percent=3, seed=7)
-    assert chosen.doomed == len(doomed(chosen)) == 30
-    assert doomed(chosen) == doomed(plan(file, kill_percent=3, seed=7))
-    assert doomed(chosen) != doomed(plan(file, kill_percent=3, seed=8))
-    assert (doomed(plan(file)), len(doomed(plan(file, kill_percent=100)))) == ([], ROWS)
+    assert chosen.killed == len(killed(chosen)) == 30
+    assert killed(chosen) == killed(plan(file, kill_percent=3, seed=7))
+    assert killed(chosen) != killed(plan(file, kill_percent=3, seed=8))
+    assert (killed(plan(file)), len(killed(plan(file, kill_percent=100)))) == ([], ROWS)
 
 
 def test_a_log_has_no_owners(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from rq.worker_registration import get_keys
 
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import ConfigurationError
-from faregate_worker.keeper import TickerKeeper
 from faregate_worker.runtime import Stop, configure_logging, open_queue
+from faregate_worker.supervisor import TickerSupervisor
 
 #: RQ derives its waits from this: it blocks for a job 15 s less, which is also the longest time
 #: between two heartbeats of an idle worker, and forgets a dead worker 60 s later.
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     stop = Stop()
     _stop_on_signals(stop)
     try:
-        with TickerKeeper():
+        with TickerSupervisor():
             _work(settings, stop)
     except StopRequested:
         pass

@@ -50,8 +50,8 @@ class _Result:
 def demo() -> None:
     """Show the whole path at work, from nothing, and prove that every credit is accounted for.
 
-    Exit 1 if the ledger is not exact. With DEMO_BREAK=1 one balance is altered by hand, which must be
-    found.
+    Exit 1 if the ledger is not exact. With DEMO_BREAK=1 one balance is altered by hand,
+    which must be found.
     """
     console = error_console()
     began_s = time.monotonic()
@@ -127,7 +127,7 @@ def _alter_a_balance(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def _read_back(settings: Settings, profile: Profile, counts: Counts) -> _Result:
-    """Read the result of a profile from the servers. The client counts refusals: no row tells them."""
+    """Read the result of a profile. Refusals leave no rows, so the client counts them."""
     rows = count_rows(settings, profile.user_ids)
     with open_stream(settings) as stream:
         live = stream.read_many(profile.user_ids)

@@ -16,7 +16,7 @@ STOP_TIMEOUT_SECONDS = 5.0
 _logger = logging.getLogger(__name__)
 
 
-class TickerKeeper:
+class TickerSupervisor:
     """Runs the ticker as a child process for as long as the context lasts.
 
     The ticker watches its parent's pid, so it ends even where this process is killed. A pipe would
@@ -28,7 +28,7 @@ class TickerKeeper:
         # Held where a ticker is started, so that none is started after the last was stopped.
         self._lock = threading.Lock()
         self._process = self._start()
-        self._thread = threading.Thread(target=self._watch, name="ticker-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="ticker-supervisor", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
