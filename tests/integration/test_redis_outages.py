@@ -84,7 +84,7 @@ async def test_a_link_that_answers_nothing_is_left(ledger_redis: str) -> None:
             events.append(await outcome_of(ledger, attempt_of(user_id)))
         assert set(events) <= {Event.TIMED_OUT, Event.NOT_SENT}
         proxy.release()
-        await until(lambda: ledger._session._wire.is_connected)
+        await until(lambda: ledger._session._wire.open_link)
         assert (await spend(ledger, user_id)).allowed
         await ledger.aclose()
 
@@ -97,7 +97,7 @@ async def test_a_link_that_is_silent_for_long_is_closed(ledger_redis: str) -> No
         user_id = await install(ledger)
         proxy.hold()
         assert await outcome_of(ledger, attempt_of(user_id)) is Event.TIMED_OUT
-        await until(lambda: not ledger._session._wire.is_connected)
+        await until(lambda: not ledger._session._wire.open_link)
         proxy.release()
         assert (await spend(ledger, user_id)).allowed
         assert proxy.connections == 2
@@ -175,7 +175,7 @@ async def test_connections_that_are_closed_by_the_server_cost_nothing(
     user_id = await install(ledger)
     for _ in range(3):
         client.client_kill_filter(_type="normal", skipme=True)
-        await until(lambda: not ledger._session._wire.is_connected)
+        await until(lambda: not ledger._session._wire.open_link)
         assert (await spend(ledger, user_id)).allowed
     assert await balance(ledger, user_id) == 7
 
@@ -226,7 +226,7 @@ async def test_a_user_of_the_server_without_rights_is_told_so(server: OwnRedis) 
         assert caught.value.event is Event.NOT_SENT
         client.config_set("requirepass", "secret")
         client.client_kill_filter(_type="normal", skipme=True)
-        await until(lambda: not ledger._session._wire.is_connected)
+        await until(lambda: not ledger._session._wire.open_link)
         with pytest.raises(AttemptError, match=r"(?i)auth") as unknown:
             await spend(ledger, user_id)
         assert unknown.value.event is Event.NOT_SENT
