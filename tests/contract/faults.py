@@ -87,7 +87,7 @@ FAULTS: dict[str, Fault] = {
         UNKNOWN_USERS,
     ),
     "records that are not acknowledged are taken for stored": Fault(
-        "shard.stored = first - 1", "shard.stored = shard.ordinal"
+        "shard.stored = first - 1", "shard.stored = shard.ordinal", UNKNOWN_USERS
     ),
     "trimmed records are taken for kept": Fault(
         "shard.oldest_ms = math.max(shard.oldest_ms, keep_ms)", "", ATTEMPTS
@@ -118,7 +118,6 @@ FAULTS: dict[str, Fault] = {
     "a refund may be larger by one than what is left": Fault(
         "deduct.given_back + amount > deduct.cost then",
         "deduct.given_back + amount > deduct.cost + 1 then",
-        REFUNDS,
     ),
     "another user is refunded": Fault("or deduct.user ~= account.user then", "then", REFUNDS),
     "a void takes back what an earlier call was told": Fault(
@@ -129,7 +128,7 @@ FAULTS: dict[str, Fault] = {
     ),
     # Holds.
     "a hold that has ended is still held": Fault(
-        "account.held = math.max(0, account.held - hold.cost)", "", HOLDS
+        "account.held = math.max(0, account.held - hold.cost)", ""
     ),
     "a hold that has ended is kept for ever": Fault(
         "expire_later(shard, key, MEMORY_MS)\n  end\nend", "end\nend", HOLD_ENDS

@@ -62,6 +62,16 @@ UNKNOWN_USERS: dict[str, list[Step]] = {
         observe("g", 5, answer=LOST),
         correct(1, answer=LOST),
     ],
+    "records that a worker has read and not stored count as pending": [
+        charge("a", 1, credits=4),
+        drain(dies=True),
+        fill(),
+        charge("b", 1, answer=Verdict.BACKLOG, credits=4),
+        drain(),
+        charge("b", 1, credits=3),
+        fill(),
+        charge("c", 1, answer=Verdict.BACKLOG, credits=3),
+    ],
     "while too many records wait nothing is taken, and whatever goes back does": [
         charge("a", 2, credits=3),
         hold("b", 2, credits=1),

@@ -46,5 +46,7 @@ def staged(url: str, alter: Alter | None = None) -> Iterator[Stage]:
         Redis.from_url(url, protocol=2) as client,
     ):
         stage = Stage(client, url, loop)
-        yield stage
-        stage.close()
+        try:
+            yield stage
+        finally:
+            stage.close()

@@ -141,7 +141,7 @@ def test_a_batch_that_is_not_wholly_accounted_for_is_not_acknowledged(journal: l
     stream, archive = FakeStream(journal, ["1", "2"]), FakeArchive(journal)
     archive.forgets = True
 
-    with pytest.raises(ArchiveUnavailableError, match=r"2 entries .* 1 are accounted for"):
+    with pytest.raises(ArchiveUnavailableError, match=r"2 records .* 1 are accounted for"):
         drain_step(stream, archive, SHARD, batch_size_max=2)
 
     assert stream.pending == ["1", "2"]

@@ -13,6 +13,7 @@ from faregate.adapters.redis.encoding import PolicyPacker, pack_options
 from faregate.adapters.redis.flights import CALLS_MAX, Flights
 from faregate.adapters.redis.keys import Shard
 from faregate.adapters.redis.layouts import ID_BYTES
+from faregate.adapters.redis.link import Link
 from faregate.adapters.redis.queue import FairQueue, Waiting
 from faregate.adapters.redis.throughput import QueueLimit
 from faregate.adapters.redis.wire import Wire
@@ -103,7 +104,15 @@ class Lane:
             if not self._queue:
                 self._limit.note_empty()
             if waiting:
-                self._flights.send(link, waiting)
+                self._send(link, waiting)
+
+    def _send(self, link: Link, waiting: list[Waiting]) -> None:
+        """Send a call. A fault of ours ends its attempts, and no others."""
+        try:
+            self._flights.send(link, waiting)
+        except Exception as error:
+            for one in waiting:
+                one.fail(error)
 
     def _connect(self) -> None:
         """Connect, and send then what waits."""
