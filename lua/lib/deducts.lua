@@ -4,22 +4,24 @@
 -- An id that was voided before it was charged is a deduct of 0, wholly given back.
 -- uses: records
 
--- Field, name here, and whether it is a number.
+-- Field, name here, and whether it is a number: those of every deduct, those of every hold, and
+-- those of some.
 local DEDUCT_FIELDS = {
   { 'user', 'user' }, { 'cost', 'cost', true }, { 'given_back', 'given_back', true },
   { 'allowance', 'allowance', true }, { 'period', 'period_ms', true },
   { 'state', 'state' }, { 'keep', 'keep', true }, { 'opened', 'opened_ms', true },
-  { 'expires', 'expires_ms', true }, { 'actual', 'actual', true },
-  { 'refunded', 'refunded', true }, { 'charged', 'charged', true },
-  { 'shortfall', 'shortfall', true }, { 'credits', 'credits', true },
+  { 'expires', 'expires_ms', true }, { 'credits', 'credits', true },
   { 'sequence', 'sequence', true }, { 'left', 'left', true },
+  { 'actual', 'actual', true }, { 'refunded', 'refunded', true },
+  { 'charged', 'charged', true }, { 'shortfall', 'shortfall', true },
 }
+local OF_DEDUCTS, STATE, OF_HOLDS = 5, 6, 12
 
 local function deduct_key(shard, id)
   return shard.base .. 'd' .. id
 end
 
--- Returns a deduct; nil for none, false for a key of another type. A hold has a `state`.
+-- Returns a deduct; nil for none, false for what cannot be read. A hold has a `state`.
 local function find_deduct(shard, id)
   local names = {}
   for i, field in ipairs(DEDUCT_FIELDS) do
@@ -31,9 +33,16 @@ local function find_deduct(shard, id)
   elseif not values[1] then
     return nil
   end
-  local deduct = { id = id }
+  local deduct, needed = { id = id }, values[STATE] and OF_HOLDS or OF_DEDUCTS
   for i, field in ipairs(DEDUCT_FIELDS) do
-    deduct[field[2]] = values[i] and (field[3] and tonumber(values[i]) or values[i]) or nil
+    local value = values[i]
+    if value and field[3] then
+      value = tonumber(value)
+    end
+    if not value and (values[i] or i <= needed) then
+      return false
+    end
+    deduct[field[2]] = value or nil
   end
   return deduct
 end

@@ -62,10 +62,11 @@ local function recall_key(account, key)
   return nil
 end
 
--- Returns the turn of a time, and whether its hash was begun in this turn.
+-- Returns the turn of a time, and whether its hash was begun in this turn; a key of another type was
+-- not.
 local function current_turn(account, key)
   local turn = math.floor(account.shard.now_ms / key.lifetime_ms)
-  local begun = redis.call('HGET', key_hash(account, turn), 'g')
+  local begun = redis.pcall('HGET', key_hash(account, turn), 'g')
   return turn, begun == string.format('%.0f', turn)
 end
 

@@ -71,9 +71,12 @@ local function find_by_id(spend)
   elseif deduct and deduct.state then
     return answer_earlier(spend, earlier_hold(deduct))
   end
-  local remembered = is_given and recall_id(shard, spend.id) or nil
-  if remembered then
-    return answer_earlier(spend, remembered)
+  local remembered
+  if is_given then
+    remembered = recall_id(shard, spend.id)
+  end
+  if remembered ~= nil then
+    return remembered and answer_earlier(spend, remembered) or 'corrupt'
   end
   -- A caller may give an id that was minted for an earlier attempt.
   local to_ms = math.min(shard.now_ms, spend.id_ms + ATTEMPT_MS_MAX)
