@@ -62,8 +62,7 @@ local function recall_key(account, key)
   return nil
 end
 
--- Returns the turn of a time, and whether its hash was begun in this turn; a key of another type was
--- not.
+-- Returns the turn of a time, and whether its hash was begun in it; a key of another type was not.
 local function current_turn(account, key)
   local turn = math.floor(account.shard.now_ms / key.lifetime_ms)
   local begun = redis.pcall('HGET', key_hash(account, turn), 'g')
