@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from faregate.adapters.redis import client
 from faregate.cli.servers import Binaries, EmbeddedServers, ValkeyServer
 from servers import EMPTY, administer, chosen_binaries, database_like, lone_redis
+from waiting import WAIT_S_MAX
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,6 +25,7 @@ def _patience() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAREGATE_DECISION_TIMEOUT_MS", "10000")
+        patch.setitem(client._OPTIONS, "socket_timeout", WAIT_S_MAX)
         yield
 
 
@@ -64,7 +67,7 @@ def open_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def redis_url(servers: EmbeddedServers) -> str:
     """The URL of the worker's Redis, with whatever other tests left in it."""
-    return servers.redis_url
+    return f"{servers.redis_url}?socket_timeout={WAIT_S_MAX}"
 
 
 @pytest.fixture(scope="session")
@@ -76,8 +79,8 @@ def postgres_admin_url(servers: EmbeddedServers) -> str:
 @pytest.fixture
 def ledger_redis(redis_url: str) -> str:
     """The URL of the worker's Redis, which is empty when the test starts."""
-    with Redis.from_url(redis_url) as client:
-        client.flushall()
+    with Redis.from_url(redis_url) as asking:
+        asking.flushall()
     return redis_url
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from e2e.journal_clients import Client, chance
+from e2e.clients import Client, chance
 from faregate import Settings, open_gate
 from faregate.adapters.journal.reader import find_journals
 from faregate.adapters.postgres.migrations import Migrator

@@ -130,7 +130,7 @@ async def test_only_acknowledged_and_old_records_are_trimmed(
 ) -> None:
     """Unread, pending and recent records stay, whatever the trim is told."""
     await charge(ledger, 3, calls=300)
-    keep = RedisStream(client, 1, retention_ms=60_000)
+    keep = RedisStream(client, 1, retention_ms=3_600_000)
     all_at_once = RedisStream(client, 1, retention_ms=0)
     assert all_at_once.trim(SHARD) == 0, "nothing has been read"
     delivered = all_at_once.read(SHARD, 600)

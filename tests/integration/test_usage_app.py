@@ -9,10 +9,12 @@ from redis import Redis
 
 from durable import Database, as_role
 from faregate import Settings, build_gate
+from faregate.adapters.postgres import pool
 from faregate.bootstrap import open_archive, open_stream
 from faregate.gate import Gate
 from faregate_worker.drain import drain_step
 from usage_client import app_of, get, read
+from waiting import WAIT_S_MAX
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -23,7 +25,7 @@ def settings(ledger_redis: str, database_url: str) -> Settings:
     return Settings(
         redis_url=ledger_redis,
         postgres_url=as_role(database_url, "faregate_api"),
-        decision_timeout_ms=5_000,
+        decision_timeout_ms=10_000,
     )
 
 
@@ -82,8 +84,12 @@ async def test_each_user_is_told_its_own_and_nothing_is_changed(
     assert everything(client, tables) == before
 
 
-async def test_many_may_ask_at_once(gate: Gate, tables: Database) -> None:
+async def test_many_may_ask_at_once(
+    gate: Gate, tables: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More than there are connections: each gets its own."""
+    for name in ("WAIT_S_MAX", "ANSWER_S_MAX"):
+        monkeypatch.setattr(pool, name, WAIT_S_MAX)
     users = [history.user_id for history in tables.users(40)]
     answers = await asyncio.gather(
         *(get(app_of(gate, user), "/usage/history") for user in users for _ in range(3))

@@ -20,8 +20,8 @@ from faregate.domain.errors import (
     LedgerUninitialisedError,
 )
 from faregate.gate import Gate
+from waiting import WAIT_S_MAX
 
-LIMIT_S = 10
 TIERS = PolicySet(
     tiers={"free": CreditPolicy(), "paid": CreditPolicy(name="paid")}, default_tier="free"
 )
@@ -83,7 +83,7 @@ async def test_a_503_of_unknown_outcome_is_being_voided() -> None:
     assert (await call(world.around(answers(200)))).status == 200
     world.ledger.lose(Event.TIMED_OUT)
     assert (await call(world.around(never))).status == 503
-    assert await world.gate.retries.join(LIMIT_S)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     assert world.amounts == [-1, -1, 1]
 
 

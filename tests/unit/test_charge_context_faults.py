@@ -11,8 +11,8 @@ from faregate.asgi import ChargeContext, KeyUse, Rule
 from faregate.asgi.deferred import DeferredCharge, RefusedError
 from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
 from faregate.gate import Gate
+from waiting import WAIT_S_MAX
 
-LIMIT_S = 10
 KEYED = [Rule(key_use=KeyUse.OPTIONAL)]
 
 
@@ -35,7 +35,7 @@ async def test_one_refund_that_fails_keeps_no_other_from_being_made(failures: in
     world.ledger.refund_errors += [LedgerUnavailableError("away") for _ in range(failures)]
     answer = await call(world.around(spending(2, 3)))
     assert answer.status == 500
-    assert await world.gate.retries.join(LIMIT_S)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     assert await world.credits() == 10
     assert sorted(refund.amount for refund in world.refunds) == [1, 2, 3]
 
@@ -56,7 +56,7 @@ async def test_a_refund_that_is_cancelled_leaves_the_others_to_the_background() 
     with pytest.raises(asyncio.CancelledError):
         await task
     may_go_on.set()
-    assert await world.gate.retries.join(LIMIT_S)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     assert await world.credits() == 10
     assert sorted(refund.amount for refund in world.refunds) == [1, 2, 3]
 

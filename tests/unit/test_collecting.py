@@ -8,6 +8,7 @@ from faregate import CreditTransactionId, FailureMode, Gate, Verdict
 from faregate.domain.journal import Collection
 from journals import POLICIES, Outage
 from lossy_ledger import outlive
+from waiting import WAIT_S_MAX
 
 OPEN = FailureMode.OPEN
 DAY_MS = 86_400_000
@@ -30,11 +31,11 @@ async def test_an_attempt_that_was_charged_all_the_same_is_charged_once(
     assert (await outage.ledger.read(outage.user_id)).credits == 2  # type: ignore[union-attr]
     outage.clock.ms += 1_000
     if void_first:
-        assert await outage.gate.retries.join(10)
+        assert await outage.gate.retries.join(WAIT_S_MAX)
         assert await outage.live() == 3
     (collected,) = await outage.collect()
     assert collected.outcome is Collection.KNOWN
-    assert await outage.gate.retries.join(10)
+    assert await outage.gate.retries.join(WAIT_S_MAX)
     assert await outage.live() == 2
     assert sorted(record.amount for record in outage.ledger.pending.values()) == [-1, -1, 1]
 
@@ -125,7 +126,7 @@ async def test_a_refund_that_cannot_be_written_down_is_written_later(outage: Out
     outage.journal.is_full = True
     assert (await outage.gate.refund(decision)).is_pending
     outage.journal.is_full = False
-    assert await outage.gate.retries.join(10)
+    assert await outage.gate.retries.join(WAIT_S_MAX)
     assert len(outage.journal.changes) == 1
 
 

@@ -25,6 +25,7 @@ from faregate.domain.errors import (
 )
 from faregate.domain.policy import GateOptions
 from lossy_ledger import Clock, LossyLedger
+from waiting import WAIT_S_MAX
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ async def gate(ledger: LossyLedger, store: MemoryStore, user_id: UUID) -> Gate:
 async def settled(gate: Gate, ledger: LossyLedger, clock: Clock, user_id: UUID) -> list[int]:
     """Let all voids be made; return the amounts that were recorded."""
     clock.ms += 1_000
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     records = [record for record in ledger.pending.values() if record.user_id == user_id]
     user = await gate.balance(user_id)
     assert user is not None
@@ -271,6 +272,6 @@ async def test_a_void_waits_for_the_deadline_of_its_attempt(
         await gate.charge(user_id)
     deadline_ms = clock.ms + 50
     clock.ms = deadline_ms + 1
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert asked
     assert min(asked) > deadline_ms

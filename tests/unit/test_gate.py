@@ -22,6 +22,7 @@ from faregate.domain.errors import (
 from faregate.domain.policy import GateOptions
 from faregate.domain.transaction import CreditTransaction, TransactionType
 from lossy_ledger import Clock, LossyLedger, outlive
+from waiting import WAIT_S_MAX
 
 DAY_MS = 86_400_000
 
@@ -40,7 +41,7 @@ async def live(gate: Gate, user_id: UUID) -> int:
 async def settle(gate: Gate, clock: Clock) -> None:
     """Let the deadline pass, so that what is to be voided is."""
     clock.ms += 1_000
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
 
 
 async def test_a_new_user_has_its_starting_credits_and_no_more(gate: Gate, user_id: UUID) -> None:
@@ -148,7 +149,7 @@ async def test_a_charge_that_is_voided_late_is_looked_up_in_postgres(
         await gate.charge(user_id)
     (_, lost) = ledger.pending.values()
     outlive(ledger, store, clock, 91_000)
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert await live(gate, user_id) == 2
     refunds = [record for record in ledger.pending.values() if record.refund_of == lost.id]
     assert len(refunds) == 1
@@ -183,7 +184,7 @@ async def test_a_refund_that_cannot_be_made_is_made_later(
     ledger.lost["refund"] = 3
     pending = await gate.refund(decision)
     assert (pending.is_pending, pending.allowed) == (True, False)
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert ledger.lost["refund"] == 0
     assert await live(gate, user_id) == 3
     assert (await gate.refund(decision)).repeated

@@ -20,6 +20,7 @@ from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import BreakerOptions
 from journals import OPTIONS, Outage
 from lossy_ledger import Clock, LossyLedger
+from waiting import WAIT_S_MAX
 
 FAILURES_MAX = 3
 #: As good as never, and as good as at once, in milliseconds.
@@ -137,7 +138,7 @@ async def test_lost_answers_open_it_and_their_attempts_are_voided() -> None:
     outage.clock.ms += 1_000
     let_a_probe_pass(outage)
     assert len(outage.gate.retries) == FAILURES_MAX
-    assert await outage.gate.retries.join(10)
+    assert await outage.gate.retries.join(WAIT_S_MAX)
     user = await outage.ledger.read(outage.user_id)
     assert user is not None
     assert user.credits == 3
@@ -162,7 +163,7 @@ async def test_a_refund_is_not_waited_for_either() -> None:
     assert (await outage.gate.refund(decision)).is_pending
     outage.ledger.is_down = False
     let_a_probe_pass(outage)
-    assert await outage.gate.retries.join(10)
+    assert await outage.gate.retries.join(WAIT_S_MAX)
     user = await outage.ledger.read(outage.user_id)
     assert user is not None
     assert user.credits == 3
@@ -233,5 +234,5 @@ async def test_calls_beside_decisions_have_a_time_of_their_own() -> None:
     for name in names:
         setattr(outage.ledger, name, real[name])
     released.set()
-    assert await outage.gate.retries.join(10)
+    assert await outage.gate.retries.join(WAIT_S_MAX)
     assert await outage.live() == 3

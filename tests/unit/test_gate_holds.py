@@ -17,6 +17,7 @@ from faregate.domain.errors import (
 from faregate.domain.hold import HoldAnswer, Settlement
 from faregate.domain.policy import GateOptions, PolicySet
 from lossy_ledger import Clock, LossyLedger
+from waiting import WAIT_S_MAX
 
 ESTIMATE = 2
 
@@ -83,7 +84,7 @@ async def test_a_hold_whose_reply_is_lost_is_given_back(
         await gate.hold(user_id, ESTIMATE)
     assert await live(gate, user_id) == (0, 2)
     clock.ms += 1_000
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert await live(gate, user_id) == (2, 0)
 
 
@@ -95,7 +96,7 @@ async def test_a_settlement_whose_reply_is_lost_is_made_once(
     ledger.lost["settle"] = 2
     pending = await gate.settle(hold, 1)
     assert (pending.is_pending, pending.allowed, pending.state) == (True, False, HoldState.UNKNOWN)
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert ledger.lost["settle"] == 0
     assert (await gate.settle(hold, 1)).repeated
     assert await live(gate, user_id) == (2, 0)
@@ -177,7 +178,7 @@ async def test_a_block_whose_settlement_is_unknown_is_not_cancelled(
 
     with pytest.raises(ZeroDivisionError):
         await fail_after_it_settled()
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert await live(gate, user_id) == (2, 0)
 
 
@@ -256,7 +257,7 @@ async def test_an_end_that_takes_too_long_goes_on_in_the_background(
     ledger.settle = hang  # type: ignore[method-assign]
     assert (await asyncio.wait_for(gate.settle(hold, 1), 10)).is_pending
     released.set()
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert await live(gate, user_id) == (2, 0)
 
 
@@ -278,5 +279,5 @@ async def test_a_caller_that_gives_up_its_settlement_has_settled(
     with pytest.raises(asyncio.CancelledError):
         await task
     ledger.settle = real  # type: ignore[method-assign]
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert await live(gate, user_id) == (2, 0)

@@ -12,6 +12,7 @@ from faregate.domain.errors import AmountError, InvalidArgumentError, OutcomeUnk
 from faregate.domain.idempotency import RESPONSE_BYTES_MAX
 from faregate.domain.policy import GateOptions
 from lossy_ledger import Clock, LossyLedger
+from waiting import WAIT_S_MAX
 
 LEASE_MS = 10_000
 LIFETIME_MS = 60_000
@@ -198,7 +199,7 @@ async def test_a_completion_that_is_lost_is_made_later(
     first = await order(gate, user_id)
     ledger.lost["complete"] = 2
     assert await gate.complete(first, b"the response")
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     retry = await order(gate, user_id)
     assert (retry.key_state, await gate.kept_response(retry)) == (KeyState.DONE, b"the response")
 
@@ -212,7 +213,7 @@ async def test_a_charge_whose_reply_is_lost_leaves_its_key_free(
     with pytest.raises(OutcomeUnknownError):
         await order(gate, user_id)
     clock.ms += 1_000
-    assert await gate.retries.join(10)
+    assert await gate.retries.join(WAIT_S_MAX)
     again = await order(gate, user_id)
     assert (again.key_state, again.repeated, again.credits) == (KeyState.NEW, False, 6)
 

@@ -13,8 +13,7 @@ from faregate import CreditPolicy, OnExpiry
 from faregate.asgi import ChargeContext, Rule
 from faregate.domain.errors import LedgerUnavailableError
 from lossy_ledger import Clock
-
-LIMIT_S = 10
+from waiting import WAIT_S_MAX
 
 
 async def test_a_request_that_lacks_what_is_held_is_asked_to_come_back_soon() -> None:
@@ -64,7 +63,7 @@ async def test_a_settlement_without_an_answer_goes_back_with_the_rest(
 
     answer = await call(world.around(app, rules=[Rule(estimate=4)]))
     assert (answer.status, answer.error) == (500, None)
-    assert await world.gate.retries.join(LIMIT_S)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     assert await world.credits() == 10
 
 
@@ -81,7 +80,7 @@ async def test_an_outage_between_settlement_and_failure_takes_nothing(actual: in
     answer = await call(world.around(app, rules=[Rule(estimate=4)]))
     assert answer.status == 500
     world.ledger.is_down = False
-    assert await world.gate.retries.join(LIMIT_S)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     assert await world.credits() == 10
     usage = await world.gate.usage(USER)
     assert usage is not None
@@ -106,7 +105,7 @@ async def test_a_settlement_that_is_made_later_does_not_break_a_stream() -> None
     assert (answer.status, answer.body, answer.error) == (200, b"firstlast", None)
     assert pending == [True]
     world.ledger.is_down = False
-    assert await world.gate.retries.join(LIMIT_S)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     assert world.amounts == [-4, 3]
 
 

@@ -13,8 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_client import USER, World, answers, call, http_scope
 from faregate.asgi import FaregateMiddleware
 from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
-
-LIMIT_S = 5.0
+from waiting import WAIT_S_MAX
 
 
 class BrokenAppError(Exception):
@@ -216,7 +215,7 @@ async def test_a_refund_that_is_cancelled_is_made_in_the_background() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     may_go_on.set()
-    assert await world.gate.retries.join(LIMIT_S)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     assert len(world.refunds) == 1
 
 
@@ -235,7 +234,7 @@ async def test_a_refund_that_fails_does_not_hold_up_the_answer(
     else:
         assert isinstance(answer.error, BrokenAppError)
     assert "given back in the background" in caplog.text
-    assert await world.gate.retries.join(LIMIT_S)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     assert len(world.refunds) == 1
     assert await world.credits() == 3
 
@@ -248,7 +247,7 @@ async def test_a_refund_that_a_full_stream_refuses_is_made_once_there_is_room() 
     assert answer.header(b"ratelimit") == b'"credits";r=2'
     assert len(world.gate.retries) == 1
     world.ledger.is_backlogged = False
-    assert await world.gate.retries.join(LIMIT_S)
+    assert await world.gate.retries.join(WAIT_S_MAX)
     assert await world.credits() == 3
 
 

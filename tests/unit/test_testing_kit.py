@@ -24,10 +24,10 @@ from faregate.domain.errors import (
 from faregate.domain.policy import GateOptions
 from faregate.gate import Gate
 from faregate.testing import Clock, Failure, MemoryGate, memory_gate
+from waiting import WAIT_S_MAX
 
 DAILY = CreditPolicy(allowance=Allowance(amount=10, period=Period(kind=PeriodKind.DAY)))
 DAY_MS = 86_400_000
-JOIN_S_MAX = 5.0
 
 
 def test_users_have_what_they_are_given() -> None:
@@ -200,7 +200,7 @@ async def test_a_failure_is_raised_and_costs_nobody_anything(
         await gate.charge(user)
     with gate.failing(failure), pytest.raises(error):
         await gate.hold(user, 1)
-    assert await gate.retries.join(JOIN_S_MAX)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert gate.credits_of(user) == 3
     assert gate.charged(user) == gate.refunded(user) == (2 if failure is Failure.ANSWER_LOST else 0)
     assert (await gate.charge(user)).credits == 2
@@ -226,7 +226,7 @@ async def test_without_redis_nothing_that_needs_it_works() -> None:
         undecided = await gate.charge(user, tier="tried")
         assert (undecided.allowed, undecided.shadow) == (True, Verdict.UNDECIDED)
         assert (await gate.history(user)).rows
-    assert await gate.retries.join(JOIN_S_MAX)
+    assert await gate.retries.join(WAIT_S_MAX)
     assert gate.refunded(user) == 2
 
 
