@@ -50,11 +50,16 @@ if not delivered then
 end
 local oldest = oldest_pending(delivered)
 local keep_ms = math.max(0, shard.now_ms - retention_ms)
-shard.stored = shard.ordinal
 if oldest then
-  local _, _, first = struct.unpack(ENTRY_FORMAT, oldest[2][2])
-  shard.stored = first - 1
+  local payload = oldest[2][2] or ''
+  -- What cannot be read becomes a dead letter. Until then it is not known which records are before.
+  if string.byte(payload) == VERSION and #payload >= struct.size(ENTRY_FORMAT) then
+    local _, _, first = struct.unpack(ENTRY_FORMAT, payload)
+    shard.stored = math.min(first - 1, shard.ordinal)
+  end
   keep_ms = math.min(keep_ms, tonumber(string.match(oldest[1], '^%d+')))
+else
+  shard.stored = shard.ordinal
 end
 -- `~` deletes whole nodes at a time. The rest of the last node goes after them, since an entry that
 -- stays for a day would be taken for a backlog.

@@ -9,9 +9,9 @@ import pytest
 from redis import Redis
 
 from faregate.adapters.redis.clock import ShardClocks
-from faregate.adapters.redis.layouts import ENTRY, RECORD
+from faregate.adapters.redis.layouts import ENTRY
 from faregate.adapters.redis.ledger import RedisLedger
-from faregate.adapters.redis.values import Account, ShardState
+from faregate.adapters.redis.values import ShardState
 from faregate.domain.attempt import Action, Attempt, AttemptError, Event, Phase
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import TransactionIdError, UnresolvedError
@@ -29,7 +29,6 @@ from redis_ledger import (
     make_ledger,
     spend,
     state,
-    value,
 )
 
 pytestmark = pytest.mark.redis
@@ -288,16 +287,3 @@ async def test_nobody_is_refunded_what_another_user_paid(ledger: RedisLedger) ->
     theft = replace(refund_of(attempt), user_id=other, position=decision.position)
     assert (await ledger.refund(theft)).verdict is Verdict.UNKNOWN_DEDUCT
     assert await balance(ledger, other) == 10
-
-
-async def test_an_account_takes_no_more_than_it_must(ledger: RedisLedger, client: Redis) -> None:
-    """Most users have one value of 34 bytes, which Redis keeps in its compact form."""
-    user_id = await install(ledger)
-    await spend(ledger, user_id)
-    packed = value(client, KEYS.account(user_id.bytes))
-    assert len(packed) == 34
-    assert client.object("ENCODING", KEYS.account(user_id.bytes)) == b"embstr"
-    account = Account.unpack(packed)
-    assert (account.credits, account.sequence, account.holds_count) == (9, 2, 0)
-    ((_, payload),) = entries(client)
-    assert len(payload) == ENTRY.size + RECORD.size

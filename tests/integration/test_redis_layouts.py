@@ -2,6 +2,7 @@
 
 import re
 import struct
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -9,7 +10,7 @@ from redis import Redis
 from faregate.adapters.redis import layouts, replies, scripts
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.values import Account, ShardState
-from redis_ledger import KEYS, install, spend, value
+from redis_ledger import KEYS, entries, install, spend, value
 
 pytestmark = pytest.mark.redis
 
@@ -101,3 +102,16 @@ async def test_values_come_back_as_they_were_written(ledger: RedisLedger, client
     assert ShardState.unpack(packed).pack() == packed
     packed = value(client, KEYS.account(user_id.bytes))
     assert Account.unpack(packed).pack() == packed
+
+
+async def test_an_account_takes_no_more_than_it_must(ledger: RedisLedger, client: Any) -> None:
+    """Most users have one value of 34 bytes, which Redis keeps in its compact form."""
+    user_id = await install(ledger)
+    await spend(ledger, user_id)
+    packed = value(client, KEYS.account(user_id.bytes))
+    assert len(packed) == 34
+    assert client.object("ENCODING", KEYS.account(user_id.bytes)) == b"embstr"
+    account = Account.unpack(packed)
+    assert (account.credits, account.sequence, account.holds_count) == (9, 2, 0)
+    ((_, payload),) = entries(client)
+    assert len(payload) == layouts.ENTRY.size + layouts.RECORD.size

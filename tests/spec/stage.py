@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
-from clocks import Alter, Clock, clock_of_the_test
+from clocks import PATIENCE_S, Alter, Clock, clock_of_the_test
 from spec.backends import Backend, MemoryBackend
 from spec.redis_backend import RedisBackend
 
@@ -43,7 +43,7 @@ def staged(url: str, alter: Alter | None = None) -> Iterator[Stage]:
     with (
         clock_of_the_test(alter),
         asyncio.Runner() as loop,
-        Redis.from_url(url, protocol=2) as client,
+        Redis.from_url(url, protocol=2, socket_timeout=PATIENCE_S) as client,
     ):
         stage = Stage(client, url, loop)
         try:

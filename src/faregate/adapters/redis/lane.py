@@ -25,7 +25,7 @@ from faregate.domain.transaction import CREDITS_MAX, check_whole
 #: How many spends one call holds.
 CALL_SIZE_MAX = 128
 #: Below this size, a smaller call costs nearly as much.
-CALL_SIZE_MIN = 16
+CALL_SIZE_MIN = 32
 
 
 class Lane:
