@@ -53,7 +53,7 @@ local keep_ms = math.max(0, shard.now_ms - retention_ms)
 if oldest then
   local payload = oldest[2][2] or ''
   -- What cannot be read becomes a dead letter. Until then it is not known which records are before.
-  if string.byte(payload) == VERSION and #payload >= struct.size(ENTRY_FORMAT) then
+  if string.byte(payload) == VERSION and #payload >= ENTRY_BYTES then
     local _, _, first = struct.unpack(ENTRY_FORMAT, payload)
     shard.stored = math.min(first - 1, shard.ordinal)
   end

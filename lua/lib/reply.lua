@@ -27,9 +27,12 @@ local function is_backlogged(shard)
     return false
   end
   for _, entry in ipairs(redis.call('XRANGE', shard.stream, '-', before, 'COUNT', 1024)) do
-    local _, _, first, count = struct.unpack(ENTRY_FORMAT, entry[2][2])
-    if first + count - 1 > shard.stored then
-      return true
+    local payload = entry[2][2] or ''
+    if #payload >= ENTRY_BYTES then
+      local _, _, first, count = struct.unpack(ENTRY_FORMAT, payload)
+      if first + count - 1 > shard.stored then
+        return true
+      end
     end
   end
   return false

@@ -1,7 +1,7 @@
 -- Looks for the record of an id among the entries of its shard that were written at its time.
 -- uses: records
 
-local ENTRY_BYTES, ALLOWANCE_BYTES = 20, 14
+local ALLOWANCE_BYTES = 14
 local PAGE_LENGTH, ENTRIES_MAX = 64, 1024
 
 -- Reads the record that begins at `at`; returns it, and where the next one begins. Returns nil at

@@ -3,7 +3,7 @@
 -- uses: windows, clock
 
 local STATE_FORMAT, STATE_BYTES = '>BI4I6I6I7I6', 30
-local ENTRY_FORMAT = '>BI4I6I2I7'
+local ENTRY_FORMAT, ENTRY_BYTES = '>BI4I6I2I7', 20
 local VERSION = 1
 
 -- Returns a shard. Its `problem` is nil, 'uninitialised' or 'corrupt'.
