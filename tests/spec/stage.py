@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
-from clocks import PATIENCE_S, Alter, Clock, clock_of_the_test
+from clocks import Alter, Clock, clock_of_the_test
 from spec.backends import Backend, MemoryBackend
 from spec.redis_backend import RedisBackend
+from waiting import WAIT_S_MAX
 
 KINDS = ["memory", "redis"]
 
@@ -43,7 +44,7 @@ def staged(url: str, alter: Alter | None = None) -> Iterator[Stage]:
     with (
         clock_of_the_test(alter),
         asyncio.Runner() as loop,
-        Redis.from_url(url, protocol=2, socket_timeout=PATIENCE_S) as client,
+        Redis.from_url(url, protocol=2, socket_timeout=WAIT_S_MAX) as client,
     ):
         stage = Stage(client, url, loop)
         try:
