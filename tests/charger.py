@@ -1,7 +1,7 @@
 """A process that charges: `charger.py burst USER COUNT` or `charger.py load SECONDS USER...`.
 
-The first charges one user that often, a hundred at once; the second charges, refunds and grants until the
-time is over. Both write how many charges were allowed.
+The first charges one user that often, a hundred at once; the second charges, refunds and grants
+until the time is over. Both write how many charges were allowed.
 """
 
 import asyncio
