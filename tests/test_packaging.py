@@ -106,7 +106,7 @@ def test_a_wheel_holds_every_file_and_nothing_else(
     assert names == checkout_files()
     assert "[pytest11]\nfaregate = pytest_faregate\n" in declared
     for name in (
-        "faregate/lua/charge.lua",
+        "faregate/lua/spend.lua",
         "faregate/adapters/postgres/queries.sql",
         "faregate_worker/__main__.py",
     ):

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 POSTGRES = ROOT / "src/faregate/adapters/postgres"
 
 FILE_LINES_MAX = 300
+CLASS_LINES_MAX = 150
 FUNCTION_LINES_MAX = 50
 POSITIONAL_PARAMETERS_MAX = 5
 PARAMETERS_MAX = 8
@@ -90,6 +91,18 @@ def test_files_and_functions_are_short(path: Path) -> None:
     assert total <= FILE_LINES_MAX
     lines = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions(path)}
     assert {name: n for name, n in lines.items() if n > FUNCTION_LINES_MAX} == {}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=relative)
+def test_classes_are_short(path: Path) -> None:
+    """A class that grows is two."""
+    classes = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    lines = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in classes}
+    assert {name: n for name, n in lines.items() if n > CLASS_LINES_MAX} == {}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=relative)

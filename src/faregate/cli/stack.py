@@ -150,18 +150,10 @@ class Stack:
 
     def _settings(self, opened: ExitStack) -> Settings:
         """Start the servers, or take those that are given, and say so in settings."""
-        fixed = {
-            "starting_credits": self._options.starting_credits,
-            "request_cost": 1,
-            "provision_users": self._options.provision_users,
-            "decision_timeout_ms": DECISION_TIMEOUT_MS,
-        }
-        if self._options.redis_url and self._options.postgres_url:
-            return development_settings(
-                **fixed,
-                redis_url=self._options.redis_url,
-                postgres_url=self._options.postgres_url,
-            )
+        fixed = fixed_settings(self._options)
+        redis_url, postgres_url = self._options.redis_url, self._options.postgres_url
+        if redis_url and postgres_url:
+            return development_settings(**fixed, redis_url=redis_url, postgres_url=postgres_url)
         development_settings(**fixed)
         self._servers = opened.enter_context(EmbeddedServers())
         self._say_servers(("redis", "postgres"))
@@ -188,31 +180,16 @@ class Stack:
             api.child.kill()
 
     def _start_worker(self) -> Child:
-        worker = Child(
-            Program(
-                name="worker",
-                module="faregate_worker",
-                environment=as_environment(self.settings),
-                log=self._logs / "worker.log",
-            )
-        )
+        worker = Child(worker_program(self.settings, self._logs))
         self.say(f"worker pid {worker.pid}")
         return worker
 
     def _start_api(self, name: str) -> Api:
-        # Listening before the API runs: the port is known, and whoever connects early just waits.
+        # Listening before the API runs: the port is known, and a client that connects early waits.
         with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG_MAX) as listening:
             number = listening.fileno()
-            child = Child(
-                Program(
-                    name=name,
-                    module="faregate.cli.replay_api",
-                    arguments=(str(number), self._options.refund_status),
-                    environment=as_environment(self.settings),
-                    log=self._logs / f"{name}.log",
-                    inherited=(number,),
-                )
-            )
+            program = api_program(name, number, self._options, self.settings, self._logs)
+            child = Child(program)
             host, port = listening.getsockname()
         self.say(f"{name} pid {child.pid} url http://{host}:{port}")
         return Api(child=child, address=(host, port))
@@ -242,6 +219,40 @@ class Stack:
             self.worker_restarts += 1
             self.say(f"worker pid {self._worker.pid} died and is started again")
             self._worker = self._start_worker()
+
+
+def fixed_settings(options: StackOptions) -> dict[str, object]:
+    """Return the settings that do not depend on where the servers are."""
+    return {
+        "starting_credits": options.starting_credits,
+        "request_cost": 1,
+        "provision_users": options.provision_users,
+        "decision_timeout_ms": DECISION_TIMEOUT_MS,
+    }
+
+
+def worker_program(settings: Settings, logs: Path) -> Program:
+    """Return the program of a worker."""
+    return Program(
+        name="worker",
+        module="faregate_worker",
+        environment=as_environment(settings),
+        log=logs / "worker.log",
+    )
+
+
+def api_program(
+    name: str, socket_number: int, options: StackOptions, settings: Settings, logs: Path
+) -> Program:
+    """Return the program of an API that serves on a socket, which it inherits."""
+    return Program(
+        name=name,
+        module="faregate.cli.replay_api",
+        arguments=(str(socket_number), options.refund_status),
+        environment=as_environment(settings),
+        log=logs / f"{name}.log",
+        inherited=(socket_number,),
+    )
 
 
 def broken(child: Child) -> EmbeddedServerError:
