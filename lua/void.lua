@@ -5,9 +5,9 @@
 --        4 when the spend was sent, and 5 its deadline (Unix ms)   6 entry from which an earlier
 --        search goes on, or empty   7 description
 -- Reply  {status, credits, 0, now (us), position, allowance left, entry from which to go on}
---        status: refunded, refused (an unknown user's, too), or the first that holds of
---        uninitialised, corrupt, too_early, kept, unresolved (the search was cut short: ask again
---        from that entry), out_of_range
+--        status: refunded, refused, or the first that holds of uninitialised, corrupt, too_early,
+--        forgotten (the user is unknown, or older records are gone: if it was charged, it is a
+--        row), kept, unresolved (the search was cut short: ask again from that entry), out_of_range
 -- Appends one refund of the whole spend if it had been taken. The id is refused from then on, and
 --        its idempotency key is forgotten.
 --
@@ -32,7 +32,7 @@ if shard.problem or problem == 'corrupt' then
 elseif shard.now_ms <= deadline_ms then
   return reply('too_early', shard, account, nil, '')
 elseif not account then
-  return reply('refused', shard, nil, nil, '')
+  return reply('forgotten', shard, nil, nil, '')
 end
 name_id(account, math.min(id_ms, shard.now_ms + LOOK_BACK_MS))
 local text = pack_text(ARGV[7], '')
@@ -97,10 +97,10 @@ local function void_charge(deduct)
     return record and 'refused' or 'kept'
   elseif record then
     return undo(record)
-  elseif id_ms - GIVEN_ID_AHEAD_MS_MAX >= shard.oldest_ms then
-    -- Where older records are gone, the record may be a row, and Postgres is asked.
-    note_void(shard, id, account.user)
+  elseif id_ms - GIVEN_ID_AHEAD_MS_MAX < shard.oldest_ms then
+    return 'forgotten'
   end
+  note_void(shard, id, account.user)
   return 'refused'
 end
 

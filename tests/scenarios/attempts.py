@@ -128,7 +128,7 @@ ATTEMPTS: dict[str, list[Step]] = {
         given(charge("a", 1, answer=TransactionIdError)),
         wait(LOOK_BACK_MS),
         drain(),
-        void("a", asked_in_ms=-MINUTE_MS * 2, answer=VoidOutcome.REFUSED),
+        void("a", asked_in_ms=-MINUTE_MS * 2, answer=VoidOutcome.FORGOTTEN),
         refund("r", of="a", credits=4),
         charge("b", 1, credits=3, repeated=True),
     ],

@@ -14,7 +14,10 @@ from spec.steps import Answer, Done
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "decisions.md"
 #: The answers of what is done, or was done before. All others are refusals.
-DONE = {"allowed", "repeated", "refunded", "refused", "completed", "found", "renewed"}
+DONE = {
+    *("allowed", "repeated", "refunded", "refused", "forgotten"),
+    *("completed", "found", "renewed"),
+}
 #: What a step does, where the table has another word for it.
 OPERATIONS = {
     "charge": "spend",

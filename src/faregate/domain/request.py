@@ -107,6 +107,8 @@ class VoidOutcome(StrEnum):
     REFUNDED = "refunded"
     #: It had not been charged, and from now on will not be.
     REFUSED = "refused"
+    #: The ledger knows nothing of it, and does not reach back so far: if charged, it is a row.
+    FORGOTTEN = "forgotten"
     #: It was charged, and answered so, before this attempt was made; the charge stands.
     KEPT = "kept"
     #: Its deadline has not passed, so it may still be charged. Ask again later.

@@ -9,7 +9,6 @@ from faregate.domain.errors import LedgerUnavailableError, TransactionConflictEr
 from faregate.domain.journal import JournalChange
 from faregate.domain.request import VOID_DESCRIPTION, Refund, Void, VoidOutcome
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
-from faregate.domain.windows import GIVEN_ID_MS_MAX
 from faregate.gate.fallback import Fallback
 from faregate.gate.options import Metadata
 from faregate.gate.session import Session
@@ -194,14 +193,12 @@ class Voids:
     async def make(self, void: Void) -> VoidOutcome:
         """Void an attempt, however old it is; `TOO_EARLY` asks for another try later."""
         outcome = await self._session.ask(lambda: self._session.ledger.void(void))
-        age_ms = self._session.ledger.now_ms() - (void.transaction_id.time_ms or 0)
-        if outcome is not VoidOutcome.REFUSED or age_ms <= GIVEN_ID_MS_MAX:
+        if outcome is not VoidOutcome.FORGOTTEN:
             return outcome
-        # So late that the record may be a row by now, and no longer in the stream. One that is
-        # older than this call was answered to an earlier one.
         row = await self._session.accounts.transaction(void.transaction_id)
         if row is None:
-            return outcome
+            return VoidOutcome.REFUSED
+        # One that is older than this call was answered to an earlier one.
         if row.timestamp.timestamp() * 1000 < void.asked_at_ms:
             return VoidOutcome.KEPT
         await self._reversals.give_back(

@@ -57,7 +57,10 @@ class Ledger(Protocol):
         ...
 
     async def void(self, void: Void) -> VoidOutcome:
-        """Undo a spend whose outcome is unknown, once its deadline has passed; end its hold."""
+        """Undo a spend whose outcome is unknown, once its deadline has passed; end its hold.
+
+        Of what is `FORGOTTEN`, the rows tell whether it was charged.
+        """
         ...
 
     async def settle(self, settlement: Settlement) -> HoldAnswer:

@@ -115,7 +115,7 @@ class Voids:
         if now_ms <= void.deadline_ms:
             return VoidOutcome.TOO_EARLY
         if account is None:
-            return VoidOutcome.REFUSED
+            return VoidOutcome.FORGOTTEN
         account.name(min(void.transaction_id.time_ms or 0, now_ms + LOOK_BACK_MS))
         held = self._holds.find(void.user_id, void.transaction_id)
         if held is not None:
@@ -141,8 +141,7 @@ class Voids:
         if found is None:
             id_ms = identity.time_ms or 0
             if id_ms - GIVEN_ID_AHEAD_MS_MAX < self._shard.oldest_kept_ms:
-                # It may be a row by now: the caller asks Postgres.
-                return VoidOutcome.REFUSED
+                return VoidOutcome.FORGOTTEN
         if found is None or not found.record.amount:
             self._parts.deducts.refuse(identity, user_id)
             self._parts.keys.end(user_id, identity, is_served=False)
