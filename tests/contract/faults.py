@@ -87,7 +87,9 @@ FAULTS: dict[str, Fault] = {
         UNKNOWN_USERS,
     ),
     "records that are not acknowledged are taken for stored": Fault(
-        "shard.stored = first - 1", "shard.stored = shard.ordinal", UNKNOWN_USERS
+        "shard.stored = math.min(first - 1, shard.ordinal)",
+        "shard.stored = shard.ordinal",
+        UNKNOWN_USERS,
     ),
     "trimmed records are taken for kept": Fault(
         "shard.oldest_ms = math.max(shard.oldest_ms, keep_ms)", "", ATTEMPTS
