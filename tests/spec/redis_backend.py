@@ -58,6 +58,8 @@ class RedisBackend(Backend):
 
     async def aclose(self) -> None:
         await self.ledger.aclose()
+        self.stream.close()
+        self.sweeper.close()
 
     async def lose_all(self) -> None:
         await self.ledger.aclose()

@@ -33,7 +33,7 @@ class Stage:
         return self._last
 
     def close(self) -> None:
-        """Close the connection of the last backend."""
+        """Close the connections of the last backend."""
         if self._last is not None:
             self.loop.run(self._last.aclose())
 
