@@ -1,4 +1,4 @@
--- Gives credits back. What was spent last goes back first: bought credits, then the allowance.
+-- Gives credits back, first those that were spent last: bought credits, then the allowance.
 -- uses: records, deducts, ids
 
 -- Returns how much of a refund goes to the allowance. Of a cost of 10, of which the allowance paid

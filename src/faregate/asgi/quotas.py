@@ -34,8 +34,8 @@ def whole_seconds(ms: int) -> int:
 def bounding_policy(decision: Decision) -> CreditPolicy | None:
     """Return the policy that bounds the user of a decision, or None if none does.
 
-    A policy that never refuses, or is only observed, bounds nobody. Of an unknown user, and where
-    the ledger did not decide, nothing is known.
+    A policy that never refuses, or is only observed, bounds nobody. Nothing is known where the
+    user is unknown, or where the ledger did not decide.
     """
     policy = decision.policy
     is_unbounded = policy is None or policy.is_unlimited or decision.shadow is not None
@@ -56,7 +56,7 @@ def quotas_of(decision: Decision, credits: int | None = None) -> Sequence[Quota]
     is_held = decision.verdict is Verdict.CREDITS_HELD
     is_limited = decision.verdict is Verdict.RATE_LIMITED
     resets_in_ms = None
-    # What is held may come back at any moment, so the time is not known.
+    # Held credits may come back at any moment, so the time is not known.
     if decision.resets_at_ms is not None and not is_held:
         resets_in_ms = max(0, decision.resets_at_ms - decision.decided_at_ms)
     of_credits = Quota(

@@ -120,7 +120,7 @@ async def cost_of(cost: Cost, scope: Scope) -> int:
 
 
 class Rules:
-    """Compiled rules. What no rule matches is charged by the policy."""
+    """Compiled rules. A request that no rule matches is charged by the policy."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         steps = [_Step.of(rule) for rule in rules]

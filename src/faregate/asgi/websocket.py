@@ -1,8 +1,8 @@
 """One WebSocket connection behind the gate: charged when it connects, and for each message.
 
 It is refused before it is accepted: with a problem where the server can send one (the extension
-`websocket.http.response`), else by a close, which clients see as a 403. What the app refuses before
-it accepts is given back; an accepted connection is paid for. A message that cannot be paid for
+`websocket.http.response`), else by a close, which clients see as a 403. A connection that
+the app refuses is given back; an accepted one is paid for. A message that cannot be paid for
 closes the connection with 1008 (policy violation, RFC 6455), and the code of the problem as reason.
 """
 

@@ -59,7 +59,7 @@ class HttpConnection:
         except (OSError, h11.ProtocolError) as error:
             raise RequestFailedError(f"{type(error).__name__} {error}".strip()) from error
         finally:
-            # What is half read must not be taken for the answer to the next request.
+            # A half-read answer must not be taken for that of the next request.
             if not is_done or not self._reusable:
                 self.close()
             else:

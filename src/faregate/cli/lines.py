@@ -29,7 +29,7 @@ def parsed_lines(path: Path, parse: Callable[[str], T | None]) -> Iterator[T | N
                 is_end = line.endswith(b"\n")
                 if not is_rest:
                     is_whole = is_end or len(line) < LINE_BYTES_MAX
-                    # What is not UTF-8 is no reason to refuse a line: all that is needed is ASCII.
+                    # Bytes that are not UTF-8 do not matter: all that is needed is ASCII.
                     text = line.decode(errors="replace").rstrip("\r\n")
                     yield parse(text) if is_whole else None
                 is_rest = not is_end

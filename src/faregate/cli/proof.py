@@ -1,6 +1,6 @@
 """Proves what a run has left behind: waits for the worker, reconciles, and reads numbers back.
 
-Nothing here drains. What the worker has not stored stays pending, and the proof fails.
+Nothing here drains. Records that the worker has not stored stay pending, and the proof fails.
 """
 
 import time

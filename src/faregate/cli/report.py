@@ -15,7 +15,7 @@ class ReplayReport:
 
     #: Usable lines, each sent as one request. Counted by the client.
     requests: int
-    #: Charged, or held and settled. What was voided, or given back at its expiry, is not.
+    #: Charged, or held and settled; without those that were voided or given back at expiry.
     allowed: int
     #: Answered by the gate as out of credits. Counted by the client: a refusal leaves no trace.
     refused: int

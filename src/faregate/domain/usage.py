@@ -36,7 +36,7 @@ class Usage:
         """Put a balance, as a charge would find it now, into the words of its policy."""
         allowance = policy.granted
         limit = None if allowance is None else allowance.amount
-        # What was carried over is left beyond the limit, so that nothing of it is used yet.
+        # Credits carried over lie beyond the limit, so none of the limit is used yet.
         used = None if limit is None else max(0, limit - user.allowance_left)
         has_bought = user.credits > user.allowance_left
         is_near = (

@@ -58,7 +58,7 @@ class CachedTiers:
         self._known: OrderedDict[UUID, tuple[float, str | None]] = OrderedDict()
 
     async def __call__(self, user_id: UUID) -> str | None:
-        """Return a user's tier. What the resolver raises is not remembered."""
+        """Return a user's tier. An error of the resolver is not remembered."""
         known = self._known.get(user_id)
         if known is not None and self._clock() < known[0]:
             return known[1]

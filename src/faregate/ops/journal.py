@@ -172,7 +172,7 @@ class _Run:
         self, entry: JournalEntry, changes: Sequence[JournalChange]
     ) -> Coroutine[None, None, Collected]:
         if self._is_charged_otherwise(entry.changed(changes)):
-            # A retry with the same key. What its own attempt may have taken goes back.
+            # A retry with the same key. Its own attempt is given back, if it took something.
             free = JournalChange(attempt_id=entry.attempt_id, user_id=entry.user_id, cost=0)
             changes = [*changes, free]
         return self._collector.collect(entry, changes)

@@ -51,7 +51,7 @@ async def renew_all(gate: Gate, on_progress: Progress | None = None) -> Renewal:
 
     Raises:
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer, or too many
-            records wait. What has been begun stands; doing it again does the rest.
+            records wait. The periods that have begun stand; a second run begins the rest.
     """
     total, after = Renewal(), None
     turns = asyncio.Semaphore(CONCURRENCY_MAX)

@@ -59,7 +59,7 @@ class FileJournalReader:
     def retire(self, end: int) -> bool:
         """Put it away if there is no whole line after `end`; see the port.
 
-        Whoever writes to it meanwhile finds it gone, and begins another.
+        A process that writes to it meanwhile finds it gone, and begins another.
         """
         with self._opened() as file:
             try:
@@ -100,7 +100,7 @@ def open_journals(paths: Sequence[Path]) -> Iterator[list[FileJournalReader]]:
     with ExitStack() as held:
         for folder in sorted({path.parent.resolve() for path in found}):
             held.enter_context(_locked(folder))
-        # Whoever held the lock before may have put some of them away.
+        # The holder of the lock before may have put some of them away.
         yield [FileJournalReader(path) for path in found if path.exists()]
 
 

@@ -167,7 +167,7 @@ class _File:
             written = os.write(self._descriptor, text)
         finally:
             if written < len(text):
-                # What there is of the line would spoil the next one.
+                # A part of the line that was written would spoil the next one.
                 self._is_torn = True
                 os.ftruncate(self._descriptor, self.size)
                 self._is_torn = False

@@ -1,7 +1,7 @@
 """The runner of migrations: brings a database to the schema of this version, and proves it.
 
 Each migration is applied in a transaction of its own, under one lock for all runs, and recorded
-with its checksum. What the ledger is created with is given once and never changes.
+with its checksum. The settings of a new ledger are given once and never change.
 """
 
 from collections.abc import Callable, Iterator

@@ -182,7 +182,7 @@ def _pack_limit(limit: RateLimit) -> bytes:
 
 
 def _limit_key(spend: Spend, limit: RateLimit) -> bytes:
-    """Name the state of a limit. What an application chose is hashed: it may be anything."""
+    """Name the state of a limit. Names are hashed, since an application may choose any text."""
     shadow = f"shadow {spend.policy.name}\0" if spend.policy.is_shadow else ""
     return _digest(f"{shadow}{limit.kind} {limit.name}\0{spend.counts_for(limit)}", _KEY_BYTES)
 

@@ -25,7 +25,7 @@ STUCK_TIMEOUTS = 2
 class Flights:
     """Sends calls, and gives their decisions to those who still wait.
 
-    One timer ends the wait of all callers of a call. What comes back later is read and dropped.
+    One timer ends the wait of all callers of a call. A reply after that is read and dropped.
     """
 
     def __init__(

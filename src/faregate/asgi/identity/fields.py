@@ -4,7 +4,7 @@ import re
 
 from starlette.types import Scope
 
-#: How long a credential may be, in bytes. What is longer is none, and nothing of it is looked at.
+#: How long a credential may be, in bytes. A longer one is ignored, unread.
 CREDENTIAL_BYTES_MAX = 8_192
 
 #: What RFC 6750, section 2.1, allows a bearer token to consist of.

@@ -1,6 +1,6 @@
 """Callers by JSON Web Token (RFC 7519): signed by an issuer, `Authorization: Bearer ...`.
 
-Needs `pip install 'faregate[jwt]'`. What is wrong with a token is not told: the answer is nobody.
+Needs `pip install 'faregate[jwt]'`. The client is not told why its token is refused.
 """
 
 from collections.abc import Collection, Mapping, Sequence
