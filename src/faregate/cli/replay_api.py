@@ -1,8 +1,8 @@
 """The API that replay and demo load. It takes a client's word for who it is and what is to happen.
 
 `/answer/404` is charged by the middleware and answers 404. `/converse/...` owns a hold: it takes an
-estimate, works, and settles the actual cost. Killing this process kills the owners of all holds that
-are open, as in production.
+estimate, works, and settles the actual cost. Killing this process kills the owners of all its
+open holds, as in production.
 """
 
 import asyncio

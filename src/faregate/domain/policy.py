@@ -56,8 +56,8 @@ def renewed(user: User, allowance: Allowance | None, now_ms: int) -> tuple[User,
         if now_ms < end_ms:
             return replace(user, period_end_ms=end_ms), 0
     start_ms = period.start_ms(now_ms, now_ms if started is None else started)
-    # A debt has eaten a part of what is left: with 8 left and 3 credits, 3 count. So a debt is paid
-    # once, and not in each period.
+    # A debt lowers the rest of an allowance: 8 left and a debt of 5 are 3 credits, so 3 are left.
+    # So a debt is paid once, and not in each period.
     left = max(0, min(user.allowance_left, user.credits))
     top_up = allowance.top_up(left)
     in_period = replace(
