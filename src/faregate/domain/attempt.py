@@ -121,9 +121,14 @@ class Attempt:
         self.deadline_ms = 0
 
     @property
+    def is_given(self) -> bool:
+        """Whether its id is the caller's, so that an earlier call may have had it."""
+        return self.spend.options.transaction_id is not None
+
+    @property
     def is_retry(self) -> bool:
         """Whether an earlier attempt with the id may have been charged."""
-        return self.phase is Phase.SENT_AGAIN or self.spend.options.transaction_id is not None
+        return self.phase is Phase.SENT_AGAIN or self.is_given
 
     def sent(self, transaction_id: CreditTransactionId, now_ms: int, deadline_ms: int) -> None:
         """Note that it is on its way.
@@ -160,6 +165,6 @@ class Attempt:
         return Void(
             user_id=self.spend.user_id,
             transaction_id=self.transaction_id,
-            asked_at_ms=self.asked_at_ms,
+            asked_at_ms=self.asked_at_ms if self.is_given else 0,
             deadline_ms=self.deadline_ms,
         )

@@ -42,8 +42,7 @@ class JournalEntry:
     metadata: Mapping[str, object] | None = None
     #: What the user gets anew in each period, by its policy.
     allowance: Allowance | None = None
-    #: When the attempt was made and what its deadline was, in the ledger's time in Unix
-    #: milliseconds, as far as that was known.
+    #: When the attempt was made and what its deadline was, as a `Void` has them.
     asked_at_ms: int
     deadline_ms: int
     #: When it was served, by the clock of the machine that did, in Unix milliseconds.

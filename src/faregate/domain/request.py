@@ -21,7 +21,8 @@ class Void:
     user_id: UUID
     transaction_id: CreditTransactionId
     #: When it was sent, and its deadline: the ledger's time in Unix milliseconds. A spend that is
-    #: older than `asked_at_ms` was answered to an earlier call, and stays.
+    #: older than `asked_at_ms` was answered to an earlier call, and stays. That is 0 for an id that
+    #: was minted: no earlier call had it, even if the clock of the ledger was set back since.
     asked_at_ms: int
     deadline_ms: int
 

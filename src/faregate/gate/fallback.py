@@ -112,7 +112,7 @@ class Fallback:
             description=spend.description,
             metadata=options.metadata,
             allowance=spend.policy.allowance,
-            asked_at_ms=attempt.asked_at_ms or now_ms,
+            asked_at_ms=(attempt.asked_at_ms or now_ms) if attempt.is_given else 0,
             # An attempt that was made for this call cannot be charged after its time from now.
             deadline_ms=max(
                 attempt.deadline_ms, now_ms + self._session.options.decision_timeout_ms
