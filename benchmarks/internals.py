@@ -26,7 +26,8 @@ def install_users(redis_url: str, user_ids: Iterable[UUID]) -> None:
     with Redis.from_url(redis_url) as client:
         state = client.get(keys.shards(SHARD_COUNT)[0].state)
         epoch = ShardState.unpack(state).epoch
-        sha = client.script_load(load("install").source)
+        _, sha = load("install").call
+        client.execute_command(*load("install").load)
         remaining = iter(user_ids)
         while some := list(islice(remaining, _PIPELINE_MAX)):
             pipeline = client.pipeline(transaction=False)

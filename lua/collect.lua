@@ -57,8 +57,7 @@ local taken = math.max(0, math.min(cost, account.credits))
 if taken < cost then
   metadata = string.format('%s, "shortfall": %.0f}', string.sub(metadata, 1, -2), cost - taken)
 end
-local change = { id = id, text = pack_text(ARGV[6], metadata) }
-local index = take(account, taken, change)
+local index, change = take(account, id, taken, pack_text(ARGV[6], metadata))
 remember_id(account, change, MEMORY_MS)
 if key and not entry and not is_full(account, key) then
   complete_key(account, keep_key(account, key, id, -taken))

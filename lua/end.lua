@@ -57,7 +57,7 @@ then
   return reply_hold('taken_over', shard, account, hold)
 end
 
-local change = { id = end_id, text = pack_text(ARGV[8], ARGV[9]) }
+local text = pack_text(ARGV[8], ARGV[9])
 
 -- Takes what the estimate lacks, as a charge would, down to the overdraft; returns whether the
 -- balance stays in its range. A hold of 0 belongs to a user who is never refused: its end is a
@@ -70,8 +70,8 @@ local function take_beyond(amount)
     return false
   elseif charged > 0 or hold.cost == 0 then
     begin_period(account, added, start_ms, moved)
-    take(account, charged, change)
-    remember_id(account, change, MEMORY_MS)
+    local _, taken = take(account, end_id, charged, text)
+    remember_id(account, taken, MEMORY_MS)
   end
   hold.charged, hold.shortfall = charged, amount - charged
   return true
@@ -86,7 +86,7 @@ elseif actual > hold.cost then
 else
   is_in_range = account.credits + hold.cost - actual <= CREDITS_MAX
   if is_in_range then
-    return_part(account, hold, hold.cost - actual, change)
+    return_part(account, hold, hold.cost - actual, { id = end_id, text = text })
   end
 end
 if not is_in_range then

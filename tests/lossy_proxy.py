@@ -14,8 +14,8 @@ class LossyProxy:
 
     def __init__(self, target: str) -> None:
         self._target = target
-        #: Bytes whose presence in a request marks it.
-        self.marker = b"EVALSHA"
+        #: Texts of which a request that runs a script has one: it is marked.
+        self.markers = b"EVALSHA", b"FCALL"
         #: How many replies of marked requests are still to be lost, executed as they are.
         self.replies_to_lose = 0
         #: How many marked requests are still to be lost.
@@ -64,14 +64,17 @@ class LossyProxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, marked: asyncio.Event
     ) -> None:
         while data := await reader.read(65536):
-            if self.marker in data and self.requests_to_lose:
+            if self.requests_to_lose and self._is_marked(data):
                 self.requests_to_lose -= 1
                 self.lost += 1
                 return
-            if self.marker in data and self.replies_to_lose:
+            if self.replies_to_lose and self._is_marked(data):
                 self.replies_to_lose -= 1
                 marked.set()
             writer.write(data)
+
+    def _is_marked(self, data: bytes) -> bool:
+        return any(marker in data for marker in self.markers)
 
     async def _replies(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, marked: asyncio.Event

@@ -4,7 +4,7 @@
 -- uses: shard
 
 local ACCOUNT_FORMAT, ACCOUNT_BYTES = '>BBi4I4I6i4I6I6I2', 34
-local LIMIT_FORMAT, LIMIT_BYTES = '>c4I7', 11
+local LIMIT_BYTES = 11
 
 -- Returns an account, or nil if the value is none of this version.
 local function read_account(shard, key, packed)
@@ -18,8 +18,8 @@ local function read_account(shard, key, packed)
   end
   return { shard = shard, key = key, user = string.sub(key, -16), credits = credits,
     sequence = sequence, named_ms = named_ms, allowance = allowance, period_ms = period_ms,
-    held = held, holds_count = holds_count, limits = string.sub(packed, ACCOUNT_BYTES + 1),
-    is_changed = false }
+    held = held, holds_count = holds_count, is_changed = false, arrivals = nil, is_read = nil,
+    limits = #packed > ACCOUNT_BYTES and string.sub(packed, ACCOUNT_BYTES + 1) or '' }
 end
 
 -- Returns an account of which nothing is known yet.

@@ -1,12 +1,20 @@
 -- Decides on a spend, in the order of the refusals, and takes its cost.
--- uses: spends, take
--- uses rarely: recognise, limits, extras
+-- uses: spends, take, recognise, limits, extras
 
 -- Says whether nothing may be taken for a spend any more. It bounds the search for its id.
 local function is_late(spend, deadline_ms)
   local now_ms = spend.shard.now_ms
   return now_ms > deadline_ms
     or now_ms - spend.id_ms > ATTEMPT_MS_MAX and not has(spend.flags, GIVEN)
+end
+
+-- Finds how a new period changes the account; nil where none has begun. Nothing is changed here.
+local function find_renewal(account, policy, now_ms)
+  local added, start_ms, ends_ms, moved = next_period(account, policy, now_ms)
+  if start_ms == account.period_ms then
+    return nil, ends_ms
+  end
+  return { added = added, start_ms = start_ms, moved = moved }, ends_ms
 end
 
 -- Returns the first reason to refuse a spend that was not seen before, or nil.
@@ -16,20 +24,20 @@ local function find_refusal(spend, call)
     return 'late'
   elseif pending_count(shard) >= call.pending_max then
     return 'backlog'
-  elseif spend.key and extras().is_full(account, spend.key) then
+  elseif spend.key and is_full(account, spend.key) then
     return 'too_many_keys'
   elseif spend.hold and account.holds_count >= spend.hold.open_max then
     return 'too_many_holds'
-  elseif #spend.policy.limits > 0 then
-    if not limits().read_states(spend) then
+  elseif spend.policy.limits[1] then
+    if not read_states(spend) then
       return 'corrupt'
     end
-    spend.limit, spend.wait_ms = limits().refusing_limit(spend)
+    spend.limit, spend.wait_ms = refusing_limit(spend)
     if spend.limit > 0 then
       return 'rate_limited'
     end
   end
-  local credits = account.credits + spend.added
+  local credits = account.credits + (spend.renewal and spend.renewal.added or 0)
   if cost > 0 and credits < cost then
     return credits + account.held < cost and 'out_of_credits' or 'credits_held'
   end
@@ -38,35 +46,28 @@ end
 
 -- Takes the cost of a spend that is allowed.
 local function take_cost(spend)
-  local account, cost = spend.account, spend.cost
-  begin_period(account, spend.added, spend.start_ms, spend.moved)
-  local change = { id = spend.id, text = spend.text, is_hold = spend.hold ~= nil }
-  spend.index = take(account, cost, change)
+  local account, renewal, hold, change = spend.account, spend.renewal, spend.hold, nil
+  if renewal then
+    begin_period(account, renewal.added, renewal.start_ms, renewal.moved)
+  end
+  spend.index, change = take(account, spend.id, spend.cost, spend.text, hold ~= nil)
   spend.sequence = account.sequence
-  if #spend.policy.limits > 0 then
-    limits().count_request(spend)
+  if spend.states then
+    count_request(spend)
   end
-  if spend.hold then
-    spend.from_allowance = -change.allowance
-    extras().open_hold(spend)
-  end
-  if spend.key then
-    spend.key_state = KEY_NEW
-    extras().keep_key(account, spend.key, spend.id, -cost)
-  end
-  if has(spend.flags, GIVEN) then
-    extras().remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
+  if spend.flags > 0 then
+    keep_options(spend, change)
   end
 end
 
 -- Decides on a spend that was not seen before; returns its refusal, or nil.
 local function decide_anew(spend, call)
   local refusal = find_refusal(spend, call)
-  if not refusal and (spend.cost > 0 or spend.hold or has(spend.flags, RECORDED)) then
+  if not refusal and (spend.cost > 0 or has(spend.flags, HOLD + RECORDED)) then
     take_cost(spend)
   elseif refusal and refusal ~= 'corrupt' and has(spend.flags, RETRY) and not spend.deduct then
     -- The first attempt may still arrive, and must then be refused, too.
-    extras().note_void(spend.shard, spend.id, spend.account.user)
+    note_void(spend.shard, spend.id, spend.account.user)
   end
   return refusal
 end
@@ -74,27 +75,37 @@ end
 -- Says whether a spend may have been seen before. A fresh id that is newer than each id that was
 -- ever named was not.
 local function is_seen(spend)
-  return has(spend.flags, RETRY + GIVEN + KEY) or spend.id_ms <= spend.account.named_ms
+  return spend.id_ms <= spend.account.named_ms or has(spend.flags, RETRY + GIVEN + KEY)
+end
+
+-- Fills in the balance that answers a spend of which nothing was recorded now.
+local function tell_balance(spend, account)
+  local earlier, renewal = spend.earlier, spend.renewal
+  if earlier then
+    spend.credits, spend.sequence, spend.left = earlier.credits, earlier.sequence or 0, earlier.left
+  else
+    spend.credits = math.min(account.credits + (renewal and renewal.added or 0), CREDITS_MAX)
+    spend.left = account.allowance + (renewal and renewal.moved or 0)
+  end
 end
 
 -- Decides on a spend whose account is known; returns its status.
 local function decide(spend, call)
-  local account, shard = spend.account, spend.shard
-  spend.added, spend.start_ms, spend.resets_ms, spend.moved =
-    next_period(account, spend.policy, shard.now_ms)
+  local account, shard, policy = spend.account, spend.shard, spend.policy
+  if policy.allowance > 0 then
+    spend.renewal, spend.resets_ms = find_renewal(account, policy, shard.now_ms)
+  end
   local status
   if spend.shadow then
-    status = extras().decide_shadow(spend)
+    status = decide_shadow(spend)
   elseif spend.id_ms > shard.now_ms + LOOK_BACK_MS and not has(spend.flags, GIVEN) then
     status = 'ahead'
   else
-    status = is_seen(spend) and recognise().find_earlier(spend, is_late(spend, call.deadline_ms))
+    status = is_seen(spend) and find_earlier(spend, is_late(spend, call.deadline_ms))
       or decide_anew(spend, call) or 'allowed'
   end
   if spend.index == 0 then
-    local credits = math.min(account.credits + spend.added, CREDITS_MAX)
-    local answer = spend.earlier or { credits = credits, left = account.allowance + spend.moved }
-    spend.credits, spend.sequence, spend.left = answer.credits, answer.sequence or 0, answer.left
+    tell_balance(spend, account)
   else
     spend.credits, spend.left = account.credits, account.allowance
   end

@@ -1,35 +1,49 @@
 -- What few spends have beside their cost: a hold, an idempotency key, an id of the caller's, a
 -- shadow balance, and the answers about them.
--- uses: spends, keys, deducts, ids
--- uses rarely: limits
--- exports: is_full, open_hold, keep_key, remember_id, note_void, decide_shadow,
--- pack_details
+-- uses: spends, keys, deducts, ids, limits
 
--- Opens the hold of a spend that was taken just now.
-local function open_hold(spend)
+local NO_RENEWAL = { added = 0, moved = 0 }
+
+-- Opens the hold of a spend that was taken just now by a change.
+local function open_hold(spend, change)
   local account, shard, hold = spend.account, spend.shard, spend.hold
   spend.expires_ms = shard.now_ms + hold.ttl_ms
   account.held = account.held + spend.cost
   account.holds_count = account.holds_count + 1
   save_deduct(shard, { id = spend.id, user = account.user, cost = spend.cost, given_back = 0,
-    allowance = spend.from_allowance, period_ms = account.period_ms, state = 'open',
+    allowance = -change.allowance, period_ms = account.period_ms, state = 'open',
     keep = hold.keep, opened_ms = shard.now_ms, expires_ms = spend.expires_ms,
     credits = account.credits, sequence = account.sequence, left = account.allowance })
   write_later(shard, 'ZADD', shard.base .. ':holds', string.format('%.0f', spend.expires_ms),
     spend.id .. account.user)
 end
 
+-- Keeps what a spend has beside its cost, which was taken just now by a change.
+local function keep_options(spend, change)
+  local account = spend.account
+  if spend.hold then
+    open_hold(spend, change)
+  end
+  if spend.key then
+    spend.key_state = KEY_NEW
+    keep_key(account, spend.key, spend.id, -spend.cost)
+  end
+  if has(spend.flags, GIVEN) then
+    remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
+  end
+end
+
 -- Decides on a shadow balance alone, and counts the answer; returns the status.
 local function decide_shadow(spend)
   local account, shard, cost = spend.account, spend.shard, spend.cost
-  local credits = math.min(account.credits + spend.added, CREDITS_MAX)
-  local has_limits = #spend.policy.limits > 0
-  spend.added = credits - account.credits
+  local renewal = spend.renewal or NO_RENEWAL
+  local credits = math.min(account.credits + renewal.added, CREDITS_MAX)
+  local has_limits = spend.policy.limits[1] ~= nil
   local status = 'allowed'
-  if has_limits and not limits().read_states(spend) then
+  if has_limits and not read_states(spend) then
     return 'corrupt'
   elseif has_limits then
-    spend.limit, spend.wait_ms = limits().refusing_limit(spend)
+    spend.limit, spend.wait_ms = refusing_limit(spend)
   end
   if spend.limit > 0 then
     status = 'rate_limited'
@@ -40,11 +54,11 @@ local function decide_shadow(spend)
     return status
   elseif status == 'allowed' then
     account.credits = credits - cost
-    account.allowance = math.max(0, account.allowance + spend.moved - cost)
-    account.period_ms, spend.added, spend.moved = spend.start_ms, 0, 0
-    account.is_changed = true
+    account.allowance = math.max(0, account.allowance + renewal.moved - cost)
+    account.period_ms = spend.renewal and renewal.start_ms or account.period_ms
+    account.is_changed, spend.renewal = true, nil
     if has_limits then
-      limits().count_request(spend)
+      count_request(spend)
     end
     expire_later(shard, account.key, SHADOW_MS)
   end
@@ -55,8 +69,8 @@ end
 -- Returns what only few spends ask for.
 local function pack_details(spend)
   local parts, first = '', spend.earlier
-  if #spend.policy.limits > 0 then
-    parts = limits().pack_states(spend)
+  if spend.policy.limits[1] then
+    parts = pack_states(spend)
   end
   if spend.key then
     local is_first = spend.key_state == KEY_NEW or not first or not first.id

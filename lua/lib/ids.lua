@@ -3,7 +3,7 @@
 -- uses: records
 
 local ID_FORMAT, ID_BYTES = '>Bc16i4i4I4i4I6c16', 55
-local NO_ID = string.rep('\0', 16)
+local NO_ID = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 
 local function id_key(shard, id)
   return shard.base .. 'i' .. id

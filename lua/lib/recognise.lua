@@ -1,6 +1,5 @@
 -- Recognises a spend that was seen before: by its idempotency key, or by its id.
 -- uses: spends, search, keys, deducts, ids
--- exports: find_earlier
 
 -- Returns how a request is answered whose key is known; nil if it is to be decided. A request that
 -- was not completed within its lease is taken over, by one request for each lease.

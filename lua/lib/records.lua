@@ -45,5 +45,5 @@ end
 
 -- Returns the address of a record by its index, once `commit` has written its entry.
 local function address(shard, index)
-  return string.format('%.0f-%.0f/%d', shard.entry_ms, shard.entry_n, index)
+  return shard.entry .. '/' .. index
 end

@@ -1,7 +1,6 @@
 -- The parts of a packed spend that most spends do not have. Nothing here raises: a part that is not
 -- whole is nil.
 -- uses: flags, keys
--- exports: read_sections
 
 local HOLD_MS_MIN, HOLD_MS_MAX = 100, 86400000
 
@@ -70,4 +69,3 @@ local function read_sections(spend, packed)
   end
   return at == #packed + 1
 end
-

@@ -5,28 +5,33 @@
 local STATE_FORMAT, STATE_BYTES = '>BI4I6I6I7I6', 30
 local ENTRY_FORMAT, ENTRY_BYTES = '>BI4I6I2I7', 20
 local VERSION = 1
+local NONE = {}
 
--- Returns a shard. Its `problem` is nil, 'uninitialised' or 'corrupt'.
-local function read_shard(state_key, stream_key, packed, clock_us)
-  local shard = { key = state_key, stream = stream_key, base = string.sub(state_key, 1, -3),
-    records = { '' }, count = 0, entry_ms = 0, entry_n = 0, now_us = clock_us, writes = {},
-    expiries = {} }
+-- Says why a state cannot be used: 'uninitialised', 'corrupt', or nil.
+local function state_problem(state_key, packed)
   if not packed then
-    shard.problem = redis.call('EXISTS', state_key) == 1 and 'corrupt' or 'uninitialised'
+    return redis.call('EXISTS', state_key) == 1 and 'corrupt' or 'uninitialised'
   elseif #packed ~= STATE_BYTES or string.byte(packed) ~= VERSION then
-    shard.problem = 'corrupt'
-  else
-    local _
-    _, shard.epoch, shard.ordinal, shard.stored, shard.last_us, shard.oldest_ms =
-      struct.unpack(STATE_FORMAT, packed)
-    -- The clock of a server may step back; the records of a shard never do.
-    shard.now_us = math.max(clock_us, shard.last_us)
-    if shard.stored > shard.ordinal then
-      shard.problem = 'corrupt'
-    end
+    return 'corrupt'
   end
-  shard.now_ms = math.floor(shard.now_us / 1000)
-  return shard
+  return nil
+end
+
+-- Returns a shard. Its `problem` is nil, 'uninitialised' or 'corrupt'. `entry` is the position of
+-- the entry that `commit` has written. Tables are made with room for all that they will hold.
+local function read_shard(state_key, stream_key, packed, clock_us)
+  local problem = state_problem(state_key, packed)
+  local epoch, ordinal, stored, last_us, oldest_ms, _ = 0, 0, 0, 0, 0, nil
+  if not problem then
+    _, epoch, ordinal, stored, last_us, oldest_ms = struct.unpack(STATE_FORMAT, packed)
+    problem = stored > ordinal and 'corrupt' or nil
+  end
+  -- The clock of a server may step back; the records of a shard never do.
+  local now_us = math.max(clock_us, last_us)
+  return { key = state_key, stream = stream_key, base = string.sub(state_key, 1, -3),
+    problem = problem, epoch = epoch, ordinal = ordinal, stored = stored, last_us = last_us,
+    oldest_ms = oldest_ms, now_us = now_us, now_ms = math.floor(now_us / 1000), count = 0,
+    records = { '', nil, nil, nil }, entry = nil, writes = nil, expiries = nil }
 end
 
 local function pending_count(shard)
@@ -36,10 +41,12 @@ end
 -- Queues a command for the end. It fails only where a key was overwritten, and must
 -- not take the answers of others with it.
 local function write_later(shard, ...)
+  shard.writes = shard.writes or {}
   shard.writes[#shard.writes + 1] = { ... }
 end
 
 local function expire_later(shard, key, ms)
+  shard.expiries = shard.expiries or {}
   shard.expiries[#shard.expiries + 1] = { key, ms }
 end
 
@@ -55,8 +62,7 @@ local function append_entry(shard)
     shard.problem = 'corrupt'
     return
   end
-  shard.entry_ms = shard.now_ms
-  shard.entry_n = tonumber(string.match(position, '%d+$'))
+  shard.entry = position
   shard.ordinal = shard.ordinal + shard.count
 end
 
@@ -86,10 +92,10 @@ local function commit(shards, accounts, pack_account)
   end
   for _, shard in ipairs(shards) do
     if not shard.problem then
-      for _, command in ipairs(shard.writes) do
+      for _, command in ipairs(shard.writes or NONE) do
         redis.pcall(unpack(command))
       end
-      for _, expiry in ipairs(shard.expiries) do
+      for _, expiry in ipairs(shard.expiries or NONE) do
         expire(expiry[1], expiry[2])
       end
     end

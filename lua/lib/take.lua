@@ -30,10 +30,10 @@ local function is_out_of_range(account, credits)
   return credits > CREDITS_MAX or credits < -CREDITS_MAX or account.sequence + 2 > SEQUENCE_MAX
 end
 
--- Deducts a cost; `change` has id, text and is_hold. Returns the index of the record.
-local function take(account, cost, change)
-  change.kind = KIND.deduct
-  change.amount = -cost
-  change.allowance = -math.max(0, math.min(account.allowance, cost))
-  return append(account, change)
+-- Deducts a cost. Returns the index of its record, and the change.
+local function take(account, id, cost, text, is_hold)
+  local from_allowance = math.max(0, math.min(account.allowance, cost))
+  local change = { id = id, kind = KIND.deduct, amount = -cost, allowance = -from_allowance,
+    text = text, is_hold = is_hold }
+  return append(account, change), change
 end

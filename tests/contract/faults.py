@@ -47,7 +47,7 @@ FAULTS: dict[str, Fault] = {
         "name_id(account, math.min(spend.id_ms, spend.shard.now_ms))", "", ATTEMPTS
     ),
     "a refused retry leaves no note": Fault(
-        "extras().note_void(spend.shard, spend.id, spend.account.user)", "", ATTEMPTS
+        "note_void(spend.shard, spend.id, spend.account.user)", "", ATTEMPTS
     ),
     "an id that was voided runs again": Fault(
         "elseif deduct and is_voided(deduct) then", "elseif false then", ATTEMPTS
@@ -66,7 +66,7 @@ FAULTS: dict[str, Fault] = {
         "now_ms - spend.id_ms > GIVEN_ID_MS_MAX", "false", CHARGES
     ),
     "a caller's id is not remembered": Fault(
-        "extras().remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)", "", CHARGES
+        "remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)", "", CHARGES
     ),
     "a retry with another cost is answered": Fault(
         "and earlier.amount == -spend.cost", "", CHARGES
@@ -76,7 +76,7 @@ FAULTS: dict[str, Fault] = {
     ),
     # Shards and calls.
     "a clock that steps back is followed": Fault(
-        "shard.now_us = math.max(clock_us, shard.last_us)", "shard.now_us = clock_us", CHARGES
+        "local now_us = math.max(clock_us, last_us)", "local now_us = clock_us", CHARGES
     ),
     "the spends of a user in one call do not see each other": Fault(
         "local account = call.by_key[key]", "local account = nil", CHARGES
@@ -95,8 +95,8 @@ FAULTS: dict[str, Fault] = {
         "shard.oldest_ms = math.max(shard.oldest_ms, keep_ms)", "", ATTEMPTS
     ),
     # Periods and balances.
-    "a period begins anew with each charge": Fault(
-        "if now_ms < ends_ms then", "if now_ms < started_ms then", ALLOWANCES
+    "a period lasts for a day more": Fault(
+        "if now_ms < ends_ms then", "if now_ms < ends_ms + DAY_MS then", ALLOWANCES
     ),
     "a rebuild forgets the period": Fault(
         "account.sequence, account.allowance, account.period_ms = sequence, allowance, period_ms",

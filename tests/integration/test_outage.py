@@ -104,8 +104,8 @@ async def all_is_normal(gate: Gate, callers: list[Caller]) -> None:
 
 
 def charges(client: Redis) -> int:
-    """Return how many scripts Redis has run since it started."""
-    return int(client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+    """Return how many calls of spends Redis has run since it started."""
+    return int(client.info("commandstats").get("cmdstat_fcall", {}).get("calls", 0))
 
 
 def show(what: str, callers: list[Caller], waited_s: list[float]) -> None:

@@ -192,7 +192,7 @@ async def test_scripts_that_the_server_has_forgotten_are_sent_again(
 ) -> None:
     """The server says so before it executes anything, so each charge is made once."""
     users = [await install(ledger) for _ in range(100)]
-    client.script_flush()
+    client.function_flush()
     decisions = await asyncio.gather(*(spend(ledger, user_id) for user_id in users))
     assert {decision.credits for decision in decisions} == {9}
     client.script_flush()

@@ -220,8 +220,8 @@ async def test_a_user_of_the_server_without_rights_is_told_so(server: OwnRedis) 
     await ledger.attach(IDENTITY)
     user_id = await install(ledger)
     with Redis.from_url(server.url) as client:
-        client.acl_setuser("default", enabled=True, nopass=True, commands=["-evalsha"])
-        with pytest.raises(AttemptError, match="evalsha") as caught:
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["-fcall"])
+        with pytest.raises(AttemptError, match="fcall") as caught:
             await spend(ledger, user_id)
         assert caught.value.event is Event.NOT_SENT
         client.config_set("requirepass", "secret")

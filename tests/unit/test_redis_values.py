@@ -105,9 +105,7 @@ def test_every_script_is_assembled_with_its_fragments(tmp_path: Path) -> None:
         shebang, _, body = scripts.load(name).source.partition("\n")
         assert shebang.startswith("#!lua")
         assert (tmp_path / f"{name}.lua").read_text(encoding="utf-8") == body
-        lines = re.findall(
-            r"^-- uses(?: rarely)?: ((?:\w+(?:,(?:\n--)? +)?)+)$", body, re.MULTILINE
-        )
+        lines = re.findall(r"^-- uses: ((?:\w+(?:,(?:\n--)? +)?)+)$", body, re.MULTILINE)
         named = {part for line in lines for part in re.findall(r"\w+", line)}
         assert named == {part for part, text in fragments.items() if text in body}, name
         used |= named

@@ -77,7 +77,7 @@ class CallPacker:
         self._clocks = clocks
         self._pending_max = pending_max
         self._timeout_ms = timeout_ms
-        self._sha = scripts.load("spend").sha
+        self._call = scripts.load("spend").call
         self._minted = 0
 
     def pack(self, waiting: list[Waiting]) -> Call:
@@ -91,8 +91,7 @@ class CallPacker:
         policies, spends = self._pack_spends(waiting, seen, deadline_ms)
         packed = pack_command(
             (
-                b"EVALSHA",
-                self._sha,
+                *self._call,
                 2 * len(shards) + len(waiting),
                 *[shard.stream for shard in shards],
                 *[shard.state for shard in shards],

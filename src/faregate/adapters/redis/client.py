@@ -5,7 +5,7 @@ from typing import Any
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.client import CaseInsensitiveDict
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
@@ -75,10 +75,10 @@ class Client:
             LedgerUnavailableError: It was not run, or it is not known to have been.
         """
         script = scripts.load(name)
-        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        command = (*script.call, len(keys), *keys, *arguments)
         (reply,) = self.ask_all([command])
-        if isinstance(reply, NoScriptError):
-            self.ask("SCRIPT", "LOAD", script.source)
+        if isinstance(reply, Exception) and scripts.is_unknown(reply):
+            self.ask(*script.load)
             (reply,) = self.ask_all([command])
         return list(checked(reply))
 

@@ -5,13 +5,13 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
-from faregate.adapters.redis import scripts
 from faregate.adapters.redis.calls import Call, CallPacker, answer
 from faregate.adapters.redis.clock import ShardClocks
 from faregate.adapters.redis.link import Link, LinkLostError, pack_command
 from faregate.adapters.redis.queue import Waiting
+from faregate.adapters.redis.scripts import is_unknown, load
 from faregate.adapters.redis.wire import Wire, refusal
 from faregate.domain.attempt import Event
 from faregate.domain.errors import FaregateError, LedgerUnavailableError, OutcomeUnknownError
@@ -68,7 +68,8 @@ class Flights:
 
     def _receive(self, call: Call, reply: Any) -> None:
         """Take what came back for a call: decisions, an error of the server, or nothing."""
-        if isinstance(reply, NoScriptError) and call.timer is not None and not call.is_resent:
+        is_error = isinstance(reply, RedisError)
+        if is_error and call.timer is not None and not call.is_resent and is_unknown(reply):
             call.is_resent = True
             teaching = asyncio.create_task(self._teach(call))
             self._teaching.add(teaching)
@@ -76,7 +77,7 @@ class Flights:
             return
         if isinstance(reply, LinkLostError):
             call.fail(Event.LOST, f"the connection to Redis broke: {reply}")
-        elif isinstance(reply, RedisError):
+        elif is_error:
             _refuse(call, reply)
         else:
             self._read(call, reply)
@@ -96,8 +97,7 @@ class Flights:
             call.fail(Event.NOT_SENT, str(error))
             self._end(call)
             return
-        load = pack_command(("SCRIPT", "LOAD", scripts.load("spend").source))
-        link.send(load, lambda _: None)
+        link.send(pack_command(load("spend").load), lambda _: None)
         self._ask(link, call)
 
     def _time_out(self, call: Call) -> None:

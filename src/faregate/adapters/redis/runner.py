@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from faregate.adapters.redis import keys, scripts
 from faregate.adapters.redis.clock import ShardClocks
@@ -52,7 +52,7 @@ class ScriptRunner:
         """
         shard = self.shard(user_id)
         names = shard.state, shard.stream, account or shard.account(user_id.bytes)
-        command = ("EVALSHA", scripts.load(name).sha, len(names), *names, *arguments)
+        command = (*scripts.load(name).call, len(names), *names, *arguments)
         reply: list[Any] = await self._ask_again(command, script=name)
         self._clocks.observe([(shard.number, 0, reply[3])])
         status = reply[0] = reply[0].decode()
@@ -93,6 +93,8 @@ async def _talk(link: Link, command: Sequence[Argument], script: str) -> Any:
     packed = pack_command(tuple(command))
     try:
         return await link.ask(packed)
-    except NoScriptError:
-        await link.ask(pack_command(("SCRIPT", "LOAD", scripts.load(script).source)))
+    except RedisError as error:
+        if not script or not scripts.is_unknown(error):
+            raise
+        await link.ask(pack_command(scripts.load(script).load))
         return await link.ask(packed)

@@ -5,9 +5,10 @@ fragments that it uses, directly or through others, then its body. With `#!lua` 
 declared keys and memory before the script starts, not in the middle of it (Redis 7 and later,
 Valkey).
 
-A fragment that is `used rarely` is put into a function of its name, which defines it at its first
-call and returns what it `exports`. To define a function takes 0.15 µs in each call of a script, so
-only a spend that needs the rate limits, say, pays for their functions.
+A script runs from its first line in each call, and to define a function takes 0.15 µs. So one whose
+header names a `function:` is loaded as a library of Redis functions instead, with that function in
+it. Its other functions are defined once. All other scripts are rare, and work where Redis is too
+full to load a library.
 """
 
 import re
@@ -16,13 +17,13 @@ from functools import cache
 from hashlib import sha1
 from pathlib import Path
 
+from redis.exceptions import NoScriptError
+
 from faregate.domain.errors import ConfigurationError
 
 _FLAGS = re.compile(r"^-- flags: (?P<flags>[a-z-]+)$", re.MULTILINE)
-_NAMES = r"(?P<names>[a-z_]+(?:,(?:\n--)? +[a-z_]+)*)$"
-_USES = re.compile(r"^-- uses: " + _NAMES, re.MULTILINE)
-_USES_RARELY = re.compile(r"^-- uses rarely: " + _NAMES, re.MULTILINE)
-_EXPORTS = re.compile(r"^-- exports: " + _NAMES, re.MULTILINE)
+_FUNCTION = re.compile(r"^-- function: (?P<function>[a-z_]+)$", re.MULTILINE)
+_USES = re.compile(r"^-- uses: (?P<names>[a-z_]+(?:,(?:\n--)? +[a-z_]+)*)$", re.MULTILINE)
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -32,8 +33,11 @@ class Script:
 
     name: str
     source: str
-    #: The digest by which the server knows the script; the protocol requires SHA-1.
-    sha: str
+    #: The command that teaches it to a server, and the one whose reply says that it is known.
+    load: tuple[str, ...]
+    look: tuple[str, ...]
+    #: What a command that runs it begins with; the number of keys follows.
+    call: tuple[str, str]
 
 
 def folder() -> Path:
@@ -53,19 +57,43 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.lua"))
 
 
-def make(name: str, source: str) -> Script:
-    """Make a script from its whole source."""
+def make(name: str, code: str) -> Script:
+    """Make a script from its code: fragments and body."""
+    # The protocol names scripts by SHA-1; it protects nothing here.
+    function = _FUNCTION.search(code)
+    if function:
+        library = f"faregate_{name}_{sha1(code.encode(), usedforsecurity=False).hexdigest()}"
+        register = f"redis.register_function('{library}', {function['function']})"
+        source = f"#!lua name={library}\n{code}\n{register}\n"
+        return Script(
+            name,
+            source,
+            load=("FUNCTION", "LOAD", "REPLACE", source),
+            look=("FUNCTION", "LIST", "LIBRARYNAME", library),
+            call=("FCALL", library),
+        )
+    flags = _FLAGS.search(code)
+    source = f"#!lua flags={flags['flags']}\n{code}" if flags else f"#!lua\n{code}"
     digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
-    return Script(name, source, digest)
+    return Script(
+        name,
+        source,
+        load=("SCRIPT", "LOAD", source),
+        look=("SCRIPT", "EXISTS", digest),
+        call=("EVALSHA", digest),
+    )
 
 
 @cache
 def load(name: str) -> Script:
     """Assemble a script."""
     body = (folder() / f"{name}.lua").read_text(encoding="utf-8")
-    flags = _FLAGS.search(body)
-    shebang = f"#!lua flags={flags['flags']}\n" if flags else "#!lua\n"
-    return make(name, shebang + "\n".join([*_parts(body, set()), body]))
+    return make(name, "\n".join([*_parts(body, set()), body]))
+
+
+def is_unknown(error: Exception) -> bool:
+    """Say whether a server refused a call since it has not been taught the script."""
+    return isinstance(error, NoScriptError) or "Function not found" in str(error)
 
 
 def dump(target: Path) -> None:
@@ -79,32 +107,13 @@ def dump(target: Path) -> None:
 def _parts(text: str, known: set[str]) -> list[str]:
     """Return the fragments that a text uses and are not known yet, each after those it uses."""
     parts = []
-    for name in _names(_USES, text):
+    found = _USES.search(text)
+    for name in re.findall(r"[a-z_]+", found["names"]) if found else ():
         if name not in known:
             known.add(name)
             source = _fragment(name)
             parts += [*_parts(source, known), source]
-    for name in _names(_USES_RARELY, text):
-        if name not in known:
-            known.add(name)
-            parts.append(_defined_at_first_call(name, known))
     return parts
-
-
-def _defined_at_first_call(name: str, known: set[str]) -> str:
-    source = _fragment(name)
-    inner = "\n".join([*_parts(source, set(known)), source])
-    exports = ",\n    ".join(f"{export} = {export}" for export in _names(_EXPORTS, source))
-    return (
-        f"local {name}_functions\nlocal function {name}()\n  if {name}_functions then\n"
-        f"    return {name}_functions\n  end\n{inner}\n"
-        f"  {name}_functions = {{ {exports} }}\n  return {name}_functions\nend\n"
-    )
-
-
-def _names(line: re.Pattern[str], text: str) -> list[str]:
-    found = line.search(text)
-    return re.findall(r"[a-z_]+", found["names"]) if found else []
 
 
 def _fragment(name: str) -> str:

@@ -62,7 +62,10 @@ class Session:
         if problem:
             raise LedgerUninitialisedError(problem)
         for name in scripts.names():
-            await self._runner.command("SCRIPT", "LOAD", scripts.load(name).source)
+            script = scripts.load(name)
+            # A full Redis takes no library, but it may have it.
+            if not any(await self._runner.command(*script.look)):
+                await self._runner.command(*script.load)
         await self._learn_times()
 
     async def _create(self, identity: LedgerIdentity, now_us: int) -> None:

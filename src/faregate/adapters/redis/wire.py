@@ -157,7 +157,7 @@ def refusal(error: RedisError) -> FaregateError:
         return InvalidArgumentError(text.removeprefix("INVALID "))
     if "WRONGTYPE" in text:
         return LedgerCorruptError(f"a key of the ledger was overwritten: {text}")
-    if "user_script" in text:
+    if "user_script" in text or "user_function" in text:
         return OutcomeUnknownError(f"a script failed: {text}")
     return LedgerUnavailableError(f"Redis refused: {text}")
 

@@ -1,0 +1,51 @@
+-- Rate limits by arrival (GCRA): a limit of the user's own is 11 bytes in the account, the digest of
+-- its name and the theoretical arrival time (us) of its next request. domain/limit.py tells the rule.
+-- uses: account
+
+local ARRIVAL = 'c4I7'
+
+-- Returns the arrival times in an account: digest and time of one limit after another.
+local function read_arrivals(account)
+  local count = #account.limits / LIMIT_BYTES
+  local arrivals = { struct.unpack('>' .. string.rep(ARRIVAL, count), account.limits) }
+  -- The last value tells where a next one would begin.
+  arrivals[2 * count + 1] = nil
+  return arrivals
+end
+
+-- Returns where the arrival time of a limit is, or would be.
+local function arrival_index(arrivals, digest)
+  local i = 1
+  while arrivals[i] and arrivals[i] ~= digest do
+    i = i + 2
+  end
+  return i + 1
+end
+
+-- Returns how far the requests so far are ahead of the steady rate, in microseconds. More than the
+-- burst of a policy is the debt of an earlier one: then one request may come, and its debt is that
+-- of this policy. So 10 a day that are used up do not block 1,000 a minute.
+local function debt_us(limit, arrival_us, now_us)
+  local ahead_us = math.max(0, (arrival_us or 0) - now_us)
+  return ahead_us > limit.size * limit.span_us and (limit.size - 1) * limit.span_us or ahead_us
+end
+
+-- Returns how many requests may come now, and in how many milliseconds one more may.
+local function gcra_state(limit, ahead_us)
+  local used = math.min(math.ceil(ahead_us / limit.span_us), limit.size)
+  local next_us = used > 0 and ahead_us - (used - 1) * limit.span_us or 0
+  return limit.size - used, math.ceil(next_us / 1000)
+end
+
+-- Writes the arrival times of an account, without those that have passed.
+local function save_arrivals(account, now_us)
+  local kept, n = {}, 0
+  for i = 2, #account.arrivals, 2 do
+    if account.arrivals[i] > now_us then
+      kept[n + 1], kept[n + 2] = account.arrivals[i - 1], account.arrivals[i]
+      n = n + 2
+    end
+  end
+  account.arrivals, account.is_changed = kept, true
+  account.limits = struct.pack('>' .. string.rep(ARRIVAL, n / 2), unpack(kept))
+end
