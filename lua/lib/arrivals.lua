@@ -1,5 +1,5 @@
--- Rate limits by arrival (GCRA): a limit of the user's own is 11 bytes in the account, the digest of
--- its name and the theoretical arrival time (us) of its next request. domain/limit.py tells the rule.
+-- Rate limits by arrival (GCRA). A limit of the user's own is 11 bytes in the account: the digest
+-- of its name, and the theoretical arrival time (us) of its next request. See domain/limit.py.
 -- uses: account
 
 local ARRIVAL = 'c4I7'

@@ -46,12 +46,12 @@ end
 
 -- Takes the cost of a spend that is allowed.
 local function take_cost(spend)
-  local account, renewal, hold, change = spend.account, spend.renewal, spend.hold, nil
+  local account, renewal = spend.account, spend.renewal
   if renewal then
     begin_period(account, renewal.added, renewal.start_ms, renewal.moved)
   end
-  spend.index, change = take(account, spend.id, spend.cost, spend.text, hold ~= nil)
-  spend.sequence = account.sequence
+  local index, change = take(account, spend.id, spend.cost, spend.text, spend.hold ~= nil)
+  spend.index, spend.sequence = index, account.sequence
   if spend.states then
     count_request(spend)
   end

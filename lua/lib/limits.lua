@@ -16,9 +16,9 @@ local function read_window(limit, key, now_us)
   return used, oldest[2] and tonumber(oldest[2]) + limit.span_us - now_us or 0
 end
 
--- Reads the state of every limit of a spend; returns false where a key is of another type. The state
--- of a limit by arrival is its debt (us); of a window, how many requests lie in it, and beside that
--- when the oldest leaves.
+-- Reads the state of every limit of a spend; returns false where a key is of another type. The
+-- state of a limit by arrival is its debt (us). The state of a window is how many requests lie in
+-- it; `leaves_us` tells beside that when the oldest leaves.
 local function read_states(spend)
   local account, now_us = spend.account, spend.shard.now_us
   local arrivals = account.arrivals or read_arrivals(account)
