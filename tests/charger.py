@@ -1,7 +1,7 @@
 """A process that charges: `charger.py burst USER COUNT` or `charger.py load SECONDS USER...`.
 
-The first charges one user that often, a hundred at once; the second charges, refunds and grants
-until the time is over. Both write how many charges were allowed.
+The first charges one user that often, all at once; the second charges, refunds and grants until the
+time is over. Both write how many charges were allowed.
 """
 
 import asyncio
@@ -10,23 +10,22 @@ import time
 from contextlib import suppress
 from uuid import UUID
 
-from faregate import Gate, Settings, open_gate
+from faregate import Gate, Settings, Verdict, open_gate
 from faregate.domain.errors import LedgerUnavailableError
 
 PAUSE_S = 0.05
-AT_ONCE_MAX = 100
 
 
 async def burst(user_id: UUID, count: int) -> int:
-    """Charge as many at once as a busy machine can connect; return how many were allowed."""
-    room = asyncio.Semaphore(AT_ONCE_MAX)
+    """Charge all at once, and again after its time where that is too much; count the allowed."""
     async with open_gate(Settings(decision_timeout_ms=10_000)) as gate:
         # The first sight of a user has a second of its own, whatever else is asked at once.
         await gate.balance(user_id)
 
         async def charge() -> bool:
-            async with room:
-                return (await gate.charge(user_id)).allowed
+            while (decision := await gate.charge(user_id)).verdict is Verdict.OVERLOADED:
+                await asyncio.sleep(decision.retry_after_ms / 1_000)
+            return decision.allowed
 
         return sum(await asyncio.gather(*(charge() for _ in range(count))))
 
