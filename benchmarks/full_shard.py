@@ -36,7 +36,8 @@ _IDENTITY = LedgerIdentity(
     ledger_id=UUID(int=1), shard_count=1, starting_credits=CREDITS, epoch=1, installed=False
 )
 _KEYS = keys.shards(1)[0]
-_FULL = _KEYS.stream + b":full"
+_STREAM = _KEYS.stream.decode()
+_FULL = f"{_STREAM}:full"
 _DEDUCT = 1
 _POLICY = CreditPolicy()
 _PIPELINE_MAX = 500
@@ -56,7 +57,7 @@ class FullShard:
 
     def restore(self) -> None:
         """Take back what was recorded since the shard was filled."""
-        self.client.copy(_FULL, _KEYS.stream, replace=True)
+        self.client.copy(_FULL, _STREAM, replace=True)
         self.client.set(_KEYS.state, _state(self.now_ms, len(self.ids)))
 
     def recorded(self, age_ms: int, number: int) -> CreditTransactionId:

@@ -232,7 +232,6 @@ def _lookups(results: Results) -> str:
         return ""
     columns = {
         "Redis µs": value_of("redis_us"),
-        "the dearest": value_of("redis_us_max"),
         "calls": value_of("calls"),
         "not answered": value_of("not_answered"),
     }
