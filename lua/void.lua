@@ -11,7 +11,7 @@
 -- Appends one refund of the whole spend if it had been taken. The id is refused from then on, and
 --        its idempotency key is forgotten.
 --
--- Before its deadline a spend may still arrive, so nothing is decided then. A spend that was charged
+-- Before its deadline a spend may still arrive, so nothing is decided then. One that was charged
 -- before the call was made, or after its deadline, was answered to another call: it is kept. So is
 -- one that was settled, that was served, or whose idempotency key was taken over.
 -- uses: args, find, holds

@@ -1,9 +1,9 @@
 -- Finds the deduct that a refund or a void is about, at the nearest place that knows it.
 -- uses: deducts, ids, search
 
--- Returns the record of a UUIDv7 that has no key of its own; or nil, and where a search that was cut
--- short goes on. A minted attempt was charged near the time of its id, and until `until_ms`; any
--- other record has a key, unless that key has run out or, if `is_lost`, cannot be read.
+-- Returns the record of a UUIDv7 that has no key of its own; or nil, and where a search that was
+-- cut short goes on. A minted attempt was charged near the time of its id, and until `until_ms`;
+-- any other record has a key, unless that has run out or, if `is_lost`, cannot be read.
 local function find_keyless(shard, id, id_ms, until_ms, is_lost, from)
   local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(id_ms + ATTEMPT_MS_MAX, until_ms)
   local keyless_ms = is_lost and shard.now_ms or shard.now_ms - GIVEN_KEY_MS
@@ -35,8 +35,8 @@ local function find_by_any(shard, id, position, until_ms, from)
   return find_keyless(shard, id, id_ms, until_ms, known == false, from)
 end
 
--- Returns the record of an id that is the caller's choice, if another one has it; the id has no key.
--- An id without a time is not searched for: the drain finds it, since its row would be the second.
+-- Returns the record of an id that is the caller's choice and has no key, if another one has it. An
+-- id without a time is not searched for: the drain finds it, since its row would be the second.
 local function find_choice(shard, id, from)
   local id_ms = id_time_ms(id)
   if not id_ms then
