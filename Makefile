@@ -27,12 +27,14 @@ test-servers: .venv/ready
 	FAREGATE_TEST_SERVERS=debian $(PYTEST) $(TESTS)
 
 # What takes long: all operations in 2,000 random orders, on Redis and on its specification in memory
-# at once, and replays of much data. The command that is shown names the seed, and
-# `make soak SEED=...` does the same again.
+# at once; calls, accounts and keys with each byte damaged in turn; clocks that step; and replays of
+# much data. The command that is shown names the seed, and `make soak SEED=...` does the same again.
 SEED ?= $(shell date +%s)
 SEQUENCES ?= 2000
+SOAKED := tests/contract/test_machine.py tests/integration/test_spend_bytes.py \
+	tests/integration/test_clocks_apart.py tests/e2e
 soak: .venv/ready
-	FAREGATE_TEST_SOAK=$(SEQUENCES) $(BIN)/python -m pytest tests/contract/test_machine.py tests/e2e -s --hypothesis-seed=$(SEED)
+	FAREGATE_TEST_SOAK=$(SEQUENCES) $(BIN)/python -m pytest $(SOAKED) -s --hypothesis-seed=$(SEED)
 
 # Faregate beside a bare script call and its peers, on Debian's redis-server; the whole takes about
 # twenty minutes and writes docs/performance.md. `make bench ONLY=overload` runs one scenario.

@@ -1,4 +1,4 @@
-"""All that the benchmarks know of Faregate beside its public interface.
+"""With full_shard.py all that the benchmarks know of Faregate beside its public interface.
 
 A change of the layout in Redis needs a change here, and nowhere else in this folder.
 """

@@ -3,7 +3,16 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from benchmarks.results import Results, Table, Value, value_of
-from benchmarks.scenarios import decisions, features, growth, memory, middleware, one_user, overload
+from benchmarks.scenarios import (
+    decisions,
+    features,
+    growth,
+    lookups,
+    memory,
+    middleware,
+    one_user,
+    overload,
+)
 from benchmarks.statistics import Spread
 
 _RATE, _CLIENT, _REDIS = value_of("rate"), value_of("client_cpu_us"), value_of("redis_cpu_us")
@@ -217,6 +226,27 @@ def _growth(results: Results) -> str:
     ])  # fmt: skip
 
 
+def _lookups(results: Results) -> str:
+    found = results.of(lookups.NAME)
+    if not found.samples:
+        return ""
+    columns = {
+        "Redis µs": value_of("redis_us"),
+        "calls": value_of("calls"),
+        "not answered": value_of("not_answered"),
+    }
+    rows = [
+        [variant, *(_spread(found.spread("", variant, value)) for value in columns.values())]
+        for variant in found.variants
+    ]
+    return "\n".join([
+        "## Look-ups\n",
+        "What a request costs Redis in all its calls, in a shard that records 4,000 charges of the "
+        "user a second. A request that is not answered is refused.\n",
+        table(("", *columns), rows),
+    ])  # fmt: skip
+
+
 def _memory(results: Results) -> str:
     found = results.of(memory.NAME)
     if not found.samples:
@@ -236,5 +266,6 @@ SECTIONS: Sequence[Make] = (
     _overload,
     _one_user,
     _growth,
+    _lookups,
     _memory,
 )

@@ -2,11 +2,11 @@
 --
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 transaction id   2 add or admin_adjustment   3 amount (credits; > 0 to add, not 0 to
---        adjust)   4 '1' if the balance may become negative   5 entry from which an earlier search
+--        adjust)   4 '1' if the balance may become negative   5 where a search that was cut short
 --        goes on, or empty   6 description   7 metadata (JSON or empty)
--- Reply  {status, credits, sequence, now (us), address, allowance left, entry from which to go on}
+-- Reply  {status, credits, sequence, now (us), address, allowance left, where the search goes on}
 --        status: allowed, repeated, or the first that holds of uninitialised, corrupt,
---        unknown_user, conflict, unresolved (the search was cut short: ask again from that entry),
+--        unknown_user, conflict, unresolved (the search was cut short: ask again from there),
 --        backlog, out_of_range, out_of_credits
 -- Appends one record of the kind and amount if allowed.
 -- uses: args, find, reply, take

@@ -2,16 +2,16 @@
 --
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 id of the refund   2 id of the deduct   3 amount (credits > 0), or empty for all that is
---        left   4 address of the deduct, or empty   5 entry from which an earlier search goes on,
+--        left   4 address of the deduct, or empty   5 where a search that was cut short goes on,
 --        or empty   6 to 9 the deduct as Postgres knows it, or empty: cost, what was refunded of
 --        it, what it took from the allowance (credits), and in which period (Unix ms)
 --        10 id of the attempt whose request is given back, or empty for a refund by hand
 --        11 '1' if the id of the refund is the caller's choice   12 description
 --        13 metadata (JSON or empty)
--- Reply  {status, credits, sequence, now (us), address, allowance left, amount refunded, entry from
---        which to go on}
+-- Reply  {status, credits, sequence, now (us), address, allowance left, amount refunded, where the
+--        search goes on}
 --        status: allowed, repeated, or the first that holds of uninitialised, corrupt,
---        unknown_user, conflict, unresolved (the search was cut short: ask again from that entry),
+--        unknown_user, conflict, unresolved (the search was cut short: ask again from there),
 --        backlog, unknown_deduct, refund_exceeded, taken_over (by another attempt with the
 --        idempotency key), out_of_range
 -- Appends one refund that refers to the deduct if allowed. When nothing is left of the deduct, its
@@ -57,22 +57,24 @@ if ARGV[11] == '1' and choice_from then
   end
 end
 
--- Returns the deduct, from the nearest place that knows it; or where the search goes on.
+-- Returns the deduct, from the nearest place that knows it; or where the search goes on. All that
+-- was given back within a day is in its hash, so that a row needs no search.
 local function known_deduct()
   local deduct = find_deduct(shard, deduct_id)
   if deduct ~= nil then
     return deduct
   end
-  local record, cut = find_by_any(shard, deduct_id, position, from)
+  local cost, given_back = whole(ARGV[6], 0, CREDITS_MAX), whole(ARGV[7], 0, CREDITS_MAX)
+  if cost and given_back then
+    return { id = deduct_id, user = account.user, cost = cost, given_back = given_back,
+      allowance = whole(ARGV[8], 0, CREDITS_MAX) or 0,
+      period_ms = whole(ARGV[9], 0, TIME_MS_MAX) or 0 }
+  end
+  local record, cut = find_by_any(shard, deduct_id, position, shard.now_ms, from)
   if cut then
     return nil, cut
-  elseif record and record.kind == KIND.deduct then
-    return deduct_of(record)
   end
-  local cost, given_back = whole(ARGV[6], 0, CREDITS_MAX), whole(ARGV[7], 0, CREDITS_MAX)
-  return cost and given_back and { id = deduct_id, user = account.user, cost = cost,
-    given_back = given_back, allowance = whole(ARGV[8], 0, CREDITS_MAX) or 0,
-    period_ms = whole(ARGV[9], 0, TIME_MS_MAX) or 0 } or nil
+  return record and record.kind == KIND.deduct and deduct_of(record) or nil
 end
 
 local deduct, cut = known_deduct()

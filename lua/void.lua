@@ -2,18 +2,18 @@
 --
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 id of the spend, a UUIDv7   2 id of the refund of a charge, and 3 of a hold
---        4 when the spend was sent, and 5 its deadline (Unix ms)   6 entry from which an earlier
---        search goes on, or empty   7 description
--- Reply  {status, credits, 0, now (us), position, allowance left, entry from which to go on}
+--        4 when the spend was sent, and 5 its deadline (Unix ms)   6 where a search that was cut
+--        short goes on, or empty   7 description
+-- Reply  {status, credits, 0, now (us), position, allowance left, where the search goes on}
 --        status: refunded, refused, or the first that holds of uninitialised, corrupt, too_early,
 --        forgotten (the user is unknown, or older records are gone: if it was charged, it is a
---        row), kept, unresolved (the search was cut short: ask again from that entry), out_of_range
+--        row), kept, unresolved (the search was cut short: ask again from there), out_of_range
 -- Appends one refund of the whole spend if it had been taken. The id is refused from then on, and
 --        its idempotency key is forgotten.
 --
--- Before its deadline a spend may still arrive, so nothing is decided then. A spend that is older
--- than the call that is voided was answered to an earlier call: it is kept. So is one that was
--- settled, that was served, or whose idempotency key was taken over.
+-- Before its deadline a spend may still arrive, so nothing is decided then. One that was charged
+-- before the call was made, or after its deadline, was answered to another call: it is kept. So is
+-- one that was settled, that was served, or whose idempotency key was taken over.
 -- uses: args, find, holds
 
 local id, refund_id, end_id = ARGV[1], ARGV[2], ARGV[3]
@@ -43,8 +43,8 @@ local function void_hold(hold)
   local is_served = entry and entry.state == DONE and hold.state == 'open'
   if hold.state == 'cancelled' then
     return 'refunded'
-  elseif hold.state == 'settled' or hold.opened_ms < asked_at_ms or is_served
-    or is_taken_over(entry, id)
+  elseif hold.state == 'settled' or hold.opened_ms < asked_at_ms or hold.opened_ms > deadline_ms
+    or is_served or is_taken_over(entry, id)
   then
     return 'kept'
   elseif hold.state == 'open' then
@@ -74,7 +74,7 @@ local function undo(record)
 end
 
 -- Undoes a charge, or refuses its id from now on. Returns the answer, the index of the refund, and
--- the entry from which a search that was cut short goes on.
+-- where a search that was cut short goes on.
 local function void_charge(deduct)
   if recall_id(shard, refund_id) then
     return 'refunded'
@@ -85,11 +85,11 @@ local function void_charge(deduct)
   if entry and (entry.state == DONE or is_taken_over(entry, id)) then
     return 'kept'
   end
-  local record, cut = find_by_any(shard, id, '', ARGV[6])
+  local record, cut = find_by_any(shard, id, '', deadline_ms, ARGV[6])
   if cut then
     return 'unresolved', nil, cut
   elseif record and (record.kind ~= KIND.deduct or record.user ~= account.user
-    or record.at_ms < asked_at_ms)
+    or record.at_ms < asked_at_ms or record.at_ms > deadline_ms)
   then
     return 'kept'
   elseif deduct then

@@ -7,6 +7,7 @@ from benchmarks.scenarios import (
     decisions,
     features,
     growth,
+    lookups,
     memory,
     middleware,
     one_user,
@@ -22,6 +23,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "overload": overload.run,
     "one_user": one_user.run,
     "growth": growth.run,
+    "lookups": lookups.run,
     "memory": memory.run,
 }
 QUICK = ("decisions", "middleware", "memory")

@@ -1,45 +1,46 @@
 -- Finds the deduct that a refund or a void is about, at the nearest place that knows it.
 -- uses: deducts, ids, search
 
--- Looks for the record of a UUIDv7 that may be minted, or given by a caller whose clock is ahead:
--- first where nearly all are. Returns the record; or nil, and the entry from which to go on.
-local function find_in_window(shard, id, id_ms, from)
-  local split_ms = id_ms - LOOK_BACK_MS
-  local record, cut
-  if from == '' or tonumber(string.match(from, '^%d+')) >= split_ms then
-    local to_ms = math.min(id_ms + GIVEN_ID_MS_MAX, shard.now_ms)
-    record, cut = find_record(shard, id, split_ms, to_ms, from ~= '' and '(' .. from or nil)
-    from = ''
+-- Returns the record of a UUIDv7 that has no key of its own; or nil, and where a search that was
+-- cut short goes on. A minted attempt was charged near the time of its id, and until `until_ms`;
+-- any other record has a key, unless that has run out or, if `is_lost`, cannot be read.
+local function find_keyless(shard, id, id_ms, until_ms, is_lost, from)
+  local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(id_ms + ATTEMPT_MS_MAX, until_ms)
+  local keyless_ms = is_lost and shard.now_ms or shard.now_ms - GIVEN_KEY_MS
+  if id_ms - GIVEN_ID_AHEAD_MS_MAX <= keyless_ms then
+    first_ms = id_ms - GIVEN_ID_AHEAD_MS_MAX
+    last_ms = math.max(last_ms, math.min(id_ms + GIVEN_ID_MS_MAX, keyless_ms))
   end
-  if record or cut then
-    return record, cut
+  last_ms = math.min(last_ms, shard.now_ms)
+  if first_ms > last_ms then
+    return nil
   end
-  return find_record(shard, id, id_ms - GIVEN_ID_AHEAD_MS_MAX, split_ms,
-    from ~= '' and '(' .. from or nil)
+  return find_record(shard, id, id_ms, first_ms, last_ms, ENTRIES_MAX, from)
 end
 
--- Returns the record of an id: at its address, at the time that is remembered of it, or at the
--- time that the id carries; or nil, and the entry from which a search that was cut short goes on.
-local function find_by_any(shard, id, position, from)
+-- Returns the record of an id: at its address, at the time that is remembered of it, or near the
+-- time that the id carries, where an attempt was not charged after `until_ms`; or nil, and where a
+-- search that was cut short goes on.
+local function find_by_any(shard, id, position, until_ms, from)
   local record = position ~= '' and record_at(shard, position, id)
   if record then
     return record
   end
   local known, id_ms = recall_id(shard, id), id_time_ms(id)
   if known then
-    return find_record(shard, id, known.at_ms, known.at_ms)
+    return find_record(shard, id, known.at_ms, known.at_ms, known.at_ms, ENTRIES_MAX, from)
   elseif not id_ms then
     return nil
   end
-  return find_in_window(shard, id, id_ms, from)
+  return find_keyless(shard, id, id_ms, until_ms, known == false, from)
 end
 
--- Returns the record of an id that is the caller's choice, if another one has it. An id without a
--- time is not searched for: the drain finds it, since its row would be the second.
+-- Returns the record of an id that is the caller's choice and has no key, if another one has it. An
+-- id without a time is not searched for: the drain finds it, since its row would be the second.
 local function find_choice(shard, id, from)
   local id_ms = id_time_ms(id)
   if not id_ms then
     return nil
   end
-  return find_in_window(shard, id, id_ms, from)
+  return find_keyless(shard, id, id_ms, shard.now_ms, false, from)
 end

@@ -1,9 +1,12 @@
 -- Remembers a record by its id, where the id was not minted for it: a spend of a caller's id, a
--- refund, a grant, the end of a hold. So its retry is known without a search.
+-- refund, a grant, the end of a hold. So its retry is known without a search, and nothing is
+-- searched for that would have a key.
 -- uses: records
 
 local ID_FORMAT, ID_BYTES = '>Bc16i4i4I4i4I6c16', 55
 local NO_ID = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+-- How long a key is there at least.
+local GIVEN_KEY_MS = GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX
 
 local function id_key(shard, id)
   return shard.base .. 'i' .. id
@@ -23,11 +26,13 @@ local function recall_id(shard, id)
   return known
 end
 
--- Remembers the record that was appended last to an account, for `ms`.
+-- Remembers the record that was appended last to an account, for `ms` of the time of the shard.
+-- That stands still while the clock of the server is behind it.
 local function remember_id(account, change, ms)
   local shard = account.shard
+  local ahead_ms = shard.now_ms - math.floor(time_us() / 1000)
   write_later(shard, 'SET', id_key(shard, change.id), struct.pack(ID_FORMAT, change.kind,
     account.user, change.amount, account.credits, account.sequence, account.allowance,
     shard.now_ms, change.refund_of or NO_ID))
-  expire_later(shard, id_key(shard, change.id), ms)
+  expire_later(shard, id_key(shard, change.id), ms + ahead_ms)
 end

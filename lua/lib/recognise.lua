@@ -1,6 +1,9 @@
 -- Recognises a spend that was seen before: by its idempotency key, or by its id.
 -- uses: spends, search, keys, deducts, ids
 
+-- A search for a spend cannot go on in another call. Beyond this many entries it is refused.
+local SPEND_ENTRIES_MAX = 1024
+
 -- Returns how a request is answered whose key is known; nil if it is to be decided. A request that
 -- was not completed within its lease is taken over, by one request for each lease.
 local function answer_known(entry, key, attempt_id, shard, is_late)
@@ -56,6 +59,16 @@ local function is_stale(spend, is_given)
     or spend.id_ms - GIVEN_ID_AHEAD_MS_MAX < oldest_ms
 end
 
+-- Returns the record of a minted attempt with the id; or nil, and whether the search was cut short.
+local function find_minted(spend)
+  local id_ms, now_ms = spend.id_ms, spend.shard.now_ms
+  local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(now_ms, id_ms + ATTEMPT_MS_MAX)
+  if first_ms > last_ms then
+    return nil
+  end
+  return find_record(spend.shard, spend.id, id_ms, first_ms, last_ms, SPEND_ENTRIES_MAX, '')
+end
+
 -- Returns how a spend is answered whose id may have been seen before; nil if it has not been.
 local function find_by_id(spend)
   local shard, is_given = spend.shard, has(spend.flags, GIVEN)
@@ -77,9 +90,8 @@ local function find_by_id(spend)
   if remembered ~= nil then
     return remembered and answer_earlier(spend, remembered) or 'corrupt'
   end
-  -- A caller may give an id that was minted for an earlier attempt.
-  local to_ms = math.min(shard.now_ms, spend.id_ms + ATTEMPT_MS_MAX)
-  local record, cut = find_record(shard, spend.id, spend.id_ms - LOOK_BACK_MS, to_ms)
+  -- A caller may give an id that was minted for an earlier attempt; that has no key.
+  local record, cut = find_minted(spend)
   if shard.problem or cut then
     return shard.problem or 'unresolved'
   end

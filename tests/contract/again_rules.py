@@ -21,7 +21,7 @@ class AgainRules(SpendRules):
         self.play(steps.refund(self.new("r"), f"{of.user}'s {of.name}", amount, user=user))
 
     @about("asked")
-    @rule(of=ASKED, asked_in_ms=draws.ASKED_IN_MS, deadline_in_ms=draws.DEADLINE_IN_MS)
+    @rule(of=ASKED, asked_in_ms=draws.ASKED_IN_MS, deadline_in_ms=draws.VOID_DEADLINE_IN_MS)
     def void(self, of: Step, asked_in_ms: int, deadline_in_ms: int) -> None:
         times = {"asked_in_ms": asked_in_ms, "deadline_in_ms": deadline_in_ms}
         if of.do in {"charge", "hold"}:

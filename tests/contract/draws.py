@@ -62,6 +62,8 @@ POLICY = st.sampled_from(["tried", "other"])
 #: When a call that is voided was asked for: right now, or long ago.
 ASKED_IN_MS = st.sampled_from([-1_000, -HOUR_MS, 0])
 DEADLINE_IN_MS = st.sampled_from([-1, -1, 0])
+#: Of a void, which comes a millisecond later.
+VOID_DEADLINE_IN_MS = st.sampled_from([0, 0, 1])
 TIMES = st.sampled_from([1, 2, 3])
 SEND = st.sampled_from([Send.FRESH, Send.FRESH, Send.RETRY, Send.GIVEN])
 #: How old an id is, minted or given: at the bounds, and within them.

@@ -33,8 +33,8 @@ class Fault:
 FAULTS: dict[str, Fault] = {
     # Attempts.
     "a retry is not searched for below its own time": Fault(
-        "find_record(shard, spend.id, spend.id_ms - LOOK_BACK_MS, to_ms)",
-        "find_record(shard, spend.id, spend.id_ms, to_ms)",
+        "local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(now_ms, id_ms + ATTEMPT_MS_MAX)",
+        "local first_ms, last_ms = id_ms, math.min(now_ms, id_ms + ATTEMPT_MS_MAX)",
         ATTEMPTS,
     ),
     "a retry names no id": Fault(
@@ -123,8 +123,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "another user is refunded": Fault("or deduct.user ~= account.user then", "then", REFUNDS),
     "a void takes back what an earlier call was told": Fault(
-        "or record.at_ms < asked_at_ms)", ")", REFUNDS
+        "or record.at_ms < asked_at_ms or", "or", REFUNDS
     ),
+    "a void takes back what a later call was told": Fault(
+        "or record.at_ms > deadline_ms)", ")", REFUNDS
+    ),
+    "a void takes back a hold of a later call": Fault("or hold.opened_ms > deadline_ms", "", HOLDS),
     "a void decides before the deadline": Fault(
         "elseif shard.now_ms <= deadline_ms then", "elseif false then", REFUNDS
     ),

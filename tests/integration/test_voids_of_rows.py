@@ -67,7 +67,7 @@ class World:
         self.store.begin_epoch(1)
         self._open()
 
-    async def void(self, attempt: Attempt) -> None:
+    async def void(self, attempt: Attempt, outcome: Collection = Collection.VOIDED) -> None:
         """Void an attempt as the import of a journal does, to which it was left."""
         void = attempt.void()
         entry = JournalEntry(
@@ -81,7 +81,7 @@ class World:
             may_be_charged=True,
             is_served=False,
         )
-        assert (await self.gate.collect(entry)).outcome is Collection.VOIDED
+        assert (await self.gate.collect(entry)).outcome is outcome
 
 
 @pytest.fixture
@@ -116,6 +116,17 @@ async def test_a_void_after_the_clock_went_back_gives_back_what_is_a_row(world: 
     for _ in range(2):
         await world.void(attempt)
         assert await world.credits() == 10
+
+
+async def test_a_void_leaves_a_row_that_a_later_call_was_charged(world: World) -> None:
+    """Its deadline had passed by then, so nothing was charged for the call that is voided."""
+    attempt = await world.charge_unheard()
+    attempt.deadline_ms = world.clock() - 1
+    world.drain()
+    world.clock.advance(LATER_MS)
+    await world.rebuild()
+    await world.void(attempt, Collection.KNOWN)
+    assert await world.credits() == 7
 
 
 async def test_a_void_that_finds_neither_record_nor_row_gives_nothing_back(world: World) -> None:

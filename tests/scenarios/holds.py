@@ -135,6 +135,11 @@ HOLDS: dict[str, list[Step]] = {
         settle("a", 1, credits=4),
         void("a", answer=VoidOutcome.KEPT),
     ],
+    "a void spares what a later call was answered": [
+        given(hold("a", 3, credits=2)),
+        void("a", asked_in_ms=-1_000, deadline_in_ms=-1, answer=VoidOutcome.KEPT, held=3),
+        given(hold("a", 3, credits=2, held=3, repeated=True)),
+    ],
     "a void spares what has been settled: somebody was told of it": [
         hold("a", 2, credits=3),
         settle("a", 4, credits=1, charged=2),

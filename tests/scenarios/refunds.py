@@ -90,6 +90,13 @@ REFUNDS: dict[str, list[Step]] = {
         charge("a", 2, credits=3, repeated=True),
         charge("b", 1, credits=2),
     ],
+    "a void of a call leaves what a later call with its id was charged": [
+        given(charge("a", 2, credits=3)),
+        void("a", asked_in_ms=-1_000, deadline_in_ms=-1, answer=VoidOutcome.KEPT),
+        given(charge("a", 2, credits=3, repeated=True)),
+        void("a", asked_in_ms=-1_000, answer=VoidOutcome.REFUNDED),
+        read(credits=5),
+    ],
     "a void of a call that only retried leaves a charge of which some was refunded": [
         charge("a", 3, credits=2),
         refund("r", of="a", amount=1, credits=3),

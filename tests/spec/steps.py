@@ -202,7 +202,7 @@ def refund(name: str, of: str, amount: int | None = None, **rest: object) -> Ste
 
 
 def void(of: str, **rest: object) -> Step:
-    return make("void", name=of, **{"deadline_in_ms": -1, **rest})
+    return make("void", name=of, **{"deadline_in_ms": 0, **rest})
 
 
 def settle(name: str, actual: int, **rest: object) -> Step:

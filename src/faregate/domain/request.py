@@ -20,9 +20,9 @@ class Void:
 
     user_id: UUID
     transaction_id: CreditTransactionId
-    #: When it was sent, and its deadline: the ledger's time in Unix milliseconds. A spend that is
-    #: older than `asked_at_ms` was answered to an earlier call, and stays. That is 0 for an id that
-    #: was minted: no earlier call had it, even if the clock of the ledger was set back since.
+    #: When it was sent, and its deadline: the ledger's time in Unix milliseconds. A spend that was
+    #: charged before or after was answered to another call, and stays. `asked_at_ms` is 0 for an id
+    #: that was minted: no earlier call had it, even if the clock of the ledger was set back since.
     asked_at_ms: int
     deadline_ms: int
 
@@ -110,7 +110,7 @@ class VoidOutcome(StrEnum):
     REFUSED = "refused"
     #: The ledger knows nothing of it, and does not reach back so far: if charged, it is a row.
     FORGOTTEN = "forgotten"
-    #: It was charged, and answered so, before this attempt was made; the charge stands.
+    #: It was charged by another call, and answered so; the charge stands.
     KEPT = "kept"
     #: Its deadline has not passed, so it may still be charged. Ask again later.
     TOO_EARLY = "too_early"

@@ -198,8 +198,8 @@ class Voids:
         row = await self._session.accounts.transaction(void.transaction_id)
         if row is None:
             return VoidOutcome.REFUSED
-        # One that is older than this call was answered to an earlier one.
-        if row.timestamp.timestamp() * 1000 < void.asked_at_ms:
+        # One that was charged before this call, or after its deadline, was answered to another one.
+        if not void.asked_at_ms <= row.timestamp.timestamp() * 1000 < void.deadline_ms + 1:
             return VoidOutcome.KEPT
         await self._reversals.give_back(
             Refund(

@@ -92,13 +92,12 @@ class Refunds:
         if deduct is not None:
             # No user is refunded a deduct of another user.
             return deduct if deduct.user_id == refund.user_id else None
+        if refund.durable is not None:
+            return Deduct.of_durable(refund.deduct_id, refund.user_id, refund.durable)
         found = self._shard.at(refund.position, refund.deduct_id)
         found = found or self._parts.search(refund.deduct_id)
-        if found is not None and _is_deduct_of(refund.user_id, found):
-            return Deduct.of(found)
-        if refund.durable is None:
-            return None
-        return Deduct.of_durable(refund.deduct_id, refund.user_id, refund.durable)
+        is_own = found is not None and _is_deduct_of(refund.user_id, found)
+        return Deduct.of(found) if found is not None and is_own else None
 
 
 class Voids:
@@ -169,8 +168,8 @@ class Voids:
         entry = self._parts.keys.of(void.user_id, held.deduct.id)
         is_served = entry is not None and entry.is_done and hold.state is HoldState.OPEN
         is_anothers = entry is not None and entry.holder != held.deduct.id
-        is_earlier = hold.opened_at_ms < void.asked_at_ms
-        if hold.state is HoldState.SETTLED or is_earlier or is_served or is_anothers:
+        is_of_call = _is_in_time(void, hold.opened_at_ms)
+        if hold.state is HoldState.SETTLED or not is_of_call or is_served or is_anothers:
             return VoidOutcome.KEPT
         self._holds.end(held, HoldState.CANCELLED, VOID_DESCRIPTION)
         return VoidOutcome.REFUNDED
@@ -178,7 +177,11 @@ class Voids:
 
 def _is_of_call(void: Void, found: Recorded) -> bool:
     """Say whether a record was made by the call that is voided."""
-    return _is_deduct_of(void.user_id, found) and found.at_ms >= void.asked_at_ms
+    return _is_deduct_of(void.user_id, found) and _is_in_time(void, found.at_ms)
+
+
+def _is_in_time(void: Void, charged_at_ms: int) -> bool:
+    return void.asked_at_ms <= charged_at_ms <= void.deadline_ms
 
 
 def _is_deduct_of(user_id: UUID, found: Recorded) -> bool:
