@@ -54,7 +54,7 @@ local function take_cost(spend)
     spend.key_state = KEY_NEW
     extras().keep_key(account, spend.key, spend.id, -cost)
   end
-  if has(spend.flags, GIVEN) then
+  if has(spend.flags, GIVEN) or account.shard.now_ms - spend.id_ms > KEYLESS_MS_MAX then
     extras().remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
   end
 end
