@@ -23,8 +23,10 @@ async def burst(user_id: UUID, count: int) -> int:
         await gate.balance(user_id)
 
         async def charge() -> bool:
-            while (decision := await gate.charge(user_id)).verdict is Verdict.OVERLOADED:
+            decision = await gate.charge(user_id)
+            if decision.verdict is Verdict.OVERLOADED:
                 await asyncio.sleep(decision.retry_after_ms / 1_000)
+                return await charge()
             return decision.allowed
 
         return sum(await asyncio.gather(*(charge() for _ in range(count))))

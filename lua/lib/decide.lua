@@ -55,7 +55,7 @@ local function take_cost(spend)
   if spend.states then
     count_request(spend)
   end
-  if spend.flags > 0 then
+  if spend.flags > 0 or spend.shard.now_ms - spend.id_ms > KEYLESS_MS_MAX then
     keep_options(spend, change)
   end
 end

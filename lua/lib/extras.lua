@@ -28,7 +28,7 @@ local function keep_options(spend, change)
     spend.key_state = KEY_NEW
     keep_key(account, spend.key, spend.id, -spend.cost)
   end
-  if has(spend.flags, GIVEN) then
+  if has(spend.flags, GIVEN) or spend.shard.now_ms - spend.id_ms > KEYLESS_MS_MAX then
     remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
   end
 end

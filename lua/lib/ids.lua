@@ -1,6 +1,6 @@
 -- Remembers a record by its id, where the id was not minted for it: a spend of a caller's id, a
--- refund, a grant, the end of a hold. So its retry is known without a search, and nothing is
--- searched for that would have a key.
+-- refund, a grant, the end of a hold; or where it was minted long before. So its retry is known
+-- without a search, and nothing is searched for that would have a key.
 -- uses: records
 
 local ID_FORMAT, ID_BYTES = '>Bc16i4i4I4i4I6c16', 55

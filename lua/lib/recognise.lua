@@ -62,7 +62,10 @@ end
 -- Returns the record of a minted attempt with the id; or nil, and whether the search was cut short.
 local function find_minted(spend)
   local id_ms, now_ms = spend.id_ms, spend.shard.now_ms
-  local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(now_ms, id_ms + ATTEMPT_MS_MAX)
+  -- An attempt that was charged later has a key, until that runs out.
+  local is_keyed = now_ms - GIVEN_KEY_MS < id_ms
+  local late_ms = is_keyed and KEYLESS_MS_MAX or ATTEMPT_MS_MAX
+  local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(now_ms, id_ms + late_ms)
   if first_ms > last_ms then
     return nil
   end
@@ -83,14 +86,10 @@ local function find_by_id(spend)
   elseif deduct and deduct.state then
     return answer_earlier(spend, earlier_hold(deduct))
   end
-  local remembered
-  if is_given then
-    remembered = recall_id(shard, spend.id)
-  end
+  local remembered = recall_id(shard, spend.id)
   if remembered ~= nil then
     return remembered and answer_earlier(spend, remembered) or 'corrupt'
   end
-  -- A caller may give an id that was minted for an earlier attempt; that has no key.
   local record, cut = find_minted(spend)
   if shard.problem or cut then
     return shard.problem or 'unresolved'

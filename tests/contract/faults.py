@@ -33,8 +33,8 @@ class Fault:
 FAULTS: dict[str, Fault] = {
     # Attempts.
     "a retry is not searched for below its own time": Fault(
-        "local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(now_ms, id_ms + ATTEMPT_MS_MAX)",
-        "local first_ms, last_ms = id_ms, math.min(now_ms, id_ms + ATTEMPT_MS_MAX)",
+        "local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(now_ms, id_ms + late_ms)",
+        "local first_ms, last_ms = id_ms, math.min(now_ms, id_ms + late_ms)",
         ATTEMPTS,
     ),
     "a retry names no id": Fault(
@@ -67,6 +67,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "a caller's id is not remembered": Fault(
         "remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)", "", CHARGES
+    ),
+    "a charge long after the time of its id has no key": Fault(
+        "or spend.shard.now_ms - spend.id_ms > KEYLESS_MS_MAX then", "then", ATTEMPTS
+    ),
+    "the record of an attempt is not searched for when its key has run out": Fault(
+        "local is_keyed = now_ms - GIVEN_KEY_MS < id_ms", "local is_keyed = true", ATTEMPTS
     ),
     "a retry with another cost is answered": Fault(
         "and earlier.amount == -spend.cost", "", CHARGES

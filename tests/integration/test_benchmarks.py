@@ -6,6 +6,7 @@ from benchmarks.bench import Bench, Cell, Plan
 from benchmarks.errors import BenchError
 from benchmarks.load import Load
 from benchmarks.processes import talker
+from benchmarks.scenarios import lookups
 from benchmarks.servers import Servers
 from faregate.cli.servers import Binaries, EmbeddedServers
 
@@ -53,6 +54,16 @@ def test_an_error_is_no_decision(bench: Bench) -> None:
     with bench.servers.place() as place, bench.clients(place, ["faregate"]) as clients:
         sample = bench.sample("decisions", cell("faregate"), clients["faregate"], 0)
     assert sample.values["refused"] == sample.values["decisions"] > 0
+
+
+def test_each_look_up_is_answered_in_one_call_however_late_it_comes(bench: Bench) -> None:
+    """A refund of a row takes two: the gate asks Postgres in between."""
+    samples = lookups.run(bench)
+    assert [sample.variant for sample in samples] == list(lookups.REQUESTS)
+    calls = {sample.variant: sample.values["calls"] for sample in samples}
+    assert calls.pop("refund by id of a row") == 2
+    assert set(calls.values()) == {1}
+    assert not any(sample.values["not_answered"] for sample in samples)
 
 
 def test_a_process_that_fails_says_why() -> None:

@@ -5,7 +5,7 @@ from faregate.domain.decision import Verdict
 from faregate.domain.errors import AmountError, TransactionIdError
 from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import CREDITS_MAX
-from faregate.domain.windows import ATTEMPT_MS_MAX, LOOK_BACK_MS, RETENTION_MS
+from faregate.domain.windows import ATTEMPT_MS_MAX, KEYLESS_MS_MAX, LOOK_BACK_MS, RETENTION_MS
 from spec.steps import (
     MINUTE_MS,
     PER_SECOND,
@@ -26,6 +26,8 @@ from spec.steps import (
 )
 
 OUT, VOIDED = Verdict.OUT_OF_CREDITS, Verdict.VOIDED
+#: What some charges of a scenario have left.
+LEFT = (("a", 4), ("b", 3), ("c", 2))
 
 ATTEMPTS: dict[str, list[Step]] = {
     "a first attempt that arrives after its retry charges nothing": [
@@ -114,6 +116,18 @@ ATTEMPTS: dict[str, list[Step]] = {
         wait(1),
         charge("a", 1, credits=4, repeated=True),
         retry(charge("d", 1, age_ms=ATTEMPT_MS_MAX + 1, answer=Event.LATE)),
+    ],
+    "an attempt that is charged long after its id was minted is known all the time": [
+        charge("a", 1, age_ms=KEYLESS_MS_MAX, credits=4),
+        charge("b", 1, age_ms=KEYLESS_MS_MAX + 1, credits=3),
+        charge("c", 1, age_ms=ATTEMPT_MS_MAX, credits=2),
+        *[retry(charge(name, 1, credits=left, repeated=True)) for name, left in LEFT],
+        *[given(charge(name, 1, credits=left, repeated=True)) for name, left in LEFT],
+        wait(RETENTION_MS + 1),
+        *[retry(charge(name, 1, credits=left, repeated=True)) for name, left in LEFT],
+        void("b", answer=VoidOutcome.REFUNDED, asked_in_ms=-RETENTION_MS - 2),
+        void("c", answer=VoidOutcome.REFUNDED, asked_in_ms=-RETENTION_MS - 2),
+        refund("r", of="a", credits=5),
     ],
     "a retry whose record may be gone is refused": [
         charge("a", 1, credits=4),
