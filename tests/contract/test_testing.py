@@ -32,7 +32,7 @@ class KitBackend(MemoryBackend):
         self.gate = memory_gate(credits=STARTING_CREDITS, clock=self.clock)
         self._ledgers = [self.gate._live]
         # The backend says whose identity the ledger takes over.
-        self.gate._live.shard._epoch = None
+        self.gate._live.records.epoch = None
         self.streams = [(MemoryStream(self.gate._live), 0)]
 
     def ledger_of(self, user_id: UUID) -> Ledger:  # type: ignore[override]

@@ -123,7 +123,7 @@ async def test_other_reasons_than_a_silent_redis(outage: Outage) -> None:
 
 async def test_a_backlog_is_no_reason_to_refuse(outage: Outage) -> None:
     """Where it is served closed, it is: the verdict says so."""
-    outage.ledger.shard.fill()
+    outage.ledger.records.pending_max = len(outage.ledger.pending)
     assert (await outage.charge()).journaled
     assert (await outage.gate.charge(outage.user_id)).verdict is Verdict.BACKLOG
 

@@ -13,12 +13,12 @@ class MemoryStream:
     shard_count = 1
 
     def __init__(self, ledger: MemoryLedger) -> None:
-        self._shard = ledger.shard
+        self._records = ledger.records
         self._delivered: set[str] = set()
 
     def shards_pending(self) -> Sequence[int]:
         """Return the only shard if it holds records that are not acknowledged."""
-        return [0] if self._shard.pending else []
+        return [0] if self._records.pending else []
 
     def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
         """Return records: those delivered before and not acknowledged, then new ones."""
@@ -30,20 +30,21 @@ class MemoryStream:
 
     def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
         """Note that records are rows."""
-        self._shard.acknowledge(stream_ids)
+        for stream_id in stream_ids:
+            self._records.pending.pop(stream_id, None)
 
     def trim(self, shard: int) -> int:
         """Forget records that are rows and older than the window of retries."""
-        return self._shard.trim()
+        return self._records.trim()
 
     def unacknowledged(self, shard: int) -> Iterable[StreamEntry]:
         """Iterate over all records that are not acknowledged, oldest first."""
-        for position, record in list(self._shard.pending.items()):
-            yield StreamEntry(stream_id=position, payload=b"", transaction=record)
+        for stream_id, record in list(self._records.pending.items()):
+            yield StreamEntry(stream_id=stream_id, payload=b"", transaction=record)
 
     def pending_count(self) -> int:
         """Return how many records are not acknowledged."""
-        return len(self._shard.pending)
+        return len(self._records.pending)
 
     def marks(self) -> dict[str, str]:
         """Return nothing: no identity is kept in memory."""
