@@ -11,9 +11,8 @@ from typing import Any, Self, cast
 from uuid import UUID
 
 from clocks import Clock
-from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.ledger import MemoryLedger, MemoryStream
 from faregate.adapters.memory.store import MemoryStore
-from faregate.adapters.memory.stream import MemoryStream
 from faregate.adapters.redis import keys
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict

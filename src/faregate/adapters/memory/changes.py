@@ -3,7 +3,6 @@
 from dataclasses import replace
 from uuid import UUID
 
-from faregate.adapters.memory.clock import unix_ms_of
 from faregate.adapters.memory.holds import Holds
 from faregate.adapters.memory.keys import IdempotencyKeys
 from faregate.adapters.memory.state import State
@@ -11,9 +10,11 @@ from faregate.adapters.memory.values import (
     Deduct,
     Held,
     allowed,
+    blank_decision,
     check_range,
     check_same,
     taken_by,
+    unix_ms_of,
 )
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.hold import HoldState
@@ -23,7 +24,6 @@ from faregate.domain.request import VOID_DESCRIPTION, Credit, Refund, Void, Void
 from faregate.domain.transaction import (
     CreditTransaction,
     TransactionType,
-    check_amount,
 )
 from faregate.domain.user import User
 from faregate.domain.windows import GIVEN_ID_AHEAD_MS_MAX, MEMORY_MS
@@ -38,12 +38,17 @@ class Reversals:
         self._keys = keys
         self._holds = holds
 
-    def refund(self, refund: Refund) -> Decision:
+    async def refund(self, refund: Refund) -> Decision:
         """Give a deduct back; see the port."""
-        if refund.amount is not None:
-            check_amount(TransactionType.REFUND, refund.amount)
+        self._records.begin()
         user = self._state.users.get(refund.user_id)
-        blank = self._state.blank(refund.user_id, refund.transaction_id, refund.amount or 0)
+        blank = blank_decision(
+            refund.user_id,
+            refund.transaction_id,
+            refund.amount or 0,
+            now_ms=self._records.now_ms,
+            user=user,
+        )
         if user is None:
             return blank
         earlier = self._records.known(refund.transaction_id)
@@ -89,20 +94,20 @@ class Reversals:
         if deduct is not None:
             # No user is refunded a deduct of another user.
             return deduct if deduct.user_id == user_id else None
-        found, taken = self._records.find(deduct_id), refund.durable
+        found, taken = self._records.by_id.get(deduct_id), refund.durable
         if found is not None and _is_deduct_of(user_id, found):
             taken = taken_by(found)
         return None if taken is None else Deduct(deduct_id, user_id, taken)
 
-    def void(self, void: Void) -> VoidOutcome:
+    async def void(self, void: Void) -> VoidOutcome:
         """Give a spend back if it was made, and refuse its id from now on; see the port."""
         user_id, identity = void.user_id, void.transaction_id
-        if self._records.now_ms <= void.deadline_ms:
+        if self._records.begin() <= void.deadline_ms:
             return VoidOutcome.TOO_EARLY
         if user_id not in self._state.users:
             return VoidOutcome.FORGOTTEN
         self._state.name(user_id, identity)
-        held = self._holds.find(user_id, identity)
+        held = self._state.hold(user_id, identity)
         if held is not None:
             return self._void_hold(void, held)
         deduct = self._state.deducts.get(identity)
@@ -114,7 +119,7 @@ class Reversals:
 
     def _void_charge(self, void: Void, deduct: Deduct | None) -> VoidOutcome:
         user_id, identity = void.user_id, void.transaction_id
-        entry, found = self._keys.of(user_id, identity), self._records.find(identity)
+        entry, found = self._keys.of(user_id, identity), self._records.by_id.get(identity)
         is_answered = entry is not None and (entry.is_done or entry.holder != identity)
         if is_answered or (found is not None and not _is_of_call(void, found)):
             return VoidOutcome.KEPT
@@ -156,11 +161,13 @@ class Credits:
         self._records = state.records
         self._keys = keys
 
-    def credit(self, credit: Credit) -> Decision:
+    async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
-        check_amount(credit.type, credit.amount)
+        self._records.begin()
         user, identity = self._state.users.get(credit.user_id), credit.transaction_id
-        blank = self._state.blank(credit.user_id, identity, credit.amount)
+        blank = blank_decision(
+            credit.user_id, identity, credit.amount, now_ms=self._records.now_ms, user=user
+        )
         if user is None:
             return blank
         earlier = self._records.known(identity)
@@ -186,10 +193,13 @@ class Credits:
         self._records.remembered.put(identity, record, MEMORY_MS)
         return allowed(blank, record)
 
-    def collect(self, entry: JournalEntry) -> Decision:
-        """Charge a journaled request; see the port."""
+    async def collect(self, entry: JournalEntry) -> Decision:
+        """Take the cost of a journaled request; see the port."""
+        self._records.begin()
         user = self._state.users.get(entry.user_id)
-        blank = self._state.blank(entry.user_id, entry.deduct_id, 0)
+        blank = blank_decision(
+            entry.user_id, entry.deduct_id, 0, now_ms=self._records.now_ms, user=user
+        )
         if user is None:
             return blank
         earlier = self._earlier(entry, blank)
@@ -241,8 +251,8 @@ class Credits:
 
 def _is_of_call(void: Void, found: CreditTransaction) -> bool:
     """Say whether a record was made by the call that is voided."""
-    at_ms = unix_ms_of(found.timestamp) or 0
-    return _is_deduct_of(void.user_id, found) and at_ms >= void.asked_at_ms
+    is_later = unix_ms_of(found.timestamp) >= void.asked_at_ms
+    return _is_deduct_of(void.user_id, found) and is_later
 
 
 def _is_deduct_of(user_id: UUID, found: CreditTransaction) -> bool:

@@ -26,11 +26,12 @@ class Holds:
         self._records = state.records
         self._keys = keys
 
-    def settle(self, settlement: Settlement) -> HoldAnswer:
+    async def settle(self, settlement: Settlement) -> HoldAnswer:
         """End a hold by its actual cost, or cancel it; see the port."""
-        held, actual = self.find(settlement.user_id, settlement.hold_id), settlement.actual
+        self._records.begin()
+        held, actual = self._state.hold(settlement.user_id, settlement.hold_id), settlement.actual
         if held is None:
-            return self._unknown(settlement.user_id, settlement.hold_id)
+            return self._with_balance(_unknown(settlement.user_id, settlement.hold_id))
         state = HoldState.CANCELLED if actual is None else HoldState.SETTLED
         self._expire_if_due(held)
         if held.answer.state is HoldState.EXPIRED:
@@ -49,12 +50,13 @@ class Holds:
         self._close(held, state, attempt_id)
         return self._tell(held, Verdict.ALLOWED)
 
-    def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
+    async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
         """Let an open hold expire later; see the port."""
+        self._records.begin()
         check_ttl(ttl_ms)
-        held = self.find(user_id, hold_id)
+        held = self._state.hold(user_id, hold_id)
         if held is None:
-            return self._unknown(user_id, hold_id)
+            return self._with_balance(_unknown(user_id, hold_id))
         self._expire_if_due(held)
         if held.answer.state is HoldState.EXPIRED:
             return self._tell(held, Verdict.HOLD_EXPIRED)
@@ -66,18 +68,25 @@ class Holds:
         held.note(expires_at_ms=expires_at_ms)
         return self._tell(held, Verdict.ALLOWED)
 
-    def expire_due(self, user_id: UUID | None) -> int:
-        """Give back or keep expired holds of a user, or of all; return how many."""
+    async def expire_due(self, user_id: UUID) -> int:
+        """Give back or keep expired holds of a user, the oldest first; see the port."""
+        return self._expire(user_id, _USER_COUNT_MAX)
+
+    def sweep(self) -> int:
+        """Give back or keep all expired holds, as a worker does; return how many."""
+        return self._expire(None, None)
+
+    def _expire(self, user_id: UUID | None, count_max: int | None) -> int:
+        self._records.begin()
         due = [
             held
             for held in self._state.open_holds(user_id)
             if held.answer.expires_at_ms <= self._records.now_ms
         ]
         due.sort(key=lambda held: (held.answer.expires_at_ms, held.deduct.id.bytes))
-        due = due if user_id is None else due[:_USER_COUNT_MAX]
-        for held in due:
+        for held in due[:count_max]:
             self._expire_if_due(held)
-        return len(due)
+        return len(due[:count_max])
 
     def _expire_if_due(self, held: Held) -> None:
         """Give back or keep a hold, if it is open and has expired."""
@@ -91,11 +100,6 @@ class Holds:
             room = CREDITS_MAX - self._state.users[held.deduct.user_id].credits
             self._give_back(held, min(held.deduct.taken.amount, room), description=description)
         self._close(held, state)
-
-    def find(self, user_id: UUID, hold_id: CreditTransactionId) -> Held | None:
-        """Return the hold of a user, if it is known."""
-        deduct = self._state.deducts.get(hold_id)
-        return None if deduct is None or deduct.user_id != user_id else deduct.hold
 
     def _balance(self, held: Held, settlement: Settlement) -> None:
         """Give back the unused part, or take the missing part."""
@@ -157,18 +161,15 @@ class Holds:
         """Answer with the state of a hold."""
         return self._with_balance(replace(held.answer, verdict=verdict, repeated=repeated))
 
-    def _unknown(self, user_id: UUID, hold_id: CreditTransactionId) -> HoldAnswer:
-        """Answer that the user has no such hold."""
-        unknown = HoldAnswer(
-            verdict=Verdict.UNKNOWN_HOLD,
-            user_id=user_id,
-            hold_id=hold_id,
-            state=HoldState.UNKNOWN,
-        )
-        return self._with_balance(unknown)
-
     def _with_balance(self, answer: HoldAnswer) -> HoldAnswer:
         user = self._state.users.get(answer.user_id)
         if user is None:
             return answer
         return replace(answer, credits=user.credits, allowance_left=user.allowance_left)
+
+
+def _unknown(user_id: UUID, hold_id: CreditTransactionId) -> HoldAnswer:
+    """Answer that the user has no such hold."""
+    return HoldAnswer(
+        verdict=Verdict.UNKNOWN_HOLD, user_id=user_id, hold_id=hold_id, state=HoldState.UNKNOWN
+    )

@@ -1,9 +1,10 @@
 """Idempotency keys in plain dicts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
+from faregate.adapters.memory.state import Records
 from faregate.adapters.memory.values import Expiring
 from faregate.domain.idempotency import Completion, IdempotencyKey, KeptKey
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
@@ -26,10 +27,11 @@ class KeyEntry:
 class IdempotencyKeys:
     """The keys of allowed requests, in turns: each turn of a user is as long as a lifetime."""
 
-    def __init__(self, clock: Callable[[], int]) -> None:
+    def __init__(self, records: Records) -> None:
+        self._records = records
         #: By user, and by the number of the turn.
-        self._turns: Expiring[tuple[UUID, int], dict[bytes, KeyEntry]] = Expiring(clock)
-        self.responses: Expiring[CreditTransactionId, bytes] = Expiring(clock)
+        self._turns: Expiring[tuple[UUID, int], dict[bytes, KeyEntry]] = Expiring(records.time_ms)
+        self._responses: Expiring[CreditTransactionId, bytes] = Expiring(records.time_ms)
 
     def known(self, user_id: UUID, key: IdempotencyKey | KeptKey, now_ms: int) -> KeyEntry | None:
         """Return the entry of a key that still counts."""
@@ -55,13 +57,18 @@ class IdempotencyKeys:
             self._turns.put((first.user_id, number - 2), {}, 0)
         turn[key.key_digest] = KeyEntry(key.fingerprint_digest, first, now_ms, now_ms, first.id)
 
-    def complete(self, completion: Completion) -> bool:
-        """Note that a request has been served, and keep its response."""
+    async def complete(self, completion: Completion) -> bool:
+        """Note that a request has been served, and keep its response; see the port."""
+        self._records.begin()
         identity = completion.transaction_id
         is_known = self.serve(completion.user_id, identity, completion.attempt_id or identity)
         if is_known and completion.response:
-            self.responses.put(identity, completion.response, completion.keep_ms)
+            self._responses.put(identity, completion.response, completion.keep_ms)
         return is_known
+
+    async def response(self, _user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
+        """Return the response that was kept; see the port."""
+        return self._responses.get(transaction_id)
 
     def serve(
         self,

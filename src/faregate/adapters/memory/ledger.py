@@ -1,33 +1,27 @@
-"""Live credits in plain dicts."""
+"""Live credits in plain dicts, and their records as a worker reads them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 from faregate.adapters.memory.changes import Credits, Reversals
-from faregate.adapters.memory.clock import unix_ms
 from faregate.adapters.memory.holds import Holds
 from faregate.adapters.memory.keys import IdempotencyKeys
 from faregate.adapters.memory.limits import RateLimits
-from faregate.adapters.memory.records import Records
 from faregate.adapters.memory.shadows import Shadows
 from faregate.adapters.memory.spends import Spends
-from faregate.adapters.memory.state import State
-from faregate.adapters.memory.values import check_range
+from faregate.adapters.memory.state import Records, State
+from faregate.adapters.memory.values import check_range, unix_ms
 from faregate.domain.attempt import Attempt
-from faregate.domain.decision import Decision, Verdict
+from faregate.domain.decision import Decision
 from faregate.domain.errors import LedgerUnavailableError, LedgerUninitialisedError
-from faregate.domain.hold import HoldAnswer, Settlement
-from faregate.domain.idempotency import Completion
-from faregate.domain.identity import LedgerIdentity
-from faregate.domain.journal import JournalEntry
-from faregate.domain.policy import Allowance, CreditPolicy, renewed
-from faregate.domain.request import Credit, Refund, Void, VoidOutcome
-from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
+from faregate.domain.policy import Allowance, renewed
+from faregate.domain.transaction import CreditTransactionId, check_whole
 from faregate.domain.user import User
+from faregate.ports import StreamEntry
 
 
 class MemoryLedger:
-    """The port `Ledger`, in one shard."""
+    """The port `Ledger`, in one shard. What is not here are methods of its parts."""
 
     def __init__(
         self,
@@ -39,26 +33,21 @@ class MemoryLedger:
         self._decision_timeout_ms = decision_timeout_ms
         self.records = Records(now_ms, pending_max)
         self.state = State(self.records)
-        self._keys = IdempotencyKeys(self.records.time_ms)
-        self._holds = Holds(self.state, self._keys)
-        limits = RateLimits()
-        self._spends = Spends(self.state, self._keys, limits)
+        #: The records that are not acknowledged, by their ids, oldest first.
+        self.pending = self.records.pending
+        self.attach, self.now_ms = self.records.attach, self.records.time_ms
+
+        keys, limits = IdempotencyKeys(self.records), RateLimits()
+        holds, credits = Holds(self.state, keys), Credits(self.state, keys)
+        reversals = Reversals(self.state, keys, holds)
+        self._spends = Spends(self.state, keys, limits)
         self._shadows = Shadows(self.records, limits)
-        self._reversals = Reversals(self.state, self._keys, self._holds)
-        self._credits = Credits(self.state, self._keys)
-
-    @property
-    def pending(self) -> Mapping[str, CreditTransaction]:
-        """The records that are not acknowledged, by their ids, oldest first."""
-        return self.records.pending
-
-    async def attach(self, identity: LedgerIdentity) -> None:
-        """Take over the epoch, unless the ledger was installed and is lost."""
-        self.records.attach(identity)
-
-    def now_ms(self) -> int:
-        """Return the time in Unix milliseconds."""
-        return self.records.time_ms()
+        self.settle, self.extend = holds.settle, holds.extend
+        self.expire_due, self.sweep = holds.expire_due, holds.sweep
+        self.refund, self.void = reversals.refund, reversals.void
+        self.credit, self.collect = credits.credit, credits.collect
+        self.complete, self.response = keys.complete, keys.response
+        self.correct_shadow, self.shadow_counts = self._shadows.correct, self._shadows.counts
 
     async def decide(self, attempt: Attempt) -> Decision:
         """Decide on a spend; see the port."""
@@ -70,55 +59,6 @@ class MemoryLedger:
         if spend.policy.is_shadow:
             return self._shadows.decide(spend, identity)
         return self._spends.decide(attempt, identity)
-
-    async def void(self, void: Void) -> VoidOutcome:
-        """Undo a spend whose outcome is unknown; see the port."""
-        self.records.begin()
-        return self._reversals.void(void)
-
-    async def settle(self, settlement: Settlement) -> HoldAnswer:
-        """End a hold; see the port."""
-        self.records.begin()
-        return self._holds.settle(settlement)
-
-    async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
-        """Let an open hold expire later; see the port."""
-        self.records.begin()
-        return self._holds.extend(user_id, hold_id, ttl_ms)
-
-    async def expire_due(self, user_id: UUID) -> int:
-        """End holds of a user that have expired; see the port."""
-        self.records.begin()
-        return self._holds.expire_due(user_id)
-
-    def sweep(self) -> int:
-        """End all holds that have expired, as a worker does; return how many."""
-        self.records.begin()
-        return self._holds.expire_due(None)
-
-    async def refund(self, refund: Refund) -> Decision:
-        """Give a deduct back; see the port."""
-        self.records.begin()
-        return self._reversals.refund(refund)
-
-    async def credit(self, credit: Credit) -> Decision:
-        """Add credits or adjust a balance; see the port."""
-        self.records.begin()
-        return self._credits.credit(credit)
-
-    async def collect(self, entry: JournalEntry) -> Decision:
-        """Take the cost of a journaled request; see the port."""
-        self.records.begin()
-        return self._credits.collect(entry)
-
-    async def complete(self, completion: Completion) -> bool:
-        """Note that the request of an idempotency key has been served; see the port."""
-        self.records.begin()
-        return self._keys.complete(completion)
-
-    async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
-        """Return the response that was kept; see the port."""
-        return self._keys.responses.get(transaction_id)
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance; see the port."""
@@ -151,14 +91,52 @@ class MemoryLedger:
         self.state.named_ms[user.id] = now_ms
         return True
 
-    async def correct_shadow(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
-        """Add to a user's shadow balance; see the port."""
-        self.records.begin()
-        self._shadows.correct(user_id, policy, amount)
-
-    async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
-        """Return how often each verdict would have been given; see the port."""
-        return self._shadows.counts(policy)
-
     async def aclose(self) -> None:
         """Do nothing: there is nothing to let go of."""
+
+
+class MemoryStream:
+    """The port `TransactionStream` over the records of a `MemoryLedger`."""
+
+    shard_count = 1
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        self._records = ledger.records
+        self._delivered: set[str] = set()
+
+    def shards_pending(self) -> Sequence[int]:
+        """Return the only shard if it holds records that are not acknowledged."""
+        return [0] if self._records.pending else []
+
+    def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
+        """Return records: those delivered before and not acknowledged, then new ones."""
+        waiting = list(self.unacknowledged(shard))
+        again = [entry for entry in waiting if entry.stream_id in self._delivered]
+        entries = (again or waiting)[:count_max]
+        self._delivered.update(entry.stream_id for entry in entries)
+        return entries
+
+    def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
+        """Note that records are rows."""
+        for stream_id in stream_ids:
+            self._records.pending.pop(stream_id, None)
+
+    def trim(self, shard: int) -> int:
+        """Forget records that are rows and older than the window of retries."""
+        return self._records.trim()
+
+    def unacknowledged(self, shard: int) -> Iterable[StreamEntry]:
+        """Iterate over all records that are not acknowledged, oldest first."""
+        for stream_id, record in list(self._records.pending.items()):
+            yield StreamEntry(stream_id=stream_id, payload=b"", transaction=record)
+
+    def pending_count(self) -> int:
+        """Return how many records are not acknowledged."""
+        return len(self._records.pending)
+
+    def marks(self) -> dict[str, str]:
+        """Return nothing: no identity is kept in memory."""
+        return {}
+
+    def forget(self, user_ids: Iterable[UUID]) -> None:
+        """Leave live balances alone: they are the ledger's."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from faregate.adapters.memory.limits import RateLimits
-from faregate.adapters.memory.records import Records
+from faregate.adapters.memory.state import Records
 from faregate.adapters.memory.values import Expiring, blank_decision
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.policy import CreditPolicy, renewed
@@ -55,8 +55,9 @@ class Shadows:
             shadow=would_be,
         )
 
-    def correct(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
+    async def correct(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
         """Add to the shadow balance of a user. It begins no period."""
+        self._records.begin()
         user = self._user(user_id, policy)
         user = replace(
             user,
@@ -65,7 +66,7 @@ class Shadows:
         )
         self._users.put((policy.name, user_id), user, SHADOW_MS)
 
-    def counts(self, policy: str) -> Mapping[Verdict, int]:
+    async def counts(self, policy: str) -> Mapping[Verdict, int]:
         """Return how often each verdict would have been given."""
         return self._counts[policy]
 

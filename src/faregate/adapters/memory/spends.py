@@ -1,7 +1,7 @@
 """Decides on spends, in one order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from faregate.adapters.memory.keys import IdempotencyKeys
 from faregate.adapters.memory.limits import RateLimits
@@ -21,7 +21,7 @@ from faregate.domain.hold import HoldAnswer, HoldState
 from faregate.domain.idempotency import KeyState
 from faregate.domain.limit import LimitState
 from faregate.domain.policy import OnExpiry, renewed
-from faregate.domain.spend import HoldTerms, Spend
+from faregate.domain.spend import HoldTerms
 from faregate.domain.transaction import (
     CREDITS_MAX,
     CreditTransaction,
@@ -41,30 +41,87 @@ _AFTER_LIMITS = (Verdict.RATE_LIMITED, Verdict.OUT_OF_CREDITS, Verdict.CREDITS_H
 _LATE = "it came after its deadline"
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One attempt as it reaches the ledger."""
+class _Earlier:
+    """Answers spends as they were answered before, and refuses those that must not be charged."""
 
-    spend: Spend
-    id: CreditTransactionId
-    #: Whether it was sent before, so that an earlier attempt with its id may still come.
-    is_sent_again: bool
-    #: Whether it must not take anything any more.
-    is_late: bool
-    #: The user in the period of now.
-    user: User
-    #: The refusal that holds until something better is decided.
-    blank: Decision
+    def __init__(self, state: State, keys: IdempotencyKeys) -> None:
+        self._state = state
+        self._records = state.records
+        self._keys = keys
 
-    @property
-    def is_given(self) -> bool:
-        """Whether the caller chose the id."""
-        return self.spend.options.transaction_id is not None
+    def answer(self, attempt: Attempt, blank: Decision) -> Decision | None:
+        """Answer a spend that was asked for before: by its idempotency key, or by its id."""
+        if attempt.is_retry:
+            self._state.name(blank.user_id, blank.transaction_id)
+        found = self._by_key(attempt, blank)
+        is_named = _time_of(blank) <= self._state.named_ms[blank.user_id]
+        if found is None and (attempt.is_given or is_named):
+            found = self._by_id(attempt, blank)
+        return found
 
-    @property
-    def id_ms(self) -> int:
-        """The time in the id."""
-        return self.id.time_ms or 0
+    def _by_key(self, attempt: Attempt, blank: Decision) -> Decision | None:
+        """Answer a request whose key is known. One that is not completed in time is taken over."""
+        key, now_ms = attempt.spend.options.key, self._records.now_ms
+        entry = key and self._keys.known(blank.user_id, key, now_ms)
+        if not key or not entry:
+            return None
+        if entry.fingerprint != key.fingerprint_digest:
+            return replace(blank, verdict=Verdict.KEY_REUSED)
+        identity = blank.transaction_id
+        state = KeyState.TAKEN_OVER
+        if entry.is_done:
+            state = KeyState.DONE
+        elif entry.holder == identity:
+            # The answer to its first attempt was lost.
+            if entry.first.id == identity:
+                return None
+        elif now_ms - entry.leased_at_ms < key.lease_ms:
+            state = KeyState.IN_FLIGHT
+        elif _is_late(attempt, blank):
+            raise AttemptError(Event.LATE, _LATE)
+        else:
+            entry.leased_at_ms, entry.holder = now_ms, identity
+        return self._repeat(attempt, blank, entry.first, key_state=state, attempt_id=identity)
+
+    def _by_id(self, attempt: Attempt, blank: Decision) -> Decision | None:
+        """Answer an attempt whose id is known, or must not be charged any more."""
+        spend, identity = attempt.spend, blank.transaction_id
+        deduct = self._state.deducts.get(identity)
+        if deduct is not None and deduct.is_over:
+            return replace(blank, verdict=Verdict.VOIDED)
+        self._check_age(attempt, _time_of(blank))
+        found = self._records.known(identity)
+        if found is None:
+            return None
+        was_held = deduct is not None and deduct.hold is not None
+        known = (found.type, found.user_id, found.amount, was_held)
+        is_held = spend.options.hold is not None
+        wanted = (TransactionType.DEDUCT, spend.user_id, -spend.cost, is_held)
+        check_same(identity, is_same=known == wanted)
+        return self._repeat(
+            attempt, blank, found, key_state=KeyState.NEW if spend.options.key else None
+        )
+
+    def _check_age(self, attempt: Attempt, id_ms: int) -> None:
+        """Make sure that an earlier attempt with the id would be found."""
+        age_ms, oldest_ms = self._records.now_ms - id_ms, self._records.oldest_ms
+        if not attempt.is_given:
+            if id_ms - LOOK_BACK_MS < oldest_ms:
+                raise AttemptError(Event.LATE, "the id is older than what the ledger has kept")
+            return
+        is_recent = -GIVEN_ID_AHEAD_MS_MAX <= age_ms <= GIVEN_ID_MS_MAX
+        if not is_recent or id_ms - GIVEN_ID_AHEAD_MS_MAX < oldest_ms:
+            raise TransactionIdError("the id is outside the window in which a retry is known")
+
+    def _repeat(
+        self, attempt: Attempt, blank: Decision, first: CreditTransaction, **more: object
+    ) -> Decision:
+        """Answer as the first attempt was answered."""
+        repeated = allowed(blank, first, transaction_id=first.id, repeated=True, **more)
+        deduct = self._state.deducts.get(first.id)
+        if deduct is None or deduct.hold is None or attempt.spend.options.hold is None:
+            return repeated
+        return replace(repeated, expires_at_ms=deduct.hold.answer.expires_at_ms)
 
 
 class Spends:
@@ -75,122 +132,43 @@ class Spends:
         self._records = state.records
         self._keys = keys
         self._limits = limits
+        self._earlier = _Earlier(state, keys)
 
     def decide(self, attempt: Attempt, identity: CreditTransactionId) -> Decision:
         """Return the decision on an attempt that has been sent with an id; see the port."""
-        spend, user = attempt.spend, self._state.user(attempt.spend.user_id)
+        spend, now_ms = attempt.spend, self._records.now_ms
+        user = self._state.user(spend.user_id)
+        if user is not None:
+            user, _ = renewed(user, spend.policy.granted, now_ms)
+        blank = blank_decision(
+            spend.user_id, identity, -spend.cost, now_ms=now_ms, user=user, policy=spend.policy
+        )
         if user is None:
-            return self._blank(spend, identity, None)
-        asked = self._asked(attempt, identity, user)
-        if not asked.is_given and asked.id_ms > self._records.now_ms + LOOK_BACK_MS:
+            return blank
+        if not attempt.is_given and _time_of(blank) > now_ms + LOOK_BACK_MS:
             raise AttemptError(Event.AHEAD, "the id is ahead of the ledger")
-        if attempt.is_retry:
-            self._state.name(user.id, identity)
-        earlier = self._by_key(asked)
-        if earlier is None and (asked.is_given or asked.id_ms <= self._state.named_ms[user.id]):
-            earlier = self._by_id(asked)
+        earlier = self._earlier.answer(attempt, blank)
         if earlier is not None:
             return earlier
-        states = self._limits.states(spend, self._records.now_ms)
-        refusal = self._refusal(asked, states)
+        states = self._limits.states(spend, now_ms)
+        refusal = self._refusal(attempt, blank, user, states)
         if refusal is not None:
-            return self._refuse(asked, refusal, states)
+            return self._refuse(attempt, blank, refusal, states)
         if not (spend.is_recorded or spend.options.hold):
-            return replace(asked.blank, verdict=Verdict.ALLOWED, limits=states)
-        return self._take(asked)
-
-    def _asked(self, attempt: Attempt, identity: CreditTransactionId, user: User) -> _Asked:
-        spend, now_ms = attempt.spend, self._records.now_ms
-        in_period, _ = renewed(user, spend.policy.granted, now_ms)
-        is_old = not attempt.is_given and now_ms > (identity.time_ms or 0) + ATTEMPT_MS_MAX
-        return _Asked(
-            spend=spend,
-            id=identity,
-            is_sent_again=attempt.phase is Phase.SENT_AGAIN,
-            is_late=is_old or now_ms > attempt.deadline_ms,
-            user=in_period,
-            blank=self._blank(spend, identity, in_period),
-        )
-
-    def _blank(self, spend: Spend, identity: CreditTransactionId, user: User | None) -> Decision:
-        return blank_decision(
-            spend.user_id,
-            identity,
-            -spend.cost,
-            now_ms=self._records.now_ms,
-            user=user,
-            policy=spend.policy,
-        )
-
-    def _by_key(self, asked: _Asked) -> Decision | None:
-        """Answer a request whose key is known. One that is not completed in time is taken over."""
-        key, now_ms = asked.spend.options.key, self._records.now_ms
-        entry = key and self._keys.known(asked.user.id, key, now_ms)
-        if not key or not entry:
-            return None
-        if entry.fingerprint != key.fingerprint_digest:
-            return replace(asked.blank, verdict=Verdict.KEY_REUSED)
-        state = KeyState.TAKEN_OVER
-        if entry.is_done:
-            state = KeyState.DONE
-        elif entry.holder == asked.id:
-            # The answer to its first attempt was lost.
-            if entry.first.id == asked.id:
-                return None
-        elif now_ms - entry.leased_at_ms < key.lease_ms:
-            state = KeyState.IN_FLIGHT
-        elif asked.is_late:
-            raise AttemptError(Event.LATE, _LATE)
-        else:
-            entry.leased_at_ms, entry.holder = now_ms, asked.id
-        return self._repeat(asked, entry.first, key_state=state, attempt_id=asked.id)
-
-    def _by_id(self, asked: _Asked) -> Decision | None:
-        """Answer an attempt whose id is known, or must not be charged any more."""
-        deduct = self._state.deducts.get(asked.id)
-        if deduct is not None and deduct.is_over:
-            return replace(asked.blank, verdict=Verdict.VOIDED)
-        self._check_age(asked)
-        found = self._records.known(asked.id)
-        if found is None:
-            return None
-        was_held = deduct is not None and deduct.hold is not None
-        known = (found.type, found.user_id, found.amount, was_held)
-        is_held = asked.spend.options.hold is not None
-        wanted = (TransactionType.DEDUCT, asked.user.id, -asked.spend.cost, is_held)
-        check_same(asked.id, is_same=known == wanted)
-        return self._repeat(asked, found, key_state=_new_key(asked.spend))
-
-    def _check_age(self, asked: _Asked) -> None:
-        """Make sure that an earlier attempt with the id would be found."""
-        age_ms, oldest_ms = self._records.now_ms - asked.id_ms, self._records.oldest_ms
-        if not asked.is_given:
-            if asked.id_ms - LOOK_BACK_MS < oldest_ms:
-                raise AttemptError(Event.LATE, "the id is older than what the ledger has kept")
-            return
-        is_recent = -GIVEN_ID_AHEAD_MS_MAX <= age_ms <= GIVEN_ID_MS_MAX
-        if not is_recent or asked.id_ms - GIVEN_ID_AHEAD_MS_MAX < oldest_ms:
-            raise TransactionIdError("the id is outside the window in which a retry is known")
-
-    def _repeat(self, asked: _Asked, first: CreditTransaction, **more: object) -> Decision:
-        """Answer as the first attempt was answered."""
-        repeated = allowed(asked.blank, first, transaction_id=first.id, repeated=True, **more)
-        deduct = self._state.deducts.get(first.id)
-        if deduct is None or deduct.hold is None or asked.spend.options.hold is None:
-            return repeated
-        return replace(repeated, expires_at_ms=deduct.hold.answer.expires_at_ms)
+            return replace(blank, verdict=Verdict.ALLOWED, limits=states)
+        return self._take(attempt, blank)
 
     def _refusal(
-        self, asked: _Asked, states: Sequence[LimitState]
+        self, attempt: Attempt, blank: Decision, user: User, states: Sequence[LimitState]
     ) -> Verdict | FaregateError | None:
         """Return the first refusal that holds."""
-        spend, user, now_ms = asked.spend, asked.user, self._records.now_ms
+        spend, now_ms = attempt.spend, self._records.now_ms
         key, hold = spend.options.key, spend.options.hold
         keys_full = key is not None and self._keys.is_full(user.id, key, now_ms)
         holds_full = hold and len(self._state.open_holds(user.id)) >= hold.open_max
         lacks = 0 < spend.cost > user.credits
         checks: tuple[tuple[Verdict | FaregateError, object], ...] = (
-            (AttemptError(Event.LATE, _LATE), asked.is_late),
+            (AttemptError(Event.LATE, _LATE), _is_late(attempt, blank)),
             (Verdict.BACKLOG, self._records.is_full),
             (Verdict.TOO_MANY_KEYS, keys_full),
             (Verdict.TOO_MANY_HOLDS, holds_full),
@@ -202,14 +180,18 @@ class Spends:
         return next((refusal for refusal, holds in checks if holds), None)
 
     def _refuse(
-        self, asked: _Asked, refusal: Verdict | FaregateError, states: tuple[LimitState, ...]
+        self,
+        attempt: Attempt,
+        blank: Decision,
+        refusal: Verdict | FaregateError,
+        states: tuple[LimitState, ...],
     ) -> Decision:
         """Give a refusal. An earlier attempt with the id may still come: it is refused, too."""
-        if asked.is_sent_again:
-            self._state.refuse(asked.id, asked.user.id)
+        if attempt.phase is Phase.SENT_AGAIN:
+            self._state.refuse(blank.transaction_id, blank.user_id)
         if isinstance(refusal, FaregateError):
             raise refusal
-        refused = replace(asked.blank, verdict=refusal)
+        refused = replace(blank, verdict=refusal)
         if refusal in _AFTER_LIMITS:
             refused = replace(refused, limits=states)
         if refusal is not Verdict.RATE_LIMITED:
@@ -217,28 +199,28 @@ class Spends:
         limit = next(state for state in states if not state.remaining)
         return replace(refused, limited_by=limit.name, retry_after_ms=limit.resets_in_ms)
 
-    def _take(self, asked: _Asked) -> Decision:
+    def _take(self, attempt: Attempt, blank: Decision) -> Decision:
         """Take the cost, and remember the spend."""
-        spend, now_ms = asked.spend, self._records.now_ms
+        spend, now_ms = attempt.spend, self._records.now_ms
         record = self._state.take(
             self._state.users[spend.user_id],
             spend.policy.granted,
             spend.cost,
-            id=asked.id,
+            id=blank.transaction_id,
             description=spend.description,
             metadata=spend.options.metadata,
         )
         self._limits.take(spend, now_ms)
-        if asked.is_given:
+        if attempt.is_given:
             self._records.remembered.put(record.id, record, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
         if spend.options.key is not None:
             self._keys.keep(spend.options.key, record, now_ms)
         hold = spend.options.hold
         return allowed(
-            asked.blank,
+            blank,
             record,
             limits=self._limits.states(spend, now_ms),
-            key_state=_new_key(spend),
+            key_state=KeyState.NEW if spend.options.key else None,
             expires_at_ms=0 if hold is None else self._open(hold, record),
         )
 
@@ -259,5 +241,13 @@ class Spends:
         return expires_at_ms
 
 
-def _new_key(spend: Spend) -> KeyState | None:
-    return KeyState.NEW if spend.options.key else None
+def _time_of(blank: Decision) -> int:
+    """Return the time in the id of an attempt, in Unix milliseconds."""
+    return blank.transaction_id.time_ms or 0
+
+
+def _is_late(attempt: Attempt, blank: Decision) -> bool:
+    """Say whether an attempt must not take anything any more."""
+    now_ms = blank.decided_at_ms
+    is_old = not attempt.is_given and now_ms > _time_of(blank) + ATTEMPT_MS_MAX
+    return is_old or now_ms > attempt.deadline_ms

@@ -1,23 +1,102 @@
-"""The users of a ledger in memory, their deducts, and how a balance changes."""
+"""The records of a ledger in memory, its users and deducts, and how a balance changes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha1
 from typing import Any
 from uuid import UUID
 
-from faregate.adapters.memory.clock import utc
-from faregate.adapters.memory.records import Records
-from faregate.adapters.memory.values import Deduct, Expiring, Held, blank_decision
-from faregate.domain.decision import Decision
+from faregate.adapters.memory.values import Deduct, Expiring, Held, unix_ms_of, utc
+from faregate.domain.errors import LedgerUninitialisedError
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance, renewed
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
-from faregate.domain.windows import LOOK_BACK_MS, MEMORY_MS
+from faregate.domain.windows import BACKLOG_AGE_MS_MAX, LOOK_BACK_MS, MEMORY_MS, RETENTION_MS
 
 #: The id of a top-up stands for a user and a period.
 _TOP_UPS = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
+
+
+class Records:
+    """All records, and those that are not yet rows. Each operation begins with `begin`."""
+
+    def __init__(self, clock: Callable[[], int], pending_max: int) -> None:
+        self._clock = clock
+        self._last_ms = 0
+        #: The epoch; None where the ledger is empty.
+        self.epoch: int | None = None
+        #: How many records may be pending.
+        self.pending_max = pending_max
+        #: The time of the operation in Unix milliseconds.
+        self.now_ms = 0
+        #: Every record at or after this time is still known by its id.
+        self.oldest_ms = 0
+        #: The records that are not acknowledged, by their ids, oldest first.
+        self.pending: dict[str, CreditTransaction] = {}
+        #: The records that are known by their ids however old they are, for a time.
+        self.remembered: Expiring[CreditTransactionId, CreditTransaction] = Expiring(self.time_ms)
+        #: The records that are not yet trimmed.
+        self.by_id: dict[CreditTransactionId, CreditTransaction] = {}
+
+    async def attach(self, identity: LedgerIdentity) -> None:
+        """Take over the epoch, unless the ledger was installed and is lost."""
+        if self.epoch is None and not identity.installed:
+            self.epoch = identity.epoch
+            # Records of an earlier epoch are not here.
+            self.oldest_ms = 0 if identity.epoch == 1 else self._clock()
+        if self.epoch != identity.epoch:
+            raise LedgerUninitialisedError("the ledger in memory is not the one of Postgres")
+
+    def begin(self) -> int:
+        """Begin an operation, which has one time, and return that.
+
+        Raises:
+            LedgerUninitialisedError: The ledger is empty.
+        """
+        if self.epoch is None:
+            raise LedgerUninitialisedError("the ledger in memory is empty")
+        self.now_ms = self.time_ms()
+        return self.now_ms
+
+    def time_ms(self) -> int:
+        """Return the time in Unix milliseconds: never before the last record."""
+        return max(self._clock(), self._last_ms)
+
+    def append(self, record: CreditTransaction) -> None:
+        """Append a record."""
+        self._last_ms = self.now_ms
+        self.by_id[record.id] = self.pending[str(record.id)] = record
+
+    def known(self, identity: CreditTransactionId) -> CreditTransaction | None:
+        """Return the record with an id, as long as the id is recognised."""
+        return self.remembered.get(identity) or self.by_id.get(identity)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many records are pending as may be."""
+        return len(self.pending) >= self.pending_max
+
+    @property
+    def is_backlogged(self) -> bool:
+        """Whether a record is pending for longer than its id is remembered."""
+        from_time = utc(self.now_ms - BACKLOG_AGE_MS_MAX)
+        return any(record.timestamp < from_time for record in self.pending.values())
+
+    def trim(self) -> int:
+        """Forget records that are rows and old, up to the first that is not; return how many."""
+        from_ms = self.time_ms() - RETENTION_MS
+        for oldest in self.pending.values():
+            from_ms = min(from_ms, unix_ms_of(oldest.timestamp))
+        kept = {
+            identity: record
+            for identity, record in self.by_id.items()
+            if record.timestamp >= utc(from_ms)
+        }
+        count = len(self.by_id) - len(kept)
+        self.by_id, self.oldest_ms = kept, max(self.oldest_ms, from_ms)
+        return count
 
 
 class State:
@@ -37,10 +116,10 @@ class State:
         held = sum(hold.deduct.taken.amount for hold in self.open_holds(user_id))
         return None if user is None else replace(user, held=held)
 
-    def blank(self, user_id: UUID, identity: CreditTransactionId, amount: int) -> Decision:
-        """Return the refusal of a change that holds until something better is decided."""
-        user, now_ms = self.users.get(user_id), self.records.now_ms
-        return blank_decision(user_id, identity, amount, now_ms=now_ms, user=user)
+    def hold(self, user_id: UUID, hold_id: CreditTransactionId) -> Held | None:
+        """Return the hold of a user, if it is known."""
+        deduct = self.deducts.get(hold_id)
+        return None if deduct is None or deduct.user_id != user_id else deduct.hold
 
     def open_holds(self, user_id: UUID | None = None) -> Sequence[Held]:
         """Return the open holds of a user, or of all."""

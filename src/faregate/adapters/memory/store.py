@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID, uuid4
 
-from faregate.adapters.memory.clock import unix_ms, unix_ms_of, utc
-from faregate.adapters.memory.values import taken_by
+from faregate.adapters.memory.values import taken_by, unix_ms, unix_ms_of, utc
 from faregate.domain.history import HistoryRow, Place
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
@@ -71,13 +70,14 @@ class MemoryStore:
             )
         rows = [row for row in self.rows.values() if row.user_id == user_id]
         last = max(rows, key=lambda row: row.sequence, default=None)
+        start = last.period_start if last else None
         return User(
             id=user_id,
             credits=sum(row.amount for row in rows),
             sequence=last.sequence if last else 0,
             epoch=self._identity.epoch,
             allowance_left=last.allowance_after if last else 0,
-            period_start_ms=unix_ms_of(last.period_start) if last else None,
+            period_start_ms=unix_ms_of(start) if start else None,
         )
 
     async def transaction(self, transaction_id: CreditTransactionId) -> CreditTransaction | None:

@@ -1,11 +1,12 @@
-"""What a ledger in memory remembers beside records, and how it answers."""
+"""What a ledger in memory remembers beside records, its answers, and its times."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from faregate.adapters.memory.clock import unix_ms_of
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import AmountError, TransactionConflictError
 from faregate.domain.hold import HoldAnswer, HoldState
@@ -95,11 +96,12 @@ class Held:
 
 def taken_by(record: CreditTransaction, refunded: int = 0) -> DurableDeduct:
     """Return what a deduct has taken, by its record, and what was given back of it."""
+    start = record.period_start
     return DurableDeduct(
         amount=-record.amount,
         refunded=refunded,
         allowance_amount=-record.allowance_amount,
-        period_start_ms=unix_ms_of(record.period_start),
+        period_start_ms=None if start is None else unix_ms_of(start),
     )
 
 
@@ -157,3 +159,18 @@ def check_same(identity: CreditTransactionId, *, is_same: bool) -> None:
     """
     if not is_same:
         raise TransactionConflictError(f"transaction {identity} is known with other content")
+
+
+def unix_ms() -> int:
+    """Return the time in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def unix_ms_of(moment: datetime) -> int:
+    """Return a date in Unix milliseconds."""
+    return round(moment.timestamp() * 1000)
+
+
+def utc(time_ms: int) -> datetime:
+    """Return a time in Unix milliseconds as a date."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
