@@ -139,14 +139,9 @@ def _print_findings(report: dict[str, int], findings: Sequence[Finding], as_json
     exact = f"exact, but for {dead} dead letters" if dead else "exact"
     lines = [f"{finding.kind}: {finding.detail}" for finding in findings]
     lines.append("not exact" if findings else exact)
-    tell(report | {"findings": [_plain(each) for each in findings]}, lines, as_json=as_json)
+    tell(report | {"findings": [asdict(each) for each in findings]}, lines, as_json=as_json)
     if findings:
         raise typer.Exit(EXIT_NOT_EXACT)
-
-
-def _plain(finding: Finding) -> dict[str, object]:
-    plain = asdict(finding)
-    return plain | {"user_id": None if finding.user_id is None else str(finding.user_id)}
 
 
 def main() -> None:

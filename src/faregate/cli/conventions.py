@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -17,8 +18,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else
 
 def tell(plain: object, lines: Iterable[str], *, as_json: bool) -> None:
     """Print JSON for programs, or lines for people."""
-    for line in [json.dumps(plain)] if as_json else lines:
+    for line in [json.dumps(plain, default=_as_text)] if as_json else lines:
         print(line)
+
+
+def _as_text(value: object) -> str:
+    """Write what JSON has no form for: ids, and times by ISO 8601."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def print_table(numbers: Mapping[str, int]) -> None:

@@ -16,7 +16,7 @@ from faregate.cli.conventions import EXIT_NOT_EXACT, Json, print_table, tell
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.journal import Collection, JournalEntry
-from faregate.ops.journal import JournalImport, JournalProblem, Progress, import_journals
+from faregate.ops.journal import JournalImport, Progress, import_journals
 from faregate.ports import JournalFile
 
 #: Nobody waits for an import, so it may wait for servers.
@@ -93,17 +93,12 @@ def _print_import(result: JournalImport, *, as_json: bool) -> None:
     report = numbers | {
         "files_done": result.files_done,
         "files_left": result.files_left,
-        "problems": [_plain(problem) for problem in result.problems],
+        "problems": [asdict(problem) for problem in result.problems],
     }
     lines = [f"put away {name}" for name in result.files_done]
     lines += [f"import again later: {name}" for name in result.files_left]
     lines += [f"{each.file} line {each.line}: {each.detail}" for each in result.problems]
     tell(report, lines, as_json=as_json)
-
-
-def _plain(problem: JournalProblem) -> dict[str, object]:
-    user_id = problem.user_id
-    return asdict(problem) | {"user_id": None if user_id is None else str(user_id)}
 
 
 def _summary(file: JournalFile) -> dict[str, object]:

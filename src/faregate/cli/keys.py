@@ -90,9 +90,6 @@ def _state(key: ApiKey, now: datetime) -> str:
     return f"{'expires' if now < key.expires_at else 'expired'} {key.expires_at:%Y-%m-%d}"
 
 
-def _plain(key: ApiKey) -> dict[str, str | None]:
+def _plain(key: ApiKey) -> dict[str, object]:
     """Return what is printed of a key: its id as in the key itself, times in UTC."""
-    plain: dict[str, str | None] = {}
-    for name, value in asdict(key).items():
-        plain[name] = value.isoformat() if isinstance(value, datetime) else value
-    return plain | {"id": key.id.hex, "user_id": str(key.user_id)}
+    return asdict(key) | {"id": key.id.hex}
