@@ -10,9 +10,9 @@ from starlette.types import Scope
 
 from asgi_client import USER, http_scope
 from clocks import Seconds
-from faregate.adapters.memory.api_keys import MemoryApiKeys
 from faregate.asgi.identity import ApiKeyIdentity
 from faregate.domain.api_key import NewApiKey, StoredApiKey
+from memory_api_keys import MemoryApiKeys
 
 LIFETIME_S = 30.0
 OUTAGE_S = 300.0

@@ -5,9 +5,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.ledger import MemoryLedger, MemoryStream
 from faregate.adapters.memory.store import MemoryStore
-from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.attempt import Attempt, AttemptError, Event
 from faregate.domain.decision import Decision
 from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
@@ -38,6 +37,8 @@ class LossyLedger(MemoryLedger):
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         super().__init__(now_ms=now_ms)
+        for name in CALLS:
+            setattr(self, name, self._losing(name, getattr(self, name)))
         #: What becomes of the next decisions: the event, whether the ledger decides before, or an
         #: error that it answers.
         self.script: list[tuple[Event, bool] | Exception] = []
@@ -85,26 +86,21 @@ class LossyLedger(MemoryLedger):
         attempt.sent(identity, now_ms, now_ms + 50)
         self.attempts.append((attempt.transaction_id, attempt.is_retry))
 
+    def _losing(
+        self, name: str, real: Callable[..., Awaitable[Any]]
+    ) -> Callable[..., Awaitable[Any]]:
+        async def call(*args: Any) -> Any:
+            if self.is_down:
+                raise LedgerUnavailableError("Redis is down")
+            answer = await real(*args)
+            if self.lost[name]:
+                self.lost[name] -= 1
+                raise OutcomeUnknownError("lost on the way back")
+            if self.is_lossy and name != "attach":
+                raise OutcomeUnknownError("lost on the way back")
+            return answer
 
-def _losing(name: str) -> Callable[..., Awaitable[Any]]:
-    real = getattr(MemoryLedger, name)
-
-    async def call(self: LossyLedger, *args: Any) -> Any:
-        if self.is_down:
-            raise LedgerUnavailableError("Redis is down")
-        answer = await real(self, *args)
-        if self.lost[name]:
-            self.lost[name] -= 1
-            raise OutcomeUnknownError("lost on the way back")
-        if self.is_lossy and name != "attach":
-            raise OutcomeUnknownError("lost on the way back")
-        return answer
-
-    return call
-
-
-for _name in CALLS:
-    setattr(LossyLedger, _name, _losing(_name))
+        return call
 
 
 class Clock:

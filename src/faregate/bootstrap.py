@@ -1,7 +1,7 @@
 """The one place that builds everything from settings. Nothing is connected before its first use."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from faregate.adapters.journal.writer import FileJournal
@@ -94,43 +94,31 @@ async def open_gate(settings: Settings | None = None) -> AsyncIterator[Gate]:
         await gate.aclose()
 
 
-@contextmanager
-def open_stream(settings: Settings) -> Iterator[RedisStream]:
-    """Open the stream for a worker or an operator."""
-    with closing(RedisStream.from_url(settings.redis_url, settings.shard_count)) as stream:
-        yield stream
+def open_stream(settings: Settings) -> closing[RedisStream]:
+    """Open the stream for a worker or an operator, to be closed by `with`."""
+    return closing(RedisStream.from_url(settings.redis_url, settings.shard_count))
 
 
-@contextmanager
-def open_sweeper(settings: Settings) -> Iterator[RedisSweeper]:
+def open_sweeper(settings: Settings) -> closing[RedisSweeper]:
     """Open the sweeper of expired holds for a worker."""
-    with closing(RedisSweeper.from_url(settings.redis_url, settings.shard_count)) as sweeper:
-        yield sweeper
+    return closing(RedisSweeper.from_url(settings.redis_url, settings.shard_count))
 
 
-@contextmanager
-def open_archive(settings: Settings) -> Iterator[PostgresArchive]:
+def open_archive(settings: Settings) -> closing[PostgresArchive]:
     """Open the archive for a worker."""
-    with closing(PostgresArchive(settings.postgres_url)) as archive:
-        yield archive
+    return closing(PostgresArchive(settings.postgres_url))
 
 
-@contextmanager
-def open_audit(settings: Settings) -> Iterator[PostgresAudit]:
+def open_audit(settings: Settings) -> closing[PostgresAudit]:
     """Open Postgres for an operator."""
-    with closing(PostgresAudit(settings.postgres_url)) as audit:
-        yield audit
+    return closing(PostgresAudit(settings.postgres_url))
 
 
-@contextmanager
-def open_admin(settings: Settings) -> Iterator[PostgresAdmin]:
+def open_admin(settings: Settings) -> closing[PostgresAdmin]:
     """Open Postgres for the owner of the ledger."""
-    with closing(PostgresAdmin(settings.postgres_url)) as admin:
-        yield admin
+    return closing(PostgresAdmin(settings.postgres_url))
 
 
-@contextmanager
-def open_api_key_admin(settings: Settings) -> Iterator[PostgresApiKeyAdmin]:
+def open_api_key_admin(settings: Settings) -> closing[PostgresApiKeyAdmin]:
     """Open Postgres to make and revoke API keys."""
-    with closing(PostgresApiKeyAdmin(settings.postgres_url)) as admin:
-        yield admin
+    return closing(PostgresApiKeyAdmin(settings.postgres_url))

@@ -1,4 +1,4 @@
-"""Postgres and the memory adapter keep API keys alike."""
+"""Postgres keeps API keys as the plain dicts do that stand for it in other tests."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from durable import Database, as_role, database
-from faregate.adapters.memory.api_keys import MemoryApiKeys
 from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApiKeys
 from faregate.domain.api_key import NewApiKey, StoredApiKey
 from faregate.domain.errors import InvalidArgumentError
 from faregate.ports import ApiKeyAdmin, ApiKeys
+from memory_api_keys import MemoryApiKeys
 
 pytestmark = pytest.mark.postgres
 

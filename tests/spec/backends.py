@@ -11,10 +11,8 @@ from typing import Any, Self, cast
 from uuid import UUID
 
 from clocks import Clock
-from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.ledger import MemoryLedger, MemoryStream
 from faregate.adapters.memory.store import MemoryStore
-from faregate.adapters.memory.stream import MemoryStream
-from faregate.adapters.memory.sweeper import MemorySweeper
 from faregate.adapters.redis import keys
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
@@ -166,7 +164,7 @@ class MemoryBackend(Backend):
 
     async def fill(self) -> None:
         for ledger in self._ledgers:
-            ledger.shard.fill()
+            ledger.records.pending_max = len(ledger.pending)
 
     def ledger_of(self, user_id: UUID) -> MemoryLedger:
         return self._ledgers[keys.shard_of(user_id, self.shard_count)]
@@ -187,7 +185,7 @@ class MemoryBackend(Backend):
         return total
 
     def sweep(self) -> int:
-        return sum(MemorySweeper(ledger).sweep(0) for ledger in self._ledgers)
+        return sum(ledger.sweep() for ledger in self._ledgers)
 
     async def look(self) -> Seen:
         live, new, pending = {}, [], []
@@ -200,7 +198,7 @@ class MemoryBackend(Backend):
             unseen = [place for place in ledger.pending if (shard, place) not in self._seen]
             self._seen.update((shard, place) for place in unseen)
             new += [ledger.pending[place] for place in unseen]
-        holds_count = sum(ledger.holds.open_count for ledger in self._ledgers)
+        holds_count = sum(len(ledger.state.open_holds()) for ledger in self._ledgers)
         return Seen.of(live, pending, new, holds_count)
 
     async def attach(self) -> None:

@@ -36,7 +36,7 @@ async def test_a_full_stream_is_a_503_that_is_not_charged() -> None:
     world = World()
     middleware = world.around(answers(200))
     assert (await call(middleware)).status == 200
-    world.ledger.shard.fill()
+    world.ledger.records.pending_max = 0
     answer = await call(middleware)
     assert answer.status == 503
     assert answer.header(b"retry-after") == b"5"

@@ -10,8 +10,7 @@ import pytest
 from starlette.types import Message
 
 from decisions import REFUSALS
-from faregate.asgi.answers import ProblemOptions, answer
-from faregate.asgi.pages import ACCEPT_CHARS_MAX, prefers_html
+from faregate.asgi.answers import ACCEPT_CHARS_MAX, ProblemOptions, answer, prefers_html
 from faregate.asgi.problems import NO_IDENTITY, UNAVAILABLE, UNKNOWN_USER, Problem
 from faregate.asgi.refusals import problem_of
 from faregate.domain.errors import ConfigurationError

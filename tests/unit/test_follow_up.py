@@ -266,7 +266,7 @@ async def test_a_void_waits_for_the_deadline_of_its_attempt(
         asked.append(clock.ms)
         return await real(void)  # type: ignore[arg-type]
 
-    ledger.void = note  # type: ignore[method-assign,assignment]
+    ledger.void = note  # type: ignore[assignment]
     ledger.lose(T)
     with pytest.raises(OutcomeUnknownError):
         await gate.charge(user_id)

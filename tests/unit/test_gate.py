@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from faregate import CreditPolicy, CreditTransactionId, Gate, Verdict
+from faregate.adapters.memory.ledger import MemoryStream
 from faregate.adapters.memory.store import MemoryStore
-from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.attempt import Event
 from faregate.domain.errors import (
     AmountError,

@@ -254,7 +254,7 @@ async def test_an_end_that_takes_too_long_goes_on_in_the_background(
         await released.wait()
         return await real(settlement)
 
-    ledger.settle = hang  # type: ignore[method-assign]
+    ledger.settle = hang
     assert (await asyncio.wait_for(gate.settle(hold, 1), 10)).is_pending
     released.set()
     assert await gate.retries.join(WAIT_S_MAX)
@@ -272,12 +272,12 @@ async def test_a_caller_that_gives_up_its_settlement_has_settled(
         await asyncio.sleep(60)
         return await real(settlement)
 
-    ledger.settle = hang  # type: ignore[method-assign]
+    ledger.settle = hang
     task = asyncio.create_task(gate.settle(hold, 1))
     await asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    ledger.settle = real  # type: ignore[method-assign]
+    ledger.settle = real
     assert await gate.retries.join(WAIT_S_MAX)
     assert await live(gate, user_id) == (2, 0)

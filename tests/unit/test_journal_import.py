@@ -276,10 +276,10 @@ async def test_a_server_that_does_not_answer_leaves_the_file(
         raise LedgerUnavailableError("Redis is down")
 
     real: Callable[..., object] = outage.ledger.collect
-    outage.ledger.collect = down  # type: ignore[method-assign,assignment]
+    outage.ledger.collect = down  # type: ignore[assignment]
     with pytest.raises(LedgerUnavailableError):
         await run(outage.gate, tmp_path)
-    outage.ledger.collect = real  # type: ignore[method-assign,assignment]
+    outage.ledger.collect = real  # type: ignore[assignment]
     assert counts(await run(outage.gate, tmp_path)) == {Collection.COLLECTED: 3}
 
 

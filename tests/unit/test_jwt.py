@@ -11,7 +11,7 @@ import pytest
 
 from faregate import user_id_of
 from faregate.asgi.identity import Caller
-from faregate.asgi.identity.fields import CREDENTIAL_BYTES_MAX
+from faregate.asgi.identity.caller import CREDENTIAL_BYTES_MAX
 from faregate.domain.errors import ConfigurationError
 from tokens import (
     AUDIENCE,

@@ -45,7 +45,7 @@ def lose_request(world: World) -> None:
             raise failures.pop()
         return await settle(*arguments)
 
-    world.ledger.settle = settle_again  # type: ignore[method-assign,assignment]
+    world.ledger.settle = settle_again  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("lose", [lose_answer, lose_request])
@@ -116,7 +116,7 @@ class Extensions:
         self.clock = Clock()
         policy = CreditPolicy(starting_credits=10, on_expiry=on_expiry)
         self.world = World(policy, now_ms=self.clock)
-        self._extend, self.world.ledger.extend = self.world.ledger.extend, self.extend  # type: ignore[method-assign,assignment]
+        self._extend, self.world.ledger.extend = self.world.ledger.extend, self.extend  # type: ignore[assignment]
         self.is_away = False
         self._count, self._more = 0, asyncio.Event()
 

@@ -123,7 +123,7 @@ async def test_other_reasons_than_a_silent_redis(outage: Outage) -> None:
 
 async def test_a_backlog_is_no_reason_to_refuse(outage: Outage) -> None:
     """Where it is served closed, it is: the verdict says so."""
-    outage.ledger.shard.fill()
+    outage.ledger.records.pending_max = len(outage.ledger.pending)
     assert (await outage.charge()).journaled
     assert (await outage.gate.charge(outage.user_id)).verdict is Verdict.BACKLOG
 
@@ -131,7 +131,7 @@ async def test_a_backlog_is_no_reason_to_refuse(outage: Outage) -> None:
 async def test_a_process_that_starts_in_an_outage_serves(outage: Outage) -> None:
     """Redis has never told its time, so the entry has the time of the machine."""
     outage.ledger.is_down = True
-    outage.ledger.now_ms = lambda: 0  # type: ignore[method-assign]
+    outage.ledger.now_ms = lambda: 0
     gate = Gate(outage.ledger, outage.store, POLICIES, OPTIONS, journal=outage.journal)
     decision = await gate.charge(uuid4(), on_failure=OPEN)
     assert decision.transaction_id.time_ms

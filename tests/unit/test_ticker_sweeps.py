@@ -9,8 +9,7 @@ import pytest
 from fakeredis import FakeRedis
 from rq import Queue
 
-from faregate.adapters.memory.ledger import MemoryLedger
-from faregate.adapters.memory.stream import MemoryStream
+from faregate.adapters.memory.ledger import MemoryLedger, MemoryStream
 from faregate.config import Settings
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
 from faregate_worker import jobs

@@ -22,7 +22,4 @@ class RequestLog:
         self._write(logging.ERROR, message, values)
 
     def _write(self, level: int, message: str, values: tuple[object, ...]) -> None:
-        paced = self._kinds.get(message)
-        if paced is None:
-            paced = self._kinds[message] = PacedLog(_log, level)
-        paced(message, *values)
+        self._kinds.setdefault(message, PacedLog(_log, level))(message, *values)

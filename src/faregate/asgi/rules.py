@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from inspect import isawaitable
-from typing import NamedTuple, Self, TypeAlias
+from typing import TypeAlias
 
 from starlette.routing import compile_path
 from starlette.types import Scope
@@ -123,11 +123,12 @@ class Rules:
     """Compiled rules. A request that no rule matches is charged by the policy."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        steps = [_Step.of(rule) for rule in rules]
+        compiled = [(rule, _methods(rule), _path_match(rule)) for rule in rules]
         methods = {method for rule in rules for method in _methods(rule)} | {_ANY}
         #: The rules that may hold for requests of a method; `_ANY` is any that no rule names.
         self._of_method = {
-            method: [step for step in steps if step.holds_for(method)] for method in methods
+            method: [(rule, match) for rule, own, match in compiled if not own or method in own]
+            for method in methods
         }
         # No client sends a method of that name to mean a connection: the scope says what it is.
         self._of_connections = self._of_method.pop(WEBSOCKET, self._of_method[_ANY])
@@ -142,37 +143,24 @@ class Rules:
             steps = self._of_method.get(scope["method"].upper()) or self._of_method[_ANY]
         if steps:
             path = route_path(scope)
-            for step in steps:
-                if step.matches_path is None or step.matches_path(path):
-                    when = step.rule.when
+            for rule, match in steps:
+                if match is None or match(path):
+                    when = rule.when
                     if when is None or when(scope):
-                        return step.rule
+                        return rule
         return self._otherwise
 
 
-class _Step(NamedTuple):
-    """One rule, and how its path is matched; None for every path."""
+def _path_match(rule: Rule) -> Callable[[str], object] | None:
+    """Compile the path of a rule; None matches every path.
 
-    rule: Rule
-    methods: frozenset[str]
-    matches_path: Callable[[str], object] | None
-
-    @classmethod
-    def of(cls, rule: Rule) -> Self:
-        """Compile a rule.
-
-        Paths are matched as Starlette matches its routes, so that no spelling of a path, such as
-        one with a line feed at its end, reaches an endpoint past the rule for it; and, for the
-        routes of others, whatever characters the rest of a path has.
-        """
-        matches = None
-        if rule.path:
-            matches = re.compile(compile_path(rule.path)[0].pattern, re.DOTALL).match
-        return cls(rule, _methods(rule), matches)
-
-    def holds_for(self, method: str) -> bool:
-        """Say whether the rule may hold for requests of a method."""
-        return not self.methods or method in self.methods
+    Paths are matched as Starlette matches its routes, so that no spelling of a path, such as one
+    with a line feed at its end, reaches an endpoint past the rule for it; and, for the routes of
+    others, whatever characters the rest of a path has.
+    """
+    if not rule.path:
+        return None
+    return re.compile(compile_path(rule.path)[0].pattern, re.DOTALL).match
 
 
 def _methods(rule: Rule) -> frozenset[str]:

@@ -3,7 +3,6 @@
 Exit codes: 0 all is well, 1 the ledger is not exact, 2 wrong use, 3 something is broken.
 """
 
-import json
 import os
 import sys
 import traceback
@@ -14,11 +13,17 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.bootstrap import open_admin, open_audit, open_stream
-from faregate.cli.conventions import EXIT_BROKEN, EXIT_NOT_EXACT, EXIT_WRONG_USE, Json
+from faregate.cli.conventions import (
+    EXIT_BROKEN,
+    EXIT_NOT_EXACT,
+    EXIT_WRONG_USE,
+    Json,
+    print_table,
+    tell,
+)
 from faregate.cli.demo import demo
 from faregate.cli.journal import journal
 from faregate.cli.keys import app as keys
@@ -56,7 +61,7 @@ def migrate(
         _print_names("exported", [str(path) for path in migrator.export(export)], as_json)
     elif status:
         rows = [{"name": item.name, "state": item.state.value} for item in migrator.status()]
-        _print_rows(rows, as_json)
+        tell(rows, ("  ".join(row.values()) for row in rows), as_json=as_json)
     else:
         act = migrator.rehearse if dry_run else migrator.apply
         done = act(shard_count=settings.shard_count, starting_credits=settings.starting_credits)
@@ -111,10 +116,7 @@ def rebuild(as_json: Json = False) -> None:
     settings = read_settings()
     with open_stream(settings) as stream, open_admin(settings) as admin:
         epoch = run_rebuild(stream, admin)
-    if as_json:
-        print(json.dumps({"epoch": epoch}))
-    else:
-        print(f"epoch {epoch} begins with the next API that starts")
+    tell({"epoch": epoch}, [f"epoch {epoch} begins with the next API that starts"], as_json=as_json)
 
 
 app.add_typer(journal, name="journal")
@@ -126,44 +128,20 @@ app.add_typer(keys, name="keys")
 
 
 def _print_names(verb: str, names: Sequence[str], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({verb: list(names)}))
-        return
-    for name in names:
-        print(f"{verb} {name}")
-    if not names:
-        print(f"nothing to be {verb}")
-
-
-def _print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(list(rows)))
-        return
-    for row in rows:
-        print("  ".join(row.values()))
+    lines = [f"{verb} {name}" for name in names] or [f"nothing to be {verb}"]
+    tell({verb: list(names)}, lines, as_json=as_json)
 
 
 def _print_findings(report: dict[str, int], findings: Sequence[Finding], as_json: bool) -> None:
-    if as_json:
-        details = [_plain(finding) for finding in findings]
-        print(json.dumps(report | {"findings": details}))
-    else:
-        table = Table(show_header=False)
-        for name, value in report.items():
-            table.add_row(name.replace("_", " "), str(value))
-        Console().print(table)
-        for finding in findings:
-            print(f"{finding.kind}: {finding.detail}")
-        dead = report.get("dead_letters", 0)
-        exact = f"exact, but for {dead} dead letters" if dead else "exact"
-        print("not exact" if findings else exact)
+    if not as_json:
+        print_table(report)
+    dead = report.get("dead_letters", 0)
+    exact = f"exact, but for {dead} dead letters" if dead else "exact"
+    lines = [f"{finding.kind}: {finding.detail}" for finding in findings]
+    lines.append("not exact" if findings else exact)
+    tell(report | {"findings": [asdict(each) for each in findings]}, lines, as_json=as_json)
     if findings:
         raise typer.Exit(EXIT_NOT_EXACT)
-
-
-def _plain(finding: Finding) -> dict[str, object]:
-    plain = asdict(finding)
-    return plain | {"user_id": None if finding.user_id is None else str(finding.user_id)}
 
 
 def main() -> None:

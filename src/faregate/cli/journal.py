@@ -1,24 +1,22 @@
 """`faregate journal`: what was served without a decision, shown and charged."""
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from faregate.adapters.journal.reader import find_journals, open_journals
 from faregate.bootstrap import open_gate
-from faregate.cli.conventions import EXIT_NOT_EXACT, Json
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, print_table, tell
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.journal import Collection, JournalEntry
-from faregate.ops.journal import JournalImport, JournalProblem, Progress, import_journals
+from faregate.ops.journal import JournalImport, Progress, import_journals
 from faregate.ports import JournalFile
 
 #: Nobody waits for an import, so it may wait for servers.
@@ -55,14 +53,12 @@ def import_(paths: Paths = None, as_json: Json = False) -> None:
 def show(paths: Paths = None, as_json: Json = False) -> None:
     """Count what the journals hold. Asks no server, and changes nothing."""
     rows = [_summary(file) for file in find_journals(_chosen(paths, read_settings()))]
-    if as_json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        counts = (f"{value} {name}" for name, value in row.items() if name != "file")
-        print(f"{row['file']}: {', '.join(counts)}")
-    if not rows:
-        print("no journals")
+    tell(rows, [_line(row) for row in rows] or ["no journals"], as_json=as_json)
+
+
+def _line(row: Mapping[str, object]) -> str:
+    counts = (f"{value} {name}" for name, value in row.items() if name != "file")
+    return f"{row['file']}: {', '.join(counts)}"
 
 
 def _chosen(paths: Sequence[Path] | None, settings: Settings) -> Sequence[Path]:
@@ -92,29 +88,17 @@ def _print_import(result: JournalImport, *, as_json: bool) -> None:
         "credits_short": result.shortfall,
         "torn_files": result.torn_files,
     }
-    if as_json:
-        report = numbers | {
-            "files_done": result.files_done,
-            "files_left": result.files_left,
-            "problems": [_plain(problem) for problem in result.problems],
-        }
-        print(json.dumps(report))
-        return
-    table = Table(show_header=False)
-    for name, value in numbers.items():
-        table.add_row(name.replace("_", " "), str(value))
-    Console().print(table)
-    for name in result.files_done:
-        print(f"put away {name}")
-    for name in result.files_left:
-        print(f"import again later: {name}")
-    for problem in result.problems:
-        print(f"{problem.file} line {problem.line}: {problem.detail}")
-
-
-def _plain(problem: JournalProblem) -> dict[str, object]:
-    user_id = problem.user_id
-    return asdict(problem) | {"user_id": None if user_id is None else str(user_id)}
+    if not as_json:
+        print_table(numbers)
+    report = numbers | {
+        "files_done": result.files_done,
+        "files_left": result.files_left,
+        "problems": [asdict(problem) for problem in result.problems],
+    }
+    lines = [f"put away {name}" for name in result.files_done]
+    lines += [f"import again later: {name}" for name in result.files_left]
+    lines += [f"{each.file} line {each.line}: {each.detail}" for each in result.problems]
+    tell(report, lines, as_json=as_json)
 
 
 def _summary(file: JournalFile) -> dict[str, object]:

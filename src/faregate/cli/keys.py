@@ -1,6 +1,5 @@
 """`faregate keys`: makes, lists and revokes the API keys of users."""
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from uuid import UUID
 import typer
 
 from faregate.bootstrap import open_api_key_admin
-from faregate.cli.conventions import Json
+from faregate.cli.conventions import Json, tell
 from faregate.config import read_settings
 from faregate.domain.api_key import ApiKey, NewApiKey
 from faregate.domain.errors import InvalidArgumentError
@@ -41,10 +40,8 @@ def create(
     new = NewApiKey.mint(user, name, now=now, tier=tier, expires_at=expires_at)
     with open_api_key_admin(read_settings()) as admin:
         admin.create(new)
-    if as_json:
-        print(json.dumps(_plain(new.key) | {"key": new.text}))
-    else:
-        print(new.text)
+    tell(_plain(new.key) | {"key": new.text}, [new.text], as_json=as_json)
+    if not as_json:
         print("This key is shown once, and kept nowhere.", file=sys.stderr)
 
 
@@ -56,13 +53,8 @@ def list_keys(
     """List keys, oldest first: whose, what for, since when, until when. Never a secret."""
     with open_api_key_admin(read_settings()) as admin:
         keys = list(_all(admin, user))
-    if as_json:
-        print(json.dumps([_plain(key) for key in keys]))
-        return
     now = datetime.now(UTC)
-    for key in keys:
-        used = f"used {key.last_used_at:%Y-%m-%d}" if key.last_used_at else "never used"
-        print("  ".join((key.id.hex, str(key.user_id), _state(key, now), used, key.name)))
+    tell([_plain(key) for key in keys], (_line(key, now) for key in keys), as_json=as_json)
 
 
 @app.command()
@@ -75,7 +67,7 @@ def revoke(
         key = admin.revoke(key_id)
     if key is None:
         raise InvalidArgumentError(f"there is no API key {key_id.hex}")
-    print(json.dumps(_plain(key)) if as_json else f"revoked {key.id.hex}")
+    tell(_plain(key), [f"revoked {key.id.hex}"], as_json=as_json)
 
 
 def _all(admin: ApiKeyAdmin, user: UUID | None) -> Iterator[ApiKey]:
@@ -83,6 +75,11 @@ def _all(admin: ApiKeyAdmin, user: UUID | None) -> Iterator[ApiKey]:
     while page := admin.keys(user, after, _PAGE_COUNT_MAX):
         yield from page
         after = page[-1].id
+
+
+def _line(key: ApiKey, now: datetime) -> str:
+    used = f"used {key.last_used_at:%Y-%m-%d}" if key.last_used_at else "never used"
+    return "  ".join((key.id.hex, str(key.user_id), _state(key, now), used, key.name))
 
 
 def _state(key: ApiKey, now: datetime) -> str:
@@ -93,9 +90,6 @@ def _state(key: ApiKey, now: datetime) -> str:
     return f"{'expires' if now < key.expires_at else 'expired'} {key.expires_at:%Y-%m-%d}"
 
 
-def _plain(key: ApiKey) -> dict[str, str | None]:
+def _plain(key: ApiKey) -> dict[str, object]:
     """Return what is printed of a key: its id as in the key itself, times in UTC."""
-    plain: dict[str, str | None] = {}
-    for name, value in asdict(key).items():
-        plain[name] = value.isoformat() if isinstance(value, datetime) else value
-    return plain | {"id": key.id.hex, "user_id": str(key.user_id)}
+    return asdict(key) | {"id": key.id.hex}

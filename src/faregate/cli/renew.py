@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from faregate.cli.conventions import Json, tell
 from faregate.cli.display import error_console
 from faregate.domain.errors import ConfigurationError
 from faregate.gate import Gate
@@ -42,19 +42,15 @@ def load_gate(place: str) -> Gate:
 def renew(
     gate: Annotated[str, typer.Argument(help="Your gate: package.module:attribute.")],
     *,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Begin the new periods of users who make no requests, so that Postgres is current.
 
     Nothing depends on it, and it can be run at any time, by several at once.
     """
     result = asyncio.run(_renew(load_gate(gate), error_console()))
-    if as_json:
-        print(json.dumps(asdict(result)))
-    else:
-        print(f"{result.renewed} of {result.users} users renewed: {result.credits} credits")
+    line = f"{result.renewed} of {result.users} users renewed: {result.credits} credits"
+    tell(asdict(result), [line], as_json=as_json)
 
 
 async def _renew(gate: Gate, console: Console) -> Renewal:

@@ -76,7 +76,7 @@ class PresentedApiKey:
         found = _WRITTEN.fullmatch(text)
         if found is None:
             return None
-        return cls(id=UUID(found[1]), secret_hash=_hash(bytes.fromhex(found[2])))
+        return cls(id=UUID(found[1]), secret_hash=sha256(bytes.fromhex(found[2])).digest())
 
     def unlock(self, stored: StoredApiKey | None, now: datetime) -> ApiKey | None:
         """Return the stored key if this is it, and it is in force.
@@ -127,11 +127,7 @@ class NewApiKey:
             expires_at=expires_at,
         )
         text = f"fg_{key.id.hex}_{secret.hex()}"
-        return cls(key=key, text=text, secret_hash=_hash(secret))
-
-
-def _hash(secret: bytes) -> bytes:
-    return sha256(secret).digest()
+        return cls(key=key, text=text, secret_hash=sha256(secret).digest())
 
 
 def _check_text(what: str, text: str) -> str:

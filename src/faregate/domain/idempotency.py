@@ -1,5 +1,6 @@
 """Idempotency keys: a caller's own name for a request, by which every retry of it is known."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -118,17 +119,10 @@ def check_key(key: object) -> str:
     Raises:
         InvalidArgumentError: It is empty, no text that can be encoded, or too long.
     """
-    if not isinstance(key, str) or not 0 < _length(key) <= KEY_BYTES_MAX:
-        raise InvalidArgumentError(f"an idempotency key is text of 1 to {KEY_BYTES_MAX} bytes")
-    return key
-
-
-def _length(key: str) -> int:
-    """Return how many bytes a key takes; 0 if it cannot be written in UTF-8."""
-    try:
-        return len(key.encode())
-    except UnicodeEncodeError:
-        return 0
+    with suppress(UnicodeEncodeError):
+        if isinstance(key, str) and 0 < len(key.encode()) <= KEY_BYTES_MAX:
+            return key
+    raise InvalidArgumentError(f"an idempotency key is text of 1 to {KEY_BYTES_MAX} bytes")
 
 
 def id_of_key(user_id: UUID, key: str) -> UUID:

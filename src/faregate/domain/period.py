@@ -12,8 +12,8 @@ from faregate.domain.errors import InvalidArgumentError
 
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
-#: The first of January 1970 was a Thursday, three days after a Monday.
-_THURSDAY_MS = 3 * DAY_MS
+#: The Monday before the first of January 1970, which was a Thursday.
+_MONDAY_MS = -3 * DAY_MS
 _DAYS_MAX = 366
 _LENGTH_MS_MIN = 1_000
 _MONTHS = 12
@@ -30,6 +30,9 @@ class PeriodKind(StrEnum):
     MONTH = "month"
     #: Of equal length, from the user's first request.
     ROLLING = "rolling"
+
+
+_LENGTHS_MS = {PeriodKind.DAY: DAY_MS, PeriodKind.WEEK: WEEK_MS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +55,7 @@ class Period:
     @property
     def fixed_length_ms(self) -> int | None:
         """How long each period is, in milliseconds; None of months, which differ."""
-        match self.kind:
-            case PeriodKind.DAY:
-                return DAY_MS
-            case PeriodKind.WEEK:
-                return WEEK_MS
-            case PeriodKind.MONTH:
-                return None
-            case PeriodKind.ROLLING:
-                return self.length_ms
+        return None if self.kind is PeriodKind.MONTH else self.length_ms or _LENGTHS_MS[self.kind]
 
     def start_ms(self, now_ms: int, anchor_ms: int) -> int:
         """Return when the period that contains `now_ms` began.
@@ -69,29 +64,21 @@ class Period:
             now_ms: The time in question.
             anchor_ms: When an earlier rolling period began; `now_ms` for the first.
         """
-        match self.kind:
-            case PeriodKind.DAY:
-                return now_ms // DAY_MS * DAY_MS
-            case PeriodKind.WEEK:
-                return (now_ms + _THURSDAY_MS) // WEEK_MS * WEEK_MS - _THURSDAY_MS
-            case PeriodKind.MONTH:
-                now = datetime.fromtimestamp(now_ms / 1000, UTC)
-                return _unix_ms(now.year, now.month)
-            case PeriodKind.ROLLING:
-                return now_ms - (now_ms - anchor_ms) % self.length_ms
+        length_ms = self.fixed_length_ms
+        if length_ms is None:
+            now = datetime.fromtimestamp(now_ms / 1000, UTC)
+            return _unix_ms(now.year, now.month)
+        if self.kind is not PeriodKind.ROLLING:
+            anchor_ms = _MONDAY_MS
+        return now_ms - (now_ms - anchor_ms) % length_ms
 
     def end_ms(self, start_ms: int) -> int:
         """Return when the period that began at `start_ms` ends, and the next one begins."""
-        match self.kind:
-            case PeriodKind.DAY:
-                return start_ms + DAY_MS
-            case PeriodKind.WEEK:
-                return start_ms + WEEK_MS
-            case PeriodKind.MONTH:
-                start = datetime.fromtimestamp(start_ms / 1000, UTC)
-                return _unix_ms(start.year + start.month // _MONTHS, start.month % _MONTHS + 1)
-            case PeriodKind.ROLLING:
-                return start_ms + self.length_ms
+        length_ms = self.fixed_length_ms
+        if length_ms is not None:
+            return start_ms + length_ms
+        start = datetime.fromtimestamp(start_ms / 1000, UTC)
+        return _unix_ms(start.year + start.month // _MONTHS, start.month % _MONTHS + 1)
 
 
 def _unix_ms(year: int, month: int) -> int:

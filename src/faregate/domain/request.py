@@ -7,7 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from faregate.domain.errors import InvalidArgumentError
-from faregate.domain.transaction import CreditTransactionId, TransactionType
+from faregate.domain.transaction import CreditTransactionId, TransactionType, check_amount
 from faregate.domain.user import check_user_id
 
 #: The address of a record: the position of its entry in the stream, and its index there from 1.
@@ -51,6 +51,7 @@ class Credit:
 
     def __post_init__(self) -> None:
         check_user_id(self.user_id)
+        check_amount(self.type, self.amount)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,8 @@ class Refund:
 
     def __post_init__(self) -> None:
         check_user_id(self.user_id)
+        if self.amount is not None:
+            check_amount(TransactionType.REFUND, self.amount)
         if self.position and not _POSITION.fullmatch(self.position):
             raise InvalidArgumentError(
                 "a position is that of a decision, such as 1700000000000-0/1"

@@ -5,7 +5,7 @@ from typing import TypedDict
 
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.policy import CreditPolicy, FailureMode, GateOptions
-from faregate.domain.spend import NO_OPTIONS, HoldTerms, SpendOptions
+from faregate.domain.spend import HoldTerms, SpendOptions
 from faregate.domain.transaction import CreditTransactionId
 
 Metadata = Mapping[str, object]
@@ -53,8 +53,6 @@ def spend_options(
         InvalidArgumentError: One is ill-formed.
     """
     metadata, key = given.get("metadata"), given.get("idempotency_key")
-    if hold is None and not given and not policy.is_unlimited:
-        return NO_OPTIONS
     name = "cost" if hold is None else "estimate"
     if policy.is_unlimited:
         metadata = {**(metadata or {}), name: cost}

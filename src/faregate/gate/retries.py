@@ -32,11 +32,6 @@ Action: TypeAlias = Callable[[], Awaitable[bool]]
 #: Leaves an action that is given up to the journal; returns whether it did.
 Keep: TypeAlias = Callable[[], bool]
 
-
-def _keep_nothing() -> bool:
-    return False
-
-
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +60,7 @@ class RetryQueue:
         return len(self._tasks)
 
     def submit(
-        self, name: str, action: Action, keep: Keep = _keep_nothing, *, after_s: float = 0.0
+        self, name: str, action: Action, keep: Keep | None = None, *, after_s: float = 0.0
     ) -> None:
         """Try `action` until it is done.
 
@@ -116,7 +111,7 @@ class RetryQueue:
         self.submit(name, again)
         return None
 
-    async def _run(self, name: str, action: Action, keep: Keep, after_s: float) -> None:
+    async def _run(self, name: str, action: Action, keep: Keep | None, after_s: float) -> None:
         await asyncio.sleep(after_s)
         loop = asyncio.get_running_loop()
         gives_up_at_s = loop.time() + self._tries_seconds_max
@@ -135,8 +130,8 @@ class RetryQueue:
             delay_s = min(delay_s * 2, _DELAY_MAX_S)
         self._give_up(name, f"not done within {self._tries_seconds_max:.0f} s", keep)
 
-    def _give_up(self, name: str, why: str, keep: Keep) -> None:
-        if keep():
+    def _give_up(self, name: str, why: str, keep: Keep | None) -> None:
+        if keep is not None and keep():
             _log.warning("left to the journal: %s (%s)", name, why)
             return
         self.given_up += 1

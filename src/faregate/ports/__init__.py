@@ -9,13 +9,14 @@ from faregate.ports.durable import (
     ApiKeys,
     Audit,
     History,
+    Journal,
+    JournalFile,
+    JournalLine,
     LedgerAdmin,
     Stored,
     TransactionArchive,
 )
-from faregate.ports.journal import Journal, JournalFile, JournalLine
-from faregate.ports.live import HoldSweeper, Ledger, LiveBalances
-from faregate.ports.pending import StreamEntry, TransactionStream
+from faregate.ports.live import HoldSweeper, Ledger, LiveBalances, StreamEntry, TransactionStream
 
 __all__ = [
     "Accounts",

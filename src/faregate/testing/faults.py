@@ -1,10 +1,14 @@
-"""Failures and answers that a test asks for."""
+"""Failures and answers that a test asks for, and adapters in memory that give them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from inspect import iscoroutinefunction
+from typing import Any, Final, TypeVar, cast
 
-from faregate.domain.decision import Verdict
+from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.domain.attempt import Attempt, AttemptError, Event
+from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
     ArchiveUnavailableError,
     InvalidArgumentError,
@@ -12,7 +16,16 @@ from faregate.domain.errors import (
     LedgerUninitialisedError,
 )
 from faregate.domain.idempotency import KeyState
-from faregate.domain.spend import Spend
+from faregate.domain.limit import LimitState, RateLimit
+from faregate.domain.spend import Spend, SpendOptions
+from faregate.domain.transaction import CreditTransactionId
+from faregate.testing.clock import Clock
+
+_P = TypeVar("_P")
+
+#: The limit that refuses where a policy has none.
+_ON_PURPOSE = RateLimit(name="on purpose", count=1, period_ms=60_000)
+_LACKING = {Verdict.OUT_OF_CREDITS, Verdict.CREDITS_HELD}
 
 
 class Failure(StrEnum):
@@ -89,3 +102,111 @@ class Faults:
             or (self.answer is Verdict.TOO_MANY_HOLDS and asked.hold is None)
         )
         return None if is_apart else self.answer
+
+
+def guarded(inner: _P, reach: Callable[[], object], **instead: object) -> _P:
+    """Return an adapter whose asynchronous methods call `reach` first, but for those in `instead`.
+
+    Those fail in ways of their own.
+    """
+    return cast(_P, _Guarded(inner, reach, instead))
+
+
+class _Guarded:
+    def __init__(
+        self, inner: object, reach: Callable[[], object], instead: dict[str, object]
+    ) -> None:
+        self._inner = inner
+        self._reach = reach
+        self.__dict__.update(instead)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+        if not iscoroutinefunction(method) or name == "aclose":
+            return method
+
+        async def reached(*args: object, **named: object) -> object:
+            self._reach()
+            return await method(*args, **named)
+
+        return reached
+
+
+class FaultyDecisions:
+    """Decides as a ledger in memory does, unless a test asks for another answer or a failure."""
+
+    def __init__(self, inner: MemoryLedger, faults: Faults, clock: Clock, timeout_ms: int) -> None:
+        self._inner = inner
+        self._timeout_ms = timeout_ms
+        self._faults = faults
+        self._clock = clock
+
+    async def decide(self, attempt: Attempt) -> Decision:
+        """See the port `Ledger`."""
+        if self._faults.failure is Failure.REDIS_DOWN:
+            raise AttemptError(Event.NOT_SENT, "Redis is down on purpose")
+        self._faults.reach_redis()
+        answer = self._faults.answer_to(attempt.spend)
+        if answer is not None or self._faults.failure is Failure.REQUEST_LOST:
+            self._send(attempt)
+        if answer is not None:
+            return await self._answered(attempt.spend, answer)
+        if self._faults.failure is Failure.REQUEST_LOST:
+            self._time_out(attempt)
+        decision = await self._inner.decide(attempt)
+        if self._faults.failure is Failure.ANSWER_LOST:
+            self._time_out(attempt)
+        return decision
+
+    def _send(self, attempt: Attempt) -> None:
+        now_ms = self._clock()
+        identity = attempt.transaction_id or CreditTransactionId.mint(now_ms)
+        attempt.sent(identity, now_ms, now_ms + self._timeout_ms)
+
+    def _time_out(self, attempt: Attempt) -> None:
+        """Let the deadline pass without an answer."""
+        self._clock.advance(max(0, attempt.deadline_ms + 1 - self._clock()))
+        raise AttemptError(Event.TIMED_OUT, "a message was lost on purpose")
+
+    async def _answered(self, spend: Spend, answer: Verdict | KeyState) -> Decision:
+        """Give an answer about a user as it is: a peek tells, and takes nothing."""
+        asked = SpendOptions(limit_key=spend.options.limit_key, is_limited=spend.options.is_limited)
+        policy = replace(spend.policy, is_unlimited=False)
+        peek = Spend(spend.user_id, 0, policy, asked)
+        found = await self._inner.decide(Attempt(peek))
+        blank = replace(
+            found, amount=-spend.cost, limited_by="", retry_after_ms=0, policy=spend.policy
+        )
+        if found.verdict is Verdict.UNKNOWN_USER:
+            # First sight comes first.
+            return blank
+        if isinstance(answer, KeyState):
+            hold = spend.options.hold
+            expires_at_ms = 0 if hold is None else self._clock() + hold.ttl_ms
+            return replace(
+                blank,
+                verdict=Verdict.ALLOWED,
+                repeated=True,
+                key_state=answer,
+                expires_at_ms=expires_at_ms,
+            )
+        if answer is Verdict.RATE_LIMITED:
+            return self._rate_limited(spend, blank)
+        if answer is Verdict.OVERLOADED:
+            blank = replace(blank, retry_after_ms=self._faults.retry_after_ms)
+        if answer in _LACKING:
+            blank = replace(blank, credits=0, allowance_left=0)
+        return replace(blank, verdict=answer)
+
+    def _rate_limited(self, spend: Spend, blank: Decision) -> Decision:
+        """Refuse by the first limit, or by one that no policy has."""
+        limit = spend.limits[0] if spend.limits else _ON_PURPOSE
+        wait_ms = self._faults.retry_after_ms
+        refusing = LimitState.of(limit, remaining=0, resets_in_ms=wait_ms)
+        return replace(
+            blank,
+            verdict=Verdict.RATE_LIMITED,
+            limited_by=limit.name,
+            retry_after_ms=wait_ms,
+            limits=(refusing, *blank.limits[1:]),
+        )

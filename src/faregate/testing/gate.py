@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from faregate.adapters.memory.journal import MemoryJournal
-from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.ledger import MemoryLedger, MemoryStream
 from faregate.adapters.memory.store import MemoryStore
-from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.idempotency import KeyState
@@ -19,8 +18,7 @@ from faregate.domain.transaction import CreditTransaction, CreditTransactionId, 
 from faregate.gate import Gate, TierOf
 from faregate.ports import Ledger
 from faregate.testing.clock import Clock
-from faregate.testing.faults import Failure, Faults, check_answer
-from faregate.testing.faulty import FaultyDecisions, guarded
+from faregate.testing.faults import Failure, Faults, FaultyDecisions, check_answer, guarded
 
 _T = TypeVar("_T")
 

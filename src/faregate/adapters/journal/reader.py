@@ -1,6 +1,5 @@
 """Reads the journals that processes have written, and puts away what has been collected."""
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from faregate.adapters.journal.lines import decode
-from faregate.adapters.journal.writer import SUFFIX
+from faregate.adapters.journal.writer import SUFFIX, try_lock
 from faregate.domain.errors import ConfigurationError, JournalError
 from faregate.ports import JournalLine
 
@@ -62,9 +61,7 @@ class FileJournalReader:
         A process that writes to it meanwhile finds it gone, and begins another.
         """
         with self._opened() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(file.fileno()):
                 return False
             length = file.seek(0, os.SEEK_END)
             torn = _torn_length(file.fileno(), length)
@@ -126,11 +123,8 @@ def _journals_at(path: Path) -> list[Path]:
 def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"the journals in {folder} are being imported by somebody else"
-            raise JournalError(message) from None
+        if not try_lock(descriptor):
+            raise JournalError(f"the journals in {folder} are being imported by somebody else")
         yield
     finally:
         os.close(descriptor)

@@ -128,7 +128,8 @@ class _File:
             JournalError: There is no room for it.
             OSError: It cannot be written.
         """
-        if self._is_torn or self._pid != os.getpid() or not self._lock():
+        # The import may be looking at the end of it. Nobody waits for that.
+        if self._is_torn or self._pid != os.getpid() or not try_lock(self._descriptor):
             return False
         try:
             if not self._is_in_place():
@@ -139,14 +140,6 @@ class _File:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._reserved += _CHANGE_BYTES_MAX if is_entry else -min(_CHANGE_BYTES_MAX, self._reserved)
         self._sync.ask()
-        return True
-
-    def _lock(self) -> bool:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # The import is looking at the end of it. Nobody waits for that.
-            return False
         return True
 
     def _is_in_place(self) -> bool:
@@ -231,3 +224,12 @@ class _Sync:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock a file or a folder, unless somebody else has; return whether it is locked now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

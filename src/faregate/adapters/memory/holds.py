@@ -1,155 +1,175 @@
-"""Open holds: extended, and ended when they expire or are voided."""
+"""Holds: settled, cancelled, extended, and ended when they expire or are voided."""
 
+from dataclasses import replace
 from uuid import UUID
 
-from faregate.adapters.memory.accounts import Account
-from faregate.adapters.memory.deducts import Deduct, HoldPart
-from faregate.adapters.memory.parts import Parts
+from faregate.adapters.memory.keys import IdempotencyKeys
+from faregate.adapters.memory.state import State
+from faregate.adapters.memory.values import Held, check_range
 from faregate.domain.decision import Verdict
-from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.errors import InvalidArgumentError, TransactionConflictError
 from faregate.domain.hold import HoldAnswer, HoldState, Settlement, closing_id
+from faregate.domain.policy import renewed
 from faregate.domain.spend import TTL_MS_MAX, check_ttl
 from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId
+from faregate.domain.windows import MEMORY_MS
 
 #: How many expired holds of a user are ended in one call.
 _USER_COUNT_MAX = 20
-_EXPIRED = "the hold expired"
-
-
-class Held:
-    """A hold, and the account that it is of."""
-
-    def __init__(self, account: Account, deduct: Deduct, hold: HoldPart) -> None:
-        self.account = account
-        self.deduct = deduct
-        self.hold = hold
-
-    def tell(self, verdict: Verdict, *, repeated: bool = False) -> HoldAnswer:
-        """Answer with the state of the hold."""
-        return HoldAnswer(
-            verdict=verdict,
-            user_id=self.account.user_id,
-            hold_id=self.deduct.id,
-            state=self.hold.state,
-            refunded=self.hold.refunded,
-            charged=self.hold.charged,
-            shortfall=self.hold.shortfall,
-            expires_at_ms=self.hold.expires_at_ms,
-            credits=self.account.credits,
-            allowance_left=self.account.allowance_left,
-            repeated=repeated,
-        )
 
 
 class Holds:
     """The open holds and those that ended. An end writes one record at most."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._shard = parts.shard
+    def __init__(self, state: State, keys: IdempotencyKeys) -> None:
+        self._state = state
+        self._records = state.records
+        self._keys = keys
 
-    def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
-        """Let an open hold expire later; see the port."""
-        check_ttl(ttl_ms)
-        held = self.find(user_id, hold_id)
+    async def settle(self, settlement: Settlement) -> HoldAnswer:
+        """End a hold by its actual cost, or cancel it; see the port."""
+        self._records.begin()
+        held, actual = self._state.hold(settlement.user_id, settlement.hold_id), settlement.actual
         if held is None:
-            return self.unknown(user_id, hold_id)
-        self.expire_if_due(held)
-        if held.hold.state is not HoldState.OPEN:
-            is_expired = held.hold.state is HoldState.EXPIRED
-            return held.tell(Verdict.HOLD_EXPIRED if is_expired else Verdict.HOLD_CLOSED)
-        if self._shard.now_ms + ttl_ms > held.hold.opened_at_ms + TTL_MS_MAX:
+            return self._with_balance(_unknown(settlement.user_id, settlement.hold_id))
+        state = HoldState.CANCELLED if actual is None else HoldState.SETTLED
+        self._expire_if_due(held)
+        if held.answer.state is HoldState.EXPIRED:
+            return self._tell(held, Verdict.HOLD_EXPIRED)
+        if not held.is_open:
+            if (held.answer.state, held.actual) != (state, actual or 0):
+                raise TransactionConflictError("the hold has ended in another way")
+            return self._tell(held, Verdict.ALLOWED, repeated=True)
+        attempt_id = settlement.attempt_id
+        if actual is None and self._keys.is_anothers(
+            settlement.user_id, held.deduct.id, attempt_id
+        ):
+            return self._tell(held, Verdict.TAKEN_OVER)
+        self._balance(held, settlement)
+        held.actual = actual or 0
+        self._close(held, state, attempt_id)
+        return self._tell(held, Verdict.ALLOWED)
+
+    async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
+        """Let an open hold expire later; see the port."""
+        self._records.begin()
+        check_ttl(ttl_ms)
+        held = self._state.hold(user_id, hold_id)
+        if held is None:
+            return self._with_balance(_unknown(user_id, hold_id))
+        self._expire_if_due(held)
+        if held.answer.state is HoldState.EXPIRED:
+            return self._tell(held, Verdict.HOLD_EXPIRED)
+        if not held.is_open:
+            return self._tell(held, Verdict.HOLD_CLOSED)
+        expires_at_ms = self._records.now_ms + ttl_ms
+        if expires_at_ms > held.opened_at_ms + TTL_MS_MAX:
             raise InvalidArgumentError("the hold would be open for more than a day")
-        held.hold.expires_at_ms = self._shard.now_ms + ttl_ms
-        return held.tell(Verdict.ALLOWED)
+        held.note(expires_at_ms=expires_at_ms)
+        return self._tell(held, Verdict.ALLOWED)
 
-    def expire_due(self, user_id: UUID) -> int:
-        """Give back or keep expired holds of a user; see the port."""
-        due = [held for held in self.due() if held.account.user_id == user_id][:_USER_COUNT_MAX]
-        for held in due:
-            self.expire_if_due(held)
-        return len(due)
+    async def expire_due(self, user_id: UUID) -> int:
+        """Give back or keep expired holds of a user, the oldest first; see the port."""
+        return self._expire(user_id, _USER_COUNT_MAX)
 
-    def due(self) -> list[Held]:
-        """Return the open holds that have expired, the oldest expiry first."""
-        now_ms = self._shard.time_ms()
+    def sweep(self) -> int:
+        """Give back or keep all expired holds, as a worker does; return how many."""
+        return self._expire(None, None)
+
+    def _expire(self, user_id: UUID | None, count_max: int | None) -> int:
+        self._records.begin()
         due = [
-            (hold.expires_at_ms, deduct.id.bytes, deduct.user_id)
-            for deduct, hold in self._parts.deducts.open_holds()
-            if hold.expires_at_ms <= now_ms
+            held
+            for held in self._state.open_holds(user_id)
+            if held.answer.expires_at_ms <= self._records.now_ms
         ]
-        found = (
-            self.find(user_id, CreditTransactionId(UUID(bytes=hold_id)))
-            for _, hold_id, user_id in sorted(due)
-        )
-        return [held for held in found if held is not None]
+        due.sort(key=lambda held: (held.answer.expires_at_ms, held.deduct.id.bytes))
+        for held in due[:count_max]:
+            self._expire_if_due(held)
+        return len(due[:count_max])
 
-    @property
-    def open_count(self) -> int:
-        """How many holds are open."""
-        return sum(1 for _ in self._parts.deducts.open_holds())
-
-    def expire_if_due(self, held: Held) -> None:
+    def _expire_if_due(self, held: Held) -> None:
         """Give back or keep a hold, if it is open and has expired."""
-        if held.hold.state is HoldState.OPEN and held.hold.expires_at_ms <= self._shard.now_ms:
-            self.end(held, HoldState.EXPIRED, _EXPIRED)
+        if held.is_open and held.answer.expires_at_ms <= self._records.now_ms:
+            self.end(held, HoldState.EXPIRED, "the hold expired")
 
     def end(self, held: Held, state: HoldState, description: str) -> None:
         """End a hold that was not settled. A hold that is voided is never kept."""
-        is_kept = held.hold.keeps and state is HoldState.EXPIRED
-        if not is_kept and not held.hold.refunded:
-            room = CREDITS_MAX - held.account.credits
-            held.hold.refunded = self.give_back(held, min(held.deduct.cost, room), description)
-        self.close(held, state)
+        is_kept = held.keeps and state is HoldState.EXPIRED
+        if not is_kept and not held.answer.refunded:
+            room = CREDITS_MAX - self._state.users[held.deduct.user_id].credits
+            self._give_back(held, min(held.deduct.taken.amount, room), description=description)
+        self._close(held, state)
 
-    def find(self, user_id: UUID, hold_id: CreditTransactionId) -> Held | None:
-        """Return the hold of a user, if it is known."""
-        account, deduct = self._parts.accounts.find(user_id), self._parts.deducts.get(hold_id)
-        if account is None or deduct is None or deduct.hold is None or deduct.user_id != user_id:
-            return None
-        return Held(account, deduct, deduct.hold)
+    def _balance(self, held: Held, settlement: Settlement) -> None:
+        """Give back the unused part, or take the missing part."""
+        actual, cost = settlement.actual or 0, held.deduct.taken.amount
+        if not cost and settlement.actual is not None:
+            self._take(held, settlement, 0)
+        elif actual > cost:
+            # A refund of the whole estimate by hand has ended the hold: nothing more is taken.
+            if held.deduct.left > 0:
+                self._take(held, settlement, actual - cost)
+        else:
+            check_range(self._state.users[held.deduct.user_id].credits + cost - actual)
+            self._give_back(
+                held,
+                cost - actual,
+                description=settlement.description,
+                metadata=settlement.metadata,
+            )
 
-    def give_back(
-        self, held: Held, amount: int, description: str, settlement: Settlement | None = None
-    ) -> int:
-        """Refund a part of the estimate, as far as it is left; return how much."""
-        amount = min(amount, held.deduct.left)
-        if amount <= 0:
-            return 0
-        self._parts.give_back(
-            held.account,
-            held.deduct,
-            amount,
-            identity=closing_id(held.deduct.id),
-            description=description,
-            metadata=settlement.metadata if settlement else None,
+    def _take(self, held: Held, settlement: Settlement, amount: int) -> None:
+        """Take the missing part, as far as there is enough."""
+        user, allowance = self._state.users[held.deduct.user_id], settlement.allowance
+        in_period, _ = renewed(user, allowance, self._records.now_ms)
+        check_range(in_period.credits)
+        charged = max(0, min(amount, in_period.credits + settlement.overdraft_max))
+        held.note(charged=charged, shortfall=amount - charged)
+        if not charged and held.deduct.taken.amount:
+            return
+        record = self._state.take(
+            user,
+            allowance,
+            charged,
+            id=closing_id(held.deduct.id),
+            description=settlement.description,
+            metadata=settlement.metadata,
         )
-        return amount
+        self._records.remembered.put(record.id, record, MEMORY_MS)
 
-    def close(
+    def _give_back(self, held: Held, amount: int, **told: object) -> None:
+        """Refund a part of the estimate, as far as it is left."""
+        amount = min(amount, held.deduct.left)
+        if amount > 0:
+            self._state.give_back(held.deduct, amount, id=closing_id(held.deduct.id), **told)
+            held.note(refunded=amount)
+
+    def _close(
         self, held: Held, state: HoldState, attempt_id: CreditTransactionId | None = None
     ) -> None:
         """Note the end of a hold, and complete or forget its idempotency key."""
-        if held.hold.state is HoldState.OPEN:
-            held.account.held -= held.deduct.cost
-            held.account.holds_count -= 1
-        held.hold.state = state
-        self._parts.deducts.put(held.deduct)
-        self._parts.keys.end(
-            held.account.user_id,
-            held.deduct.id,
-            is_served=held.hold.is_spent,
-            attempt_id=attempt_id,
-        )
+        held.note(state=state)
+        self._state.keep(held.deduct)
+        is_kept = held.keeps and state is HoldState.EXPIRED
+        if is_kept or state is HoldState.SETTLED:
+            self._keys.serve(held.deduct.user_id, held.deduct.id, attempt_id)
+        else:
+            self._keys.forget(held.deduct.user_id, held.deduct.id)
 
-    def unknown(self, user_id: UUID, hold_id: CreditTransactionId) -> HoldAnswer:
-        """Answer that the user has no such hold."""
-        account = self._parts.accounts.find(user_id)
-        return HoldAnswer(
-            verdict=Verdict.UNKNOWN_HOLD,
-            user_id=user_id,
-            hold_id=hold_id,
-            state=HoldState.UNKNOWN,
-            credits=account.credits if account else 0,
-            allowance_left=account.allowance_left if account else 0,
-        )
+    def _tell(self, held: Held, verdict: Verdict, *, repeated: bool = False) -> HoldAnswer:
+        """Answer with the state of a hold."""
+        return self._with_balance(replace(held.answer, verdict=verdict, repeated=repeated))
+
+    def _with_balance(self, answer: HoldAnswer) -> HoldAnswer:
+        user = self._state.users.get(answer.user_id)
+        if user is None:
+            return answer
+        return replace(answer, credits=user.credits, allowance_left=user.allowance_left)
+
+
+def _unknown(user_id: UUID, hold_id: CreditTransactionId) -> HoldAnswer:
+    """Answer that the user has no such hold."""
+    return HoldAnswer(
+        verdict=Verdict.UNKNOWN_HOLD, user_id=user_id, hold_id=hold_id, state=HoldState.UNKNOWN
+    )

@@ -1,126 +1,101 @@
 """Idempotency keys in plain dicts."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from uuid import UUID
 
-from faregate.adapters.memory.expiring import Expiring
-from faregate.adapters.memory.shard import Recorded
+from faregate.adapters.memory.state import Records
+from faregate.adapters.memory.values import Expiring
 from faregate.domain.idempotency import Completion, IdempotencyKey, KeptKey
-from faregate.domain.transaction import CreditTransactionId
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 
 
 @dataclass(slots=True)
 class KeyEntry:
     """The first request with a key, and whether it has been served."""
 
-    digest: bytes
     fingerprint: bytes
     #: The record of the first request.
-    first: Recorded
+    first: CreditTransaction
     made_at_ms: int
     leased_at_ms: int
     #: The attempt that was the last to be let in, or that was served.
     holder: CreditTransactionId
     is_done: bool = False
 
-    @property
-    def id(self) -> CreditTransactionId:
-        """The id of the charge or hold."""
-        return self.first.record.id
-
-
-@dataclass(slots=True)
-class _Turn:
-    """The keys that were made in one stretch of their lifetime."""
-
-    number: int
-    entries: dict[bytes, KeyEntry] = field(default_factory=dict)
-
 
 class IdempotencyKeys:
-    """The keys of allowed requests, each for its lifetime. Two turns of a user alternate."""
+    """The keys of allowed requests, in turns: each turn of a user is as long as a lifetime."""
 
-    def __init__(self, clock: Callable[[], int]) -> None:
-        self._turns: Expiring[tuple[UUID, int], _Turn] = Expiring(clock)
-        self._responses: Expiring[CreditTransactionId, bytes] = Expiring(clock)
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        #: By user, and by the number of the turn.
+        self._turns: Expiring[tuple[UUID, int], dict[bytes, KeyEntry]] = Expiring(records.time_ms)
+        self._responses: Expiring[CreditTransactionId, bytes] = Expiring(records.time_ms)
 
     def known(self, user_id: UUID, key: IdempotencyKey | KeptKey, now_ms: int) -> KeyEntry | None:
         """Return the entry of a key that still counts."""
         for turn in self._turns_of(user_id):
-            entry = turn.entries.get(key.key_digest)
+            entry = turn.get(key.key_digest)
             if entry is not None and now_ms - entry.made_at_ms < key.lifetime_ms:
                 return entry
         return None
 
     def is_full(self, user_id: UUID, key: IdempotencyKey | KeptKey, now_ms: int) -> bool:
         """Say whether there is no room for one more key of the user."""
-        number = now_ms // key.lifetime_ms
-        turn = self._turns.get((user_id, number % 2))
-        return turn is not None and turn.number == number and len(turn.entries) >= key.keys_max
+        turn = self._turns.get((user_id, now_ms // key.lifetime_ms)) or {}
+        return len(turn) >= key.keys_max
 
-    def keep(
-        self, user_id: UUID, key: IdempotencyKey | KeptKey, first: Recorded, now_ms: int
-    ) -> KeyEntry:
-        """Remember the key of a spend that was taken just now."""
+    def keep(self, key: IdempotencyKey | KeptKey, first: CreditTransaction, now_ms: int) -> None:
+        """Remember the key of what was taken just now."""
         number = now_ms // key.lifetime_ms
-        turn = self._turns.get((user_id, number % 2))
-        if turn is None or turn.number != number:
-            turn = _Turn(number)
-            self._turns.put((user_id, number % 2), turn, 2 * key.lifetime_ms)
-        entry = KeyEntry(
-            digest=key.key_digest,
-            fingerprint=key.fingerprint_digest,
-            first=first,
-            made_at_ms=now_ms,
-            leased_at_ms=now_ms,
-            holder=first.record.id,
-        )
-        turn.entries[key.key_digest] = entry
-        return entry
+        turn = self._turns.get((first.user_id, number))
+        if turn is None:
+            turn = {}
+            self._turns.put((first.user_id, number), turn, 2 * key.lifetime_ms)
+            # Two turns alternate.
+            self._turns.put((first.user_id, number - 2), {}, 0)
+        turn[key.key_digest] = KeyEntry(key.fingerprint_digest, first, now_ms, now_ms, first.id)
 
-    def complete(self, completion: Completion) -> bool:
-        """Note that a request has been served, and keep its response."""
+    async def complete(self, completion: Completion) -> bool:
+        """Note that a request has been served, and keep its response; see the port."""
+        self._records.begin()
         identity = completion.transaction_id
-        attempt_id = completion.attempt_id or identity
-        is_known = self.end(completion.user_id, identity, is_served=True, attempt_id=attempt_id)
+        is_known = self.serve(completion.user_id, identity, completion.attempt_id or identity)
         if is_known and completion.response:
             self._responses.put(identity, completion.response, completion.keep_ms)
         return is_known
 
-    def response(self, transaction_id: CreditTransactionId) -> bytes | None:
-        """Return the response that was kept, as long as it is."""
+    async def response(self, _user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
+        """Return the response that was kept; see the port."""
         return self._responses.get(transaction_id)
 
-    def end(
+    def serve(
         self,
         user_id: UUID,
         identity: CreditTransactionId,
-        *,
-        is_served: bool,
-        attempt_id: CreditTransactionId | None = None,
+        attempt_id: CreditTransactionId | None,
     ) -> bool:
-        """Note that a request has been served, or forget its key so that it may be made again."""
+        """Note that a charge or hold has been served, if it had a key that is known."""
+        entry = self.of(user_id, identity)
+        if entry is None:
+            return False
+        if attempt_id is not None and not entry.is_done:
+            entry.holder = attempt_id
+        entry.is_done = True
+        return True
+
+    def forget(self, user_id: UUID, identity: CreditTransactionId) -> None:
+        """Forget the key of a charge or hold, so that the request may be made again."""
         for turn in self._turns_of(user_id):
-            for entry in turn.entries.values():
-                if entry.id != identity:
-                    continue
-                if not is_served:
-                    del turn.entries[entry.digest]
-                    return True
-                if attempt_id is not None and not entry.is_done:
-                    entry.holder = attempt_id
-                entry.is_done = True
-                return True
-        return False
+            for digest, entry in list(turn.items()):
+                if entry.first.id == identity:
+                    del turn[digest]
 
     def of(self, user_id: UUID, identity: CreditTransactionId) -> KeyEntry | None:
         """Return the entry of a charge or hold, if it had a key that is known."""
-        for turn in self._turns_of(user_id):
-            for entry in turn.entries.values():
-                if entry.id == identity:
-                    return entry
-        return None
+        entries = (entry for turn in self._turns_of(user_id) for entry in turn.values())
+        return next((entry for entry in entries if entry.first.id == identity), None)
 
     def is_anothers(
         self,
@@ -132,8 +107,5 @@ class IdempotencyKeys:
         entry = self.of(user_id, identity)
         return entry is not None and attempt_id is not None and entry.holder != attempt_id
 
-    def _turns_of(self, user_id: UUID) -> Iterator[_Turn]:
-        for parity in (0, 1):
-            turn = self._turns.get((user_id, parity))
-            if turn is not None:
-                yield turn
+    def _turns_of(self, user_id: UUID) -> Iterator[dict[bytes, KeyEntry]]:
+        return (turn for (owner, _), turn in self._turns.all().items() if owner == user_id)

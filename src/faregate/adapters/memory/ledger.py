@@ -1,33 +1,27 @@
-"""Live credits in plain dicts."""
+"""Live credits in plain dicts, and their records as a worker reads them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
-from faregate.adapters.memory.clock import unix_ms
-from faregate.adapters.memory.credits import Collections, Credits
-from faregate.adapters.memory.earlier import Asked
+from faregate.adapters.memory.changes import Credits, Reversals
 from faregate.adapters.memory.holds import Holds
-from faregate.adapters.memory.parts import Parts
-from faregate.adapters.memory.reversals import Refunds, Voids
-from faregate.adapters.memory.settlements import Settlements
+from faregate.adapters.memory.keys import IdempotencyKeys
+from faregate.adapters.memory.limits import RateLimits
 from faregate.adapters.memory.shadows import Shadows
-from faregate.adapters.memory.shard import Shard
 from faregate.adapters.memory.spends import Spends
+from faregate.adapters.memory.state import Records, State
+from faregate.adapters.memory.values import check_range, unix_ms
 from faregate.domain.attempt import Attempt
-from faregate.domain.decision import Decision, Verdict
+from faregate.domain.decision import Decision
 from faregate.domain.errors import LedgerUnavailableError, LedgerUninitialisedError
-from faregate.domain.hold import HoldAnswer, Settlement
-from faregate.domain.idempotency import Completion
-from faregate.domain.identity import LedgerIdentity
-from faregate.domain.journal import JournalEntry
-from faregate.domain.policy import Allowance, CreditPolicy, renewed
-from faregate.domain.request import Credit, Refund, Void, VoidOutcome
-from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
+from faregate.domain.policy import Allowance, renewed
+from faregate.domain.transaction import CreditTransactionId, check_whole
 from faregate.domain.user import User
+from faregate.ports import StreamEntry
 
 
 class MemoryLedger:
-    """The port `Ledger`, in one shard."""
+    """The port `Ledger`, in one shard. What is not here are methods of its parts."""
 
     def __init__(
         self,
@@ -37,129 +31,112 @@ class MemoryLedger:
         decision_timeout_ms: int = 50,
     ) -> None:
         self._decision_timeout_ms = decision_timeout_ms
-        self._parts = parts = Parts(now_ms, pending_max)
-        self._spends = Spends(parts)
-        self._shadows = Shadows(now_ms, parts.shard, parts.limits)
-        self.holds = Holds(parts)
-        self._settlements = Settlements(parts, self.holds)
-        self._voids = Voids(parts, self.holds)
-        self._refunds = Refunds(parts)
-        self._credits = Credits(parts)
-        self._collections = Collections(parts)
+        self.records = Records(now_ms, pending_max)
+        self.state = State(self.records)
+        #: The records that are not acknowledged, by their ids, oldest first.
+        self.pending = self.records.pending
+        self.attach, self.now_ms = self.records.attach, self.records.time_ms
 
-    @property
-    def shard(self) -> Shard:
-        """The stream of the ledger, and its time."""
-        return self._parts.shard
-
-    @property
-    def pending(self) -> Mapping[str, CreditTransaction]:
-        """The records that are not acknowledged, by their position in the stream, oldest first."""
-        return self.shard.pending
-
-    def now_ms(self) -> int:
-        """Return the time in Unix milliseconds."""
-        return self.shard.time_ms()
-
-    async def attach(self, identity: LedgerIdentity) -> None:
-        """Take over the epoch, unless the ledger was installed and is lost."""
-        self.shard.attach(identity)
+        keys, limits = IdempotencyKeys(self.records), RateLimits()
+        holds, credits = Holds(self.state, keys), Credits(self.state, keys)
+        reversals = Reversals(self.state, keys, holds)
+        self._spends = Spends(self.state, keys, limits)
+        self._shadows = Shadows(self.records, limits)
+        self.settle, self.extend = holds.settle, holds.extend
+        self.expire_due, self.sweep = holds.expire_due, holds.sweep
+        self.refund, self.void = reversals.refund, reversals.void
+        self.credit, self.collect = credits.credit, credits.collect
+        self.complete, self.response = keys.complete, keys.response
+        self.correct_shadow, self.shadow_counts = self._shadows.correct, self._shadows.counts
 
     async def decide(self, attempt: Attempt) -> Decision:
         """Decide on a spend; see the port."""
-        now_ms, spend = self._begin(), attempt.spend
+        now_ms, spend = self.now_ms(), attempt.spend
         check_whole("a cost", spend.cost, 0)
         identity = attempt.transaction_id or CreditTransactionId.mint(now_ms)
-        deadline_ms = attempt.deadline_ms or now_ms + self._decision_timeout_ms
-        attempt.sent(identity, now_ms, deadline_ms)
-        if spend.policy.is_shadow and self.shard.epoch:
+        attempt.sent(identity, now_ms, attempt.deadline_ms or now_ms + self._decision_timeout_ms)
+        self.records.begin()
+        if spend.policy.is_shadow:
             return self._shadows.decide(spend, identity)
-        return self._spends.decide(Asked.of(attempt, identity))
-
-    async def void(self, void: Void) -> VoidOutcome:
-        """Undo a spend whose outcome is unknown; see the port."""
-        self._begin()
-        return self._voids.void(void)
-
-    async def settle(self, settlement: Settlement) -> HoldAnswer:
-        """End a hold; see the port."""
-        self._begin()
-        return self._settlements.settle(settlement)
-
-    async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
-        """Let an open hold expire later; see the port."""
-        self._begin()
-        return self.holds.extend(user_id, hold_id, ttl_ms)
-
-    async def expire_due(self, user_id: UUID) -> int:
-        """End holds of a user that have expired; see the port."""
-        self._begin()
-        return self.holds.expire_due(user_id)
-
-    async def refund(self, refund: Refund) -> Decision:
-        """Give a deduct back; see the port."""
-        self._begin()
-        return self._refunds.refund(refund)
-
-    async def credit(self, credit: Credit) -> Decision:
-        """Add credits or adjust a balance; see the port."""
-        self._begin()
-        return self._credits.credit(credit)
-
-    async def collect(self, entry: JournalEntry) -> Decision:
-        """Take the cost of a journaled request; see the port."""
-        self._begin()
-        return self._collections.collect(entry)
-
-    async def complete(self, completion: Completion) -> bool:
-        """Note that the request of an idempotency key has been served; see the port."""
-        return bool(self.shard.epoch) and self._parts.keys.complete(completion)
-
-    async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
-        """Return the response that was kept; see the port."""
-        return self._parts.keys.response(transaction_id)
+        return self._spends.decide(attempt, identity)
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance; see the port."""
-        now_ms, account = self._begin(), self._parts.accounts.find(user_id)
-        if account is None:
-            return None
-        return renewed(account.user(self.shard.epoch), allowance, now_ms)[0]
+        now_ms, user = self.records.begin(), self.state.user(user_id)
+        return None if user is None else renewed(user, allowance, now_ms)[0]
 
     async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
         """Begin the period of now, if an earlier one is over; see the port."""
-        self._begin()
-        account = self._parts.accounts.find(user_id)
-        if account is None:
+        now_ms, user = self.records.begin(), self.state.users.get(user_id)
+        if user is None:
             return None
-        in_period = self._parts.accounts.in_period(account, allowance)
-        if account.period_start_ms is None or not in_period.top_up:
+        in_period, top_up = renewed(user, allowance, now_ms)
+        if user.period_start_ms is None or not top_up:
             return 0
-        if self.shard.is_full:
+        if self.records.is_full:
             raise LedgerUnavailableError("too many records wait for Postgres")
-        in_period.check_range()
-        self._parts.accounts.begin_period(account, in_period)
-        return in_period.top_up
+        check_range(in_period.credits)
+        self.state.begin_period(user, allowance)
+        return top_up
 
     async def install(self, user: User) -> bool:
         """Take over a user's durable balance; see the port."""
-        self._begin()
-        if self.shard.epoch != user.epoch:
+        now_ms = self.records.begin()
+        if user.epoch != self.records.epoch:
             raise LedgerUninitialisedError("the ledger in memory is of another epoch")
-        return self._parts.accounts.install(user)
-
-    async def correct_shadow(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
-        """Add to a user's shadow balance; see the port."""
-        if self.shard.epoch:
-            self._shadows.correct(user_id, policy, amount)
-
-    async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
-        """Return how often each verdict would have been given; see the port."""
-        return self._shadows.counts(policy)
+        if user.id in self.state.users:
+            return False
+        self.state.users[user.id] = user
+        # An attempt that is older may have been made before the user was here.
+        self.state.named_ms[user.id] = now_ms
+        return True
 
     async def aclose(self) -> None:
         """Do nothing: there is nothing to let go of."""
 
-    def _begin(self) -> int:
-        self.shard.begin()
-        return self.shard.now_ms
+
+class MemoryStream:
+    """The port `TransactionStream` over the records of a `MemoryLedger`."""
+
+    shard_count = 1
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        self._records = ledger.records
+        self._delivered: set[str] = set()
+
+    def shards_pending(self) -> Sequence[int]:
+        """Return the only shard if it holds records that are not acknowledged."""
+        return [0] if self._records.pending else []
+
+    def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
+        """Return records: those delivered before and not acknowledged, then new ones."""
+        waiting = list(self.unacknowledged(shard))
+        again = [entry for entry in waiting if entry.stream_id in self._delivered]
+        entries = (again or waiting)[:count_max]
+        self._delivered.update(entry.stream_id for entry in entries)
+        return entries
+
+    def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
+        """Note that records are rows."""
+        for stream_id in stream_ids:
+            self._records.pending.pop(stream_id, None)
+
+    def trim(self, shard: int) -> int:
+        """Forget records that are rows and older than the window of retries."""
+        return self._records.trim()
+
+    def unacknowledged(self, shard: int) -> Iterable[StreamEntry]:
+        """Iterate over all records that are not acknowledged, oldest first."""
+        for stream_id, record in list(self._records.pending.items()):
+            yield StreamEntry(stream_id=stream_id, payload=b"", transaction=record)
+
+    def pending_count(self) -> int:
+        """Return how many records are not acknowledged."""
+        return len(self._records.pending)
+
+    def marks(self) -> dict[str, str]:
+        """Return nothing: no identity is kept in memory."""
+        return {}
+
+    def forget(self, user_ids: Iterable[UUID]) -> None:
+        """Leave live balances alone: they are the ledger's."""

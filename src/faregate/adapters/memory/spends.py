@@ -1,155 +1,253 @@
 """Decides on spends, in one order."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from faregate.adapters.memory.accounts import Account, Change, InPeriod, blank_decision
-from faregate.adapters.memory.deducts import Deduct, HoldPart
-from faregate.adapters.memory.earlier import Asked, EarlierAttempts
-from faregate.adapters.memory.parts import Parts
-from faregate.adapters.memory.shard import Recorded
-from faregate.domain.attempt import AttemptError, Event
+from faregate.adapters.memory.keys import IdempotencyKeys
+from faregate.adapters.memory.limits import RateLimits
+from faregate.adapters.memory.state import State
+from faregate.adapters.memory.values import (
+    Deduct,
+    Held,
+    allowed,
+    blank_decision,
+    check_same,
+    taken_by,
+)
+from faregate.domain.attempt import Attempt, AttemptError, Event, Phase
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import AmountError, FaregateError
+from faregate.domain.errors import AmountError, FaregateError, TransactionIdError
+from faregate.domain.hold import HoldAnswer, HoldState
 from faregate.domain.idempotency import KeyState
 from faregate.domain.limit import LimitState
-from faregate.domain.policy import OnExpiry
-from faregate.domain.spend import Spend
-from faregate.domain.transaction import TransactionType
-from faregate.domain.windows import ATTEMPT_MS_MAX, GIVEN_ID_MS_MAX, LOOK_BACK_MS
+from faregate.domain.policy import OnExpiry, renewed
+from faregate.domain.spend import HoldTerms
+from faregate.domain.transaction import (
+    CREDITS_MAX,
+    CreditTransaction,
+    CreditTransactionId,
+    TransactionType,
+)
+from faregate.domain.user import User
+from faregate.domain.windows import (
+    ATTEMPT_MS_MAX,
+    GIVEN_ID_AHEAD_MS_MAX,
+    GIVEN_ID_MS_MAX,
+    LOOK_BACK_MS,
+)
 
 #: The refusals before which the rate limits have been looked at.
 _AFTER_LIMITS = (Verdict.RATE_LIMITED, Verdict.OUT_OF_CREDITS, Verdict.CREDITS_HELD)
+_LATE = "it came after its deadline"
+
+
+class _Earlier:
+    """Answers spends as they were answered before, and refuses those that must not be charged."""
+
+    def __init__(self, state: State, keys: IdempotencyKeys) -> None:
+        self._state = state
+        self._records = state.records
+        self._keys = keys
+
+    def answer(self, attempt: Attempt, blank: Decision) -> Decision | None:
+        """Answer a spend that was asked for before: by its idempotency key, or by its id."""
+        if attempt.is_retry:
+            self._state.name(blank.user_id, blank.transaction_id)
+        found = self._by_key(attempt, blank)
+        is_named = _time_of(blank) <= self._state.named_ms[blank.user_id]
+        if found is None and (attempt.is_given or is_named):
+            found = self._by_id(attempt, blank)
+        return found
+
+    def _by_key(self, attempt: Attempt, blank: Decision) -> Decision | None:
+        """Answer a request whose key is known. One that is not completed in time is taken over."""
+        key, now_ms = attempt.spend.options.key, self._records.now_ms
+        entry = key and self._keys.known(blank.user_id, key, now_ms)
+        if not key or not entry:
+            return None
+        if entry.fingerprint != key.fingerprint_digest:
+            return replace(blank, verdict=Verdict.KEY_REUSED)
+        identity = blank.transaction_id
+        state = KeyState.TAKEN_OVER
+        if entry.is_done:
+            state = KeyState.DONE
+        elif entry.holder == identity:
+            # The answer to its first attempt was lost.
+            if entry.first.id == identity:
+                return None
+        elif now_ms - entry.leased_at_ms < key.lease_ms:
+            state = KeyState.IN_FLIGHT
+        elif _is_late(attempt, blank):
+            raise AttemptError(Event.LATE, _LATE)
+        else:
+            entry.leased_at_ms, entry.holder = now_ms, identity
+        return self._repeat(attempt, blank, entry.first, key_state=state, attempt_id=identity)
+
+    def _by_id(self, attempt: Attempt, blank: Decision) -> Decision | None:
+        """Answer an attempt whose id is known, or must not be charged any more."""
+        spend, identity = attempt.spend, blank.transaction_id
+        deduct = self._state.deducts.get(identity)
+        if deduct is not None and deduct.is_over:
+            return replace(blank, verdict=Verdict.VOIDED)
+        self._check_age(attempt, _time_of(blank))
+        found = self._records.known(identity)
+        if found is None:
+            return None
+        was_held = deduct is not None and deduct.hold is not None
+        known = (found.type, found.user_id, found.amount, was_held)
+        is_held = spend.options.hold is not None
+        wanted = (TransactionType.DEDUCT, spend.user_id, -spend.cost, is_held)
+        check_same(identity, is_same=known == wanted)
+        return self._repeat(
+            attempt, blank, found, key_state=KeyState.NEW if spend.options.key else None
+        )
+
+    def _check_age(self, attempt: Attempt, id_ms: int) -> None:
+        """Make sure that an earlier attempt with the id would be found."""
+        age_ms, oldest_ms = self._records.now_ms - id_ms, self._records.oldest_ms
+        if not attempt.is_given:
+            if id_ms - LOOK_BACK_MS < oldest_ms:
+                raise AttemptError(Event.LATE, "the id is older than what the ledger has kept")
+            return
+        is_recent = -GIVEN_ID_AHEAD_MS_MAX <= age_ms <= GIVEN_ID_MS_MAX
+        if not is_recent or id_ms - GIVEN_ID_AHEAD_MS_MAX < oldest_ms:
+            raise TransactionIdError("the id is outside the window in which a retry is known")
+
+    def _repeat(
+        self, attempt: Attempt, blank: Decision, first: CreditTransaction, **more: object
+    ) -> Decision:
+        """Answer as the first attempt was answered."""
+        repeated = allowed(blank, first, transaction_id=first.id, repeated=True, **more)
+        deduct = self._state.deducts.get(first.id)
+        if deduct is None or deduct.hold is None or attempt.spend.options.hold is None:
+            return repeated
+        return replace(repeated, expires_at_ms=deduct.hold.answer.expires_at_ms)
 
 
 class Spends:
     """Charges and holds: each is answered by the first answer that holds."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._earlier = EarlierAttempts(parts)
-        self._shard = parts.shard
+    def __init__(self, state: State, keys: IdempotencyKeys, limits: RateLimits) -> None:
+        self._state = state
+        self._records = state.records
+        self._keys = keys
+        self._limits = limits
+        self._earlier = _Earlier(state, keys)
 
-    def decide(self, asked: Asked) -> Decision:
-        """Return the decision; see the port."""
-        account = self._parts.accounts.find(asked.spend.user_id)
-        if account is None:
-            return self._blank(asked)
-        if not asked.is_given and asked.id_ms > self._shard.now_ms + LOOK_BACK_MS:
+    def decide(self, attempt: Attempt, identity: CreditTransactionId) -> Decision:
+        """Return the decision on an attempt that has been sent with an id; see the port."""
+        spend, now_ms = attempt.spend, self._records.now_ms
+        user = self._state.user(spend.user_id)
+        if user is not None:
+            user, _ = renewed(user, spend.policy.granted, now_ms)
+        blank = blank_decision(
+            spend.user_id, identity, -spend.cost, now_ms=now_ms, user=user, policy=spend.policy
+        )
+        if user is None:
+            return blank
+        if not attempt.is_given and _time_of(blank) > now_ms + LOOK_BACK_MS:
             raise AttemptError(Event.AHEAD, "the id is ahead of the ledger")
-        in_period = self._parts.accounts.in_period(account, asked.spend.policy.granted)
-        blank = self._blank(asked, in_period)
-        may_be_known = self._earlier.name(asked, account)
-        earlier = self._earlier.by_key(asked, blank)
-        if earlier is None and may_be_known:
-            earlier = self._earlier.by_id(asked, blank)
+        earlier = self._earlier.answer(attempt, blank)
         if earlier is not None:
             return earlier
-        states = self._parts.limits.states(asked.spend, account, self._shard.now_ms)
-        refusal = self._refusal(asked, account, in_period, states)
+        states = self._limits.states(spend, now_ms)
+        refusal = self._refusal(attempt, blank, user, states)
         if refusal is not None:
-            return self._refuse(asked, blank, refusal, states)
-        if not (asked.spend.is_recorded or asked.spend.options.hold):
+            return self._refuse(attempt, blank, refusal, states)
+        if not (spend.is_recorded or spend.options.hold):
             return replace(blank, verdict=Verdict.ALLOWED, limits=states)
-        return self._take(asked, account, in_period, blank)
-
-    def _blank(self, asked: Asked, in_period: InPeriod | None = None) -> Decision:
-        return blank_decision(
-            asked.spend.user_id,
-            asked.id,
-            -asked.spend.cost,
-            now_ms=self._shard.now_ms,
-            user=in_period.user if in_period else None,
-            policy=asked.spend.policy,
-        )
+        return self._take(attempt, blank)
 
     def _refusal(
-        self,
-        asked: Asked,
-        account: Account,
-        in_period: InPeriod,
-        states: tuple[LimitState, ...],
+        self, attempt: Attempt, blank: Decision, user: User, states: Sequence[LimitState]
     ) -> Verdict | FaregateError | None:
         """Return the first refusal that holds."""
-        spend, now_ms = asked.spend, self._shard.now_ms
-        key, hold, credits_ = spend.options.key, spend.options.hold, in_period.user.credits
-        keys_full = key is not None and self._parts.keys.is_full(spend.user_id, key, now_ms)
-        holds_full = hold is not None and account.holds_count >= hold.open_max
-        lacks = 0 < spend.cost > credits_
-        checks: tuple[tuple[Verdict | FaregateError, bool], ...] = (
-            (AttemptError(Event.LATE, "it came after its deadline"), asked.is_late(now_ms)),
-            (Verdict.BACKLOG, self._shard.is_full),
+        spend, now_ms = attempt.spend, self._records.now_ms
+        key, hold = spend.options.key, spend.options.hold
+        keys_full = key is not None and self._keys.is_full(user.id, key, now_ms)
+        holds_full = hold and len(self._state.open_holds(user.id)) >= hold.open_max
+        lacks = 0 < spend.cost > user.credits
+        checks: tuple[tuple[Verdict | FaregateError, object], ...] = (
+            (AttemptError(Event.LATE, _LATE), _is_late(attempt, blank)),
+            (Verdict.BACKLOG, self._records.is_full),
             (Verdict.TOO_MANY_KEYS, keys_full),
             (Verdict.TOO_MANY_HOLDS, holds_full),
             (Verdict.RATE_LIMITED, not all(state.remaining for state in states)),
-            (Verdict.OUT_OF_CREDITS, lacks and spend.cost > credits_ + account.held),
+            (Verdict.OUT_OF_CREDITS, lacks and spend.cost > user.credits + user.held),
             (Verdict.CREDITS_HELD, lacks),
-            (AmountError("the balance would leave its range"), in_period.is_out_of_range),
+            (AmountError("the balance would leave its range"), user.credits > CREDITS_MAX),
         )
         return next((refusal for refusal, holds in checks if holds), None)
 
     def _refuse(
         self,
-        asked: Asked,
+        attempt: Attempt,
         blank: Decision,
         refusal: Verdict | FaregateError,
         states: tuple[LimitState, ...],
     ) -> Decision:
         """Give a refusal. An earlier attempt with the id may still come: it is refused, too."""
-        if asked.is_sent_again:
-            self._parts.deducts.refuse(asked.id, asked.spend.user_id)
+        if attempt.phase is Phase.SENT_AGAIN:
+            self._state.refuse(blank.transaction_id, blank.user_id)
         if isinstance(refusal, FaregateError):
             raise refusal
-        if refusal not in _AFTER_LIMITS:
-            return replace(blank, verdict=refusal)
-        refused = replace(blank, verdict=refusal, limits=states)
+        refused = replace(blank, verdict=refusal)
+        if refusal in _AFTER_LIMITS:
+            refused = replace(refused, limits=states)
         if refusal is not Verdict.RATE_LIMITED:
             return refused
         limit = next(state for state in states if not state.remaining)
         return replace(refused, limited_by=limit.name, retry_after_ms=limit.resets_in_ms)
 
-    def _take(
-        self, asked: Asked, account: Account, in_period: InPeriod, blank: Decision
-    ) -> Decision:
+    def _take(self, attempt: Attempt, blank: Decision) -> Decision:
         """Take the cost, and remember the spend."""
-        spend, now_ms = asked.spend, self._shard.now_ms
-        change = Change(
-            id=asked.id,
-            type=TransactionType.DEDUCT,
-            amount=-spend.cost,
+        spend, now_ms = attempt.spend, self._records.now_ms
+        record = self._state.take(
+            self._state.users[spend.user_id],
+            spend.policy.granted,
+            spend.cost,
+            id=blank.transaction_id,
             description=spend.description,
             metadata=spend.options.metadata,
-            is_hold=spend.options.hold is not None,
         )
-        recorded = self._parts.take(account, in_period, change)
-        self._parts.limits.take(spend, account, now_ms)
-        if asked.is_given:
-            self._parts.ids.put(asked.id, recorded, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
+        self._limits.take(spend, now_ms)
+        if attempt.is_given:
+            self._records.remembered.put(record.id, record, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
         if spend.options.key is not None:
-            self._parts.keys.keep(spend.user_id, spend.options.key, recorded, now_ms)
-        return replace(
+            self._keys.keep(spend.options.key, record, now_ms)
+        hold = spend.options.hold
+        return allowed(
             blank,
-            verdict=Verdict.ALLOWED,
-            credits=account.credits,
-            sequence=account.sequence,
-            position=recorded.position,
-            allowance_left=account.allowance_left,
-            limits=self._parts.limits.states(spend, account, now_ms),
+            record,
+            limits=self._limits.states(spend, now_ms),
             key_state=KeyState.NEW if spend.options.key else None,
-            expires_at_ms=self._open_hold(spend, account, recorded),
+            expires_at_ms=0 if hold is None else self._open(hold, record),
         )
 
-    def _open_hold(self, spend: Spend, account: Account, recorded: Recorded) -> int:
-        """Open the hold of a spend that has one; return when it expires, or 0."""
-        hold = spend.options.hold
-        if hold is None:
-            return 0
-        deduct = Deduct.of(recorded)
-        deduct.hold = HoldPart(
-            opened_at_ms=self._shard.now_ms,
-            expires_at_ms=self._shard.now_ms + hold.ttl_ms,
-            keeps=hold.on_expiry is OnExpiry.KEEP,
+    def _open(self, terms: HoldTerms, record: CreditTransaction) -> int:
+        """Open a hold; return when it expires."""
+        expires_at_ms = self._records.now_ms + terms.ttl_ms
+        deduct = Deduct(record.id, record.user_id, taken_by(record))
+        answer = HoldAnswer(
+            verdict=Verdict.ALLOWED,
+            user_id=record.user_id,
+            hold_id=record.id,
+            state=HoldState.OPEN,
+            expires_at_ms=expires_at_ms,
         )
-        self._parts.deducts.put(deduct)
-        account.held += spend.cost
-        account.holds_count += 1
-        return deduct.hold.expires_at_ms
+        keeps = terms.on_expiry is OnExpiry.KEEP
+        deduct.hold = Held(deduct, answer, self._records.now_ms, keeps)
+        self._state.keep(deduct)
+        return expires_at_ms
+
+
+def _time_of(blank: Decision) -> int:
+    """Return the time in the id of an attempt, in Unix milliseconds."""
+    return blank.transaction_id.time_ms or 0
+
+
+def _is_late(attempt: Attempt, blank: Decision) -> bool:
+    """Say whether an attempt must not take anything any more."""
+    now_ms = blank.decided_at_ms
+    is_old = not attempt.is_given and now_ms > _time_of(blank) + ATTEMPT_MS_MAX
+    return is_old or now_ms > attempt.deadline_ms

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from uuid import UUID, uuid4
 
-from faregate.adapters.memory.clock import unix_ms, utc
+from faregate.adapters.memory.values import taken_by, unix_ms, unix_ms_of, utc
 from faregate.domain.history import HistoryRow, Place
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
@@ -71,13 +70,14 @@ class MemoryStore:
             )
         rows = [row for row in self.rows.values() if row.user_id == user_id]
         last = max(rows, key=lambda row: row.sequence, default=None)
+        start = last.period_start if last else None
         return User(
             id=user_id,
             credits=sum(row.amount for row in rows),
             sequence=last.sequence if last else 0,
             epoch=self._identity.epoch,
             allowance_left=last.allowance_after if last else 0,
-            period_start_ms=_unix_ms(last.period_start) if last else None,
+            period_start_ms=unix_ms_of(start) if start else None,
         )
 
     async def transaction(self, transaction_id: CreditTransactionId) -> CreditTransaction | None:
@@ -90,12 +90,7 @@ class MemoryStore:
         if row is None or row.user_id != user_id or row.type is not TransactionType.DEDUCT:
             return None
         refunds = (row.amount for row in self.rows.values() if row.refund_of == deduct_id)
-        return DurableDeduct(
-            amount=-row.amount,
-            refunded=sum(refunds),
-            allowance_amount=-row.allowance_amount,
-            period_start_ms=_unix_ms(row.period_start),
-        )
+        return taken_by(row, sum(refunds))
 
     async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
         """Return the next users by id."""
@@ -145,7 +140,3 @@ class MemoryStore:
                 inserted += 1
         dead = len(entries) - inserted - repeated
         return Stored(inserted=inserted, repeated=repeated, dead_letters=dead)
-
-
-def _unix_ms(time: datetime | None) -> int | None:
-    return None if time is None else round(time.timestamp() * 1000)

@@ -5,8 +5,14 @@ JSON Web Tokens are in `identity.jwt`, since they need `pip install 'faregate[jw
 
 from faregate.asgi.identity.addresses import anonymous, client_address, networks
 from faregate.asgi.identity.api_keys import ApiKeyIdentity
-from faregate.asgi.identity.caller import Caller, Identify, caller_of, first_of
-from faregate.asgi.identity.exempt import Exempt, is_cors_preflight
+from faregate.asgi.identity.caller import (
+    Caller,
+    Exempt,
+    Identify,
+    caller_of,
+    first_of,
+    is_cors_preflight,
+)
 from faregate.asgi.identity.starlette_users import session_identity, user_identity
 
 __all__ = [

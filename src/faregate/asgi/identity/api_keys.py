@@ -10,20 +10,19 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
 from starlette.types import Scope
 
-from faregate.asgi.identity.caller import Caller
-from faregate.asgi.identity.fields import credential
-from faregate.asgi.identity.key_uses import KeyUses
+from faregate.asgi.identity.caller import Caller, credential
 from faregate.domain.api_key import PresentedApiKey, StoredApiKey
 from faregate.domain.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
+    FaregateError,
     IdentityUnavailableError,
 )
 from faregate.ports import ApiKeys
@@ -76,7 +75,7 @@ class ApiKeyIdentity:
         self._api_keys = api_keys
         self._field = field.lower().encode()
         self._found = _Lookups(api_keys, lifetime_s, outage_s, keys_max, clock)
-        self._uses = KeyUses(api_keys, use_interval_s, keys_max)
+        self._uses = _KeyUses(api_keys, use_interval_s, keys_max)
 
     async def __call__(self, scope: Scope) -> Caller | None:
         """Return who sent a request, or None without a key in force.
@@ -199,3 +198,50 @@ class _Lookups:
         while len(kept) >= self._keys_max:
             kept.popitem(last=False)
         kept[key_id] = _Known(stored, now_s)
+
+
+class _KeyUses:
+    """Collects uses, and writes them `interval_s` after the first that is not written yet."""
+
+    def __init__(self, api_keys: ApiKeys, interval_s: float, keys_max: int) -> None:
+        self._api_keys = api_keys
+        self._interval_s = interval_s
+        self._keys_max = keys_max
+        self._used_at: dict[UUID, datetime] = {}
+        self._writing: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+
+    def note(self, key_id: UUID, now: datetime) -> None:
+        """Note that a key is used now."""
+        if key_id not in self._used_at and len(self._used_at) >= self._keys_max:
+            # It is noted at its next use; this is for people, and decides nothing.
+            return
+        self._used_at[key_id] = now
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write_later())
+
+    async def _write_later(self) -> None:
+        """Write after each interval, until there is nothing left to write."""
+        try:
+            while self._used_at:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), self._interval_s)
+                await self._write()
+                if self._closing.is_set():
+                    return
+        finally:
+            self._writing = None
+
+    async def _write(self) -> None:
+        used_at, self._used_at = self._used_at, {}
+        try:
+            await self._api_keys.note_uses(used_at)
+        except FaregateError as error:
+            _log.warning("the last uses of %d API keys are not written: %s", len(used_at), error)
+            self._used_at = used_at | self._used_at
+
+    async def aclose(self) -> None:
+        """Write what is left, once."""
+        self._closing.set()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])

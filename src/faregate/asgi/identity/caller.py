@@ -1,4 +1,4 @@
-"""Who is charged for a request, as an identity function says it."""
+"""Who is charged for a request, as an identity function says it; and what such functions read."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -15,6 +15,12 @@ from faregate.domain.user import user_id_of
 #: How long a subject may be, in characters: as long as OpenID Connect allows (Core 1.0, section 2).
 SUBJECT_LENGTH_MAX = 255
 
+#: How long a credential may be, in bytes. A longer one is ignored, unread.
+CREDENTIAL_BYTES_MAX = 8_192
+
+#: What RFC 6750, section 2.1, allows a bearer token to consist of.
+_TOKEN = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+_SCHEME = b"bearer "
 #: A UUID as it is usually written; `UUID` itself reads braces, prefixes and hyphens anywhere.
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
@@ -40,6 +46,8 @@ class Caller:
                 raise IdentityAnswerError(f"the {what} of a caller is no {kind}")
 
 
+#: Says whether a request passes without identity and without charge.
+Exempt: TypeAlias = Callable[[Scope], bool]
 #: What an identity function says; None for nobody.
 Answer: TypeAlias = Caller | UUID | None
 
@@ -111,3 +119,32 @@ def user_id_from(subject: object, namespace: UUID | None) -> UUID | None:
     if namespace is None or not subject or not subject.isprintable():
         return None
     return user_id_of(namespace, subject)
+
+
+def credential(scope: Scope, field_name: bytes) -> str | None:
+    """Return the credential in a field, or None if there is none, or if it could be several.
+
+    In `authorization` it follows the scheme Bearer; any other field is the credential itself.
+    """
+    values = [value for name, value in scope["headers"] if name == field_name]
+    if len(values) != 1 or len(values[0]) > CREDENTIAL_BYTES_MAX:
+        return None
+    (value,) = values
+    if field_name == b"authorization":
+        if value[: len(_SCHEME)].lower() != _SCHEME:
+            return None
+        value = value[len(_SCHEME) :]
+    value = value.strip(b" ")
+    return value.decode() if _TOKEN.fullmatch(value) else None
+
+
+def is_cors_preflight(scope: Scope) -> bool:
+    """Say whether a browser only asks if it may send a request (the CORS protocol of Fetch).
+
+    Such a question carries no identity, whatever the user's, and the request it asks about is
+    charged. Any other OPTIONS request is a request like others.
+    """
+    if scope["method"] != "OPTIONS":
+        return False
+    names = {name for name, _ in scope["headers"]}
+    return b"origin" in names and b"access-control-request-method" in names

@@ -4,15 +4,14 @@ Needs `pip install 'faregate[jwt]'`. The client is not told why its token is ref
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import jwt
 from jwt.algorithms import get_default_algorithms
 from starlette.types import Scope
 
-from faregate.asgi.identity.caller import Caller, user_id_from
-from faregate.asgi.identity.fields import credential
+from faregate.asgi.identity.caller import Caller, credential, user_id_from
 from faregate.asgi.identity.jwks import ASYMMETRIC, JwksKeys
 from faregate.domain.errors import ConfigurationError
 
@@ -24,14 +23,6 @@ SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
 LEEWAY_S_MAX = 300.0
 #: How long the name of a tier may be, in characters.
 _TIER_LENGTH_MAX = 100
-
-
-class KeySource(Protocol):
-    """Where the keys of an issuer come from."""
-
-    async def key(self, key_id: str | None, algorithm: str) -> Any | None:
-        """Return the key that a token names, or None if there is no such key."""
-        ...
 
 
 class JwtIdentity:
@@ -65,8 +56,12 @@ class JwtIdentity:
             ConfigurationError: What was given would believe what it should not.
         """
         self._algorithms = _check_algorithms(algorithms)
-        self._keys: KeySource = keys if isinstance(keys, JwksKeys) else _One(keys, self._algorithms)
-        if isinstance(keys, JwksKeys) and SYMMETRIC & self._algorithms:
+        self._published = keys if isinstance(keys, JwksKeys) else None
+        #: One key for all tokens, whatever key id they name, by algorithm.
+        self._prepared: Mapping[str, Any] = {}
+        if not isinstance(keys, JwksKeys):
+            self._prepared = {name: _prepare(keys, name) for name in self._algorithms}
+        elif SYMMETRIC & self._algorithms:
             raise ConfigurationError("a secret cannot be published: HS256 and the like need a key")
         if not issuer or audience in ("", [], ()):
             raise ConfigurationError("an issuer and an audience are needed")
@@ -103,7 +98,9 @@ class JwtIdentity:
         algorithm, key_id = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             return None
-        key = await self._keys.key(key_id, algorithm)
+        key = self._prepared.get(algorithm)
+        if self._published is not None:
+            key = await self._published.key(key_id, algorithm)
         if key is None:
             return None
         return jwt.decode(
@@ -123,16 +120,6 @@ class JwtIdentity:
         if isinstance(found, str) and 0 < len(found) <= _TIER_LENGTH_MAX:
             return found
         return None
-
-
-class _One:
-    """One key for all tokens, whatever key id they name."""
-
-    def __init__(self, key: str | bytes, algorithms: Collection[str]) -> None:
-        self._prepared = {name: _prepare(key, name) for name in algorithms}
-
-    async def key(self, _key_id: str | None, algorithm: str) -> Any:
-        return self._prepared[algorithm]
 
 
 def _check_algorithms(algorithms: Collection[str]) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""API keys in plain dicts, for requests and operators alike."""
+"""API keys in plain dicts, for requests and operators alike: as Postgres keeps them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace

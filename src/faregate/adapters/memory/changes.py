@@ -1,0 +1,262 @@
+"""Changes that are no spends: refunds, voids, grants, adjustments, and collected requests."""
+
+from dataclasses import replace
+from uuid import UUID
+
+from faregate.adapters.memory.holds import Holds
+from faregate.adapters.memory.keys import IdempotencyKeys
+from faregate.adapters.memory.state import State
+from faregate.adapters.memory.values import (
+    Deduct,
+    Held,
+    allowed,
+    blank_decision,
+    check_range,
+    check_same,
+    taken_by,
+    unix_ms_of,
+)
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.hold import HoldState
+from faregate.domain.journal import JournalEntry
+from faregate.domain.policy import renewed
+from faregate.domain.request import VOID_DESCRIPTION, Credit, Refund, Void, VoidOutcome
+from faregate.domain.transaction import (
+    CreditTransaction,
+    TransactionType,
+)
+from faregate.domain.user import User
+from faregate.domain.windows import GIVEN_ID_AHEAD_MS_MAX, MEMORY_MS
+
+
+class Reversals:
+    """Refunds and voids: credits go back once, and never more than were taken."""
+
+    def __init__(self, state: State, keys: IdempotencyKeys, holds: Holds) -> None:
+        self._state = state
+        self._records = state.records
+        self._keys = keys
+        self._holds = holds
+
+    async def refund(self, refund: Refund) -> Decision:
+        """Give a deduct back; see the port."""
+        self._records.begin()
+        user = self._state.users.get(refund.user_id)
+        blank = blank_decision(
+            refund.user_id,
+            refund.transaction_id,
+            refund.amount or 0,
+            now_ms=self._records.now_ms,
+            user=user,
+        )
+        if user is None:
+            return blank
+        earlier = self._records.known(refund.transaction_id)
+        if earlier is not None:
+            known = (earlier.type, earlier.user_id, earlier.refund_of)
+            is_same = known == (TransactionType.REFUND, refund.user_id, refund.deduct_id)
+            is_same = is_same and refund.amount in {None, earlier.amount}
+            check_same(earlier.id, is_same=is_same)
+            return allowed(blank, earlier, repeated=True)
+        if self._records.is_backlogged:
+            return replace(blank, verdict=Verdict.BACKLOG)
+        deduct = self._deduct_of(refund)
+        if deduct is None:
+            return replace(blank, verdict=Verdict.UNKNOWN_DEDUCT)
+        return self._give_back(refund, user, deduct, blank)
+
+    def _give_back(self, refund: Refund, user: User, deduct: Deduct, blank: Decision) -> Decision:
+        amount = deduct.left if refund.amount is None else refund.amount
+        is_taken_over = self._keys.is_anothers(user.id, deduct.id, refund.attempt_id)
+        if not 0 < amount <= deduct.left:
+            if refund.amount is None and not is_taken_over:
+                # Nothing is left to pay for, so the request may be made again.
+                self._keys.forget(user.id, deduct.id)
+            return replace(blank, verdict=Verdict.REFUND_EXCEEDED)
+        if is_taken_over:
+            return replace(blank, verdict=Verdict.TAKEN_OVER)
+        check_range(user.credits + amount)
+        record = self._state.give_back(
+            deduct,
+            amount,
+            id=refund.transaction_id,
+            description=refund.description,
+            metadata=refund.metadata,
+        )
+        if not deduct.left:
+            self._keys.forget(user.id, deduct.id)
+        return allowed(blank, record)
+
+    def _deduct_of(self, refund: Refund) -> Deduct | None:
+        """Return the deduct, from the nearest place that knows it."""
+        user_id, deduct_id = refund.user_id, refund.deduct_id
+        deduct = self._state.deducts.get(deduct_id)
+        if deduct is not None:
+            # No user is refunded a deduct of another user.
+            return deduct if deduct.user_id == user_id else None
+        found, taken = self._records.by_id.get(deduct_id), refund.durable
+        if taken is None and found is not None and _is_deduct_of(user_id, found):
+            taken = taken_by(found)
+        return None if taken is None else Deduct(deduct_id, user_id, taken)
+
+    async def void(self, void: Void) -> VoidOutcome:
+        """Give a spend back if it was made, and refuse its id from now on; see the port."""
+        user_id, identity = void.user_id, void.transaction_id
+        if self._records.begin() <= void.deadline_ms:
+            return VoidOutcome.TOO_EARLY
+        if user_id not in self._state.users:
+            return VoidOutcome.FORGOTTEN
+        self._state.name(user_id, identity)
+        held = self._state.hold(user_id, identity)
+        if held is not None:
+            return self._void_hold(void, held)
+        deduct = self._state.deducts.get(identity)
+        if deduct is not None and (deduct.user_id != user_id or not deduct.taken.amount):
+            return VoidOutcome.REFUSED
+        if self._records.remembered.get(void.refund_id) is not None:
+            return VoidOutcome.REFUNDED
+        return self._void_charge(void, deduct)
+
+    def _void_charge(self, void: Void, deduct: Deduct | None) -> VoidOutcome:
+        user_id, identity = void.user_id, void.transaction_id
+        entry, found = self._keys.of(user_id, identity), self._records.by_id.get(identity)
+        is_answered = entry is not None and (entry.is_done or entry.holder != identity)
+        if is_answered or (found is not None and not _is_of_call(void, found)):
+            return VoidOutcome.KEPT
+        if deduct is not None:
+            # A caller who was told of it has refunded a part. Its record says which call that was.
+            return VoidOutcome.KEPT if found is None else VoidOutcome.REFUSED
+        id_ms = identity.time_ms or 0
+        if found is None and id_ms - GIVEN_ID_AHEAD_MS_MAX < self._records.oldest_ms:
+            return VoidOutcome.FORGOTTEN
+        if found is None or not found.amount:
+            self._state.refuse(identity, user_id)
+            self._keys.forget(user_id, identity)
+            return VoidOutcome.REFUSED
+        check_range(self._state.users[user_id].credits - found.amount)
+        deduct = Deduct(identity, user_id, taken_by(found))
+        self._state.give_back(deduct, deduct.left, id=void.refund_id, description=VOID_DESCRIPTION)
+        self._keys.forget(user_id, identity)
+        return VoidOutcome.REFUNDED
+
+    def _void_hold(self, void: Void, held: Held) -> VoidOutcome:
+        state = held.answer.state
+        if state is HoldState.CANCELLED:
+            return VoidOutcome.REFUNDED
+        entry = self._keys.of(void.user_id, held.deduct.id)
+        is_served = entry is not None and entry.is_done and held.is_open
+        is_anothers = entry is not None and entry.holder != held.deduct.id
+        is_of_call = _is_in_time(void, held.opened_at_ms)
+        if state is HoldState.SETTLED or not is_of_call or is_served or is_anothers:
+            return VoidOutcome.KEPT
+        self._holds.end(held, HoldState.CANCELLED, VOID_DESCRIPTION)
+        return VoidOutcome.REFUNDED
+
+
+class Credits:
+    """Adds credits, adjusts balances, and charges journaled requests as far as there is enough."""
+
+    def __init__(self, state: State, keys: IdempotencyKeys) -> None:
+        self._state = state
+        self._records = state.records
+        self._keys = keys
+
+    async def credit(self, credit: Credit) -> Decision:
+        """Add credits or adjust a balance; see the port."""
+        self._records.begin()
+        user, identity = self._state.users.get(credit.user_id), credit.transaction_id
+        blank = blank_decision(
+            credit.user_id, identity, credit.amount, now_ms=self._records.now_ms, user=user
+        )
+        if user is None:
+            return blank
+        earlier = self._records.known(identity)
+        if earlier is not None:
+            known = (earlier.type, earlier.user_id, earlier.amount)
+            is_same = known == (credit.type, credit.user_id, credit.amount)
+            check_same(identity, is_same=is_same)
+            return allowed(blank, earlier, repeated=True)
+        if self._records.is_backlogged:
+            return replace(blank, verdict=Verdict.BACKLOG)
+        after = user.credits + credit.amount
+        check_range(after)
+        if credit.amount < 0 and after < 0 and not credit.negative_allowed:
+            return replace(blank, verdict=Verdict.OUT_OF_CREDITS)
+        record = self._state.append(
+            user,
+            id=identity,
+            type=credit.type,
+            amount=credit.amount,
+            description=credit.description,
+            metadata=credit.metadata,
+        )
+        self._records.remembered.put(identity, record, MEMORY_MS)
+        return allowed(blank, record)
+
+    async def collect(self, entry: JournalEntry) -> Decision:
+        """Take the cost of a journaled request; see the port."""
+        self._records.begin()
+        user = self._state.users.get(entry.user_id)
+        blank = blank_decision(
+            entry.user_id, entry.deduct_id, 0, now_ms=self._records.now_ms, user=user
+        )
+        if user is None:
+            return blank
+        earlier = self._earlier(entry, blank)
+        if earlier is not None:
+            return earlier
+        if self._records.is_backlogged:
+            return replace(blank, verdict=Verdict.BACKLOG)
+        if not entry.is_recorded:
+            return replace(blank, verdict=Verdict.ALLOWED)
+        in_period, _ = renewed(user, entry.allowance, self._records.now_ms)
+        check_range(in_period.credits)
+        taken = max(0, min(entry.owed, in_period.credits))
+        missing = {"shortfall": entry.owed - taken} if taken < entry.owed else {}
+        record = self._state.take(
+            user,
+            entry.allowance,
+            taken,
+            id=entry.deduct_id,
+            description=entry.description,
+            metadata={**entry.row_metadata, **missing},
+        )
+        self._records.remembered.put(record.id, record, MEMORY_MS)
+        self._keep_key(entry, record)
+        return allowed(blank, record)
+
+    def _earlier(self, entry: JournalEntry, blank: Decision) -> Decision | None:
+        """Return the answer if an entry was collected before, or served by its key."""
+        record = self._records.remembered.get(entry.deduct_id)
+        if record is not None:
+            check_same(entry.deduct_id, is_same=record.user_id == entry.user_id)
+            deduct = self._state.deducts.get(entry.deduct_id)
+            back = deduct.taken.refunded if deduct else 0
+            return replace(allowed(blank, record, repeated=True), amount=record.amount + back)
+        key = entry.key
+        known = key and self._keys.known(entry.user_id, key, self._records.now_ms)
+        if key and known and known.fingerprint == key.fingerprint_digest:
+            return replace(blank, verdict=Verdict.ALLOWED, repeated=True)
+        return None
+
+    def _keep_key(self, entry: JournalEntry, record: CreditTransaction) -> None:
+        """Remember the key of a journaled request as served, if it is free and there is room."""
+        key, user_id, now_ms = entry.key, entry.user_id, self._records.now_ms
+        if key is None or self._keys.known(user_id, key, now_ms):
+            return
+        if not self._keys.is_full(user_id, key, now_ms):
+            self._keys.keep(key, record, now_ms)
+            self._keys.serve(user_id, record.id, record.id)
+
+
+def _is_of_call(void: Void, found: CreditTransaction) -> bool:
+    """Say whether a record was made by the call that is voided."""
+    return _is_deduct_of(void.user_id, found) and _is_in_time(void, unix_ms_of(found.timestamp))
+
+
+def _is_in_time(void: Void, charged_at_ms: int) -> bool:
+    return void.asked_at_ms <= charged_at_ms <= void.deadline_ms
+
+
+def _is_deduct_of(user_id: UUID, found: CreditTransaction) -> bool:
+    return found.type is TransactionType.DEDUCT and found.user_id == user_id

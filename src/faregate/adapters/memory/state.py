@@ -1,0 +1,216 @@
+"""The records of a ledger in memory, its users and deducts, and how a balance changes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import sha1
+from typing import Any
+from uuid import UUID
+
+from faregate.adapters.memory.values import Deduct, Expiring, Held, unix_ms_of, utc
+from faregate.domain.errors import LedgerUninitialisedError
+from faregate.domain.identity import LedgerIdentity
+from faregate.domain.policy import Allowance, renewed
+from faregate.domain.request import DurableDeduct
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
+from faregate.domain.user import User
+from faregate.domain.windows import BACKLOG_AGE_MS_MAX, LOOK_BACK_MS, MEMORY_MS, RETENTION_MS
+
+#: The id of a top-up stands for a user and a period.
+_TOP_UPS = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
+
+
+class Records:
+    """All records, and those that are not yet rows. Each operation begins with `begin`."""
+
+    def __init__(self, clock: Callable[[], int], pending_max: int) -> None:
+        self._clock = clock
+        self._last_ms = 0
+        #: The epoch; None where the ledger is empty.
+        self.epoch: int | None = None
+        #: How many records may be pending.
+        self.pending_max = pending_max
+        #: The time of the operation in Unix milliseconds.
+        self.now_ms = 0
+        #: Every record at or after this time is still known by its id.
+        self.oldest_ms = 0
+        #: The records that are not acknowledged, by their ids, oldest first.
+        self.pending: dict[str, CreditTransaction] = {}
+        #: The records that are known by their ids however old they are, for a time.
+        self.remembered: Expiring[CreditTransactionId, CreditTransaction] = Expiring(self.time_ms)
+        #: The records that are not yet trimmed.
+        self.by_id: dict[CreditTransactionId, CreditTransaction] = {}
+
+    async def attach(self, identity: LedgerIdentity) -> None:
+        """Take over the epoch, unless the ledger was installed and is lost."""
+        if self.epoch is None and not identity.installed:
+            self.epoch = identity.epoch
+            # Records of an earlier epoch are not here.
+            self.oldest_ms = 0 if identity.epoch == 1 else self._clock()
+        if self.epoch != identity.epoch:
+            raise LedgerUninitialisedError("the ledger in memory is not the one of Postgres")
+
+    def begin(self) -> int:
+        """Begin an operation, which has one time, and return that.
+
+        Raises:
+            LedgerUninitialisedError: The ledger is empty.
+        """
+        if self.epoch is None:
+            raise LedgerUninitialisedError("the ledger in memory is empty")
+        self.now_ms = self.time_ms()
+        return self.now_ms
+
+    def time_ms(self) -> int:
+        """Return the time in Unix milliseconds: never before the last record."""
+        return max(self._clock(), self._last_ms)
+
+    def append(self, record: CreditTransaction) -> None:
+        """Append a record."""
+        self._last_ms = self.now_ms
+        self.by_id[record.id] = self.pending[str(record.id)] = record
+
+    def known(self, identity: CreditTransactionId) -> CreditTransaction | None:
+        """Return the record with an id, as long as the id is recognised."""
+        return self.remembered.get(identity) or self.by_id.get(identity)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many records are pending as may be."""
+        return len(self.pending) >= self.pending_max
+
+    @property
+    def is_backlogged(self) -> bool:
+        """Whether a record is pending for longer than its id is remembered."""
+        from_time = utc(self.now_ms - BACKLOG_AGE_MS_MAX)
+        return any(record.timestamp < from_time for record in self.pending.values())
+
+    def trim(self) -> int:
+        """Forget records that are rows and old, up to the first that is not; return how many."""
+        from_ms = self.time_ms() - RETENTION_MS
+        for oldest in self.pending.values():
+            from_ms = min(from_ms, unix_ms_of(oldest.timestamp))
+        kept = {
+            identity: record
+            for identity, record in self.by_id.items()
+            if record.timestamp >= utc(from_ms)
+        }
+        count = len(self.by_id) - len(kept)
+        self.by_id, self.oldest_ms = kept, max(self.oldest_ms, from_ms)
+        return count
+
+
+class State:
+    """All that a ledger knows of its users. A change of a balance appends its record."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        #: Users, but for what they hold; see `user`.
+        self.users: dict[UUID, User] = {}
+        #: The time of the newest id of a user that a retry, a void or a caller has named.
+        self.named_ms: dict[UUID, int] = {}
+        self.deducts: Expiring[CreditTransactionId, Deduct] = Expiring(records.time_ms)
+
+    def user(self, user_id: UUID) -> User | None:
+        """Return a user with what it holds, or None."""
+        user = self.users.get(user_id)
+        held = sum(hold.deduct.taken.amount for hold in self.open_holds(user_id))
+        return None if user is None else replace(user, held=held)
+
+    def hold(self, user_id: UUID, hold_id: CreditTransactionId) -> Held | None:
+        """Return the hold of a user, if it is known."""
+        deduct = self.deducts.get(hold_id)
+        return None if deduct is None or deduct.user_id != user_id else deduct.hold
+
+    def open_holds(self, user_id: UUID | None = None) -> Sequence[Held]:
+        """Return the open holds of a user, or of all."""
+        holds = [deduct.hold for deduct in self.deducts.all().values() if deduct.hold is not None]
+        return [hold for hold in holds if hold.is_open and user_id in {None, hold.deduct.user_id}]
+
+    def name(self, user_id: UUID, identity: CreditTransactionId) -> None:
+        """Note that an id was named by a retry, a void or a caller."""
+        id_ms = min(identity.time_ms or 0, self.records.now_ms + LOOK_BACK_MS)
+        self.named_ms[user_id] = max(self.named_ms[user_id], id_ms)
+
+    def keep(self, deduct: Deduct) -> None:
+        """Remember a deduct that is new or has changed: for a day, and while it is held."""
+        is_open = deduct.hold is not None and deduct.hold.is_open
+        self.deducts.put(deduct.id, deduct, float("inf") if is_open else MEMORY_MS)
+
+    def refuse(self, identity: CreditTransactionId, user_id: UUID) -> None:
+        """Note that an id must not be charged any more, unless more is known of it."""
+        if self.deducts.get(identity) is None:
+            self.keep(Deduct(identity, user_id, DurableDeduct(amount=0, refunded=0)))
+
+    def begin_period(self, user: User, allowance: Allowance | None) -> User:
+        """Begin the period of now, if it is a new one, and record the credits that it adds."""
+        in_period, top_up = renewed(user, allowance, self.records.now_ms)
+        user = self.users[user.id] = replace(user, period_start_ms=in_period.period_start_ms)
+        if top_up:
+            self.append(
+                user,
+                id=_top_up_id(user),
+                type=TransactionType.ADD,
+                amount=top_up,
+                description="allowance",
+                allowance_amount=in_period.allowance_left - user.allowance_left,
+            )
+        return self.users[user.id]
+
+    def take(
+        self, user: User, allowance: Allowance | None, cost: int, **told: Any
+    ) -> CreditTransaction:
+        """Begin the period of now, and take a cost: what is left of the allowance first."""
+        user = self.begin_period(user, allowance)
+        return self.append(
+            user,
+            type=TransactionType.DEDUCT,
+            amount=-cost,
+            allowance_amount=-min(user.allowance_left, cost),
+            **told,
+        )
+
+    def give_back(self, deduct: Deduct, amount: int, **told: Any) -> CreditTransaction:
+        """Give back a part of a deduct, and remember that."""
+        user, taken = self.users[deduct.user_id], deduct.taken
+        record = self.append(
+            user,
+            type=TransactionType.REFUND,
+            amount=amount,
+            allowance_amount=deduct.to_allowance(amount, user.period_start_ms),
+            refund_of=deduct.id,
+            **told,
+        )
+        deduct.taken = replace(taken, refunded=taken.refunded + amount)
+        self.keep(deduct)
+        self.records.remembered.put(record.id, record, MEMORY_MS)
+        return record
+
+    def append(self, user: User, **told: Any) -> CreditTransaction:
+        """Change a balance, and record it; `told` is all that does not follow from the balance."""
+        start_ms = user.period_start_ms
+        record = CreditTransaction(
+            user_id=user.id,
+            timestamp=utc(self.records.now_ms),
+            sequence=user.sequence + 1,
+            balance_after=user.credits + told["amount"],
+            epoch=user.epoch,
+            allowance_after=user.allowance_left + told.get("allowance_amount", 0),
+            period_start=None if start_ms is None else utc(start_ms),
+            **told,
+        )
+        self.users[user.id] = replace(
+            user,
+            credits=record.balance_after,
+            sequence=record.sequence,
+            allowance_left=record.allowance_after,
+        )
+        self.records.append(record)
+        return record
+
+
+def _top_up_id(user: User) -> CreditTransactionId:
+    """Return the id of the record that the period of a user adds."""
+    name = b"allowance:%b:%d" % (user.id.bytes, user.period_start_ms or 0)
+    # As `uuid5` computes it, which takes bytes from Python 3.12 on only.
+    digest = sha1(_TOP_UPS.bytes + name, usedforsecurity=False).digest()
+    return CreditTransactionId(UUID(bytes=digest[:16], version=5))
