@@ -61,6 +61,10 @@ class Verdict(StrEnum):
     PENDING = "pending"
 
 
+#: To name a member of an enumeration takes a call of a function in Python 3.11.
+_ALLOWED = Verdict.ALLOWED
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """The answer to one request for a change of a balance."""
@@ -108,7 +112,7 @@ class Decision:
     @property
     def allowed(self) -> bool:
         """Whether the change was made."""
-        return self.verdict is Verdict.ALLOWED
+        return self.verdict is _ALLOWED
 
     @property
     def is_pending(self) -> bool:

@@ -1,6 +1,6 @@
 """Live credits: the port that decides on requests, and those that workers and operators use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -39,7 +39,7 @@ class Ledger(Protocol):
         """
         ...
 
-    async def decide(self, attempt: Attempt) -> Decision:
+    def decide(self, attempt: Attempt) -> Awaitable[Decision]:
         """Take the cost of a spend if there is enough; open its hold if it has one.
 
         It mints the id of an attempt that has none. A spend of a shadow policy is decided on the

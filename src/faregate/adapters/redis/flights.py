@@ -25,7 +25,8 @@ STUCK_TIMEOUTS = 2
 class Flights:
     """Sends calls, and gives their decisions to those who still wait.
 
-    One timer ends the wait of all callers of a call. A reply after that is read and dropped.
+    All calls have as long, so one timer ends the waits of their callers: it is set for the oldest.
+    A reply after that is read and dropped.
     """
 
     def __init__(
@@ -36,7 +37,11 @@ class Flights:
         self._clocks = clocks
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._calls: set[Call] = set()
+        #: In their order, each with how many spends it holds.
+        self._calls: dict[Call, int] = {}
+        self._watch: asyncio.TimerHandle | None = None
+        #: How many spends are in flight.
+        self.spends_count = 0
         self._teaching: set[asyncio.Task[None]] = set()
         #: Is told how many spends were in a call that has come back.
         self.landed: Callable[[int], None] = lambda _: None
@@ -51,16 +56,14 @@ class Flights:
         """Whether no call is in flight."""
         return not self._calls
 
-    @property
-    def spends_count(self) -> int:
-        """How many spends are in flight."""
-        return sum(len(call.waiting) for call in self._calls)
-
     def send(self, link: Link, waiting: list[Waiting]) -> None:
         """Send a call."""
         call = self._packer.pack(waiting)
-        self._calls.add(call)
-        call.timer = self._loop.call_later(self._timeout_s, self._time_out, call)
+        self._calls[call] = len(waiting)
+        self.spends_count += len(waiting)
+        call.due_at_s = self._loop.time() + self._timeout_s
+        if self._watch is None:
+            self._watch = self._loop.call_at(call.due_at_s, self._look)
         self._ask(link, call)
 
     def _ask(self, link: Link, call: Call) -> None:
@@ -68,7 +71,7 @@ class Flights:
 
     def _receive(self, call: Call, reply: Any) -> None:
         """Take what came back for a call: decisions, an error of the server, or nothing."""
-        if isinstance(reply, NoScriptError) and call.timer is not None and not call.is_resent:
+        if isinstance(reply, NoScriptError) and call.is_awaited and not call.is_resent:
             call.is_resent = True
             teaching = asyncio.create_task(self._teach(call))
             self._teaching.add(teaching)
@@ -100,20 +103,25 @@ class Flights:
         link.send(load, lambda _: None)
         self._ask(link, call)
 
-    def _time_out(self, call: Call) -> None:
-        call.timer = None
-        call.fail(Event.TIMED_OUT, f"Redis did not answer within {self._timeout_s:.3f} s")
+    def _look(self) -> None:
+        """End the waits that are over."""
+        self._watch, now_s = None, self._loop.time()
+        for call in self._calls:
+            if call.due_at_s > now_s:
+                self._watch = self._loop.call_at(call.due_at_s, self._look)
+                return
+            call.is_awaited = False
+            call.fail(Event.TIMED_OUT, f"Redis did not answer within {self._timeout_s:.3f} s")
 
     def _end(self, call: Call) -> None:
-        self._calls.discard(call)
-        if call.timer is not None:
-            call.timer.cancel()
+        self.spends_count -= self._calls.pop(call, 0)
         self.landed(len(call.waiting))
 
     def leave_stuck_link(self) -> None:
         """Close a link that has answered nothing for so long that nobody waits for its replies."""
-        is_stuck = self._wire.silence_s >= STUCK_TIMEOUTS * self._timeout_s
-        if is_stuck and self._calls and all(call.timer is None for call in self._calls):
+        if not self._calls or any(call.is_awaited for call in self._calls):
+            return
+        if self._wire.silence_s >= STUCK_TIMEOUTS * self._timeout_s:
             self._wire.drop("no reply in time")
 
     async def aclose(self) -> None:
@@ -125,6 +133,8 @@ class Flights:
         for call in list(self._calls):
             call.fail(Event.LOST, "the ledger was closed")
             self._end(call)
+        if self._watch is not None:
+            self._watch.cancel()
 
 
 def _refuse(call: Call, error: RedisError) -> None:
