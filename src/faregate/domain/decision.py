@@ -63,6 +63,7 @@ class Verdict(StrEnum):
 
 #: To name a member of an enumeration takes a call of a function in Python 3.11.
 _ALLOWED = Verdict.ALLOWED
+_SERVED = (KeyState.NEW, KeyState.TAKEN_OVER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ class Decision:
     @property
     def keyed_attempt(self) -> CreditTransactionId | None:
         """The id of the attempt that is to be served for an idempotency key; None if none is."""
-        if self.key_state not in {KeyState.NEW, KeyState.TAKEN_OVER}:
+        if self.key_state not in _SERVED:
             return None
         return self.attempt_id or self.transaction_id
 
