@@ -52,9 +52,9 @@ def spend_options(
     Raises:
         InvalidArgumentError: One is ill-formed.
     """
-    metadata, key = given.get("metadata"), given.get("idempotency_key")
     if hold is None and not given and not policy.is_unlimited:
         return NO_OPTIONS
+    metadata, key = given.get("metadata"), given.get("idempotency_key")
     name = "cost" if hold is None else "estimate"
     if policy.is_unlimited:
         metadata = {**(metadata or {}), name: cost}

@@ -12,7 +12,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError, LedgerUnavailableError
 from faregate.domain.hold import Hold
 from faregate.domain.policy import CreditPolicy, FailureMode, OnExpiry
-from faregate.domain.spend import NO_OPTIONS, HoldTerms, spend_of
+from faregate.domain.spend import HoldTerms, spend_of
 from faregate.domain.transaction import check_whole
 from faregate.domain.user import check_user_id
 from faregate.gate.fallback import Fallback
@@ -95,11 +95,12 @@ class Spending:
             ConfigurationError: It is to be served open, and there is no journal.
         """
         check_whole("an estimate", estimate, 1)
-
-        def terms_by(policy: CreditPolicy) -> HoldTerms:
-            return HoldTerms(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry)
-
-        decision = await self._spend(user_id, estimate, options, terms_by)
+        decision = await self._spend(
+            user_id,
+            estimate,
+            options,
+            lambda policy: HoldTerms(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry),
+        )
         if decision.policy is not None and decision.policy.is_shadow:
             # Nothing is held, so nothing else tells when it would expire.
             decision = replace(decision, expires_at_ms=self._session.ledger.now_ms() + ttl_ms)
@@ -119,8 +120,10 @@ class Spending:
         policy = tiers.policies.of(tier)
         cost = policy.request_cost if cost is None else policy.check_cost(cost)
         terms = None if terms_by is None else terms_by(policy)
-        attempt = self._attempt(user_id, cost, policy, options, terms)
         session, breaker = self._session, self._breaker
+        asked = spend_options(options, policy, cost, session.options, terms)
+        taken = 0 if policy.is_unlimited else cost
+        attempt = Attempt(spend_of(check_user_id(user_id), taken, policy, asked))
         try:
             if session.ready_on is get_running_loop() and not breaker.is_open:
                 ticket = breaker.failures
@@ -141,29 +144,13 @@ class Spending:
             return self._serve(attempt, cost, error, is_open=is_open)
         return self._followed(attempt, cost, decision, is_open=is_open)
 
-    def _attempt(
-        self,
-        user_id: UUID,
-        cost: int,
-        policy: CreditPolicy,
-        options: ChargeOptions,
-        terms: HoldTerms | None,
-    ) -> Attempt:
-        """Return the first attempt of what a call asks for."""
-        asked = NO_OPTIONS
-        if options or terms is not None or policy.is_unlimited:
-            asked = spend_options(options, policy, cost, self._session.options, terms)
-        taken = 0 if policy.is_unlimited else cost
-        return Attempt(spend_of(check_user_id(user_id), taken, policy, asked))
-
     def _followed(
         self, attempt: Attempt, cost: int, decision: Decision, *, is_open: bool
     ) -> Decision:
         """Return a decision, or serve the request where it says that nothing could be decided."""
-        is_shadow = attempt.spend.policy.is_shadow
         if decision.verdict is Verdict.OVERLOADED:
             self.shed += 1
-            if is_shadow or (is_open and self._fallback.may_serve_overload()):
+            if attempt.spend.policy.is_shadow or (is_open and self._fallback.may_serve_overload()):
                 why = LedgerUnavailableError("more requests wait than can be decided in time")
                 return self._serve(attempt, cost, why, is_open=True)
         elif decision.verdict is Verdict.BACKLOG and is_open:

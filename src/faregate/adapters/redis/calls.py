@@ -50,10 +50,7 @@ _ID_AHEAD_MS = 1
 class Call:
     """A call that is packed, and those who wait for it."""
 
-    __slots__ = ("due_at_s", "is_awaited", "is_resent", "packed", "seen", "waiting")
-
-    #: When the wait of its callers ends, in the time of the loop.
-    due_at_s: float
+    __slots__ = ("is_awaited", "is_resent", "packed", "seen", "waiting")
 
     def __init__(
         self, waiting: list[Waiting], packed: bytes, seen: list[tuple[Shard, int]]

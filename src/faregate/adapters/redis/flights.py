@@ -17,7 +17,7 @@ from faregate.domain.attempt import Event
 from faregate.domain.errors import FaregateError, LedgerUnavailableError, OutcomeUnknownError
 
 #: How many calls are in flight. While Redis works on one, others are packed and read here.
-CALLS_MAX = 4
+CALLS_MAX = 3
 #: After how many decision timeouts without a reply an attempt gets a new connection.
 STUCK_TIMEOUTS = 2
 
@@ -37,11 +37,9 @@ class Flights:
         self._clocks = clocks
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        #: In their order, each with how many spends it holds.
-        self._calls: dict[Call, int] = {}
+        #: In their order, each with when the wait of its callers ends, in the time of the loop.
+        self._calls: dict[Call, float] = {}
         self._watch: asyncio.TimerHandle | None = None
-        #: How many spends are in flight.
-        self.spends_count = 0
         self._teaching: set[asyncio.Task[None]] = set()
         #: Is told how many spends were in a call that has come back.
         self.landed: Callable[[int], None] = lambda _: None
@@ -52,18 +50,16 @@ class Flights:
         return len(self._calls) < CALLS_MAX
 
     @property
-    def has_none(self) -> bool:
-        """Whether no call is in flight."""
-        return not self._calls
+    def spends_count(self) -> int:
+        """How many spends are in flight."""
+        return sum([len(call.waiting) for call in self._calls])
 
     def send(self, link: Link, waiting: list[Waiting]) -> None:
         """Send a call."""
         call = self._packer.pack(waiting)
-        self._calls[call] = len(waiting)
-        self.spends_count += len(waiting)
-        call.due_at_s = self._loop.time() + self._timeout_s
+        self._calls[call] = due_at_s = self._loop.time() + self._timeout_s
         if self._watch is None:
-            self._watch = self._loop.call_at(call.due_at_s, self._look)
+            self._watch = self._loop.call_at(due_at_s, self._look)
         self._ask(link, call)
 
     def _ask(self, link: Link, call: Call) -> None:
@@ -106,15 +102,15 @@ class Flights:
     def _look(self) -> None:
         """End the waits that are over."""
         self._watch, now_s = None, self._loop.time()
-        for call in self._calls:
-            if call.due_at_s > now_s:
-                self._watch = self._loop.call_at(call.due_at_s, self._look)
+        for call, due_at_s in self._calls.items():
+            if due_at_s > now_s:
+                self._watch = self._loop.call_at(due_at_s, self._look)
                 return
             call.is_awaited = False
             call.fail(Event.TIMED_OUT, f"Redis did not answer within {self._timeout_s:.3f} s")
 
     def _end(self, call: Call) -> None:
-        self.spends_count -= self._calls.pop(call, 0)
+        self._calls.pop(call, None)
         self.landed(len(call.waiting))
 
     def leave_stuck_link(self) -> None:

@@ -64,7 +64,7 @@ class Lane:
         waiting.since_s = monotonic()
         if self._ageing is None:
             self._ageing = self._loop.call_later(self._wait_s_max, self._drop_old)
-        if self._is_alone and self._flights.has_none:
+        if self._is_alone and not self._flights.spends_count:
             # Nobody else asks, so a turn of the loop would be waited for in vain.
             self._flush()
         elif self._flushing is None:

@@ -76,9 +76,8 @@ class FairQueue:
         passed_over: list[Waiting] = []
         counts: dict[bytes, int] = {}
         alone: set[bytes] = set()
-        queue = self._waiting
-        while queue and len(taken) < count_max:
-            waiting = queue.popleft()
+        while self._waiting and len(taken) < count_max:
+            waiting = self._waiting.popleft()
             if waiting.future.done():
                 self._forget(waiting)
                 continue
