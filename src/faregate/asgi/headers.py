@@ -38,6 +38,7 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 #: Of how many policies the fields are remembered.
 _POLICIES_MAX = 1_000
+_ALLOWED = Verdict.ALLOWED
 _PRINTABLE_MIN = " "
 _PRINTABLE_MAX = "~"
 
@@ -95,7 +96,7 @@ def rate_limit_fields(
     known, verdict, limits = _known_of(policy), decision.verdict, decision.limits
     left = decision.credits if credits is None else credits
     told = f"{known.credits_left}{left if left > 0 else 0}"
-    is_allowed, resets_at_ms = verdict is Verdict.ALLOWED, decision.resets_at_ms
+    is_allowed, resets_at_ms = verdict is _ALLOWED, decision.resets_at_ms
     if resets_at_ms is not None and (is_allowed or verdict is Verdict.OUT_OF_CREDITS):
         told += _time(resets_at_ms - decision.decided_at_ms)
     for state in limits:

@@ -8,7 +8,7 @@ from faregate.domain.policy import CreditPolicy
 
 _MS_PER_S = 1_000
 #: Verdicts of a ledger that has not looked at the user's credits.
-_UNKNOWN = {Verdict.UNKNOWN_USER, Verdict.OVERLOADED}
+_UNKNOWN = (Verdict.UNKNOWN_USER, Verdict.OVERLOADED)
 
 
 class Quota(NamedTuple):

@@ -15,7 +15,7 @@ What it promises, beyond the mapping in `problems`:
 - Bodies pass through chunk by chunk.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -102,20 +102,24 @@ class Responder:
             self._has_arrived = True
         return message
 
-    async def send(self, message: Message) -> None:
-        """Pass on what the app sends."""
-        if message["type"] == _START and not self.has_started:
-            # Set first: if anything fails from here on, this request is settled once.
-            self.has_started = True
-            context, admission = self._context, self._admission
-            if context is not None:
-                status = message["status"]
-                if status in admission.refund_statuses or self._is_disconnected:
-                    await self._fail_with(status)
-                fields = rate_limit_fields(
-                    context.decision, context.credits, legacy=admission.legacy_fields
-                )
-                message = {**message, "headers": [*message.get("headers", ()), *fields]}
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass on what the app sends; the start of the response tells what is left."""
+        if self.has_started or message["type"] != _START:
+            return self._send(message)
+        # Set first: if anything fails from here on, this request is settled once.
+        self.has_started = True
+        if self._context is None:
+            return self._send(message)
+        return self._begin_response(message, self._context)
+
+    async def _begin_response(self, message: Message, context: ChargeContext) -> None:
+        status, admission = message["status"], self._admission
+        if status in admission.refund_statuses or self._is_disconnected:
+            await self._fail_with(status)
+        fields = rate_limit_fields(
+            context.decision, context.credits, legacy=admission.legacy_fields
+        )
+        message = {**message, "headers": [*message.get("headers", ()), *fields]}
         await self._send(message)
 
     async def _fail_with(self, status: int) -> None:

@@ -26,6 +26,10 @@ class Phase(Enum):
     ENDED = auto()
 
 
+#: To name a member of an enumeration takes a call of a function in Python 3.11.
+_QUEUED, _SENT, _SENT_AGAIN = Phase.QUEUED, Phase.SENT, Phase.SENT_AGAIN
+
+
 class Event(Enum):
     """What happens to an attempt."""
 
@@ -112,7 +116,7 @@ class Attempt:
 
     def __init__(self, spend: Spend) -> None:
         self.spend = spend
-        self.phase = Phase.QUEUED
+        self.phase = _QUEUED
         #: Given by the caller, or minted when it is sent.
         self.transaction_id = spend.options.transaction_id
         #: When it was sent, and after which time it must not be charged any more: both in the
@@ -128,7 +132,7 @@ class Attempt:
     @property
     def is_retry(self) -> bool:
         """Whether an earlier attempt with the id may have been charged."""
-        return self.phase is Phase.SENT_AGAIN or self.is_given
+        return self.phase is _SENT_AGAIN or self.is_given
 
     def sent(self, transaction_id: CreditTransactionId, now_ms: int, deadline_ms: int) -> None:
         """Note that it is on its way.
@@ -138,10 +142,10 @@ class Attempt:
             now_ms: The ledger's time that has passed for certain.
             deadline_ms: The deadline that the ledger is told.
         """
-        if self.phase is Phase.QUEUED:
+        if self.phase is _QUEUED:
             self.transaction_id = transaction_id
             self.asked_at_ms = now_ms
-            self.phase = Phase.SENT
+            self.phase = _SENT
         self.deadline_ms = deadline_ms
 
     def follow(self, event: Event, *, has_time: bool) -> Action:

@@ -61,6 +61,11 @@ class Verdict(StrEnum):
     PENDING = "pending"
 
 
+#: To name a member of an enumeration takes a call of a function in Python 3.11.
+_ALLOWED = Verdict.ALLOWED
+_SERVED = (KeyState.NEW, KeyState.TAKEN_OVER)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """The answer to one request for a change of a balance."""
@@ -108,7 +113,7 @@ class Decision:
     @property
     def allowed(self) -> bool:
         """Whether the change was made."""
-        return self.verdict is Verdict.ALLOWED
+        return self.verdict is _ALLOWED
 
     @property
     def is_pending(self) -> bool:
@@ -118,7 +123,7 @@ class Decision:
     @property
     def keyed_attempt(self) -> CreditTransactionId | None:
         """The id of the attempt that is to be served for an idempotency key; None if none is."""
-        if self.key_state not in {KeyState.NEW, KeyState.TAKEN_OVER}:
+        if self.key_state not in _SERVED:
             return None
         return self.attempt_id or self.transaction_id
 

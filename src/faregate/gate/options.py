@@ -5,7 +5,7 @@ from typing import TypedDict
 
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.policy import CreditPolicy, FailureMode, GateOptions
-from faregate.domain.spend import HoldTerms, SpendOptions
+from faregate.domain.spend import NO_OPTIONS, HoldTerms, SpendOptions
 from faregate.domain.transaction import CreditTransactionId
 
 Metadata = Mapping[str, object]
@@ -52,6 +52,8 @@ def spend_options(
     Raises:
         InvalidArgumentError: One is ill-formed.
     """
+    if hold is None and not given and not policy.is_unlimited:
+        return NO_OPTIONS
     metadata, key = given.get("metadata"), given.get("idempotency_key")
     name = "cost" if hold is None else "estimate"
     if policy.is_unlimited:

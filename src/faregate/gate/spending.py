@@ -2,8 +2,9 @@
 
 import logging
 from asyncio import get_running_loop
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Unpack
+from typing import Any, Unpack
 from uuid import UUID
 
 from faregate.domain.attempt import Attempt
@@ -11,7 +12,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError, LedgerUnavailableError
 from faregate.domain.hold import Hold
 from faregate.domain.policy import CreditPolicy, FailureMode, OnExpiry
-from faregate.domain.spend import NO_OPTIONS, HoldTerms, SpendOptions, spend_of
+from faregate.domain.spend import HoldTerms, spend_of
 from faregate.domain.transaction import check_whole
 from faregate.domain.user import check_user_id
 from faregate.gate.fallback import Fallback
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class Spending:
-    """Takes credits. The way of a charge that is allowed is `charge`, `_decide`, the ledger."""
+    """Takes credits. The way of a charge that is allowed is `charge`, `_spend`, the ledger."""
 
     def __init__(
         self,
@@ -52,9 +53,9 @@ class Spending:
         self.undecided = 0
         self.served_open = 0
 
-    async def charge(
+    def charge(
         self, user_id: UUID, *, cost: int | None = None, **options: Unpack[ChargeOptions]
-    ) -> Decision:
+    ) -> Coroutine[Any, Any, Decision]:
         """Take credits from a user, once for a transaction id, and once for an idempotency key.
 
         Args:
@@ -68,16 +69,7 @@ class Spending:
             InvalidArgumentError: An argument is ill-formed; nothing was written.
             ConfigurationError: It is to be served open, and there is no journal.
         """
-        is_open = options.pop("on_failure", _CLOSED) is _OPEN and self._fallback.check()
-        tier = options.pop("tier", None)
-        if tier is None and self._tiers.resolver is not None:
-            tier = await self._tiers.resolver(user_id)
-        policy = self._tiers.policies.of(tier)
-        cost = policy.request_cost if cost is None else policy.check_cost(cost)
-        asked = NO_OPTIONS
-        if options or policy.is_unlimited:
-            asked = spend_options(options, policy, cost, self._session.options)
-        return await self._decide(user_id, cost, policy, asked, is_open=is_open)
+        return self._spend(user_id, cost, options)
 
     async def hold(
         self,
@@ -103,23 +95,35 @@ class Spending:
             ConfigurationError: It is to be served open, and there is no journal.
         """
         check_whole("an estimate", estimate, 1)
-        is_open = options.pop("on_failure", _CLOSED) is _OPEN and self._fallback.check()
-        policy = await self._tiers.policy_of(user_id, options.pop("tier", None))
-        terms = HoldTerms(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry)
-        cost = policy.check_cost(estimate)
-        asked = spend_options(options, policy, cost, self._session.options, terms)
-        decision = await self._decide(user_id, cost, policy, asked, is_open=is_open)
-        if policy.is_shadow:
+        decision = await self._spend(
+            user_id,
+            estimate,
+            options,
+            lambda policy: HoldTerms(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry),
+        )
+        if decision.policy is not None and decision.policy.is_shadow:
             # Nothing is held, so nothing else tells when it would expire.
             decision = replace(decision, expires_at_ms=self._session.ledger.now_ms() + ttl_ms)
         return Hold(decision=decision)
 
-    async def _decide(
-        self, user_id: UUID, cost: int, policy: CreditPolicy, asked: SpendOptions, *, is_open: bool
+    async def _spend(
+        self,
+        user_id: UUID,
+        cost: int | None,
+        options: ChargeOptions,
+        terms_by: Callable[[CreditPolicy], HoldTerms] | None = None,
     ) -> Decision:
+        is_open = options.pop("on_failure", _CLOSED) is _OPEN and self._fallback.check()
+        tier, tiers = options.pop("tier", None), self._tiers
+        if tier is None and tiers.resolver is not None:
+            tier = await tiers.resolver(user_id)
+        policy = tiers.policies.of(tier)
+        cost = policy.request_cost if cost is None else policy.check_cost(cost)
+        terms = None if terms_by is None else terms_by(policy)
+        session, breaker = self._session, self._breaker
+        asked = spend_options(options, policy, cost, session.options, terms)
         taken = 0 if policy.is_unlimited else cost
         attempt = Attempt(spend_of(check_user_id(user_id), taken, policy, asked))
-        session, breaker = self._session, self._breaker
         try:
             if session.ready_on is get_running_loop() and not breaker.is_open:
                 ticket = breaker.failures
@@ -132,23 +136,21 @@ class Spending:
             else:
                 if breaker.row:
                     breaker.succeeded()
-                if decision.verdict is not _ALLOWED:
-                    decision = await self._follow_up.help(attempt, decision)
+                if decision.verdict is _ALLOWED:
+                    return decision
+                decision = await self._follow_up.help(attempt, decision)
         except (LedgerError, ArchiveUnavailableError) as error:
             self.undecided += 1
             return self._serve(attempt, cost, error, is_open=is_open)
-        if decision.verdict is _ALLOWED:
-            return decision
-        return self._refused(attempt, cost, decision, is_open=is_open)
+        return self._followed(attempt, cost, decision, is_open=is_open)
 
-    def _refused(
+    def _followed(
         self, attempt: Attempt, cost: int, decision: Decision, *, is_open: bool
     ) -> Decision:
-        """Return a refusal, or serve the request where it says that nothing could be decided."""
-        is_shadow = attempt.spend.policy.is_shadow
+        """Return a decision, or serve the request where it says that nothing could be decided."""
         if decision.verdict is Verdict.OVERLOADED:
             self.shed += 1
-            if is_shadow or (is_open and self._fallback.may_serve_overload()):
+            if attempt.spend.policy.is_shadow or (is_open and self._fallback.may_serve_overload()):
                 why = LedgerUnavailableError("more requests wait than can be decided in time")
                 return self._serve(attempt, cost, why, is_open=True)
         elif decision.verdict is Verdict.BACKLOG and is_open:

@@ -3,7 +3,7 @@
 One port decides on requests; workers and operators use the others.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -43,7 +43,7 @@ class Ledger(Protocol):
         """
         ...
 
-    async def decide(self, attempt: Attempt) -> Decision:
+    def decide(self, attempt: Attempt) -> Awaitable[Decision]:
         """Take the cost of a spend if there is enough; open its hold if it has one.
 
         It mints the id of an attempt that has none. A spend of a shadow policy is decided on the

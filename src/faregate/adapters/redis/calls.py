@@ -2,7 +2,6 @@
 
 import os
 import struct
-from asyncio import TimerHandle
 
 from faregate.adapters.redis import scripts
 from faregate.adapters.redis.clock import ShardClocks
@@ -13,6 +12,7 @@ from faregate.adapters.redis.layouts import (
     GIVEN,
     HOLD,
     KEY,
+    NO_TIME,
     SPEND,
     TIME_MS_BYTES,
     VERSION,
@@ -50,7 +50,7 @@ _ID_AHEAD_MS = 1
 class Call:
     """A call that is packed, and those who wait for it."""
 
-    __slots__ = ("is_resent", "packed", "seen", "timer", "waiting")
+    __slots__ = ("is_awaited", "is_resent", "packed", "seen", "waiting")
 
     def __init__(
         self, waiting: list[Waiting], packed: bytes, seen: list[tuple[Shard, int]]
@@ -59,8 +59,8 @@ class Call:
         self.packed = packed
         #: Its shards, and the time in milliseconds that each was thought to have reached.
         self.seen = seen
-        #: Ends the wait of its callers; None once that has happened.
-        self.timer: TimerHandle | None = None
+        #: Whether its callers still wait.
+        self.is_awaited = True
         #: Whether it was sent once more, since the server did not know the script.
         self.is_resent = False
 
@@ -82,8 +82,8 @@ class CallPacker:
 
     def pack(self, waiting: list[Waiting]) -> Call:
         """Pack a call. From now on its attempts count as sent."""
-        shards = list(dict.fromkeys(one.shard for one in waiting))
-        times_ms = self._clocks.times_ms(shard.number for shard in shards)
+        shards = list(dict.fromkeys([one.shard for one in waiting]))
+        times_ms = self._clocks.times_ms([shard.number for shard in shards])
         # A shard whose time is ahead gives the others its deadline: one that is too late harms
         # nobody, since the attempt is voided.
         deadline_ms = max(times_ms) + self._timeout_ms
@@ -146,9 +146,9 @@ def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
         LedgerUnavailableError: It is of another version.
     """
     reply = CallReply(packed, len(call.waiting))
-    shards = dict(zip((shard for shard, _ in call.seen), reply.shards, strict=True))
+    shards = dict(zip([shard for shard, _ in call.seen], reply.shards, strict=True))
     clocks.observe(
-        (shard.number, thought_ms, shards[shard].now_us) for shard, thought_ms in call.seen
+        [(shard.number, thought_ms, shards[shard].now_us) for shard, thought_ms in call.seen]
     )
     details_at = 0
     all_details = reply.details()
@@ -193,7 +193,7 @@ def _resolve(one: Waiting, fields: SpendFields, details: Details, shard: ShardRe
             status == REPEATED,
             f"{shard.entry}{index}" if index else "",
             left,
-            whole(next_period) or None,
+            None if next_period == NO_TIME else whole(next_period),
             one.policy.limits[limit - 1].name if limit else "",
             wait_ms,
             details.limits,

@@ -7,6 +7,8 @@ where the clock has been set back. Ids and deadlines carry the time of their sha
 import time
 from collections.abc import Callable, Iterable
 
+#: Stands for an offset that is not known: with it, every time lies before the first one.
+_UNKNOWN_US = -(1 << 62)
 #: How long a reply counts. Two spans are kept, so that there is always one that is full.
 _SPAN_US = 5_000_000
 
@@ -35,23 +37,19 @@ class ServerClock:
     def reset(self) -> None:
         """Forget all replies: the clock of Redis was set back."""
         self._span_start_us = self._local()
-        self._offset_us: int | None = None
-        self._offset_before_us: int | None = None
+        self._offset_us = self._offset_before_us = _UNKNOWN_US
 
     def observe(self, server_us: int) -> None:
         """Learn from a reply that has just come in."""
         now_us = self._local()
         if now_us - self._span_start_us > _SPAN_US:
             self._span_start_us = now_us
-            self._offset_before_us, self._offset_us = self._offset_us, None
-        offset_us = server_us - now_us
-        if self._offset_us is None or offset_us > self._offset_us:
-            self._offset_us = offset_us
+            self._offset_before_us, self._offset_us = self._offset_us, _UNKNOWN_US
+        self._offset_us = max(self._offset_us, server_us - now_us)
 
     def now_us(self) -> int:
         """Return a Unix time in microseconds that the clock has reached; 0 if none is known."""
-        known = [us for us in (self._offset_us, self._offset_before_us) if us is not None]
-        return self._local() + max(known) if known else 0
+        return max(self._local() + max(self._offset_us, self._offset_before_us), 0)
 
 
 class ShardClocks:

@@ -91,13 +91,14 @@ class PackedOptions:
 
 
 _PLAIN = PackedOptions(0, b"", is_alone=False)
+_SENT_AGAIN = Phase.SENT_AGAIN
 
 
 def pack_options(attempt: Attempt, policy: PackedPolicy) -> PackedOptions:
     """Pack the options of a spend."""
     spend = attempt.spend
     options = spend.options
-    is_retry = attempt.phase is Phase.SENT_AGAIN
+    is_retry = attempt.phase is _SENT_AGAIN
     if options is NO_OPTIONS and not policy.flags and not is_retry:
         return _PLAIN
     flags = policy.flags | (RETRY if is_retry else 0)

@@ -17,7 +17,7 @@ from faregate.domain.attempt import Event
 from faregate.domain.errors import FaregateError, LedgerUnavailableError, OutcomeUnknownError
 
 #: How many calls are in flight. While Redis works on one, others are packed and read here.
-CALLS_MAX = 4
+CALLS_MAX = 3
 #: After how many decision timeouts without a reply an attempt gets a new connection.
 STUCK_TIMEOUTS = 2
 
@@ -25,7 +25,8 @@ STUCK_TIMEOUTS = 2
 class Flights:
     """Sends calls, and gives their decisions to those who still wait.
 
-    One timer ends the wait of all callers of a call. A reply after that is read and dropped.
+    All calls have as long, so one timer ends the waits of their callers: it is set for the oldest.
+    A reply after that is read and dropped.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class Flights:
         self._clocks = clocks
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._calls: set[Call] = set()
+        #: In their order, each with when the wait of its callers ends, in the time of the loop.
+        self._calls: dict[Call, float] = {}
+        self._watch: asyncio.TimerHandle | None = None
         self._teaching: set[asyncio.Task[None]] = set()
         #: Is told how many spends were in a call that has come back.
         self.landed: Callable[[int], None] = lambda _: None
@@ -47,20 +50,16 @@ class Flights:
         return len(self._calls) < CALLS_MAX
 
     @property
-    def has_none(self) -> bool:
-        """Whether no call is in flight."""
-        return not self._calls
-
-    @property
     def spends_count(self) -> int:
         """How many spends are in flight."""
-        return sum(len(call.waiting) for call in self._calls)
+        return sum([len(call.waiting) for call in self._calls])
 
     def send(self, link: Link, waiting: list[Waiting]) -> None:
         """Send a call."""
         call = self._packer.pack(waiting)
-        self._calls.add(call)
-        call.timer = self._loop.call_later(self._timeout_s, self._time_out, call)
+        self._calls[call] = due_at_s = self._loop.time() + self._timeout_s
+        if self._watch is None:
+            self._watch = self._loop.call_at(due_at_s, self._look)
         self._ask(link, call)
 
     def _ask(self, link: Link, call: Call) -> None:
@@ -69,7 +68,7 @@ class Flights:
     def _receive(self, call: Call, reply: Any) -> None:
         """Take what came back for a call: decisions, an error of the server, or nothing."""
         is_error = isinstance(reply, RedisError)
-        if is_error and call.timer is not None and not call.is_resent and is_unknown(reply):
+        if is_error and call.is_awaited and not call.is_resent and is_unknown(reply):
             call.is_resent = True
             teaching = asyncio.create_task(self._teach(call))
             self._teaching.add(teaching)
@@ -100,20 +99,25 @@ class Flights:
         link.send(pack_command(load("spend").load), lambda _: None)
         self._ask(link, call)
 
-    def _time_out(self, call: Call) -> None:
-        call.timer = None
-        call.fail(Event.TIMED_OUT, f"Redis did not answer within {self._timeout_s:.3f} s")
+    def _look(self) -> None:
+        """End the waits that are over."""
+        self._watch, now_s = None, self._loop.time()
+        for call, due_at_s in self._calls.items():
+            if due_at_s > now_s:
+                self._watch = self._loop.call_at(due_at_s, self._look)
+                return
+            call.is_awaited = False
+            call.fail(Event.TIMED_OUT, f"Redis did not answer within {self._timeout_s:.3f} s")
 
     def _end(self, call: Call) -> None:
-        self._calls.discard(call)
-        if call.timer is not None:
-            call.timer.cancel()
+        self._calls.pop(call, None)
         self.landed(len(call.waiting))
 
     def leave_stuck_link(self) -> None:
         """Close a link that has answered nothing for so long that nobody waits for its replies."""
-        is_stuck = self._wire.silence_s >= STUCK_TIMEOUTS * self._timeout_s
-        if is_stuck and self._calls and all(call.timer is None for call in self._calls):
+        if not self._calls or any(call.is_awaited for call in self._calls):
+            return
+        if self._wire.silence_s >= STUCK_TIMEOUTS * self._timeout_s:
             self._wire.drop("no reply in time")
 
     async def aclose(self) -> None:
@@ -125,6 +129,8 @@ class Flights:
         for call in list(self._calls):
             call.fail(Event.LOST, "the ledger was closed")
             self._end(call)
+        if self._watch is not None:
+            self._watch.cancel()
 
 
 def _refuse(call: Call, error: RedisError) -> None:

@@ -53,24 +53,23 @@ class Lane:
         self._is_alone = False
         flights.landed = self._landed
 
-    async def decide(self, attempt: Attempt) -> Decision:
-        """Wait for a decision; see the port."""
+    def decide(self, attempt: Attempt) -> asyncio.Future[Decision]:
+        """Let an attempt wait for its decision; see the port."""
         waiting = self._pack(attempt)
         if self._is_closed:
             raise AttemptError(Event.NOT_SENT, "the ledger is closed")
         if not self._queue.offer(waiting, self._limit.count):
             raise AttemptError(Event.SHED, "more requests wait than can be decided in time")
-        future: asyncio.Future[Decision] = self._loop.create_future()
-        waiting.future = future
+        waiting.future = self._loop.create_future()
         waiting.since_s = monotonic()
         if self._ageing is None:
             self._ageing = self._loop.call_later(self._wait_s_max, self._drop_old)
-        if self._is_alone and self._flights.has_none:
+        if self._is_alone and not self._flights.spends_count:
             # Nobody else asks, so a turn of the loop would be waited for in vain.
             self._flush()
-        else:
+        elif self._flushing is None:
             self._flush_soon()
-        return await future
+        return waiting.future
 
     def _pack(self, attempt: Attempt) -> Waiting:
         """Pack an attempt as far as it can be, so that one that is ill-formed harms no others."""

@@ -12,6 +12,9 @@ TIME_MS_BYTES = 6
 TIME_US_BYTES = 7
 ID_BYTES = 16
 
+#: Stands for no time in milliseconds.
+NO_TIME = bytes(TIME_MS_BYTES)
+
 #: Reads an integer of any length.
 whole: Callable[[bytes], int] = int.from_bytes
 

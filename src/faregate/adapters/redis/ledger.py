@@ -1,8 +1,8 @@
 """Live credits in Redis: the port `Ledger`."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Self
 from uuid import UUID
 
 from faregate.adapters.redis.session import LedgerOptions, Session
@@ -60,7 +60,7 @@ class RedisLedger:
         """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""
         return 0 if self._opened is None else self._opened.clocks.now_ms()
 
-    def decide(self, attempt: Attempt) -> Coroutine[Any, Any, Decision]:
+    def decide(self, attempt: Attempt) -> asyncio.Future[Decision]:
         """Take the cost of a spend if there is enough; see the port."""
         return (self._opened or self._session).lane.decide(attempt)
 

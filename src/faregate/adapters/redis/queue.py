@@ -81,13 +81,13 @@ class FairQueue:
             if waiting.future.done():
                 self._forget(waiting)
                 continue
-            account = waiting.account
+            account, is_alone = waiting.account, waiting.options.is_alone
             count = counts.get(account, 0)
-            if count >= share or (waiting.options.is_alone and account in alone):
+            if count and (count >= share or (is_alone and account in alone)):
                 passed_over.append(waiting)
                 continue
             counts[account] = count + 1
-            if waiting.options.is_alone:
+            if is_alone:
                 alone.add(account)
             taken.append(waiting)
         if passed_over:
@@ -130,8 +130,6 @@ class FairQueue:
         waiting.fail(AttemptError(event, message))
 
     def _forget(self, waiting: Waiting) -> None:
-        count = self._counts[waiting.account] - 1
-        if count:
-            self._counts[waiting.account] = count
-        else:
-            del self._counts[waiting.account]
+        count = self._counts.pop(waiting.account)
+        if count > 1:
+            self._counts[waiting.account] = count - 1

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from faregate.adapters.redis.layouts import (
+    NO_TIME,
     NOT_LOOKED_AT,
     REPLY,
     REPLY_HOLD,
@@ -150,7 +151,7 @@ class CallReply:
         self._details_at = self._spends_at + spends_count * REPLY_SPEND.size
         shards = REPLY_SHARD.iter_unpack(packed[REPLY.size : self._spends_at])
         self.shards = [
-            ShardReply(whole(now), f"{whole(ms)}-{number}/" if any(ms) else "")
+            ShardReply(whole(now), f"{whole(ms)}-{number}/" if ms != NO_TIME else "")
             for now, ms, number in shards
         ]
 
