@@ -16,7 +16,7 @@ from redis_ledger import IDENTITY, balance, entries, install, make_ledger, spend
 pytestmark = pytest.mark.redis
 
 AT_ONCE = 1_000
-OTHERS = 50
+OTHERS = 100
 #: After which time one comes again for whom there was no room, in seconds.
 PAUSE_S = 0.005
 
