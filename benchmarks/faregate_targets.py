@@ -13,11 +13,13 @@ from benchmarks.servers import CREDITS, Place
 from faregate import (
     Allowance,
     CreditPolicy,
+    Decision,
     Gate,
     Period,
     PeriodKind,
     RateLimit,
     Settings,
+    Verdict,
     build_gate,
 )
 from faregate.config import Environment
@@ -52,9 +54,24 @@ class FaregateTarget:
         await self._gate.aclose()
 
 
+class OverloadedError(Exception):
+    """A request that was refused without a decision."""
+
+    def __init__(self, retry_after_ms: int) -> None:
+        super().__init__("overloaded")
+        self.retry_after_ms = retry_after_ms
+
+
+def _is_allowed(decision: Decision) -> bool:
+    """Return a decision; an overload is none."""
+    if decision.verdict is Verdict.OVERLOADED:
+        raise OverloadedError(decision.retry_after_ms)
+    return decision.allowed
+
+
 def _charges(gate: Gate) -> Ask:
     async def ask(user_id: UUID) -> bool:
-        return (await gate.charge(user_id)).allowed
+        return _is_allowed(await gate.charge(user_id))
 
     return ask
 
@@ -63,8 +80,8 @@ def _charges_with_key(gate: Gate) -> Ask:
     numbers = count()
 
     async def ask(user_id: UUID) -> bool:
-        decision = await gate.charge(user_id, idempotency_key=f"request {next(numbers)}")
-        return decision.allowed
+        key = f"request {next(numbers)}"
+        return _is_allowed(await gate.charge(user_id, idempotency_key=key))
 
     return ask
 
@@ -72,7 +89,7 @@ def _charges_with_key(gate: Gate) -> Ask:
 def _holds_and_settles(gate: Gate) -> Ask:
     async def ask(user_id: UUID) -> bool:
         hold = await gate.hold(user_id, 3)
-        if not hold.decision.allowed:
+        if not _is_allowed(hold.decision):
             return False
         await gate.settle(hold, 2)
         return True
