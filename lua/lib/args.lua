@@ -16,11 +16,11 @@ end
 
 -- Returns the time of a UUIDv7 in milliseconds, or nil for an id that carries no time.
 local function id_time_ms(id)
-  local high, low = string.byte(id, 7, 9), string.byte(id, 9)
+  local ms, high, _, low = struct.unpack('>I6BBB', id)
   if high < 112 or high > 127 or low < 128 or low > 191 then
     return nil
   end
-  return (struct.unpack('>I6', id))
+  return ms
 end
 
 local function invalid(problem)
