@@ -26,13 +26,16 @@ end
 -- burst of a policy is the debt of an earlier one: then one request may come, and its debt is that
 -- of this policy. So 10 a day that are used up do not block 1,000 a minute.
 local function debt_us(limit, arrival_us, now_us)
-  local ahead_us = math.max(0, (arrival_us or 0) - now_us)
-  return ahead_us > limit.size * limit.span_us and (limit.size - 1) * limit.span_us or ahead_us
+  local ahead_us = (arrival_us or 0) - now_us
+  if ahead_us <= 0 then
+    return 0
+  end
+  return ahead_us > limit.full_us + limit.span_us and limit.full_us or ahead_us
 end
 
 -- Returns how many requests may come now, and in how many milliseconds one more may.
 local function gcra_state(limit, ahead_us)
-  local used = math.min(math.ceil(ahead_us / limit.span_us), limit.size)
+  local used = ahead_us > limit.full_us and limit.size or math.ceil(ahead_us / limit.span_us)
   local next_us = used > 0 and ahead_us - (used - 1) * limit.span_us or 0
   return limit.size - used, math.ceil(next_us / 1000)
 end

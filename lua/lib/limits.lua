@@ -24,7 +24,9 @@ local function read_states(spend)
   local arrivals = account.arrivals or read_arrivals(account)
   local states = {}
   account.arrivals, spend.states = arrivals, states
-  for i, limit in ipairs(spend.policy.limits) do
+  local limits = spend.policy.limits
+  for i = 1, #limits do
+    local limit = limits[i]
     if limit.kind == GCRA then
       states[i] = debt_us(limit, arrivals[arrival_index(arrivals, limit.digest)], now_us)
     elseif limit.kind == GCRA_KEYED then
@@ -54,9 +56,13 @@ end
 
 -- Returns the number of the first limit that refuses, and for how many milliseconds; 0 for none.
 local function refusing_limit(spend)
-  for i, limit in ipairs(spend.policy.limits) do
-    local remaining, next_ms = limit_state(spend, i, limit)
-    if remaining == 0 then
+  local limits, states = spend.policy.limits, spend.states
+  for i = 1, #limits do
+    local limit = limits[i]
+    local is_full = limit.kind == WINDOW_KEYED and states[i] >= limit.size
+      or limit.kind ~= WINDOW_KEYED and states[i] > limit.full_us
+    if is_full then
+      local _, next_ms = limit_state(spend, i, limit)
       return i, next_ms
     end
   end
@@ -79,7 +85,9 @@ end
 -- Counts a spend that is allowed for all of its limits.
 local function count_request(spend)
   local account, shard, states, has_own = spend.account, spend.shard, spend.states, false
-  for i, limit in ipairs(spend.policy.limits) do
+  local limits = spend.policy.limits
+  for i = 1, #limits do
+    local limit = limits[i]
     if limit.kind == WINDOW_KEYED then
       count_in_window(spend, i, limit, spend.limit_keys[i])
     else
@@ -103,10 +111,10 @@ end
 -- Returns two numbers for each limit, packed: how many requests may come, and when one more may.
 local function pack_states(spend)
   local numbers, limits = {}, spend.policy.limits
-  for i, limit in ipairs(limits) do
+  for i = 1, #limits do
     numbers[2 * i - 1], numbers[2 * i] = NOT_LOOKED_AT, 0
     if spend.states then
-      numbers[2 * i - 1], numbers[2 * i] = limit_state(spend, i, limit)
+      numbers[2 * i - 1], numbers[2 * i] = limit_state(spend, i, limits[i])
     end
   end
   return struct.pack('>' .. string.rep(STATE_NUMBERS, #limits), unpack(numbers))
