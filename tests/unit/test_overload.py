@@ -45,6 +45,17 @@ async def test_an_outage_has_no_such_rate() -> None:
     assert (health.shed, health.served_open, health.undecided) == (0, 5, 5)
 
 
+async def test_a_ledger_that_is_full_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusal costs little: no id, no place in the queue, no error."""
+    outage = await Outage.prepare()
+    monkeypatch.setattr(type(outage.ledger), "is_full", True)
+    decisions = [await outage.gate.charge(outage.user_id) for _ in range(3)]
+    assert {decision.verdict for decision in decisions} == {Verdict.OVERLOADED}
+    assert outage.gate.health().shed == 3
+    monkeypatch.undo()
+    assert (await outage.gate.charge(outage.user_id)).sequence == 2
+
+
 async def test_a_shed_request_is_a_refusal_that_says_when_to_come_back() -> None:
     """A value, not an error: nothing was sent, nothing is voided, and the breaker stays closed."""
     outage = await Outage.prepare()

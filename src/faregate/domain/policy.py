@@ -124,17 +124,19 @@ class CreditPolicy:
         check_whole("starting_credits", self.starting_credits, 0)
         check_whole("cost_max", self.cost_max, 0)
         check_whole("request_cost", self.request_cost, 0)
-        self.check_cost(self.request_cost)
+        self.cost_of(self.request_cost)
         check_whole("overdraft_max", self.overdraft_max, 0)
         if not 0 < self.warning_percent <= _PERCENT_MAX:
             raise ConfigurationError(f"warning_percent is 1 to 100, not {self.warning_percent}")
 
-    def check_cost(self, cost: object) -> int:
-        """Return what a request costs, if it may cost that.
+    def cost_of(self, cost: object) -> int:
+        """Return the cost of a request: `request_cost` for None.
 
         Raises:
             AmountError: It is no whole number, negative, or more than `cost_max`.
         """
+        if cost is None:
+            return self.request_cost
         number = check_whole("a cost", cost, 0)
         if number > self.cost_max:
             raise AmountError(f"policy {self.name!r} lets a request cost {self.cost_max} at most")

@@ -52,7 +52,7 @@ class FollowUp:
         if event is Event.SHED and attempt.phase is Phase.QUEUED:
             # The table says the same; under overload there is no time to look.
             self._session.breaker.abandoned(ticket)
-            return _overloaded(attempt)
+            return overloaded(attempt)
         self._session.breaker.report(ticket, error)
         if attempt.phase is Phase.QUEUED and event in {Event.ANSWERED, Event.ANSWERED_ALONE}:
             # Refused before it was sent.
@@ -121,7 +121,8 @@ def _event_of(error: BaseException) -> Event:
     return Event.ANSWERED_ALONE if isinstance(error, FaregateError) else Event.CANCELLED
 
 
-def _overloaded(attempt: Attempt) -> Decision:
+def overloaded(attempt: Attempt) -> Decision:
+    """Return the refusal of an attempt that was not sent, since too many wait."""
     spend = attempt.spend
     return decision_of(
         verdict=Verdict.OVERLOADED,

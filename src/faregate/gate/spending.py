@@ -16,7 +16,7 @@ from faregate.domain.spend import HoldTerms, spend_of
 from faregate.domain.transaction import check_whole
 from faregate.domain.user import check_user_id
 from faregate.gate.fallback import Fallback
-from faregate.gate.follow_up import FollowUp
+from faregate.gate.follow_up import FollowUp, overloaded
 from faregate.gate.options import ChargeOptions, spend_options
 from faregate.gate.paced_log import PacedLog
 from faregate.gate.session import Session
@@ -118,12 +118,12 @@ class Spending:
         if tier is None and tiers.resolver is not None:
             tier = await tiers.resolver(user_id)
         policy = tiers.policies.of(tier)
-        cost = policy.request_cost if cost is None else policy.check_cost(cost)
-        terms = None if terms_by is None else terms_by(policy)
+        cost = policy.cost_of(cost)
+        terms = terms_by and terms_by(policy)
+        attempt = self._attempt(user_id, cost, policy, options, terms)
         session, breaker = self._session, self._breaker
-        asked = spend_options(options, policy, cost, session.options, terms)
-        taken = 0 if policy.is_unlimited else cost
-        attempt = Attempt(spend_of(check_user_id(user_id), taken, policy, asked))
+        if session.ledger.is_full:
+            return self._followed(attempt, cost, overloaded(attempt), is_open=is_open)
         try:
             if session.ready_on is get_running_loop() and not breaker.is_open:
                 ticket = breaker.failures
@@ -134,8 +134,7 @@ class Spending:
             except BaseException as error:
                 decision = await self._follow_up.resume(attempt, error, ticket)
             else:
-                if breaker.row:
-                    breaker.succeeded()
+                breaker.succeeded()
                 if decision.verdict is _ALLOWED:
                     return decision
                 decision = await self._follow_up.help(attempt, decision)
@@ -143,6 +142,18 @@ class Spending:
             self.undecided += 1
             return self._serve(attempt, cost, error, is_open=is_open)
         return self._followed(attempt, cost, decision, is_open=is_open)
+
+    def _attempt(
+        self,
+        user_id: UUID,
+        cost: int,
+        policy: CreditPolicy,
+        options: ChargeOptions,
+        terms: HoldTerms | None,
+    ) -> Attempt:
+        asked = spend_options(options, policy, cost, self._session.options, terms)
+        taken = 0 if policy.is_unlimited else cost
+        return Attempt(spend_of(check_user_id(user_id), taken, policy, asked))
 
     def _followed(
         self, attempt: Attempt, cost: int, decision: Decision, *, is_open: bool

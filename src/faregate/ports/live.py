@@ -43,6 +43,11 @@ class Ledger(Protocol):
         """
         ...
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a spend would be refused as an overload, since too many wait."""
+        ...
+
     def decide(self, attempt: Attempt) -> Awaitable[Decision]:
         """Take the cost of a spend if there is enough; open its hold if it has one.
 

@@ -49,6 +49,11 @@ class MemoryLedger:
         self.complete, self.response = keys.complete, keys.response
         self.correct_shadow, self.shadow_counts = self._shadows.correct, self._shadows.counts
 
+    @property
+    def is_full(self) -> bool:
+        """Nothing waits in memory; see the port."""
+        return False
+
     async def decide(self, attempt: Attempt) -> Decision:
         """Decide on a spend; see the port."""
         now_ms, spend = self.now_ms(), attempt.spend

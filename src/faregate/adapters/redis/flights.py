@@ -40,6 +40,7 @@ class Flights:
         #: In their order, each with when the wait of its callers ends, in the time of the loop.
         self._calls: dict[Call, float] = {}
         self._watch: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.TimerHandle | None = None
         self._teaching: set[asyncio.Task[None]] = set()
         #: Is told how many spends were in a call that has come back.
         self.landed: Callable[[int], None] = lambda _: None
@@ -114,11 +115,22 @@ class Flights:
         self.landed(len(call.waiting))
 
     def leave_stuck_link(self) -> None:
-        """Close a link that has answered nothing for so long that nobody waits for its replies."""
-        if not self._calls or any(call.is_awaited for call in self._calls):
-            return
-        if self._wire.silence_s >= STUCK_TIMEOUTS * self._timeout_s:
+        """Close a link that has answered nothing for so long that nobody waits for its replies.
+
+        The loop may have been too busy to read them, so it reads once more before.
+        """
+        if self._leaving is None and self._is_stuck():
+            self._leaving = self._loop.call_later(0, self._leave)
+
+    def _leave(self) -> None:
+        self._leaving = None
+        if self._is_stuck():
             self._wire.drop("no reply in time")
+
+    def _is_stuck(self) -> bool:
+        if not self._calls or any(call.is_awaited for call in self._calls):
+            return False
+        return self._wire.silence_s >= STUCK_TIMEOUTS * self._timeout_s
 
     async def aclose(self) -> None:
         """Fail all who wait: what was sent may have been executed."""
@@ -129,8 +141,9 @@ class Flights:
         for call in list(self._calls):
             call.fail(Event.LOST, "the ledger was closed")
             self._end(call)
-        if self._watch is not None:
-            self._watch.cancel()
+        for timer in (self._watch, self._leaving):
+            if timer is not None:
+                timer.cancel()
 
 
 def _refuse(call: Call, error: RedisError) -> None:

@@ -53,6 +53,11 @@ class Lane:
         self._is_alone = False
         flights.landed = self._landed
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many wait as can be decided in time."""
+        return len(self._queue) >= self._limit.count
+
     def decide(self, attempt: Attempt) -> asyncio.Future[Decision]:
         """Let an attempt wait for its decision; see the port."""
         waiting = self._pack(attempt)

@@ -60,6 +60,11 @@ class RedisLedger:
         """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""
         return 0 if self._opened is None else self._opened.clocks.now_ms()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many spends wait as can be decided in time; see the port."""
+        return self._opened is not None and self._opened.lane.is_full
+
     def decide(self, attempt: Attempt) -> asyncio.Future[Decision]:
         """Take the cost of a spend if there is enough; see the port."""
         return (self._opened or self._session).lane.decide(attempt)

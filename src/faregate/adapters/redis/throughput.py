@@ -4,8 +4,9 @@ from collections import deque
 
 #: How many may wait as long as no rate is known: four full calls.
 COUNT_UNKNOWN = 512
-#: How many may wait at least.
-COUNT_MIN = 64
+#: How many may wait at least: two full calls. With fewer, calls would be small, and so slow that
+#: the limit stayed low.
+COUNT_MIN = 256
 #: Which part of the decision timeout may be spent on waiting in a full queue.
 _TIMEOUT_PART = 3
 _SPAN_S = 0.1
