@@ -198,10 +198,10 @@ class MixedCall:
         reply = CallReply(packed, COUNT)
         accounts, *streams = seen
         written = {
-            shard: (told.entry, dict(_records(stream)))
-            for shard, told, stream in zip(self.shards, reply.shards, streams, strict=True)
+            shard: (entry, dict(_records(stream)))
+            for shard, entry, stream in zip(self.shards, reply.entries, streams, strict=True)
         }
-        details, answers = reply.details(), []
+        details, answers = packed[reply.details_at :], []
         for place, fields, account in zip(PLACES, reply.spends(), accounts, strict=True):
             *told, index, size = fields
             entry, records = written[place.shard]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from faregate.adapters.redis.encoding import PolicyPacker, pack_options
+from faregate.adapters.redis.encoding import SpendPacker
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.values import Account
@@ -109,7 +109,7 @@ async def test_the_states_of_limits_are_bounded(ledger: RedisLedger, client: Any
     policy = CreditPolicy(limits=(STEADY, WINDOW, by_key))
     attempt = attempt_of(user_id, 1, policy, limit_key="k")
     await ledger.decide(attempt)
-    sections = pack_options(attempt, PolicyPacker().pack(policy, is_limited=True)).sections
+    _, _, sections = SpendPacker().pack(attempt)
     digests = [sections[at : at + 16] for at in range(0, len(sections), 16)]
     assert len(digests) == 2
     for digest in digests:

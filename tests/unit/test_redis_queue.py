@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from faregate.adapters.redis import keys, layouts
-from faregate.adapters.redis.encoding import PolicyPacker, pack_options
+from faregate.adapters.redis.encoding import ALONE, SpendPacker
 from faregate.adapters.redis.queue import FairQueue, Waiting
 from faregate.adapters.redis.throughput import COUNT_MIN, COUNT_UNKNOWN, QueueLimit
 from faregate.domain.attempt import Attempt, AttemptError, Event, Phase
@@ -27,18 +27,12 @@ class Line:
 
     def __init__(self) -> None:
         self.queue = FairQueue()
-        self._packer = PolicyPacker()
+        self._packer = SpendPacker()
 
     def waiting(self, user: int, policy: CreditPolicy = PLAIN) -> Waiting:
         attempt = Attempt(Spend(UUID(int=user), 1, policy))
-        packed = self._packer.pack(policy, is_limited=True)
-        made = Waiting(
-            attempt,
-            keys.shards(1)[0],
-            str(user).encode(),
-            packed,
-            pack_options(attempt, packed),
-        )
+        packed = self._packer.pack(attempt)
+        made = Waiting(attempt, keys.shards(1)[0], str(user).encode(), *packed)
         made.future = asyncio.get_running_loop().create_future()
         made.since_s = 0.0
         return made
@@ -167,17 +161,21 @@ def test_each_option_is_packed_where_it_is_set(
     """And costs nothing where it is not."""
     attempt = Attempt(Spend(uuid4(), 1, PLAIN, options))
     attempt.phase = phase
-    packed = pack_options(attempt, PolicyPacker().pack(PLAIN, is_limited=True))
-    assert packed.flags == flags
+    _, packed, _ = SpendPacker().pack(attempt)
+    assert packed == flags
     reads_keys = layouts.RETRY | layouts.GIVEN | layouts.KEY | layouts.LIMIT_KEYS
-    assert packed.is_alone == bool(flags & reads_keys)
+    assert packed & ALONE == flags & reads_keys
 
 
 def test_a_policy_is_packed_once_for_each_object() -> None:
     """With its limits, and without them for a spend that is not limited."""
-    packer = PolicyPacker()
-    limited, unlimited = packer.pack(KEYED, is_limited=True), packer.pack(KEYED, is_limited=False)
-    assert packer.pack(KEYED, is_limited=True) is limited
+    packer = SpendPacker()
+    spends = [
+        Spend(uuid4(), 1, KEYED, SpendOptions(is_limited=is_limited))
+        for is_limited in (True, False, True)
+    ]
+    limited, unlimited, again = (packer.pack(Attempt(spend))[0] for spend in spends)
+    assert again is limited
     assert (len(limited.limits), unlimited.limits, unlimited.flags) == (1, (), 0)
     size = layouts.POLICY.size
     assert (len(limited.packed), len(unlimited.packed)) == (size + layouts.LIMIT.size, size)
@@ -194,8 +192,8 @@ def test_states_of_limits_are_named_apart() -> None:
                 policy = CreditPolicy(limits=(limit,), is_shadow=shadow)
                 for key in ("", "k"):
                     attempt = Attempt(Spend(user_id, 1, policy, SpendOptions(limit_key=key)))
-                    packed = pack_options(attempt, PolicyPacker().pack(policy, is_limited=True))
-                    names.add(packed.sections[-16:])
+                    _, _, sections = SpendPacker().pack(attempt)
+                    names.add(sections[-16:])
     assert len(names) == 16
 
 
@@ -204,4 +202,4 @@ def test_limits_whose_digests_are_equal_are_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("faregate.adapters.redis.encoding._NAME_BYTES", 0)
     limits = tuple(RateLimit(name=name, count=1, period_ms=1_000) for name in "ab")
     with pytest.raises(ConfigurationError, match="rename"):
-        PolicyPacker().pack(CreditPolicy(limits=limits), is_limited=True)
+        SpendPacker().pack(Attempt(Spend(uuid4(), 1, CreditPolicy(limits=limits))))

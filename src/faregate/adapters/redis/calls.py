@@ -2,6 +2,7 @@
 
 import os
 import struct
+from operator import attrgetter
 
 from faregate.adapters.redis import scripts
 from faregate.adapters.redis.clock import ShardClocks
@@ -27,7 +28,6 @@ from faregate.adapters.redis.replies import (
     VERDICTS,
     CallReply,
     Details,
-    ShardReply,
     SpendFields,
     error_of,
     read_details,
@@ -38,10 +38,15 @@ from faregate.domain.errors import FaregateError
 from faregate.domain.transaction import CreditTransactionId, transaction_id_of
 
 _ID = struct.Struct(">QQ")
+#: The random parts of so many ids are drawn at once. No other process has them, since a gate is
+#: refused in a process that was forked from its own.
+_RANDOMS = struct.Struct(">128Q")
 _VERSION_7 = 0x7000
 _VARIANT = 0x8000_0000_0000_0000
 _RANDOM_BITS = 0x3FFF_FFFF_FFFF_FFFF
 _COUNTER_BITS = 0xFFF
+_NUMBER, _STREAM, _STATE = map(attrgetter, ("number", "stream", "state"))
+_ACCOUNT, _PACKED = attrgetter("account"), attrgetter("packed")
 #: How far a minted id is ahead of the time that its shard has reached for certain. So it is newer
 #: than every id that was named until then; and far less ahead than what a script refuses.
 _ID_AHEAD_MS = 1
@@ -50,15 +55,16 @@ _ID_AHEAD_MS = 1
 class Call:
     """A call that is packed, and those who wait for it."""
 
-    __slots__ = ("is_awaited", "is_resent", "packed", "seen", "waiting")
+    __slots__ = ("is_awaited", "is_resent", "packed", "shards", "times_ms", "waiting")
 
     def __init__(
-        self, waiting: list[Waiting], packed: bytes, seen: list[tuple[Shard, int]]
+        self, waiting: list[Waiting], packed: bytes, shards: list[int], times_ms: list[int]
     ) -> None:
         self.waiting = waiting
         self.packed = packed
-        #: Its shards, and the time in milliseconds that each was thought to have reached.
-        self.seen = seen
+        #: The numbers of its shards, and the time that each was thought to have reached.
+        self.shards = shards
+        self.times_ms = times_ms
         #: Whether its callers still wait.
         self.is_awaited = True
         #: Whether it was sent once more, since the server did not know the script.
@@ -79,63 +85,62 @@ class CallPacker:
         self._timeout_ms = timeout_ms
         self._call = scripts.load("spend").call
         self._minted = 0
+        self._randoms: list[int] = []
 
     def pack(self, waiting: list[Waiting]) -> Call:
         """Pack a call. From now on its attempts count as sent."""
-        shards = list(dict.fromkeys([one.shard for one in waiting]))
-        times_ms = self._clocks.times_ms([shard.number for shard in shards])
+        places: dict[Shard, int] = {}
+        for one in waiting:
+            one.place = places.setdefault(one.shard, len(places))
+        numbers = list(map(_NUMBER, places))
+        times_ms = self._clocks.times_ms(numbers)
         # A shard whose time is ahead gives the others its deadline: one that is too late harms
         # nobody, since the attempt is voided.
         deadline_ms = max(times_ms) + self._timeout_ms
-        seen = list(zip(shards, times_ms, strict=True))
-        policies, spends = self._pack_spends(waiting, seen, deadline_ms)
+        policies, spends = self._pack_spends(waiting, times_ms, deadline_ms)
         packed = pack_command(
             (
                 *self._call,
-                2 * len(shards) + len(waiting),
-                *[shard.stream for shard in shards],
-                *[shard.state for shard in shards],
-                *[one.account for one in waiting],
+                2 * len(places) + len(waiting),
+                *map(_STREAM, places),
+                *map(_STATE, places),
+                *map(_ACCOUNT, waiting),
                 CALL.pack(
                     VERSION,
-                    len(shards),
+                    len(places),
                     deadline_ms.to_bytes(TIME_MS_BYTES),
                     self._pending_max,
                 ),
-                b"".join([policy.packed for policy in policies]),
+                b"".join(map(_PACKED, policies)),
                 *spends,
             )
         )
-        return Call(waiting, packed, seen)
+        return Call(waiting, packed, numbers, times_ms)
 
     def _pack_spends(
-        self, waiting: list[Waiting], seen: list[tuple[Shard, int]], deadline_ms: int
-    ) -> tuple[list[PackedPolicy], list[bytes]]:
-        places = {shard: (number, time_ms) for number, (shard, time_ms) in enumerate(seen, start=1)}
+        self, waiting: list[Waiting], times_ms: list[int], deadline_ms: int
+    ) -> tuple[dict[PackedPolicy, int], list[bytes]]:
         policies: dict[PackedPolicy, int] = {}
         spends = []
-        randoms = struct.unpack(f">{len(waiting)}Q", os.urandom(8 * len(waiting)))
-        for one, random in zip(waiting, randoms, strict=True):
-            attempt, options = one.attempt, one.options
-            shard_number, time_ms = places[one.shard]
-            transaction_id = attempt.transaction_id or self._mint(time_ms, random)
-            attempt.sent(transaction_id, time_ms, deadline_ms)
-            policy_number = policies.setdefault(one.policy, len(policies) + 1)
-            spend = SPEND.pack(
-                options.flags,
-                shard_number,
-                policy_number,
-                attempt.spend.cost,
-                transaction_id.bytes,
+        for one in waiting:
+            attempt, place = one.attempt, one.place
+            time_ms = times_ms[place]
+            identity = attempt.transaction_id or self._mint(time_ms)
+            attempt.sent(identity, time_ms, deadline_ms)
+            policy = policies.setdefault(one.policy, len(policies) + 1)
+            spends.append(
+                SPEND.pack(one.flags, place + 1, policy, attempt.spend.cost, identity.bytes)
+                + one.sections
             )
-            spends.append(spend + options.sections if options.sections else spend)
-        return list(policies), spends
+        return policies, spends
 
-    def _mint(self, time_ms: int, random: int) -> CreditTransactionId:
+    def _mint(self, time_ms: int) -> CreditTransactionId:
         """Make a UUIDv7: of one millisecond, those that are made later are mostly greater."""
+        if not self._randoms:
+            self._randoms.extend(_RANDOMS.unpack(os.urandom(_RANDOMS.size)))
         self._minted = counter = (self._minted + 1) & _COUNTER_BITS
         high = (time_ms + _ID_AHEAD_MS) << 16 | _VERSION_7 | counter
-        return transaction_id_of(_ID.pack(high, _VARIANT | random & _RANDOM_BITS))
+        return transaction_id_of(_ID.pack(high, _VARIANT | self._randoms.pop() & _RANDOM_BITS))
 
 
 def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
@@ -146,29 +151,25 @@ def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
         LedgerUnavailableError: It is of another version.
     """
     reply = CallReply(packed, len(call.waiting))
-    shards = dict(zip([shard for shard, _ in call.seen], reply.shards, strict=True))
-    clocks.observe(
-        [(shard.number, thought_ms, shards[shard].now_us) for shard, thought_ms in call.seen]
-    )
-    details_at = 0
-    all_details = reply.details()
+    times_us, entries = reply.times_us, reply.entries
+    clocks.observe(list(zip(call.shards, call.times_ms, times_us, strict=True)))
+    details_at = reply.details_at
     for one, fields in zip(call.waiting, reply.spends(), strict=True):
         size = fields[-1]
         if not one.future.done():
             details = NO_DETAILS
             if size:
-                flags = one.options.flags
                 details = read_details(
-                    all_details[details_at : details_at + size],
+                    packed[details_at : details_at + size],
                     one.policy.limits,
-                    has_key=bool(flags & KEY),
-                    has_hold=bool(flags & HOLD),
+                    has_key=bool(one.flags & KEY),
+                    has_hold=bool(one.flags & HOLD),
                 )
-            _resolve(one, fields, details, shards[one.shard])
+            _resolve(one, fields, details, times_us[one.place] // 1_000, entries[one.place])
         details_at += size
 
 
-def _resolve(one: Waiting, fields: SpendFields, details: Details, shard: ShardReply) -> None:
+def _resolve(one: Waiting, fields: SpendFields, details: Details, now_ms: int, entry: str) -> None:
     """Give one caller its decision, or the error that stands for its status."""
     status, limit, credits_, sequence, left, next_period, wait_ms, index, _ = fields
     verdict = VERDICTS[status]
@@ -178,8 +179,9 @@ def _resolve(one: Waiting, fields: SpendFields, details: Details, shard: ShardRe
         one.fail(_error(one, status))
         return
     amount, attempt_id, shadow = -spend.cost, None, None
-    if details.first_id is not None:
-        transaction_id, amount, attempt_id = details.first_id, details.first_amount, transaction_id
+    limits, key_state, first_id, first_amount, expires_at_ms = details
+    if first_id is not None:
+        transaction_id, amount, attempt_id = first_id, first_amount, transaction_id
     if one.policy.shadow_digest:
         verdict, shadow = Verdict.ALLOWED, verdict
     one.future.set_result(
@@ -191,19 +193,19 @@ def _resolve(one: Waiting, fields: SpendFields, details: Details, shard: ShardRe
             credits_,
             sequence,
             status == REPEATED,
-            f"{shard.entry}{index}" if index else "",
+            f"{entry}{index}" if index else "",
             left,
             None if next_period == NO_TIME else whole(next_period),
             one.policy.limits[limit - 1].name if limit else "",
             wait_ms,
-            details.limits,
+            limits,
             spend.policy,
-            details.key_state,
+            key_state,
             attempt_id,
             shadow,
             False,  # noqa: FBT003 -- all fields, in their order
-            shard.now_us // 1_000,
-            details.expires_at_ms,
+            now_ms,
+            expires_at_ms,
         )
     )
 
@@ -211,7 +213,7 @@ def _resolve(one: Waiting, fields: SpendFields, details: Details, shard: ShardRe
 def _error(one: Waiting, status: int) -> FaregateError:
     """Return the error that a status stands for."""
     name = STATUSES[status - 1] if 0 < status <= len(STATUSES) else str(status)
-    if name == "stale" and not one.options.flags & GIVEN:
+    if name == "stale" and not one.flags & GIVEN:
         # Nobody but us chose the id, and it is too old as an attempt may be.
         name = "late"
     return error_of(name, f"spend {one.attempt.transaction_id}")

@@ -38,6 +38,7 @@ class ServerClock:
         """Forget all replies: the clock of Redis was set back."""
         self._span_start_us = self._local()
         self._offset_us = self._offset_before_us = _UNKNOWN_US
+        self._best_us = _UNKNOWN_US
 
     def observe(self, server_us: int) -> None:
         """Learn from a reply that has just come in."""
@@ -46,10 +47,11 @@ class ServerClock:
             self._span_start_us = now_us
             self._offset_before_us, self._offset_us = self._offset_us, _UNKNOWN_US
         self._offset_us = max(self._offset_us, server_us - now_us)
+        self._best_us = max(self._offset_us, self._offset_before_us)
 
     def now_us(self) -> int:
         """Return a Unix time in microseconds that the clock has reached; 0 if none is known."""
-        return max(self._local() + max(self._offset_us, self._offset_before_us), 0)
+        return max(self._local() + self._best_us, 0)
 
 
 class ShardClocks:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TypeAlias
 
 from faregate.adapters.redis.layouts import (
     GIVEN,
@@ -40,7 +41,7 @@ _KEY_BYTES = 16
 _FINGERPRINT_BYTES = 8
 #: A spend with one of these reads keys that do not show the writes of the same call. So a call has
 #: one of a user at most.
-_ALONE = RETRY | GIVEN | KEY | LIMIT_KEYS
+ALONE = RETRY | GIVEN | KEY | LIMIT_KEYS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,51 +59,42 @@ class PackedPolicy:
     shadow_digest: bytes
 
 
-class PolicyPacker:
-    """Packs each policy once: with its limits, and without them."""
+#: A policy, and of a spend under it the flags and the sections: what few spends have.
+PackedSpend: TypeAlias = tuple[PackedPolicy, int, bytes]
+_SENT_AGAIN = Phase.SENT_AGAIN
+
+
+class SpendPacker:
+    """Packs spends; and each policy once: with its limits, and without them."""
 
     def __init__(self) -> None:
         self._known: tuple[dict[int, PackedPolicy], dict[int, PackedPolicy]] = {}, {}
 
-    def pack(self, policy: CreditPolicy, *, is_limited: bool) -> PackedPolicy:
-        """Return a policy as the scripts read it.
+    def pack(self, attempt: Attempt) -> PackedSpend:
+        """Pack the spend of an attempt, but for its shard, its cost and its id.
 
         Raises:
             ConfigurationError: The names of two limits have the same digest.
         """
+        spend = attempt.spend
+        options = spend.options
         # Comparing policies takes longer than a decision, so each object counts for itself.
-        known = self._known[is_limited]
-        found = known.get(id(policy))
-        if found is None:
-            if len(known) >= POLICIES_MAX:
-                known.clear()
-            found = known[id(policy)] = _pack_policy(policy, policy.limits if is_limited else ())
-        return found
+        policy = self._known[options.is_limited].get(id(spend.policy)) or self._learn(spend)
+        is_retry = attempt.phase is _SENT_AGAIN
+        if options is NO_OPTIONS and not policy.flags and not is_retry:
+            return policy, 0, b""
+        return _pack_options(spend, policy, policy.flags | (RETRY if is_retry else 0))
+
+    def _learn(self, spend: Spend) -> PackedPolicy:
+        known, policy = self._known[spend.options.is_limited], spend.policy
+        if len(known) >= POLICIES_MAX:
+            known.clear()
+        packed = known[id(policy)] = _pack_policy(policy, spend.limits)
+        return packed
 
 
-@dataclass(frozen=True, slots=True)
-class PackedOptions:
-    """What few spends have, as the scripts read it."""
-
-    flags: int
-    sections: bytes
-    #: Whether a call holds no other such spend of the user.
-    is_alone: bool
-
-
-_PLAIN = PackedOptions(0, b"", is_alone=False)
-_SENT_AGAIN = Phase.SENT_AGAIN
-
-
-def pack_options(attempt: Attempt, policy: PackedPolicy) -> PackedOptions:
-    """Pack the options of a spend."""
-    spend = attempt.spend
-    options = spend.options
-    is_retry = attempt.phase is _SENT_AGAIN
-    if options is NO_OPTIONS and not policy.flags and not is_retry:
-        return _PLAIN
-    flags = policy.flags | (RETRY if is_retry else 0)
-    sections = []
+def _pack_options(spend: Spend, policy: PackedPolicy, flags: int) -> PackedSpend:
+    options, sections = spend.options, []
     if options.transaction_id is not None:
         flags |= GIVEN
     if options.description is not None or options.metadata is not None:
@@ -117,7 +109,7 @@ def pack_options(attempt: Attempt, policy: PackedPolicy) -> PackedOptions:
     if flags & SHADOW:
         sections.append(SPEND_SHADOW.pack(spend.policy.starting_credits, policy.shadow_digest))
     sections.extend(_limit_key(spend, limit) for limit in policy.keyed_limits)
-    return PackedOptions(flags, b"".join(sections), is_alone=bool(flags & _ALONE))
+    return policy, flags, b"".join(sections)
 
 
 def shadow_digest(policy_name: str) -> bytes:

@@ -39,6 +39,8 @@ class Flights:
         self._loop = asyncio.get_running_loop()
         #: In their order, each with when the wait of its callers ends, in the time of the loop.
         self._calls: dict[Call, float] = {}
+        #: How many spends are in flight.
+        self.spends_count = 0
         self._watch: asyncio.TimerHandle | None = None
         self._leaving: asyncio.TimerHandle | None = None
         self._teaching: set[asyncio.Task[None]] = set()
@@ -50,15 +52,11 @@ class Flights:
         """Whether one more call may be sent."""
         return len(self._calls) < CALLS_MAX
 
-    @property
-    def spends_count(self) -> int:
-        """How many spends are in flight."""
-        return sum([len(call.waiting) for call in self._calls])
-
     def send(self, link: Link, waiting: list[Waiting]) -> None:
         """Send a call."""
         call = self._packer.pack(waiting)
         self._calls[call] = due_at_s = self._loop.time() + self._timeout_s
+        self.spends_count += len(waiting)
         if self._watch is None:
             self._watch = self._loop.call_at(due_at_s, self._look)
         self._ask(link, call)
@@ -111,8 +109,10 @@ class Flights:
             call.fail(Event.TIMED_OUT, f"Redis did not answer within {self._timeout_s:.3f} s")
 
     def _end(self, call: Call) -> None:
-        self._calls.pop(call, None)
-        self.landed(len(call.waiting))
+        count = len(call.waiting)
+        if self._calls.pop(call, None) is not None:
+            self.spends_count -= count
+        self.landed(count)
 
     def leave_stuck_link(self) -> None:
         """Close a link that has answered nothing for so long that nobody waits for its replies.

@@ -9,7 +9,7 @@ answer. More than can be decided in time is refused at the entrance.
 import asyncio
 from time import monotonic
 
-from faregate.adapters.redis.encoding import PolicyPacker, pack_options
+from faregate.adapters.redis.encoding import SpendPacker
 from faregate.adapters.redis.flights import CALLS_MAX, Flights
 from faregate.adapters.redis.keys import Shard
 from faregate.adapters.redis.layouts import ID_BYTES
@@ -42,7 +42,7 @@ class Lane:
         self._shards = shards
         self._wait_s_max = timeout_s / 2
         self._loop = asyncio.get_running_loop()
-        self._policies = PolicyPacker()
+        self._packer = SpendPacker()
         self._queue = FairQueue()
         self._limit = QueueLimit(timeout_s)
         self._flushing: asyncio.Handle | None = None
@@ -82,13 +82,12 @@ class Lane:
         cost, user = spend.cost, spend.user_id.int
         if type(cost) is not int or not 0 <= cost <= CREDITS_MAX:
             check_whole("a cost", cost, 0)
-        policy = self._policies.pack(spend.policy, is_limited=spend.options.is_limited)
-        options = pack_options(attempt, policy)
+        policy, flags, sections = self._packer.pack(attempt)
         shard = self._shards[(user & 0xFFFF) % len(self._shards)]
         account = shard.accounts + user.to_bytes(ID_BYTES)
         if policy.shadow_digest:
             account = shard.shadow(policy.shadow_digest, spend.user_id.bytes)
-        return Waiting(attempt, shard, account, policy, options)
+        return Waiting(attempt, shard, account, policy, flags, sections)
 
     def _flush_soon(self) -> None:
         """Send what waits in the next turn of the loop, together with what comes in this one."""

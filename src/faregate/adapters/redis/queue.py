@@ -3,7 +3,7 @@
 from asyncio import Future
 from collections import deque
 
-from faregate.adapters.redis.encoding import PackedOptions, PackedPolicy
+from faregate.adapters.redis.encoding import ALONE, PackedPolicy
 from faregate.adapters.redis.keys import Shard
 from faregate.domain.attempt import Attempt, AttemptError, Event
 from faregate.domain.decision import Decision
@@ -17,12 +17,24 @@ _USER_PART = 4
 class Waiting:
     """An attempt, packed as far as it can be, and the caller who waits for its decision."""
 
-    __slots__ = ("account", "attempt", "future", "options", "policy", "shard", "since_s")
+    __slots__ = (
+        "account",
+        "attempt",
+        "flags",
+        "future",
+        "place",
+        "policy",
+        "sections",
+        "shard",
+        "since_s",
+    )
 
     #: Gets the decision.
     future: Future[Decision]
     #: Since when it has been waiting.
     since_s: float
+    #: The place of its shard among those of the call in which it is sent.
+    place: int
 
     def __init__(
         self,
@@ -30,14 +42,16 @@ class Waiting:
         shard: Shard,
         account: bytes,
         policy: PackedPolicy,
-        options: PackedOptions,
+        flags: int,
+        sections: bytes,
     ) -> None:
         self.attempt = attempt
         self.shard = shard
         #: The key of the account. It stands for the user, too.
         self.account = account
         self.policy = policy
-        self.options = options
+        self.flags = flags
+        self.sections = sections
 
     def fail(self, error: Exception) -> None:
         """Tell the caller that there is no decision, unless it has gone."""
@@ -81,7 +95,7 @@ class FairQueue:
             if waiting.future.done():
                 self._forget(waiting)
                 continue
-            account, is_alone = waiting.account, waiting.options.is_alone
+            account, is_alone = waiting.account, waiting.flags & ALONE
             count = counts.get(account, 0)
             if count and (count >= share or (is_alone and account in alone)):
                 passed_over.append(waiting)
@@ -102,7 +116,7 @@ class FairQueue:
         """Fill a call that has room left with those that were passed over; the rest waits on."""
         rest = []
         for waiting in passed_over:
-            is_alone = waiting.options.is_alone
+            is_alone = waiting.flags & ALONE
             if len(taken) >= count_max or (is_alone and waiting.account in alone):
                 rest.append(waiting)
                 continue

@@ -1,7 +1,7 @@
 """Reads the one reply of a call to `spend.lua`, and turns statuses into decisions and errors."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from faregate.adapters.redis.layouts import (
@@ -109,26 +109,13 @@ def read_decision(
     )
 
 
-class ShardReply(NamedTuple):
-    """What the reply of a call tells of a shard."""
-
-    now_us: int
-    #: What the addresses of its new records begin with; empty where there are none.
-    entry: str
-
-
-class Details(NamedTuple):
-    """What few spends ask for."""
-
-    limits: tuple[LimitState, ...] = ()
-    key_state: KeyState | None = None
-    #: The first spend with the idempotency key, where this one is not it.
-    first_id: CreditTransactionId | None = None
-    first_amount: int = 0
-    expires_at_ms: int = 0
-
-
-NO_DETAILS = Details()
+#: What few spends ask for, bare as well: the states of limits; of an idempotency key, its state,
+#: and id and amount of the first spend with it, where this one is not it; when a hold expires, in
+#: Unix milliseconds.
+Details: TypeAlias = tuple[
+    tuple[LimitState, ...], KeyState | None, CreditTransactionId | None, int, int
+]
+NO_DETAILS: Details = (), None, None, 0, 0
 #: The answer to a spend: the fields of `REPLY_SPEND`, bare, since there are so many.
 SpendFields: TypeAlias = tuple[int, int, int, int, int, bytes, int, int, int]
 
@@ -140,7 +127,7 @@ class CallReply:
         struct.error: It is none.
     """
 
-    __slots__ = ("_details_at", "_packed", "_spends_at", "shards")
+    __slots__ = ("_packed", "_spends_at", "details_at", "entries", "times_us")
 
     def __init__(self, packed: bytes, spends_count: int) -> None:
         version, shards_count = REPLY.unpack_from(packed)
@@ -148,23 +135,20 @@ class CallReply:
             raise LedgerUnavailableError(f"Redis replied in version {version}: update faregate")
         self._packed = packed
         self._spends_at = REPLY.size + shards_count * REPLY_SHARD.size
-        self._details_at = self._spends_at + spends_count * REPLY_SPEND.size
-        shards = REPLY_SHARD.iter_unpack(packed[REPLY.size : self._spends_at])
-        self.shards = [
-            ShardReply(whole(now), f"{whole(ms)}-{number}/" if ms != NO_TIME else "")
-            for now, ms, number in shards
-        ]
+        #: Where the details of the spends begin, one after another.
+        self.details_at = self._spends_at + spends_count * REPLY_SPEND.size
+        shards = list(REPLY_SHARD.iter_unpack(packed[REPLY.size : self._spends_at]))
+        #: The time of each shard in microseconds.
+        self.times_us = [whole(now) for now, _, _ in shards]
+        #: What the addresses of its new records begin with; empty where there are none.
+        self.entries = [f"{whole(ms)}-{n}/" if ms != NO_TIME else "" for _, ms, n in shards]
 
     def spends(self) -> Iterator[SpendFields]:
         """Iterate over the answers to the spends."""
         fields: Iterator[SpendFields] = REPLY_SPEND.iter_unpack(
-            self._packed[self._spends_at : self._details_at]
+            self._packed[self._spends_at : self.details_at]
         )
         return fields
-
-    def details(self) -> bytes:
-        """Return the details of all spends, one after another."""
-        return self._packed[self._details_at :]
 
 
 def read_details(
@@ -173,8 +157,6 @@ def read_details(
     """Read the details of one spend."""
     at = len(limits) * REPLY_LIMIT.size
     states = read_limits(packed[:at], limits) if at else ()
-    if not has_key and not has_hold:
-        return Details(states)
     key_state, first_id, first_amount = None, None, 0
     if has_key:
         state, identity, first_amount = REPLY_KEY.unpack_from(packed, at)
@@ -182,7 +164,7 @@ def read_details(
         key_state = _KEY_STATES[state]
         first_id = None if identity == _NO_ID else transaction_id_of(identity)
     expires_at_ms = whole(REPLY_HOLD.unpack_from(packed, at)[0]) if has_hold else 0
-    return Details(states, key_state, first_id, first_amount, expires_at_ms)
+    return states, key_state, first_id, first_amount, expires_at_ms
 
 
 def read_limits(packed: bytes, limits: tuple[RateLimit, ...]) -> tuple[LimitState, ...]:
