@@ -11,10 +11,11 @@
 -- Appends one refund of the whole spend if it had been taken. The id is refused from then on, and
 --        its idempotency key is forgotten.
 --
--- Before its deadline a spend may still arrive, so nothing is decided then. One that was charged
--- before the call was made, or after its deadline, was answered to another call: it is kept. So is
--- one that was settled, that was served, or whose idempotency key was taken over.
--- uses: args, find, holds
+-- Before its deadline a spend may still arrive, so nothing is decided then. A charge of which
+-- another call was told is kept: it was charged before the call was made, or a retry with its id was
+-- answered before or after. So is one that was settled, that was served, or whose idempotency key
+-- was taken over.
+-- uses: args, find, holds, answers
 
 local id, refund_id, end_id = ARGV[1], ARGV[2], ARGV[3]
 local asked_at_ms = whole(ARGV[4], 0, TIME_MS_MAX)
@@ -36,6 +37,20 @@ elseif not account then
 end
 name_id(account, math.min(id_ms, shard.now_ms + LOOK_BACK_MS))
 local text = pack_text(ARGV[7], '')
+local answers = recall_answers(shard, id)
+
+-- Says whether another call than this one was told of a spend that was charged at `charged_ms`, and
+-- takes the answers of this one back.
+local function is_told_to_another(charged_ms)
+  if not answers then
+    return charged_ms < asked_at_ms or charged_ms > deadline_ms
+  end
+  local left = answers_without(answers, asked_at_ms, deadline_ms)
+  if left ~= answers then
+    save_answers(shard, id, left)
+  end
+  return left ~= ''
+end
 
 -- Ends the hold with the id, and returns the answer.
 local function void_hold(hold)
@@ -43,8 +58,8 @@ local function void_hold(hold)
   local is_served = entry and entry.state == DONE and hold.state == 'open'
   if hold.state == 'cancelled' then
     return 'refunded'
-  elseif hold.state == 'settled' or hold.opened_ms < asked_at_ms or hold.opened_ms > deadline_ms
-    or is_served or is_taken_over(entry, id)
+  elseif hold.state == 'settled' or is_served or is_taken_over(entry, id)
+    or is_told_to_another(hold.opened_ms)
   then
     return 'kept'
   elseif hold.state == 'open' then
@@ -88,8 +103,8 @@ local function void_charge(deduct)
   local record, cut = find_by_any(shard, id, '', deadline_ms, ARGV[6])
   if cut then
     return 'unresolved', nil, cut
-  elseif record and (record.kind ~= KIND.deduct or record.user ~= account.user
-    or record.at_ms < asked_at_ms or record.at_ms > deadline_ms)
+  elseif record and (record.kind ~= KIND.deduct or record.user ~= account.user)
+    or (record or answers) and is_told_to_another(record and record.at_ms)
   then
     return 'kept'
   elseif deduct then
@@ -106,7 +121,7 @@ end
 
 local deduct = find_deduct(shard, id)
 local status, index, cut
-if deduct == false then
+if deduct == false or answers == false then
   return reply('corrupt', shard, account, nil, '')
 elseif deduct and deduct.state and deduct.user == account.user then
   status = void_hold(deduct)

@@ -101,7 +101,8 @@ local function decide(spend, call)
   elseif spend.id_ms > shard.now_ms + LOOK_BACK_MS and not has(spend.flags, GIVEN) then
     status = 'ahead'
   else
-    status = is_seen(spend) and find_earlier(spend, is_late(spend, call.deadline_ms))
+    local deadline_ms = call.deadline_ms
+    status = is_seen(spend) and find_earlier(spend, is_late(spend, deadline_ms), deadline_ms)
       or decide_anew(spend, call) or 'allowed'
   end
   if spend.index == 0 then

@@ -129,12 +129,23 @@ FAULTS: dict[str, Fault] = {
     ),
     "another user is refunded": Fault("or deduct.user ~= account.user then", "then", REFUNDS),
     "a void takes back what an earlier call was told": Fault(
-        "or record.at_ms < asked_at_ms or", "or", REFUNDS
+        "return charged_ms < asked_at_ms or charged_ms", "return charged_ms", REFUNDS
     ),
     "a void takes back what a later call was told": Fault(
-        "or record.at_ms > deadline_ms)", ")", REFUNDS
+        "return charged_ms < asked_at_ms or charged_ms > deadline_ms",
+        "return charged_ms < asked_at_ms",
+        REFUNDS,
     ),
-    "a void takes back a hold of a later call": Fault("or hold.opened_ms > deadline_ms", "", HOLDS),
+    "a void takes back what a retry was told": Fault(
+        "return left ~= ''", "return false", ATTEMPTS
+    ),
+    "a void keeps what nobody was told": Fault("return left ~= ''", "return true", ATTEMPTS),
+    "a void keeps what a late retry was told in vain": Fault(
+        "math.min(shard.now_ms, deadline_ms)", "shard.now_ms", ATTEMPTS
+    ),
+    "a void takes back a hold of a later call": Fault(
+        "or is_told_to_another(hold.opened_ms)", "", HOLDS
+    ),
     "a void decides before the deadline": Fault(
         "elseif shard.now_ms <= deadline_ms then", "elseif false then", REFUNDS
     ),

@@ -113,7 +113,7 @@ class VoidOutcome(StrEnum):
     REFUSED = "refused"
     #: The ledger knows nothing of it, and does not reach back so far: if charged, it is a row.
     FORGOTTEN = "forgotten"
-    #: It was charged by another call, and answered so; the charge stands.
+    #: Another call was told that it was charged; the charge stands.
     KEPT = "kept"
     #: Its deadline has not passed, so it may still be charged. Ask again later.
     TOO_EARLY = "too_early"

@@ -98,6 +98,8 @@ class _Earlier:
         is_held = spend.options.hold is not None
         wanted = (TransactionType.DEDUCT, spend.user_id, -spend.cost, is_held)
         check_same(identity, is_same=known == wanted)
+        if attempt.is_given:
+            self._state.note_answer(attempt, found)
         return self._repeat(
             attempt, blank, found, key_state=KeyState.NEW if spend.options.key else None
         )

@@ -7,16 +7,19 @@ from typing import Any
 from uuid import UUID
 
 from faregate.adapters.memory.values import Deduct, Expiring, Held, unix_ms_of, utc
+from faregate.domain.attempt import Attempt
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance, renewed
-from faregate.domain.request import DurableDeduct
+from faregate.domain.request import DurableDeduct, Void
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
 from faregate.domain.windows import BACKLOG_AGE_MS_MAX, LOOK_BACK_MS, MEMORY_MS, RETENTION_MS
 
 #: The id of a top-up stands for a user and a period.
 _TOP_UPS = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
+#: How many answers to attempts with one id are remembered: the newest.
+ANSWERS_MAX = 64
 
 
 class Records:
@@ -109,6 +112,8 @@ class State:
         #: The time of the newest id of a user that a retry, a void or a caller has named.
         self.named_ms: dict[UUID, int] = {}
         self.deducts: Expiring[CreditTransactionId, Deduct] = Expiring(records.time_ms)
+        #: When attempts with an id were answered as allowed, from the first retry of a caller on.
+        self._answers: Expiring[CreditTransactionId, list[int]] = Expiring(records.time_ms)
 
     def user(self, user_id: UUID) -> User | None:
         """Return a user with what it holds, or None."""
@@ -140,6 +145,30 @@ class State:
         """Note that an id must not be charged any more, unless more is known of it."""
         if self.deducts.get(identity) is None:
             self.keep(Deduct(identity, user_id, DurableDeduct(amount=0, refunded=0)))
+
+    def note_answer(self, attempt: Attempt, record: CreditTransaction) -> None:
+        """Note that a retry is answered as the first attempt was.
+
+        After its deadline its void takes no answers back, so none is noted as later than that.
+        """
+        told_ms = self._answers.get(record.id)
+        told_ms = [unix_ms_of(record.timestamp)] if told_ms is None else told_ms
+        told_ms = [*told_ms, min(self.records.now_ms, attempt.deadline_ms)]
+        self._answers.put(record.id, told_ms[-ANSWERS_MAX:], MEMORY_MS)
+
+    def is_told_to_another(self, void: Void, charged_at_ms: int | None) -> bool:
+        """Say whether another call than the one that is voided was told of a charge or hold.
+
+        The answers of the call that is voided are taken back. The time is None where the record is
+        no longer here.
+        """
+        told_ms = self._answers.get(void.transaction_id)
+        if told_ms is None:
+            return charged_at_ms is not None and not _is_in_time(void, charged_at_ms)
+        left_ms = [at_ms for at_ms in told_ms if not _is_in_time(void, at_ms)]
+        if left_ms != told_ms:
+            self._answers.put(void.transaction_id, left_ms, MEMORY_MS)
+        return bool(left_ms)
 
     def begin_period(self, user: User, allowance: Allowance | None) -> User:
         """Begin the period of now, if it is a new one, and record the credits that it adds."""
@@ -206,6 +235,10 @@ class State:
         )
         self.records.append(record)
         return record
+
+
+def _is_in_time(void: Void, at_ms: int) -> bool:
+    return void.asked_at_ms <= at_ms <= void.deadline_ms
 
 
 def _top_up_id(user: User) -> CreditTransactionId:
