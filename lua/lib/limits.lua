@@ -26,13 +26,13 @@ local function read_states(spend)
   account.arrivals, spend.states = arrivals, states
   for i, limit in ipairs(spend.policy.limits) do
     if limit.kind == GCRA then
-      states[i] = debt_us(limit, arrivals[arrival_index(arrivals, limit.digest)], now_us)
+      states[i] = debt_us(arrivals[arrival_index(arrivals, limit.digest)], now_us)
     elseif limit.kind == GCRA_KEYED then
       local arrival = redis.pcall('GET', spend.limit_keys[i])
       if type(arrival) == 'table' then
         return false
       end
-      states[i] = debt_us(limit, tonumber(arrival or 0), now_us)
+      states[i] = debt_us(tonumber(arrival or 0), now_us)
     else
       spend.leaves_us = spend.leaves_us or {}
       states[i], spend.leaves_us[i] = read_window(limit, spend.limit_keys[i], now_us)
