@@ -1,5 +1,6 @@
 -- Rate limits by arrival (GCRA). A limit of the user's own is 11 bytes in the account: the digest
--- of its name and numbers, and the theoretical arrival time (us) of its next request. See domain/limit.py.
+-- of its name and numbers, and the theoretical arrival time (us) of its next request. See
+-- domain/limit.py.
 -- uses: account
 
 local ARRIVAL = 'c4I7'

@@ -23,7 +23,7 @@ local function read_states(spend)
   local account, now_us = spend.account, spend.shard.now_us
   local arrivals = account.arrivals or read_arrivals(account)
   local states = {}
-  account.arrivals, spend.states = arrivals, states
+  account.arrivals = arrivals
   for i, limit in ipairs(spend.policy.limits) do
     if limit.kind == GCRA then
       states[i] = debt_us(arrivals[arrival_index(arrivals, limit.digest)], now_us)
@@ -41,6 +41,8 @@ local function read_states(spend)
       end
     end
   end
+  -- Where one cannot be read, none is told.
+  spend.states = states
   return true
 end
 
