@@ -1,9 +1,9 @@
--- The callers that were told of one charge or hold: each time (Unix ms) at which an attempt with its
--- id was answered as allowed, kept from the first retry with a caller's id on. A void takes back
--- the answers of its own call, so that a charge is undone only when no other call was told of it.
+-- The answers about one charge or hold with an id of the caller's: for each its time, and the
+-- deadline of its call (Unix ms), 12 bytes. A void takes back the answers to its own call, and undoes
+-- the charge only if no other call was told of it.
 -- uses: records
 
-local TIME_FORMAT, TIME_BYTES = '>I6', 6
+local ANSWER_FORMAT, ANSWER_BYTES = '>I6I6', 12
 -- Of more answers, the newest are kept.
 local ANSWERS_MAX = 64
 
@@ -11,42 +11,51 @@ local function answers_key(shard, id)
   return shard.base .. 'a' .. id
 end
 
--- Returns the packed times of the answers; nil where only the first one was given, false for a value
--- that cannot be read.
+-- Returns the packed answers; nil for none, false for a value that cannot be read.
 local function recall_answers(shard, id)
   local packed = redis.pcall('GET', answers_key(shard, id))
   if not packed then
     return nil
   end
-  return type(packed) == 'string' and #packed % TIME_BYTES == 0 and packed or false
+  return type(packed) == 'string' and #packed % ANSWER_BYTES == 0 and packed or false
 end
 
-local function save_answers(shard, id, packed)
+local function save_answers(shard, id, packed, ms)
   write_later(shard, 'SET', answers_key(shard, id), packed)
-  expire_later(shard, answers_key(shard, id), MEMORY_MS)
+  expire_later(shard, answers_key(shard, id), ms)
 end
 
--- Notes that a retry is answered as the first attempt was, which was charged at `first_ms`. An answer
--- after the deadline of its call counts as given at the deadline, since a void of the call takes back
--- no later ones. Returns whether the earlier answers can be read.
+-- Packs an answer. After the deadline of its call it counts as given at the deadline: a void of the
+-- call takes back no later ones.
+local function pack_answer_time(at_ms, deadline_ms)
+  return struct.pack(ANSWER_FORMAT, math.min(at_ms, deadline_ms), deadline_ms)
+end
+
+-- Notes that a retry is answered as the first attempt was, which was charged at `first_ms`. Returns
+-- whether the earlier answers can be read.
 local function note_answer(shard, id, first_ms, deadline_ms)
   local packed = recall_answers(shard, id)
   if packed == false then
     return false
   end
-  packed = (packed or struct.pack(TIME_FORMAT, first_ms))
-    .. struct.pack(TIME_FORMAT, math.min(shard.now_ms, deadline_ms))
-  save_answers(shard, id, string.sub(packed, -ANSWERS_MAX * TIME_BYTES))
+  packed = (packed or pack_answer_time(first_ms, first_ms))
+    .. pack_answer_time(shard.now_ms, deadline_ms)
+  save_answers(shard, id, string.sub(packed, -ANSWERS_MAX * ANSWER_BYTES), MEMORY_MS)
   return true
 end
 
--- Returns the answers without those that were given between two times, both included.
-local function answers_without(packed, from_ms, until_ms)
+-- Returns the answers without those of one call: by the deadlines of its first and last sending or,
+-- where `first_deadline_ms` is 0, those that were given between `asked_ms` and its deadline.
+local function answers_without(packed, asked_ms, first_deadline_ms, deadline_ms)
   local left = {}
-  for at = 1, #packed, TIME_BYTES do
-    local answered_ms = struct.unpack(TIME_FORMAT, packed, at)
-    if answered_ms < from_ms or answered_ms > until_ms then
-      left[#left + 1] = string.sub(packed, at, at + TIME_BYTES - 1)
+  for at = 1, #packed, ANSWER_BYTES do
+    local at_ms, of_deadline_ms = struct.unpack(ANSWER_FORMAT, packed, at)
+    local is_own = at_ms >= asked_ms and at_ms <= deadline_ms
+    if first_deadline_ms > 0 then
+      is_own = of_deadline_ms == first_deadline_ms or of_deadline_ms == deadline_ms
+    end
+    if not is_own then
+      left[#left + 1] = string.sub(packed, at, at + ANSWER_BYTES - 1)
     end
   end
   return table.concat(left)

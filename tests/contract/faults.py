@@ -66,7 +66,7 @@ FAULTS: dict[str, Fault] = {
         "now_ms - spend.id_ms > GIVEN_ID_MS_MAX", "false", CHARGES
     ),
     "a caller's id is not remembered": Fault(
-        "remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)", "", CHARGES
+        "remember_id(account, change, GIVEN_KEY_MS)", "", CHARGES
     ),
     "a charge long after the time of its id has no key": Fault(
         "or spend.shard.now_ms - spend.id_ms > KEYLESS_MS_MAX then", "then", ATTEMPTS
@@ -136,12 +136,16 @@ FAULTS: dict[str, Fault] = {
         "return charged_ms < asked_at_ms",
         REFUNDS,
     ),
-    "a void takes back what a retry was told": Fault(
-        "return left ~= ''", "return false", ATTEMPTS
-    ),
+    "a void takes back what a retry was told": Fault("return left ~= ''", "return false", ATTEMPTS),
     "a void keeps what nobody was told": Fault("return left ~= ''", "return true", ATTEMPTS),
     "a void keeps what a late retry was told in vain": Fault(
-        "math.min(shard.now_ms, deadline_ms)", "shard.now_ms", ATTEMPTS
+        "math.min(at_ms, deadline_ms)", "at_ms", ATTEMPTS
+    ),
+    "a void takes back the answers of all calls of its time": Fault(
+        "if first_deadline_ms > 0 then", "if false then", ATTEMPTS
+    ),
+    "a void leaves the answer to the first sending": Fault(
+        "of_deadline_ms == first_deadline_ms or", "", ATTEMPTS
     ),
     "a void takes back a hold of a later call": Fault(
         "or is_told_to_another(hold.opened_ms)", "", HOLDS

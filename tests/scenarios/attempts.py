@@ -163,6 +163,33 @@ ATTEMPTS: dict[str, list[Step]] = {
         void("a", asked_in_ms=-900, deadline_in_ms=-500, answer=VoidOutcome.REFUNDED),
         charge("b", 5, credits=0),
     ],
+    "a void tells its answers from those of calls at the same time": [
+        given(charge("a", 2, deadline_in_ms=100, credits=3)),
+        wait(10),
+        given(charge("a", 2, deadline_in_ms=100, credits=3, repeated=True)),
+        wait(190),
+        void(
+            "a",
+            asked_in_ms=-200,
+            first_deadline_in_ms=-100,
+            deadline_in_ms=-100,
+            answer=VoidOutcome.KEPT,
+        ),
+        given(charge("a", 2, credits=3, repeated=True)),
+    ],
+    "a void takes back the answers to both sendings of an attempt": [
+        given(charge("a", 2, deadline_in_ms=100, credits=3)),
+        wait(10),
+        given(charge("a", 2, deadline_in_ms=100, credits=3, repeated=True)),
+        wait(190),
+        void(
+            "a",
+            asked_in_ms=-200,
+            first_deadline_in_ms=-100,
+            deadline_in_ms=-90,
+            answer=VoidOutcome.REFUNDED,
+        ),
+    ],
     "a void spares a hold of which a retry with the caller's id was told": [
         given(hold("h", 2, credits=3)),
         wait(2_000),

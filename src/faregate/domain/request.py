@@ -25,6 +25,9 @@ class Void:
     #: that was minted: no earlier call had it, even if the clock of the ledger was set back since.
     asked_at_ms: int
     deadline_ms: int
+    #: The deadline with which it was sent first, of an id that was given: it tells its answers from
+    #: those of other calls with the id at the same time. 0 if that is not known.
+    first_deadline_ms: int = 0
 
     @property
     def refund_id(self) -> CreditTransactionId:

@@ -215,6 +215,7 @@ class Spends:
         self._limits.take(spend, now_ms)
         if attempt.is_given:
             self._records.remembered.put(record.id, record, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
+            self._state.note_first_answer(attempt, record)
         if spend.options.key is not None:
             self._keys.keep(spend.options.key, record, now_ms)
         hold = spend.options.hold
