@@ -22,7 +22,7 @@ local function read_account(shard, key, packed)
     limits = #packed > ACCOUNT_BYTES and string.sub(packed, ACCOUNT_BYTES + 1) or '' }
 end
 
--- Returns an account of which nothing is known yet.
+-- Returns a new account.
 local function new_account(shard, key, credits)
   return { shard = shard, key = key, user = string.sub(key, -16), credits = credits, sequence = 0,
     named_ms = shard.now_ms, allowance = 0, period_ms = 0, held = 0, holds_count = 0, limits = '',

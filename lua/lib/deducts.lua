@@ -21,7 +21,7 @@ local function deduct_key(shard, id)
   return shard.base .. 'd' .. id
 end
 
--- Returns a deduct; nil for none, false for what cannot be read. A hold has a `state`.
+-- Returns a deduct; nil for none, false for a value that cannot be read. A hold has a `state`.
 local function find_deduct(shard, id)
   local names = {}
   for i, field in ipairs(DEDUCT_FIELDS) do
