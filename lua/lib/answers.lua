@@ -1,6 +1,6 @@
 -- The answers about one charge or hold with an id of the caller's: for each its time, and the
--- deadline of its call (Unix ms), 12 bytes. A void takes back the answers to its own call, and undoes
--- the charge only if no other call was told of it.
+-- deadline of its call (Unix ms), 12 bytes. A void takes back the answers to its own call, and
+-- undoes the charge only if no other call was told of it.
 -- uses: records
 
 local ANSWER_FORMAT, ANSWER_BYTES = '>I6I6', 12
