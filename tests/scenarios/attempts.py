@@ -163,6 +163,24 @@ ATTEMPTS: dict[str, list[Step]] = {
         void("a", asked_in_ms=-900, deadline_in_ms=-500, answer=VoidOutcome.REFUNDED),
         charge("b", 5, credits=0),
     ],
+    "a void spares the charge of an earlier call with the caller's id": [
+        given(charge("a", 2, credits=3)),
+        wait(1_000),
+        void("a", asked_in_ms=-500, answer=VoidOutcome.KEPT),
+        given(charge("a", 2, credits=3, repeated=True)),
+    ],
+    "a void spares the charge of another time, though its answers are forgotten": [
+        given(charge("a", 2, credits=3)),
+        wait(RETENTION_MS + 1_000),
+        void(
+            "a",
+            asked_in_ms=-RETENTION_MS - 2_000,
+            deadline_in_ms=-RETENTION_MS - 1_500,
+            answer=VoidOutcome.KEPT,
+        ),
+        void("a", asked_in_ms=-1_000, answer=VoidOutcome.KEPT),
+        void("a", asked_in_ms=-RETENTION_MS - 2_000, answer=VoidOutcome.REFUNDED),
+    ],
     "a void tells its answers from those of calls at the same time": [
         given(charge("a", 2, deadline_in_ms=100, credits=3)),
         wait(10),
