@@ -41,13 +41,30 @@ name_id(account, math.min(id_ms, shard.now_ms + LOOK_BACK_MS))
 local text = pack_text(ARGV[8], '')
 local answers = recall_answers(shard, id)
 
+-- Returns the answers to other calls. Those to this one have the deadline of its first or last
+-- sending; where the first is not known, they were given between its begin and its deadline.
+local function answers_to_others()
+  local left = {}
+  for at = 1, #answers, ANSWER_TIME_BYTES do
+    local at_ms, of_deadline_ms = struct.unpack(ANSWER_TIME_FORMAT, answers, at)
+    local is_own = at_ms >= asked_at_ms and at_ms <= deadline_ms
+    if first_deadline_ms > 0 then
+      is_own = of_deadline_ms == first_deadline_ms or of_deadline_ms == deadline_ms
+    end
+    if not is_own then
+      left[#left + 1] = string.sub(answers, at, at + ANSWER_TIME_BYTES - 1)
+    end
+  end
+  return table.concat(left)
+end
+
 -- Says whether another call than this one was told of a spend that was charged at `charged_ms`, and
 -- takes the answers of this one back.
 local function is_told_to_another(charged_ms)
   if not answers then
     return charged_ms < asked_at_ms or charged_ms > deadline_ms
   end
-  local left = answers_without(answers, asked_at_ms, first_deadline_ms, deadline_ms)
+  local left = answers_to_others()
   if left ~= answers then
     save_answers(shard, id, left, MEMORY_MS)
   end

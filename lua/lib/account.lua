@@ -52,15 +52,3 @@ local function name_id(account, id_ms)
     account.is_changed = true
   end
 end
-
--- Reads the one account of a script: KEYS are state, stream and account. Returns shard and account;
--- the account is nil where the third value says why.
-local function load_one()
-  local values = redis.call('MGET', KEYS[1], KEYS[3])
-  local shard = read_shard(KEYS[1], KEYS[2], values[1], time_us())
-  if shard.problem then
-    return shard, nil, shard.problem
-  end
-  local account, problem = find_account(shard, KEYS[3], values[2])
-  return shard, account, problem
-end

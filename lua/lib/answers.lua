@@ -3,7 +3,7 @@
 -- undoes the charge only if no other call was told of it.
 -- uses: records
 
-local ANSWER_FORMAT, ANSWER_BYTES = '>I6I6', 12
+local ANSWER_TIME_FORMAT, ANSWER_TIME_BYTES = '>I6I6', 12
 -- Of more answers, the newest are kept.
 local ANSWERS_MAX = 64
 
@@ -17,7 +17,7 @@ local function recall_answers(shard, id)
   if not packed then
     return nil
   end
-  return type(packed) == 'string' and #packed % ANSWER_BYTES == 0 and packed or false
+  return type(packed) == 'string' and #packed % ANSWER_TIME_BYTES == 0 and packed or false
 end
 
 local function save_answers(shard, id, packed, ms)
@@ -28,7 +28,7 @@ end
 -- Packs an answer. After the deadline of its call it counts as given at the deadline: a void of the
 -- call takes back no later ones.
 local function pack_answer_time(at_ms, deadline_ms)
-  return struct.pack(ANSWER_FORMAT, math.min(at_ms, deadline_ms), deadline_ms)
+  return struct.pack(ANSWER_TIME_FORMAT, math.min(at_ms, deadline_ms), deadline_ms)
 end
 
 -- Notes that a retry is answered as the first attempt was, which was charged at `first_ms`. Returns
@@ -40,23 +40,6 @@ local function note_answer(shard, id, first_ms, deadline_ms)
   end
   packed = (packed or pack_answer_time(first_ms, first_ms))
     .. pack_answer_time(shard.now_ms, deadline_ms)
-  save_answers(shard, id, string.sub(packed, -ANSWERS_MAX * ANSWER_BYTES), MEMORY_MS)
+  save_answers(shard, id, string.sub(packed, -ANSWERS_MAX * ANSWER_TIME_BYTES), MEMORY_MS)
   return true
-end
-
--- Returns the answers without those of one call: by the deadlines of its first and last sending or,
--- where `first_deadline_ms` is 0, those that were given between `asked_ms` and its deadline.
-local function answers_without(packed, asked_ms, first_deadline_ms, deadline_ms)
-  local left = {}
-  for at = 1, #packed, ANSWER_BYTES do
-    local at_ms, of_deadline_ms = struct.unpack(ANSWER_FORMAT, packed, at)
-    local is_own = at_ms >= asked_ms and at_ms <= deadline_ms
-    if first_deadline_ms > 0 then
-      is_own = of_deadline_ms == first_deadline_ms or of_deadline_ms == deadline_ms
-    end
-    if not is_own then
-      left[#left + 1] = string.sub(packed, at, at + ANSWER_BYTES - 1)
-    end
-  end
-  return table.concat(left)
 end

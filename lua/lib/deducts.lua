@@ -71,12 +71,6 @@ local function note_void(shard, id, user)
     period_ms = 0 })
 end
 
--- Returns a deduct as its record tells it.
-local function deduct_of(record)
-  return { id = record.id, user = record.user, cost = -record.amount, given_back = 0,
-    allowance = -record.allowance, period_ms = record.period_ms }
-end
-
 local function is_given_back(deduct)
   return deduct.given_back >= deduct.cost
 end

@@ -129,10 +129,10 @@ FAULTS: dict[str, Fault] = {
     ),
     "another user is refunded": Fault("or deduct.user ~= account.user then", "then", REFUNDS),
     "a void takes back what an earlier call was told": Fault(
-        "at_ms >= asked_ms and at_ms <= deadline_ms", "at_ms <= deadline_ms", ATTEMPTS
+        "at_ms >= asked_at_ms and at_ms <= deadline_ms", "at_ms <= deadline_ms", ATTEMPTS
     ),
     "a void takes back what a later call was told": Fault(
-        "at_ms >= asked_ms and at_ms <= deadline_ms", "at_ms >= asked_ms", REFUNDS
+        "at_ms >= asked_at_ms and at_ms <= deadline_ms", "at_ms >= asked_at_ms", REFUNDS
     ),
     "a void takes back an earlier charge whose answers are forgotten": Fault(
         "return charged_ms < asked_at_ms or charged_ms", "return charged_ms", ATTEMPTS
