@@ -12,10 +12,8 @@
 -- Appends one refund of the whole spend if it had been taken. The id is refused from then on, and
 --        its idempotency key is forgotten.
 --
--- Before its deadline a spend may still arrive, so nothing is decided then. A charge is kept if
--- another call was told of it: it was charged before this call was made, or another attempt with
--- its id was answered. A spend that was settled or served is kept, too, and so is one whose
--- idempotency key was taken over.
+-- Before its deadline a spend may still arrive, so nothing is decided then. A spend is kept if
+-- another call was told of it, if it was settled or served, or if its idempotency key was taken over.
 -- uses: args, find, holds, answers
 
 local id, refund_id, end_id = ARGV[1], ARGV[2], ARGV[3]
