@@ -13,7 +13,7 @@
 --        its idempotency key is forgotten.
 --
 -- Before its deadline a spend may still arrive, so nothing is decided then. A spend is kept if
--- another call was told of it, if it was settled or served, or if its idempotency key was taken over.
+-- another call was told of it, it was settled or served, or its idempotency key was taken over.
 -- uses: args, find, holds, answers
 
 local id, refund_id, end_id = ARGV[1], ARGV[2], ARGV[3]
