@@ -10,7 +10,8 @@
 --        status: allowed, repeated (it was collected before, or served by its key), or the first
 --        that holds of uninitialised, corrupt, unknown_user, conflict, backlog, out_of_range
 -- Appends if allowed: one add, if a new period has begun and its allowance was touched; then one
---        deduct of what could be taken, which may be 0. The rest is `shortfall` in its metadata.
+--        deduct of the amount that was there, which may be 0. The rest is `shortfall` in its
+--        metadata.
 -- uses: args, policies, keys, key_ends, deducts, ids, reply, take
 
 local id, cost = ARGV[1], whole(ARGV[2], 0, CREDITS_MAX)

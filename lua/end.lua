@@ -11,7 +11,7 @@
 --        status: allowed, repeated, or the first that holds of uninitialised, corrupt,
 --        unknown_hold, conflict (it ended in another way), hold_expired, hold_closed and hold_open
 --        (of expire), taken_over (to be cancelled, by another attempt with the key), out_of_range
--- Appends one refund of what is not needed, or one deduct of what is needed beyond the estimate,
+-- Appends one refund of the unused part, or one deduct of the cost beyond the estimate,
 --        after one add if a new period has begun. A hold that has just expired is given back or
 --        kept. Any other refusal, and a repetition, append nothing.
 -- uses: args, holds, policies, take

@@ -4,7 +4,7 @@
 -- ARGV   1 id of the refund   2 id of the deduct   3 amount (credits > 0), or empty for all that is
 --        left   4 address of the deduct, or empty   5 where a search that was cut short goes on,
 --        or empty   6 to 9 the deduct as Postgres knows it, or empty: cost, what was refunded of
---        it, what it took from the allowance (credits), and in which period (Unix ms)
+--        it, its part of the allowance (credits), and in which period (Unix ms)
 --        10 id of the attempt whose request is given back, or empty for a refund by hand
 --        11 '1' if the id of the refund is the caller's choice   12 description
 --        13 metadata (JSON or empty)

@@ -2,8 +2,9 @@
 --
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 id of the spend, a UUIDv7   2 id of the refund of a charge, and 3 of a hold
---        4 when the spend was sent, and 5 its deadline (Unix ms)   6 where a search that was cut
---        short goes on, or empty   7 description
+--        4 when the spend was sent, and 5 its deadline (Unix ms)   6 for an id of the caller's, the
+--        deadline of its first sending (Unix ms), or 0   7 where a search that was cut short goes
+--        on, or empty   8 description
 -- Reply  {status, credits, 0, now (us), position, allowance left, where the search goes on}
 --        status: refunded, refused, or the first that holds of uninitialised, corrupt, too_early,
 --        forgotten (the user is unknown, or older records are gone: if it was charged, it is a
@@ -11,18 +12,18 @@
 -- Appends one refund of the whole spend if it had been taken. The id is refused from then on, and
 --        its idempotency key is forgotten.
 --
--- Before its deadline a spend may still arrive, so nothing is decided then. One that was charged
--- before the call was made, or after its deadline, was answered to another call: it is kept. So is
--- one that was settled, that was served, or whose idempotency key was taken over.
--- uses: args, find, holds
+-- Before its deadline a spend may still arrive, so nothing is decided then. A spend is kept if
+-- another call was told of it, it was settled or served, or its idempotency key was taken over.
+-- uses: args, find, holds, answers
 
 local id, refund_id, end_id = ARGV[1], ARGV[2], ARGV[3]
 local asked_at_ms = whole(ARGV[4], 0, TIME_MS_MAX)
 local deadline_ms = whole(ARGV[5], 0, TIME_MS_MAX)
+local first_deadline_ms = whole(ARGV[6], 0, TIME_MS_MAX)
 local id_ms = is_id(id) and id_time_ms(id)
-if not id_ms or not is_id(refund_id) or not is_id(end_id) or not ARGV[7] then
-  return invalid('three ids of 16 bytes, the first a UUIDv7, and 7 arguments')
-elseif not asked_at_ms or not deadline_ms then
+if not id_ms or not is_id(refund_id) or not is_id(end_id) or not ARGV[8] then
+  return invalid('three ids of 16 bytes, the first a UUIDv7, and 8 arguments')
+elseif not asked_at_ms or not deadline_ms or not first_deadline_ms then
   return invalid('times: Unix milliseconds')
 end
 
@@ -35,7 +36,38 @@ elseif not account then
   return reply('forgotten', shard, nil, nil, '')
 end
 name_id(account, math.min(id_ms, shard.now_ms + LOOK_BACK_MS))
-local text = pack_text(ARGV[7], '')
+local text = pack_text(ARGV[8], '')
+local answers = recall_answers(shard, id)
+
+-- Returns the answers to other calls. Those to this one have the deadline of its first or last
+-- sending; where the first is not known, they were given between its begin and its deadline.
+local function answers_to_others()
+  local left = {}
+  for at = 1, #answers, ANSWER_TIME_BYTES do
+    local at_ms, of_deadline_ms = struct.unpack(ANSWER_TIME_FORMAT, answers, at)
+    local is_own = at_ms >= asked_at_ms and at_ms <= deadline_ms
+    if first_deadline_ms > 0 then
+      is_own = of_deadline_ms == first_deadline_ms or of_deadline_ms == deadline_ms
+    end
+    if not is_own then
+      left[#left + 1] = string.sub(answers, at, at + ANSWER_TIME_BYTES - 1)
+    end
+  end
+  return table.concat(left)
+end
+
+-- Says whether another call than this one was told of a spend that was charged at `charged_ms`, and
+-- takes the answers of this one back.
+local function is_told_to_another(charged_ms)
+  if not answers then
+    return charged_ms < asked_at_ms or charged_ms > deadline_ms
+  end
+  local left = answers_to_others()
+  if left ~= answers then
+    save_answers(shard, id, left, MEMORY_MS)
+  end
+  return left ~= ''
+end
 
 -- Ends the hold with the id, and returns the answer.
 local function void_hold(hold)
@@ -43,8 +75,8 @@ local function void_hold(hold)
   local is_served = entry and entry.state == DONE and hold.state == 'open'
   if hold.state == 'cancelled' then
     return 'refunded'
-  elseif hold.state == 'settled' or hold.opened_ms < asked_at_ms or hold.opened_ms > deadline_ms
-    or is_served or is_taken_over(entry, id)
+  elseif hold.state == 'settled' or is_served or is_taken_over(entry, id)
+    or is_told_to_another(hold.opened_ms)
   then
     return 'kept'
   elseif hold.state == 'open' then
@@ -85,11 +117,11 @@ local function void_charge(deduct)
   if entry and (entry.state == DONE or is_taken_over(entry, id)) then
     return 'kept'
   end
-  local record, cut = find_by_any(shard, id, '', deadline_ms, ARGV[6])
+  local record, cut = find_by_any(shard, id, '', deadline_ms, ARGV[7])
   if cut then
     return 'unresolved', nil, cut
-  elseif record and (record.kind ~= KIND.deduct or record.user ~= account.user
-    or record.at_ms < asked_at_ms or record.at_ms > deadline_ms)
+  elseif record and (record.kind ~= KIND.deduct or record.user ~= account.user)
+    or (record or answers) and is_told_to_another(record and record.at_ms)
   then
     return 'kept'
   elseif deduct then
@@ -106,7 +138,7 @@ end
 
 local deduct = find_deduct(shard, id)
 local status, index, cut
-if deduct == false then
+if deduct == false or answers == false then
   return reply('corrupt', shard, account, nil, '')
 elseif deduct and deduct.state and deduct.user == account.user then
   status = void_hold(deduct)

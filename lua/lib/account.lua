@@ -22,7 +22,7 @@ local function read_account(shard, key, packed)
     limits = #packed > ACCOUNT_BYTES and string.sub(packed, ACCOUNT_BYTES + 1) or '' }
 end
 
--- Returns an account of which nothing is known yet.
+-- Returns a new account.
 local function new_account(shard, key, credits)
   return { shard = shard, key = key, user = string.sub(key, -16), credits = credits, sequence = 0,
     named_ms = shard.now_ms, allowance = 0, period_ms = 0, held = 0, holds_count = 0, limits = '',
@@ -51,16 +51,4 @@ local function name_id(account, id_ms)
     account.named_ms = id_ms
     account.is_changed = true
   end
-end
-
--- Reads the one account of a script: KEYS are state, stream and account. Returns shard and account;
--- the account is nil where the third value says why.
-local function load_one()
-  local values = redis.call('MGET', KEYS[1], KEYS[3])
-  local shard = read_shard(KEYS[1], KEYS[2], values[1], time_us())
-  if shard.problem then
-    return shard, nil, shard.problem
-  end
-  local account, problem = find_account(shard, KEYS[3], values[2])
-  return shard, account, problem
 end

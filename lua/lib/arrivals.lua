@@ -1,5 +1,6 @@
 -- Rate limits by arrival (GCRA). A limit of the user's own is 11 bytes in the account: the digest
--- of its name, and the theoretical arrival time (us) of its next request. See domain/limit.py.
+-- of its name and numbers, and the theoretical arrival time (us) of its next request. See
+-- domain/limit.py.
 -- uses: account
 
 local ARRIVAL = 'c4I7'
@@ -22,15 +23,10 @@ local function arrival_index(arrivals, digest)
   return i + 1
 end
 
--- Returns how far the requests so far are ahead of the steady rate, in microseconds. More than the
--- burst of a policy is the debt of an earlier one: then one request may come, and its debt is that
--- of this policy. So 10 a day that are used up do not block 1,000 a minute.
-local function debt_us(limit, arrival_us, now_us)
+-- Returns how far the requests so far are ahead of the steady rate, in microseconds.
+local function debt_us(arrival_us, now_us)
   local ahead_us = (arrival_us or 0) - now_us
-  if ahead_us <= 0 then
-    return 0
-  end
-  return ahead_us > limit.full_us + limit.span_us and limit.full_us or ahead_us
+  return ahead_us > 0 and ahead_us or 0
 end
 
 -- Returns how many requests may come now, and in how many milliseconds one more may.

@@ -45,7 +45,7 @@ local function find_refusal(spend, call)
 end
 
 -- Takes the cost of a spend that is allowed.
-local function take_cost(spend)
+local function take_cost(spend, deadline_ms)
   local account, renewal = spend.account, spend.renewal
   if renewal then
     begin_period(account, renewal.added, renewal.start_ms, renewal.moved)
@@ -56,7 +56,7 @@ local function take_cost(spend)
     count_request(spend)
   end
   if spend.flags > 0 or spend.shard.now_ms - spend.id_ms > KEYLESS_MS_MAX then
-    keep_options(spend, change)
+    keep_options(spend, change, deadline_ms)
   end
 end
 
@@ -64,7 +64,7 @@ end
 local function decide_anew(spend, call)
   local refusal = find_refusal(spend, call)
   if not refusal and (spend.cost > 0 or has(spend.flags, HOLD + RECORDED)) then
-    take_cost(spend)
+    take_cost(spend, call.deadline_ms)
   elseif refusal and refusal ~= 'corrupt' and has(spend.flags, RETRY) and not spend.deduct then
     -- The first attempt may still arrive, and must then be refused, too.
     note_void(spend.shard, spend.id, spend.account.user)
@@ -78,7 +78,7 @@ local function is_seen(spend)
   return spend.id_ms <= spend.account.named_ms or has(spend.flags, RETRY + GIVEN + KEY)
 end
 
--- Fills in the balance that answers a spend of which nothing was recorded now.
+-- Fills in the balance of the answer to a spend that has recorded nothing.
 local function tell_balance(spend, account)
   local earlier, renewal = spend.earlier, spend.renewal
   if earlier then
@@ -101,7 +101,8 @@ local function decide(spend, call)
   elseif spend.id_ms > shard.now_ms + LOOK_BACK_MS and not has(spend.flags, GIVEN) then
     status = 'ahead'
   else
-    status = is_seen(spend) and find_earlier(spend, is_late(spend, call.deadline_ms))
+    local deadline_ms = call.deadline_ms
+    status = is_seen(spend) and find_earlier(spend, is_late(spend, deadline_ms), deadline_ms)
       or decide_anew(spend, call) or 'allowed'
   end
   if spend.index == 0 then

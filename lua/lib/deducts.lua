@@ -21,7 +21,7 @@ local function deduct_key(shard, id)
   return shard.base .. 'd' .. id
 end
 
--- Returns a deduct; nil for none, false for what cannot be read. A hold has a `state`.
+-- Returns a deduct; nil for none, false for a value that cannot be read. A hold has a `state`.
 local function find_deduct(shard, id)
   local names = {}
   for i, field in ipairs(DEDUCT_FIELDS) do
@@ -69,12 +69,6 @@ end
 local function note_void(shard, id, user)
   save_deduct(shard, { id = id, user = user, cost = 0, given_back = 0, allowance = 0,
     period_ms = 0 })
-end
-
--- Returns a deduct as its record tells it.
-local function deduct_of(record)
-  return { id = record.id, user = record.user, cost = -record.amount, given_back = 0,
-    allowance = -record.allowance, period_ms = record.period_ms }
 end
 
 local function is_given_back(deduct)

@@ -1,6 +1,6 @@
 -- What few spends have beside their cost: a hold, an idempotency key, an id of the caller's, a
 -- shadow balance, and the answers about them.
--- uses: spends, keys, deducts, ids, limits
+-- uses: spends, keys, deducts, ids, limits, answers
 
 local NO_RENEWAL = { added = 0, moved = 0 }
 
@@ -19,8 +19,8 @@ local function open_hold(spend, change)
 end
 
 -- Keeps what a spend has beside its cost, which was taken just now by a change.
-local function keep_options(spend, change)
-  local account = spend.account
+local function keep_options(spend, change, deadline_ms)
+  local account, shard = spend.account, spend.shard
   if spend.hold then
     open_hold(spend, change)
   end
@@ -29,7 +29,10 @@ local function keep_options(spend, change)
     keep_key(account, spend.key, spend.id, -spend.cost)
   end
   if has(spend.flags, GIVEN) or spend.shard.now_ms - spend.id_ms > KEYLESS_MS_MAX then
-    remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
+    remember_id(account, change, GIVEN_KEY_MS)
+  end
+  if has(spend.flags, GIVEN) then
+    save_answers(shard, spend.id, pack_answer_time(shard.now_ms, deadline_ms), GIVEN_KEY_MS)
   end
 end
 
@@ -66,7 +69,7 @@ local function decide_shadow(spend)
   return status
 end
 
--- Returns what only few spends ask for.
+-- Packs the part of the answer that only few spends have.
 local function pack_details(spend)
   local parts, first = '', spend.earlier
   if spend.policy.limits[1] then

@@ -18,6 +18,13 @@ local function find_keyless(shard, id, id_ms, until_ms, is_lost, from)
   return find_record(shard, id, id_ms, first_ms, last_ms, ENTRIES_MAX, from)
 end
 
+-- Returns the record at an address, such as 1700000000000-0/1, if it has the id.
+local function record_at(shard, position, id)
+  local entry_id = string.match(position, '^(%d+%-%d+)/%d+$')
+  local entry = entry_id and read_entries(shard, 'XRANGE', entry_id, entry_id)[1]
+  return entry and find_in_entry(entry, id)
+end
+
 -- Returns the record of an id: at its address, at the time that is remembered of it, or near the
 -- time that the id carries, where an attempt was not charged after `until_ms`; or nil, and where a
 -- search that was cut short goes on.

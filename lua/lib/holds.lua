@@ -1,5 +1,6 @@
--- The end of a hold: what is not needed goes back, and it is no longer open. One that has expired
--- is ended by the first that comes: its settlement or extension, a request of its user, or a sweep.
+-- The end of a hold: its unused part is given back, and it is no longer open. A hold that has
+-- expired is ended by its settlement or extension, a request of its user, or a sweep, whichever is
+-- first.
 -- uses: give, key_ends, reply
 
 -- Returns the hold with an id, or nil. An open hold of a user who has none belonged to an earlier

@@ -12,7 +12,8 @@ local function id_key(shard, id)
   return shard.base .. 'i' .. id
 end
 
--- Returns what is remembered of an id; nil for nothing, false for a value that cannot be read.
+-- Returns the record that is remembered by an id; nil for none, false for a value that cannot be
+-- read.
 local function recall_id(shard, id)
   local packed = redis.pcall('GET', id_key(shard, id))
   if not packed then

@@ -49,7 +49,8 @@ local function save_entry(shard, entry)
     entry.credits, entry.sequence, entry.left))
 end
 
--- Returns the entry of a key that still counts; nil for none, false for what cannot be read.
+-- Returns the entry of a key that still counts; nil for none, false for a value that cannot be
+-- read.
 local function recall_key(account, key)
   for turn = 0, 1 do
     local entry = find_entry(account, turn, key.digest)

@@ -23,18 +23,18 @@ local function read_states(spend)
   local account, now_us = spend.account, spend.shard.now_us
   local arrivals = account.arrivals or read_arrivals(account)
   local states = {}
-  account.arrivals, spend.states = arrivals, states
+  account.arrivals = arrivals
   local limits = spend.policy.limits
   for i = 1, #limits do
     local limit = limits[i]
     if limit.kind == GCRA then
-      states[i] = debt_us(limit, arrivals[arrival_index(arrivals, limit.digest)], now_us)
+      states[i] = debt_us(arrivals[arrival_index(arrivals, limit.digest)], now_us)
     elseif limit.kind == GCRA_KEYED then
       local arrival = redis.pcall('GET', spend.limit_keys[i])
       if type(arrival) == 'table' then
         return false
       end
-      states[i] = debt_us(limit, tonumber(arrival or 0), now_us)
+      states[i] = debt_us(tonumber(arrival or 0), now_us)
     else
       spend.leaves_us = spend.leaves_us or {}
       states[i], spend.leaves_us[i] = read_window(limit, spend.limit_keys[i], now_us)
@@ -43,6 +43,8 @@ local function read_states(spend)
       end
     end
   end
+  -- Where one cannot be read, none is told.
+  spend.states = states
   return true
 end
 
@@ -59,9 +61,9 @@ local function refusing_limit(spend)
   local limits, states = spend.policy.limits, spend.states
   for i = 1, #limits do
     local limit = limits[i]
-    local is_full = limit.kind == WINDOW_KEYED and states[i] >= limit.size
+    local refuses = limit.kind == WINDOW_KEYED and states[i] >= limit.size
       or limit.kind ~= WINDOW_KEYED and states[i] > limit.full_us
-    if is_full then
+    if refuses then
       local _, next_ms = limit_state(spend, i, limit)
       return i, next_ms
     end

@@ -1,5 +1,5 @@
 -- Recognises a spend that was seen before: by its idempotency key, or by its id.
--- uses: spends, search, keys, deducts, ids
+-- uses: spends, search, keys, deducts, ids, answers
 
 -- A search for a spend cannot go on in another call. Beyond this many entries it is refused.
 local SPEND_ENTRIES_MAX = 1024
@@ -46,7 +46,7 @@ end
 local function earlier_hold(deduct)
   return { user = deduct.user, kind = KIND.deduct, amount = -deduct.cost, is_hold = true,
     credits = deduct.credits, sequence = deduct.sequence, left = deduct.left,
-    expires_ms = deduct.expires_ms }
+    expires_ms = deduct.expires_ms, at_ms = deduct.opened_ms }
 end
 
 -- Says whether an id lies outside the time in which it is recognised for certain.
@@ -114,7 +114,7 @@ local function find_by_key(spend, is_late)
 end
 
 -- Returns how a spend is answered that was seen before, or nil.
-local function find_earlier(spend, is_late)
+local function find_earlier(spend, is_late, deadline_ms)
   local account = spend.account
   if has(spend.flags, RETRY) then
     name_id(account, spend.id_ms)
@@ -125,5 +125,14 @@ local function find_earlier(spend, is_late)
   if not status and spend.id_ms > account.named_ms and not has(spend.flags, RETRY + GIVEN) then
     return nil
   end
-  return status or find_by_id(spend)
+  if status then
+    return status
+  end
+  status = find_by_id(spend)
+  if status == 'repeated' and has(spend.flags, GIVEN)
+    and not note_answer(spend.shard, spend.id, spend.earlier.at_ms, deadline_ms)
+  then
+    return 'corrupt'
+  end
+  return status
 end

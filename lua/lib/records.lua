@@ -42,8 +42,3 @@ local function append(account, change)
     flags, change.id, account.user, change.amount, account.credits, account.sequence) .. tail
   return shard.count
 end
-
--- Returns the address of a record by its index, once `commit` has written its entry.
-local function address(shard, index)
-  return shard.entry .. '/' .. index
-end

@@ -1,6 +1,23 @@
 -- Replies of the scripts that concern one user, and what these scripts begin and end with.
 -- uses: account, records
 
+-- Reads the one account of a script: KEYS are state, stream and account. Returns shard and account;
+-- the account is nil where the third value says why.
+local function load_one()
+  local values = redis.call('MGET', KEYS[1], KEYS[3])
+  local shard = read_shard(KEYS[1], KEYS[2], values[1], time_us())
+  if shard.problem then
+    return shard, nil, shard.problem
+  end
+  local account, problem = find_account(shard, KEYS[3], values[2])
+  return shard, account, problem
+end
+
+-- Returns the address of a record by its index, once `commit` has written its entry.
+local function address(shard, index)
+  return shard.entry .. '/' .. index
+end
+
 -- Returns { status, credits, sequence, now (us), position, allowance left, ... }.
 local function reply(status, shard, account, index, ...)
   local position = index and address(shard, index) or ''

@@ -116,10 +116,3 @@ local function find_record(shard, id, id_ms, first_ms, last_ms, entries_max, fro
   local is_cut = not (after.is_over and before.is_over)
   return nil, is_cut and after.at .. ' ' .. before.at or nil
 end
-
--- Returns the record at an address, such as 1700000000000-0/1, if it has the id.
-local function record_at(shard, position, id)
-  local entry_id = string.match(position, '^(%d+%-%d+)/%d+$')
-  local entry = entry_id and read_entries(shard, 'XRANGE', entry_id, entry_id)[1]
-  return entry and find_in_entry(entry, id)
-end

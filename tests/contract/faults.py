@@ -66,7 +66,7 @@ FAULTS: dict[str, Fault] = {
         "now_ms - spend.id_ms > GIVEN_ID_MS_MAX", "false", CHARGES
     ),
     "a caller's id is not remembered": Fault(
-        "remember_id(account, change, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)", "", CHARGES
+        "remember_id(account, change, GIVEN_KEY_MS)", "", CHARGES
     ),
     "a charge long after the time of its id has no key": Fault(
         "or spend.shard.now_ms - spend.id_ms > KEYLESS_MS_MAX then", "then", ATTEMPTS
@@ -129,12 +129,33 @@ FAULTS: dict[str, Fault] = {
     ),
     "another user is refunded": Fault("or deduct.user ~= account.user then", "then", REFUNDS),
     "a void takes back what an earlier call was told": Fault(
-        "or record.at_ms < asked_at_ms or", "or", REFUNDS
+        "at_ms >= asked_at_ms and at_ms <= deadline_ms", "at_ms <= deadline_ms", ATTEMPTS
     ),
     "a void takes back what a later call was told": Fault(
-        "or record.at_ms > deadline_ms)", ")", REFUNDS
+        "at_ms >= asked_at_ms and at_ms <= deadline_ms", "at_ms >= asked_at_ms", REFUNDS
     ),
-    "a void takes back a hold of a later call": Fault("or hold.opened_ms > deadline_ms", "", HOLDS),
+    "a void takes back an earlier charge whose answers are forgotten": Fault(
+        "return charged_ms < asked_at_ms or charged_ms", "return charged_ms", ATTEMPTS
+    ),
+    "a void takes back a later charge whose answers are forgotten": Fault(
+        "return charged_ms < asked_at_ms or charged_ms > deadline_ms",
+        "return charged_ms < asked_at_ms",
+        ATTEMPTS,
+    ),
+    "a void takes back what a retry was told": Fault("return left ~= ''", "return false", ATTEMPTS),
+    "a void keeps what nobody was told": Fault("return left ~= ''", "return true", ATTEMPTS),
+    "a void keeps what a late retry was told in vain": Fault(
+        "math.min(at_ms, deadline_ms)", "at_ms", ATTEMPTS
+    ),
+    "a void takes back the answers of all calls of its time": Fault(
+        "if first_deadline_ms > 0 then", "if false then", ATTEMPTS
+    ),
+    "a void leaves the answer to the first sending": Fault(
+        "of_deadline_ms == first_deadline_ms or", "", ATTEMPTS
+    ),
+    "a void takes back a hold of a later call": Fault(
+        "or is_told_to_another(hold.opened_ms)", "", HOLDS
+    ),
     "a void decides before the deadline": Fault(
         "elseif shard.now_ms <= deadline_ms then", "elseif false then", REFUNDS
     ),

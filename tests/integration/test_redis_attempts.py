@@ -178,7 +178,8 @@ async def test_a_void_spares_what_an_earlier_call_was_answered(ledger: RedisLedg
     served = await charged(ledger, attempt_of(user_id, transaction_id=given))
     await asyncio.sleep(0.01)
     await ledger.read(user_id)
-    void = replace(served.void(), asked_at_ms=ledger.now_ms(), deadline_ms=ledger.now_ms())
+    now_ms = ledger.now_ms()
+    void = replace(served.void(), asked_at_ms=now_ms, first_deadline_ms=now_ms, deadline_ms=now_ms)
     outcome = VoidOutcome.TOO_EARLY
     while outcome is VoidOutcome.TOO_EARLY:
         outcome = await ledger.void(void)

@@ -233,6 +233,37 @@ async def test_a_user_of_the_server_without_rights_is_told_so(server: OwnRedis) 
     await ledger.aclose()
 
 
+async def test_a_script_that_cannot_be_loaded_is_refused_with_the_reason(server: OwnRedis) -> None:
+    """That it is unknown, too, says nothing about what is to be done."""
+    ledger = make_ledger(server.url)
+    await ledger.attach(IDENTITY)
+    user_id = await install(ledger)
+    with Redis.from_url(server.url) as client:
+        client.function_flush()
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["-function|load"])
+        with pytest.raises(AttemptError, match=r"function\|load") as caught:
+            await spend(ledger, user_id)
+        assert caught.value.event is Event.NOT_SENT
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["+function|load"])
+    assert (await spend(ledger, user_id)).credits == 9
+    await ledger.aclose()
+
+
+async def test_the_rights_that_are_documented_are_enough(server: OwnRedis) -> None:
+    """docs/operate.md says which commands a user of Redis needs beside those on keys."""
+    with Redis.from_url(server.url) as client:
+        loaders = ["fcall", "function|load", "function|list", "evalsha", "script|load"]
+        rights = ["+@all", "-@dangerous", "-@scripting"]
+        rights += [f"+{command}" for command in [*loaders, "script|exists"]]
+        client.acl_setuser("few", enabled=True, passwords=["+pw"], keys=["*"], commands=rights)
+    ledger = make_ledger(server.url.replace("unix://", "unix://few:pw@"))
+    await ledger.attach(IDENTITY)
+    user_id = await install(ledger)
+    assert (await spend(ledger, user_id)).credits == 9
+    assert await balance(ledger, user_id) == 9
+    await ledger.aclose()
+
+
 async def test_a_cluster_is_refused_by_name(binaries: Binaries) -> None:
     """It is not supported yet, which is better said than found out."""
     with own_redis(binaries.redis, "--cluster-enabled", "yes", "--port", "0") as server:

@@ -1,5 +1,7 @@
 """Rate limits: checked with the credits, and taken from by what is allowed alone."""
 
+from dataclasses import replace
+
 from faregate.domain.decision import Verdict
 from faregate.domain.limit import LimitKind, RateLimit
 from spec.steps import (
@@ -18,11 +20,12 @@ from spec.steps import (
 )
 
 RATE_LIMITED = Verdict.RATE_LIMITED
-#: The same limit by name, of two policies.
+#: Of two policies: the same by name, and not by their numbers.
 SLOW = RateLimit(name="steady", count=10, period_ms=DAY_MS)
 FAST = RateLimit(name="steady", count=1_000, period_ms=MINUTE_MS)
 OF_FREE = RateLimit(name="free", count=1, period_ms=1_000)
 OF_PAID = RateLimit(name="paid", count=2, period_ms=1_000)
+FASTER_BY_KEY = replace(BY_KEY, count=9)
 SMALL_WINDOW = RateLimit(name="window", count=1, period_ms=1_000, kind=LimitKind.WINDOW)
 
 LIMITS: dict[str, list[Step]] = {
@@ -87,21 +90,29 @@ LIMITS: dict[str, list[Step]] = {
         hold("j", 1, limits=(BY_KEY,), limit_key="one", answer=RATE_LIMITED),
         hold("k", 1, limits=(BY_KEY,), limit_key="two", credits=0),
     ],
-    "a policy that allows more keeps no old debt": [
+    "limits of one name and other numbers count apart": [
         add("more", 10, credits=15),
         *[charge(f"a{n}", 1, limits=(SLOW,), credits=14 - n) for n in range(10)],
-        charge("b", 1, limits=(SLOW,), answer=RATE_LIMITED, retry_after_ms=8_640_000),
-        charge("c", 1, limits=(FAST,), credits=4),
-        charge("d", 1, limits=(FAST,), answer=RATE_LIMITED, retry_after_ms=60),
-        wait(60),
-        charge("e", 1, limits=(FAST,), credits=3),
-        charge("f", 1, limits=(SLOW,), credits=2),
+        charge("b", 1, limits=(FAST,), credits=4),
+        charge("c", 1, limits=(SLOW,), answer=RATE_LIMITED, retry_after_ms=8_640_000),
+        charge("d", 1, limits=(FAST,), credits=3),
+        charge("e", 1, limits=(SLOW,), answer=RATE_LIMITED, retry_after_ms=8_640_000),
     ],
-    "a policy that allows less counts what was counted before": [
+    "windows of one name and other numbers count apart": [
         charge("a", 1, limits=(WINDOW,), credits=4),
-        charge("b", 1, limits=(SMALL_WINDOW,), answer=RATE_LIMITED, retry_after_ms=1_000),
-        *[charge(f"c{n}", 1, limits=(PER_SECOND,), credits=3 - n) for n in range(2)],
-        charge("d", 1, limits=(FAST,), credits=1),
+        charge("b", 1, limits=(SMALL_WINDOW,), credits=3),
+        charge("c", 1, limits=(SMALL_WINDOW,), answer=RATE_LIMITED, retry_after_ms=1_000),
+        charge("d", 1, limits=(WINDOW,), credits=2),
+        charge("e", 1, limits=(WINDOW,), answer=RATE_LIMITED, retry_after_ms=1_000),
+    ],
+    "limits by key of one name and other numbers count apart": [
+        charge("a", 1, limits=(BY_KEY,), limit_key="one", credits=4),
+        charge("b", 1, limits=(FASTER_BY_KEY,), limit_key="one", credits=3),
+        charge("c", 1, limits=(BY_KEY,), limit_key="one", answer=RATE_LIMITED),
+    ],
+    "limits of one name and the same numbers are one": [
+        charge("a", 1, limits=(OF_FREE,), credits=4),
+        charge("b", 1, limits=(replace(OF_FREE), OF_PAID), answer=RATE_LIMITED, limited_by="free"),
     ],
     "a user who changes between tiers is counted in each": [
         charge("a", 1, limits=(OF_FREE,), credits=4),

@@ -98,11 +98,13 @@ class Requests:
 
     def void(self) -> Void:
         """Return what undoes a spend."""
+        first_in_ms = self.step.first_deadline_in_ms
         return Void(
             user_id=self.user_id,
             transaction_id=self.id,
             asked_at_ms=self._now_ms + self.step.asked_in_ms,
             deadline_ms=self._now_ms + self.step.deadline_in_ms,
+            first_deadline_ms=0 if first_in_ms is None else self._now_ms + first_in_ms,
         )
 
     def settlement(self) -> Settlement:

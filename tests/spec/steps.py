@@ -96,6 +96,8 @@ class Step:
     deadline_in_ms: int = MINUTE_MS
     #: When it was sent, likewise.
     asked_in_ms: int = -1_000
+    #: The deadline with which it was sent first, likewise; None if that is not known.
+    first_deadline_in_ms: int | None = None
     negative_allowed: bool = False
     #: Whether a refund says where the record of its deduct lies.
     by_position: bool = False

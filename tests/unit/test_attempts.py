@@ -74,3 +74,15 @@ def test_what_cannot_happen_is_an_error(phase: Phase, event: Event) -> None:
         attempt_in(phase).follow(event, has_time=True)
     with pytest.raises(AssertionError):
         attempt_in(Phase.QUEUED).void()
+
+
+@pytest.mark.parametrize(("given", "told_ms"), [(GIVEN, NOW_MS + 50), (None, 0)])
+def test_the_void_of_a_given_id_knows_both_sendings(
+    given: CreditTransactionId | None, told_ms: int
+) -> None:
+    """So it tells its answers from those of other calls with the id; a minted id has no others."""
+    attempt = attempt_in(Phase.SENT_AGAIN, given)
+    assert attempt.transaction_id is not None
+    attempt.sent(attempt.transaction_id, NOW_MS + 20, NOW_MS + 70)
+    void = attempt.void()
+    assert (void.first_deadline_ms, void.deadline_ms) == (told_ms, NOW_MS + 70)

@@ -32,7 +32,7 @@ class Line:
     def waiting(self, user: int, policy: CreditPolicy = PLAIN) -> Waiting:
         attempt = Attempt(Spend(UUID(int=user), 1, policy))
         packed = self._packer.pack(attempt)
-        made = Waiting(attempt, keys.shards(1)[0], str(user).encode(), *packed)
+        made = Waiting(attempt, keys.shards(1)[0], str(user).encode(), packed)
         made.future = asyncio.get_running_loop().create_future()
         made.since_s = 0.0
         return made

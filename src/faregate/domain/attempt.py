@@ -112,7 +112,14 @@ class AttemptError(LedgerUnavailableError):
 class Attempt:
     """One attempt of a spend. The ledger notes in it how far it has come."""
 
-    __slots__ = ("asked_at_ms", "deadline_ms", "phase", "spend", "transaction_id")
+    __slots__ = (
+        "asked_at_ms",
+        "deadline_ms",
+        "first_deadline_ms",
+        "phase",
+        "spend",
+        "transaction_id",
+    )
 
     def __init__(self, spend: Spend) -> None:
         self.spend = spend
@@ -123,6 +130,8 @@ class Attempt:
         #: ledger's time in Unix milliseconds, as far as that is known; 0 until it is sent.
         self.asked_at_ms = 0
         self.deadline_ms = 0
+        #: The deadline with which it was sent first.
+        self.first_deadline_ms = 0
 
     @property
     def is_given(self) -> bool:
@@ -145,6 +154,7 @@ class Attempt:
         if self.phase is _QUEUED:
             self.transaction_id = transaction_id
             self.asked_at_ms = now_ms
+            self.first_deadline_ms = deadline_ms
             self.phase = _SENT
         self.deadline_ms = deadline_ms
 
@@ -171,4 +181,5 @@ class Attempt:
             transaction_id=self.transaction_id,
             asked_at_ms=self.asked_at_ms if self.is_given else 0,
             deadline_ms=self.deadline_ms,
+            first_deadline_ms=self.first_deadline_ms if self.is_given else 0,
         )

@@ -14,8 +14,8 @@ FaregateError
             LedgerCorruptError      a value of the ledger cannot be read
         LedgerUninitialisedError    Redis is empty or of another epoch
     ArchiveUnavailableError         Postgres did not answer in time
-    IdentityUnavailableError        what tells who sent a request cannot be asked now
-    IdentityAnswerError             an identity function answered something that names nobody
+    IdentityUnavailableError        the service that identifies callers does not answer
+    IdentityAnswerError             an identity function returned a value that is no identity
     JournalError                    the journal cannot be written, read, or is full
     MigrationError                  a migration cannot be applied, or was edited after it was
     EmbeddedServerError             an embedded development server cannot be started
@@ -79,11 +79,11 @@ class ArchiveUnavailableError(FaregateError):
 
 
 class IdentityUnavailableError(FaregateError):
-    """Who sent a request cannot be told now. It is neither served nor called nobody's."""
+    """The caller cannot be identified now: it is refused, and not taken for anonymous."""
 
 
 class IdentityAnswerError(FaregateError, TypeError):
-    """An identity function answered something that names nobody for certain."""
+    """An identity function returned a value that is neither an identity nor None."""
 
 
 class JournalError(FaregateError):

@@ -61,6 +61,15 @@ class RateLimit:
             raise InvalidArgumentError(f"limit {self.name!r} allows more than one in a microsecond")
 
     @property
+    def state_name(self) -> str:
+        """Names its state, for one user or key: limits with this name and these numbers share it.
+
+        So a request of one tier does not free a limit of another tier that has the same name and
+        other numbers; and a limit that is changed begins anew.
+        """
+        return f"{self.name}\0{self.count} {self.period_ms} {self.burst_size}"
+
+    @property
     def interval_us(self) -> int:
         """The time between two requests at the steady rate, in microseconds, rounded down."""
         return self.period_ms * 1_000 // self.count

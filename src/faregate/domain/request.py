@@ -25,6 +25,9 @@ class Void:
     #: that was minted: no earlier call had it, even if the clock of the ledger was set back since.
     asked_at_ms: int
     deadline_ms: int
+    #: The deadline with which it was sent first, of an id that was given: it tells its answers from
+    #: those of other calls with the id at the same time. 0 if that is not known.
+    first_deadline_ms: int = 0
 
     @property
     def refund_id(self) -> CreditTransactionId:
@@ -113,7 +116,7 @@ class VoidOutcome(StrEnum):
     REFUSED = "refused"
     #: The ledger knows nothing of it, and does not reach back so far: if charged, it is a row.
     FORGOTTEN = "forgotten"
-    #: It was charged by another call, and answered so; the charge stands.
+    #: Another call was told that it was charged; the charge stands.
     KEPT = "kept"
     #: Its deadline has not passed, so it may still be charged. Ask again later.
     TOO_EARLY = "too_early"

@@ -121,7 +121,9 @@ class Reversals:
         user_id, identity = void.user_id, void.transaction_id
         entry, found = self._keys.of(user_id, identity), self._records.by_id.get(identity)
         is_answered = entry is not None and (entry.is_done or entry.holder != identity)
-        if is_answered or (found is not None and not _is_of_call(void, found)):
+        is_other = found is not None and not _is_deduct_of(user_id, found)
+        charged_at_ms = None if found is None else unix_ms_of(found.timestamp)
+        if is_answered or is_other or self._state.is_told_to_another(void, charged_at_ms):
             return VoidOutcome.KEPT
         if deduct is not None:
             # A caller who was told of it has refunded a part. Its record says which call that was.
@@ -146,8 +148,9 @@ class Reversals:
         entry = self._keys.of(void.user_id, held.deduct.id)
         is_served = entry is not None and entry.is_done and held.is_open
         is_anothers = entry is not None and entry.holder != held.deduct.id
-        is_of_call = _is_in_time(void, held.opened_at_ms)
-        if state is HoldState.SETTLED or not is_of_call or is_served or is_anothers:
+        if state is HoldState.SETTLED or is_served or is_anothers:
+            return VoidOutcome.KEPT
+        if self._state.is_told_to_another(void, held.opened_at_ms):
             return VoidOutcome.KEPT
         self._holds.end(held, HoldState.CANCELLED, VOID_DESCRIPTION)
         return VoidOutcome.REFUNDED
@@ -247,15 +250,6 @@ class Credits:
         if not self._keys.is_full(user_id, key, now_ms):
             self._keys.keep(key, record, now_ms)
             self._keys.serve(user_id, record.id, record.id)
-
-
-def _is_of_call(void: Void, found: CreditTransaction) -> bool:
-    """Say whether a record was made by the call that is voided."""
-    return _is_deduct_of(void.user_id, found) and _is_in_time(void, unix_ms_of(found.timestamp))
-
-
-def _is_in_time(void: Void, charged_at_ms: int) -> bool:
-    return void.asked_at_ms <= charged_at_ms <= void.deadline_ms
 
 
 def _is_deduct_of(user_id: UUID, found: CreditTransaction) -> bool:

@@ -47,14 +47,8 @@ class RateLimits:
         return LimitState.of(limit, max(0, size - used), -(-next_us // _US_PER_MS))
 
     def _ahead_us(self, limit: RateLimit, spend: Spend, now_us: int) -> int:
-        """Return how far the requests so far are ahead of the steady rate, in microseconds.
-
-        More than a whole burst can only be the debt of another policy. Then one request may come,
-        and counts as the last one of a burst.
-        """
-        ahead_us = max(0, self._arrivals_us.get(_key(limit, spend), 0) - now_us)
-        burst_us = limit.burst_size * limit.interval_us
-        return ahead_us if ahead_us <= burst_us else burst_us - limit.interval_us
+        """Return how far the requests so far are ahead of the steady rate, in microseconds."""
+        return max(0, self._arrivals_us.get(_key(limit, spend), 0) - now_us)
 
     def _recent(self, limit: RateLimit, spend: Spend, now_us: int) -> Sequence[int]:
         after_us = now_us - limit.period_ms * _US_PER_MS
@@ -65,4 +59,4 @@ class RateLimits:
 def _key(limit: RateLimit, spend: Spend) -> object:
     """Return what a limit counts: shadow policies, and limits by key, count apart."""
     policy = spend.policy.name if spend.policy.is_shadow else ""
-    return policy, limit.name, limit.is_by_key, spend.counts_for(limit)
+    return policy, limit.state_name, limit.is_by_key, spend.counts_for(limit)

@@ -98,6 +98,8 @@ class _Earlier:
         is_held = spend.options.hold is not None
         wanted = (TransactionType.DEDUCT, spend.user_id, -spend.cost, is_held)
         check_same(identity, is_same=known == wanted)
+        if attempt.is_given:
+            self._state.note_answer(attempt, found)
         return self._repeat(
             attempt, blank, found, key_state=KeyState.NEW if spend.options.key else None
         )
@@ -213,6 +215,7 @@ class Spends:
         self._limits.take(spend, now_ms)
         if attempt.is_given:
             self._records.remembered.put(record.id, record, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
+            self._state.note_first_answer(attempt, record)
         if spend.options.key is not None:
             self._keys.keep(spend.options.key, record, now_ms)
         hold = spend.options.hold

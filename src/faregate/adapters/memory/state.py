@@ -3,20 +3,32 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha1
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from faregate.adapters.memory.values import Deduct, Expiring, Held, unix_ms_of, utc
+from faregate.domain.attempt import Attempt
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import Allowance, renewed
-from faregate.domain.request import DurableDeduct
+from faregate.domain.request import DurableDeduct, Void
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
-from faregate.domain.windows import BACKLOG_AGE_MS_MAX, LOOK_BACK_MS, MEMORY_MS, RETENTION_MS
+from faregate.domain.windows import (
+    ATTEMPT_MS_MAX,
+    BACKLOG_AGE_MS_MAX,
+    GIVEN_ID_MS_MAX,
+    LOOK_BACK_MS,
+    MEMORY_MS,
+    RETENTION_MS,
+)
 
 #: The id of a top-up stands for a user and a period.
 _TOP_UPS = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
+#: When an attempt was answered, and its deadline, in Unix milliseconds.
+_Answer: TypeAlias = tuple[int, int]
+#: How many answers to attempts with one id are remembered: the newest.
+ANSWERS_MAX = 64
 
 
 class Records:
@@ -109,6 +121,8 @@ class State:
         #: The time of the newest id of a user that a retry, a void or a caller has named.
         self.named_ms: dict[UUID, int] = {}
         self.deducts: Expiring[CreditTransactionId, Deduct] = Expiring(records.time_ms)
+        #: The answers to attempts with an id of a caller's: when, and the deadline of their call.
+        self._answers: Expiring[CreditTransactionId, list[_Answer]] = Expiring(records.time_ms)
 
     def user(self, user_id: UUID) -> User | None:
         """Return a user with what it holds, or None."""
@@ -140,6 +154,33 @@ class State:
         """Note that an id must not be charged any more, unless more is known of it."""
         if self.deducts.get(identity) is None:
             self.keep(Deduct(identity, user_id, DurableDeduct(amount=0, refunded=0)))
+
+    def note_first_answer(self, attempt: Attempt, record: CreditTransaction) -> None:
+        """Note that an attempt with an id of a caller's is told that it was charged."""
+        answers = [_answer_to(attempt, self.records.now_ms)]
+        self._answers.put(record.id, answers, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
+
+    def note_answer(self, attempt: Attempt, record: CreditTransaction) -> None:
+        """Note that a retry is answered as the first attempt was."""
+        charged_at_ms = unix_ms_of(record.timestamp)
+        answers = self._answers.get(record.id)
+        answers = [(charged_at_ms, charged_at_ms)] if answers is None else answers
+        answers = [*answers, _answer_to(attempt, self.records.now_ms)]
+        self._answers.put(record.id, answers[-ANSWERS_MAX:], MEMORY_MS)
+
+    def is_told_to_another(self, void: Void, charged_at_ms: int | None) -> bool:
+        """Say whether another call than the one that is voided was told of a charge or hold.
+
+        The answers of the call that is voided are taken back. The time is None where the record is
+        no longer here.
+        """
+        answers = self._answers.get(void.transaction_id)
+        if answers is None:
+            return charged_at_ms is not None and not _is_in_time(void, charged_at_ms)
+        left = [answer for answer in answers if not _is_own(void, answer)]
+        if left != answers:
+            self._answers.put(void.transaction_id, left, MEMORY_MS)
+        return bool(left)
 
     def begin_period(self, user: User, allowance: Allowance | None) -> User:
         """Begin the period of now, if it is a new one, and record the credits that it adds."""
@@ -206,6 +247,23 @@ class State:
         )
         self.records.append(record)
         return record
+
+
+def _answer_to(attempt: Attempt, now_ms: int) -> _Answer:
+    """Return an answer; its void takes back none that is later than its deadline."""
+    return min(now_ms, attempt.deadline_ms), attempt.deadline_ms
+
+
+def _is_own(void: Void, answer: _Answer) -> bool:
+    """Say whether an answer was given to the call that is voided."""
+    at_ms, deadline_ms = answer
+    if void.first_deadline_ms:
+        return deadline_ms in {void.first_deadline_ms, void.deadline_ms}
+    return _is_in_time(void, at_ms)
+
+
+def _is_in_time(void: Void, at_ms: int) -> bool:
+    return void.asked_at_ms <= at_ms <= void.deadline_ms
 
 
 def _top_up_id(user: User) -> CreditTransactionId:

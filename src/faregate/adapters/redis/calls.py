@@ -4,6 +4,8 @@ import os
 import struct
 from operator import attrgetter
 
+from redis.exceptions import RedisError
+
 from faregate.adapters.redis import scripts
 from faregate.adapters.redis.clock import ShardClocks
 from faregate.adapters.redis.encoding import PackedPolicy
@@ -55,7 +57,15 @@ _ID_AHEAD_MS = 1
 class Call:
     """A call that is packed, and those who wait for it."""
 
-    __slots__ = ("is_awaited", "is_resent", "packed", "shards", "times_ms", "waiting")
+    __slots__ = (
+        "is_awaited",
+        "is_resent",
+        "load_error",
+        "packed",
+        "shards",
+        "times_ms",
+        "waiting",
+    )
 
     def __init__(
         self, waiting: list[Waiting], packed: bytes, shards: list[int], times_ms: list[int]
@@ -69,6 +79,8 @@ class Call:
         self.is_awaited = True
         #: Whether it was sent once more, since the server did not know the script.
         self.is_resent = False
+        #: Why the server did not take the script, if it did not.
+        self.load_error: RedisError | None = None
 
     def fail(self, event: Event, message: str) -> None:
         """Tell all who still wait that there is no decision."""

@@ -31,6 +31,7 @@ class ChangeScripts:
             closing_id(void.transaction_id).bytes,
             void.asked_at_ms,
             void.deadline_ms,
+            void.first_deadline_ms,
         )
         reply = await self._search("void", void, before, (encode_description(VOID_DESCRIPTION),))
         if reply[0] not in _OUTCOMES:

@@ -140,7 +140,7 @@ def pack_key(key: IdempotencyKey | KeptKey) -> bytes:
 
 
 def _pack_policy(policy: CreditPolicy, limits: tuple[RateLimit, ...]) -> PackedPolicy:
-    digests = {_digest(limit.name, _NAME_BYTES) for limit in limits}
+    digests = {_digest(limit.state_name, _NAME_BYTES) for limit in limits}
     if len(digests) < len(limits):
         raise ConfigurationError(f"two limits of policy {policy.name!r} look alike: rename one")
     keyed = tuple(limit for limit in limits if _kind(limit) != _GCRA_IN_ACCOUNT)
@@ -170,14 +170,15 @@ def _pack_limit(limit: RateLimit) -> bytes:
         size, span_us = limit.count, limit.period_ms * 1_000
     else:
         size, span_us = limit.burst_size, limit.interval_us
-    name = _digest(limit.name, _NAME_BYTES)
+    name = _digest(limit.state_name, _NAME_BYTES)
     return LIMIT.pack(_kind(limit), name, size, span_us.to_bytes(TIME_US_BYTES))
 
 
 def _limit_key(spend: Spend, limit: RateLimit) -> bytes:
     """Name the state of a limit. Names are hashed, since an application may choose any text."""
     shadow = f"shadow {spend.policy.name}\0" if spend.policy.is_shadow else ""
-    return _digest(f"{shadow}{limit.kind} {limit.name}\0{spend.counts_for(limit)}", _KEY_BYTES)
+    counted = f"{limit.kind} {limit.state_name}\0{spend.counts_for(limit)}"
+    return _digest(shadow + counted, _KEY_BYTES)
 
 
 def _pack_text(spend: Spend) -> bytes:

@@ -76,7 +76,7 @@ class Flights:
         if isinstance(reply, LinkLostError):
             call.fail(Event.LOST, f"the connection to Redis broke: {reply}")
         elif is_error:
-            _refuse(call, reply)
+            _refuse(call, call.load_error or reply)
         else:
             self._read(call, reply)
         self._end(call)
@@ -95,7 +95,12 @@ class Flights:
             call.fail(Event.NOT_SENT, str(error))
             self._end(call)
             return
-        link.send(pack_command(load("spend").load), lambda _: None)
+
+        def note(reply: Any) -> None:
+            # The call is refused then, too, and this says why.
+            call.load_error = reply if isinstance(reply, RedisError) else None
+
+        link.send(pack_command(load("spend").load), note)
         self._ask(link, call)
 
     def _look(self) -> None:

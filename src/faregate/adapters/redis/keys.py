@@ -53,6 +53,10 @@ class Shard:
         """Return the key by which a transaction with an id that is not minted is known."""
         return self.base + b"i" + transaction_id.bytes
 
+    def answers(self, deduct_id: CreditTransactionId) -> bytes:
+        """Return the key of the times at which attempts with one id were told of its charge."""
+        return self.base + b"a" + deduct_id.bytes
+
     def idempotency(self, user: bytes) -> tuple[bytes, bytes]:
         """Return the two hashes of a user's idempotency keys, which take turns."""
         return self.base + b"k0" + user, self.base + b"k1" + user

@@ -82,12 +82,12 @@ class Lane:
         cost, user = spend.cost, spend.user_id.int
         if type(cost) is not int or not 0 <= cost <= CREDITS_MAX:
             check_whole("a cost", cost, 0)
-        policy, flags, sections = self._packer.pack(attempt)
+        packed = self._packer.pack(attempt)
         shard = self._shards[(user & 0xFFFF) % len(self._shards)]
         account = shard.accounts + user.to_bytes(ID_BYTES)
-        if policy.shadow_digest:
-            account = shard.shadow(policy.shadow_digest, spend.user_id.bytes)
-        return Waiting(attempt, shard, account, policy, flags, sections)
+        if packed[0].shadow_digest:
+            account = shard.shadow(packed[0].shadow_digest, spend.user_id.bytes)
+        return Waiting(attempt, shard, account, packed)
 
     def _flush_soon(self) -> None:
         """Send what waits in the next turn of the loop, together with what comes in this one."""

@@ -41,17 +41,14 @@ class Waiting:
         attempt: Attempt,
         shard: Shard,
         account: bytes,
-        policy: PackedPolicy,
-        flags: int,
-        sections: bytes,
+        packed: tuple[PackedPolicy, int, bytes],
     ) -> None:
         self.attempt = attempt
         self.shard = shard
         #: The key of the account. It stands for the user, too.
         self.account = account
-        self.policy = policy
-        self.flags = flags
-        self.sections = sections
+        #: Its policy, its flags, and the sections that few spends have.
+        self.policy, self.flags, self.sections = packed
 
     def fail(self, error: Exception) -> None:
         """Tell the caller that there is no decision, unless it has gone."""
