@@ -97,7 +97,10 @@ async def open_gate(settings: Settings | None = None) -> AsyncIterator[Gate]:
 @contextmanager
 def open_stream(settings: Settings) -> Iterator[RedisStream]:
     """Open the stream for a worker or an operator."""
-    with closing(RedisStream.from_url(settings.redis_url, settings.shard_count)) as stream:
+    stream = RedisStream.from_url(
+        settings.redis_url, settings.shard_count, stored_ms=settings.stored_ms
+    )
+    with closing(stream):
         yield stream
 
 

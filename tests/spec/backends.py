@@ -38,7 +38,7 @@ class Seen:
     """What is there at one moment."""
 
     live: Mapping[UUID, User]
-    #: The records that are not acknowledged, user by user.
+    #: The records that are not known to be rows, user by user.
     pending: Sequence[CreditTransaction]
     #: The records that have been appended since the last look, user by user.
     new: Sequence[CreditTransaction]
@@ -125,14 +125,17 @@ class Backend(ABC):
         await self.start()
 
     def drain(self, batch_size: int, *, dies: bool) -> None:
-        """Make rows of all records, or die before the first batch is acknowledged; and trim."""
+        """Make rows of all records, or die after a batch, before Redis is told; and trim."""
         rows = cast("Any", self.store)
         for stream, shard in self.streams:
-            if dies:
-                self.store.store(shard, stream.read(shard, batch_size))
-            while not dies and drain_step(stream, rows, shard, batch_size_max=batch_size).read:
-                pass
-            stream.trim(shard)
+            cursor, newest = None, self.store.cursors().get(shard)
+            if dies and (batch := stream.read(shard, newest, batch_size)):
+                self.store.store(batch)
+            while not dies and (cursor is None or cursor != newest):
+                cursor = newest
+                _, newest = drain_step(stream, rows, shard, cursor, batch_size_max=batch_size)
+                if newest is None:
+                    break
 
 
 def _in_order(records: Sequence[CreditTransaction]) -> Sequence[CreditTransaction]:
@@ -161,7 +164,7 @@ class MemoryBackend(Backend):
             MemoryLedger(now_ms=self.clock, pending_max=self.pending_max)
             for _ in range(self.shard_count)
         ]
-        self.streams = [(MemoryStream(ledger), 0) for ledger in self._ledgers]
+        self.streams = [(MemoryStream(one), shard) for shard, one in enumerate(self._ledgers)]
         self._seen: set[tuple[int, str]] = set()
 
     async def fill(self) -> None:

@@ -195,8 +195,9 @@ async def test_a_deduct_that_is_a_row_only_is_refunded_from_what_postgres_knows(
 ) -> None:
     """However old a charge is, it can be given back once."""
     decision = await gate.charge(user_id, cost=2)
-    stream = MemoryStream(ledger)
-    store.store(0, stream.read(0, 10))
+    batch = MemoryStream(ledger).read(0, None, 10)
+    assert batch is not None
+    store.store(batch)
     store.begin_epoch(1)
     later = Gate(LossyLedger(ledger.now_ms), store, CreditPolicy())
     refunded = await later.refund_by_id(user_id, decision.transaction_id)

@@ -39,13 +39,13 @@ class FakeStream:
     shard_count = 16
 
     def __init__(self, *pending: int, errors: Sequence[Exception] = ()) -> None:
-        self.pending = list(pending)
+        self.shards = list(pending)
         self.errors = list(errors)
 
     def shards_pending(self) -> Sequence[int]:
         if self.errors:
             raise self.errors.pop(0)
-        return self.pending
+        return self.shards
 
     def pending_count(self) -> int:
         raise NotImplementedError
@@ -56,16 +56,16 @@ class FakeStream:
     def forget(self, user_ids: object) -> None:
         raise NotImplementedError
 
-    def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
+    def read(self, shard: int, cursor: object, count_max: int) -> None:
         raise NotImplementedError
 
-    def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
+    def note_stored(self, shard: int, cursor: object) -> int:
         raise NotImplementedError
 
     def trim(self, shard: int) -> int:
         raise NotImplementedError
 
-    def unacknowledged(self, shard: int) -> Iterator[StreamEntry]:
+    def pending(self, shard: int, cursor: object) -> Iterator[StreamEntry]:
         raise NotImplementedError
 
 
@@ -134,7 +134,7 @@ def test_the_queue_does_not_pile_up_while_no_worker_runs(queue: Queue, clock: Fa
     ticker = make_ticker(stream, queue, clock)
 
     enqueued = [ticker.tick() for _ in range(50)]
-    stream.pending.append(3)
+    stream.shards.append(3)
 
     assert enqueued == [2] + [0] * 49
     assert ticker.tick() == 1

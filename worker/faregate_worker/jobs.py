@@ -42,9 +42,11 @@ def drain_shard(shard: int, seconds_max: float) -> None:
 
 
 def trim_shards() -> None:
-    """Trim every shard: one that has fallen idle has no drain that would do it."""
-    with _paced(), open_stream(read_settings()) as stream:
-        trimmed = sum(stream.trim(shard) for shard in range(stream.shard_count))
+    """Delete what was stored long ago from every shard: an idle one has no drain that would."""
+    settings = read_settings()
+    with _paced(), open_stream(settings) as stream, open_archive(settings) as archive:
+        cursors = archive.cursors()
+        trimmed = sum(stream.note_stored(shard, cursor) for shard, cursor in cursors.items())
         if trimmed:
             _logger.info("trimmed entries=%d", trimmed)
 

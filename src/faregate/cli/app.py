@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -101,7 +101,11 @@ def verify(as_json: Json = False) -> None:
     settings = read_settings()
     with open_stream(settings) as stream, open_audit(settings) as audit:
         findings = run_verify(stream, stream, audit)
-        report = {"findings_count": len(findings), "dead_letters": audit.dead_letter_count()}
+        report: dict[str, int | str] = {
+            "findings_count": len(findings),
+            "dead_letters": audit.dead_letter_count(),
+            "digest": audit.digest(),
+        }
     _print_findings(report, findings, as_json)
 
 
@@ -143,10 +147,12 @@ def _print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:
         print("  ".join(row.values()))
 
 
-def _print_findings(report: dict[str, int], findings: Sequence[Finding], as_json: bool) -> None:
+def _print_findings(
+    report: Mapping[str, int | str], findings: Sequence[Finding], as_json: bool
+) -> None:
     if as_json:
         details = [_plain(finding) for finding in findings]
-        print(json.dumps(report | {"findings": details}))
+        print(json.dumps({**report, "findings": details}))
     else:
         table = Table(show_header=False)
         for name, value in report.items():

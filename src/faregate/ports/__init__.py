@@ -15,13 +15,22 @@ from faregate.ports.durable import (
 )
 from faregate.ports.journal import Journal, JournalFile, JournalLine
 from faregate.ports.live import HoldSweeper, Ledger, LiveBalances
-from faregate.ports.pending import StreamEntry, TransactionStream
+from faregate.ports.pending import (
+    ROW_COLUMNS,
+    Batch,
+    Cursor,
+    StreamEntry,
+    TransactionStream,
+)
 
 __all__ = [
+    "ROW_COLUMNS",
     "Accounts",
     "ApiKeyAdmin",
     "ApiKeys",
     "Audit",
+    "Batch",
+    "Cursor",
     "History",
     "HoldSweeper",
     "Journal",

@@ -54,7 +54,7 @@ class MemoryLedger:
 
     @property
     def pending(self) -> Mapping[str, CreditTransaction]:
-        """The records that are not acknowledged, by their position in the stream, oldest first."""
+        """The records that are not known to be rows, by their position, oldest first."""
         return self.shard.pending
 
     def now_ms(self) -> int:

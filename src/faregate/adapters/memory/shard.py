@@ -1,6 +1,6 @@
 """One shard: its time, and its stream of records."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from faregate.domain.errors import LedgerUninitialisedError
@@ -37,7 +37,7 @@ class Shard:
         self._stored = 0
         self._stream: dict[str, Recorded] = {}
         self._by_id: dict[CreditTransactionId, Recorded] = {}
-        #: The records that are not acknowledged, by their position, oldest first.
+        #: The records that are not known to be rows, by their position, oldest first.
         self.pending: dict[str, CreditTransaction] = {}
         self._now_ms = 0
         self._entry_ms, self._entry_number, self._entry_count = 0, -1, 0
@@ -119,12 +119,14 @@ class Shard:
         oldest = self._oldest_pending()
         return oldest is not None and oldest.at_ms < self._now_ms - BACKLOG_AGE_MS_MAX
 
-    def acknowledge(self, positions: Iterable[str]) -> None:
-        """Note that records are rows."""
-        for position in positions:
-            self.pending.pop(position, None)
-        oldest = self._oldest_pending()
-        self._stored = self._ordinal if oldest is None else oldest.ordinal - 1
+    def note_stored(self, ordinal: int) -> None:
+        """Note that the records up to one are rows."""
+        self._stored = min(ordinal, self._ordinal)
+        self.pending = {
+            known.position: known.record
+            for known in self._stream.values()
+            if known.ordinal > self._stored
+        }
 
     def trim(self) -> int:
         """Forget records that are rows and old, up to the first that is not; return how many."""

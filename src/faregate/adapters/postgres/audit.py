@@ -1,8 +1,6 @@
 """Whether the numbers agree: the questions of operators. Nothing here writes.
 
-Every answer comes from one snapshot, so that it is true of one moment while traffic flows. What a
-snapshot cannot know: two drains of one shard may commit in another order than they read, so a gap
-that is seen while records are pending may close by itself. One that stays is a lost record.
+Every answer comes from one snapshot, so that it is true of one moment while traffic flows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,19 +11,14 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from faregate.adapters.postgres.connection import (
-    Bounds,
-    Connector,
-    bounded,
-    migrated,
-    unavailable,
-)
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.cursors import cursors_of
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.finding import DriftKind, Finding
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
-from faregate.ports import StreamEntry
+from faregate.ports import Cursor, StreamEntry
 
 #: Of each kind, in one verification.
 FINDINGS_MAX = 1_000
@@ -69,13 +62,17 @@ class PostgresAudit:
     """
 
     def __init__(self, conninfo: str) -> None:
-        self._connector = Connector(bounded(conninfo, "faregate audit", _BOUNDS))
+        self._connector = Connector(conninfo, "faregate audit", _BOUNDS)
 
     def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
         for row in self._rows(statement("read_identity"), {}):
             return LedgerIdentity(**row)
         raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
+
+    def cursors(self) -> Mapping[int, Cursor]:
+        """Return the newest cursor of each shard of which a batch was stored."""
+        return cursors_of(self._rows(statement("read_cursors"), {}))
 
     def users(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
         """Return the next users by id: all that have a profile or a row."""
@@ -122,6 +119,11 @@ class PostgresAudit:
                 findings += map(read, cursor.execute(_audit(name), parameters))
         return findings
 
+    def digest(self) -> str:
+        """Return a digest of all rows that were ever written, to be kept elsewhere."""
+        (row,) = self._rows(_audit("read_digest"), {})
+        return str(row["digest"])
+
     def dead_letter_count(self) -> int:
         """Return the number of dead letters that are not discarded."""
         (row,) = self._rows(_audit("count_dead_letters"), {})
@@ -137,12 +139,12 @@ class PostgresAudit:
 
     @contextmanager
     def _snapshot(self) -> Iterator[psycopg.Connection]:
-        with unavailable("audit the ledger"), migrated():
-            connection = self._connector.connection()
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
-            with connection.transaction():
-                yield connection
+        with (
+            unavailable("audit the ledger"),
+            migrated(),
+            self._connector.transaction(is_snapshot=True) as connection,
+        ):
+            yield connection
 
 
 def _audit(name: str) -> LiteralString:
@@ -206,7 +208,7 @@ def _drift(row: Mapping[str, Any], live: User | None) -> Iterator[Finding]:
 def _gap(row: DictRow) -> Finding:
     first, last = row["first_missing"], row["last_missing"]
     missing = f"transaction {first}" if first == last else f"transactions {first} to {last}"
-    detail = f"User {row['user_id']} has no {missing}: lost, or not stored yet."
+    detail = f"User {row['user_id']} has no {missing}: lost."
     return _finding(DriftKind.GAP, row, detail, (None, None))
 
 
@@ -241,6 +243,22 @@ def _refund(row: DictRow) -> Finding:
     return _finding(DriftKind.REFUND, row, detail, (expected, found))
 
 
+def _forged(row: DictRow) -> Finding:
+    detail = (
+        f"Transaction {row['place']} of user {row['user_id']} is not as it was written,"
+        " or was not written by the worker."
+    )
+    return _finding(DriftKind.FORGED, row, detail, (None, None))
+
+
+def _broken_batch(row: DictRow) -> Finding:
+    detail = (
+        f"Batch {row['place']} of shard {row['shard']} does not follow from the one before:"
+        " what was stored has been changed, or batches are gone."
+    )
+    return _finding(DriftKind.FORGED, row, detail, (None, None))
+
+
 def _stale(row: DictRow) -> Finding:
     expected, found = row["expected"], row["found"]
     detail = (
@@ -268,6 +286,8 @@ _CHECKS: Mapping[str, Callable[[DictRow], Finding]] = {
     "find_breaks": _break,
     "find_allowance_breaks": _allowance_break,
     "find_refunds": _refund,
+    "find_forged": _forged,
+    "find_broken_batches": _broken_batch,
     "find_stale_profiles": _stale,
     "find_missing_guards": _guard,
 }

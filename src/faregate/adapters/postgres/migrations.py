@@ -15,7 +15,7 @@ from typing import Final, LiteralString
 import psycopg
 from psycopg.rows import class_row
 
-from faregate.adapters.postgres.connection import Bounds, bounded
+from faregate.adapters.postgres.connection import Bounds, complete
 from faregate.adapters.postgres.migration_files import (
     Migration,
     bootstrap_sql,
@@ -92,7 +92,7 @@ class Migrator:
 
     def __init__(self, conninfo: str) -> None:
         """Remember where to connect to, as a role that owns, or will own, the schema."""
-        self._conninfo = bounded(conninfo, "faregate migrate", BOUNDS)
+        self._conninfo = complete(conninfo, "faregate migrate")
 
     def status(self) -> list[MigrationStatus]:
         """Return how every migration stands, those that only the database knows included.

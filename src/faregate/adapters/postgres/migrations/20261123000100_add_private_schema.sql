@@ -35,9 +35,12 @@ create table if not exists faregate.dead_letters (
     id bigint generated always as identity primary key,
     shard integer not null,
     stream_id text not null,
-    kind text not null check (kind in ('deleted_user', 'conflict', 'refused', 'unreadable')),
+    kind text not null check (
+        kind in ('deleted_user', 'conflict', 'refused', 'unreadable', 'fork')
+    ),
     reason text not null,
     payload bytea not null,
+    payload_digest bytea not null generated always as (sha256(payload)) stored,
     transaction_id uuid,
     user_id uuid,
     amount integer,
@@ -48,7 +51,7 @@ create table if not exists faregate.dead_letters (
     created_at timestamptz not null default now(),
     discarded_at timestamptz,
     discarded_by text,
-    unique (shard, stream_id),
+    unique (shard, stream_id, payload_digest),
     check (num_nonnulls(discarded_at, discarded_by) in (0, 2))
 );
 comment on table faregate.dead_letters is 'Records that cannot be rows; pending until discarded';
@@ -58,6 +61,36 @@ on faregate.dead_letters (user_id) where discarded_at is null;
 
 create index if not exists dead_letters_refund_of
 on faregate.dead_letters (refund_of) where discarded_at is null and refund_of is not null;
+
+-- How far the records of each shard are rows: the newest batch is the cursor of its shard. Each is
+-- written in the commit that stores its rows, so every record is stored once.
+create table if not exists faregate.batches (
+    shard integer not null,
+    number bigint not null check (number >= 1),
+    epoch bigint not null,
+    read_after bigint,
+    first_position text not null,
+    last_position text not null,
+    first_ordinal bigint not null,
+    last_ordinal bigint not null,
+    ordinal_max bigint not null,
+    record_count integer not null,
+    last_digest bytea not null check (octet_length(last_digest) = 32),
+    leaves bytea not null check (octet_length(leaves) % 16 = 0),
+    chain bytea not null check (octet_length(chain) = 32),
+    stored_at timestamptz not null default now(),
+    primary key (shard, number)
+);
+-- Digests do not compress.
+alter table faregate.batches alter column leaves set storage external;
+comment on table faregate.batches is 'What was stored together; the newest is a shard''s cursor';
+comment on column faregate.batches.read_after is
+'The batch before it in the stream; null where the stream was read from its beginning';
+comment on column faregate.batches.last_position is 'The entry of the stream that ends the batch';
+comment on column faregate.batches.last_digest is 'SHA-256 of that entry as Redis held it';
+comment on column faregate.batches.ordinal_max is 'The last ordinal ever stored in this epoch';
+comment on column faregate.batches.leaves is '16 bytes of SHA-256 for each row that it made';
+comment on column faregate.batches.chain is 'SHA-256 of the chain before and its leaves';
 
 -- Whether a user exists decides what is a cascade and what is a dead letter. auth.users has row
 -- level security on Supabase, and a role that is subject to it sees nobody: hence the owner's eyes.
