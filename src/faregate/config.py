@@ -107,10 +107,10 @@ class Settings(BaseSettings):
     stored_ms: int = Field(default=STORED_MS, ge=RETENTION_MS, le=86_400_000)
     #: How often the ticker looks for pending records.
     tick_interval_ms: int = Field(default=200, ge=10, le=60_000)
-    #: How long one drain job may go on.
-    drain_seconds_max: float = Field(default=5.0, gt=0, le=600)
-    #: How many records are stored in one transaction.
-    batch_size_max: int = Field(default=2_000, ge=1, le=50_000)
+    #: How long one job of the worker may go on.
+    drain_seconds_max: float = Field(default=30.0, gt=0, le=600)
+    #: How many records are stored in one transaction at most.
+    batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
 
     @model_validator(mode="before")
     @classmethod

@@ -46,6 +46,9 @@ class FakeStream:
         ]
         return ListedBatch(shard, entries, cursor) if entries else None
 
+    def wait(self, cursors: object, seconds_max: float) -> Sequence[int]:
+        raise NotImplementedError
+
     def note_stored(self, shard: int, cursor: Cursor | None) -> int:
         assert shard == SHARD
         self.journal.append(f"stored {cursor.position if cursor else 'nothing'}")

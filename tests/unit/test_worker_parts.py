@@ -14,51 +14,26 @@ from rq import Queue
 from rq.utils import utcformat
 
 from faregate.config import Settings
-from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, FaregateError
+from faregate.domain.errors import ConfigurationError
 from faregate_worker import __main__ as main_module
 from faregate_worker import jobs
 from faregate_worker.runtime import QUEUE_NAME, redact, tidy_record
 
 
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long a job has lingered."""
-    seconds: list[float] = []
-    monkeypatch.setattr(time, "sleep", seconds.append)
-    return seconds
-
-
-def fail_to_open(monkeypatch: pytest.MonkeyPatch, error: FaregateError) -> None:
-    """Make every job meet an error."""
+def test_a_job_that_fails_fails_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that stays is recorded by RQ, once a second at most."""
 
     @contextmanager
     def open_stream(_: Settings) -> Iterator[None]:
-        raise error
+        raise ConfigurationError("no")
         yield
 
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     monkeypatch.setattr(jobs, "open_stream", open_stream)
 
-
-def test_a_job_that_meets_an_outage_ends_quietly_and_slowly(
-    monkeypatch: pytest.MonkeyPatch, pauses: list[float], caplog: pytest.LogCaptureFixture
-) -> None:
-    """An outage fills neither the queue's Redis with failures nor the processor with forks."""
-    fail_to_open(monkeypatch, ArchiveUnavailableError("Postgres is away"))
-
-    jobs.drain_shard(3, 5.0)
-
-    assert pauses == [jobs.FAILURE_PAUSE_SECONDS]
-    assert "left pending: ArchiveUnavailableError: Postgres is away" in caplog.text
-
-
-def test_a_job_that_fails_otherwise_fails_slowly(
-    monkeypatch: pytest.MonkeyPatch, pauses: list[float]
-) -> None:
-    """A fault that stays is recorded by RQ, once a second at most."""
-    fail_to_open(monkeypatch, ConfigurationError("no"))
-
     with pytest.raises(ConfigurationError):
-        jobs.trim_shards()
+        jobs.work(1.0)
 
     assert pauses == [jobs.FAILURE_PAUSE_SECONDS]
 

@@ -11,8 +11,11 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -34,6 +37,8 @@ REPLY_TIMEOUT_SECONDS = WORKER_TTL_SECONDS - 5
 JOB_MONITORING_INTERVAL_SECONDS = 10
 RECONNECT_WAIT_SECONDS_MAX = 5.0
 RESTART_WAIT_SECONDS = 1.0
+#: After how long of work another error is another outage, which is logged anew.
+OUTAGE_GAP_SECONDS = 10.0
 CHECK_TIMEOUT_SECONDS = 2.0
 
 #: Exit status for settings that cannot work.
@@ -96,12 +101,13 @@ def _work(settings: Settings, stop: Stop) -> None:
     outage = False
     while not stop.requested:
         worker: Worker | None = None
+        started_at = time.monotonic()
         try:
             worker = _build(settings)
-            outage = False
-            _logger.info("working name=%s", worker.name)
+            _logger.log(logging.DEBUG if outage else logging.INFO, "working name=%s", worker.name)
             worker.work(logging_level="WARNING")
         except RedisError as error:
+            outage = outage and time.monotonic() - started_at < OUTAGE_GAP_SECONDS
             if not outage:
                 _logger.warning("outage, working goes on: %s: %s", type(error).__name__, error)
             outage = True
@@ -128,7 +134,16 @@ def _build(settings: Settings) -> Worker:
         job_monitoring_interval=JOB_MONITORING_INTERVAL_SECONDS,
     )
     worker.max_connection_wait_time = RECONNECT_WAIT_SECONDS_MAX
+    # What RQ calls when it is asked to stop, before it waits for the job at hand.
+    worker.handle_warm_shutdown_request = partial(_stop_job, worker)  # type: ignore[method-assign]
     return worker
+
+
+def _stop_job(worker: Worker) -> None:
+    """Ask the job at hand to stop after its commit; RQ itself would wait for its regular end."""
+    if worker.horse_pid:
+        with suppress(ProcessLookupError):
+            os.kill(worker.horse_pid, signal.SIGTERM)
 
 
 def _let_go(worker: Worker) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from faregate.domain.errors import ConfigurationError
-from faregate.ports import Cursor, Stored, TransactionArchive, TransactionStream
+from faregate.ports import Batch, Cursor, Stored, TransactionArchive, TransactionStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +97,24 @@ def drain_step(
     if batch is None:
         # Again, so that an older value that came late is corrected.
         return Drained(trimmed=stream.note_stored(shard, cursor)), cursor
+    drained, stored = store(stream, archive, batch)
+    return drained, stored.cursor
+
+
+def store(
+    stream: TransactionStream, archive: TransactionArchive, batch: Batch
+) -> tuple[Drained, Stored]:
+    """Store a batch, and tell Redis after the commit, and never before.
+
+    Raises:
+        ArchiveUnavailableError: The batch was not stored, or it is not known to be.
+        LedgerError: Redis was not told; the next look at the shard does it.
+    """
     stored = archive.store(batch)
     if stored.is_stale:
-        return Drained(), stored.cursor
+        return Drained(), stored
     stream.forget(stored.users_gone)
-    trimmed = stream.note_stored(shard, stored.cursor)
-    return Drained.of(stored, trimmed), stored.cursor
+    return Drained.of(stored, stream.note_stored(batch.shard, stored.cursor)), stored
 
 
 def drain(
@@ -113,7 +125,7 @@ def drain(
     limits: DrainLimits,
     clock: Callable[[], float] = time.monotonic,
 ) -> Drained:
-    """Store batches until none is left or the time is up.
+    """Store batches of one shard until none is left or the time is up, as `Work` does for all.
 
     At least one batch is tried, so that a drain that was started always makes progress. `clock`
     returns seconds that never go backwards.

@@ -132,6 +132,13 @@ class TransactionStream(Protocol):
         """
         ...
 
+    def wait(self, cursors: Mapping[int, Cursor | None], seconds_max: float) -> Sequence[int]:
+        """Wait until there is something behind a cursor; return the shards where there is.
+
+        It only wakes; where history has changed it may not. After `seconds_max` there are none.
+        """
+        ...
+
     def note_stored(self, shard: int, cursor: Cursor | None) -> int:
         """Note how far records are rows, and delete those that have been for long enough.
 

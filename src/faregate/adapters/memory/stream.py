@@ -1,6 +1,6 @@
 """The stream of a `MemoryLedger`, as a worker reads it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -73,6 +73,10 @@ class MemoryStream:
         """Return the records that follow the cursor."""
         recorded = self._after(cursor)[:count_max]
         return MemoryBatch(shard, cursor, self._shard.epoch, recorded) if recorded else None
+
+    def wait(self, cursors: Mapping[int, Cursor | None], seconds_max: float) -> Sequence[int]:
+        """Return the shards that have something behind their cursors. Nothing is waited for."""
+        return [shard for shard, cursor in cursors.items() if self._after(cursor)]
 
     def note_stored(self, shard: int, cursor: Cursor | None) -> int:
         """Note how far records are rows, and forget those older than the window of retries."""

@@ -70,6 +70,16 @@ class RedisStream:
         """Return what follows the cursor, about `count_max` records; see the port."""
         return self._batches.read(shard, cursor, count_max)
 
+    def wait(self, cursors: Mapping[int, Cursor | None], seconds_max: float) -> Sequence[int]:
+        """Wait until there is something behind a cursor; return the shards where there is."""
+        if not cursors:
+            return []
+        shards = {self._shards[shard].stream: shard for shard in cursors}
+        places = [cursor.position if cursor else "0" for cursor in cursors.values()]
+        options = "COUNT", 1, "BLOCK", max(1, round(seconds_max * 1_000))
+        reply = self._client.ask("XREAD", *options, "STREAMS", *shards, *places)
+        return [shards[name] for name, _ in reply or ()]
+
     def note_stored(self, shard: int, cursor: Cursor | None) -> int:
         """Note how far records are rows, and delete old ones; return how many entries."""
         if cursor is None:
