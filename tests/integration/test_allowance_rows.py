@@ -145,7 +145,7 @@ def test_opening_a_user_reads_one_row(tables: Database, store: Sink, database_ur
     store.store(SHARD, [user.record(ROWS, "add"), *user.deducts(ROWS), *other.deducts(1)])
     tables.run("analyze public.credit_transactions")
     with psycopg.connect(database_url) as connection:
-        connection.execute("select * from faregate.open_balance(%s, false)", [user.user_id])
+        connection.execute("select * from faregate.open_user(%s, false)", [user.user_id])
         read = connection.execute(
             "select seq_scan, idx_tup_fetch from pg_stat_xact_user_tables"
             " where relid = 'public.credit_transactions'::regclass"
@@ -195,4 +195,4 @@ def test_opening_is_not_for_everybody(database_url: str, role: str) -> None:
         pytest.raises(errors.InsufficientPrivilege),
         acting_as(connection, role),
     ):
-        connection.execute("select * from faregate.open_balance(gen_random_uuid(), true)")
+        connection.execute("select * from faregate.open_user(gen_random_uuid(), true)")

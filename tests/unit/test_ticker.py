@@ -2,12 +2,10 @@
 
 import json
 import logging
-import os
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -225,13 +223,6 @@ def test_a_job_is_due_at_an_interval_where_nothing_is_pending(
     assert ticker.tick()
 
 
-def test_the_job_exists_where_the_ticker_says() -> None:
-    """A dotted path is only text; this is what holds it to the code."""
-    module, _, name = JOB.rpartition(".")
-
-    assert callable(getattr(import_module(module), name))
-
-
 def run_ticks(
     stream: FakeStream, queue: Queue, monkeypatch: pytest.MonkeyPatch, *, ticks: int
 ) -> list[float]:
@@ -301,9 +292,3 @@ def test_where_redis_is_full_the_ticker_works_itself(
     assert worked == [ticker_module.OWN_WORK_SECONDS_MAX] * 3
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert purposes(queue) == ["work"]
-
-
-def test_a_ticker_whose_parent_is_gone_stops() -> None:
-    """No ticker goes on beside the one of the next worker."""
-    assert not Stop(parent_pid=os.getppid()).requested
-    assert Stop(parent_pid=os.getpid()).requested

@@ -285,12 +285,12 @@ def test_nothing_is_moved_between_ledgers(job: Job) -> None:
 
 def test_batches_grow_while_they_are_full() -> None:
     """From one bound to the other, and a shard that has little begins anew."""
-    sizes = BatchSizes(5 * BATCH_SIZE_MIN)
+    sizes = BatchSizes(20 * BATCH_SIZE_MIN)
     seen = []
     for _ in range(5):
         seen.append(sizes.of(1) // BATCH_SIZE_MIN)
         assert sizes.note(1, sizes.of(1))
-    assert seen == [1, 2, 4, 5, 5]
+    assert seen == [1, 4, 16, 20, 20]
     assert not sizes.note(1, 3)
     assert (sizes.of(1), sizes.of(2)) == (BATCH_SIZE_MIN, BATCH_SIZE_MIN)
     assert BatchSizes(7).of(1) == 7

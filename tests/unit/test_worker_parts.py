@@ -1,11 +1,13 @@
 """What surrounds the drain: its jobs, the health check and the log."""
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import pytest
 from fakeredis import FakeRedis
@@ -17,7 +19,8 @@ from faregate.config import Settings
 from faregate.domain.errors import ConfigurationError
 from faregate_worker import __main__ as main_module
 from faregate_worker import jobs
-from faregate_worker.runtime import QUEUE_NAME, redact, tidy_record
+from faregate_worker.runtime import QUEUE_NAME, Stop, redact, tidy_record
+from faregate_worker.ticker import JOB
 
 
 def test_a_job_that_fails_fails_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,3 +111,16 @@ def test_a_traceback_keeps_its_frames_and_loses_its_secrets() -> None:
 def test_no_password_reaches_the_log(text: str, redacted: str) -> None:
     """URLs and connection strings lose their credentials before a line is written."""
     assert redact(text) == redacted
+
+
+def test_the_job_exists_where_the_ticker_says() -> None:
+    """A dotted path is only text; this is what holds it to the code."""
+    module, _, name = JOB.rpartition(".")
+
+    assert callable(getattr(import_module(module), name))
+
+
+def test_a_ticker_whose_parent_is_gone_stops() -> None:
+    """No ticker goes on beside the one of the next worker."""
+    assert not Stop(parent_pid=os.getppid()).requested
+    assert Stop(parent_pid=os.getpid()).requested

@@ -1,12 +1,12 @@
 """How many records a batch has: few while few wait, and more the longer a shard has many."""
 
 #: With how many records the first batch of a backlog is read.
-BATCH_SIZE_MIN = 1_000
-_GROWTH = 2
+BATCH_SIZE_MIN = 2_000
+_GROWTH = 4
 
 
 class BatchSizes:
-    """Doubles the size of a shard's batches while they are full, up to a bound."""
+    """Lets the batches of a shard grow while they are full, up to a bound."""
 
     def __init__(self, size_max: int) -> None:
         self._size_min = min(BATCH_SIZE_MIN, size_max)

@@ -108,12 +108,13 @@ class MemoryStore:
         """Return a user's newest rows, or those that follow a place; see the port `History`."""
         rows = sorted(
             (row for row in self.rows.values() if row.user_id == user_id),
-            key=lambda row: (row.timestamp, row.id.value),
+            key=_place,
             reverse=True,
         )
         if before is not None:
-            place = (before.timestamp, before.id.value)
-            rows = [row for row in rows if (row.timestamp, row.id.value) < place]
+            known = self.rows.get(before.id)
+            place = before.timestamp, known.sequence if known else 0
+            rows = [row for row in rows if _place(row) < place]
         return [
             HistoryRow(
                 id=row.id,
@@ -154,6 +155,10 @@ class MemoryStore:
                 inserted += 1
         self._cursors[shard] = batch.end
         return Stored(inserted=inserted, repeated=repeated, dead_letters=dead, cursor=batch.end)
+
+
+def _place(row: CreditTransaction) -> tuple[datetime, int]:
+    return row.timestamp, row.sequence
 
 
 def _unix_ms(time: datetime | None) -> int | None:

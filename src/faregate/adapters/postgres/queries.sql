@@ -31,7 +31,7 @@ select
     epoch,
     allowance_left,
     (extract(epoch from period_start) * 1000)::bigint as period_start_ms
-from faregate.open_balance(%(user_id)s::uuid, %(provision)s::boolean);
+from faregate.open_user(%(user_id)s::uuid, %(provision)s::boolean);
 
 -- name: read_transaction
 -- One stored transaction. A row older than Faregate has no place in a history, so it is none.
@@ -104,7 +104,7 @@ select
     ) as claims;
 
 -- name: read_newest
--- The newest rows of a user. What protects other users' rows is row level security, and not this.
+-- The newest rows of a user: by time, and those of one time by their place in the history. What protects other users' rows is row level security, and not this.
 select
     id,
     type,
@@ -115,7 +115,7 @@ select
     refund_of
 from public.credit_transactions
 where user_id = %(user_id)s::uuid
-order by timestamp desc, id desc
+order by timestamp desc, coalesce(sequence, 0) desc, id desc
 limit %(count_max)s::integer;
 
 -- name: read_before
@@ -131,8 +131,19 @@ select
 from public.credit_transactions
 where
     user_id = %(user_id)s::uuid
-    and (timestamp, id) < (%(timestamp)s::timestamptz, %(id)s::uuid)
-order by timestamp desc, id desc
+    and timestamp <= %(timestamp)s::timestamptz
+    and (timestamp, coalesce(sequence, 0), id) < (
+        %(timestamp)s::timestamptz,
+        coalesce(
+            (
+                select p.sequence
+                from public.credit_transactions as p
+                where p.id = %(id)s::uuid
+            ), 0
+        ),
+        %(id)s::uuid
+    )
+order by timestamp desc, coalesce(sequence, 0) desc, id desc
 limit %(count_max)s::integer;
 
 -- name: lock_shard

@@ -1,4 +1,4 @@
--- Adds the private schema: what the ledger was created with, dead letters, and who exists.
+-- Adds the private schema: the ledger, cursors, dead letters, API keys, and who exists.
 --
 -- squawk-ignore-file prefer-bigint-over-int -- shards and credits are small by contract
 
@@ -48,6 +48,9 @@ create table if not exists faregate.dead_letters (
     sequence bigint,
     epoch bigint,
     refund_of uuid,
+    allowance_amount bigint,
+    allowance_after bigint,
+    period_start timestamptz,
     created_at timestamptz not null default now(),
     discarded_at timestamptz,
     discarded_by text,
@@ -91,6 +94,28 @@ comment on column faregate.batches.last_digest is 'SHA-256 of that entry as Redi
 comment on column faregate.batches.ordinal_max is 'The last ordinal ever stored in this epoch';
 comment on column faregate.batches.leaves is '16 bytes of SHA-256 for each row that it made';
 comment on column faregate.batches.chain is 'SHA-256 of the chain before and its leaves';
+
+create table if not exists faregate.api_keys (
+    id uuid primary key,
+    user_id uuid not null references auth.users (id) on delete cascade,
+    name text not null check (char_length(name) between 1 and 100),
+    secret_hash bytea not null check (octet_length(secret_hash) = 32),
+    tier text check (char_length(tier) between 1 and 100),
+    created_at timestamptz not null default now(),
+    expires_at timestamptz check (expires_at > created_at),
+    revoked_at timestamptz,
+    last_used_at timestamptz
+);
+comment on table faregate.api_keys is 'API keys of users; revoked ones stay, for the record';
+comment on column faregate.api_keys.secret_hash is 'SHA-256 of 32 random bytes that are kept nowhere';
+comment on column faregate.api_keys.tier is 'The tier of requests with this key; null for the user''s';
+comment on column faregate.api_keys.last_used_at is 'About when: not every use is written';
+
+-- For the deletion of a user, and for the list of its keys in the order in which they were made.
+create index if not exists api_keys_user_id on faregate.api_keys (user_id, id);
+
+-- Nobody sees a row without a policy, even if the schema is opened to somebody one day.
+alter table faregate.api_keys enable row level security;
 
 -- Whether a user exists decides what is a cascade and what is a dead letter. auth.users has row
 -- level security on Supabase, and a role that is subject to it sees nobody: hence the owner's eyes.
@@ -150,6 +175,8 @@ revoke all on all functions in schema faregate from public, anon, authenticated,
 
 -- Verification.
 do $$
+declare
+    wrong text;
 begin
     if (select count(*) from faregate.ledger) <> 1 then
         raise exception 'faregate.ledger has not exactly one row';
@@ -192,6 +219,48 @@ begin
         <> 'd3067f7e-755a-83f4-8366-d602c3107707'
     then
         raise exception 'faregate.derived_id does not compute what CreditTransactionId.derive does';
+    end if;
+
+    select string_agg(expected.column_name, ', ') into wrong
+    from (
+        values
+        ('id', 'uuid', true),
+        ('user_id', 'uuid', true),
+        ('name', 'text', true),
+        ('secret_hash', 'bytea', true),
+        ('tier', 'text', false),
+        ('created_at', 'timestamp with time zone', true),
+        ('expires_at', 'timestamp with time zone', false),
+        ('revoked_at', 'timestamp with time zone', false),
+        ('last_used_at', 'timestamp with time zone', false)
+    ) as expected (column_name, type_name, is_not_null)
+    left join pg_catalog.pg_attribute as a
+        on
+            a.attrelid = 'faregate.api_keys'::regclass
+            and a.attname = expected.column_name
+            and not a.attisdropped
+            and format_type(a.atttypid, a.atttypmod) = expected.type_name
+            and a.attnotnull = expected.is_not_null
+    where a.attname is null;
+    if wrong is not null then
+        raise exception 'faregate.api_keys: missing, or of another type: %', wrong;
+    end if;
+
+    if not exists (
+        select
+        from pg_catalog.pg_constraint
+        where
+            conrelid = 'faregate.api_keys'::regclass
+            and contype = 'f'
+            and confrelid = 'auth.users'::regclass
+            and confdeltype = 'c'
+    ) then
+        raise exception 'API keys would outlive their users';
+    end if;
+
+    if not (select relrowsecurity from pg_catalog.pg_class where oid = 'faregate.api_keys'::regclass)
+    then
+        raise exception 'faregate.api_keys has no row level security';
     end if;
 end
 $$;
