@@ -84,6 +84,9 @@ class FakeArchive:
     def cursors(self) -> Mapping[int, Cursor]:
         return {SHARD: self.cursor} if self.cursor else {}
 
+    def rehearse(self) -> None:
+        raise NotImplementedError
+
     def store(self, batch: Batch) -> Stored:
         if self.batches_until_outage == 0:
             self.journal.append("store fails")

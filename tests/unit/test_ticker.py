@@ -19,6 +19,7 @@ from faregate.config import Settings
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.ports import StreamEntry, TransactionStream
 from faregate_worker import ticker as ticker_module
+from faregate_worker.check import beat_key
 from faregate_worker.runtime import QUEUE_NAME, Stop
 from faregate_worker.ticker import (
     FAILURE_TTL_SECONDS,
@@ -118,11 +119,11 @@ def test_a_tick_enqueues_one_job_where_records_are_pending(queue: Queue, clock: 
 
 
 def test_nothing_is_enqueued_where_nothing_is_pending(queue: Queue, clock: FakeClock) -> None:
-    """An idle system makes no jobs and does not even ask the queue."""
+    """An idle system makes no jobs; it gives a sign of life."""
     ticker = make_ticker(FakeStream(), queue, clock)
 
     assert not ticker.tick()
-    assert queue.connection.keys("*") == []
+    assert queue.connection.keys("*") == [beat_key().encode()]
 
 
 def test_the_queue_does_not_pile_up_while_no_worker_runs(queue: Queue, clock: FakeClock) -> None:

@@ -109,6 +109,9 @@ class FakeArchive:
     def cursors(self) -> Mapping[int, Cursor]:
         return dict(self.known)
 
+    def rehearse(self) -> None:
+        raise NotImplementedError
+
     def store(self, batch: Batch) -> Stored:
         self.before_store(batch)
         if self.errors:

@@ -2,24 +2,18 @@
 
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from importlib import import_module
 
 import pytest
-from fakeredis import FakeRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from rq import Queue
-from rq.utils import utcformat
 
 from faregate.config import Settings
 from faregate.domain.errors import ConfigurationError
-from faregate_worker import __main__ as main_module
 from faregate_worker import jobs
-from faregate_worker.runtime import QUEUE_NAME, Stop, redact, tidy_record
+from faregate_worker.runtime import Stop, redact, tidy_record
 from faregate_worker.ticker import JOB
 
 
@@ -39,34 +33,6 @@ def test_a_job_that_fails_fails_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
         jobs.work(1.0)
 
     assert pauses == [jobs.FAILURE_PAUSE_SECONDS]
-
-
-@pytest.mark.parametrize(
-    ("host", "age_seconds", "running"),
-    [
-        (socket.gethostname(), 0, True),
-        (socket.gethostname(), main_module.WORKER_TTL_SECONDS + 5, False),
-        ("elsewhere", 0, False),
-    ],
-    ids=["alive", "silent for too long", "of another host"],
-)
-def test_the_health_check_wants_a_fresh_heartbeat_of_this_host(
-    monkeypatch: pytest.MonkeyPatch, host: str, age_seconds: int, *, running: bool
-) -> None:
-    """A worker that was killed, or runs elsewhere, makes no host healthy."""
-    redis = FakeRedis()
-    heartbeat = utcformat(datetime.now(UTC) - timedelta(seconds=age_seconds))
-    redis.sadd(f"rq:workers:{QUEUE_NAME}", "rq:worker:one")
-    redis.hset("rq:worker:one", mapping={"hostname": host, "last_heartbeat": heartbeat})
-    queue = Queue(QUEUE_NAME, connection=redis, serializer="json")
-    monkeypatch.setattr(main_module, "open_queue", lambda *_, **__: queue)
-
-    assert main_module.is_running(Settings()) is running
-
-
-def test_a_redis_that_is_away_is_no_health() -> None:
-    """The health check answers, whatever it finds."""
-    assert not main_module.is_running(Settings(queue_url="unix:///nowhere/redis.sock"))
 
 
 def logged(message: str, error: Exception) -> str:

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import OutOfMemoryError, RedisError, WatchError
@@ -23,6 +23,7 @@ from faregate.bootstrap import open_stream, open_sweeper
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import FaregateError
 from faregate.ports import HoldSweeper, TransactionStream
+from faregate_worker.check import BEAT_INTERVAL_S, beat, end_beat
 from faregate_worker.jobs import work_on
 from faregate_worker.runtime import Stop, configure_logging, open_queue
 
@@ -76,6 +77,7 @@ class Ticker:
         self._sweeper = sweeper
         self._sweep_at = clock() + SWEEP_INTERVAL_SECONDS
         self._upkeep_at = clock() + UPKEEP_INTERVAL_SECONDS
+        self._beat_at = clock()
 
     def tick(self) -> bool:
         """Enqueue a job if there is work and none waits; return whether one was enqueued.
@@ -84,6 +86,9 @@ class Ticker:
             LedgerError: The ledger's Redis did not answer.
             RedisError: The queue's Redis did not answer, or takes no job.
         """
+        if self._clock() >= self._beat_at:
+            beat(self._queue)
+            self._beat_at = self._clock() + BEAT_INTERVAL_S
         is_upkeep = self._clock() >= self._upkeep_at
         if not (is_upkeep or self._stream.shards_pending() or self._sweep_is_due()):
             return False
@@ -160,6 +165,12 @@ def run(settings: Settings, stop: Stop) -> None:
             stop.pause(wait_seconds)
 
 
+def _let_go(queue: Queue) -> None:
+    with suppress(RedisError):
+        end_beat(queue)
+    queue.connection.close()
+
+
 def _tick(ticker: Ticker) -> bool:
     """Tick, and return whether Redis is full."""
     try:
@@ -173,7 +184,7 @@ def _build(settings: Settings, resources: ExitStack) -> Ticker:
     stream = resources.enter_context(open_stream(settings))
     sweeper = resources.enter_context(open_sweeper(settings))
     queue = open_queue(settings.rq_url, socket_timeout_seconds=QUEUE_TIMEOUT_SECONDS)
-    resources.callback(queue.connection.close)
+    resources.callback(_let_go, queue)
     return Ticker(stream, queue, drain_seconds_max=settings.drain_seconds_max, sweeper=sweeper)
 
 

@@ -7,6 +7,9 @@ from faregate.ports import Cursor
 #: For how long a shard is left to a drain that was faster, in seconds. Then it is free again, if
 #: its cursor has not moved meanwhile.
 LEFT_S = 2.0
+#: For how long a shard rests that cannot be stored, in seconds: at first, and at most.
+REST_S_MIN = 1.0
+REST_S_MAX = 15.0
 
 
 class Turns:
@@ -22,17 +25,22 @@ class Turns:
         self._cursors: dict[int, Cursor] = {}
         #: Until when a shard is left to another drain.
         self._left: dict[int, float] = {}
+        #: For how long a shard was left alone last that cannot be stored.
+        self._rests: dict[int, float] = {}
 
     def learn(self, cursors: Mapping[int, Cursor]) -> None:
         """Take over the newest cursors. A shard that was left is free if its own has not moved."""
-        for shard in self._left:
-            moved = cursors.get(shard) != self._cursors.get(shard)
-            self._left[shard] = self._clock() + LEFT_S if moved else 0.0
-        self._left = {shard: until for shard, until in self._left.items() if until}
+        now = self._clock()
+        for shard, until in list(self._left.items()):
+            if cursors.get(shard) != self._cursors.get(shard):
+                self._left[shard] = now + LEFT_S
+            elif until <= now:
+                del self._left[shard]
         self._cursors = dict(cursors)
 
     def stored(self, shard: int, cursor: Cursor | None) -> None:
         """Note how far a shard is, by a batch of this job."""
+        self._rests.pop(shard, None)
         if cursor is not None:
             self._cursors[shard] = cursor
 
@@ -40,6 +48,17 @@ class Turns:
         """Leave a shard to another drain, which is at this cursor."""
         self.stored(shard, cursor)
         self._left[shard] = self._clock() + LEFT_S
+
+    def rest(self, shard: int) -> bool:
+        """Leave a shard alone that cannot be stored now, for longer each time.
+
+        Returns:
+            Whether it could be stored before.
+        """
+        is_first = shard not in self._rests
+        self._rests[shard] = min(2 * self._rests.get(shard, REST_S_MIN / 2), REST_S_MAX)
+        self._left[shard] = self._clock() + self._rests[shard]
+        return is_first
 
     def cursor(self, shard: int) -> Cursor | None:
         """Return how far a shard is; None where nothing is stored of it."""

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from faregate.domain.errors import ArchiveUnavailableError, LedgerError
+from faregate.domain.errors import ArchiveUnavailableError, LedgerError, ShardBlockedError
 from faregate.ports import Batch, Cursor, HoldSweeper, TransactionArchive, TransactionStream
 from faregate_worker.drain import Drained, require_same_ledger, store
 from faregate_worker.sizes import BatchSizes
@@ -179,7 +179,12 @@ class Work:
         """Store a batch, and tell Redis how far its shard is, be there a batch or not."""
         if batch is None:
             return Drained(trimmed=self._stream.note_stored(shard, self._turns.cursor(shard)))
-        drained, stored = store(self._stream, self._archive, batch)
+        try:
+            drained, stored = store(self._stream, self._archive, batch)
+        except ShardBlockedError as error:
+            if self._turns.rest(shard):
+                _logger.warning("left pending: %s", error)
+            return Drained()
         if stored.is_stale:
             self._turns.leave(shard, stored.cursor)
         else:

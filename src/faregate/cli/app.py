@@ -65,7 +65,7 @@ def migrate(
 
 @app.command()
 def worker(
-    check: Annotated[bool, typer.Option(help="Exit 0 if a worker of this host lives.")] = False,
+    check: Annotated[bool, typer.Option(help="Exit 0 if records become rows.")] = False,
 ) -> None:
     """Run an RQ worker, and the ticker that gives it work, until SIGTERM."""
     # The worker is a layer beside this one, so it is a program of its own: this one becomes it.

@@ -105,6 +105,15 @@ class TransactionArchive(Protocol):
         """Return the newest cursor of each shard of which a batch was stored."""
         ...
 
+    def rehearse(self) -> None:
+        """Write nothing, by the statements that write, to find out whether they are allowed.
+
+        Raises:
+            ArchiveUnavailableError: They are not, or Postgres does not answer.
+            ConfigurationError: Postgres has not been migrated.
+        """
+        ...
+
     def store(self, batch: Batch) -> Stored:
         """Store a batch and its cursor in one commit, or nothing.
 

@@ -135,6 +135,9 @@ class MemoryStore:
         """Return the newest cursor of each shard."""
         return self._cursors
 
+    def rehearse(self) -> None:
+        """Do nothing: all may be written here."""
+
     def store(self, batch: Batch) -> Stored:
         """Store a batch; a known id with other content is a dead letter, as is an unknown user."""
         shard = batch.shard

@@ -24,17 +24,25 @@ from faregate.adapters.postgres.connection import Bounds, Connector, migrated, u
 from faregate.adapters.postgres.cursors import Newest, cursors_of, read_newest, write_batch
 from faregate.adapters.postgres.inserts import ProfileVanishedError, insert, lines_of
 from faregate.adapters.postgres.queries import statement
-from faregate.adapters.postgres.sorting import REFUSALS, Sorter
-from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
+from faregate.adapters.postgres.sorting import REFUSALS, RefusedError, Sorter
+from faregate.domain.errors import (
+    ArchiveUnavailableError,
+    ConfigurationError,
+    ShardBlockedError,
+)
 from faregate.domain.identity import LedgerIdentity
 from faregate.ports import Batch, Cursor, Stored
 
 #: For how long a batch tries to get past others, in seconds, and how long it pauses in between.
-CONTENTION_S_MAX = 10.0
+CONTENTION_S_MAX = 2.0
 PAUSE_S_MAX = 0.05
 LOCK_MS_MAX = 200
 #: How many records a batch may have of which some cannot be stored as they stand.
 SORTED_COUNT_MAX = 2_000
+#: How many it may have of which Postgres refuses some, since each of those is found by halving.
+REFUSED_COUNT_MAX = 256
+#: How many records of a shard may become dead letters in a minute; then it waits for a person.
+DEAD_LETTERS_A_MINUTE_MAX = 500
 
 _BOUNDS = Bounds(statement_ms_max=30_000, lock_ms_max=5_000)
 #: Keeps our advisory locks apart from those of others: "Fare" in ASCII.
@@ -81,6 +89,17 @@ class PostgresArchive:
             cursor = connection.cursor(row_factory=dict_row)
             return cursors_of(cursor.execute(statement("read_cursors")))
 
+    def rehearse(self) -> None:
+        """Write nothing, by the statements that write; see the port."""
+        with (
+            unavailable("store records"),
+            migrated(),
+            self._connector.transaction() as connection,
+            connection.transaction(force_rollback=True),
+        ):
+            insert(connection, lines_of(b""))
+            connection.execute(statement("rehearse_batch"))
+
     def store(self, batch: Batch) -> Stored:
         """Store a batch and its cursor in one commit, or nothing; see the port."""
         give_up_at = time.monotonic() + CONTENTION_S_MAX
@@ -89,9 +108,10 @@ class PostgresArchive:
                 try:
                     with self._connector.transaction() as connection:
                         return _store(connection, batch)
-                except _CONTENTION:
+                except _CONTENTION as error:
                     if time.monotonic() >= give_up_at:
-                        raise
+                        message = f"cannot store records of shard {batch.shard}: {error}"
+                        raise ShardBlockedError(message.strip()) from error
                     # Whoever is in the way needs a moment; chance keeps two from meeting again.
                     time.sleep(random.uniform(0, PAUSE_S_MAX))  # noqa: S311
                     # What lies before a record that cannot be stored now need not wait for it.
@@ -114,7 +134,12 @@ def _store(connection: psycopg.Connection, batch: Batch) -> Stored:
         )
     connection.execute(statement("bound_lock_wait"), {"lock_ms_max": str(LOCK_MS_MAX)})
     stored = _store_at_once(connection, batch, newest)
-    return stored or _sort(connection, batch.head(SORTED_COUNT_MAX), newest)
+    if stored is None:
+        try:
+            stored = _sort(connection, batch.head(SORTED_COUNT_MAX), newest)
+        except RefusedError:
+            stored = _sort(connection, batch.head(REFUSED_COUNT_MAX), newest, has_refused=True)
+    return stored
 
 
 def _store_at_once(connection: psycopg.Connection, batch: Batch, newest: Newest) -> Stored | None:
@@ -129,11 +154,14 @@ def _store_at_once(connection: psycopg.Connection, batch: Batch, newest: Newest)
     return Stored(inserted=inserted.count, cursor=batch.end)
 
 
-def _sort(connection: psycopg.Connection, batch: Batch, newest: Newest) -> Stored:
+def _sort(
+    connection: psycopg.Connection, batch: Batch, newest: Newest, *, has_refused: bool = False
+) -> Stored:
     """Store a batch record by record, as far as its records need it."""
     records = batch.records()
-    sorter = Sorter(connection, batch.shard, newest.ledger_epoch)
+    sorter = Sorter(connection, batch.shard, newest.ledger_epoch, has_refused)
     stored = sorter.store(records)
+    _bound_dead_letters(connection, batch.shard)
     if stored.count != len(records):
         # A record that is nowhere would be lost for good; reading it again cannot lose it.
         raise ArchiveUnavailableError(
@@ -141,3 +169,14 @@ def _sort(connection: psycopg.Connection, batch: Batch, newest: Newest) -> Store
         )
     write_batch(connection, batch, newest, stored.count, sorter.inserted.leaves)
     return replace(stored, cursor=batch.end)
+
+
+def _bound_dead_letters(connection: psycopg.Connection, shard: int) -> None:
+    """Stop a shard of which too much is refused: it is more likely that something else is wrong."""
+    query = statement("count_recent_dead_letters")
+    ((count,),) = connection.execute(query, {"shard": shard}).fetchall()
+    if count > DEAD_LETTERS_A_MINUTE_MAX:
+        raise ShardBlockedError(
+            f"shard {shard} waits: {count} of its records would be dead letters of one minute;"
+            " look at the reasons in faregate.dead_letters"
+        )

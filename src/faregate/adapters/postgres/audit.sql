@@ -1,5 +1,30 @@
 -- What operators ask of Postgres: whether the numbers agree. All of it only reads.
 
+-- name: find_hidden
+-- The tables of which row level security may hide rows from this role: no policy shows it all.
+select c.oid::regclass::text as hidden
+from pg_catalog.pg_class as c
+where
+    c.oid in ('public.credit_transactions'::regclass, 'public.profiles'::regclass)
+    and row_security_active(c.oid)
+    and not exists (
+        select 1
+        from pg_catalog.pg_policy as p
+        where
+            p.polrelid = c.oid
+            and p.polpermissive
+            and p.polcmd in ('r', '*')
+            and pg_get_expr(p.polqual, p.polrelid) = 'true'
+            and exists (
+                select 1
+                from unnest(p.polroles) as r (role_oid)
+                where
+                    r.role_oid = 0
+                    or pg_has_role(r.role_oid, 'usage')
+            )
+    )
+order by c.relname;
+
 -- name: list_users
 -- The next users by id: all that have a profile, and all that have a row. The second list leaps
 -- from user to user along the index, however many rows each has.

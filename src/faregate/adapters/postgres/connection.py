@@ -26,6 +26,17 @@ _NOT_MIGRATED = (
     psycopg.errors.UndefinedFunction,
     psycopg.errors.InvalidSchemaName,
 )
+#: What to do about faults of the database itself, by the beginning of their SQLSTATE.
+_ADVICE = {
+    "25006": "the database is read-only: a standby, or default_transaction_read_only is on",
+    "42501": "the role lacks a right: run `faregate migrate` as the owner, and let it have the role"
+    " faregate_worker or faregate_api",
+    "42": "the schema is not that of this version: run `faregate migrate`",
+    "53100": "the disk of Postgres is full",
+    "53": "Postgres lacks resources: connections, memory or disk",
+    "57014": "a statement took longer than it may: it is blocked, or the server is overloaded",
+    "58": "the disk or the system of Postgres fails: see its log",
+}
 _DEFAULTS: dict[str, str | int | None] = {
     "client_encoding": "UTF8",
     "connect_timeout": CONNECT_TIMEOUT_S_MAX,
@@ -73,12 +84,19 @@ def complete(conninfo: str, application: str) -> str:
 
 @contextmanager
 def unavailable(doing: str) -> Iterator[None]:
-    """Turn what the driver raises into `ArchiveUnavailableError`."""
+    """Turn what the driver raises into `ArchiveUnavailableError`, with what to do about it."""
     try:
         yield
     except (psycopg.Error, TimeoutError) as error:
-        reason = str(error).strip() or type(error).__name__
-        raise ArchiveUnavailableError(f"cannot {doing}: {reason}") from error
+        said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+        reason = said or str(error).strip() or type(error).__name__
+        raise ArchiveUnavailableError(f"cannot {doing}: {reason}{_advice(error)}") from error
+
+
+def _advice(error: Exception) -> str:
+    state = getattr(error, "sqlstate", None) or ""
+    advice = (text for code, text in _ADVICE.items() if state.startswith(code))
+    return "".join(f" ({text})" for text in list(advice)[:1])
 
 
 @contextmanager

@@ -10,24 +10,28 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, LiteralString
+from typing import Final
 
 import psycopg
 from psycopg.rows import class_row
 
-from faregate.adapters.postgres.connection import Bounds, complete
+from faregate.adapters.postgres.connection import complete
 from faregate.adapters.postgres.migration_files import (
     Migration,
     bootstrap_sql,
     export_migrations,
     migrations,
 )
-from faregate.adapters.postgres.queries import statement
+from faregate.adapters.postgres.migration_run import (
+    bounded,
+    execute,
+    explain,
+    holds,
+    sql,
+    transaction,
+)
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, MigrationError
 
-#: The first bound is for the runner's own statements and its wait for another run. The files set
-#: bounds of their own, since they must have some wherever they are applied.
-BOUNDS: Final = Bounds(statement_ms_max=60_000, lock_ms_max=60_000)
 #: Any number will do, as long as all runs use the same one.
 _RUN_LOCK_KEY: Final = 7_163_910_450_128
 
@@ -82,7 +86,7 @@ class Migrator:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
             MigrationError: The records of the database cannot be read.
         """
-        with self._connection() as connection, _bounded(connection):
+        with self._connection() as connection, bounded(connection):
             return _status(connection)
 
     def apply(
@@ -145,7 +149,7 @@ class Migrator:
             except psycopg.Error as error:
                 if connection.closed:
                     raise ArchiveUnavailableError(f"Postgres went away: {error}") from error
-                raise MigrationError(_explain(error)) from error
+                raise MigrationError(explain(error)) from error
 
 
 def _status(connection: psycopg.Connection) -> list[MigrationStatus]:
@@ -172,10 +176,10 @@ def _compare(migration: Migration, record: _Record | None) -> MigrationStatus:
 
 
 def _records(connection: psycopg.Connection) -> list[_Record]:
-    if not _holds(connection, "has_records"):
+    if not holds(connection, "has_records"):
         return []
     with connection.cursor(row_factory=class_row(_Record)) as cursor:
-        return cursor.execute(_sql("read_records")).fetchall()
+        return cursor.execute(sql("read_records")).fetchall()
 
 
 def _apply(
@@ -184,9 +188,10 @@ def _apply(
     """Apply what is pending, in order, each in a transaction; return the names."""
     applied: list[str] = []
     while True:
-        with _bounded(connection):
+        with bounded(connection):
             # Held until the end of the transaction; then the next one looks anew.
-            connection.execute(_sql("lock_run"), {"key": _RUN_LOCK_KEY})
+            connection.execute(sql("lock_run"), {"key": _RUN_LOCK_KEY})
+            _require_utf8(connection)
             numbers.say(connection)
             numbers.check(connection)
             migration = next(iter(_pending(connection)), None)
@@ -195,29 +200,35 @@ def _apply(
                 _settle_owner(connection)
                 return applied
             on_progress(migration.name)
-            with _transaction(connection, migration.name):
-                _execute(connection, migration.sql)
+            with transaction(connection, migration.name):
+                execute(connection, migration.sql)
                 record = {"name": migration.name, "checksum": migration.checksum}
-                connection.execute(_sql("write_record"), record)
+                connection.execute(sql("write_record"), record)
             numbers.check(connection)
         applied.append(migration.name)
 
 
+def _require_utf8(connection: psycopg.Connection) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise ConfigurationError(f"the database has encoding {encoding}; Faregate needs UTF8")
+
+
 def _prepare(connection: psycopg.Connection) -> None:
     """Make what migrations stand on: the little of Supabase, and the table of their records."""
-    if not _holds(connection, "is_bootstrapped"):
-        with _transaction(connection, "bootstrap.sql"):
-            _execute(connection, bootstrap_sql())
-    if not _holds(connection, "has_records"):
-        with _transaction(connection, "faregate.migrations"):
-            connection.execute(_sql("prepare_records"))
+    if not holds(connection, "is_bootstrapped"):
+        with transaction(connection, "bootstrap.sql"):
+            execute(connection, bootstrap_sql())
+    if not holds(connection, "has_records"):
+        with transaction(connection, "faregate.migrations"):
+            connection.execute(sql("prepare_records"))
 
 
 def _settle_owner(connection: psycopg.Connection) -> None:
     """Give the policies of the owner to who owns the tables now, as after REASSIGN OWNED."""
-    if _holds(connection, "has_new_owner"):
-        with _transaction(connection, "policies of the owner"):
-            connection.execute(_sql("settle_owner"))
+    if holds(connection, "has_new_owner"):
+        with transaction(connection, "policies of the owner"):
+            connection.execute(sql("settle_owner"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +240,13 @@ class _Numbers:
 
     def say(self, connection: psycopg.Connection) -> None:
         """Tell them to the migration that creates the ledger, which reads settings."""
-        connection.execute(_sql("tell_numbers"), asdict(self))
+        connection.execute(sql("tell_numbers"), asdict(self))
 
     def check(self, connection: psycopg.Connection) -> None:
         """Raise unless the ledger is absent or was created with them."""
-        if not _holds(connection, "has_ledger"):
+        if not holds(connection, "has_ledger"):
             return
-        row = connection.execute(_sql("read_numbers")).fetchone()
+        row = connection.execute(sql("read_numbers")).fetchone()
         if row is not None and row != (self.shard_count, self.starting_credits):
             raise ConfigurationError(
                 f"the ledger was created with {row[0]} shards and {row[1]} starting credits,"
@@ -257,44 +268,3 @@ def _pending(connection: psycopg.Connection) -> list[Migration]:
         if status.state is MigrationState.PENDING:
             names.add(status.name)
     return [migration for migration in migrations() if migration.name in names]
-
-
-@contextmanager
-def _bounded(connection: psycopg.Connection) -> Iterator[None]:
-    """Open a transaction whose waits are bounded."""
-    with connection.transaction():
-        connection.execute(statement("bound_transaction"), BOUNDS.parameters)
-        yield
-
-
-@contextmanager
-def _transaction(connection: psycopg.Connection, name: str) -> Iterator[None]:
-    """Open a transaction for one file, whose name is part of the error."""
-    try:
-        with connection.transaction():
-            yield
-    except psycopg.Error as error:
-        if connection.closed:
-            raise
-        raise MigrationError(f"{name}: {_explain(error)}") from error
-
-
-def _execute(connection: psycopg.Connection, sql: str) -> None:
-    """Run all statements of a file of this package. Bytes, since no driver checks them."""
-    connection.execute(sql.encode())
-
-
-def _sql(name: str) -> LiteralString:
-    return statement(name, "migrate.sql")
-
-
-def _holds(connection: psycopg.Connection, name: str) -> bool:
-    row = connection.execute(_sql(name), {}).fetchone()
-    return row is not None and bool(row[0])
-
-
-def _explain(error: psycopg.Error) -> str:
-    """Return what Postgres said, its hint included."""
-    message = error.diag.message_primary or str(error)
-    hint = error.diag.message_hint
-    return f"{message} ({hint})" if hint else message

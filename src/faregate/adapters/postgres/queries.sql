@@ -209,6 +209,24 @@ values (
     %(leaves)s, sha256(%(chain_before)s::bytea || %(leaves)s::bytea)
 );
 
+-- name: rehearse_batch
+-- Writes no batch and no dead letter, which needs the same rights as to write some.
+with no_batch as (
+    insert into faregate.batches
+    select * from faregate.batches
+    where false
+)
+
+insert into faregate.dead_letters (shard, stream_id, kind, reason, payload)
+select
+    shard,
+    stream_id,
+    kind,
+    reason,
+    payload
+from faregate.dead_letters
+where false;
+
 -- name: prepare_rows
 -- Where records are copied to, for this transaction. (COPY into a table with row level security is
 -- refused to a role that is subject to it.)
@@ -316,6 +334,15 @@ from faregate.dead_letters
 where
     shard = %(shard)s::integer
     and stream_id = any(%(stream_ids)s::text[]);
+
+-- name: count_recent_dead_letters
+-- How many records of a shard have become dead letters of late, without those of deleted users.
+select count(*) as dead_letter_count
+from faregate.dead_letters
+where
+    shard = %(shard)s::integer
+    and kind in ('conflict', 'refused', 'unreadable')
+    and created_at > now() - interval '1 minute';
 
 -- name: find_users
 -- The users of a batch that exist, and how far the rows of each go; null without a profile.

@@ -6,7 +6,7 @@ become rows, in the same transaction.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from uuid import UUID
 
@@ -17,7 +17,12 @@ from psycopg.rows import dict_row
 from faregate.adapters.postgres.dead_letters import DeadLetter, keep
 from faregate.adapters.postgres.inserts import NOTHING, Inserted, insert, rows_of
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.transaction import CreditTransaction
+from faregate.domain.errors import ShardBlockedError
+from faregate.domain.transaction import (
+    CreditTransaction,
+    CreditTransactionId,
+    TransactionType,
+)
 from faregate.ports import Stored, StreamEntry
 
 #: What Postgres refuses because of what a record says. A `ValueError` comes before the server has
@@ -29,8 +34,13 @@ REFUSALS = (
     errors.UniqueViolation,
     errors.ExclusionViolation,
     errors.ProgramLimitExceeded,
+    errors.RaiseException,
     ValueError,
 )
+
+
+class RefusedError(Exception):
+    """Postgres refuses some records of a batch that is too long for halving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,8 @@ class Sorter:
     shard: int
     #: The epoch of the ledger. Records of an older one are stored only where they go on from rows.
     epoch: int
+    #: Whether some are known to be refused, and are to be found by halving.
+    has_refused: bool = False
     letters: list[DeadLetter] = field(default_factory=list)
     inserted: Inserted = NOTHING
     repeated: int = 0
@@ -59,6 +71,7 @@ class Sorter:
         """Make rows and dead letters of all records."""
         candidates = self._of_users(self._unknown(self._readable(self._not_kept(records))))
         self._insert(candidates)
+        self._blame()
         keep(self.connection, self.shard, self.letters)
         return Stored(
             inserted=self.inserted.count,
@@ -148,6 +161,8 @@ class Sorter:
         try:
             self.inserted += insert(self.connection, fill)
         except REFUSALS as error:
+            if not self.has_refused:
+                raise RefusedError from error
             if len(candidates) == 1:
                 self._give_up(candidates[0].entry, "refused", str(error))
             else:
@@ -156,6 +171,46 @@ class Sorter:
                 self._insert(candidates[middle:])
         else:
             self.connection.execute(statement("discard_rows"))
+
+    def _blame(self) -> None:
+        """Make sure that it is the fault of the records that are refused, and not of the schema.
+
+        It is where another record of the batch passes, or a usual one does, which is taken back.
+
+        Raises:
+            ShardBlockedError: It is the schema that refuses.
+        """
+        refused = [letter.entry for letter in self.letters if letter.kind == "refused"]
+        if self.inserted.count or not refused:
+            return
+        probe = _usual(next(entry.transaction for entry in refused if entry.transaction))
+        try:
+            with self.connection.transaction(force_rollback=True):
+                insert(self.connection, rows_of([probe]))
+        except REFUSALS as error:
+            raise ShardBlockedError(
+                f"the schema refuses every record of shard {self.shard}: {str(error).strip()}"
+                " (a constraint or a trigger that was added: change it, and records are stored)"
+            ) from error
+
+
+def _usual(transaction: CreditTransaction) -> CreditTransaction:
+    """Return a record like most, of the same user."""
+    return replace(
+        transaction,
+        id=CreditTransactionId.derive("probe", transaction.id.value),
+        amount=0,
+        type=TransactionType.DEDUCT,
+        description="request",
+        metadata=None,
+        sequence=1,
+        balance_after=0,
+        epoch=1,
+        refund_of=None,
+        allowance_amount=0,
+        allowance_after=0,
+        period_start=None,
+    )
 
 
 def _content(transaction: CreditTransaction) -> tuple[object, ...]:
