@@ -549,13 +549,14 @@ limit %(findings_max)s::integer;
 select encode(sha256(coalesce(string_agg(b.chain, '' order by s.shard), '')), 'hex') as digest
 from faregate.ledger as l
 cross join lateral generate_series(0, l.shard_count - 1) as s (shard)
-cross join lateral (
-    select chain
-    from faregate.batches
-    where shard = s.shard
-    order by number desc
-    limit 1
-) as b;
+inner join faregate.batches as b
+    on
+        s.shard = b.shard
+        and b.number = (
+            select max(n.number)
+            from faregate.batches as n
+            where n.shard = s.shard
+        );
 
 -- name: find_stale_profiles
 -- Profiles whose sequence is behind their rows: a ledger rebuilt from them would repeat numbers.

@@ -7,8 +7,8 @@ select pg_advisory_xact_lock(%(key)s::bigint);
 -- name: tell_numbers
 -- What the migration that creates the ledger reads.
 select
-    set_config('faregate.shard_count', %(shard_count)s::text, true),
-    set_config('faregate.starting_credits', %(starting_credits)s::text, true);
+    set_config('faregate.shard_count', %(shard_count)s::text, true) as shard_count,
+    set_config('faregate.starting_credits', %(starting_credits)s::text, true) as starting_credits;
 
 -- name: is_bootstrapped
 -- Whether the little of Supabase is there that the schema refers to.
@@ -45,7 +45,12 @@ from faregate.migrations;
 
 -- name: write_record
 -- Notes that a migration was applied.
-insert into faregate.migrations (name, checksum) values (%(name)s, %(checksum)s);
+insert into faregate.migrations (
+    name, checksum
+)
+select
+    %(name)s::text as name,
+    %(checksum)s::text as checksum;
 
 -- name: has_ledger
 -- Whether the ledger has been created.
@@ -60,7 +65,7 @@ from faregate.ledger;
 
 -- name: has_new_owner
 -- Whether a policy of the owner is for somebody else than who owns its table.
-select exists (
+select exists(
     select 1
     from pg_catalog.pg_policy as p
     inner join pg_catalog.pg_class as c on p.polrelid = c.oid
@@ -72,5 +77,7 @@ select exists (
 
 -- name: settle_owner
 -- Gives the policies of the owner to who owns the table now.
-alter policy "The owner can view transactions" on public.credit_transactions to current_user;
-alter policy "The owner can insert transactions" on public.credit_transactions to current_user;
+alter policy "The owner can view transactions" -- noqa: RF05
+on public.credit_transactions to current_user;
+alter policy "The owner can insert transactions" -- noqa: RF05
+on public.credit_transactions to current_user;

@@ -3,11 +3,11 @@
 -- name: bound_transaction
 -- Bounds the waits of this transaction, and lets times come in a form that can be read.
 select
-    set_config('statement_timeout', %(statement_ms_max)s::text, true),
-    set_config('lock_timeout', %(lock_ms_max)s::text, true),
-    set_config('idle_in_transaction_session_timeout', %(idle_ms_max)s::text, true),
-    set_config('datestyle', 'ISO', true),
-    set_config('intervalstyle', 'postgres', true);
+    set_config('statement_timeout', %(statement_ms_max)s::text, true) as statement_ms_max,
+    set_config('lock_timeout', %(lock_ms_max)s::text, true) as lock_ms_max,
+    set_config('idle_in_transaction_session_timeout', %(idle_ms_max)s::text, true) as idle_ms_max,
+    set_config('datestyle', 'ISO', true) as date_style,
+    set_config('intervalstyle', 'postgres', true) as interval_style;
 
 -- name: read_identity
 -- What the ledger was created with.
@@ -104,7 +104,8 @@ select
     ) as claims;
 
 -- name: read_newest
--- The newest rows of a user: by time, and those of one time by their place in the history. What protects other users' rows is row level security, and not this.
+-- The newest rows of a user: by time, and those of one time by their place in the history. What
+-- protects other users' rows is row level security, and not this.
 select
     id,
     type,
@@ -150,8 +151,8 @@ limit %(count_max)s::integer;
 -- One drain at a time for a shard. A statement of its own: the next one sees what the drain before
 -- has committed.
 select
-    set_config('synchronous_commit', 'on', true),
-    pg_advisory_xact_lock(%(namespace)s::integer, %(shard)s::integer);
+    set_config('synchronous_commit', 'on', true) as synchronous_commit,
+    pg_advisory_xact_lock(%(namespace)s::integer, %(shard)s::integer) as is_locked;
 
 -- name: bound_lock_wait
 -- How long to wait for each further lock of this transaction.
@@ -169,13 +170,14 @@ select
     b.ordinal_max,
     b.chain
 from faregate.ledger as l
-left join lateral (
-    select *
-    from faregate.batches
-    where shard = %(shard)s::integer
-    order by number desc
-    limit 1
-) as b on true;
+left join faregate.batches as b
+    on
+        b.shard = %(shard)s::integer
+        and b.number = (
+            select max(n.number)
+            from faregate.batches as n
+            where n.shard = %(shard)s::integer
+        );
 
 -- name: read_cursors
 -- The newest batch of each shard.
@@ -188,13 +190,14 @@ select
     b.last_ordinal as ordinal
 from faregate.ledger as l
 cross join lateral generate_series(0, l.shard_count - 1) as s (shard)
-cross join lateral (
-    select *
-    from faregate.batches
-    where shard = s.shard
-    order by number desc
-    limit 1
-) as b
+inner join faregate.batches as b
+    on
+        s.shard = b.shard
+        and b.number = (
+            select max(n.number)
+            from faregate.batches as n
+            where n.shard = s.shard
+        )
 order by s.shard;
 
 -- name: write_batch
