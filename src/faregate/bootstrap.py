@@ -96,7 +96,9 @@ async def open_gate(settings: Settings | None = None) -> AsyncIterator[Gate]:
 
 def open_stream(settings: Settings) -> closing[RedisStream]:
     """Open the stream for a worker or an operator, to be closed by `with`."""
-    return closing(RedisStream.from_url(settings.redis_url, settings.shard_count))
+    return closing(
+        RedisStream.from_url(settings.redis_url, settings.shard_count, stored_ms=settings.stored_ms)
+    )
 
 
 def open_sweeper(settings: Settings) -> closing[RedisSweeper]:

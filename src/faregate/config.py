@@ -19,6 +19,7 @@ from faregate.domain.idempotency import (
     LIFETIME_MS_MAX,
     LIFETIME_MS_MIN,
 )
+from faregate.domain.windows import RETENTION_MS, STORED_MS
 
 PREFIX = "FAREGATE_"
 #: Variables with the prefix that are no settings: those of Faregate's own tests, and those that
@@ -101,12 +102,15 @@ class Settings(BaseSettings):
     #: bytes each.
     pending_max: int = Field(default=500_000, ge=1, le=2**31 - 1)
 
+    #: For how long a record that is a row stays in Redis: longer than what a failover of Postgres
+    #: may lose.
+    stored_ms: int = Field(default=STORED_MS, ge=RETENTION_MS, le=86_400_000)
     #: How often the ticker looks for pending records.
     tick_interval_ms: int = Field(default=200, ge=10, le=60_000)
-    #: How long one drain job may go on.
-    drain_seconds_max: float = Field(default=5.0, gt=0, le=600)
-    #: How many records are stored in one transaction.
-    batch_size_max: int = Field(default=2_000, ge=1, le=50_000)
+    #: How long one job of the worker may go on.
+    drain_seconds_max: float = Field(default=30.0, gt=0, le=600)
+    #: How many records are stored in one transaction at most.
+    batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
 
     @model_validator(mode="before")
     @classmethod

@@ -60,7 +60,10 @@ ARGUMENTS: dict[str, tuple[list[Value], dict[int, list[Any]]]] = {
         {1: NO_IDS, 2: NO_IDS, 3: [bad for bad in [*BELOW_0, "0"] if bad]},
     ),
     "renew": ([1, RULES], {1: [*BELOW_0, "0"], 2: NO_RULES}),
-    "stored": (["drain", 0, 1], {2: BELOW_0, 3: [*BELOW_0, "0"]}),
+    "stored": (
+        [1, 1, "1-1", 0, 0, 0, 1],
+        {1: BELOW_0, 2: BELOW_0, 3: ["", "1", "-", "(1-1"], 4: BELOW_0, 7: [*BELOW_0, "0"]},
+    ),
     "void": (
         [V7, V7, V7, 1, 1, 0, b"", b"d"],
         {1: [*NO_IDS, bytes(16)], 2: NO_IDS, 3: NO_IDS, 4: BELOW_0, 5: BELOW_0, 6: BELOW_0},
