@@ -129,8 +129,10 @@ class FullShard:
 
     def script_calls(self) -> tuple[int, int]:
         """Return how many scripts were run, and the microseconds that they took."""
-        told: dict[str, Any] = self.client.info("commandstats").get("cmdstat_evalsha", {})
-        return told.get("calls", 0), told.get("usec", 0)
+        stats: dict[str, Any] = self.client.info("commandstats")
+        told = [stats.get(name, {}) for name in ("cmdstat_evalsha", "cmdstat_fcall")]
+        calls = sum(one.get("calls", 0) for one in told)
+        return calls, sum(one.get("usec", 0) for one in told)
 
 
 def _word(decision: Decision) -> str:
