@@ -5,6 +5,7 @@ from datetime import UTC
 from typing import Any
 from uuid import UUID
 
+from faregate.adapters.postgres import access
 from faregate.adapters.postgres.pool import Pool
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
@@ -24,7 +25,15 @@ class PostgresAccounts:
         self._pool = Pool(conninfo)
 
     async def identity(self) -> LedgerIdentity:
-        """Return what the ledger was created with."""
+        """Return what the ledger was created with.
+
+        Raises:
+            ConfigurationError: The role of the connection lacks a right that a gate needs.
+        """
+        rights = access.GATE_RIGHTS
+        parameters = access.question(rights)
+        found = await self._pool.rows("find_missing_rights", parameters, file=access.FILE)
+        access.check_answer(found, rights, access.API)
         row = await self._pool.row("read_identity", {})
         if row is None:
             raise ConfigurationError("the ledger has no identity; run `faregate migrate`")

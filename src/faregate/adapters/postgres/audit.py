@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
+from faregate.adapters.postgres.access import AUDITOR, check
 from faregate.adapters.postgres.connection import (
     Bounds,
     Connector,
@@ -65,11 +66,13 @@ class PostgresAudit:
     """The port `Audit`. For one thread; connects on first use.
 
     Every method raises `ArchiveUnavailableError` where Postgres does not answer in time, and
-    `ConfigurationError` where it has not been migrated.
+    `ConfigurationError` where it has not been migrated or the role may not see all rows.
     """
 
     def __init__(self, conninfo: str) -> None:
         self._connector = Connector(bounded(conninfo, "faregate audit", _BOUNDS))
+        #: Whether the role is known to see all rows. One that does not would find drift.
+        self._sees_all = False
 
     def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
@@ -142,6 +145,9 @@ class PostgresAudit:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             with connection.transaction():
+                if not self._sees_all:
+                    check(connection, AUDITOR)
+                    self._sees_all = True
                 yield connection
 
 
