@@ -52,6 +52,11 @@ def bounded(conninfo: str, application: str, bounds: Bounds) -> str:
     except psycopg.ProgrammingError:
         # The driver's own message quotes the string, which may hold a password.
         raise ConfigurationError("the URL of Postgres is not a connection string") from None
+    if "@" in str(given.get("host") or ""):
+        # The driver looks for this host, and its message quotes the end of the password.
+        raise ConfigurationError(
+            "the URL of Postgres has an @ in its host: in a password it is written %40"
+        )
     options = (
         f"-c statement_timeout={bounds.statement_ms_max} -c lock_timeout={bounds.lock_ms_max}"
         f" -c idle_in_transaction_session_timeout={bounds.idle_ms_max} {given.get('options') or ''}"
