@@ -1,8 +1,8 @@
 -- allowed: says which of some commands the user of Redis who asks may not send.
 --
 -- KEYS   none
--- ARGV   1..n commands with all their words, separated by blanks: `set fg:{0}:probe value`. One with
---        fewer words than the command takes stops some servers.
+-- ARGV   1..n commands with all their words, separated by blanks: `set fg:{0}:probe value`. One
+--        with fewer words than the command takes stops some servers.
 -- Reply  those commands that are not allowed
 -- Appends nothing, and sends none of the commands.
 -- flags: no-writes

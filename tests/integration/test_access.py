@@ -19,7 +19,7 @@ from faregate.bootstrap import build_api_keys, build_gate, open_stream
 from faregate.cli.servers import Binaries, EmbeddedServers
 from faregate.domain.limit import LimitKind
 from faregate_worker.runtime import QUEUE_NAME
-from least_rights import SECRET, STARTING_CREDITS, Restricted, restricted_ledger
+from least_rights import SECRET, STARTING_CREDITS, Restricted, restricted_ledger, tell
 from waiting import wait_for
 from worker_process import children
 
@@ -172,7 +172,7 @@ def test_a_backup_holds_everything(ledger: Restricted, binaries: Binaries) -> No
     with psycopg.connect(server.url, autocommit=True) as admin:
         admin.execute("create database restored")
     restored = server.database_url("restored")
-    restoring = [programs / "psql", "--quiet", "--set=ON_ERROR_STOP=1", restored]
+    restoring = [str(programs / "psql"), "--quiet", "--set=ON_ERROR_STOP=1", restored]
     subprocess.run(restoring, input=dumped, stdout=subprocess.DEVNULL, check=True)
     before, after = contents(server.url), contents(restored)
     assert before == after
@@ -200,11 +200,11 @@ def test_what_is_run_as_one_cannot_do_what_another_may(ledger: Restricted) -> No
         (gate, ("FLUSHALL",)),
         (gate, ("KEYS", "*")),
         (gate, ("CONFIG", "GET", "*")),
-        (gate, ("EVAL", "return 1", 0)),
+        (gate, ("EVAL", "return 1", "0")),
         (operator, ("SET", "fg:{0}:s", "y")),
     ):
         with pytest.raises(Exception, match="permissions"):
-            client.execute_command(*words)
+            tell(client, *words)
     gate.close()
     operator.close()
     with Redis.from_url(ledger.servers.redis_url) as redis:

@@ -16,7 +16,7 @@ from faregate.adapters.postgres.roles import roles_sql
 from faregate.adapters.redis import access
 from faregate.cli.servers import Binaries, ValkeyServer
 from faregate.domain.errors import ConfigurationError
-from least_rights import SECRET
+from least_rights import SECRET, tell
 from redis_ledger import IDENTITY, make_ledger
 from servers import lone_redis
 
@@ -34,8 +34,8 @@ def admin(redis: ValkeyServer) -> Iterator[Redis]:
     """A server whose users have exactly their rights."""
     with Redis.from_url(redis.url) as client:
         for user in access.USERS:
-            client.execute_command(*user.acl.split())
-            client.execute_command("ACL", "SETUSER", user.name, "on", f">{SECRET}")
+            tell(client, *user.acl.split())
+            tell(client, "ACL", "SETUSER", user.name, "on", f">{SECRET}")
         yield client
 
 
@@ -58,13 +58,13 @@ async def test_a_gate_names_each_command_that_it_may_not_send(
     user = access.GATE
     for command in user.commands:
         admin.flushall()
-        admin.execute_command("ACL", "SETUSER", user.name, f"-{command}")
+        tell(admin, "ACL", "SETUSER", user.name, f"-{command}")
         with pytest.raises(ConfigurationError, match=rf"\b{command.replace('|', '.')}\b") as caught:
             await attach(url(redis, user))
         assert "faregate access --part redis" in str(caught.value)
         assert SECRET not in str(caught.value)
         assert admin.dbsize() == 0
-        admin.execute_command("ACL", "SETUSER", user.name, f"+{command}")
+        tell(admin, "ACL", "SETUSER", user.name, f"+{command}")
     await attach(url(redis, user))
 
 
@@ -75,10 +75,10 @@ def test_a_worker_names_each_command_that_it_may_not_send(
     user = access.WORKER
     own = url(redis, user)
     for command in user.commands:
-        admin.execute_command("ACL", "SETUSER", user.name, f"-{command}")
+        tell(admin, "ACL", "SETUSER", user.name, f"-{command}")
         with pytest.raises(ConfigurationError, match=rf"\b{command.replace('|', '.')}\b"):
             access.check_worker(own, own)
-        admin.execute_command("ACL", "SETUSER", user.name, f"+{command}")
+        tell(admin, "ACL", "SETUSER", user.name, f"+{command}")
     access.check_worker(own, own)
 
 
@@ -87,7 +87,7 @@ async def test_keys_that_are_closed_are_noticed(
     redis: ValkeyServer, admin: Redis, pattern: tuple[str, str]
 ) -> None:
     """Commands are of no use on keys that are not given, or given for reading alone."""
-    admin.execute_command("ACL", "SETUSER", access.GATE.name, *pattern)
+    tell(admin, "ACL", "SETUSER", access.GATE.name, *pattern)
     with pytest.raises(ConfigurationError, match=r"may not send .*\bmset\b.* on the keys ~fg:\*"):
         await attach(url(redis, access.GATE))
 
@@ -97,8 +97,8 @@ def test_a_worker_needs_the_channel_and_the_keys_of_its_queue(
 ) -> None:
     own = url(redis, access.WORKER)
     for missing, command in (("resetchannels", "subscribe"), ("resetkeys", "blmove")):
-        admin.execute_command(*access.WORKER.acl.split())
-        admin.execute_command("ACL", "SETUSER", access.WORKER.name, missing, "~fg:*")
+        tell(admin, *access.WORKER.acl.split())
+        tell(admin, "ACL", "SETUSER", access.WORKER.name, missing, "~fg:*")
         with pytest.raises(ConfigurationError, match=command):
             access.check_worker(own, own)
 

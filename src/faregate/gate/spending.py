@@ -2,6 +2,7 @@
 
 import logging
 from asyncio import get_running_loop
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Unpack
@@ -48,6 +49,9 @@ class Spending:
         self._follow_up = follow_up
         self._fallback = fallback
         self._log_unobserved = PacedLog(_log)
+        #: By the name of a policy, how many spends it has allowed, and what else it has decided.
+        self.allowed: Counter[str] = Counter()
+        self.refused: Counter[tuple[str, Verdict]] = Counter()
         #: See `Health`.
         self.shed = 0
         self.undecided = 0
@@ -137,6 +141,7 @@ class Spending:
                 if breaker.row:
                     breaker.succeeded()
                 if decision.verdict is _ALLOWED:
+                    self.allowed[policy.name] += 1
                     return decision
                 decision = await self._follow_up.help(attempt, decision)
         except (LedgerError, ArchiveUnavailableError) as error:
@@ -148,6 +153,11 @@ class Spending:
         self, attempt: Attempt, cost: int, decision: Decision, *, is_open: bool
     ) -> Decision:
         """Return a decision, or serve the request where it says that nothing could be decided."""
+        name = attempt.spend.policy.name
+        if decision.verdict is _ALLOWED:
+            self.allowed[name] += 1
+            return decision
+        self.refused[name, decision.verdict] += 1
         if decision.verdict is Verdict.OVERLOADED:
             self.shed += 1
             if attempt.spend.policy.is_shadow or (is_open and self._fallback.may_serve_overload()):
@@ -157,6 +167,11 @@ class Spending:
             why = LedgerUnavailableError("too many records wait for Postgres")
             return self._serve(attempt, cost, why, is_open=True)
         return decision
+
+    def decisions(self) -> dict[tuple[str, Verdict], int]:
+        """Return how often each policy has decided how, by its name and the verdict."""
+        allowed = {(name, _ALLOWED): count for name, count in self.allowed.items()}
+        return allowed | dict(self.refused)
 
     def _serve(self, attempt: Attempt, cost: int, why: Exception, *, is_open: bool) -> Decision:
         """Serve a request without a decision, if that is asked for; else raise why."""

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from faregate.adapters.postgres import access
 from faregate.adapters.postgres.pool import Pool
+from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
@@ -31,10 +32,11 @@ class PostgresAccounts:
             ConfigurationError: The role of the connection lacks a right that a gate needs.
         """
         rights = access.GATE_RIGHTS
-        parameters = access.question(rights)
-        found = await self._pool.rows("find_missing_rights", parameters, file=access.FILE)
-        access.check_answer(found, rights, access.API)
-        row = await self._pool.row("read_identity", {})
+        missing = statement("find_missing_rights", access.FILE)
+        async with self._pool.connection("read identity") as connection:
+            found = await connection.execute(missing, access.question(rights))
+            access.check_answer(await found.fetchall(), rights, access.API)
+            row = await (await connection.execute(statement("read_identity"))).fetchone()
         if row is None:
             raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
         return LedgerIdentity(**row)
