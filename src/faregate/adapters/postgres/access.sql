@@ -22,10 +22,14 @@ found as (
         a.*,
         case
             when a.kind = 'database' then (
-                select d.oid from pg_catalog.pg_database as d where d.datname = current_database()
+                select d.oid
+                from pg_catalog.pg_database as d
+                where d.datname = current_database()
             )
             when a.kind = 'schema' then (
-                select n.oid from pg_catalog.pg_namespace as n where n.nspname = a.object
+                select n.oid
+                from pg_catalog.pg_namespace as n
+                where n.nspname = a.object
             )
             when a.kind = 'function' then (
                 select p.oid
