@@ -66,6 +66,7 @@ class Restricted:
             "FAREGATE_REDIS_URL": self.redis_url(user.name),
             "FAREGATE_POSTGRES_URL": self.postgres_url(login),
             "FAREGATE_TICK_INTERVAL_MS": "50",
+            "FAREGATE_STARTING_CREDITS": str(STARTING_CREDITS),
             "PGPASSWORD": SECRET,
         }
 

@@ -160,6 +160,26 @@ async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: 
     assert ledger.refused() == []
 
 
+@pytest.mark.parametrize("words", [("worker",), ("api", "--port", "0")], ids=["worker", "api"])
+def test_a_process_without_its_rights_says_so_in_one_line(
+    ledger: Restricted, words: tuple[str, ...]
+) -> None:
+    """It exits with 2, whichever server refuses, and shows no password."""
+    for user, login in (
+        (access.OPERATOR, "app_owner"),
+        (access.WORKER if words == ("worker",) else access.GATE, "app_backup"),
+    ):
+        code, said = ledger.command(user, login, *words)
+        assert code == 2, said
+        line = said.splitlines()[-1]
+        assert line.startswith("faregate: the ")
+        assert "faregate access" in line
+        assert "Traceback" not in said
+        assert SECRET not in said
+    with Redis.from_url(ledger.servers.redis_url) as redis:
+        redis.acl_log_reset()
+
+
 def test_a_backup_holds_everything(ledger: Restricted, binaries: Binaries) -> None:
     """As its own role, which passes by row level security, and restored by a superuser."""
     programs, server = binaries.postgres, ledger.servers.postgres
