@@ -56,12 +56,13 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
+    # URLs may hold passwords, so `repr` leaves them out.
     #: Live credits and the stream: `redis://`, `rediss://` or `unix://`.
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
     #: Rows and users.
-    postgres_url: str = "postgresql://127.0.0.1/postgres"
+    postgres_url: str = Field(default="postgresql://127.0.0.1/postgres", repr=False)
     #: RQ's queue; empty for the Redis of the ledger.
-    queue_url: str = ""
+    queue_url: str = Field(default="", repr=False)
     environment: Environment = Environment.DEVELOPMENT
 
     #: The number of hash tags. Fixed when a ledger is created.

@@ -15,7 +15,8 @@ import typer
 from rich.console import Console
 
 from faregate.adapters.postgres.migrations import Migrator
-from faregate.bootstrap import open_admin, open_audit, open_stream
+from faregate.bootstrap import check_worker_rights, open_admin, open_audit, open_stream
+from faregate.cli.access import access
 from faregate.cli.conventions import (
     EXIT_BROKEN,
     EXIT_NOT_EXACT,
@@ -73,6 +74,8 @@ def worker(
     check: Annotated[bool, typer.Option(help="Exit 0 if records become rows.")] = False,
 ) -> None:
     """Run an RQ worker, and the ticker that gives it work, until SIGTERM."""
+    if not check:
+        check_worker_rights(read_settings())
     # The worker is a layer beside this one, so it is a program of its own: this one becomes it.
     arguments = [sys.executable, "-m", "faregate_worker", *(["--check"] if check else [])]
     sys.stdout.flush()
@@ -124,6 +127,7 @@ def rebuild(as_json: Json = False) -> None:
 
 
 app.add_typer(journal, name="journal")
+app.command()(access)
 app.command()(api)
 app.command()(renew)
 app.command()(replay)

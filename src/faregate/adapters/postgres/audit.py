@@ -11,6 +11,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
+from faregate.adapters.postgres.access import AUDITOR, check
 from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
 from faregate.adapters.postgres.cursors import cursors_of
 from faregate.adapters.postgres.findings import CHECKS
@@ -59,11 +60,13 @@ class PostgresAudit:
     """The port `Audit`. For one thread; connects on first use.
 
     Every method raises `ArchiveUnavailableError` where Postgres does not answer in time, and
-    `ConfigurationError` where it has not been migrated.
+    `ConfigurationError` where it has not been migrated or the role may not see all rows.
     """
 
     def __init__(self, conninfo: str) -> None:
         self._connector = Connector(conninfo, "faregate audit", _BOUNDS)
+        #: Whether the role is known to see all rows. One that does not would find drift.
+        self._sees_all = False
 
     def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
@@ -156,6 +159,9 @@ class PostgresAudit:
             migrated(),
             self._connector.transaction(is_snapshot=True) as connection,
         ):
+            if not self._sees_all:
+                check(connection, AUDITOR)
+                self._sees_all = True
             yield connection
 
 

@@ -79,6 +79,11 @@ def complete(conninfo: str, application: str) -> str:
     except psycopg.ProgrammingError:
         # The driver's own message quotes the string, which may hold a password.
         raise ConfigurationError("the URL of Postgres is not a connection string") from None
+    if "@" in str(given.get("host") or ""):
+        # The driver looks for this host, and its message quotes the end of the password.
+        raise ConfigurationError(
+            "the URL of Postgres has an @ in its host: in a password it is written %40"
+        )
     return make_conninfo("", **{"application_name": application, **_DEFAULTS, **given})
 
 
