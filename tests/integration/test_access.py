@@ -184,6 +184,8 @@ def test_a_backup_holds_everything(ledger: Restricted, binaries: Binaries) -> No
     """As its own role, which passes by row level security, and restored by a superuser."""
     programs, server = binaries.postgres, ledger.servers.postgres
     who = "--role=faregate_backup"
+    with psycopg.connect(server.url) as owner:
+        owner.execute("insert into auth.users (id) values (gen_random_uuid())")
     dumped = subprocess.run(
         [programs / "pg_dump", who, server.database_url("postgres", user="app_backup")],
         capture_output=True,

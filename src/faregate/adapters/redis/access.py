@@ -134,8 +134,10 @@ _QUEUE: Final = (
 )
 #: What `faregate reconcile`, `verify` and `rebuild` send. They write nothing.
 _AUDIT: Final = (
+    f"get {_KEY}",
     f"hgetall {_KEY}",
     f"mget {_KEY}",
+    f"xlen {_KEY}",
     f"xrange {_KEY} - +",
 )
 
