@@ -61,7 +61,12 @@ def _decisions(health: Health) -> Metric:
         "Spends that were decided, by the name of the policy and the verdict.",
         labels=["policy", "verdict"],
     )
-    for (policy, verdict), count in health.decisions.items():
+    counted = (
+        (policy, verdict, count)
+        for policy, counts in health.decisions.items()
+        for verdict, count in counts.items()
+    )
+    for policy, verdict, count in counted:
         decisions.add_metric([policy, str(verdict)], count)
     return decisions
 

@@ -47,6 +47,6 @@ class Health:
     undecided: int
     served_open: int
     #: How often each policy has decided how, by its name and the verdict.
-    decisions: Mapping[tuple[str, Verdict], int] = field(default_factory=dict)
+    decisions: Mapping[str, Mapping[Verdict, int]] = field(default_factory=dict)
     #: None where nothing is written down.
     journal: JournalState | None = None

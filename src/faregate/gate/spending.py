@@ -49,9 +49,9 @@ class Spending:
         self._follow_up = follow_up
         self._fallback = fallback
         self._log_unobserved = PacedLog(_log)
-        #: By the name of a policy, how many spends it has allowed, and what else it has decided.
+        #: By the name of a policy, how many spends it allowed at once, and how others ended.
         self.allowed: Counter[str] = Counter()
-        self.refused: Counter[tuple[str, Verdict]] = Counter()
+        self.followed: Counter[tuple[str, Verdict]] = Counter()
         #: See `Health`.
         self.shed = 0
         self.undecided = 0
@@ -153,11 +153,7 @@ class Spending:
         self, attempt: Attempt, cost: int, decision: Decision, *, is_open: bool
     ) -> Decision:
         """Return a decision, or serve the request where it says that nothing could be decided."""
-        name = attempt.spend.policy.name
-        if decision.verdict is _ALLOWED:
-            self.allowed[name] += 1
-            return decision
-        self.refused[name, decision.verdict] += 1
+        self.followed[attempt.spend.policy.name, decision.verdict] += 1
         if decision.verdict is Verdict.OVERLOADED:
             self.shed += 1
             if attempt.spend.policy.is_shadow or (is_open and self._fallback.may_serve_overload()):
@@ -168,10 +164,13 @@ class Spending:
             return self._serve(attempt, cost, why, is_open=True)
         return decision
 
-    def decisions(self) -> dict[tuple[str, Verdict], int]:
+    def decisions(self) -> dict[str, dict[Verdict, int]]:
         """Return how often each policy has decided how, by its name and the verdict."""
-        allowed = {(name, _ALLOWED): count for name, count in self.allowed.items()}
-        return allowed | dict(self.refused)
+        counts = {name: {_ALLOWED: count} for name, count in self.allowed.items()}
+        for (name, verdict), count in self.followed.items():
+            of_policy = counts.setdefault(name, {})
+            of_policy[verdict] = of_policy.get(verdict, 0) + count
+        return counts
 
     def _serve(self, attempt: Attempt, cost: int, why: Exception, *, is_open: bool) -> Decision:
         """Serve a request without a decision, if that is asked for; else raise why."""
