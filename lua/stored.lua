@@ -1,74 +1,65 @@
 -- stored: notes how far the records of a shard are rows, and deletes old ones that are.
 --
 -- KEYS   1 state   2 stream
--- ARGV   1 consumer group   2 retention (ms)   3 most entries to delete
--- Reply  {ordinal of the last record that is stored with all before it, number of entries deleted}
+-- ARGV   1 epoch   2 ordinal of the last record that is a row with all before it   3 position of
+--        its entry   4 retention (ms)   5 shortest retention (ms)   6 most entries with the longer
+--        retention   7 most entries to delete
+-- Reply  {ordinal that is stored, number of entries deleted}
 -- Appends nothing.
 --
--- The records before the oldest entry that is not acknowledged are stored. An entry is deleted when
--- it is stored and older than the retention. MAXLEN, which would delete unread ones, is never used.
+-- It changes nothing where the shard is of another epoch or that entry is not there: then history
+-- has changed, and the drain reads it anew. The ordinal is set as it is given, be it lower or
+-- higher, so a late call is corrected by the next one. That entry and all after it stay. An earlier
+-- one is deleted once it is older than the retention; where there are many, the shortest retention
+-- counts. MAXLEN, which would delete unread ones, is never used.
 -- It runs on a full Redis, too: that is how it becomes less full.
 -- flags: allow-oom
 -- uses: args, shard
 
-local retention_ms = whole(ARGV[2], 0, TIME_MS_MAX)
-local count_max = whole(ARGV[3], 1, CREDITS_MAX)
-if not retention_ms or not count_max then
-  return invalid('retention or count: whole numbers that are not negative')
+local epoch, ordinal = whole(ARGV[1], 0, SEQUENCE_MAX), whole(ARGV[2], 0, TIME_MS_MAX)
+local position = string.match(ARGV[3] or '', '^%d+%-%d+$')
+local keep_ms, least_ms = whole(ARGV[4], 0, TIME_MS_MAX), whole(ARGV[5], 0, TIME_MS_MAX)
+local length_max, count_max = whole(ARGV[6], 0, CREDITS_MAX), whole(ARGV[7], 1, CREDITS_MAX)
+if not (epoch and ordinal and position and keep_ms and least_ms and length_max and count_max) then
+  return invalid('epoch, ordinal, position, retentions or counts')
 end
 local shard = read_shard(KEYS[1], KEYS[2], redis.call('GET', KEYS[1]), time_us())
-if shard.problem then
+if shard.problem or shard.epoch ~= epoch then
   return { 0, 0 }
 end
-
--- Returns the id of the last entry that was delivered to the group; nil without a group.
-local function last_delivered()
-  for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
-    local fields = {}
-    for i = 1, #group, 2 do
-      fields[group[i]] = group[i + 1]
-    end
-    if fields['name'] == ARGV[1] then
-      return fields['last-delivered-id']
-    end
-  end
-  return nil
-end
-
--- Returns the oldest entry that is not acknowledged; nil if there is none.
-local function oldest_pending(delivered)
-  local pending = redis.call('XPENDING', KEYS[2], ARGV[1])
-  if pending[1] > 0 then
-    return redis.call('XRANGE', KEYS[2], pending[2], '+', 'COUNT', 1)[1]
-  end
-  return redis.call('XRANGE', KEYS[2], '(' .. delivered, '+', 'COUNT', 1)[1]
-end
-
-local delivered = redis.call('EXISTS', KEYS[2]) == 1 and last_delivered()
-if not delivered then
+local following = redis.call('XRANGE', KEYS[2], position, '+', 'COUNT', 2)
+if not following[1] or following[1][1] ~= position then
   return { shard.stored, 0 }
 end
-local oldest = oldest_pending(delivered)
-local keep_ms = math.max(0, shard.now_ms - retention_ms)
-if oldest then
-  local payload = oldest[2][2] or ''
-  -- What cannot be read becomes a dead letter. Until then it is not known which records are before.
-  if string.byte(payload) == VERSION and #payload >= ENTRY_BYTES then
-    local _, _, first = struct.unpack(ENTRY_FORMAT, payload)
-    shard.stored = math.min(first - 1, shard.ordinal)
+shard.stored = math.min(ordinal, shard.ordinal)
+
+local function ms_of(entry_id)
+  return tonumber(string.match(entry_id, '^%d+'))
+end
+
+-- Deletes stored entries that are older than `ms`; returns how many, of `limit` at most.
+local function trim(ms, limit)
+  local boundary = shard.now_ms - ms
+  if following[2] then
+    boundary = math.min(boundary, ms_of(following[2][1]))
   end
-  keep_ms = math.min(keep_ms, tonumber(string.match(oldest[1], '^%d+')))
-else
-  shard.stored = shard.ordinal
+  boundary = math.max(0, boundary)
+  local first = boundary > ms_of(position) and position or string.format('%.0f-0', boundary)
+  -- `~` deletes whole nodes at a time. The rest of the last node goes after them, since an entry
+  -- that stays for a day would be taken for a backlog.
+  local deleted = redis.call('XTRIM', KEYS[2], 'MINID', '~', first, 'LIMIT', limit)
+  if deleted < limit then
+    deleted = deleted + redis.call('XTRIM', KEYS[2], 'MINID', '=', first)
+  end
+  shard.oldest_ms = math.max(shard.oldest_ms, boundary)
+  return deleted
 end
--- `~` deletes whole nodes at a time. The rest of the last node goes after them, since an entry that
--- stays for a day would be taken for a backlog.
-local boundary = string.format('%.0f-0', keep_ms)
-local deleted = redis.call('XTRIM', KEYS[2], 'MINID', '~', boundary, 'LIMIT', count_max)
-if deleted < count_max then
-  deleted = deleted + redis.call('XTRIM', KEYS[2], 'MINID', '=', boundary)
+
+local deleted = trim(keep_ms, count_max)
+local excess = redis.call('XLEN', KEYS[2]) - length_max
+if excess > 0 and least_ms < keep_ms then
+  deleted = deleted + trim(least_ms, count_max)
 end
-shard.oldest_ms = math.max(shard.oldest_ms, keep_ms)
 redis.call('SET', KEYS[1], struct.pack(STATE_FORMAT, VERSION, shard.epoch, shard.ordinal,
   shard.stored, shard.last_us, shard.oldest_ms))
 return { shard.stored, deleted }

@@ -124,5 +124,8 @@ def clock_of_the_test(alter: Alter | None = None) -> Iterator[None]:
         patch.setattr(session, "ShardClocks", ToldClocks)
         patch.setattr(session.Session, "_time_us", time_us)
         scripts.load.cache_clear()
-        yield
-    scripts.load.cache_clear()
+        try:
+            yield
+        finally:
+            # What was assembled here is sent by no other test.
+            scripts.load.cache_clear()

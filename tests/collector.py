@@ -84,7 +84,7 @@ class Collector:
             return list(self.ledger.pending.values())
         stream = RedisStream.from_url(self.redis_url, 1)
         try:
-            return [entry.transaction for entry in stream.unacknowledged(0) if entry.transaction]
+            return [entry.transaction for entry in stream.pending(0, None) if entry.transaction]
         finally:
             stream.close()
 

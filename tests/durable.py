@@ -1,8 +1,11 @@
 """What the tests of Postgres share: users, their histories as records, and a look at the tables."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +17,7 @@ from psycopg.rows import dict_row
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
-from faregate.ports import Stored, StreamEntry
+from faregate.ports import Cursor, Stored, StreamEntry
 from waiting import wait_for
 
 STARTING_CREDITS = 3
@@ -57,6 +60,105 @@ def stored(
         dead_letters=dead_letters,
         users_gone=frozenset(gone),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBatch:
+    """The port `Batch` over records of a test, each of which stands for an entry."""
+
+    shard: int
+    entries: Sequence[StreamEntry]
+    after: Cursor | None = None
+    is_from_start: bool = False
+    epoch: int = EPOCH
+
+    @property
+    def count(self) -> int:
+        return len(self.entries)
+
+    @property
+    def first_position(self) -> str:
+        return self.entries[0].stream_id
+
+    @property
+    def first_ordinal(self) -> int:
+        return self._ordinal_before() + 1
+
+    @property
+    def end(self) -> Cursor:
+        last = self.entries[-1]
+        return Cursor(
+            number=1 if self.after is None else self.after.number + 1,
+            epoch=self.epoch,
+            position=last.stream_id,
+            digest=sha256(last.payload).digest(),
+            ordinal=self._ordinal_before() + len(self.entries),
+        )
+
+    @property
+    def lines(self) -> bytes | None:
+        """The records in the text form of COPY, where all are of this epoch."""
+        found = transactions(self.entries)
+        if len(found) < len(self.entries) or {one.epoch for one in found} != {self.epoch}:
+            return None
+        try:
+            return "".join(_line(place, one) for place, one in enumerate(found)).encode()
+        except (ValueError, TypeError, RecursionError):
+            return None
+
+    def records(self) -> Sequence[StreamEntry]:
+        return self.entries
+
+    def head(self, count_max: int) -> "ListedBatch":
+        return replace(self, entries=self.entries[: max(1, count_max)])
+
+    def _ordinal_before(self) -> int:
+        return 0 if self.after is None or self.is_from_start else self.after.ordinal
+
+
+def _line(place: int, made: CreditTransaction) -> str:
+    metadata = None if made.metadata is None else json.dumps(made.metadata, allow_nan=False)
+    refund_of = None if made.refund_of is None else made.refund_of.value
+    start = made.period_start and made.period_start.isoformat()
+    before = (place, made.id, made.user_id, made.amount, made.type, made.description, metadata)
+    place_of = (made.timestamp.isoformat(), made.sequence, made.balance_after, made.epoch)
+    after = (refund_of, made.allowance_amount, made.allowance_after, start)
+    return "\t".join(map(_field, (*before, *place_of, *after))) + "\n"
+
+
+def _field(value: object) -> str:
+    if value is None:
+        return "\\N"
+    text = str(value).replace("\\", "\\\\")
+    return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+class Sink:
+    """Stores records of tests after the newest cursor, as a drain does."""
+
+    def __init__(self, rows: PostgresArchive, url: str) -> None:
+        self.archive = rows
+        #: The database, as superuser.
+        self.url = url
+        self._seen: set[str] = set()
+
+    def store(self, shard: int, entries: Sequence[StreamEntry]) -> Stored:
+        """Store records as one batch, and say what became of them."""
+        stored = Stored()
+        while left := entries[stored.count :]:
+            cursor = self.archive.cursors().get(shard)
+            names = {record.stream_id for record in left}
+            # What comes again is read from the beginning of a stream whose history has changed.
+            batch = ListedBatch(shard, left, cursor, is_from_start=bool(names & self._seen))
+            step = self.archive.store(batch)
+            self._seen |= {record.stream_id for record in left[: step.count]}
+            stored = Stored(
+                inserted=stored.inserted + step.inserted,
+                repeated=stored.repeated + step.repeated,
+                dead_letters=stored.dead_letters + step.dead_letters,
+                users_gone=stored.users_gone | step.users_gone,
+            )
+        return stored
 
 
 class History:
@@ -105,6 +207,10 @@ class Database:
         cursor = self._connection.cursor(row_factory=dict_row)
         cursor.execute(statement, parameters or None)
         return cursor.fetchall() if cursor.description else []
+
+    def disconnect(self) -> None:
+        """Let the database be copied."""
+        self._connection.close()
 
     def user(self) -> History:
         """A new user, with its profile and starting row."""
@@ -161,10 +267,10 @@ def database(conninfo: str) -> Iterator[Database]:
 
 
 @contextmanager
-def archive(conninfo: str) -> Iterator[PostgresArchive]:
-    """An archive as the worker has it, in the worker's role."""
+def archive(conninfo: str) -> Iterator[Sink]:
+    """What stores records in the worker's role, over a connection of its own."""
     opened = PostgresArchive(as_role(conninfo, "faregate_worker"))
     try:
-        yield opened
+        yield Sink(opened, conninfo)
     finally:
         opened.close()

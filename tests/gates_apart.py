@@ -111,12 +111,13 @@ class Rows:
     def drain(self) -> None:
         """Make rows of all records, and delete those that are old."""
         for shard in range(SHARD_COUNT):
-            while entries := self._stream.read(shard, 1_000):
+            cursor = self._store.cursors().get(shard)
+            while batch := self._stream.read(shard, cursor, 1_000):
+                entries = batch.records()
                 assert not [entry.problem for entry in entries if entry.problem]
                 self.all += [entry.transaction for entry in entries if entry.transaction]
-                self._store.store(shard, entries)
-                self._stream.acknowledge(shard, [entry.stream_id for entry in entries])
-            self._stream.trim(shard)
+                cursor = self._store.store(batch).cursor
+            self._stream.note_stored(shard, cursor)
 
     def spent(self, user_id: UUID) -> int:
         """Return what a user has spent, less what was given back, as far as it is drained."""

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from faregate.adapters.memory.ledger import MemoryLedger, MemoryStream
+from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.memory.store import MemoryStore
+from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.attempt import Attempt, AttemptError, Event
 from faregate.domain.decision import Decision
 from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
@@ -115,8 +116,8 @@ class Clock:
 def outlive(ledger: MemoryLedger, store: MemoryStore, clock: Clock, ms: int) -> None:
     """Make rows of all records, and let time pass until the ledger has forgotten them."""
     stream = MemoryStream(ledger)
-    entries = stream.read(0, 10)
-    store.store(0, entries)
-    stream.acknowledge(0, [entry.stream_id for entry in entries])
+    batch = stream.read(0, store.cursors().get(0), 10)
+    assert batch is not None
+    cursor = store.store(batch).cursor
     clock.ms += ms
-    assert stream.trim(0) == len(entries)
+    assert stream.note_stored(0, cursor) == batch.count

@@ -237,7 +237,7 @@ def _real_expiry(name: str, source: str) -> str:
     altered = re.sub(
         r"redis\.call\('ZADD', 'test:ends_ms'.*", "redis.call('PEXPIRE', key, ms)", source
     )
-    assert altered != source, name
+    assert altered != source or name == "allowed", name
     return altered
 
 

@@ -16,7 +16,8 @@ from redis import Redis
 from faregate import Settings, open_gate
 from faregate.bootstrap import open_archive, open_stream
 from faregate_worker.drain import DrainLimits, drain
-from faregate_worker.runtime import QUEUE_NAME
+from faregate_worker.runtime import QUEUE_NAME, open_queue
+from faregate_worker.ticker import JOB
 from processes import runs
 from waiting import WAIT_S_MAX
 
@@ -50,6 +51,14 @@ class System:
     redis_url: str
     database_url: str
     log: Path
+    #: How long one job goes on.
+    seconds_max: int = 30
+
+    @property
+    def queue_url(self) -> str:
+        """Another database of the same Redis, which may be flushed."""
+        mark = "&" if "?" in self.redis_url else "?"
+        return f"{self.redis_url}{mark}db=1"
 
     @property
     def settings(self) -> Settings:
@@ -66,6 +75,8 @@ class System:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
             "FAREGATE_REDIS_URL": self.redis_url,
+            "FAREGATE_QUEUE_URL": self.queue_url,
+            "FAREGATE_DRAIN_SECONDS_MAX": str(self.seconds_max),
             "FAREGATE_POSTGRES_URL": self.database_url,
             "FAREGATE_TICK_INTERVAL_MS": str(TICK_MS),
             "FAREGATE_DECISION_TIMEOUT_MS": str(DECISION_TIMEOUT_MS),
@@ -105,8 +116,25 @@ class System:
 
     def queued(self) -> list[str]:
         """The ids of the jobs that no worker has taken yet."""
-        with Redis.from_url(self.redis_url) as redis:
+        with Redis.from_url(self.queue_url) as redis:
             return [job_id.decode() for job_id in redis.lrange(f"rq:queue:{QUEUE_NAME}", 0, -1)]
+
+    def enqueue(self, count: int) -> None:
+        """Enqueue jobs, as many as nobody needs."""
+        queue = open_queue(self.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+        for _ in range(count):
+            queue.enqueue(JOB, 2.0, result_ttl=0)
+        queue.connection.close()
+
+    def is_storing(self) -> bool:
+        """Whether a drain waits for a lock in the middle of a batch."""
+        query = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'faregate drain' AND wait_event_type = 'Lock'"
+        )
+        with psycopg.connect(self.database_url) as connection:
+            row = connection.execute(query).fetchone()
+        return row is not None and row[0] > 0
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:

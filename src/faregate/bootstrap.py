@@ -1,20 +1,23 @@
 """The one place that builds everything from settings. Nothing is connected before its first use."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 from faregate.adapters.journal.writer import FileJournal
+from faregate.adapters.postgres import access as postgres_access
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.admin import PostgresAdmin
 from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApiKeys
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
+from faregate.adapters.redis import access as redis_access
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
 from faregate.config import Settings, read_settings
+from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
 from faregate.domain.policy import BreakerOptions, CreditPolicy, GateOptions, PolicySet
 from faregate.gate import Gate, TierOf
 
@@ -94,9 +97,23 @@ async def open_gate(settings: Settings | None = None) -> AsyncIterator[Gate]:
         await gate.aclose()
 
 
+def check_worker_rights(settings: Settings) -> None:
+    """Make sure that a worker has the rights that it needs. A server that is away is passed over.
+
+    Raises:
+        ConfigurationError: It lacks one. One line says which, and how to get it.
+    """
+    with suppress(LedgerUnavailableError):
+        redis_access.check_worker(settings.redis_url, settings.rq_url)
+    with suppress(ArchiveUnavailableError):
+        postgres_access.check_worker(settings.postgres_url)
+
+
 def open_stream(settings: Settings) -> closing[RedisStream]:
     """Open the stream for a worker or an operator, to be closed by `with`."""
-    return closing(RedisStream.from_url(settings.redis_url, settings.shard_count))
+    return closing(
+        RedisStream.from_url(settings.redis_url, settings.shard_count, stored_ms=settings.stored_ms)
+    )
 
 
 def open_sweeper(settings: Settings) -> closing[RedisSweeper]:

@@ -19,6 +19,7 @@ from faregate.domain.idempotency import (
     LIFETIME_MS_MAX,
     LIFETIME_MS_MIN,
 )
+from faregate.domain.windows import RETENTION_MS, STORED_MS
 
 PREFIX = "FAREGATE_"
 #: Variables with the prefix that are no settings: those of Faregate's own tests, and those that
@@ -55,12 +56,13 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
+    # URLs may hold passwords, so `repr` leaves them out.
     #: Live credits and the stream: `redis://`, `rediss://` or `unix://`.
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
     #: Rows and users.
-    postgres_url: str = "postgresql://127.0.0.1/postgres"
+    postgres_url: str = Field(default="postgresql://127.0.0.1/postgres", repr=False)
     #: RQ's queue; empty for the Redis of the ledger.
-    queue_url: str = ""
+    queue_url: str = Field(default="", repr=False)
     environment: Environment = Environment.DEVELOPMENT
 
     #: The number of hash tags. Fixed when a ledger is created.
@@ -101,12 +103,15 @@ class Settings(BaseSettings):
     #: bytes each.
     pending_max: int = Field(default=500_000, ge=1, le=2**31 - 1)
 
+    #: For how long a record that is a row stays in Redis: longer than what a failover of Postgres
+    #: may lose.
+    stored_ms: int = Field(default=STORED_MS, ge=RETENTION_MS, le=86_400_000)
     #: How often the ticker looks for pending records.
     tick_interval_ms: int = Field(default=200, ge=10, le=60_000)
-    #: How long one drain job may go on.
-    drain_seconds_max: float = Field(default=5.0, gt=0, le=600)
-    #: How many records are stored in one transaction.
-    batch_size_max: int = Field(default=2_000, ge=1, le=50_000)
+    #: How long one job of the worker may go on.
+    drain_seconds_max: float = Field(default=30.0, gt=0, le=600)
+    #: How many records are stored in one transaction at most.
+    batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
 
     @model_validator(mode="before")
     @classmethod

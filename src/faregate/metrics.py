@@ -26,6 +26,7 @@ class GateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return all metrics, as they are now."""
         health = self._gate.health()
+        yield _decisions(health)
         yield from _breaker_metrics(health)
         yield GaugeMetricFamily(
             "faregate_retries_waiting",
@@ -52,6 +53,22 @@ class GateCollector(Collector):
         )
         if health.journal is not None:
             yield from _journal_metrics(health.journal)
+
+
+def _decisions(health: Health) -> Metric:
+    decisions = CounterMetricFamily(
+        "faregate_decisions",
+        "Spends that were decided, by the name of the policy and the verdict.",
+        labels=["policy", "verdict"],
+    )
+    counted = (
+        (policy, verdict, count)
+        for policy, counts in health.decisions.items()
+        for verdict, count in counts.items()
+    )
+    for policy, verdict, count in counted:
+        decisions.add_metric([policy, str(verdict)], count)
+    return decisions
 
 
 def _breaker_metrics(health: Health) -> Iterator[Metric]:

@@ -92,13 +92,8 @@ FAULTS: dict[str, Fault] = {
         "pending_count(shard) > call.pending_max",
         UNKNOWN_USERS,
     ),
-    "records that are not acknowledged are taken for stored": Fault(
-        "shard.stored = math.min(first - 1, shard.ordinal)",
-        "shard.stored = shard.ordinal",
-        UNKNOWN_USERS,
-    ),
     "trimmed records are taken for kept": Fault(
-        "shard.oldest_ms = math.max(shard.oldest_ms, keep_ms)", "", ATTEMPTS
+        "shard.oldest_ms = math.max(shard.oldest_ms, boundary)", "", ATTEMPTS
     ),
     # Periods and balances.
     "a period lasts for a day more": Fault(

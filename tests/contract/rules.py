@@ -116,7 +116,7 @@ class LedgerMachine(AgainRules):
 
     @rule()
     def die(self) -> None:
-        """Store a batch, and die before it is acknowledged."""
+        """Store a batch, and die before Redis is told."""
         self.play(steps.drain(batch_size=1_000, dies=True))
 
     @precondition(lambda self: len(self.asked_at_ms) >= _ASKED_MIN * (1 + self.losses))

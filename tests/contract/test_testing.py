@@ -13,7 +13,7 @@ import pytest
 from asgi_client import Answer, answers, call
 from clocks import Clock
 from faregate import CreditPolicy, KeyState, RateLimit, Settings, Verdict, build_gate
-from faregate.adapters.memory.ledger import MemoryStream
+from faregate.adapters.memory.stream import MemoryStream
 from faregate.asgi import FaregateMiddleware
 from faregate.gate import Gate
 from faregate.ports import Ledger

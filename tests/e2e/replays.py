@@ -188,7 +188,7 @@ class Replay:
 
 
 def pending_count(redis_url: str) -> int:
-    """Ask Redis how many records are not acknowledged."""
+    """Ask Redis how many records are not known to be rows."""
     with closing(RedisStream.from_url(redis_url, SHARD_COUNT)) as stream:
         return stream.pending_count()
 

@@ -41,7 +41,7 @@ def test_a_worker_killed_three_times_while_records_are_pending_loses_nothing(
     empty_database_url: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Whatever it left unacknowledged, or stored and did not acknowledge, is a row once."""
+    """Whatever it left pending, or stored and did not note, is a row once."""
     log = tmp_path / "access.log"
     # Enough for a worker that is started three times again.
     expected = write_log(log, lines=3 * LINES, users=USERS)

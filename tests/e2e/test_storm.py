@@ -154,7 +154,7 @@ def recorded(system: System) -> list[CreditTransaction]:
         entries = [
             entry
             for shard in range(system.settings.shard_count)
-            for entry in stream.unacknowledged(shard)
+            for entry in stream.pending(shard, None)
         ]
     assert not [entry.problem for entry in entries if entry.problem]
     return [entry.transaction for entry in entries if entry.transaction]

@@ -1,14 +1,16 @@
 """A ledger on the session's Redis, and the tables of a fresh database."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 
 import pytest
 from redis import Redis
 
+from charging import Charger
 from clocks import patience
-from durable import Database, archive, database
-from faregate.adapters.postgres.archive import PostgresArchive
+from durable import Database, Sink, archive, database
 from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.stream import RedisStream
 from redis_ledger import IDENTITY, make_ledger
 
 
@@ -28,6 +30,20 @@ def client(ledger_redis: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
+def stream(ledger_redis: str) -> Iterator[RedisStream]:
+    with closing(RedisStream.from_url(ledger_redis, 1)) as made:
+        yield made
+
+
+@pytest.fixture
+async def charger(ledger: RedisLedger, tables: Database) -> Charger:
+    """Ten users of both servers."""
+    made = Charger(ledger, tables, 10)
+    await made.install()
+    return made
+
+
+@pytest.fixture
 def tables(database_url: str) -> Iterator[Database]:
     """The database of this test."""
     with database(database_url) as opened:
@@ -35,7 +51,7 @@ def tables(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[PostgresArchive]:
+def store(database_url: str) -> Iterator[Sink]:
     """What makes rows in it."""
     with archive(database_url) as opened:
         yield opened

@@ -9,9 +9,8 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from durable import Database, as_role, transactions
+from durable import Database, Sink, as_role, transactions
 from faregate.adapters.postgres.accounts import PostgresAccounts
-from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
@@ -44,7 +43,7 @@ def of_allowance(amount: int, after: int) -> dict[str, Any]:
 
 
 async def test_rows_say_what_a_record_says_of_the_allowance(
-    tables: Database, store: PostgresArchive, accounts: PostgresAccounts
+    tables: Database, store: Sink, accounts: PostgresAccounts
 ) -> None:
     """And it is read as it was recorded; a user who never had an allowance has zeros."""
     user, other = tables.users(2)
@@ -80,7 +79,7 @@ async def test_a_row_that_does_not_know_has_no_allowance(
 
 
 async def test_a_user_is_opened_with_what_is_left_of_its_allowance(
-    tables: Database, store: PostgresArchive, accounts: PostgresAccounts
+    tables: Database, store: Sink, accounts: PostgresAccounts
 ) -> None:
     """As the last row says, in whatever order the rows were stored."""
     user = tables.user()
@@ -98,7 +97,7 @@ async def test_a_user_is_opened_with_what_is_left_of_its_allowance(
 
 
 async def test_a_user_is_opened_with_its_dead_letters(
-    tables: Database, store: PostgresArchive, accounts: PostgresAccounts
+    tables: Database, store: Sink, accounts: PostgresAccounts
 ) -> None:
     """They moved the live balance, and are pending until somebody discards them."""
     user = tables.user()
@@ -120,7 +119,7 @@ async def test_a_user_is_opened_with_its_dead_letters(
 
 
 async def test_a_deduct_knows_how_much_of_it_was_allowance(
-    tables: Database, store: PostgresArchive, accounts: PostgresAccounts
+    tables: Database, store: Sink, accounts: PostgresAccounts
 ) -> None:
     """And of which period, so that a refund knows where to give it back."""
     user, old = tables.user(), CreditTransactionId(uuid4())
@@ -140,15 +139,13 @@ async def test_a_deduct_knows_how_much_of_it_was_allowance(
     assert await accounts.deduct(user.user_id, old) == expected
 
 
-def test_opening_a_user_reads_one_row(
-    tables: Database, store: PostgresArchive, database_url: str
-) -> None:
+def test_opening_a_user_reads_one_row(tables: Database, store: Sink, database_url: str) -> None:
     """However many rows the user has: this is on the path of a first request."""
     user, other = tables.users(2)
     store.store(SHARD, [user.record(ROWS, "add"), *user.deducts(ROWS), *other.deducts(1)])
     tables.run("analyze public.credit_transactions")
     with psycopg.connect(database_url) as connection:
-        connection.execute("select * from faregate.open_balance(%s, false)", [user.user_id])
+        connection.execute("select * from faregate.open_user(%s, false)", [user.user_id])
         read = connection.execute(
             "select seq_scan, idx_tup_fetch from pg_stat_xact_user_tables"
             " where relid = 'public.credit_transactions'::regclass"
@@ -198,4 +195,4 @@ def test_opening_is_not_for_everybody(database_url: str, role: str) -> None:
         pytest.raises(errors.InsufficientPrivilege),
         acting_as(connection, role),
     ):
-        connection.execute("select * from faregate.open_balance(gen_random_uuid(), true)")
+        connection.execute("select * from faregate.open_user(gen_random_uuid(), true)")

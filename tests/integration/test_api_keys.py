@@ -32,7 +32,7 @@ pytestmark = pytest.mark.postgres
 
 Run = Callable[..., SimpleNamespace]
 NOW = datetime.now(UTC)
-MIGRATION = "20261123000800_add_api_keys.sql"
+MIGRATION = "20261123000100_add_private_schema.sql"
 
 
 def made(url: str, user_id: UUID) -> NewApiKey:

@@ -6,8 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from durable import Database, archive, entry, stored, transactions
-from faregate.adapters.postgres.archive import PostgresArchive
+from durable import Database, Sink, archive, entry, stored, transactions
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 
 pytestmark = pytest.mark.postgres
@@ -16,7 +15,7 @@ SHARD = 7
 NEVER = 60
 
 
-def test_a_record_becomes_a_row_with_all_it_says(tables: Database, store: PostgresArchive) -> None:
+def test_a_record_becomes_a_row_with_all_it_says(tables: Database, store: Sink) -> None:
     """Every field of a transaction is a column of its row."""
     user = tables.user()
     deduct = user.record(-2, metadata={"path": "/é", "nested": [1, None]})
@@ -38,7 +37,7 @@ def test_a_record_becomes_a_row_with_all_it_says(tables: Database, store: Postgr
     assert second["description"] == "tab\tnewline\n\\N"
 
 
-def test_a_profile_grows_by_exactly_what_is_new(tables: Database, store: PostgresArchive) -> None:
+def test_a_profile_grows_by_exactly_what_is_new(tables: Database, store: Sink) -> None:
     """The durable balance and its sequence are those of the last record stored."""
     one, two, idle = tables.users(3)
     store.store(SHARD, [*one.deducts(2), two.record(10, "add"), *one.deducts(1)])
@@ -47,14 +46,12 @@ def test_a_profile_grows_by_exactly_what_is_new(tables: Database, store: Postgre
     assert tables.profile(idle.user_id) == (3, 1)
 
 
-def test_nothing_is_stored_of_nothing(store: PostgresArchive) -> None:
+def test_nothing_is_stored_of_nothing(store: Sink) -> None:
     """An empty batch is stored already."""
     assert store.store(SHARD, []) == stored()
 
 
-def test_a_batch_that_is_delivered_again_changes_nothing(
-    tables: Database, store: PostgresArchive
-) -> None:
+def test_a_batch_that_is_delivered_again_changes_nothing(tables: Database, store: Sink) -> None:
     """A second delivery is recognised by the ids of its transactions."""
     user = tables.user()
     batch = user.deducts(3)
@@ -64,7 +61,7 @@ def test_a_batch_that_is_delivered_again_changes_nothing(
     assert tables.profile(user.user_id) == (0, 4)
 
 
-def test_batches_that_overlap_store_their_union(tables: Database, store: PostgresArchive) -> None:
+def test_batches_that_overlap_store_their_union(tables: Database, store: Sink) -> None:
     """Only what is new in the second batch is added to the balance."""
     user = tables.user()
     batch = user.deducts(6)
@@ -73,9 +70,7 @@ def test_batches_that_overlap_store_their_union(tables: Database, store: Postgre
     assert tables.profile(user.user_id) == (-3, 7)
 
 
-def test_a_record_that_occurs_twice_in_a_batch_counts_once(
-    tables: Database, store: PostgresArchive
-) -> None:
+def test_a_record_that_occurs_twice_in_a_batch_counts_once(tables: Database, store: Sink) -> None:
     """Two places in the stream with the same transaction are one transaction."""
     user = tables.user()
     (charge,) = transactions(user.deducts(1))
@@ -83,9 +78,7 @@ def test_a_record_that_occurs_twice_in_a_batch_counts_once(
     assert tables.profile(user.user_id) == (2, 2)
 
 
-def test_later_records_may_be_stored_before_earlier_ones(
-    tables: Database, store: PostgresArchive
-) -> None:
+def test_later_records_may_be_stored_before_earlier_ones(tables: Database, store: Sink) -> None:
     """The balance is a sum and the sequence a maximum, so the order of batches is free."""
     user = tables.user()
     batch = user.deducts(4)
@@ -128,7 +121,7 @@ def test_two_drains_at_once_store_every_record_once(
 )
 @pytest.mark.parametrize("together", [True, False], ids=["in one batch", "later"])
 def test_a_known_id_with_other_content_is_a_conflict(
-    tables: Database, store: PostgresArchive, *, change: dict[str, object], together: bool
+    tables: Database, store: Sink, *, change: dict[str, object], together: bool
 ) -> None:
     """It is kept as a dead letter and counted nowhere; the row stays, and so do its neighbours."""
     user, other = tables.users(2)
@@ -151,9 +144,7 @@ def test_a_known_id_with_other_content_is_a_conflict(
     assert tables.profile(other.user_id) == (2, 2)
 
 
-def test_the_id_of_another_users_transaction_is_a_conflict(
-    tables: Database, store: PostgresArchive
-) -> None:
+def test_the_id_of_another_users_transaction_is_a_conflict(tables: Database, store: Sink) -> None:
     """An id belongs to one user for ever."""
     one, two = tables.users(2)
     mine = one.record(-1)
@@ -162,7 +153,7 @@ def test_the_id_of_another_users_transaction_is_a_conflict(
     assert tables.profile(two.user_id) == (3, 1)
 
 
-def test_ids_of_any_version_are_stored(tables: Database, store: PostgresArchive) -> None:
+def test_ids_of_any_version_are_stored(tables: Database, store: Sink) -> None:
     """Derived and random ids are as good as new ones."""
     user = tables.user()
     ids = [CreditTransactionId(uuid4()), CreditTransactionId.derive("void", uuid4())]

@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from durable import Database, History, archive, as_role, stored, transactions
+from durable import Database, History, ListedBatch, Sink, archive, as_role, stored, transactions
 from faregate.adapters.postgres import archive as module
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.domain.errors import ArchiveUnavailableError
@@ -19,9 +19,7 @@ SHARD = 7
 NEVER = 60
 
 
-def test_a_deleted_users_records_become_dead_letters(
-    tables: Database, store: PostgresArchive
-) -> None:
+def test_a_deleted_users_records_become_dead_letters(tables: Database, store: Sink) -> None:
     """What was charged to somebody who is gone is kept, and holds up nobody else."""
     gone, here = tables.users(2)
     refunded = gone.record(-1)
@@ -39,9 +37,7 @@ def test_a_deleted_users_records_become_dead_letters(
     assert tables.profile(here.user_id) == (2, 2)
 
 
-def test_a_user_that_was_never_there_is_a_deleted_one(
-    tables: Database, store: PostgresArchive
-) -> None:
+def test_a_user_that_was_never_there_is_a_deleted_one(tables: Database, store: Sink) -> None:
     """Nobody can tell the difference, and nothing may be lost."""
     nobody = uuid4()
     outcome = store.store(SHARD, History(nobody).deducts(1))
@@ -90,7 +86,7 @@ def test_users_deleted_while_batches_are_stored_cost_no_batch_and_no_deadlock(
 
 
 def test_a_user_deleted_in_the_middle_of_a_batch_makes_it_run_again(
-    database_url: str, tables: Database, store: PostgresArchive, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tables: Database, store: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check of the foreign key finds out; the second attempt knows."""
     monkeypatch.setattr(module, "LOCK_MS_MAX", NEVER * 1_000)
@@ -107,7 +103,7 @@ def test_a_user_deleted_in_the_middle_of_a_batch_makes_it_run_again(
 
 
 def test_a_deletion_that_takes_its_time_delays_a_batch(
-    database_url: str, tables: Database, store: PostgresArchive, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tables: Database, store: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The batch lets go of all its locks before it tries again, and is stored in the end."""
     gone, here = tables.users(2)
@@ -126,9 +122,7 @@ def test_a_deletion_that_takes_its_time_delays_a_batch(
         assert outcome == stored(dead_letters=2, gone=[gone.user_id, here.user_id])
 
 
-def test_a_missing_profile_is_made_and_not_skipped(
-    tables: Database, store: PostgresArchive
-) -> None:
+def test_a_missing_profile_is_made_and_not_skipped(tables: Database, store: Sink) -> None:
     """Its credits are the sum of its user's rows, those of the batch included."""
     lost, here = tables.users(2)
     store.store(SHARD, lost.deducts(1))
@@ -154,7 +148,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
 def test_a_connection_that_breaks_leaves_nothing_half_written(
-    tables: Database, store: PostgresArchive, moment: str
+    tables: Database, store: Sink, moment: str
 ) -> None:
     """The batch is stored whole by the next call, over a new connection."""
     user = tables.user()
@@ -172,12 +166,13 @@ def test_a_connection_that_breaks_leaves_nothing_half_written(
 
 def test_a_server_that_cannot_be_reached_is_unavailable() -> None:
     """The caller reads the batch again later."""
+    opened = PostgresArchive("host=/nowhere dbname=none")
     with pytest.raises(ArchiveUnavailableError, match="cannot store"):
-        PostgresArchive("host=/nowhere dbname=none").store(SHARD, History(uuid4()).deducts(1))
+        opened.store(ListedBatch(SHARD, History(uuid4()).deducts(1)))
 
 
 def test_a_batch_waits_for_a_lock_and_then_runs_again(
-    database_url: str, tables: Database, store: PostgresArchive, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tables: Database, store: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody who works on a profile delays a batch and does not fail it."""
     user = tables.user()
@@ -195,7 +190,7 @@ def test_a_batch_waits_for_a_lock_and_then_runs_again(
 
 
 def test_a_lock_that_is_never_released_ends_the_attempts(
-    database_url: str, tables: Database, store: PostgresArchive, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tables: Database, store: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time for attempts is bounded; nothing of the batch is stored."""
     user = tables.user()
@@ -208,26 +203,26 @@ def test_a_lock_that_is_never_released_ends_the_attempts(
     assert tables.rows(user.user_id) == []
 
 
-def test_a_user_that_somebody_works_on_holds_up_nobody_else(
-    database_url: str, tables: Database, store: PostgresArchive, monkeypatch: pytest.MonkeyPatch
+def test_a_user_that_somebody_works_on_holds_up_only_what_follows_in_its_shard(
+    database_url: str, tables: Database, store: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What can be stored is stored, even if the rest of the batch has to be read again."""
+    """All before it is stored, and so are other shards; the rest is read again later."""
     monkeypatch.setattr(module, "CONTENTION_S_MAX", 2.0)
     monkeypatch.setattr(module, "LOCK_MS_MAX", 10)
-    users = tables.users(32)
-    batch = [user.record(-1) for _ in range(2) for user in users]
+    users, other = tables.users(32), tables.user()
+    batch = [user.record(-1) for user in users]
     with psycopg.connect(database_url) as blocker:
         blocker.execute(
             "select id from public.profiles where id = %s for update", [users[20].user_id]
         )
         with pytest.raises(ArchiveUnavailableError, match="lock timeout"):
             store.store(SHARD, batch)
-    assert store.store(SHARD, batch) == stored(inserted=2, repeated=62)
+        assert [len(tables.rows(user.user_id)) for user in users] == [1] * 20 + [0] * 12
+        assert store.store(SHARD + 1, other.deducts(1)) == stored(inserted=1)
+    assert store.store(SHARD, batch[20:]) == stored(inserted=12)
 
 
-def test_a_right_that_is_missing_makes_no_dead_letters(
-    tables: Database, store: PostgresArchive
-) -> None:
+def test_a_right_that_is_missing_makes_no_dead_letters(tables: Database, store: Sink) -> None:
     """What is wrong with the database is not the records' fault."""
     user = tables.user()
     tables.run("revoke update (credits) on public.profiles from faregate_worker")

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from durable import Database, stored, transactions, unreadable
-from faregate.adapters.postgres.archive import PostgresArchive
+from durable import Database, Sink, stored, transactions, unreadable
 from faregate.adapters.postgres.dead_letters import REASON_LENGTH_MAX
 from faregate.domain.transaction import CREDITS_MAX
 
@@ -15,7 +14,7 @@ SHARD = 7
 NEVER = 60
 
 
-def test_an_unreadable_entry_is_kept_as_it_is(tables: Database, store: PostgresArchive) -> None:
+def test_an_unreadable_entry_is_kept_as_it_is(tables: Database, store: Sink) -> None:
     """Its bytes are all there is, and why they could not be read."""
     user = tables.user()
     broken = unreadable(b"\x00\xff not a record", "version 0 is unknown\0")
@@ -50,7 +49,7 @@ POISON: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("change", POISON.values(), ids=POISON.keys())
 def test_a_record_that_postgres_refuses_is_kept_and_the_rest_is_stored(
-    tables: Database, store: PostgresArchive, change: dict[str, Any]
+    tables: Database, store: Sink, change: dict[str, Any]
 ) -> None:
     """The offender alone is a dead letter, with the reason; the batch goes on without it."""
     user, other = tables.users(2)
@@ -67,9 +66,7 @@ def test_a_record_that_postgres_refuses_is_kept_and_the_rest_is_stored(
     assert tables.is_exact()
 
 
-def test_a_balance_that_leaves_its_column_is_refused_alone(
-    tables: Database, store: PostgresArchive
-) -> None:
+def test_a_balance_that_leaves_its_column_is_refused_alone(tables: Database, store: Sink) -> None:
     """A durable balance has a range, and what would leave it is for an operator."""
     user, other = tables.users(2)
     fits, overflows = user.record(1, "add"), user.record(CREDITS_MAX, "add", balance_after=0)
@@ -80,7 +77,7 @@ def test_a_balance_that_leaves_its_column_is_refused_alone(
     assert tables.profile(other.user_id) == (2, 2)
 
 
-def test_many_refused_records_are_all_found(tables: Database, store: PostgresArchive) -> None:
+def test_many_refused_records_are_all_found(tables: Database, store: Sink) -> None:
     """Halving finds each, wherever they stand."""
     user = tables.user()
     batch = [user.record(-1, description="\0" if n % 17 == 0 else "GET /") for n in range(200)]
@@ -92,7 +89,7 @@ def test_many_refused_records_are_all_found(tables: Database, store: PostgresArc
 
 
 def test_refused_records_and_conflicts_in_one_batch_are_told_apart(
-    tables: Database, store: PostgresArchive
+    tables: Database, store: Sink
 ) -> None:
     """A part of a batch sees nothing of the parts before it."""
     user, other = tables.users(2)
@@ -109,7 +106,7 @@ def test_refused_records_and_conflicts_in_one_batch_are_told_apart(
     }
 
 
-def test_a_dead_letter_is_kept_once(tables: Database, store: PostgresArchive) -> None:
+def test_a_dead_letter_is_kept_once(tables: Database, store: Sink) -> None:
     """Its place in the stream identifies it, however often it is delivered."""
     user = tables.user()
     batch = [user.record(-1, description="\0"), unreadable(b"?", "no record"), *user.deducts(1)]
@@ -118,9 +115,7 @@ def test_a_dead_letter_is_kept_once(tables: Database, store: PostgresArchive) ->
     assert len(tables.dead_letters()) == 2
 
 
-def test_a_dead_letter_does_not_become_a_row_as_well(
-    tables: Database, store: PostgresArchive
-) -> None:
+def test_a_dead_letter_does_not_become_a_row_as_well(tables: Database, store: Sink) -> None:
     """Delivered again when it would be accepted, it would otherwise count twice."""
     user = tables.user()
     overflows = user.record(CREDITS_MAX - 2, "add", balance_after=0)

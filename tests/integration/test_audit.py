@@ -6,8 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from durable import STARTING_CREDITS, Database, History, archive, as_role, transactions
-from faregate.adapters.postgres.archive import PostgresArchive
+from durable import STARTING_CREDITS, Database, History, Sink, archive, as_role, transactions
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.domain.finding import DriftKind, Finding
 from faregate.domain.identity import LedgerIdentity
@@ -53,7 +52,7 @@ def test_the_identity_is_what_the_ledger_was_created_with(audit: PostgresAudit) 
 
 
 def test_users_are_listed_page_by_page_with_or_without_a_profile(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """Nobody is left out, nobody comes twice, and a page has a size."""
     users = tables.users(7)
@@ -68,7 +67,7 @@ def test_users_are_listed_page_by_page_with_or_without_a_profile(
 
 
 def test_a_ledger_in_order_has_no_findings(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """Rows, dead letters and records that wait add up to the live balances."""
     users = tables.users(5)
@@ -82,7 +81,7 @@ def test_a_ledger_in_order_has_no_findings(
 
 
 def test_a_record_that_waits_is_missed_if_nobody_has_it(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """A live balance that no record explains is drift, with both numbers."""
     user, other = tables.users(2)
@@ -96,7 +95,7 @@ def test_a_record_that_waits_is_missed_if_nobody_has_it(
 
 
 def test_an_altered_live_balance_is_found_and_nobody_else(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """One number of many, in either direction, by whatever amount."""
     users = tables.users(50)
@@ -110,7 +109,7 @@ def test_an_altered_live_balance_is_found_and_nobody_else(
 
 
 def test_an_altered_profile_is_found_and_nobody_else(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """The projection is compared with the rows, whether or not the user is live."""
     users = tables.users(10)
@@ -146,7 +145,7 @@ def test_a_row_made_by_hand_is_found(tables: Database, audit: PostgresAudit) -> 
 
 
 def test_what_lies_beyond_the_live_sequence_does_not_count(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """Traffic goes on between the reading of Redis and that of Postgres."""
     user = tables.user()
@@ -158,7 +157,7 @@ def test_what_lies_beyond_the_live_sequence_does_not_count(
 
 
 def test_a_copy_counts_once_whatever_became_of_it(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """A record may be drained, or kept as a dead letter, after its copy was read."""
     user = tables.user()
@@ -172,7 +171,7 @@ def test_a_copy_counts_once_whatever_became_of_it(
 
 
 def test_a_copy_whose_dead_letter_has_no_room_for_its_epoch_counts_once(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """Its place in the stream tells that they are the same."""
     user = tables.user()
@@ -183,7 +182,7 @@ def test_a_copy_whose_dead_letter_has_no_room_for_its_epoch_counts_once(
 
 
 def test_a_conflict_is_pending_of_its_own(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """It moved the live balance beside the row whose id it has, before and after it is kept."""
     user = tables.user()
@@ -197,7 +196,7 @@ def test_a_conflict_is_pending_of_its_own(
 
 
 def test_a_discarded_dead_letter_counts_no_more(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """Nor does its copy: somebody decided that it never happened."""
     user = tables.user()
@@ -212,7 +211,7 @@ def test_a_discarded_dead_letter_counts_no_more(
 
 
 def test_rows_older_than_faregate_count(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """A history may begin with a balance that no numbered row explains."""
     user = tables.user()
@@ -235,7 +234,7 @@ def test_rows_older_than_faregate_count(
 
 
 def test_a_user_deleted_since_it_was_listed_has_no_finding(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """Its live balance may outlive it."""
     user = tables.user()
@@ -248,7 +247,7 @@ def test_a_user_deleted_since_it_was_listed_has_no_finding(
 
 
 def test_copies_that_cannot_be_read_or_that_are_absurd_are_no_obstacle(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """Nothing in a stream may stop a reconciliation."""
     user = tables.user()

@@ -6,8 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from durable import Database, as_role, transactions
-from faregate.adapters.postgres.archive import PostgresArchive
+from durable import Database, Sink, as_role, transactions
 from faregate.adapters.postgres.audit import GUARDS, PostgresAudit
 from faregate.domain.errors import ArchiveUnavailableError
 from faregate.domain.finding import DriftKind, Finding
@@ -30,9 +29,7 @@ def kinds(findings: Sequence[Finding]) -> list[tuple[DriftKind, UUID | None]]:
     return [(finding.kind, finding.user_id) for finding in findings]
 
 
-def test_a_missing_number_is_a_gap(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
-) -> None:
+def test_a_missing_number_is_a_gap(tables: Database, store: Sink, audit: PostgresAudit) -> None:
     """A record that is nowhere was lost; where it is a dead letter it was not."""
     user, other = tables.users(2)
     lost = user.deducts(3)
@@ -47,7 +44,7 @@ def test_a_missing_number_is_a_gap(
 
 
 def test_a_number_that_occurs_twice_is_a_fork(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """Two histories of one user cannot both be true; a dead letter is part of one, too."""
     row, letter = tables.users(2)
@@ -60,7 +57,7 @@ def test_a_number_that_occurs_twice_is_a_fork(
 
 
 def test_a_balance_that_does_not_follow_breaks_the_chain(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """The break is named once, with both balances, and the chain is taken up behind it."""
     user, first = tables.users(2)
@@ -78,7 +75,7 @@ def test_a_balance_that_does_not_follow_breaks_the_chain(
 
 
 def test_an_allowance_that_does_not_follow_breaks_the_chain(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """Spent, restored, lost by a letter: all in order; a part that is missing is named once."""
     fair, wrong, first = tables.users(3)
@@ -109,7 +106,7 @@ def test_an_allowance_that_does_not_follow_breaks_the_chain(
 
 
 def test_an_allowance_is_taken_up_again_behind_a_gap(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """The gap is the finding: what was lost there may have concerned the allowance."""
     user = tables.user()
@@ -121,7 +118,7 @@ def test_an_allowance_is_taken_up_again_behind_a_gap(
 
 
 def test_refunds_beyond_their_deduct_are_found(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """Up to the whole deduct is in order; beyond it, or of no deduct of the user, is not."""
     fair, greedy, thief = tables.users(3)
@@ -145,7 +142,7 @@ def test_refunds_beyond_their_deduct_are_found(
 
 
 def test_a_profile_behind_its_rows_is_found(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """A ledger rebuilt from it would number new transactions like old ones."""
     user = tables.user()

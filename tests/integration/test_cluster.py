@@ -13,9 +13,11 @@ from faregate import Settings, build_gate
 from faregate.bootstrap import open_stream, open_sweeper
 from faregate.cli.servers import Binaries
 from faregate.domain.errors import ConfigurationError
+from faregate.ports import Cursor
 from waiting import until
 
 STOP_S_MAX = 20
+CURSOR = Cursor(number=1, epoch=1, position="1-1", digest=bytes(32), ordinal=1)
 #: Two nodes, of which this is one; the other, which is not there, has all slots.
 NODES = """\
 {us} 127.0.0.1:{port}@{bus} myself,master - 0 0 1 connected
@@ -81,8 +83,8 @@ async def test_a_node_of_a_cluster_is_refused_in_words(node: str, database_url: 
             stream.shards_pending,
             stream.epochs,
             stream.marks,
-            lambda: stream.read(0, 1),
-            lambda: stream.trim(0),
+            lambda: stream.read(0, None, 1),
+            lambda: stream.note_stored(0, CURSOR),
             sweeper.shards_due,
             sweeper.open_holds,
         ]

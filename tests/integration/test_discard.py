@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from durable import Database, as_role, entry, transactions
-from faregate.adapters.postgres.archive import PostgresArchive
+from durable import Database, Sink, as_role, entry, transactions
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.redis import layouts
 from faregate.adapters.redis.records import read_entry
@@ -49,7 +48,7 @@ def run(tables: Database, statement: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("credits_left", [1, -2], ids=["paid", "in debt"])
 def test_a_row_in_the_place_of_a_discarded_record_leaves_nothing_to_find(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit, credits_left: int
+    tables: Database, store: Sink, audit: PostgresAudit, credits_left: int
 ) -> None:
     """Live credits, rows and the chain of balances agree, before and after the next charges."""
     user = tables.user()
@@ -68,7 +67,7 @@ def test_a_row_in_the_place_of_a_discarded_record_leaves_nothing_to_find(
 
 
 def test_an_adjustment_does_not_take_the_drift_of_a_discarded_record_away(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """It changes the live balance and the rows alike, so their difference stays."""
     user = tables.user()
@@ -80,7 +79,7 @@ def test_an_adjustment_does_not_take_the_drift_of_a_discarded_record_away(
 
 
 def test_a_discarded_record_of_a_deleted_user_leaves_nothing_to_find(
-    tables: Database, store: PostgresArchive, audit: PostgresAudit
+    tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """There is no balance left that it could make wrong."""
     user = tables.user()

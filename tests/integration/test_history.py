@@ -10,7 +10,7 @@ import pytest
 from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 
-from durable import STARTED_AT, Database, as_role, database
+from durable import STARTED_AT, Database, Sink, as_role, database
 from faregate.adapters.memory.store import MemoryStore
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.migrations import Migrator
@@ -86,6 +86,17 @@ async def test_pages_follow_each_other_without_a_gap(
     assert {row.description for row in rows} > {f"row {n}" for n in range(1, 41)}
 
 
+async def test_rows_of_one_moment_are_in_the_order_of_their_sequence(
+    tables: Database, store: Sink, history: PostgresHistory
+) -> None:
+    """As the first charge of a period and what the period added, which are made in one step."""
+    user = tables.user()
+    store.store(7, [user.record(1, "add", timestamp=STARTED_AT) for _ in range(20)])
+    found = [row for page in await pages(history, user.user_id) for row in page]
+    balances = [row.balance_after for row in found if row.timestamp == STARTED_AT]
+    assert balances == list(range(23, 3, -1))
+
+
 async def test_rows_are_as_they_were_written(tables: Database, history: PostgresHistory) -> None:
     """The starting credits and all that follows; times in UTC; no balance where none is known."""
     user_id = tables.user().user_id
@@ -113,7 +124,7 @@ async def test_memory_pages_alike(tables: Database, history: PostgresHistory) ->
             type=row.type,
             description=row.description,
             timestamp=row.timestamp,
-            sequence=number + 1,
+            sequence=100 - number,
             balance_after=0,
             epoch=1,
         )
@@ -261,8 +272,11 @@ async def test_a_page_is_read_from_the_index(
         cursor = await connection.execute(f"explain (format json) {statement(name)}", asked)
         (row,) = await cursor.fetchall()
     nodes = list(nodes_of(row["QUERY PLAN"][0]["Plan"]))
-    (scan,) = (node for node in nodes if node.get("Relation Name"))
-    assert (scan["Node Type"], scan["Index Name"]) == ("Index Scan", INDEX)
+    scans = {node["Index Name"]: node for node in nodes if node.get("Relation Name")}
+    # Where the page begins is one look at the row before it.
+    assert set(scans) - {"credit_transactions_pkey"} == {INDEX}
+    scan = scans[INDEX]
+    assert scan["Node Type"] == "Index Scan"
     assert "user_id" in scan["Index Cond"]
     assert ('"timestamp" <' in scan["Index Cond"]) == (name == "read_before")
     sorts = [node for node in nodes if "Sort" in node["Node Type"]]

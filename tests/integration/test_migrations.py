@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import psycopg
@@ -144,10 +145,10 @@ def test_a_migration_that_fails_leaves_those_before_it(
 
 
 def test_two_runs_at_once_apply_each_migration_once(empty_database_url: str) -> None:
-    """The second waits for the first, and finds nothing to do."""
+    """Each waits for the other, and finds what is left."""
     with ThreadPoolExecutor(2) as runs:
         applied = list(runs.map(lambda _: Migrator(empty_database_url).apply(), range(2)))
-    assert sorted(applied) == [[], NAMES]
+    assert sorted(chain(*applied)) == NAMES
 
 
 def test_a_server_that_is_away_is_unavailable(own_servers: EmbeddedServers) -> None:

@@ -23,13 +23,13 @@ from faregate.domain.policy import Allowance, CreditPolicy
 from faregate.domain.user import User
 from faregate.ops.rebuild import rebuild
 from faregate.ops.reconcile import reconcile, verify
-from faregate_worker.drain import drain_step
+from faregate_worker.drain import DrainLimits, drain
 from redis_ledger import make_ledger, spend
 from waiting import WAIT_S_MAX
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
-BATCH_SIZE_MAX = 1_000
+LIMITS = DrainLimits(batch_size_max=1_000, seconds_max=WAIT_S_MAX)
 #: Longer than any test, and without an end that the calendar sets.
 ALLOWANCE = Allowance(amount=10, period=Period(kind=PeriodKind.ROLLING, length_ms=86_400_000))
 
@@ -57,11 +57,11 @@ def charge(settings: Settings, users: Sequence[UUID]) -> list[tuple[int, int]]:
     return asyncio.run(charge_all())
 
 
-def drain(settings: Settings) -> None:
+def drain_all(settings: Settings) -> None:
     """Make rows of all that is pending."""
     with open_stream(settings) as stream, open_archive(settings) as rows:
         for shard in range(stream.shard_count):
-            drain_step(stream, rows, shard, batch_size_max=BATCH_SIZE_MAX)
+            drain(stream, rows, shard, limits=LIMITS)
         assert stream.pending_count() == 0
 
 
@@ -88,7 +88,7 @@ def test_a_lost_redis_serves_again_after_a_rebuild(settings: Settings) -> None:
     """Until then nobody is served; from then on balances and numbers go on where rows ended."""
     users = [uuid4() for _ in range(20)]
     assert charge(settings, users) == [(2, 2)] * len(users)
-    drain(settings)
+    drain_all(settings)
     lose(settings)
     with pytest.raises(LedgerUninitialisedError):
         charge(settings, users)
@@ -98,7 +98,7 @@ def test_a_lost_redis_serves_again_after_a_rebuild(settings: Settings) -> None:
     assert_exact(settings)
     assert charge(settings, users) == [(1, 3)] * len(users)
     assert_exact(settings)
-    drain(settings)
+    drain_all(settings)
     assert_exact(settings)
     with database(settings.postgres_url) as tables:
         rows = tables.rows(users[0])
@@ -115,7 +115,7 @@ def test_an_api_that_kept_running_serves_again(settings: Settings) -> None:
     async def outlive() -> tuple[int, int]:
         async with open_gate(settings) as gate:
             await gate.charge(user_id)
-            await asyncio.to_thread(drain, settings)
+            await asyncio.to_thread(drain_all, settings)
             lose(settings)
             with pytest.raises(LedgerUninitialisedError):
                 await gate.charge(user_id)
@@ -132,12 +132,12 @@ def test_what_was_not_drained_is_gone(settings: Settings) -> None:
     """Its numbers are given again, and the sum is that of the rows."""
     user_id = uuid4()
     charge(settings, [user_id])
-    drain(settings)
+    drain_all(settings)
     assert charge(settings, [user_id]) == [(1, 3)]
     lose(settings)
     rebuilt(settings)
     assert charge(settings, [user_id]) == [(1, 3)]
-    drain(settings)
+    drain_all(settings)
     assert_exact(settings)
 
 
@@ -201,7 +201,7 @@ def test_a_dead_letter_counts_after_a_rebuild_as_before(settings: Settings) -> N
     with archive(settings.postgres_url) as store:
         store.store(0, [user.record(-1), user.record(-1, description="\0")])
     assert charge(settings, [user.user_id]) == [(0, 4)]
-    drain(settings)
+    drain_all(settings)
     assert_exact(settings)
 
 
@@ -209,11 +209,11 @@ async def test_an_allowance_survives_a_rebuild_within_its_period(settings: Setti
     """Nothing of it is lost, and the period's top-up is not paid a second time."""
     user_id = uuid4()
     assert await charged(settings, user_id, 4) == (9, 6)
-    await asyncio.to_thread(drain, settings)
+    await asyncio.to_thread(drain_all, settings)
     lose(settings)
     await asyncio.to_thread(rebuilt, settings)
     assert await charged(settings, user_id, 1) == (8, 5)
-    await asyncio.to_thread(drain, settings)
+    await asyncio.to_thread(drain_all, settings)
     await asyncio.to_thread(assert_exact, settings)
     with database(settings.postgres_url) as tables:
         rows = tables.rows(user_id)

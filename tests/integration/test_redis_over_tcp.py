@@ -37,9 +37,11 @@ async def test_everything_that_talks_to_redis_does_so_over_tcp(url: str) -> None
         assert hold.credits == 6
         await ledger.aclose()
     with closing(RedisStream.from_url(url, 1)) as stream:
-        records = stream.read(SHARD, 100)
+        batch = stream.read(SHARD, None, 100)
+        assert batch is not None
+        records = batch.records()
         assert [record.transaction.amount for record in records if record.transaction] == [-4]
-        stream.acknowledge(SHARD, [record.stream_id for record in records])
+        stream.note_stored(SHARD, batch.end)
         assert stream.pending_count() == 0
     with closing(RedisSweeper.from_url(url, 1)) as sweeper:
         assert sweeper.open_holds() == {hold.transaction_id}

@@ -47,10 +47,10 @@ async def test_every_key_lies_in_the_slot_of_those_that_are_declared(cluster_url
     given = await spend_in_all_ways(ledger, user_id)
     await change_in_all_ways(ledger, user_id, given)
     stream, sweeper = RedisStream.from_url(cluster_url, 1), RedisSweeper.from_url(cluster_url, 1)
-    records = stream.read(0, 100)
-    stream.acknowledge(0, [record.stream_id for record in records])
-    assert len(records) > 6
-    assert (stream.trim(0), sweeper.sweep(0)) == (0, 0)
+    batch = stream.read(0, None, 100)
+    assert batch is not None
+    assert batch.count > 6
+    assert (stream.note_stored(0, batch.end), sweeper.sweep(0)) == (0, 0)
     stream.close()
     sweeper.close()
     await ledger.aclose()

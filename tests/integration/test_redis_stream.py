@@ -1,26 +1,22 @@
-"""The stream on a real Redis: what is read, acknowledged, told and trimmed."""
+"""The stream on a real Redis: what is read after a cursor, noted, told and trimmed."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from faregate.adapters.redis import keys
+from faregate.adapters.redis.batches import RedisBatch
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
-from faregate.ports import StreamEntry
+from faregate.ports import Cursor, StreamEntry
 from redis_ledger import KEYS, SHARD, entries, install, spend, state
 
 pytestmark = pytest.mark.redis
 
-
-@pytest.fixture
-def stream(ledger_redis: str) -> Iterator[RedisStream]:
-    with closing(RedisStream.from_url(ledger_redis, 1)) as made:
-        yield made
+HOUR_MS = 3_600_000
 
 
 async def charge(ledger: RedisLedger, count: int, calls: int = 1) -> None:
@@ -30,11 +26,21 @@ async def charge(ledger: RedisLedger, count: int, calls: int = 1) -> None:
         await asyncio.gather(*(spend(ledger, user_id) for _ in range(count)))
 
 
-def addresses(records: Any) -> list[str]:
-    return [record.stream_id for record in records]
+def batch_after(stream: RedisStream, cursor: Cursor | None, count_max: int = 1_000) -> RedisBatch:
+    batch = stream.read(SHARD, cursor, count_max)
+    assert batch is not None
+    return batch
 
 
-def sequences(records: Any) -> list[int]:
+def batches(stream: RedisStream, count_max: int) -> Iterator[RedisBatch]:
+    """Read all there is, each batch after the one before."""
+    cursor = None
+    while batch := stream.read(SHARD, cursor, count_max):
+        yield batch
+        cursor = batch.end
+
+
+def sequences(records: Iterable[StreamEntry]) -> list[int]:
     return [record.transaction.sequence for record in records if record.transaction]
 
 
@@ -45,9 +51,10 @@ async def test_each_record_of_an_entry_has_an_address(
     user_id = await install(ledger)
     decisions = await asyncio.gather(*(spend(ledger, user_id) for _ in range(3)))
     assert len(entries(client)) == 1
-    records = stream.read(SHARD, 10)
-    assert addresses(records) == [decision.position for decision in decisions]
-    assert sequences(records) == [2, 3, 4]
+    batch = batch_after(stream, None)
+    records = batch.records()
+    assert [record.stream_id for record in records] == [one.position for one in decisions]
+    assert (batch.count, sequences(records)) == (3, [2, 3, 4])
     made = [record.transaction for record in records if record.transaction]
     assert [one.id for one in made] == [decision.transaction_id for decision in decisions]
     assert {(one.description, one.epoch, one.metadata) for one in made} == {("request", 1, None)}
@@ -57,7 +64,7 @@ async def test_all_fields_of_a_record_are_read(ledger: RedisLedger, stream: Redi
     """Those that few records have, too."""
     user_id = await install(ledger)
     await spend(ledger, user_id, description="Grüße", metadata={"a": [1, None]})
-    (record,) = stream.read(SHARD, 10)
+    (record,) = batch_after(stream, None).records()
     transaction = record.transaction
     assert transaction is not None
     assert (transaction.description, transaction.metadata) == ("Grüße", {"a": [1, None]})
@@ -69,143 +76,139 @@ async def test_all_fields_of_a_record_are_read(ledger: RedisLedger, stream: Redi
 async def test_about_as_many_records_are_read_as_are_asked_for(
     ledger: RedisLedger, stream: RedisStream, size: int
 ) -> None:
-    """However many one entry holds; whole entries, none twice, none left out."""
+    """However many one entry holds; whole entries, none twice, none left out, all numbered."""
     await charge(ledger, size, calls=400 // size)
+    total = 400 // size * size
     found: list[StreamEntry] = []
-    while records := stream.read(SHARD, 50):
-        assert 50 <= len(records) < 50 + size or len(found) + len(records) == 400 // size * size
-        found += records
-        stream.acknowledge(SHARD, addresses(records))
-    assert sequences(found) == list(range(2, 2 + 400 // size * size))
-    assert stream.pending_count() == 0
+    ordinal = 0
+    for batch in batches(stream, 50):
+        assert batch.first_ordinal == ordinal + 1
+        found += batch.records()
+        assert 50 <= batch.count < 50 + size or len(found) == total
+        ordinal = batch.end.ordinal
+    assert sequences(found) == list(range(2, 2 + total))
+    assert ordinal == total
 
 
-async def test_an_entry_is_acknowledged_once_all_its_records_are(
-    ledger: RedisLedger, client: Redis, stream: RedisStream
+async def test_a_batch_says_after_which_one_it_was_read(
+    ledger: RedisLedger, stream: RedisStream
 ) -> None:
-    """Until then it is read again, as a whole."""
-    await charge(ledger, 5)
-    records = stream.read(SHARD, 10)
-    assert len(entries(client)) == 1
-    stream.acknowledge(SHARD, addresses(records[:2]))
-    assert stream.pending_count() == 5
-    assert addresses(stream.read(SHARD, 10)) == addresses(records)
-    stream.acknowledge(SHARD, addresses(records[:4]))
-    stream.acknowledge(SHARD, addresses(records[4:]))
-    assert (stream.pending_count(), stream.shards_pending()) == (0, [])
-    assert stream.read(SHARD, 10) == []
+    """Batches are numbered, and end with a whole entry."""
+    await charge(ledger, 2, calls=3)
+    first = batch_after(stream, None, 1)
+    second = batch_after(stream, first.end, 1)
+    assert (first.end.number, second.end.number) == (1, 2)
+    assert (first.is_from_start, second.is_from_start) == (True, False)
+    assert (second.after, second.end.ordinal) == (first.end, 4)
+    assert batch_after(stream, first.end, 100).head(1).end == second.end
+    assert stream.read(SHARD, batch_after(stream, second.end).end, 10) is None
 
 
-async def test_another_reader_may_acknowledge(
-    ledger: RedisLedger, ledger_redis: str, stream: RedisStream
+async def test_what_is_stored_is_noted_as_it_is_told(
+    ledger: RedisLedger, client: Any, stream: RedisStream
 ) -> None:
-    """It never read the entry, and looks how many records it holds."""
-    await charge(ledger, 3)
-    records = stream.read(SHARD, 10)
-    with closing(RedisStream.from_url(ledger_redis, 1)) as other:
-        other.acknowledge(SHARD, addresses(records[:2]))
-        assert stream.pending_count() == 3
-        other.acknowledge(SHARD, addresses(records[2:]))
-        assert stream.pending_count() == 0
-
-
-async def test_what_was_delivered_and_not_acknowledged_comes_again(
-    ledger: RedisLedger, ledger_redis: str, stream: RedisStream
-) -> None:
-    """A drain that died after reading loses nothing."""
+    """A higher value that comes late, or a lower one, is corrected by the next call."""
     await charge(ledger, 1, calls=3)
-    taken = stream.read(SHARD, 2)
-    with closing(RedisStream.from_url(ledger_redis, 1)) as second:
-        again = second.read(SHARD, 10)
-        assert addresses(again) == addresses(taken)
-        assert second.shards_pending() == [SHARD]
-        assert len(list(second.unacknowledged(SHARD))) == second.pending_count() == 3
-        second.acknowledge(SHARD, addresses(again))
-        assert second.pending_count() == 1
-        assert len(second.read(SHARD, 10)) == 1
+    first, second, third = (batch.end for batch in batches(stream, 1))
+    assert (stream.pending_count(), stream.shards_pending()) == (3, [SHARD])
+    for cursor, pending in ((second, 1), (first, 2), (third, 0)):
+        stream.note_stored(SHARD, cursor)
+        assert stream.pending_count() == pending
+        assert state(client).stored == cursor.ordinal
+    assert stream.shards_pending() == []
+    assert sequences(stream.pending(SHARD, first)) == [3, 4]
+    assert sequences(stream.pending(SHARD, None)) == [2, 3, 4]
 
 
-async def test_only_acknowledged_and_old_records_are_trimmed(
+async def test_a_cursor_of_another_history_is_not_noted(
+    ledger: RedisLedger, client: Any, stream: RedisStream
+) -> None:
+    """Of another epoch, or of an entry that is not there: nothing may be taken for stored."""
+    await charge(ledger, 1, calls=2)
+    cursor = batch_after(stream, None).end
+    for other in (replace(cursor, epoch=2), replace(cursor, position="1-1"), None):
+        assert stream.note_stored(SHARD, other) == 0
+        assert (state(client).stored, stream.pending_count()) == (0, 2)
+
+
+async def test_only_stored_and_old_records_are_trimmed(
     ledger: RedisLedger, client: Any, ledger_redis: str
 ) -> None:
-    """Unread, pending and recent records stay, whatever the trim is told."""
+    """What is not stored stays, what is recent, and the entry at the cursor, whatever its age."""
     await charge(ledger, 3, calls=300)
-    keep = RedisStream(client, 1, retention_ms=3_600_000)
-    all_at_once = RedisStream(client, 1, retention_ms=0)
-    assert all_at_once.trim(SHARD) == 0, "nothing has been read"
-    delivered = all_at_once.read(SHARD, 600)
-    assert all_at_once.trim(SHARD) == 0, "nothing has been acknowledged"
-    all_at_once.acknowledge(SHARD, addresses(delivered[150:]))
-    assert all_at_once.trim(SHARD) == 0, "the oldest is pending"
-    assert keep.pending_count() == 900, "what lies after it may be a row, and counts all the same"
-    all_at_once.acknowledge(SHARD, addresses(delivered))
-    assert keep.pending_count() == 300
-    assert keep.trim(SHARD) == 0, "all are recent"
-    # Entries of one millisecond stay together.
-    times = [int(position.partition("-")[0]) for position, _ in entries(client)]
-    older = sum(time_ms < times[200] for time_ms in times)
-    assert all_at_once.trim(SHARD) == older > 150
-    assert client.xlen(KEYS.stream) == 300 - older
-    assert state(client).oldest_ms > 0
-    assert sequences(keep.read(SHARD, 500)) == list(range(602, 902))
-
-
-async def test_pending_is_told_right_once_there_is_nothing_to_do(
-    ledger: RedisLedger, client: Any, stream: RedisStream
-) -> None:
-    """A drain that dies between its acknowledgement and its note makes a shard look pending."""
-    await charge(ledger, 3)
-    records = stream.read(SHARD, 10)
-    client.xack(KEYS.stream, keys.GROUP, records[0].stream_id.partition("/")[0])
-    assert (stream.pending_count(), stream.shards_pending()) == (3, [SHARD])
-    assert list(stream.unacknowledged(SHARD)) == []
-    assert stream.read(SHARD, 10) == []
-    assert (stream.pending_count(), stream.shards_pending()) == (0, [])
-    assert state(client).stored == 3
-
-
-async def test_a_record_that_is_gone_or_cannot_be_read_is_told(
-    ledger: RedisLedger, client: Any, stream: RedisStream
-) -> None:
-    """Neither stops the drain: each comes as a record with its problem."""
+    keep = RedisStream(client, 1, stored_ms=HOUR_MS)
+    at_once = RedisStream(client, 1, stored_ms=0)
+    middle, end = batch_after(keep, None, 600).end, batch_after(keep, None).end
+    assert keep.note_stored(SHARD, middle) == 0, "all are recent"
+    positions = [position for position, _ in entries(client)]
+    older = positions.index(middle.position)
+    assert at_once.note_stored(SHARD, middle) <= older
+    left = [position for position, _ in entries(client)]
+    assert left[0] <= middle.position
+    assert keep.pending_count() == 900 - middle.ordinal
+    assert state(client).oldest_ms <= int(left[left.index(middle.position) + 1].split("-")[0])
+    at_once.note_stored(SHARD, end)
+    assert [position for position, _ in entries(client)] == [end.position]
+    assert keep.read(SHARD, end, 10) is None
     await charge(ledger, 1)
-    client.xadd(KEYS.stream, {"r": b"\x63garbage"})
-    client.xadd(KEYS.stream, {"other": b"field"})
-    records = stream.read(SHARD, 10)
-    assert [record.transaction is None for record in records] == [False, True, True]
-    assert "version" in records[1].problem
-    client.xdel(KEYS.stream, records[0].stream_id.partition("/")[0])
-    again = stream.read(SHARD, 10)
-    assert addresses(again) == addresses(records)
-    assert "missing" in again[0].problem
-    stream.acknowledge(SHARD, addresses(again))
-    assert stream.pending_count() == 0
+    assert batch_after(keep, end).first_ordinal == end.ordinal + 1
+
+
+async def test_stored_records_are_bounded_in_number(ledger: RedisLedger, client: Any) -> None:
+    """Where there are many they stay only as long as a retry may need them."""
+    await charge(ledger, 1, calls=20)
+    few = RedisStream(client, 1, stored_ms=HOUR_MS, stored_count_max=5)
+    many = RedisStream(client, 1, stored_ms=HOUR_MS, stored_count_max=20)
+    few._retention = (HOUR_MS, 0, 5)
+    many._retention = (HOUR_MS, 0, 20)
+    end = batch_after(few, None).end
+    assert many.note_stored(SHARD, end) == 0
+    assert few.note_stored(SHARD, end) == 19
+    assert client.xlen(KEYS.stream) == 1
+
+
+@pytest.mark.parametrize("change", ["gone", "other bytes", "another epoch"])
+async def test_a_history_that_has_changed_is_read_from_its_beginning(
+    ledger: RedisLedger, client: Any, stream: RedisStream, change: str
+) -> None:
+    """The entry at the cursor is compared with each read, to the byte."""
+    await charge(ledger, 1, calls=3)
+    cursor = batch_after(stream, None, 2).end
+    if change == "gone":
+        client.xdel(KEYS.stream, cursor.position)
+    elif change == "other bytes":
+        cursor = replace(cursor, digest=bytes(32))
+    else:
+        cursor = replace(cursor, epoch=9)
+    batch = batch_after(stream, cursor)
+    assert batch.is_from_start
+    assert batch.after == cursor
+    assert sequences(batch.records())[0] == 2
+    assert sequences(stream.pending(SHARD, cursor)) == sequences(batch.records())
+    assert batch.end.number == cursor.number + 1
+    assert stream.read(SHARD, batch.end, 10) is None
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\1", b"\1" + b"\xff" * 40, b"c" * 40])
-async def test_what_lies_before_a_record_that_cannot_be_read_is_acknowledged(
+async def test_what_cannot_be_read_has_a_place_and_takes_no_number(
     ledger: RedisLedger, client: Any, stream: RedisStream, garbage: bytes
 ) -> None:
     """Nothing is taken for stored that may not be, and the shard goes on."""
     await charge(ledger, 1)
     client.xadd(KEYS.stream, {"r": garbage})
-    stream.acknowledge(SHARD, addresses(stream.read(SHARD, 1)))
-    assert stream.trim(SHARD) == 0
-    assert state(client).stored <= 1
+    client.xadd(KEYS.stream, {"other": b"field"})
+    batch = batch_after(stream, None)
+    assert batch.lines is None
+    good, *bad = batch.records()
+    assert good.transaction is not None
+    assert [record.transaction for record in bad] == [None] * len(bad)
+    assert len({record.stream_id.partition("/")[0] for record in bad}) == 2
+    assert batch.end.ordinal == 1
     await charge(ledger, 1)
-    stream.acknowledge(SHARD, addresses(stream.read(SHARD, 10)))
-    assert (stream.pending_count(), state(client).stored) == (0, 2)
-
-
-async def test_the_group_is_made_anew_after_it_was_lost(
-    ledger: RedisLedger, client: Any, stream: RedisStream
-) -> None:
-    """It starts from the first record: reading twice is harmless, skipping is not."""
-    await charge(ledger, 1)
-    assert len(stream.read(SHARD, 10)) == 1
-    client.xgroup_destroy(KEYS.stream, keys.GROUP)
-    assert len(list(stream.unacknowledged(SHARD))) == 1
-    assert len(stream.read(SHARD, 10)) == 1
+    after = batch_after(stream, batch.end)
+    assert (after.first_ordinal, after.end.ordinal) == (2, 2)
+    stream.note_stored(SHARD, after.end)
+    assert stream.pending_count() == 0
 
 
 async def test_balances_are_read_and_forgotten(ledger: RedisLedger, stream: RedisStream) -> None:
@@ -222,8 +225,12 @@ async def test_a_ledger_that_was_wiped_is_of_no_epoch(
     ledger: RedisLedger, client: Any, stream: RedisStream
 ) -> None:
     """Nothing is pending of it, and it has no marks."""
+    await charge(ledger, 1)
+    cursor = batch_after(stream, None).end
     assert (stream.epochs(), stream.marks()["epoch"]) == ([1], "1")
     client.flushall()
     assert (stream.epochs(), stream.marks()) == ([None], {})
     assert (stream.shards_pending(), stream.pending_count()) == ([], 0)
-    assert list(stream.unacknowledged(SHARD)) == []
+    assert stream.read(SHARD, cursor, 10) is None
+    assert list(stream.pending(SHARD, cursor)) == []
+    assert stream.note_stored(SHARD, cursor) == 0

@@ -62,7 +62,7 @@ def test_the_worker_can_do_its_work_and_no_more(supabase: psycopg.Connection) ->
         supabase.execute(
             "insert into faregate.dead_letters (shard, stream_id, kind, reason, payload)"
             " values (0, '1-1', 'unreadable', 'no version', 'x')"
-            " on conflict (shard, stream_id) do nothing"
+            " on conflict (shard, stream_id, payload_digest) do nothing"
         )
         existing = supabase.execute(
             "select user_id from faregate.users_existing(%s)", [[user, gone]]

@@ -4,11 +4,13 @@ import json
 import os
 import signal
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from redis import Redis
+from rq.suspension import resume, suspend
 
 from processes import runs
 from waiting import WAIT_S_MAX, wait_for
@@ -47,18 +49,32 @@ def test_sigterm_ends_the_worker_and_its_ticker(system: System) -> None:
     assert system.check() == 1
 
 
-def test_the_job_at_hand_ends_before_the_worker_does(system: System) -> None:
+def test_the_batch_at_hand_is_stored_before_the_worker_ends(system: System) -> None:
     """A stop loses no work: what was being stored is stored."""
     user = uuid4()
     system.charge([user])
     with system.worker() as worker:
         with system.rows_locked():
-            wait_for(lambda: bool(children(worker.pid, ticker=False)), "a job runs")
+            wait_for(system.is_storing, "a batch waits for its rows")
             worker.send_signal(signal.SIGTERM)
         assert worker.wait(WAIT_S_MAX) == 0
 
     assert system.drained()
     assert system.rows() == 3
+
+
+def test_a_stop_does_not_wait_for_the_end_of_the_time_of_a_job(system: System) -> None:
+    """A job that would go on for ten minutes ends after its commit."""
+    patient = replace(system, seconds_max=600)
+    with patient.worker() as worker:
+        patient.charge()
+        wait_for(patient.drained, "everything is drained")
+        assert children(worker.pid, ticker=False)
+
+        worker.send_signal(signal.SIGTERM)
+
+        assert worker.wait(WAIT_S_MAX) == 0
+    assert system.rows() == ROWS
 
 
 def test_a_killed_worker_takes_its_ticker_along(system: System) -> None:
@@ -77,7 +93,7 @@ def test_a_new_worker_goes_on_beside_a_killed_ones_job(system: System) -> None:
     system.charge()
     with system.worker() as worker:
         with system.rows_locked():
-            wait_for(lambda: bool(children(worker.pid, ticker=False)), "a job runs")
+            wait_for(system.is_storing, "a batch waits for its rows")
             (orphan,) = children(worker.pid, ticker=False)
             worker.kill()
             worker.wait(WAIT_S_MAX)
@@ -130,13 +146,13 @@ def test_a_ticker_that_dies_is_started_again(system: System) -> None:
     assert system.rows() == ROWS
 
 
-def test_the_queue_holds_one_json_job_a_shard_while_no_worker_runs(system: System) -> None:
+def test_the_queue_holds_one_json_job_while_no_worker_runs(system: System) -> None:
     """Two tickers and no worker: nothing piles up, and nothing in the queue is pickle."""
     system.charge()
     ticker = ["faregate_worker.ticker", "--parent-pid", str(os.getpid())]
     tickers = [system.start(*ticker), system.start(*ticker)]
     try:
-        wait_for(lambda: len(system.queued()) == 16, "a job waits for each shard")
+        wait_for(system.queued, "a job waits")
         looks = looks_at_shards(system)
         wait_for(lambda: looks_at_shards(system) >= looks + 2 * 20, "twenty ticks each")
     finally:
@@ -144,14 +160,39 @@ def test_the_queue_holds_one_json_job_a_shard_while_no_worker_runs(system: Syste
             process.terminate()
         statuses = [process.wait(WAIT_S_MAX) for process in tickers]
 
-    queued = system.queued()
+    (queued,) = system.queued()
     assert statuses == [0, 0]
-    assert sorted(job_id[:9] for job_id in queued) == [f"drain-s{shard:02d}" for shard in range(16)]
-    with Redis.from_url(system.redis_url) as redis:
-        jobs = [redis.hget(f"rq:job:{job_id}", "data") for job_id in queued]
-    paths = {json.loads(zlib.decompress(job))[0] for job in jobs if isinstance(job, bytes)}
-    assert len(jobs) == 16
-    assert paths == {"faregate_worker.jobs.drain_shard"}
+    with Redis.from_url(system.queue_url) as redis:
+        job = redis.hget(f"rq:job:{queued}", "data")
+    assert isinstance(job, bytes)
+    assert json.loads(zlib.decompress(job))[0] == "faregate_worker.jobs.work"
+
+
+def test_jobs_that_are_doubled_or_lost_harm_nothing(system: System) -> None:
+    """Twenty at once, and a queue that is flushed while they run: each record is a row once."""
+    with system.worker(), system.worker():
+        for users in (USERS[:24], USERS[24:]):
+            system.charge(users)
+            system.enqueue(20)
+            with Redis.from_url(system.queue_url) as redis:
+                redis.flushdb()
+        wait_for(system.drained, "everything is drained")
+
+    assert system.rows() == ROWS
+
+
+def test_a_suspended_queue_is_drained_once_it_goes_on(system: System) -> None:
+    """Records wait meanwhile, as after any stop."""
+    with Redis.from_url(system.queue_url) as redis:
+        suspend(redis)
+        with system.worker():
+            system.charge()
+            wait_for(system.queued, "a job waits")
+            assert system.pending() == 2 * len(USERS)
+            resume(redis)
+            wait_for(system.drained, "everything is drained")
+
+    assert system.rows() == ROWS
 
 
 def looks_at_shards(system: System) -> int:

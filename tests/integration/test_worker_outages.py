@@ -1,18 +1,29 @@
 """The worker while its servers hang, die and come back."""
 
+import asyncio
 import signal
+import time
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from redis import Redis
+from redis.exceptions import OutOfMemoryError
 
+from clocks import ENDS_KEY, NOW_KEY, RedisClock, ToldClocks, clock_of_the_test
+from faregate import open_gate
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.cli.servers import EmbeddedServers, ValkeyServer
+from faregate.domain.errors import LedgerUnavailableError
 from faregate_worker.runtime import QUEUE_NAME
 from waiting import WAIT_S_MAX, wait_for
 from worker_process import ROWS, USERS, System
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+HOUR_MS = 3_600_000
+#: As many users as have some megabytes of records.
+MANY = [UUID(int=number << 64 | number) for number in range(1, 301)]
 
 
 @pytest.fixture
@@ -73,8 +84,55 @@ def test_a_restarted_postgres_is_waited_out(own_servers: EmbeddedServers, tmp_pa
         assert worker.poll() is None
 
     assert system.rows() == ROWS
-    with Redis.from_url(system.redis_url) as redis:
+    with Redis.from_url(system.queue_url) as redis:
         assert redis.zcard(f"rq:failed:{QUEUE_NAME}") == 0
+
+
+def charge_an_hour_ago(system: System, redis: Redis) -> None:
+    """Make records that are old, and large."""
+    with clock_of_the_test():
+        clock = ToldClocks.clock = RedisClock(redis)
+        clock.advance(round(time.time() * 1_000) - HOUR_MS - clock.ms)
+
+        async def charge_all() -> None:
+            async with open_gate(system.settings) as gate:
+                for user in MANY:
+                    for _ in range(2):
+                        charged = await gate.charge(user, metadata={"note": "x" * 8_000})
+                        assert charged.allowed
+
+        asyncio.run(charge_all())
+        redis.delete(NOW_KEY, ENDS_KEY)
+
+
+def is_charged(system: System, user: UUID) -> bool:
+    """Charge a user, unless Redis refuses."""
+
+    async def charge() -> bool:
+        async with open_gate(system.settings) as gate:
+            return (await gate.charge(user)).allowed
+
+    try:
+        return asyncio.run(charge())
+    except LedgerUnavailableError:
+        return False
+
+
+def test_a_full_redis_recovers_by_itself(own_system: System, own_redis: ValkeyServer) -> None:
+    """No job fits into it. The worker stores what is pending and deletes it, and charges go on."""
+    with Redis.from_url(own_redis.url) as redis:
+        charge_an_hour_ago(own_system, redis)
+        redis.config_set("maxmemory", redis.info("memory")["used_memory"] - 1_500_000)
+        with pytest.raises(OutOfMemoryError):
+            redis.set("any", b"")
+        assert not is_charged(own_system, MANY[0])
+        with own_system.worker():
+            wait_for(own_system.drained, "everything is drained")
+            wait_for(lambda: is_charged(own_system, MANY[0]), "a charge is allowed again")
+            wait_for(own_system.drained, "that is drained, too")
+        assert "the ticker works itself" in own_system.log.read_text()
+
+    assert own_system.rows() == 3 * len(MANY) + 1
 
 
 def test_sigterm_ends_a_worker_whose_redis_is_away(

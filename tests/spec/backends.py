@@ -11,8 +11,9 @@ from typing import Any, Self, cast
 from uuid import UUID
 
 from clocks import Clock
-from faregate.adapters.memory.ledger import MemoryLedger, MemoryStream
+from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.memory.store import MemoryStore
+from faregate.adapters.memory.stream import MemoryStream
 from faregate.adapters.redis import keys
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
@@ -36,7 +37,7 @@ class Seen:
     """What is there at one moment."""
 
     live: Mapping[UUID, User]
-    #: The records that are not acknowledged, user by user.
+    #: The records that are not known to be rows, user by user.
     pending: Sequence[CreditTransaction]
     #: The records that have been appended since the last look, user by user.
     new: Sequence[CreditTransaction]
@@ -123,14 +124,17 @@ class Backend(ABC):
         await self.start()
 
     def drain(self, batch_size: int, *, dies: bool) -> None:
-        """Make rows of all records, or die before the first batch is acknowledged; and trim."""
+        """Make rows of all records, or die after a batch, before Redis is told; and trim."""
         rows = cast("Any", self.store)
         for stream, shard in self.streams:
-            if dies:
-                self.store.store(shard, stream.read(shard, batch_size))
-            while not dies and drain_step(stream, rows, shard, batch_size_max=batch_size).read:
-                pass
-            stream.trim(shard)
+            cursor, newest = None, self.store.cursors().get(shard)
+            if dies and (batch := stream.read(shard, newest, batch_size)):
+                self.store.store(batch)
+            while not dies and (cursor is None or cursor != newest):
+                cursor = newest
+                _, newest = drain_step(stream, rows, shard, cursor, batch_size_max=batch_size)
+                if newest is None:
+                    break
 
 
 def _in_order(records: Sequence[CreditTransaction]) -> Sequence[CreditTransaction]:
@@ -159,12 +163,12 @@ class MemoryBackend(Backend):
             MemoryLedger(now_ms=self.clock, pending_max=self.pending_max)
             for _ in range(self.shard_count)
         ]
-        self.streams = [(MemoryStream(ledger), 0) for ledger in self._ledgers]
+        self.streams = [(MemoryStream(one), shard) for shard, one in enumerate(self._ledgers)]
         self._seen: set[tuple[int, str]] = set()
 
     async def fill(self) -> None:
         for ledger in self._ledgers:
-            ledger.records.pending_max = len(ledger.pending)
+            ledger.records.pending_max = ledger.records.ordinal - ledger.records.stored
 
     def ledger_of(self, user_id: UUID) -> MemoryLedger:
         return self._ledgers[keys.shard_of(user_id, self.shard_count)]

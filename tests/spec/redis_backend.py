@@ -17,6 +17,7 @@ from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
 from faregate.domain.transaction import CreditTransaction
+from faregate.domain.windows import RETENTION_MS
 from spec.backends import PENDING_MAX, Backend, Seen
 from spec.steps import DAY_MS, USERS
 
@@ -41,7 +42,8 @@ class RedisBackend(Backend):
         # Time begins anew, and ids of a stream cannot go back.
         client.flushall()
         super().__init__(RedisClock(client), shard_count, pending_max)
-        self.stream = RedisStream(client, shard_count)
+        # As the specification, which keeps records for no longer than they are searched for.
+        self.stream = RedisStream(client, shard_count, stored_ms=RETENTION_MS)
         self.streams = [(self.stream, shard) for shard in range(shard_count)]
         self.sweeper = RedisSweeper(client, shard_count, now_ms=self.clock)
         self._connect(pending_max)
@@ -126,11 +128,13 @@ class RedisBackend(Backend):
         return {name for name in names if not _FOR_GOOD.match(name)}
 
     def _pending(self) -> list[dict[str, CreditTransaction]]:
-        """Return the records of each shard that are not acknowledged, by their places."""
+        """Return the records of each shard that Redis does not know to be rows, by their places."""
         found = []
-        for shard in range(self.shard_count):
+        for shard, state in enumerate(self.stream._states()):
             records: dict[str, CreditTransaction] = {}
-            for entry in self.stream.unacknowledged(shard):
+            kept = list(self.stream.pending(shard, None))
+            stored_count = len(kept) - (state.pending_count if state else 0)
+            for entry in kept[stored_count:]:
                 assert entry.transaction is not None, entry.problem
                 records[entry.stream_id] = entry.transaction
             found.append(records)

@@ -120,7 +120,7 @@ class Step:
     response: bytes = b""
     #: How many records a drain reads at a time.
     batch_size: int = 100
-    #: Whether a drain dies before it has acknowledged its first batch.
+    #: Whether a drain dies after its first batch, before Redis is told.
     dies: bool = False
     #: Of a batch: the spends that reach the ledger in one call, in this order.
     spends: tuple["Step", ...] = ()

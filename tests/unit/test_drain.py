@@ -1,60 +1,57 @@
 """One drain: what it moves, in which order, and where it stops."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from uuid import UUID
 
 import pytest
 
+from durable import ListedBatch
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
 from faregate.domain.identity import LedgerIdentity
-from faregate.ports import Stored, StreamEntry
+from faregate.ports import Batch, Cursor, Stored, StreamEntry
 from faregate_worker.drain import Drained, DrainLimits, drain, drain_step
 
 SHARD = 7
 LIMITS = DrainLimits(batch_size_max=2, seconds_max=60.0)
-
-
 IDENTITY = LedgerIdentity(
     ledger_id=UUID(int=1), shard_count=16, starting_credits=3, epoch=1, installed=True
 )
 
 
 class FakeStream:
-    """A stream in two lists that notes every call, in a journal shared with the archive."""
+    """A list of names that notes every call, in a journal shared with the archive."""
 
     shard_count = 16
 
-    def __init__(self, journal: list[str], new: Sequence[str], pending: Sequence[str] = ()) -> None:
+    def __init__(self, journal: list[str], names: Sequence[str]) -> None:
         self.journal = journal
-        self.new = list(new)
-        self.pending = list(pending)
+        self.names = list(names)
         self.answers = True
 
     def shards_pending(self) -> Sequence[int]:
-        return [SHARD] if self.new or self.pending else []
+        raise NotImplementedError
 
-    def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
+    def read(self, shard: int, cursor: Cursor | None, count_max: int) -> Batch | None:
         assert shard == SHARD
         if not self.answers:
             raise LedgerUnavailableError("Redis is away")
-        if not self.pending:
-            self.pending, self.new = self.new[:count_max], self.new[count_max:]
-        batch = self.pending[:count_max]
-        self.journal.append(f"read {' '.join(batch)}".rstrip())
-        return [
-            StreamEntry(stream_id=stream_id, payload=b"", transaction=None, problem="fake")
-            for stream_id in batch
+        start = 0 if cursor is None else self.names.index(cursor.position) + 1
+        names = self.names[start : start + count_max]
+        self.journal.append(f"read {' '.join(names)}".rstrip())
+        entries = [
+            StreamEntry(stream_id=name, payload=b"", transaction=None, problem="fake")
+            for name in names
         ]
+        return ListedBatch(shard, entries, cursor) if entries else None
 
-    def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
-        assert shard == SHARD
-        self.journal.append(f"acknowledge {' '.join(stream_ids)}")
-        self.pending = [stream_id for stream_id in self.pending if stream_id not in stream_ids]
+    def wait(self, cursors: object, seconds_max: float) -> Sequence[int]:
+        raise NotImplementedError
 
-    def trim(self, shard: int) -> int:
+    def note_stored(self, shard: int, cursor: Cursor | None) -> int:
         assert shard == SHARD
-        self.journal.append("trim")
+        self.journal.append(f"stored {cursor.position if cursor else 'nothing'}")
         return 5
 
     def marks(self) -> dict[str, str]:
@@ -66,38 +63,47 @@ class FakeStream:
             self.journal.append(f"forget {len(gone)}")
 
     def pending_count(self) -> int:
-        return len(self.new) + len(self.pending)
+        raise NotImplementedError
 
-    def unacknowledged(self, shard: int) -> Iterator[StreamEntry]:
+    def pending(self, shard: int, cursor: Cursor | None) -> Iterator[StreamEntry]:
         raise NotImplementedError
 
 
 class FakeArchive:
-    """Rows as a set of ids; an entry called `dead...` becomes a dead letter."""
+    """The names that are stored, and the cursor; a record called `dead...` is a dead letter."""
 
-    def __init__(self, journal: list[str], rows: Sequence[str] = ()) -> None:
+    def __init__(self, journal: list[str]) -> None:
         self.journal = journal
-        self.rows = set(rows)
+        self.cursor: Cursor | None = None
         self.batches_until_outage: int | None = None
-        self.forgets = False
+        self.users_gone: frozenset[UUID] = frozenset()
 
     def identity(self) -> LedgerIdentity:
         return IDENTITY
 
-    def store(self, shard: int, entries: Sequence[StreamEntry]) -> Stored:
-        assert shard == SHARD
+    def cursors(self) -> Mapping[int, Cursor]:
+        return {SHARD: self.cursor} if self.cursor else {}
+
+    def rehearse(self) -> None:
+        raise NotImplementedError
+
+    def store(self, batch: Batch) -> Stored:
         if self.batches_until_outage == 0:
             self.journal.append("store fails")
             raise ArchiveUnavailableError("Postgres is away")
         if self.batches_until_outage is not None:
             self.batches_until_outage -= 1
-        ids = {entry.stream_id for entry in entries}
-        self.journal.append(f"store {' '.join(sorted(ids))}")
-        dead = {stream_id for stream_id in ids if stream_id.startswith("dead")}
-        repeated = ids & self.rows
-        self.rows |= ids - dead
-        inserted = len(ids) - len(dead) - len(repeated) - int(self.forgets)
-        return Stored(inserted=inserted, repeated=len(repeated), dead_letters=len(dead))
+        if batch.after != self.cursor:
+            self.journal.append("drop")
+            return Stored(cursor=self.cursor, is_stale=True)
+        names = [record.stream_id for record in batch.records()]
+        self.journal.append(f"store {' '.join(names)}")
+        self.cursor = batch.end
+        dead = sum(name.startswith("dead") for name in names)
+        inserted = len(names) - dead
+        return Stored(
+            inserted=inserted, dead_letters=dead, cursor=self.cursor, users_gone=self.users_gone
+        )
 
 
 @pytest.fixture
@@ -106,127 +112,133 @@ def journal() -> list[str]:
     return []
 
 
-def test_a_batch_is_read_then_stored_then_acknowledged(journal: list[str]) -> None:
-    """Whatever dies in between leaves entries that are read again, never lost ones."""
-    stream, archive = FakeStream(journal, ["1", "2", "3"]), FakeArchive(journal)
-
-    drained = drain_step(stream, archive, SHARD, batch_size_max=2)
-
-    assert journal == ["read 1 2", "store 1 2", "acknowledge 1 2"]
-    assert drained == Drained(read=2, inserted=2)
+@pytest.fixture
+def archive(journal: list[str]) -> FakeArchive:
+    return FakeArchive(journal)
 
 
-def test_an_idle_shard_touches_nothing_but_the_stream(journal: list[str]) -> None:
-    """A drain that finds nothing costs Postgres nothing."""
-    drained = drain_step(FakeStream(journal, []), FakeArchive(journal), SHARD, batch_size_max=2)
+def test_a_batch_is_read_then_stored_then_noted(journal: list[str], archive: FakeArchive) -> None:
+    """Redis is told what is stored after the commit, and never before."""
+    stream = FakeStream(journal, ["1", "2", "3"])
 
-    assert journal == ["read"]
-    assert drained == Drained()
+    drained, cursor = drain_step(stream, archive, SHARD, None, batch_size_max=2)
+
+    assert journal == ["read 1 2", "store 1 2", "stored 2"]
+    assert drained == Drained(read=2, inserted=2, trimmed=5)
+    assert cursor == archive.cursor
 
 
-def test_nothing_is_acknowledged_when_storing_fails(journal: list[str]) -> None:
-    """An entry stays pending until it is known to be durable."""
-    stream, archive = FakeStream(journal, ["1", "2"]), FakeArchive(journal)
+def test_an_idle_shard_costs_postgres_nothing_and_is_told_again_how_far_it_is(
+    journal: list[str], archive: FakeArchive
+) -> None:
+    """So an older value that came late is corrected."""
+    stream = FakeStream(journal, ["1"])
+    _, cursor = drain_step(stream, archive, SHARD, None, batch_size_max=2)
+    journal.clear()
+
+    drained, same = drain_step(stream, archive, SHARD, cursor, batch_size_max=2)
+
+    assert journal == ["read", "stored 1"]
+    assert (drained.read, same) == (0, cursor)
+
+
+def test_nothing_is_noted_when_storing_fails(journal: list[str], archive: FakeArchive) -> None:
+    """The batch is read again after the same cursor."""
+    stream = FakeStream(journal, ["1", "2"])
     archive.batches_until_outage = 0
 
     with pytest.raises(ArchiveUnavailableError):
-        drain_step(stream, archive, SHARD, batch_size_max=2)
+        drain_step(stream, archive, SHARD, None, batch_size_max=2)
 
     assert journal == ["read 1 2", "store fails"]
-    assert stream.pending == ["1", "2"]
 
 
-def test_a_batch_that_is_not_wholly_accounted_for_is_not_acknowledged(journal: list[str]) -> None:
-    """An archive that says less than it was given is not believed."""
-    stream, archive = FakeStream(journal, ["1", "2"]), FakeArchive(journal)
-    archive.forgets = True
-
-    with pytest.raises(ArchiveUnavailableError, match=r"2 records .* 1 are accounted for"):
-        drain_step(stream, archive, SHARD, batch_size_max=2)
-
-    assert stream.pending == ["1", "2"]
-
-
-def test_a_drain_goes_on_until_the_shard_is_idle_and_trims_at_the_end(journal: list[str]) -> None:
-    """One drain moves all there is, in bounded batches."""
+def test_a_batch_that_another_drain_was_faster_with_is_dropped(
+    journal: list[str], archive: FakeArchive
+) -> None:
+    """The drain goes on from where the other one is."""
     stream = FakeStream(journal, ["1", "2", "3"])
+    drain_step(stream, archive, SHARD, None, batch_size_max=2)
+    journal.clear()
 
-    drained = drain(stream, FakeArchive(journal), SHARD, limits=LIMITS)
+    drained, cursor = drain_step(stream, archive, SHARD, None, batch_size_max=2)
+    assert (drained, cursor) == (Drained(), archive.cursor)
+    drain_step(stream, archive, SHARD, cursor, batch_size_max=2)
 
-    assert journal == [
-        *["read 1 2", "store 1 2", "acknowledge 1 2"],
-        *["read 3", "store 3", "acknowledge 3"],
-        *["read", "trim"],
-    ]
-    assert drained == Drained(read=3, inserted=3, trimmed=5)
+    assert journal == ["read 1 2", "drop", "read 3", "store 3", "stored 3"]
 
 
-def test_what_an_earlier_drain_left_unacknowledged_comes_first(journal: list[str]) -> None:
-    """A drain that died after its commit is finished by the next one, without a second row."""
-    stream = FakeStream(journal, new=["3"], pending=["1", "2"])
-    archive = FakeArchive(journal, rows=["1"])
+def test_a_drain_goes_on_until_the_shard_is_idle(journal: list[str], archive: FakeArchive) -> None:
+    """One drain moves all there is, in bounded batches, from the cursor on."""
+    stream = FakeStream(journal, ["0", "1", "2", "3"])
+    drain_step(stream, archive, SHARD, None, batch_size_max=1)
+    journal.clear()
 
     drained = drain(stream, archive, SHARD, limits=LIMITS)
 
-    assert journal[0] == "read 1 2"
-    assert drained == Drained(read=3, inserted=2, repeated=1, trimmed=5)
-    assert stream.pending_count() == 0
+    assert journal == [
+        *["read 1 2", "store 1 2", "stored 2"],
+        *["read 3", "store 3", "stored 3"],
+        *["read", "stored 3"],
+    ]
+    assert replace(drained, trimmed=0) == Drained(read=3, inserted=3)
 
 
-def test_dead_letters_are_acknowledged_and_counted(journal: list[str]) -> None:
-    """A record that cannot be a row does not hold up those behind it."""
+def test_dead_letters_are_counted_and_hold_up_nothing(
+    journal: list[str], archive: FakeArchive
+) -> None:
+    """Balances of users who are gone are deleted."""
+    archive.users_gone = frozenset([UUID(int=1)])
     stream = FakeStream(journal, ["1", "dead-2", "3"])
 
-    drained = drain(stream, FakeArchive(journal), SHARD, limits=LIMITS)
+    drained = drain(stream, archive, SHARD, limits=LIMITS)
 
-    assert drained == Drained(read=3, inserted=2, dead_letters=1, trimmed=5)
-    assert stream.pending_count() == 0
+    assert replace(drained, trimmed=0) == Drained(read=3, inserted=2, dead_letters=1)
+    assert journal[:4] == ["read 1 dead-2", "store 1 dead-2", "forget 1", "stored dead-2"]
 
 
-def test_no_batch_is_begun_after_the_time_is_up(journal: list[str]) -> None:
+def test_no_batch_is_begun_after_the_time_is_up(journal: list[str], archive: FakeArchive) -> None:
     """A shard under steady traffic gives the worker back to the others."""
     stream = FakeStream(journal, [str(number) for number in range(100)])
     seconds = count(0.0, 1.0)
     limits = DrainLimits(batch_size_max=2, seconds_max=3.0)
 
-    drained = drain(stream, FakeArchive(journal), SHARD, limits=limits, clock=lambda: next(seconds))
+    drained = drain(stream, archive, SHARD, limits=limits, clock=lambda: next(seconds))
 
     assert drained.read == 6
-    assert journal[-1] == "trim"
 
 
-def test_a_drain_without_time_still_moves_one_batch(journal: list[str]) -> None:
+def test_a_drain_without_time_still_moves_one_batch(
+    journal: list[str], archive: FakeArchive
+) -> None:
     """Every drain makes progress, however late it is run."""
     stream = FakeStream(journal, ["1", "2", "3"])
+    limits = DrainLimits(batch_size_max=2, seconds_max=0.0)
 
-    drained = drain(
-        stream,
-        FakeArchive(journal),
-        SHARD,
-        limits=DrainLimits(batch_size_max=2, seconds_max=0.0),
-    )
-
-    assert drained.read == 2
+    assert drain(stream, archive, SHARD, limits=limits).read == 2
 
 
-def test_an_outage_ends_the_drain_and_keeps_what_was_acknowledged(journal: list[str]) -> None:
+def test_an_outage_ends_the_drain_and_keeps_what_was_stored(
+    journal: list[str], archive: FakeArchive
+) -> None:
     """No hot loop against a Postgres that is away: the next tick tries again."""
-    stream, archive = FakeStream(journal, ["1", "2", "3", "4"]), FakeArchive(journal)
+    stream = FakeStream(journal, ["1", "2", "3", "4"])
     archive.batches_until_outage = 1
 
     with pytest.raises(ArchiveUnavailableError):
         drain(stream, archive, SHARD, limits=LIMITS)
 
     assert journal[-2:] == ["read 3 4", "store fails"]
-    assert stream.pending == ["3", "4"]
+    assert archive.cursor is not None
+    assert archive.cursor.position == "2"
 
 
-def test_a_redis_that_is_away_ends_the_drain(journal: list[str]) -> None:
+def test_a_redis_that_is_away_ends_the_drain(journal: list[str], archive: FakeArchive) -> None:
     """The error of the stream comes through unchanged."""
     stream = FakeStream(journal, ["1"])
     stream.answers = False
 
     with pytest.raises(LedgerUnavailableError):
-        drain(stream, FakeArchive(journal), SHARD, limits=LIMITS)
+        drain(stream, archive, SHARD, limits=LIMITS)
 
     assert journal == []

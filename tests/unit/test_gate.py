@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from faregate import CreditPolicy, CreditTransactionId, Gate, Verdict
-from faregate.adapters.memory.ledger import MemoryStream
 from faregate.adapters.memory.store import MemoryStore
+from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.attempt import Event
 from faregate.domain.errors import (
     AmountError,
@@ -195,8 +195,9 @@ async def test_a_deduct_that_is_a_row_only_is_refunded_from_what_postgres_knows(
 ) -> None:
     """However old a charge is, it can be given back once."""
     decision = await gate.charge(user_id, cost=2)
-    stream = MemoryStream(ledger)
-    store.store(0, stream.read(0, 10))
+    batch = MemoryStream(ledger).read(0, None, 10)
+    assert batch is not None
+    store.store(batch)
     store.begin_epoch(1)
     later = Gate(LossyLedger(ledger.now_ms), store, CreditPolicy())
     refunded = await later.refund_by_id(user_id, decision.transaction_id)

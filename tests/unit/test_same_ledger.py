@@ -5,8 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from faregate.adapters.memory.ledger import MemoryLedger, MemoryStream
+from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.memory.store import MemoryStore
+from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
 from faregate_worker.drain import require_same_ledger

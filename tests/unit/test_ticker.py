@@ -2,17 +2,16 @@
 
 import json
 import logging
-import os
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 import pytest
 from fakeredis import FakeRedis, FakeServer
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
 from rq import Queue
 from rq.utils import as_text
 
@@ -20,14 +19,13 @@ from faregate.config import Settings
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.ports import StreamEntry, TransactionStream
 from faregate_worker import ticker as ticker_module
+from faregate_worker.check import beat_key
 from faregate_worker.runtime import QUEUE_NAME, Stop
 from faregate_worker.ticker import (
-    DRAIN_JOB,
     FAILURE_TTL_SECONDS,
+    JOB,
     JOB_TTL_SECONDS,
-    SWEEP_JOB,
-    TRIM_INTERVAL_SECONDS,
-    TRIM_JOB,
+    UPKEEP_INTERVAL_SECONDS,
     Ticker,
     run,
 )
@@ -39,13 +37,13 @@ class FakeStream:
     shard_count = 16
 
     def __init__(self, *pending: int, errors: Sequence[Exception] = ()) -> None:
-        self.pending = list(pending)
+        self.shards = list(pending)
         self.errors = list(errors)
 
     def shards_pending(self) -> Sequence[int]:
         if self.errors:
             raise self.errors.pop(0)
-        return self.pending
+        return self.shards
 
     def pending_count(self) -> int:
         raise NotImplementedError
@@ -56,16 +54,16 @@ class FakeStream:
     def forget(self, user_ids: object) -> None:
         raise NotImplementedError
 
-    def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
+    def read(self, shard: int, cursor: object, count_max: int) -> None:
         raise NotImplementedError
 
-    def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
+    def wait(self, cursors: object, seconds_max: float) -> Sequence[int]:
         raise NotImplementedError
 
-    def trim(self, shard: int) -> int:
+    def note_stored(self, shard: int, cursor: object) -> int:
         raise NotImplementedError
 
-    def unacknowledged(self, shard: int) -> Iterator[StreamEntry]:
+    def pending(self, shard: int, cursor: object) -> Iterator[StreamEntry]:
         raise NotImplementedError
 
 
@@ -112,46 +110,41 @@ def stored_job(queue: Queue, job_id: str) -> dict[str, bytes]:
     return {as_text(name): value for name, value in fields.items() if isinstance(value, bytes)}
 
 
-def test_a_tick_enqueues_one_drain_for_each_pending_shard(queue: Queue, clock: FakeClock) -> None:
-    """Where records are pending a job waits, and nowhere else."""
+def test_a_tick_enqueues_one_job_where_records_are_pending(queue: Queue, clock: FakeClock) -> None:
+    """However many shards have some: the job does all of them."""
     ticker = make_ticker(FakeStream(3, 12), queue, clock)
 
-    assert ticker.tick() == 2
-    assert purposes(queue) == ["drain-s03", "drain-s12"]
+    assert ticker.tick()
+    assert purposes(queue) == ["work"]
 
 
 def test_nothing_is_enqueued_where_nothing_is_pending(queue: Queue, clock: FakeClock) -> None:
-    """An idle system makes no jobs and does not even ask the queue."""
+    """An idle system makes no jobs; it gives a sign of life."""
     ticker = make_ticker(FakeStream(), queue, clock)
 
-    assert ticker.tick() == 0
-    assert queue.connection.keys("*") == []
+    assert not ticker.tick()
+    assert queue.connection.keys("*") == [beat_key().encode()]
 
 
 def test_the_queue_does_not_pile_up_while_no_worker_runs(queue: Queue, clock: FakeClock) -> None:
-    """However many ticks go by, one job waits for each shard."""
-    stream = FakeStream(1, 2)
-    ticker = make_ticker(stream, queue, clock)
+    """However many ticks go by, one job waits."""
+    ticker = make_ticker(FakeStream(1, 2), queue, clock)
 
-    enqueued = [ticker.tick() for _ in range(50)]
-    stream.pending.append(3)
-
-    assert enqueued == [2] + [0] * 49
-    assert ticker.tick() == 1
-    assert purposes(queue) == ["drain-s01", "drain-s02", "drain-s03"]
+    assert [ticker.tick() for _ in range(50)] == [True] + [False] * 49
+    assert purposes(queue) == ["work"]
 
 
 def test_a_job_that_was_taken_makes_room_for_the_next(queue: Queue, clock: FakeClock) -> None:
-    """A shard that is being drained gets a second job, so that no record waits for a third tick."""
+    """While records are pending each free worker gets one, and another waits for the first end."""
     ticker = make_ticker(FakeStream(5), queue, clock)
     ticker.tick()
     queue.pop_job_id()
 
-    assert ticker.tick() == 1
-    assert purposes(queue) == ["drain-s05"]
+    assert ticker.tick()
+    assert purposes(queue) == ["work"]
 
 
-def test_two_tickers_enqueue_one_job_for_a_shard(
+def test_two_tickers_enqueue_one_job(
     queue: Queue, server: FakeServer, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two hosts that look at the same moment do not both enqueue."""
@@ -165,8 +158,8 @@ def test_two_tickers_enqueue_one_job_for_a_shard(
 
     monkeypatch.setattr(queue, "enqueue_many", enqueue_late)
 
-    assert make_ticker(FakeStream(5), queue, clock).tick() == 0
-    assert purposes(queue) == ["drain-s05"]
+    assert not make_ticker(FakeStream(5), queue, clock).tick()
+    assert purposes(queue) == ["work"]
 
 
 def test_a_queue_that_never_rests_is_left_to_the_next_tick(
@@ -183,9 +176,9 @@ def test_a_queue_that_never_rests_is_left_to_the_next_tick(
 
     monkeypatch.setattr(queue, "enqueue_many", enqueue_disturbed)
 
-    assert make_ticker(FakeStream(5), queue, clock).tick() == 0
+    assert not make_ticker(FakeStream(5), queue, clock).tick()
     assert len(tries) == ticker_module.ENQUEUE_TRIES_MAX
-    assert "drain-s05" not in purposes(queue)
+    assert "work" not in purposes(queue)
 
 
 def test_a_job_is_json_and_bounded_in_every_way(queue: Queue, clock: FakeClock) -> None:
@@ -195,7 +188,7 @@ def test_a_job_is_json_and_bounded_in_every_way(queue: Queue, clock: FakeClock) 
 
     job = stored_job(queue, job_id)
 
-    assert json.loads(zlib.decompress(job["data"])) == [DRAIN_JOB, None, [7, 2.5], {}]
+    assert json.loads(zlib.decompress(job["data"])) == [JOB, None, [2.5], {}]
     assert (job["result_ttl"], job["timeout"]) == (b"0", b"63")
     assert int(job["failure_ttl"]) == FAILURE_TTL_SECONDS
     assert 0 < queue.connection.ttl(f"rq:job:{job_id}") <= JOB_TTL_SECONDS
@@ -213,29 +206,22 @@ def test_no_job_id_is_used_twice(
     first = queue.pop_job_id()
     ticker.tick()
 
-    assert first == "drain-s07-1000"
-    assert queue.job_ids == ["drain-s07-1001"]
+    assert first == "work-1000"
+    assert queue.job_ids == ["work-1001"]
 
 
-def test_idle_shards_are_trimmed_by_one_job_an_interval(queue: Queue, clock: FakeClock) -> None:
-    """What stays in a stream as the memory of ids leaves it where no drain comes by any more."""
+def test_a_job_is_due_at_an_interval_where_nothing_is_pending(
+    queue: Queue, clock: FakeClock
+) -> None:
+    """It deletes what was stored long ago, which no drain comes by any more to do."""
     ticker = make_ticker(FakeStream(), queue, clock)
-    clock.seconds += TRIM_INTERVAL_SECONDS
+    clock.seconds += UPKEEP_INTERVAL_SECONDS
 
-    assert [ticker.tick(), ticker.tick()] == [1, 0]
-    (job_id,) = queue.job_ids
-    assert json.loads(zlib.decompress(stored_job(queue, job_id)["data"]))[0] == TRIM_JOB
-    clock.seconds += TRIM_INTERVAL_SECONDS
-    assert ticker.tick() == 0
-    assert purposes(queue) == ["trim"]
-
-
-@pytest.mark.parametrize("path", [DRAIN_JOB, SWEEP_JOB, TRIM_JOB])
-def test_the_jobs_exist_where_the_ticker_says(path: str) -> None:
-    """A dotted path is only text; this is what holds it to the code."""
-    module, _, name = path.rpartition(".")
-
-    assert callable(getattr(import_module(module), name))
+    assert [ticker.tick(), ticker.tick()] == [True, False]
+    queue.pop_job_id()
+    assert not ticker.tick()
+    clock.seconds += UPKEEP_INTERVAL_SECONDS
+    assert ticker.tick()
 
 
 def run_ticks(
@@ -272,7 +258,7 @@ def test_an_outage_is_logged_once_and_waited_out(
 
     assert waits == [0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 0.2, 0.2]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
-    assert purposes(queue) == ["drain-s04"]
+    assert purposes(queue) == ["work"]
 
 
 def test_an_outage_of_the_queue_is_waited_out_too(
@@ -283,10 +269,27 @@ def test_an_outage_of_the_queue_is_waited_out_too(
 
     run_ticks(stream, queue, monkeypatch, ticks=2)
 
-    assert purposes(queue) == ["drain-s04"]
+    assert purposes(queue) == ["work"]
 
 
-def test_a_ticker_whose_parent_is_gone_stops() -> None:
-    """No ticker goes on beside the one of the next worker."""
-    assert not Stop(parent_pid=os.getppid()).requested
-    assert Stop(parent_pid=os.getpid()).requested
+def test_where_redis_is_full_the_ticker_works_itself(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else nothing would ever be stored and deleted, and Redis would stay full."""
+    worked: list[float] = []
+    enqueue_many = queue.enqueue_many
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        if len(worked) < 3:
+            raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'")
+        return enqueue_many(*arguments, **options)
+
+    monkeypatch.setattr(queue, "enqueue_many", refuse)
+    monkeypatch.setattr(ticker_module, "work_on", lambda *given: worked.append(given[-1]))
+    caplog.set_level(logging.INFO)
+
+    run_ticks(FakeStream(4), queue, monkeypatch, ticks=5)
+
+    assert worked == [ticker_module.OWN_WORK_SECONDS_MAX] * 3
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert purposes(queue) == ["work"]

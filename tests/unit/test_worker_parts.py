@@ -1,94 +1,38 @@
 """What surrounds the drain: its jobs, the health check and the log."""
 
 import logging
-import socket
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import pytest
-from fakeredis import FakeRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from rq import Queue
-from rq.utils import utcformat
 
 from faregate.config import Settings
-from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, FaregateError
-from faregate_worker import __main__ as main_module
+from faregate.domain.errors import ConfigurationError
 from faregate_worker import jobs
-from faregate_worker.runtime import QUEUE_NAME, redact, tidy_record
+from faregate_worker.runtime import Stop, redact, tidy_record
+from faregate_worker.ticker import JOB
 
 
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long a job has lingered."""
-    seconds: list[float] = []
-    monkeypatch.setattr(time, "sleep", seconds.append)
-    return seconds
-
-
-def fail_to_open(monkeypatch: pytest.MonkeyPatch, error: FaregateError) -> None:
-    """Make every job meet an error."""
+def test_a_job_that_fails_fails_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that stays is recorded by RQ, once a second at most."""
 
     @contextmanager
     def open_stream(_: Settings) -> Iterator[None]:
-        raise error
+        raise ConfigurationError("no")
         yield
 
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     monkeypatch.setattr(jobs, "open_stream", open_stream)
 
-
-def test_a_job_that_meets_an_outage_ends_quietly_and_slowly(
-    monkeypatch: pytest.MonkeyPatch, pauses: list[float], caplog: pytest.LogCaptureFixture
-) -> None:
-    """An outage fills neither the queue's Redis with failures nor the processor with forks."""
-    fail_to_open(monkeypatch, ArchiveUnavailableError("Postgres is away"))
-
-    jobs.drain_shard(3, 5.0)
-
-    assert pauses == [jobs.FAILURE_PAUSE_SECONDS]
-    assert "left pending: ArchiveUnavailableError: Postgres is away" in caplog.text
-
-
-def test_a_job_that_fails_otherwise_fails_slowly(
-    monkeypatch: pytest.MonkeyPatch, pauses: list[float]
-) -> None:
-    """A fault that stays is recorded by RQ, once a second at most."""
-    fail_to_open(monkeypatch, ConfigurationError("no"))
-
     with pytest.raises(ConfigurationError):
-        jobs.trim_shards()
+        jobs.work(1.0)
 
     assert pauses == [jobs.FAILURE_PAUSE_SECONDS]
-
-
-@pytest.mark.parametrize(
-    ("host", "age_seconds", "running"),
-    [
-        (socket.gethostname(), 0, True),
-        (socket.gethostname(), main_module.WORKER_TTL_SECONDS + 5, False),
-        ("elsewhere", 0, False),
-    ],
-    ids=["alive", "silent for too long", "of another host"],
-)
-def test_the_health_check_wants_a_fresh_heartbeat_of_this_host(
-    monkeypatch: pytest.MonkeyPatch, host: str, age_seconds: int, *, running: bool
-) -> None:
-    """A worker that was killed, or runs elsewhere, makes no host healthy."""
-    redis = FakeRedis()
-    heartbeat = utcformat(datetime.now(UTC) - timedelta(seconds=age_seconds))
-    redis.sadd(f"rq:workers:{QUEUE_NAME}", "rq:worker:one")
-    redis.hset("rq:worker:one", mapping={"hostname": host, "last_heartbeat": heartbeat})
-    queue = Queue(QUEUE_NAME, connection=redis, serializer="json")
-    monkeypatch.setattr(main_module, "open_queue", lambda *_, **__: queue)
-
-    assert main_module.is_running(Settings()) is running
-
-
-def test_a_redis_that_is_away_is_no_health() -> None:
-    """The health check answers, whatever it finds."""
-    assert not main_module.is_running(Settings(queue_url="unix:///nowhere/redis.sock"))
 
 
 def logged(message: str, error: Exception) -> str:
@@ -133,3 +77,16 @@ def test_a_traceback_keeps_its_frames_and_loses_its_secrets() -> None:
 def test_no_password_reaches_the_log(text: str, redacted: str) -> None:
     """URLs and connection strings lose their credentials before a line is written."""
     assert redact(text) == redacted
+
+
+def test_the_job_exists_where_the_ticker_says() -> None:
+    """A dotted path is only text; this is what holds it to the code."""
+    module, _, name = JOB.rpartition(".")
+
+    assert callable(getattr(import_module(module), name))
+
+
+def test_a_ticker_whose_parent_is_gone_stops() -> None:
+    """No ticker goes on beside the one of the next worker."""
+    assert not Stop(parent_pid=os.getppid()).requested
+    assert Stop(parent_pid=os.getpid()).requested

@@ -28,7 +28,7 @@ def records(api: Api, user: UUID) -> Sequence[CreditTransaction]:
         found = [
             entry.transaction
             for shard in range(api.settings.shard_count)
-            for entry in stream.unacknowledged(shard)
+            for entry in stream.pending(shard, None)
             if entry.transaction is not None and entry.transaction.user_id == user
         ]
     return sorted(found, key=lambda record: record.sequence)

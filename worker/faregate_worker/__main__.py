@@ -11,18 +11,19 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
-from rq import Queue, Worker
+from rq import Worker
 from rq.exceptions import StopRequested
-from rq.utils import as_text, utcparse
-from rq.worker_registration import get_keys
 
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import ConfigurationError
+from faregate_worker.check import problems
 from faregate_worker.runtime import Stop, configure_logging, open_queue
 from faregate_worker.supervisor import TickerSupervisor
 
@@ -34,7 +35,8 @@ REPLY_TIMEOUT_SECONDS = WORKER_TTL_SECONDS - 5
 JOB_MONITORING_INTERVAL_SECONDS = 10
 RECONNECT_WAIT_SECONDS_MAX = 5.0
 RESTART_WAIT_SECONDS = 1.0
-CHECK_TIMEOUT_SECONDS = 2.0
+#: After how long of work another error is another outage, which is logged anew.
+OUTAGE_GAP_SECONDS = 10.0
 
 #: Exit status for settings that cannot work.
 EXIT_MISCONFIGURED = 2
@@ -45,7 +47,7 @@ _logger = logging.getLogger("faregate_worker")
 def main(argv: Sequence[str]) -> int:
     """Run the worker until it is stopped, or check that one runs; return the exit status."""
     parser = argparse.ArgumentParser(prog="faregate worker", description="Drain pending records.")
-    parser.add_argument("--check", action="store_true", help="exit 0 if a worker of this host runs")
+    parser.add_argument("--check", action="store_true", help="exit 0 if records become rows")
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
@@ -54,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         _logger.critical("misconfigured: %s", error)
         return EXIT_MISCONFIGURED
     if arguments.check:
-        return 0 if is_running(settings) else 1
+        return check(settings)
     # Loaded before any fork, so that no job pays for the imports.
     importlib.import_module("faregate_worker.jobs")
     stop = Stop()
@@ -71,24 +73,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def is_running(settings: Settings) -> bool:
-    """Return whether a worker of this host has given a sign of life within its TTL."""
-    queue = open_queue(settings.rq_url, socket_timeout_seconds=CHECK_TIMEOUT_SECONDS)
+def check(settings: Settings) -> int:
+    """Say what keeps records from becoming rows; return the exit status."""
     try:
-        return any(_is_alive(queue, key) for key in get_keys(queue))
-    except RedisError as error:
-        _logger.warning("queue does not answer: %s: %s", type(error).__name__, error)
-        return False
-    finally:
-        queue.connection.close()
-
-
-def _is_alive(queue: Queue, worker_key: str) -> bool:
-    host, heartbeat = queue.connection.hmget(worker_key, "hostname", "last_heartbeat")
-    if host is None or heartbeat is None or as_text(host) != socket.gethostname():
-        return False
-    age = datetime.now(UTC) - utcparse(as_text(heartbeat))
-    return age.total_seconds() <= WORKER_TTL_SECONDS
+        found = problems(settings)
+    except ConfigurationError as error:
+        _logger.critical("misconfigured: %s", error)
+        return EXIT_MISCONFIGURED
+    for problem in found:
+        _logger.error("%s", problem)
+    return 1 if found else 0
 
 
 def _work(settings: Settings, stop: Stop) -> None:
@@ -96,12 +90,13 @@ def _work(settings: Settings, stop: Stop) -> None:
     outage = False
     while not stop.requested:
         worker: Worker | None = None
+        started_at = time.monotonic()
         try:
             worker = _build(settings)
-            outage = False
-            _logger.info("working name=%s", worker.name)
+            _logger.log(logging.DEBUG if outage else logging.INFO, "working name=%s", worker.name)
             worker.work(logging_level="WARNING")
         except RedisError as error:
+            outage = outage and time.monotonic() - started_at < OUTAGE_GAP_SECONDS
             if not outage:
                 _logger.warning("outage, working goes on: %s: %s", type(error).__name__, error)
             outage = True
@@ -128,7 +123,16 @@ def _build(settings: Settings) -> Worker:
         job_monitoring_interval=JOB_MONITORING_INTERVAL_SECONDS,
     )
     worker.max_connection_wait_time = RECONNECT_WAIT_SECONDS_MAX
+    # What RQ calls when it is asked to stop, before it waits for the job at hand.
+    worker.handle_warm_shutdown_request = partial(_stop_job, worker)  # type: ignore[method-assign]
     return worker
+
+
+def _stop_job(worker: Worker) -> None:
+    """Ask the job at hand to stop after its commit; RQ itself would wait for its regular end."""
+    if worker.horse_pid:
+        with suppress(ProcessLookupError):
+            os.kill(worker.horse_pid, signal.SIGTERM)
 
 
 def _let_go(worker: Worker) -> None:

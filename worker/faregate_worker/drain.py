@@ -1,23 +1,23 @@
-"""Draining one shard: read, store, acknowledge, in this order, and nothing else.
+"""Draining one shard: read what follows its cursor, store it, note how far it is stored.
 
-The order is the whole promise. A record is acknowledged only after `TransactionArchive.store` has
-returned, so whatever dies in between leaves records that the next drain reads first. Storing one
-twice is harmless, which is why two drainers of one shard need no lock.
+The cursor is the whole promise. It lies in Postgres and moves in the commit that stores the rows,
+so whatever dies in between leaves either both or none. A batch that was read after a cursor that
+has moved meanwhile is dropped, which is why two drains of one shard harm nobody.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
-from faregate.ports import TransactionArchive, TransactionStream
+from faregate.domain.errors import ConfigurationError
+from faregate.ports import Batch, Cursor, Stored, TransactionArchive, TransactionStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainLimits:
     """How much one drain may do."""
 
-    #: About how many records are read, stored and acknowledged together.
+    #: About how many records are read and stored together.
     batch_size_max: int
     #: No batch is begun later than this many seconds after the start.
     seconds_max: float
@@ -27,6 +27,7 @@ class DrainLimits:
 class Drained:
     """What one drain has done, in records."""
 
+    #: Accounted for: the sum of the next three.
     read: int = 0
     #: New rows.
     inserted: int = 0
@@ -36,6 +37,17 @@ class Drained:
     dead_letters: int = 0
     #: How many entries, with all their records, left the stream.
     trimmed: int = 0
+
+    @classmethod
+    def of(cls, stored: Stored, trimmed: int) -> "Drained":
+        """Take over what became of a batch."""
+        return cls(
+            read=stored.count,
+            inserted=stored.inserted,
+            repeated=stored.repeated,
+            dead_letters=stored.dead_letters,
+            trimmed=trimmed,
+        )
 
     def __add__(self, other: "Drained") -> "Drained":
         return Drained(
@@ -64,32 +76,45 @@ def require_same_ledger(stream: TransactionStream, archive: TransactionArchive) 
 
 
 def drain_step(
-    stream: TransactionStream, archive: TransactionArchive, shard: int, *, batch_size_max: int
-) -> Drained:
-    """Move one batch of about `batch_size_max` records; `read` is 0 if there was none.
+    stream: TransactionStream,
+    archive: TransactionArchive,
+    shard: int,
+    cursor: Cursor | None,
+    *,
+    batch_size_max: int,
+) -> tuple[Drained, Cursor | None]:
+    """Store one batch of about `batch_size_max` records that follows a cursor.
+
+    Returns:
+        What was done, and the newest cursor of the shard. Where that is the one that was given,
+        there was nothing to do.
 
     Raises:
-        ArchiveUnavailableError: Nothing was acknowledged; the records will be read again.
-        LedgerError: Redis did not answer; what was stored will be read again, and recognised.
+        ArchiveUnavailableError: The batch was not stored, or it is not known to be.
+        LedgerError: Redis did not answer.
     """
-    entries = stream.read(shard, batch_size_max)
-    if not entries:
-        return Drained()
-    stored = archive.store(shard, entries)
-    accounted = stored.inserted + stored.repeated + stored.dead_letters
-    if accounted != len(entries):
-        # Acknowledging a record that is nowhere would lose it for good; reading it again cannot.
-        raise ArchiveUnavailableError(
-            f"{len(entries)} records were to be stored but {accounted} are accounted for"
-        )
+    batch = stream.read(shard, cursor, batch_size_max)
+    if batch is None:
+        # Again, so that an older value that came late is corrected.
+        return Drained(trimmed=stream.note_stored(shard, cursor)), cursor
+    drained, stored = store(stream, archive, batch)
+    return drained, stored.cursor
+
+
+def store(
+    stream: TransactionStream, archive: TransactionArchive, batch: Batch
+) -> tuple[Drained, Stored]:
+    """Store a batch, and tell Redis after the commit, and never before.
+
+    Raises:
+        ArchiveUnavailableError: The batch was not stored, or it is not known to be.
+        LedgerError: Redis was not told; the next look at the shard does it.
+    """
+    stored = archive.store(batch)
+    if stored.is_stale:
+        return Drained(), stored
     stream.forget(stored.users_gone)
-    stream.acknowledge(shard, [entry.stream_id for entry in entries])
-    return Drained(
-        read=len(entries),
-        inserted=stored.inserted,
-        repeated=stored.repeated,
-        dead_letters=stored.dead_letters,
-    )
+    return Drained.of(stored, stream.note_stored(batch.shard, stored.cursor)), stored
 
 
 def drain(
@@ -100,20 +125,23 @@ def drain(
     limits: DrainLimits,
     clock: Callable[[], float] = time.monotonic,
 ) -> Drained:
-    """Move batches until none is left or the time is up, then trim what is durable and old.
+    """Store batches of one shard until none is left or the time is up, as `Work` does for all.
 
     At least one batch is tried, so that a drain that was started always makes progress. `clock`
     returns seconds that never go backwards.
 
     Raises:
-        ArchiveUnavailableError: The batch at hand was not acknowledged; those before it were.
+        ArchiveUnavailableError: The batch at hand was not stored; those before it were.
         LedgerError: Redis did not answer.
     """
     deadline = clock() + limits.seconds_max
     drained = Drained()
+    cursor = archive.cursors().get(shard)
     while True:
-        step = drain_step(stream, archive, shard, batch_size_max=limits.batch_size_max)
+        before = cursor
+        step, cursor = drain_step(
+            stream, archive, shard, cursor, batch_size_max=limits.batch_size_max
+        )
         drained += step
-        if not step.read or clock() >= deadline:
-            break
-    return replace(drained, trimmed=stream.trim(shard))
+        if cursor == before or clock() >= deadline:
+            return drained

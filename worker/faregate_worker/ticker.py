@@ -1,8 +1,9 @@
-"""The ticker: a process of its own that enqueues drain jobs where records are pending.
+"""The ticker: a process of its own that enqueues a job where there is work.
 
 RQ's own schedulers do not fit: they pickle jobs, and two of them enqueue everything twice. This one
-looks before it enqueues, in one optimistic transaction with the queue, so that however many
-tickers run and however long no worker does, at most one job waits for each shard.
+looks before it enqueues, in one optimistic transaction with the queue, so that however many tickers
+run and however long no worker does, at most one job waits. A job does all there is to do, and each
+worker that is free takes one.
 """
 
 import argparse
@@ -12,27 +13,32 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError, WatchError
+from redis.exceptions import OutOfMemoryError, RedisError, WatchError
 from rq import Queue
 
 from faregate.bootstrap import open_stream, open_sweeper
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import FaregateError
 from faregate.ports import HoldSweeper, TransactionStream
+from faregate_worker.check import BEAT_INTERVAL_S, beat, end_beat
+from faregate_worker.jobs import work_on
 from faregate_worker.runtime import Stop, configure_logging, open_queue
 
 if TYPE_CHECKING:
     from rq.queue import EnqueueData
 
-DRAIN_JOB = "faregate_worker.jobs.drain_shard"
-TRIM_JOB = "faregate_worker.jobs.trim_shards"
-TRIM_INTERVAL_SECONDS = 30.0
-SWEEP_JOB = "faregate_worker.jobs.sweep_holds"
+JOB = "faregate_worker.jobs.work"
 #: How often the ticker looks for holds that have expired.
 SWEEP_INTERVAL_SECONDS = 1.0
+#: How often a job is due where nothing else is: stored records are deleted once they are old.
+UPKEEP_INTERVAL_SECONDS = 30.0
+#: What the ids of jobs begin with.
+JOB_PREFIX = "work-"
+#: How long the ticker works itself where no job can be enqueued, before it tries again.
+OWN_WORK_SECONDS_MAX = 5.0
 
 #: How long a job may wait for a worker before it is dropped; the next tick makes a new one.
 JOB_TTL_SECONDS = 60
@@ -46,11 +52,14 @@ QUEUE_TIMEOUT_SECONDS = 2.0
 #: The longest wait between two looks while Redis is away.
 BACKOFF_SECONDS_MAX = 2.0
 
+#: The outage that is none: Redis answers, and takes no job.
+_FULL = "full"
+
 _logger = logging.getLogger("faregate_worker.ticker")
 
 
 class Ticker:
-    """Looks once a tick which shards have records pending, and makes sure that a job waits."""
+    """Looks once a tick whether there is work, and makes sure that a job waits."""
 
     def __init__(
         self,
@@ -66,29 +75,26 @@ class Ticker:
         self._drain_seconds_max = drain_seconds_max
         self._clock = clock
         self._sweeper = sweeper
-        self._trim_at = clock() + TRIM_INTERVAL_SECONDS
         self._sweep_at = clock() + SWEEP_INTERVAL_SECONDS
+        self._upkeep_at = clock() + UPKEEP_INTERVAL_SECONDS
+        self._beat_at = clock()
 
-    def tick(self) -> int:
-        """Enqueue what is due and not yet queued; return the number of jobs enqueued.
+    def tick(self) -> bool:
+        """Enqueue a job if there is work and none waits; return whether one was enqueued.
 
         Raises:
             LedgerError: The ledger's Redis did not answer.
-            RedisError: The queue's Redis did not answer.
+            RedisError: The queue's Redis did not answer, or takes no job.
         """
-        due = {}
-        for shard in self._stream.shards_pending():
-            name = f"drain-s{shard:02d}"
-            due[name] = self._job(name, DRAIN_JOB, shard, self._drain_seconds_max)
-        trim_due = self._clock() >= self._trim_at
-        if trim_due:
-            due["trim"] = self._job("trim", TRIM_JOB)
-        if self._sweep_is_due():
-            due["sweep"] = self._job("sweep", SWEEP_JOB, self._drain_seconds_max)
-        enqueued = self._enqueue(due) if due else 0
-        if trim_due:
-            self._trim_at = self._clock() + TRIM_INTERVAL_SECONDS
-        return enqueued
+        if self._clock() >= self._beat_at:
+            beat(self._queue)
+            self._beat_at = self._clock() + BEAT_INTERVAL_S
+        is_upkeep = self._clock() >= self._upkeep_at
+        if not (is_upkeep or self._stream.shards_pending() or self._sweep_is_due()):
+            return False
+        is_enqueued = self._enqueue()
+        self._upkeep_at = self._clock() + UPKEEP_INTERVAL_SECONDS
+        return is_enqueued
 
     def _sweep_is_due(self) -> bool:
         """Look for expired holds, once an interval."""
@@ -97,45 +103,42 @@ class Ticker:
         self._sweep_at = self._clock() + SWEEP_INTERVAL_SECONDS
         return bool(self._sweeper.shards_due())
 
-    def _enqueue(self, due: dict[str, "EnqueueData"]) -> int:
-        """Enqueue those of `due` that are not queued, unless the queue keeps changing."""
+    def _enqueue(self) -> bool:
+        """Enqueue a job unless one waits, or the queue keeps changing."""
         for _ in range(ENQUEUE_TRIES_MAX):
             with self._queue.connection.pipeline() as pipe:
                 pipe.watch(self._queue.key)  # type: ignore[no-untyped-call]
-                queued = {_purpose(job_id) for job_id in self._queue.job_ids}
-                jobs = [job for name, job in due.items() if name not in queued]
-                if not jobs:
-                    return 0
+                if any(job_id.startswith(JOB_PREFIX) for job_id in self._queue.job_ids):
+                    return False
                 pipe.multi()
-                self._queue.enqueue_many(jobs, pipeline=pipe)
+                self._queue.enqueue_many([self._job()], pipeline=pipe)
                 try:
                     pipe.execute()
                 except WatchError:
                     continue
-                return len(jobs)
-        return 0
+                return True
+        return False
 
-    def _job(self, name: str, path: str, *arguments: float) -> "EnqueueData":
+    def _job(self) -> "EnqueueData":
         # The time makes the id new each tick: an id that is used again stays blocked by a failure.
         return Queue.prepare_data(
-            path,
-            args=arguments,
+            JOB,
+            args=(self._drain_seconds_max,),
             timeout=math.ceil(self._drain_seconds_max) + JOB_OVERTIME_SECONDS_MAX,
             result_ttl=0,
             ttl=JOB_TTL_SECONDS,
             failure_ttl=FAILURE_TTL_SECONDS,
-            description=name,
-            job_id=f"{name}-{time.time_ns() // 1_000_000}",
+            description="work",
+            job_id=f"{JOB_PREFIX}{time.time_ns() // 1_000_000}",
         )
 
 
-def _purpose(job_id: str) -> str:
-    """Return a job's id without its tick."""
-    return job_id.rpartition("-")[0]
-
-
 def run(settings: Settings, stop: Stop) -> None:
-    """Tick until a stop is requested. Outages are logged once and waited out."""
+    """Tick until a stop is requested. Outages are logged once and waited out.
+
+    Where Redis is full no job can be enqueued. Then this process does the work of one itself: what
+    is stored can be deleted, and Redis becomes less full.
+    """
     interval_seconds = settings.tick_interval_ms / 1_000
     wait_seconds = interval_seconds
     ticker: Ticker | None = None
@@ -144,24 +147,44 @@ def run(settings: Settings, stop: Stop) -> None:
         while not stop.requested:
             try:
                 ticker = ticker or _build(settings, resources)
-                ticker.tick()
+                is_full = _tick(ticker)
+                if is_full:
+                    if outage != _FULL:
+                        _logger.warning("Redis is full and takes no job; the ticker works itself")
+                    outage = _FULL
+                    work_on(settings, stop, OWN_WORK_SECONDS_MAX)
             except (FaregateError, RedisError) as error:
                 if type(error).__name__ != outage:
                     outage = type(error).__name__
                     _logger.warning("outage, ticking goes on: %s: %s", outage, error)
                 wait_seconds = min(wait_seconds * 2, max(interval_seconds, BACKOFF_SECONDS_MAX))
             else:
-                if outage:
+                if outage and not is_full:
                     _logger.info("outage is over")
-                outage, wait_seconds = "", interval_seconds
+                outage, wait_seconds = outage if is_full else "", interval_seconds
             stop.pause(wait_seconds)
+
+
+def _let_go(queue: Queue) -> None:
+    with suppress(RedisError):
+        end_beat(queue)
+    queue.connection.close()
+
+
+def _tick(ticker: Ticker) -> bool:
+    """Tick, and return whether Redis is full."""
+    try:
+        ticker.tick()
+    except OutOfMemoryError:
+        return True
+    return False
 
 
 def _build(settings: Settings, resources: ExitStack) -> Ticker:
     stream = resources.enter_context(open_stream(settings))
     sweeper = resources.enter_context(open_sweeper(settings))
     queue = open_queue(settings.rq_url, socket_timeout_seconds=QUEUE_TIMEOUT_SECONDS)
-    resources.callback(queue.connection.close)
+    resources.callback(_let_go, queue)
     return Ticker(stream, queue, drain_seconds_max=settings.drain_seconds_max, sweeper=sweeper)
 
 

@@ -6,7 +6,7 @@ Exit codes: 0 all is well, 1 the ledger is not exact, 2 wrong use, 3 something i
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,8 @@ import typer
 from rich.console import Console
 
 from faregate.adapters.postgres.migrations import Migrator
-from faregate.bootstrap import open_admin, open_audit, open_stream
+from faregate.bootstrap import check_worker_rights, open_admin, open_audit, open_stream
+from faregate.cli.access import access
 from faregate.cli.conventions import (
     EXIT_BROKEN,
     EXIT_NOT_EXACT,
@@ -70,9 +71,11 @@ def migrate(
 
 @app.command()
 def worker(
-    check: Annotated[bool, typer.Option(help="Exit 0 if a worker of this host lives.")] = False,
+    check: Annotated[bool, typer.Option(help="Exit 0 if records become rows.")] = False,
 ) -> None:
     """Run an RQ worker, and the ticker that gives it work, until SIGTERM."""
+    if not check:
+        check_worker_rights(read_settings())
     # The worker is a layer beside this one, so it is a program of its own: this one becomes it.
     arguments = [sys.executable, "-m", "faregate_worker", *(["--check"] if check else [])]
     sys.stdout.flush()
@@ -106,7 +109,11 @@ def verify(as_json: Json = False) -> None:
     settings = read_settings()
     with open_stream(settings) as stream, open_audit(settings) as audit:
         findings = run_verify(stream, stream, audit)
-        report = {"findings_count": len(findings), "dead_letters": audit.dead_letter_count()}
+        report: dict[str, int | str] = {
+            "findings_count": len(findings),
+            "dead_letters": audit.dead_letter_count(),
+            "digest": audit.digest(),
+        }
     _print_findings(report, findings, as_json)
 
 
@@ -120,6 +127,7 @@ def rebuild(as_json: Json = False) -> None:
 
 
 app.add_typer(journal, name="journal")
+app.command()(access)
 app.command()(api)
 app.command()(renew)
 app.command()(replay)
@@ -132,14 +140,17 @@ def _print_names(verb: str, names: Sequence[str], as_json: bool) -> None:
     tell({verb: list(names)}, lines, as_json=as_json)
 
 
-def _print_findings(report: dict[str, int], findings: Sequence[Finding], as_json: bool) -> None:
+def _print_findings(
+    report: Mapping[str, int | str], findings: Sequence[Finding], as_json: bool
+) -> None:
     if not as_json:
         print_table(report)
     dead = report.get("dead_letters", 0)
     exact = f"exact, but for {dead} dead letters" if dead else "exact"
     lines = [f"{finding.kind}: {finding.detail}" for finding in findings]
     lines.append("not exact" if findings else exact)
-    tell(report | {"findings": [asdict(each) for each in findings]}, lines, as_json=as_json)
+    told = {**report, "findings": [asdict(finding) for finding in findings]}
+    tell(told, lines, as_json=as_json)
     if findings:
         raise typer.Exit(EXIT_NOT_EXACT)
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 #: How soon a vanished parent is noticed.
@@ -32,7 +32,8 @@ class Program:
     name: str
     module: str
     arguments: Sequence[str] = ()
-    environment: Mapping[str, str]
+    #: It may hold passwords.
+    environment: Mapping[str, str] = field(repr=False)
     #: Where its output goes.
     log: Path
     #: Open files that it inherits under the same numbers.

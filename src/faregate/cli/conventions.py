@@ -27,7 +27,7 @@ def _as_text(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def print_table(numbers: Mapping[str, int]) -> None:
+def print_table(numbers: Mapping[str, int | str]) -> None:
     """Print numbers with their names, for people."""
     table = Table(show_header=False)
     for name, value in numbers.items():

@@ -5,13 +5,13 @@ Nothing here drains. Records that the worker has not stored stay pending, and th
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import class_row
 
-from faregate.adapters.postgres.connection import Bounds, bounded, unavailable
+from faregate.adapters.postgres.connection import Bounds, Connector, unavailable
 from faregate.adapters.redis.stream import RedisStream
 from faregate.bootstrap import open_audit, open_stream, open_sweeper
 from faregate.config import Settings
@@ -167,9 +167,9 @@ def _unequal(what: str, found: int, expected: int) -> list[str]:
 
 def count_rows(settings: Settings, user_ids: Sequence[UUID] | None = None) -> RowCounts:
     """Count the rows of some users, or of all."""
-    conninfo = bounded(settings.postgres_url, "faregate proof", _BOUNDS)
+    connector = Connector(settings.postgres_url, "faregate proof", _BOUNDS)
     parameters = {"user_ids": None if user_ids is None else list(user_ids)}
-    with unavailable("count rows"), psycopg.connect(conninfo) as connection:
+    with closing(connector), unavailable("count rows"), connector.transaction() as connection:
         cursor = connection.cursor(row_factory=class_row(RowCounts))
         return cursor.execute(_COUNT_ROWS, parameters).fetchall()[0]
 

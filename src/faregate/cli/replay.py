@@ -5,7 +5,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +21,7 @@ from faregate.cli.plans import Plan, plan_of
 from faregate.cli.proof import prove
 from faregate.cli.replay_api import statuses_of
 from faregate.cli.report import ReplayReport, disagreements, report_of, show
+from faregate.cli.settings import url_of_option
 from faregate.cli.stack import Stack, StackOptions, stopping_on_signals
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.transaction import CREDITS_MAX
@@ -45,8 +46,8 @@ class ReplayOptions:
     #: How many of a hundred owners of holds are killed before they settle, and what chooses them.
     kill_percent: int
     seed: int
-    redis_url: str | None = None
-    postgres_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
+    postgres_url: str | None = field(default=None, repr=False)
 
 
 def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, list[str]]:
@@ -141,9 +142,11 @@ _Seed = Annotated[
     typer.Option(help="Chooses who is killed. It is printed, so that a run can be repeated."),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
-_RedisUrl = Annotated[str | None, typer.Option(help="An empty Redis, instead of an embedded one.")]
+_RedisUrl = Annotated[
+    str | None, typer.Option(help="An empty Redis of your own: a URL, or env:NAME.")
+]
 _PostgresUrl = Annotated[
-    str | None, typer.Option(help="An empty database, instead of an embedded one.")
+    str | None, typer.Option(help="An empty database of your own: a URL, or env:NAME.")
 ]
 
 
@@ -172,8 +175,8 @@ def replay(
         refund_status=refund_status,
         kill_percent=kill_owners,
         seed=secrets.randbelow(SEED_MAX) if seed is None else seed,
-        redis_url=redis_url,
-        postgres_url=postgres_url,
+        redis_url=url_of_option(redis_url, "--redis-url"),
+        postgres_url=url_of_option(postgres_url, "--postgres-url"),
     )
     console = error_console()
     report, problems = run_replay(options, console)

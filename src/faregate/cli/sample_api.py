@@ -1,7 +1,9 @@
 """`faregate api`: a small API behind the gate. It takes a client's word for who it is."""
 
+import asyncio
 import socket
 import sys
+from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
@@ -15,8 +17,10 @@ from starlette.routing import Mount, Route
 from starlette.types import Scope
 
 from faregate.asgi import FaregateMiddleware
-from faregate.bootstrap import build_gate
+from faregate.bootstrap import build_gate, open_gate
 from faregate.cli.settings import development_settings
+from faregate.config import Settings
+from faregate.domain.errors import ArchiveUnavailableError, LedgerError
 from faregate.gate import Gate
 
 #: A connection that the client keeps must not be closed under a request that it is sending.
@@ -62,12 +66,26 @@ def serve(app: Starlette, listening: socket.socket) -> None:
     uvicorn.Server(config).run(sockets=[listening])
 
 
+async def _check(settings: Settings) -> None:
+    """Start a gate and close it, since a server of HTTP would make a page of one line.
+
+    Raises:
+        ConfigurationError: Settings contradict the ledger, or a right is missing.
+    """
+    # A server that is away is waited for.
+    with suppress(LedgerError, ArchiveUnavailableError):
+        async with open_gate(settings.model_copy(update={"journal_dir": ""})):
+            pass
+
+
 def api(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8000,
 ) -> None:
     """Serve a sample API behind the gate, for development: `Authorization: Bearer <user id>`."""
-    gate = build_gate(development_settings())
+    settings = development_settings()
+    asyncio.run(_check(settings))
+    gate = build_gate(settings)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family)

@@ -1,7 +1,13 @@
 """Settings for what is started for development: read, refused in production, handed on."""
 
+import os
+import re
+
 from faregate.config import Environment, Settings, read_settings
-from faregate.domain.errors import ConfigurationError
+from faregate.domain.errors import ConfigurationError, InvalidArgumentError
+
+_PASSWORD = re.compile(r"://[^/]*:[^/]*@|password=", re.IGNORECASE)
+_VARIABLE = "env:"
 
 
 def development_settings(**given: object) -> Settings:
@@ -19,3 +25,24 @@ def development_settings(**given: object) -> Settings:
 def as_environment(settings: Settings) -> dict[str, str]:
     """Return the variables by which another process reads the same settings."""
     return {f"FAREGATE_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
+
+
+def url_of_option(given: str | None, option: str) -> str | None:
+    """Return the URL that was given as an option, or that `env:NAME` stands for.
+
+    Raises:
+        InvalidArgumentError: It holds a password, or there is no such variable.
+    """
+    if given is None:
+        return None
+    if given.startswith(_VARIABLE):
+        name = given.removeprefix(_VARIABLE)
+        if not os.environ.get(name):
+            raise InvalidArgumentError(f"{option} names the variable {name}, which is not set")
+        return os.environ[name]
+    if _PASSWORD.search(given):
+        raise InvalidArgumentError(
+            f"{option} holds a password, and a command line is seen by every user of the machine:"
+            f" put the URL into a variable, and give {option} {_VARIABLE}NAME"
+        )
+    return given

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self, TypeVar
@@ -58,8 +58,8 @@ class StackOptions:
     #: For the API's program: how it names the statuses that are refunded.
     refund_status: str
     #: The user's own servers; both or, for embedded ones, neither.
-    redis_url: str | None = None
-    postgres_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
+    postgres_url: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,10 @@ class ArchiveUnavailableError(FaregateError):
     """Postgres did not answer in time."""
 
 
+class ShardBlockedError(ArchiveUnavailableError):
+    """The records of one shard cannot be stored now, while those of others may be."""
+
+
 class IdentityUnavailableError(FaregateError):
     """The caller cannot be identified now: it is refused, and not taken for anonymous."""
 

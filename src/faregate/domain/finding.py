@@ -20,6 +20,9 @@ class DriftKind(StrEnum):
     FORK = "fork"
     #: A balance does not follow from the one before it.
     CHAIN = "chain"
+    #: A row is not as the worker wrote it, or the worker did not write it; or the notes of what it
+    #: wrote do not follow from one another.
+    FORGED = "forged"
     #: The refunds of a deduct add up to more than the deduct.
     REFUND = "refund"
     #: A guard of the schema (trigger, policy, constraint) is missing or switched off.

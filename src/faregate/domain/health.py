@@ -1,7 +1,10 @@
 """How a gate is, at one moment: for metrics and for people."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from faregate.domain.decision import Verdict
 
 
 class BreakerState(StrEnum):
@@ -43,5 +46,7 @@ class Health:
     shed: int
     undecided: int
     served_open: int
+    #: How often each policy has decided how, by its name and the verdict.
+    decisions: Mapping[str, Mapping[Verdict, int]] = field(default_factory=dict)
     #: None where nothing is written down.
     journal: JournalState | None = None

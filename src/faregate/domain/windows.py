@@ -15,8 +15,11 @@ ATTEMPT_MS_MAX = 30_000
 #: How long after the time of its id it is charged at most without a key of its own. It bounds every
 #: search: a record lies that near its id, or has a key.
 KEYLESS_MS_MAX = 250
-#: How long a stored record stays in the stream. It covers `GIVEN_ID_MS_MAX` and `ATTEMPT_MS_MAX`.
+#: How long a stored record stays in the stream at least. It covers `GIVEN_ID_MS_MAX` and
+#: `ATTEMPT_MS_MAX`.
 RETENTION_MS = 90_000
+#: How long it stays if nothing is said: longer than what a failover of Postgres may lose.
+STORED_MS = 600_000
 #: How long the ledger knows a refund, a void, a grant and the end of a hold; then Postgres does.
 MEMORY_MS = 86_400_000
 #: From which age of a pending record on no refund and no grant is accepted: a record that waits for

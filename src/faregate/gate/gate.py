@@ -145,6 +145,7 @@ class Gate:
             shed=spending.shed,
             undecided=spending.undecided,
             served_open=spending.served_open,
+            decisions=spending.decisions(),
             journal=self._fallback.state,
         )
 

@@ -2,6 +2,7 @@
 
 import logging
 from asyncio import get_running_loop
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Unpack
@@ -12,7 +13,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError, LedgerUnavailableError
 from faregate.domain.hold import Hold
 from faregate.domain.policy import CreditPolicy, FailureMode, OnExpiry
-from faregate.domain.spend import HoldTerms, spend_of
+from faregate.domain.spend import HoldTerms, SpendOptions, spend_of
 from faregate.domain.transaction import check_whole
 from faregate.domain.user import check_user_id
 from faregate.gate.fallback import Fallback
@@ -48,6 +49,9 @@ class Spending:
         self._follow_up = follow_up
         self._fallback = fallback
         self._log_unobserved = PacedLog(_log)
+        #: By the name of a policy, how many spends it allowed at once, and how others ended.
+        self.allowed: Counter[str] = Counter()
+        self.followed: Counter[tuple[str, Verdict]] = Counter()
         #: See `Health`.
         self.shed = 0
         self.undecided = 0
@@ -120,7 +124,8 @@ class Spending:
         policy = tiers.policies.of(tier)
         cost = policy.cost_of(cost)
         terms = terms_by and terms_by(policy)
-        attempt = self._attempt(user_id, cost, policy, options, terms)
+        asked = spend_options(options, policy, cost, self._session.options, terms)
+        attempt = _attempt(user_id, cost, policy, asked)
         session, breaker = self._session, self._breaker
         if session.ledger.is_full:
             return self._followed(attempt, cost, overloaded(attempt), is_open=is_open)
@@ -136,6 +141,7 @@ class Spending:
             else:
                 breaker.succeeded()
                 if decision.verdict is _ALLOWED:
+                    self.allowed[policy.name] += 1
                     return decision
                 decision = await self._follow_up.help(attempt, decision)
         except (LedgerError, ArchiveUnavailableError) as error:
@@ -143,22 +149,11 @@ class Spending:
             return self._serve(attempt, cost, error, is_open=is_open)
         return self._followed(attempt, cost, decision, is_open=is_open)
 
-    def _attempt(
-        self,
-        user_id: UUID,
-        cost: int,
-        policy: CreditPolicy,
-        options: ChargeOptions,
-        terms: HoldTerms | None,
-    ) -> Attempt:
-        asked = spend_options(options, policy, cost, self._session.options, terms)
-        taken = 0 if policy.is_unlimited else cost
-        return Attempt(spend_of(check_user_id(user_id), taken, policy, asked))
-
     def _followed(
         self, attempt: Attempt, cost: int, decision: Decision, *, is_open: bool
     ) -> Decision:
         """Return a decision, or serve the request where it says that nothing could be decided."""
+        self.followed[attempt.spend.policy.name, decision.verdict] += 1
         if decision.verdict is Verdict.OVERLOADED:
             self.shed += 1
             if attempt.spend.policy.is_shadow or (is_open and self._fallback.may_serve_overload()):
@@ -168,6 +163,14 @@ class Spending:
             why = LedgerUnavailableError("too many records wait for Postgres")
             return self._serve(attempt, cost, why, is_open=True)
         return decision
+
+    def decisions(self) -> dict[str, dict[Verdict, int]]:
+        """Return how often each policy has decided how, by its name and the verdict."""
+        counts = {name: {_ALLOWED: count} for name, count in self.allowed.items()}
+        for (name, verdict), count in self.followed.items():
+            of_policy = counts.setdefault(name, {})
+            of_policy[verdict] = of_policy.get(verdict, 0) + count
+        return counts
 
     def _serve(self, attempt: Attempt, cost: int, why: Exception, *, is_open: bool) -> Decision:
         """Serve a request without a decision, if that is asked for; else raise why."""
@@ -179,3 +182,8 @@ class Spending:
         decision = self._fallback.serve(attempt, cost, why)
         self.served_open += 1
         return decision
+
+
+def _attempt(user_id: UUID, cost: int, policy: CreditPolicy, asked: SpendOptions) -> Attempt:
+    taken = 0 if policy.is_unlimited else cost
+    return Attempt(spend_of(check_user_id(user_id), taken, policy, asked))

@@ -2,14 +2,14 @@
 
 It is exact while traffic flows, because of the order in which it reads.
 
-1. How far the rows of a user go. Redis never knows less than that; if it does, it has lost history.
+1. How far each shard is stored, by its cursor, and how far the rows of a user go. Redis never knows
+   less than that; if it does, it has lost history.
 2. The live balance, with the user's sequence.
-3. The records that are not acknowledged.
+3. The records that follow the cursor in the stream.
 4. Rows and dead letters, in one snapshot.
 
-Whatever made up the balance, up to that sequence, is in 3 or in 4: a record leaves the stream only
-after its commit. What came later has a higher sequence and is left out; what is in both is known by
-its id.
+Whatever made up the balance, up to that sequence, is in 3 or in 4: what the cursor has passed is
+stored. What came later has a higher sequence and is left out; what is in both is known by its id.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +20,9 @@ from faregate.domain.errors import ConfigurationError
 from faregate.domain.finding import DriftKind, Finding
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
-from faregate.ports import Audit, LiveBalances, StreamEntry, TransactionStream
+from faregate.ports import Audit, Cursor, LiveBalances, StreamEntry, TransactionStream
 
-#: How many users are compared at a time. The unacknowledged records are read once for each page.
+#: How many users are compared at a time. The pending records are read once for each page.
 PAGE_SIZE_MAX = 10_000
 
 Progress = Callable[[int], None]
@@ -36,7 +36,7 @@ class Reconciliation:
     users_count: int
     #: Where the numbers differ, in the order of user ids.
     findings: Sequence[Finding]
-    #: How many records were not yet acknowledged at the end.
+    #: How many records were not known to be rows at the end.
     pending_count: int
     #: How many dead letters wait for an operator.
     dead_letter_count: int
@@ -81,9 +81,10 @@ def reconcile(
     findings = _identity_findings(stream, balances, identity)
     users_count = 0
     for users in _pages(audit, page_size_max):
+        cursors = audit.cursors()
         reached = audit.reached(users)
         live = balances.read_many(users)
-        copies = _copies(stream, frozenset(users))
+        copies = _copies(stream, cursors, frozenset(users))
         findings += _behind(users, live, reached, identity.epoch)
         findings += _lost(balances, live, copies)
         findings += audit.compare(users, live, [c for c in copies if c.transaction])
@@ -145,21 +146,19 @@ def _pages(audit: Audit, page_size_max: int) -> Iterator[Sequence[UUID]]:
         after = users[-1]
 
 
-def _copies(stream: TransactionStream, users: frozenset[UUID]) -> list[StreamEntry]:
+def _copies(
+    stream: TransactionStream, cursors: Mapping[int, Cursor], users: frozenset[UUID]
+) -> list[StreamEntry]:
     return [
         entry
         for shard in range(stream.shard_count)
-        for entry in stream.unacknowledged(shard)
+        for entry in stream.pending(shard, cursors.get(shard))
         if entry.transaction and entry.transaction.user_id in users
     ]
 
 
 def verify(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> Sequence[Finding]:
-    """Check the invariants that rows, dead letters, schema and identity can prove. Writes nothing.
-
-    A gap that is seen while records are pending may close by itself: drains may commit in another
-    order than they read.
-    """
+    """Check what rows, dead letters, schema and identity alone can prove. Writes nothing."""
     return [*audit.verify(), *_identity_findings(stream, balances, audit.identity())]
 
 

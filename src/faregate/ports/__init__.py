@@ -16,13 +16,23 @@ from faregate.ports.durable import (
     Stored,
     TransactionArchive,
 )
-from faregate.ports.live import HoldSweeper, Ledger, LiveBalances, StreamEntry, TransactionStream
+from faregate.ports.live import HoldSweeper, Ledger, LiveBalances
+from faregate.ports.pending import (
+    ROW_COLUMNS,
+    Batch,
+    Cursor,
+    StreamEntry,
+    TransactionStream,
+)
 
 __all__ = [
+    "ROW_COLUMNS",
     "Accounts",
     "ApiKeyAdmin",
     "ApiKeys",
     "Audit",
+    "Batch",
+    "Cursor",
     "History",
     "HoldSweeper",
     "Journal",

@@ -15,7 +15,7 @@ from faregate.domain.journal import JournalChange, JournalEntry
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 from faregate.domain.user import User
-from faregate.ports.live import StreamEntry
+from faregate.ports.pending import Batch, Cursor, StreamEntry
 
 
 class Accounts(Protocol):
@@ -78,13 +78,22 @@ class Stored:
     """What became of a batch."""
 
     #: New rows.
-    inserted: int
-    #: Entries that were rows already, with the same content.
-    repeated: int
-    #: Entries that cannot be rows and are kept as dead letters.
-    dead_letters: int
+    inserted: int = 0
+    #: Records that were rows already, with the same content.
+    repeated: int = 0
+    #: Records that cannot be rows and are kept as dead letters.
+    dead_letters: int = 0
     #: The users of this batch that were deleted.
     users_gone: frozenset[UUID] = frozenset()
+    #: The newest cursor of the shard, now.
+    cursor: Cursor | None = None
+    #: Whether nothing was stored, since another drain of the shard had been there.
+    is_stale: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many records are accounted for."""
+        return self.inserted + self.repeated + self.dead_letters
 
 
 class TransactionArchive(Protocol):
@@ -94,11 +103,27 @@ class TransactionArchive(Protocol):
         """Return what the ledger was created with."""
         ...
 
-    def store(self, shard: int, entries: Sequence[StreamEntry]) -> Stored:
-        """Store a batch; when this returns, every entry is durable.
+    def cursors(self) -> Mapping[int, Cursor]:
+        """Return the newest cursor of each shard of which a batch was stored."""
+        ...
+
+    def rehearse(self) -> None:
+        """Write nothing, by the statements that write, to find out whether they are allowed.
 
         Raises:
-            ArchiveUnavailableError: Not all was stored, or it is not known to be; read again.
+            ArchiveUnavailableError: They are not, or Postgres does not answer.
+            ConfigurationError: Postgres has not been migrated.
+        """
+        ...
+
+    def store(self, batch: Batch) -> Stored:
+        """Store a batch and its cursor in one commit, or nothing.
+
+        Where it holds many records that cannot be rows, only the first ones are stored.
+
+        Raises:
+            ArchiveUnavailableError: It was not stored, or it is not known to be: read again.
+            ConfigurationError: It is of another epoch than the ledger.
         """
         ...
 
@@ -108,6 +133,10 @@ class Audit(Protocol):
 
     def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
+        ...
+
+    def cursors(self) -> Mapping[int, Cursor]:
+        """Return the newest cursor of each shard of which a batch was stored."""
         ...
 
     def users(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
@@ -129,6 +158,10 @@ class Audit(Protocol):
 
     def verify(self) -> Sequence[Finding]:
         """Check the invariants that rows, dead letters and schema alone can prove."""
+        ...
+
+    def digest(self) -> str:
+        """Return a digest of all rows that were ever written, to be kept elsewhere."""
         ...
 
     def dead_letter_count(self) -> int:

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from faregate.adapters.memory.journal import MemoryJournal
-from faregate.adapters.memory.ledger import MemoryLedger, MemoryStream
+from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.memory.store import MemoryStore
+from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.idempotency import KeyState
@@ -23,8 +24,8 @@ from faregate.testing.faults import Failure, Faults, FaultyDecisions, check_answ
 _T = TypeVar("_T")
 
 _STARTING_CREDITS = 3
-#: More failures than any test has.
-_NEVER = 1_000_000_000
+#: More failures than any test has, and more records.
+_NEVER = _ALL = 1_000_000_000
 
 
 def memory_gate(
@@ -194,10 +195,12 @@ class MemoryGate(Gate):
     def drain(self) -> int:
         """Make rows of what was recorded, as the worker and `history` do; return how many."""
         stream = MemoryStream(self._live)
-        entries = list(stream.unacknowledged(0))
-        self._store.store(0, entries)
-        stream.acknowledge(0, [entry.stream_id for entry in entries])
-        return len(entries)
+        batch = stream.read(0, self._store.cursors().get(0), _ALL)
+        if batch is None:
+            return 0
+        stored = self._store.store(batch)
+        stream.note_stored(0, stored.cursor)
+        return stored.count
 
     def _read_rows(self) -> None:
         self._faults.reach_postgres()

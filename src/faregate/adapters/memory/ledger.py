@@ -1,6 +1,6 @@
-"""Live credits in plain dicts, and their records as a worker reads them."""
+"""Live credits in plain dicts."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from uuid import UUID
 
 from faregate.adapters.memory.changes import Credits, Reversals
@@ -15,9 +15,8 @@ from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision
 from faregate.domain.errors import LedgerUnavailableError, LedgerUninitialisedError
 from faregate.domain.policy import Allowance, renewed
-from faregate.domain.transaction import CreditTransactionId, check_whole
+from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
 from faregate.domain.user import User
-from faregate.ports import StreamEntry
 
 
 class MemoryLedger:
@@ -33,8 +32,6 @@ class MemoryLedger:
         self._decision_timeout_ms = decision_timeout_ms
         self.records = Records(now_ms, pending_max)
         self.state = State(self.records)
-        #: The records that are not acknowledged, by their ids, oldest first.
-        self.pending = self.records.pending
         self.attach, self.now_ms = self.records.attach, self.records.time_ms
 
         keys, limits = IdempotencyKeys(self.records), RateLimits()
@@ -48,6 +45,11 @@ class MemoryLedger:
         self.credit, self.collect = credits.credit, credits.collect
         self.complete, self.response = keys.complete, keys.response
         self.correct_shadow, self.shadow_counts = self._shadows.correct, self._shadows.counts
+
+    @property
+    def pending(self) -> dict[str, CreditTransaction]:
+        """The records that are not known to be rows, by their ids, oldest first."""
+        return {str(record.id): record for _, record in self.records.after(self.records.stored)}
 
     @property
     def is_full(self) -> bool:
@@ -98,50 +100,3 @@ class MemoryLedger:
 
     async def aclose(self) -> None:
         """Do nothing: there is nothing to let go of."""
-
-
-class MemoryStream:
-    """The port `TransactionStream` over the records of a `MemoryLedger`."""
-
-    shard_count = 1
-
-    def __init__(self, ledger: MemoryLedger) -> None:
-        self._records = ledger.records
-        self._delivered: set[str] = set()
-
-    def shards_pending(self) -> Sequence[int]:
-        """Return the only shard if it holds records that are not acknowledged."""
-        return [0] if self._records.pending else []
-
-    def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
-        """Return records: those delivered before and not acknowledged, then new ones."""
-        waiting = list(self.unacknowledged(shard))
-        again = [entry for entry in waiting if entry.stream_id in self._delivered]
-        entries = (again or waiting)[:count_max]
-        self._delivered.update(entry.stream_id for entry in entries)
-        return entries
-
-    def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
-        """Note that records are rows."""
-        for stream_id in stream_ids:
-            self._records.pending.pop(stream_id, None)
-
-    def trim(self, shard: int) -> int:
-        """Forget records that are rows and older than the window of retries."""
-        return self._records.trim()
-
-    def unacknowledged(self, shard: int) -> Iterable[StreamEntry]:
-        """Iterate over all records that are not acknowledged, oldest first."""
-        for stream_id, record in list(self._records.pending.items()):
-            yield StreamEntry(stream_id=stream_id, payload=b"", transaction=record)
-
-    def pending_count(self) -> int:
-        """Return how many records are not acknowledged."""
-        return len(self._records.pending)
-
-    def marks(self) -> dict[str, str]:
-        """Return nothing: no identity is kept in memory."""
-        return {}
-
-    def forget(self, user_ids: Iterable[UUID]) -> None:
-        """Leave live balances alone: they are the ledger's."""

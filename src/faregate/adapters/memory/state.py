@@ -45,8 +45,10 @@ class Records:
         self.now_ms = 0
         #: Every record at or after this time is still known by its id.
         self.oldest_ms = 0
-        #: The records that are not acknowledged, by their ids, oldest first.
-        self.pending: dict[str, CreditTransaction] = {}
+        #: The number of the last record, and of the last one that is known to be a row.
+        self.ordinal = self.stored = 0
+        #: The records that are not yet trimmed, by their numbers.
+        self.by_ordinal: dict[int, CreditTransaction] = {}
         #: The records that are known by their ids however old they are, for a time.
         self.remembered: Expiring[CreditTransactionId, CreditTransaction] = Expiring(self.time_ms)
         #: The records that are not yet trimmed.
@@ -79,7 +81,8 @@ class Records:
     def append(self, record: CreditTransaction) -> None:
         """Append a record."""
         self._last_ms = self.now_ms
-        self.by_id[record.id] = self.pending[str(record.id)] = record
+        self.ordinal += 1
+        self.by_id[record.id] = self.by_ordinal[self.ordinal] = record
 
     def known(self, identity: CreditTransactionId) -> CreditTransaction | None:
         """Return the record with an id, as long as the id is recognised."""
@@ -88,26 +91,32 @@ class Records:
     @property
     def is_full(self) -> bool:
         """Whether as many records are pending as may be."""
-        return len(self.pending) >= self.pending_max
+        return self.ordinal - self.stored >= self.pending_max
 
     @property
     def is_backlogged(self) -> bool:
         """Whether a record is pending for longer than its id is remembered."""
         from_time = utc(self.now_ms - BACKLOG_AGE_MS_MAX)
-        return any(record.timestamp < from_time for record in self.pending.values())
+        return any(record.timestamp < from_time for _, record in self.after(self.stored))
 
-    def trim(self) -> int:
-        """Forget records that are rows and old, up to the first that is not; return how many."""
+    def after(self, ordinal: int) -> Sequence[tuple[int, CreditTransaction]]:
+        """Return the records that follow one, each with its number."""
+        return [entry for entry in self.by_ordinal.items() if entry[0] > ordinal]
+
+    def note_stored(self, ordinal: int) -> int:
+        """Note how far records are rows, and forget the old ones of these; return how many."""
+        self.stored = min(ordinal, self.ordinal)
         from_ms = self.time_ms() - RETENTION_MS
-        for oldest in self.pending.values():
+        for _, oldest in self.after(self.stored):
             from_ms = min(from_ms, unix_ms_of(oldest.timestamp))
         kept = {
-            identity: record
-            for identity, record in self.by_id.items()
+            number: record
+            for number, record in self.by_ordinal.items()
             if record.timestamp >= utc(from_ms)
         }
-        count = len(self.by_id) - len(kept)
-        self.by_id, self.oldest_ms = kept, max(self.oldest_ms, from_ms)
+        count = len(self.by_ordinal) - len(kept)
+        self.by_ordinal, self.oldest_ms = kept, max(self.oldest_ms, from_ms)
+        self.by_id = {record.id: record for record in kept.values()}
         return count
 
 

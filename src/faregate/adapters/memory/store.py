@@ -1,7 +1,8 @@
 """Durable credits in plain dicts: users and rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from faregate.adapters.memory.values import taken_by, unix_ms, unix_ms_of, utc
@@ -10,7 +11,7 @@ from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
-from faregate.ports import Stored, StreamEntry
+from faregate.ports import Batch, Cursor, Stored, StreamEntry
 
 
 class MemoryStore:
@@ -35,6 +36,7 @@ class MemoryStore:
         self.users: set[UUID] = set()
         self.rows: dict[CreditTransactionId, CreditTransaction] = {}
         self.dead_letters: dict[str, StreamEntry] = {}
+        self._cursors: dict[int, Cursor] = {}
 
     async def identity(self) -> LedgerIdentity:
         """Return the identity of the ledger."""
@@ -102,12 +104,13 @@ class MemoryStore:
         """Return a user's newest rows, or those that follow a place; see the port `History`."""
         rows = sorted(
             (row for row in self.rows.values() if row.user_id == user_id),
-            key=lambda row: (row.timestamp, row.id.value),
+            key=_place,
             reverse=True,
         )
         if before is not None:
-            place = (before.timestamp, before.id.value)
-            rows = [row for row in rows if (row.timestamp, row.id.value) < place]
+            known = self.rows.get(before.id)
+            place = before.timestamp, known.sequence if known else 0
+            rows = [row for row in rows if _place(row) < place]
         return [
             HistoryRow(
                 id=row.id,
@@ -124,19 +127,34 @@ class MemoryStore:
     async def aclose(self) -> None:
         """There is nothing to let go of."""
 
-    def store(self, shard: int, entries: Sequence[StreamEntry]) -> Stored:
+    def cursors(self) -> Mapping[int, Cursor]:
+        """Return the newest cursor of each shard."""
+        return self._cursors
+
+    def rehearse(self) -> None:
+        """Do nothing: all may be written here."""
+
+    def store(self, batch: Batch) -> Stored:
         """Store a batch; a known id with other content is a dead letter, as is an unknown user."""
-        inserted = repeated = 0
-        for entry in entries:
+        shard = batch.shard
+        if batch.after != self._cursors.get(shard):
+            return Stored(cursor=self._cursors.get(shard), is_stale=True)
+        inserted = repeated = dead = 0
+        for entry in batch.records():
             row = entry.transaction
             known = self.rows.get(row.id) if row else None
             is_other = known is not None and known != row
             if row is None or row.user_id not in self.users or is_other:
                 self.dead_letters[f"{shard}/{entry.stream_id}"] = entry
+                dead += 1
             elif known is not None:
                 repeated += 1
             else:
                 self.rows[row.id] = row
                 inserted += 1
-        dead = len(entries) - inserted - repeated
-        return Stored(inserted=inserted, repeated=repeated, dead_letters=dead)
+        self._cursors[shard] = batch.end
+        return Stored(inserted=inserted, repeated=repeated, dead_letters=dead, cursor=batch.end)
+
+
+def _place(row: CreditTransaction) -> tuple[datetime, int]:
+    return row.timestamp, row.sequence

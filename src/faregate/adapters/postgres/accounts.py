@@ -5,7 +5,9 @@ from datetime import UTC
 from typing import Any
 from uuid import UUID
 
+from faregate.adapters.postgres import access
 from faregate.adapters.postgres.pool import Pool
+from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
@@ -24,8 +26,17 @@ class PostgresAccounts:
         self._pool = Pool(conninfo)
 
     async def identity(self) -> LedgerIdentity:
-        """Return what the ledger was created with."""
-        row = await self._pool.row("read_identity", {})
+        """Return what the ledger was created with.
+
+        Raises:
+            ConfigurationError: The role of the connection lacks a right that a gate needs.
+        """
+        rights = access.GATE_RIGHTS
+        missing = statement("find_missing_rights", access.FILE)
+        async with self._pool.connection("read identity") as connection:
+            found = await connection.execute(missing, access.question(rights))
+            access.check_answer(await found.fetchall(), rights, access.API)
+            row = await (await connection.execute(statement("read_identity"))).fetchone()
         if row is None:
             raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
         return LedgerIdentity(**row)

@@ -3,7 +3,7 @@
 from psycopg import errors
 from psycopg.rows import dict_row
 
-from faregate.adapters.postgres.connection import Bounds, Connector, bounded, unavailable
+from faregate.adapters.postgres.connection import Bounds, Connector, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
@@ -18,12 +18,12 @@ class PostgresAdmin:
     """
 
     def __init__(self, conninfo: str) -> None:
-        self._connector = Connector(bounded(conninfo, "faregate admin", _BOUNDS))
+        self._connector = Connector(conninfo, "faregate admin", _BOUNDS)
 
     def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
-        with unavailable("read identity"):
-            cursor = self._connector.connection().cursor(row_factory=dict_row)
+        with unavailable("read identity"), self._connector.transaction() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
             row = cursor.execute(statement("read_identity")).fetchone()
         if row is None:
             raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
@@ -39,9 +39,9 @@ class PostgresAdmin:
             ConfigurationError: `after` is not the epoch that counts, or the role may not do this.
         """
         with unavailable("begin an epoch"):
-            connection = self._connector.connection()
             try:
-                row = connection.execute(statement("begin_epoch"), {"after": after}).fetchone()
+                with self._connector.transaction() as connection:
+                    row = connection.execute(statement("begin_epoch"), {"after": after}).fetchone()
             except errors.InsufficientPrivilege as error:
                 message = "this role may not begin an epoch; take the one that ran the migrations"
                 raise ConfigurationError(message) from error

@@ -8,13 +8,7 @@ from uuid import UUID
 from psycopg import errors
 from psycopg.rows import DictRow, dict_row
 
-from faregate.adapters.postgres.connection import (
-    Bounds,
-    Connector,
-    bounded,
-    migrated,
-    unavailable,
-)
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
 from faregate.adapters.postgres.pool import Pool
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.api_key import ApiKey, NewApiKey, StoredApiKey
@@ -60,7 +54,7 @@ class PostgresApiKeyAdmin:
     """
 
     def __init__(self, conninfo: str) -> None:
-        self._connector = Connector(bounded(conninfo, "faregate admin", _BOUNDS))
+        self._connector = Connector(conninfo, "faregate admin", _BOUNDS)
 
     def create(self, new: NewApiKey) -> None:
         """Store a new key.
@@ -93,9 +87,10 @@ class PostgresApiKeyAdmin:
     def _rows(self, name: str, parameters: Mapping[str, object]) -> list[DictRow]:
         with unavailable(name.replace("_", " ")), migrated():
             try:
-                cursor = self._connector.connection().cursor(row_factory=dict_row)
-                cursor.execute(statement(name, _FILE), parameters)
-                return cursor.fetchall() if cursor.description else []
+                with self._connector.transaction() as connection:
+                    cursor = connection.cursor(row_factory=dict_row)
+                    cursor.execute(statement(name, _FILE), parameters)
+                    return cursor.fetchall() if cursor.description else []
             except errors.InsufficientPrivilege as error:
                 message = "this role may not manage API keys; take the one that ran the migrations"
                 raise ConfigurationError(message) from error

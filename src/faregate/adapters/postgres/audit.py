@@ -1,11 +1,9 @@
 """Whether the numbers agree: the questions of operators. Nothing here writes.
 
-Every answer comes from one snapshot, so that it is true of one moment while traffic flows. What a
-snapshot cannot know: two drains of one shard may commit in another order than they read, so a gap
-that is seen while records are pending may close by itself. One that stays is a lost record.
+Every answer comes from one snapshot, so that it is true of one moment while traffic flows.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
 from uuid import UUID
@@ -13,19 +11,16 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from faregate.adapters.postgres.connection import (
-    Bounds,
-    Connector,
-    bounded,
-    migrated,
-    unavailable,
-)
+from faregate.adapters.postgres.access import AUDITOR, check
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.cursors import cursors_of
+from faregate.adapters.postgres.findings import CHECKS
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.finding import DriftKind, Finding
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
-from faregate.ports import StreamEntry
+from faregate.ports import Cursor, StreamEntry
 
 #: Of each kind, in one verification.
 FINDINGS_MAX = 1_000
@@ -65,17 +60,24 @@ class PostgresAudit:
     """The port `Audit`. For one thread; connects on first use.
 
     Every method raises `ArchiveUnavailableError` where Postgres does not answer in time, and
-    `ConfigurationError` where it has not been migrated.
+    `ConfigurationError` where it has not been migrated or the role may not see all rows.
     """
 
     def __init__(self, conninfo: str) -> None:
-        self._connector = Connector(bounded(conninfo, "faregate audit", _BOUNDS))
+        self._connector = Connector(conninfo, "faregate audit", _BOUNDS)
+        #: Whether the role is known to see all rows. One that does not would find drift.
+        self._sees_all = False
 
     def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
+        self._require_sight()
         for row in self._rows(statement("read_identity"), {}):
             return LedgerIdentity(**row)
         raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
+
+    def cursors(self) -> Mapping[int, Cursor]:
+        """Return the newest cursor of each shard of which a batch was stored."""
+        return cursors_of(self._rows(statement("read_cursors"), {}))
 
     def users(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
         """Return the next users by id: all that have a profile or a row."""
@@ -114,13 +116,19 @@ class PostgresAudit:
 
         At most `FINDINGS_MAX` of each kind are returned.
         """
+        self._require_sight()
         findings: list[Finding] = []
         with self._snapshot() as connection:
-            for name, read in _CHECKS.items():
+            for name, read in CHECKS.items():
                 cursor = connection.cursor(row_factory=dict_row)
                 parameters = {"findings_max": FINDINGS_MAX, "guards": list(GUARDS)}
                 findings += map(read, cursor.execute(_audit(name), parameters))
         return findings
+
+    def digest(self) -> str:
+        """Return a digest of all rows that were ever written, to be kept elsewhere."""
+        (row,) = self._rows(_audit("read_digest"), {})
+        return str(row["digest"])
 
     def dead_letter_count(self) -> int:
         """Return the number of dead letters that are not discarded."""
@@ -131,18 +139,30 @@ class PostgresAudit:
         """Let go of the connection; the next question opens another."""
         self._connector.close()
 
+    def _require_sight(self) -> None:
+        """Make sure that row level security hides nothing, since what is hidden looks like lost."""
+        hidden = [row["hidden"] for row in self._rows(_audit("find_hidden"), {})]
+        if hidden:
+            raise ConfigurationError(
+                f"row level security hides rows of {' and '.join(hidden)} from this role: take one"
+                " that is a member of faregate_worker, or the owner, after `faregate migrate`"
+            )
+
     def _rows(self, query: LiteralString, parameters: Mapping[str, object]) -> list[DictRow]:
         with self._snapshot() as connection:
             return connection.cursor(row_factory=dict_row).execute(query, parameters).fetchall()
 
     @contextmanager
     def _snapshot(self) -> Iterator[psycopg.Connection]:
-        with unavailable("audit the ledger"), migrated():
-            connection = self._connector.connection()
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
-            with connection.transaction():
-                yield connection
+        with (
+            unavailable("audit the ledger"),
+            migrated(),
+            self._connector.transaction(is_snapshot=True) as connection,
+        ):
+            if not self._sees_all:
+                check(connection, AUDITOR)
+                self._sees_all = True
+            yield connection
 
 
 def _audit(name: str) -> LiteralString:
@@ -201,73 +221,3 @@ def _drift(row: Mapping[str, Any], live: User | None) -> Iterator[Finding]:
             f" but rows and pending records up to there add up to {expected}"
             f" ({live.credits - expected:+}).",
         )
-
-
-def _gap(row: DictRow) -> Finding:
-    first, last = row["first_missing"], row["last_missing"]
-    missing = f"transaction {first}" if first == last else f"transactions {first} to {last}"
-    detail = f"User {row['user_id']} has no {missing}: lost, or not stored yet."
-    return _finding(DriftKind.GAP, row, detail, (None, None))
-
-
-def _fork(row: DictRow) -> Finding:
-    count, place = row["entry_count"], row["place"]
-    detail = f"User {row['user_id']} has {count} different transactions numbered {place}."
-    return _finding(DriftKind.FORK, row, detail, (1, count))
-
-
-def _break(row: DictRow) -> Finding:
-    expected, found = int(row["expected"]), row["found"]
-    detail = (
-        f"Transaction {row['place']} of user {row['user_id']} leaves a balance of {found},"
-        f" but the one before and its amount make {expected}."
-    )
-    return _finding(DriftKind.CHAIN, row, detail, (expected, found))
-
-
-def _allowance_break(row: DictRow) -> Finding:
-    expected, found = int(row["expected"]), row["found"]
-    detail = (
-        f"Transaction {row['place']} of user {row['user_id']} leaves an allowance of {found},"
-        f" but what the one before left and its own part make {expected}."
-    )
-    return _finding(DriftKind.CHAIN, row, detail, (expected, found))
-
-
-def _refund(row: DictRow) -> Finding:
-    expected, found = int(row["expected"]), int(row["found"])
-    deduct = f"deduct {row['refund_of']}" if row["refund_of"] else "no deduct"
-    detail = f"User {row['user_id']} was given back {found} for {deduct}, which took {expected}."
-    return _finding(DriftKind.REFUND, row, detail, (expected, found))
-
-
-def _stale(row: DictRow) -> Finding:
-    expected, found = row["expected"], row["found"]
-    detail = (
-        f"The profile of user {row['user_id']} has reached transaction {found},"
-        f" but its rows have reached {expected}."
-    )
-    return _finding(DriftKind.PROJECTION, row, detail, (expected, found))
-
-
-def _guard(row: DictRow) -> Finding:
-    detail = f"The schema lacks, or has switched off: {row['guard']}."
-    return _finding(DriftKind.GUARD, {"user_id": None}, detail, (None, None))
-
-
-def _finding(
-    kind: DriftKind, row: DictRow, detail: str, numbers: tuple[int | None, int | None]
-) -> Finding:
-    expected, found = numbers
-    return Finding(kind=kind, user_id=row["user_id"], expected=expected, found=found, detail=detail)
-
-
-_CHECKS: Mapping[str, Callable[[DictRow], Finding]] = {
-    "find_gaps": _gap,
-    "find_forks": _fork,
-    "find_breaks": _break,
-    "find_allowance_breaks": _allowance_break,
-    "find_refunds": _refund,
-    "find_stale_profiles": _stale,
-    "find_missing_guards": _guard,
-}

@@ -1,5 +1,30 @@
 -- What operators ask of Postgres: whether the numbers agree. All of it only reads.
 
+-- name: find_hidden
+-- The tables of which row level security may hide rows from this role: no policy shows it all.
+select c.oid::regclass::text as hidden
+from pg_catalog.pg_class as c
+where
+    c.oid in ('public.credit_transactions'::regclass, 'public.profiles'::regclass)
+    and row_security_active(c.oid)
+    and not exists (
+        select 1
+        from pg_catalog.pg_policy as p
+        where
+            p.polrelid = c.oid
+            and p.polpermissive
+            and p.polcmd in ('r', '*')
+            and pg_get_expr(p.polqual, p.polrelid) = 'true'
+            and exists (
+                select 1
+                from unnest(p.polroles) as r (role_oid)
+                where
+                    r.role_oid = 0
+                    or pg_has_role(r.role_oid, 'usage')
+            )
+    )
+order by c.relname;
+
 -- name: list_users
 -- The next users by id: all that have a profile, and all that have a row. The second list leaps
 -- from user to user along the index, however many rows each has.
@@ -446,6 +471,92 @@ from taken
 where total > amount
 order by user_id, refund_of
 limit %(findings_max)s::integer;
+
+-- name: find_forged
+-- Rows of Redis that no batch wrote as they are now. `insert_rows` in queries.sql computes the same
+-- leaves. A row that an operator put in the place of a discarded dead letter is known by its place.
+with leaves as (
+    select substr(b.leaves, 16 * n.place + 1, 16) as leaf
+    from faregate.batches as b
+    cross join lateral generate_series(0, octet_length(b.leaves) / 16 - 1) as n (place)
+),
+
+written as (
+    select
+        t.user_id,
+        t.sequence,
+        substr(sha256(
+            uuid_send(t.id) || uuid_send(t.user_id) || int4send(t.amount) || int8send(t.sequence)
+            || int4send(t.balance_after) || int8send(t.epoch) || timestamptz_send(t.timestamp)
+            || coalesce(int4send(t.allowance_amount) || int4send(t.allowance_after), '')
+            || coalesce(timestamptz_send(t.period_start), '')
+            || convert_to(concat_ws(
+                E'\n', t.type, t.refund_of, to_json(t.description), t.metadata
+            ), 'UTF8')
+        ), 1, 16) as leaf
+    from public.credit_transactions as t
+    where t.epoch > 0
+)
+
+select
+    w.user_id,
+    w.sequence as place
+from written as w
+where
+    not exists (
+        select 1
+        from leaves as l
+        where l.leaf = w.leaf
+    )
+    and not exists (
+        select 1
+        from faregate.dead_letters as d
+        where
+            d.user_id = w.user_id
+            and d.sequence = w.sequence
+            and d.discarded_at is not null
+    )
+order by w.user_id, w.sequence
+limit %(findings_max)s::integer;
+
+-- name: find_broken_batches
+-- Batches that do not follow from the one before in their shard.
+with linked as (
+    select
+        shard,
+        number,
+        leaves,
+        chain,
+        lag(number, 1, 0::bigint) over w as number_before,
+        lag(chain, 1, decode(repeat('00', 32), 'hex')) over w as chain_before
+    from faregate.batches
+    window w as (partition by shard order by number)
+)
+
+select
+    null::uuid as user_id,
+    shard,
+    number as place
+from linked
+where
+    number <> number_before + 1
+    or chain <> sha256(chain_before || leaves)
+order by shard, number
+limit %(findings_max)s::integer;
+
+-- name: read_digest
+-- A digest of all rows that were ever written, in the order of each shard; for safekeeping.
+select encode(sha256(coalesce(string_agg(b.chain, '' order by s.shard), '')), 'hex') as digest
+from faregate.ledger as l
+cross join lateral generate_series(0, l.shard_count - 1) as s (shard)
+inner join faregate.batches as b
+    on
+        s.shard = b.shard
+        and b.number = (
+            select max(n.number)
+            from faregate.batches as n
+            where n.shard = s.shard
+        );
 
 -- name: find_stale_profiles
 -- Profiles whose sequence is behind their rows: a ledger rebuilt from them would repeat numbers.

@@ -1,4 +1,9 @@
-"""How Postgres is connected to: every wait has an end, and errors become those of the domain."""
+"""How Postgres is connected to: every wait has an end, and errors become those of the domain.
+
+A pooler may stand in between and lend a server for one transaction. So whatever is set, is set for
+one transaction: bounds on time, the form of dates, the role. A startup parameter `options`, which
+poolers refuse, is sent only where the URL has one.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +12,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
 
 CONNECT_TIMEOUT_S_MAX = 5
@@ -20,7 +26,19 @@ _NOT_MIGRATED = (
     psycopg.errors.UndefinedFunction,
     psycopg.errors.InvalidSchemaName,
 )
+#: What to do about faults of the database itself, by the beginning of their SQLSTATE.
+_ADVICE = {
+    "25006": "the database is read-only: a standby, or default_transaction_read_only is on",
+    "42501": "the role lacks a right: run `faregate migrate` as the owner, and let it have the role"
+    " faregate_worker or faregate_api",
+    "42": "the schema is not that of this version: run `faregate migrate`",
+    "53100": "the disk of Postgres is full",
+    "53": "Postgres lacks resources: connections, memory or disk",
+    "57014": "a statement took longer than it may: it is blocked, or the server is overloaded",
+    "58": "the disk or the system of Postgres fails: see its log",
+}
 _DEFAULTS: dict[str, str | int | None] = {
+    "client_encoding": "UTF8",
     "connect_timeout": CONNECT_TIMEOUT_S_MAX,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -40,9 +58,18 @@ class Bounds:
     #: Between two statements of a transaction; ends that of a client that hangs or is gone.
     idle_ms_max: int = 30_000
 
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters of the statement `bound_transaction`."""
+        return {
+            "statement_ms_max": str(self.statement_ms_max),
+            "lock_ms_max": str(self.lock_ms_max),
+            "idle_ms_max": str(self.idle_ms_max),
+        }
 
-def bounded(conninfo: str, application: str, bounds: Bounds) -> str:
-    """Add bounds to a connection string; what it says itself has precedence.
+
+def complete(conninfo: str, application: str) -> str:
+    """Add what every connection needs to a connection string; what it says itself has precedence.
 
     Raises:
         ConfigurationError: It is not a connection string.
@@ -52,23 +79,29 @@ def bounded(conninfo: str, application: str, bounds: Bounds) -> str:
     except psycopg.ProgrammingError:
         # The driver's own message quotes the string, which may hold a password.
         raise ConfigurationError("the URL of Postgres is not a connection string") from None
-    options = (
-        f"-c statement_timeout={bounds.statement_ms_max} -c lock_timeout={bounds.lock_ms_max}"
-        f" -c idle_in_transaction_session_timeout={bounds.idle_ms_max} {given.get('options') or ''}"
-    )
-    # A value that was given stays; of two settings in the options, the later one counts.
-    merged = {"application_name": application, **_DEFAULTS, **given, "options": options.rstrip()}
-    return make_conninfo("", **merged)
+    if "@" in str(given.get("host") or ""):
+        # The driver looks for this host, and its message quotes the end of the password.
+        raise ConfigurationError(
+            "the URL of Postgres has an @ in its host: in a password it is written %40"
+        )
+    return make_conninfo("", **{"application_name": application, **_DEFAULTS, **given})
 
 
 @contextmanager
 def unavailable(doing: str) -> Iterator[None]:
-    """Turn what the driver raises into `ArchiveUnavailableError`."""
+    """Turn what the driver raises into `ArchiveUnavailableError`, with what to do about it."""
     try:
         yield
     except (psycopg.Error, TimeoutError) as error:
-        reason = str(error).strip() or type(error).__name__
-        raise ArchiveUnavailableError(f"cannot {doing}: {reason}") from error
+        said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+        reason = said or str(error).strip() or type(error).__name__
+        raise ArchiveUnavailableError(f"cannot {doing}: {reason}{_advice(error)}") from error
+
+
+def _advice(error: Exception) -> str:
+    state = getattr(error, "sqlstate", None) or ""
+    advice = (text for code, text in _ADVICE.items() if state.startswith(code))
+    return "".join(f" ({text})" for text in list(advice)[:1])
 
 
 @contextmanager
@@ -84,16 +117,30 @@ def migrated() -> Iterator[None]:
 class Connector:
     """One connection for one thread, opened on first use and again after it was lost."""
 
-    def __init__(self, conninfo: str) -> None:
-        self._conninfo = conninfo
+    def __init__(self, conninfo: str, application: str, bounds: Bounds) -> None:
+        self._conninfo = complete(conninfo, application)
+        self._bounds = bounds
         self._connection: psycopg.Connection | None = None
 
-    def connection(self) -> psycopg.Connection:
-        """Return the connection, in autocommit: transactions are opened where they are needed.
+    @contextmanager
+    def transaction(self, *, is_snapshot: bool = False) -> Iterator[psycopg.Connection]:
+        """Open a transaction whose waits are bounded.
+
+        Args:
+            is_snapshot: Whether it only reads, and all of it at one moment.
 
         Raises:
             psycopg.Error: There is no connection to be had.
         """
+        connection = self._opened()
+        level = psycopg.IsolationLevel
+        connection.isolation_level = level.REPEATABLE_READ if is_snapshot else level.READ_COMMITTED
+        connection.read_only = is_snapshot or None
+        with connection.transaction():
+            connection.execute(statement("bound_transaction"), self._bounds.parameters)
+            yield connection
+
+    def _opened(self) -> psycopg.Connection:
         if self._connection is None or self._connection.closed:
             # Statements are not prepared by name, which a pooler between us would not survive.
             self._connection = psycopg.connect(

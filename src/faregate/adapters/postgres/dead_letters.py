@@ -1,6 +1,6 @@
-"""Keeps the entries that cannot be rows, so that nothing is lost and nothing is held up."""
+"""Keeps the records that cannot be rows, so that nothing is lost and nothing is held up."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psycopg
@@ -31,13 +31,6 @@ class DeadLetter:
     entry: StreamEntry
     kind: str
     reason: str
-
-
-def kept(connection: psycopg.Connection, shard: int, entries: Sequence[StreamEntry]) -> set[str]:
-    """Return the stream ids that are dead letters already; they must not become rows as well."""
-    stream_ids = [entry.stream_id for entry in entries]
-    cursor = connection.execute(statement("find_kept"), {"shard": shard, "stream_ids": stream_ids})
-    return {stream_id for (stream_id,) in cursor}
 
 
 def keep(connection: psycopg.Connection, shard: int, letters: Iterable[DeadLetter]) -> None:

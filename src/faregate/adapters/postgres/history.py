@@ -49,10 +49,9 @@ class PostgresHistory:
         """Ask as a user, who sees its own rows whatever is asked."""
         async with self._pool.connection("read history") as connection:
             try:
-                async with connection.transaction():
-                    await connection.execute(statement("act_as_user"), {"user_id": user_id})
-                    cursor = await connection.execute(statement(name), parameters)
-                    return await cursor.fetchall()
+                await connection.execute(statement("act_as_user"), {"user_id": user_id})
+                cursor = await connection.execute(statement(name), parameters)
+                return await cursor.fetchall()
             except errors.InsufficientPrivilege as error:
                 raise ConfigurationError(
                     f"history cannot be read as its user: {error.diag.message_primary};"

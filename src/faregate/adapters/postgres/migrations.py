@@ -1,54 +1,39 @@
 """The runner of migrations: brings a database to the schema of this version, and proves it.
 
-Each migration is applied in a transaction of its own, under one lock for all runs, and recorded
-with its checksum. The settings of a new ledger are given once and never change.
+Each migration is applied in a transaction of its own, under one lock, and recorded with its
+checksum. The settings of a new ledger are given once and never change.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, LiteralString
+from typing import Final
 
 import psycopg
 from psycopg.rows import class_row
 
-from faregate.adapters.postgres.connection import Bounds, bounded
+from faregate.adapters.postgres.connection import complete
 from faregate.adapters.postgres.migration_files import (
     Migration,
     bootstrap_sql,
     export_migrations,
     migrations,
 )
+from faregate.adapters.postgres.migration_run import (
+    bounded,
+    execute,
+    explain,
+    holds,
+    sql,
+    transaction,
+)
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, MigrationError
 
-#: The first bound is for the runner's own statements and its wait for another run. The files set
-#: bounds of their own, since they must have some wherever they are applied.
-BOUNDS: Final = Bounds(statement_ms_max=60_000, lock_ms_max=60_000)
 #: Any number will do, as long as all runs use the same one.
 _RUN_LOCK_KEY: Final = 7_163_910_450_128
-
-_PREPARE_SQL: Final = """
-create schema if not exists faregate;
-revoke all on schema faregate from public;
-create table if not exists faregate.migrations (
-    name text primary key,
-    checksum text not null,
-    applied_at timestamptz not null default now()
-);
-"""
-_BOOTSTRAPPED_SQL: Final = """
-select
-    to_regclass('auth.users') is not null
-    and to_regprocedure('auth.uid()') is not null
-    and to_regclass('public.profiles') is not null
-    and to_regrole('anon') is not null
-    and to_regrole('authenticated') is not null
-    and to_regrole('service_role') is not null
-    and to_regrole('supabase_auth_admin') is not null
-"""
 
 
 class MigrationState(StrEnum):
@@ -87,12 +72,12 @@ def _ignore(_name: str) -> None:
 class Migrator:
     """Applies migrations to one database, over a connection of its own for each call.
 
-    Connect directly or through a pooler that keeps sessions: the lock of a run belongs to one.
+    Nothing outlives a transaction on the server, so a pooler may stand in between.
     """
 
     def __init__(self, conninfo: str) -> None:
         """Remember where to connect to, as a role that owns, or will own, the schema."""
-        self._conninfo = bounded(conninfo, "faregate migrate", BOUNDS)
+        self._conninfo = complete(conninfo, "faregate migrate")
 
     def status(self) -> list[MigrationStatus]:
         """Return how every migration stands, those that only the database knows included.
@@ -101,7 +86,7 @@ class Migrator:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
             MigrationError: The records of the database cannot be read.
         """
-        with self._connection() as connection:
+        with self._connection() as connection, bounded(connection):
             return _status(connection)
 
     def apply(
@@ -124,8 +109,8 @@ class Migrator:
                 before it stay applied.
             ConfigurationError: The ledger was created with other numbers.
         """
-        with self._run(shard_count, starting_credits) as connection:
-            return _apply(connection, on_progress)
+        with self._connection() as connection:
+            return _apply(connection, _Numbers(shard_count, starting_credits), on_progress)
 
     def rehearse(
         self,
@@ -140,31 +125,16 @@ class Migrator:
         holds the locks that they need. Arguments and errors are those of `apply`.
         """
         with (
-            self._run(shard_count, starting_credits) as connection,
+            self._connection() as connection,
             # Within it the transactions of the migrations are savepoints.
             connection.transaction(force_rollback=True),
         ):
-            return _apply(connection, on_progress)
+            return _apply(connection, _Numbers(shard_count, starting_credits), on_progress)
 
     @staticmethod
     def export(directory: Path) -> list[Path]:
         """Write the files that `supabase db push` takes; see `export_migrations`."""
         return export_migrations(directory)
-
-    @contextmanager
-    def _run(self, shard_count: int, starting_credits: int) -> Iterator[psycopg.Connection]:
-        """Hold the lock of a run, and make sure of the ledger's numbers before and after it."""
-        with self._connection() as connection:
-            connection.execute("select pg_advisory_lock(%s)", [_RUN_LOCK_KEY])
-            # The migration that creates the ledger reads these.
-            connection.execute(
-                "select set_config('faregate.shard_count', %s, false),"
-                " set_config('faregate.starting_credits', %s, false)",
-                [str(shard_count), str(starting_credits)],
-            )
-            _check_ledger(connection, shard_count, starting_credits)
-            yield connection
-            _check_ledger(connection, shard_count, starting_credits)
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection]:
@@ -179,7 +149,7 @@ class Migrator:
             except psycopg.Error as error:
                 if connection.closed:
                     raise ArchiveUnavailableError(f"Postgres went away: {error}") from error
-                raise MigrationError(_explain(error)) from error
+                raise MigrationError(explain(error)) from error
 
 
 def _status(connection: psycopg.Connection) -> list[MigrationStatus]:
@@ -206,31 +176,82 @@ def _compare(migration: Migration, record: _Record | None) -> MigrationStatus:
 
 
 def _records(connection: psycopg.Connection) -> list[_Record]:
-    if not _holds(connection, "select to_regclass('faregate.migrations') is not null"):
+    if not holds(connection, "has_records"):
         return []
     with connection.cursor(row_factory=class_row(_Record)) as cursor:
-        cursor.execute("select name, checksum, applied_at from faregate.migrations")
-        return cursor.fetchall()
+        return cursor.execute(sql("read_records")).fetchall()
 
 
-def _apply(connection: psycopg.Connection, on_progress: Callable[[str], None]) -> list[str]:
-    """Apply what is pending, in order, on a connection that holds the lock of a run."""
-    pending = _pending(connection)
-    if not _holds(connection, _BOOTSTRAPPED_SQL):
-        with _transaction(connection, "bootstrap.sql"):
-            _execute(connection, bootstrap_sql())
-    if pending:
-        with _transaction(connection, "faregate.migrations"):
-            connection.execute(_PREPARE_SQL)
-    for migration in pending:
-        on_progress(migration.name)
-        with _transaction(connection, migration.name):
-            _execute(connection, migration.sql)
-            connection.execute(
-                "insert into faregate.migrations (name, checksum) values (%s, %s)",
-                [migration.name, migration.checksum],
+def _apply(
+    connection: psycopg.Connection, numbers: "_Numbers", on_progress: Callable[[str], None]
+) -> list[str]:
+    """Apply what is pending, in order, each in a transaction; return the names."""
+    applied: list[str] = []
+    while True:
+        with bounded(connection):
+            # Held until the end of the transaction; then the next one looks anew.
+            connection.execute(sql("lock_run"), {"key": _RUN_LOCK_KEY})
+            _require_utf8(connection)
+            numbers.say(connection)
+            numbers.check(connection)
+            migration = next(iter(_pending(connection)), None)
+            _prepare(connection)
+            if migration is None:
+                _settle_owner(connection)
+                return applied
+            on_progress(migration.name)
+            with transaction(connection, migration.name):
+                execute(connection, migration.sql)
+                record = {"name": migration.name, "checksum": migration.checksum}
+                connection.execute(sql("write_record"), record)
+            numbers.check(connection)
+        applied.append(migration.name)
+
+
+def _require_utf8(connection: psycopg.Connection) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise ConfigurationError(f"the database has encoding {encoding}; Faregate needs UTF8")
+
+
+def _prepare(connection: psycopg.Connection) -> None:
+    """Make what migrations stand on: the little of Supabase, and the table of their records."""
+    if not holds(connection, "is_bootstrapped"):
+        with transaction(connection, "bootstrap.sql"):
+            execute(connection, bootstrap_sql())
+    if not holds(connection, "has_records"):
+        with transaction(connection, "faregate.migrations"):
+            connection.execute(sql("prepare_records"))
+
+
+def _settle_owner(connection: psycopg.Connection) -> None:
+    """Give the policies of the owner to who owns the tables now, as after REASSIGN OWNED."""
+    if holds(connection, "has_new_owner"):
+        with transaction(connection, "policies of the owner"):
+            connection.execute(sql("settle_owner"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """What a ledger is created with."""
+
+    shard_count: int
+    starting_credits: int
+
+    def say(self, connection: psycopg.Connection) -> None:
+        """Tell them to the migration that creates the ledger, which reads settings."""
+        connection.execute(sql("tell_numbers"), asdict(self))
+
+    def check(self, connection: psycopg.Connection) -> None:
+        """Raise unless the ledger is absent or was created with them."""
+        if not holds(connection, "has_ledger"):
+            return
+        row = connection.execute(sql("read_numbers")).fetchone()
+        if row is not None and row != (self.shard_count, self.starting_credits):
+            raise ConfigurationError(
+                f"the ledger was created with {row[0]} shards and {row[1]} starting credits,"
+                f" not with {self.shard_count} and {self.starting_credits}"
             )
-    return [migration.name for migration in pending]
 
 
 def _pending(connection: psycopg.Connection) -> list[Migration]:
@@ -247,44 +268,3 @@ def _pending(connection: psycopg.Connection) -> list[Migration]:
         if status.state is MigrationState.PENDING:
             names.add(status.name)
     return [migration for migration in migrations() if migration.name in names]
-
-
-@contextmanager
-def _transaction(connection: psycopg.Connection, name: str) -> Iterator[None]:
-    """Open a transaction for one file, whose name is part of the error."""
-    try:
-        with connection.transaction():
-            yield
-    except psycopg.Error as error:
-        if connection.closed:
-            raise
-        raise MigrationError(f"{name}: {_explain(error)}") from error
-
-
-def _execute(connection: psycopg.Connection, sql: str) -> None:
-    """Run all statements of a file of this package. Bytes, since no driver checks them."""
-    connection.execute(sql.encode())
-
-
-def _check_ledger(connection: psycopg.Connection, shard_count: int, starting_credits: int) -> None:
-    """Raise unless the ledger is absent or was created with these numbers."""
-    if not _holds(connection, "select to_regclass('faregate.ledger') is not null"):
-        return
-    row = connection.execute("select shard_count, starting_credits from faregate.ledger").fetchone()
-    if row is not None and row != (shard_count, starting_credits):
-        raise ConfigurationError(
-            f"the ledger was created with {row[0]} shards and {row[1]} starting credits,"
-            f" not with {shard_count} and {starting_credits}"
-        )
-
-
-def _holds(connection: psycopg.Connection, question: LiteralString) -> bool:
-    row = connection.execute(question).fetchone()
-    return row is not None and bool(row[0])
-
-
-def _explain(error: psycopg.Error) -> str:
-    """Return what Postgres said, its hint included."""
-    message = error.diag.message_primary or str(error)
-    hint = error.diag.message_hint
-    return f"{message} ({hint})" if hint else message

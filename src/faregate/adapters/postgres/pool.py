@@ -8,7 +8,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from faregate.adapters.postgres.connection import Bounds, bounded, migrated, unavailable
+from faregate.adapters.postgres.connection import Bounds, complete, migrated, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 
@@ -30,7 +30,8 @@ class Pool:
     """Belongs to the event loop in which it is first used, until it is closed."""
 
     def __init__(self, conninfo: str, bounds: Bounds | None = None) -> None:
-        self._conninfo = bounded(conninfo, "faregate", bounds or _BOUNDS)
+        self._conninfo = complete(conninfo, "faregate")
+        self._bounds = bounds or _BOUNDS
         #: A pool of psycopg's is opened once; None before that, and after it was closed.
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -59,7 +60,7 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self, doing: str) -> AsyncIterator[Connection]:
-        """Lend a connection for one question, in autocommit.
+        """Lend a connection for one question, in a transaction whose waits are bounded.
 
         Args:
             doing: What for, in the words of an error: "read history".
@@ -71,7 +72,10 @@ class Pool:
         with unavailable(doing), migrated():
             async with asyncio.timeout(ANSWER_S_MAX):
                 pool = await self._opened()
-                async with pool.connection() as connection:
+                async with pool.connection() as connection, connection.transaction():
+                    await connection.execute(
+                        statement("bound_transaction"), self._bounds.parameters
+                    )
                     yield connection
 
     async def rows(

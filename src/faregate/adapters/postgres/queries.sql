@@ -1,5 +1,14 @@
 -- What requests and the worker ask of Postgres. Parameters are written %(name)s.
 
+-- name: bound_transaction
+-- Bounds the waits of this transaction, and lets times come in a form that can be read.
+select
+    set_config('statement_timeout', %(statement_ms_max)s::text, true) as statement_ms_max,
+    set_config('lock_timeout', %(lock_ms_max)s::text, true) as lock_ms_max,
+    set_config('idle_in_transaction_session_timeout', %(idle_ms_max)s::text, true) as idle_ms_max,
+    set_config('datestyle', 'ISO', true) as date_style,
+    set_config('intervalstyle', 'postgres', true) as interval_style;
+
 -- name: read_identity
 -- What the ledger was created with.
 select
@@ -22,7 +31,7 @@ select
     epoch,
     allowance_left,
     (extract(epoch from period_start) * 1000)::bigint as period_start_ms
-from faregate.open_balance(%(user_id)s::uuid, %(provision)s::boolean);
+from faregate.open_user(%(user_id)s::uuid, %(provision)s::boolean);
 
 -- name: read_transaction
 -- One stored transaction. A row older than Faregate has no place in a history, so it is none.
@@ -95,7 +104,8 @@ select
     ) as claims;
 
 -- name: read_newest
--- The newest rows of a user. What protects other users' rows is row level security, and not this.
+-- The newest rows of a user: by time, and those of one time by their place in the history. What
+-- protects other users' rows is row level security, and not this.
 select
     id,
     type,
@@ -106,7 +116,7 @@ select
     refund_of
 from public.credit_transactions
 where user_id = %(user_id)s::uuid
-order by timestamp desc, id desc
+order by timestamp desc, coalesce(sequence, 0) desc, id desc
 limit %(count_max)s::integer;
 
 -- name: read_before
@@ -122,80 +132,142 @@ select
 from public.credit_transactions
 where
     user_id = %(user_id)s::uuid
-    and (timestamp, id) < (%(timestamp)s::timestamptz, %(id)s::uuid)
-order by timestamp desc, id desc
+    and timestamp <= %(timestamp)s::timestamptz
+    and (timestamp, coalesce(sequence, 0), id) < (
+        %(timestamp)s::timestamptz,
+        coalesce(
+            (
+                select p.sequence
+                from public.credit_transactions as p
+                where p.id = %(id)s::uuid
+            ), 0
+        ),
+        %(id)s::uuid
+    )
+order by timestamp desc, coalesce(sequence, 0) desc, id desc
 limit %(count_max)s::integer;
 
 -- name: lock_shard
--- One drain at a time for a shard; a second one waits, so that they never meet in a batch.
-select pg_advisory_xact_lock(%(namespace)s::integer, %(shard)s::integer);
+-- One drain at a time for a shard. A statement of its own: the next one sees what the drain before
+-- has committed.
+select
+    set_config('synchronous_commit', 'on', true) as synchronous_commit,
+    pg_advisory_xact_lock(%(namespace)s::integer, %(shard)s::integer) as is_locked;
 
 -- name: bound_lock_wait
 -- How long to wait for each further lock of this transaction.
 select set_config('lock_timeout', %(lock_ms_max)s::text, true);
 
--- name: find_kept
--- The entries that are dead letters already.
-select stream_id
-from faregate.dead_letters
-where
-    shard = %(shard)s::integer
-    and stream_id = any(%(stream_ids)s::text[]);
+-- name: read_newest_batch
+-- The newest batch of a shard, and the epoch of the ledger, in which batches may be stored.
+select
+    l.epoch as ledger_epoch,
+    b.number,
+    b.epoch,
+    b.last_position as position,
+    b.last_digest as digest,
+    b.last_ordinal as ordinal,
+    b.ordinal_max,
+    b.chain
+from faregate.ledger as l
+left join faregate.batches as b
+    on
+        b.shard = %(shard)s::integer
+        and b.number = (
+            select max(n.number)
+            from faregate.batches as n
+            where n.shard = %(shard)s::integer
+        );
 
--- name: find_users
--- The users of a batch that exist, and whether they have a profile. In id order.
-with found as (
-    select user_id
-    from faregate.users_existing(%(user_ids)s::uuid[])
+-- name: read_cursors
+-- The newest batch of each shard.
+select
+    s.shard,
+    b.number,
+    b.epoch,
+    b.last_position as position,
+    b.last_digest as digest,
+    b.last_ordinal as ordinal
+from faregate.ledger as l
+cross join lateral generate_series(0, l.shard_count - 1) as s (shard)
+inner join faregate.batches as b
+    on
+        s.shard = b.shard
+        and b.number = (
+            select max(n.number)
+            from faregate.batches as n
+            where n.shard = s.shard
+        )
+order by s.shard;
+
+-- name: write_batch
+-- Notes that all records up to a place are stored.
+insert into faregate.batches (
+    shard, number, epoch, read_after, first_position, last_position, first_ordinal, last_ordinal,
+    ordinal_max, record_count, last_digest, leaves, chain
+)
+values (
+    %(shard)s, %(number)s, %(epoch)s, %(read_after)s, %(first_position)s, %(last_position)s,
+    %(first_ordinal)s, %(last_ordinal)s, %(ordinal_max)s, %(record_count)s, %(last_digest)s,
+    %(leaves)s, sha256(%(chain_before)s::bytea || %(leaves)s::bytea)
+);
+
+-- name: rehearse_batch
+-- Writes no batch and no dead letter, which needs the same rights as to write some.
+with no_batch as (
+    insert into faregate.batches
+    select * from faregate.batches
+    where false
 )
 
+insert into faregate.dead_letters (shard, stream_id, kind, reason, payload)
 select
-    f.user_id,
-    p.id is not null as has_profile
-from found as f
-left join public.profiles as p on f.user_id = p.id
-order by f.user_id;
+    shard,
+    stream_id,
+    kind,
+    reason,
+    payload
+from faregate.dead_letters
+where false;
 
--- name: prepare_batch
--- Where a batch is copied to: empty at the start of each transaction, whatever came before. A
--- pooler may hand over a session in which another version has left a table of its own, so each form
--- of it has a name of its own.
-create temporary table if not exists drained_2 on commit delete rows as
-select
-    0 as place,
-    id,
-    user_id,
-    amount,
-    type,
-    description,
-    metadata,
-    timestamp,
-    sequence,
-    balance_after,
-    epoch,
-    refund_of,
-    allowance_amount,
-    allowance_after,
-    period_start
-from public.credit_transactions
-with no data;
+-- name: prepare_rows
+-- Where records are copied to, for this transaction. (COPY into a table with row level security is
+-- refused to a role that is subject to it.)
+create temporary table drained (
+    place integer,
+    id uuid,
+    user_id uuid,
+    amount integer,
+    type text,
+    description text,
+    metadata jsonb,
+    timestamp timestamptz,
+    sequence bigint,
+    balance_after integer,
+    epoch bigint,
+    refund_of uuid,
+    allowance_amount integer,
+    allowance_after integer,
+    period_start timestamptz
+) on commit drop;
 
--- name: empty_batch
+-- name: discard_rows
 -- Removes what an earlier part of the same batch has left.
-delete from pg_temp.drained_2;
+drop table pg_temp.drained;
 
--- name: copy_batch
--- Takes the batch over.
-copy pg_temp.drained_2 (
+-- name: copy_rows
+-- Takes records over.
+copy pg_temp.drained (
     place, id, user_id, amount, type, description, metadata, timestamp,
     sequence, balance_after, epoch, refund_of, allowance_amount, allowance_after, period_start
 ) from stdin;
 
--- name: insert_new
--- Makes rows of what is new, and answers what that adds to each balance. The users' order is the
--- order in which the foreign key's check locks them, at the end of the statement.
+-- name: insert_rows
+-- Makes rows of what was copied, and answers how many, with their leaves. The users' order is the
+-- order in which the foreign key's check locks them, at the end of the statement. `find_forged` in
+-- audit.sql computes the same leaves.
 with inserted as (
-    insert into public.credit_transactions (
+    insert into public.credit_transactions as t (
         id, user_id, amount, type, description, metadata, timestamp,
         sequence, balance_after, epoch, refund_of, allowance_amount, allowance_after, period_start
     )
@@ -214,51 +286,95 @@ with inserted as (
         allowance_amount,
         allowance_after,
         period_start
-    from pg_temp.drained_2
+    from pg_temp.drained
     order by user_id, sequence, place
-    on conflict (id) do nothing
-    returning user_id, amount, sequence
+    returning substr(sha256(
+        uuid_send(t.id) || uuid_send(t.user_id) || int4send(t.amount) || int8send(t.sequence)
+        || int4send(t.balance_after) || int8send(t.epoch) || timestamptz_send(t.timestamp)
+        || coalesce(int4send(t.allowance_amount) || int4send(t.allowance_after), '')
+        || coalesce(timestamptz_send(t.period_start), '')
+        || convert_to(concat_ws(
+            E'\n', t.type, t.refund_of, to_json(t.description), t.metadata
+        ), 'UTF8')
+    ), 1, 16) as leaf
 )
 
 select
-    user_id,
-    sum(amount)::bigint as amount,
-    max(sequence) as sequence_max,
-    count(*) as row_count
-from inserted
-group by user_id
-order by user_id;
-
--- name: find_conflicts
--- The entries whose id belongs to a row with other content.
-select d.place
-from pg_temp.drained_2 as d
-inner join public.credit_transactions as t on d.id = t.id
-where
-    (t.user_id, t.amount, t.type, t.sequence, t.epoch)
-    is distinct from (d.user_id, d.amount, d.type, d.sequence, d.epoch);
-
--- name: lock_profiles
--- Locks the profiles of a batch, in id order.
-select id
-from public.profiles
-where id = any(%(user_ids)s::uuid[])
-order by id
-for no key update;
+    count(*) as row_count,
+    coalesce(string_agg(leaf, ''), '') as leaves
+from inserted;
 
 -- name: add_to_profiles
--- Adds what is new to the durable balances.
-update public.profiles
-set
-    credits = profiles.credits + n.amount,
-    credits_sequence = greatest(profiles.credits_sequence, n.sequence_max)
-from unnest(
-    %(user_ids)s::uuid[], %(amounts)s::bigint[], %(sequences)s::bigint[]
-) as n (user_id, amount, sequence_max)
-where profiles.id = n.user_id;
+-- Adds what was copied to the durable balances; answers how many users have no profile.
+with added as (
+    select
+        user_id,
+        sum(amount) as amount,
+        max(sequence) as sequence_max
+    from pg_temp.drained
+    group by user_id
+    order by user_id
+),
+
+changed as (
+    update public.profiles as p
+    set
+        credits = p.credits + a.amount,
+        credits_sequence = greatest(p.credits_sequence, a.sequence_max)
+    from added as a
+    where p.id = a.user_id
+    returning p.id
+)
+
+select (select count(*) from added) - (select count(*) from changed) as missing;
+
+-- name: find_kept
+-- The records that are dead letters already.
+select
+    stream_id,
+    payload_digest
+from faregate.dead_letters
+where
+    shard = %(shard)s::integer
+    and stream_id = any(%(stream_ids)s::text[]);
+
+-- name: count_recent_dead_letters
+-- How many records of a shard have become dead letters of late, without those of deleted users.
+select count(*) as dead_letter_count
+from faregate.dead_letters
+where
+    shard = %(shard)s::integer
+    and kind in ('conflict', 'refused', 'unreadable')
+    and created_at > now() - interval '1 minute';
+
+-- name: find_users
+-- The users of a batch that exist, and how far the rows of each go; null without a profile.
+with found as (
+    select user_id
+    from faregate.users_existing(%(user_ids)s::uuid[])
+)
+
+select
+    f.user_id,
+    p.credits_sequence as sequence
+from found as f
+left join public.profiles as p on f.user_id = p.id
+order by f.user_id;
+
+-- name: find_known
+-- What is stored under some ids already.
+select
+    id,
+    user_id,
+    amount,
+    type,
+    sequence,
+    epoch
+from public.credit_transactions
+where id = any(%(ids)s::uuid[]);
 
 -- name: keep_dead_letter
--- Keeps an entry that cannot be a row, once for each place in a stream.
+-- Keeps a record that cannot be a row, once for each place in a stream.
 insert into faregate.dead_letters (
     shard, stream_id, kind, reason, payload, transaction_id, user_id,
     amount, type, sequence, epoch, refund_of, allowance_amount, allowance_after, period_start
@@ -268,7 +384,7 @@ values (
     %(amount)s, %(type)s, %(sequence)s, %(epoch)s, %(refund_of)s, %(allowance_amount)s,
     %(allowance_after)s, %(period_start)s
 )
-on conflict (shard, stream_id) do nothing;
+on conflict (shard, stream_id, payload_digest) do nothing;
 
 -- name: begin_epoch
 -- Begins a new Redis history after one that is over; no row if that one does not count any more.

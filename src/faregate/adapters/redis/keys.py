@@ -10,9 +10,6 @@ from uuid import UUID
 
 from faregate.domain.transaction import CreditTransactionId
 
-#: The consumer group of the drain. Its consumers have stable names, so none is ever left behind.
-GROUP = "drain"
-CONSUMER = "drain"
 #: How many slots a cluster of Redis has.
 SLOTS = 16_384
 

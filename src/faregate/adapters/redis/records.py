@@ -27,6 +27,7 @@ from faregate.adapters.redis.layouts import (
     VERSION,
     whole,
 )
+from faregate.adapters.redis.values import ShardState
 from faregate.domain.errors import FaregateError
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.ports import StreamEntry
@@ -73,6 +74,15 @@ class EntryHeader:
             raise ValueError(f"version {payload[:1]!r} is not {VERSION}: use a newer faregate")
         _, epoch, first, count, time_us = ENTRY.unpack_from(payload)
         return cls(epoch, whole(first), count, whole(time_us))
+
+    @property
+    def last(self) -> int:
+        """The ordinal of its last record."""
+        return self.first + self.count - 1
+
+    def is_of(self, state: ShardState) -> bool:
+        """Whether its ordinals are some that a shard has given in its epoch."""
+        return self.epoch == state.epoch and 1 <= self.first <= self.last <= state.ordinal
 
     def pack_alone(self, index: int) -> bytes:
         """Return the header of an entry that holds only the record at an index from 1."""

@@ -1,9 +1,9 @@
 """Everything of a ledger in Redis that belongs to one event loop."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from faregate.adapters.redis import keys, scripts
+from faregate.adapters.redis import access, keys, scripts
 from faregate.adapters.redis.balances import BalanceScripts
 from faregate.adapters.redis.calls import CallPacker
 from faregate.adapters.redis.changes import ChangeScripts
@@ -12,9 +12,14 @@ from faregate.adapters.redis.flights import Flights
 from faregate.adapters.redis.holds import HoldScripts
 from faregate.adapters.redis.lane import Lane
 from faregate.adapters.redis.runner import ScriptRunner
+from faregate.adapters.redis.urls import LEDGER_SETTING
 from faregate.adapters.redis.values import ShardState
 from faregate.adapters.redis.wire import Wire
-from faregate.domain.errors import ConfigurationError, LedgerUninitialisedError
+from faregate.domain.errors import (
+    ConfigurationError,
+    LedgerUnavailableError,
+    LedgerUninitialisedError,
+)
 from faregate.domain.identity import LedgerIdentity
 
 
@@ -22,7 +27,8 @@ from faregate.domain.identity import LedgerIdentity
 class LedgerOptions:
     """Where the ledger is, and its bounds."""
 
-    url: str
+    #: It may hold a password.
+    url: str = field(repr=False)
     shard_count: int
     #: How many records of a shard may wait for Postgres.
     pending_max: int
@@ -55,6 +61,7 @@ class Session:
                 f"the ledger has {identity.shard_count} shards, "
                 f"the settings {len(self._runner.shards)}"
             )
+        await self._check_rights()
         now_us = await self._time_us()
         if not identity.installed:
             await self._create(identity, now_us)
@@ -67,6 +74,23 @@ class Session:
             if not any(await self._runner.command(*script.look)):
                 await self._runner.command(*script.load)
         await self._learn_times()
+
+    async def _check_rights(self) -> None:
+        """Make sure that scripts may send all that they send: one that may not stops halfway.
+
+        Raises:
+            ConfigurationError: A right is missing, or the server does not let us in.
+        """
+        load, ask = access.question(access.GATE.samples)
+        try:
+            await self._runner.command(*load)
+            refused = await self._runner.command(*ask)
+        except LedgerUnavailableError as error:
+            problem = access.problem_of(error, access.GATE, LEDGER_SETTING)
+            if problem is None:
+                raise
+            raise problem from error
+        access.check_reply(refused, access.GATE, LEDGER_SETTING)
 
     async def _create(self, identity: LedgerIdentity, now_us: int) -> None:
         """Mark an empty Redis as this ledger's; what is there already is left for the check."""

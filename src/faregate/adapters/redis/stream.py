@@ -1,7 +1,8 @@
 """The near end of the pipe to Postgres: what the scripts appended and no row is known to hold yet.
 
-Acknowledged records stay in the stream for a while, as the memory by which a retry is known. So
-"pending" never means "in the stream": it means delivered and not acknowledged, or not delivered.
+How far records are rows is for Postgres to say, by the cursor of each shard. Redis is told, so that
+it knows how many are pending and may delete old ones. Those that are rows stay for a while: a retry
+is known by them, and a Postgres that was restored from a backup finds there what it has lost.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,80 +12,85 @@ from uuid import UUID
 from redis import Redis
 
 from faregate.adapters.redis import keys
+from faregate.adapters.redis.batches import BatchReader, RedisBatch
 from faregate.adapters.redis.client import Client
-from faregate.adapters.redis.group import DrainGroup
 from faregate.adapters.redis.urls import check_url
 from faregate.adapters.redis.values import Account, ShardState
 from faregate.domain.user import User
-from faregate.domain.windows import RETENTION_MS
-from faregate.ports import StreamEntry
+from faregate.domain.windows import RETENTION_MS, STORED_MS
+from faregate.ports import Cursor, StreamEntry
 
+#: How many entries of a stream may stay for longer than the window of retries.
+STORED_COUNT_MAX = 500_000
 #: How many entries one call of the script `stored` deletes at most.
 TRIM_COUNT_MAX = 10_000
-#: As the retention: longer than any record is old.
-_KEEP_ALL_MS = 2**48 - 1
 
 
 class RedisStream:
     """The ports `TransactionStream` and `LiveBalances`."""
 
     def __init__(
-        self, client: Redis, shard_count: int, *, retention_ms: int = RETENTION_MS
+        self,
+        client: Redis,
+        shard_count: int,
+        *,
+        stored_ms: int = STORED_MS,
+        stored_count_max: int = STORED_COUNT_MAX,
     ) -> None:
+        """Make a stream over the connections of a client.
+
+        Args:
+            client: Says where Redis is.
+            shard_count: The number of shards.
+            stored_ms: For how long a stored record stays.
+            stored_count_max: How many entries of a shard may be there before those stay only for
+                the window of retries.
+        """
         self._client = Client(client)
-        self._retention_ms = retention_ms
+        self._retention = stored_ms, min(stored_ms, RETENTION_MS), stored_count_max
         self._shards = keys.shards(shard_count)
-        self._group = DrainGroup(self._client, shard_count)
+        self._batches = BatchReader(self._client, shard_count)
         self.shard_count = shard_count
 
     @classmethod
-    def from_url(cls, url: str, shard_count: int) -> Self:
+    def from_url(cls, url: str, shard_count: int, *, stored_ms: int = STORED_MS) -> Self:
         """Connect at first use, and never repeat a command."""
-        return cls(Redis.from_url(check_url(url)), shard_count)
+        return cls(Redis.from_url(check_url(url)), shard_count, stored_ms=stored_ms)
 
     def shards_pending(self) -> Sequence[int]:
-        """Return the shards that hold records not yet acknowledged."""
+        """Return the shards that hold records not known to be rows."""
         states = enumerate(self._states())
         return [shard for shard, state in states if state is not None and state.pending_count]
 
     def pending_count(self) -> int:
-        """Return how many records are not known to be acknowledged."""
+        """Return how many records are not known to be rows."""
         return sum(state.pending_count for state in self._states() if state is not None)
 
-    def read(self, shard: int, count_max: int) -> Sequence[StreamEntry]:
-        """Return records to store: those delivered before and not acknowledged, then new ones.
+    def read(self, shard: int, cursor: Cursor | None, count_max: int) -> RedisBatch | None:
+        """Return what follows the cursor, about `count_max` records; see the port."""
+        return self._batches.read(shard, cursor, count_max)
 
-        Whole entries are read, so there may be more than `count_max`.
-        """
-        records = self._group.read(shard, count_max, "0") or self._group.read(shard, count_max, ">")
-        if not records:
-            # A shard is pending by its state. Where that is late, this is how it catches up.
-            self._store(shard, _KEEP_ALL_MS)
-        return records
+    def wait(self, cursors: Mapping[int, Cursor | None], seconds_max: float) -> Sequence[int]:
+        """Wait until there is something behind a cursor; return the shards where there is."""
+        if not cursors:
+            return []
+        shards = {self._shards[shard].stream: shard for shard in cursors}
+        places = [cursor.position if cursor else "0" for cursor in cursors.values()]
+        options = "COUNT", 1, "BLOCK", max(1, round(seconds_max * 1_000))
+        reply = self._client.ask("XREAD", *options, "STREAMS", *shards, *places)
+        return [shards[name] for name, _ in reply or ()]
 
-    def acknowledge(self, shard: int, stream_ids: Sequence[str]) -> None:
-        """Note that records are durable. An entry is acknowledged once all its records are."""
-        if self._group.acknowledge(shard, stream_ids):
-            self._store(shard, _KEEP_ALL_MS)
-
-    def trim(self, shard: int) -> int:
-        """Delete acknowledged entries older than the window of retries; return how many."""
-        return self._store(shard, self._retention_ms)
-
-    def _store(self, shard: int, retention_ms: int) -> int:
-        """Note how far records are durable; return how many entries that deleted."""
+    def note_stored(self, shard: int, cursor: Cursor | None) -> int:
+        """Note how far records are rows, and delete old ones; return how many entries."""
+        if cursor is None:
+            return 0
         names = self._shards[shard].state, self._shards[shard].stream
-        arguments = keys.GROUP, retention_ms, TRIM_COUNT_MAX
-        return int(self._client.run("stored", names, *arguments)[1])
+        place = cursor.epoch, cursor.ordinal, cursor.position
+        return int(self._client.run("stored", names, *place, *self._retention, TRIM_COUNT_MAX)[1])
 
-    def unacknowledged(self, shard: int) -> Iterator[StreamEntry]:
-        """Iterate over every record that is not known to be durable, reading nothing away.
-
-        These are those from the oldest unacknowledged entry on, so a few may have been
-        acknowledged. One that is acknowledged while this runs is a row already: the commit came
-        first.
-        """
-        return self._group.unacknowledged(shard)
+    def pending(self, shard: int, cursor: Cursor | None) -> Iterator[StreamEntry]:
+        """Iterate over every record that follows the cursor, or over all if there is none."""
+        return self._batches.after(shard, cursor)
 
     def read_many(self, user_ids: Sequence[UUID]) -> Mapping[UUID, User]:
         """Return the live balances of the users that the ledger knows."""

@@ -16,6 +16,7 @@ from redis.exceptions import (
 from faregate.domain.errors import ConfigurationError
 
 LEDGER_SETTING: Final = "FAREGATE_REDIS_URL"
+QUEUE_SETTING: Final = "FAREGATE_QUEUE_URL"
 #: Options that change what a reply looks like. redis-py lets a URL's options win over those of the
 #: caller, and any value of `decode_responses` is true for it, `false` included.
 _OPTIONS_OF_OURS = ("decode_responses", "encoding", "encoding_errors", "protocol")

@@ -106,7 +106,9 @@ class Wire:
             raise LedgerUnavailableError("the connection to Redis is closed")
         now_s = asyncio.get_running_loop().time()
         if self._failure is not None and now_s - self._failed_at_s < CONNECT_PAUSE_S:
-            raise LedgerUnavailableError(f"Redis cannot be reached: {self._failure}")
+            raise LedgerUnavailableError(
+                f"Redis cannot be reached: {self._failure}"
+            ) from self._failure
 
     async def _connect(self) -> Link:
         connection = self._make()

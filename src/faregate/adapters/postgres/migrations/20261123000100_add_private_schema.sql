@@ -1,4 +1,4 @@
--- Adds the private schema: what the ledger was created with, dead letters, and who exists.
+-- Adds the private schema: the ledger, cursors, dead letters, API keys, and who exists.
 --
 -- squawk-ignore-file prefer-bigint-over-int -- shards and credits are small by contract
 
@@ -35,9 +35,12 @@ create table if not exists faregate.dead_letters (
     id bigint generated always as identity primary key,
     shard integer not null,
     stream_id text not null,
-    kind text not null check (kind in ('deleted_user', 'conflict', 'refused', 'unreadable')),
+    kind text not null check (
+        kind in ('deleted_user', 'conflict', 'refused', 'unreadable', 'fork')
+    ),
     reason text not null,
     payload bytea not null,
+    payload_digest bytea not null generated always as (sha256(payload)) stored,
     transaction_id uuid,
     user_id uuid,
     amount integer,
@@ -45,10 +48,13 @@ create table if not exists faregate.dead_letters (
     sequence bigint,
     epoch bigint,
     refund_of uuid,
+    allowance_amount bigint,
+    allowance_after bigint,
+    period_start timestamptz,
     created_at timestamptz not null default now(),
     discarded_at timestamptz,
     discarded_by text,
-    unique (shard, stream_id),
+    unique (shard, stream_id, payload_digest),
     check (num_nonnulls(discarded_at, discarded_by) in (0, 2))
 );
 comment on table faregate.dead_letters is 'Records that cannot be rows; pending until discarded';
@@ -58,6 +64,58 @@ on faregate.dead_letters (user_id) where discarded_at is null;
 
 create index if not exists dead_letters_refund_of
 on faregate.dead_letters (refund_of) where discarded_at is null and refund_of is not null;
+
+-- How far the records of each shard are rows: the newest batch is the cursor of its shard. Each is
+-- written in the commit that stores its rows, so every record is stored once.
+create table if not exists faregate.batches (
+    shard integer not null,
+    number bigint not null check (number >= 1),
+    epoch bigint not null,
+    read_after bigint,
+    first_position text not null,
+    last_position text not null,
+    first_ordinal bigint not null,
+    last_ordinal bigint not null,
+    ordinal_max bigint not null,
+    record_count integer not null,
+    last_digest bytea not null check (octet_length(last_digest) = 32),
+    leaves bytea not null check (octet_length(leaves) % 16 = 0),
+    chain bytea not null check (octet_length(chain) = 32),
+    stored_at timestamptz not null default now(),
+    primary key (shard, number)
+);
+-- Digests do not compress.
+alter table faregate.batches alter column leaves set storage external;
+comment on table faregate.batches is 'What was stored together; the newest is a shard''s cursor';
+comment on column faregate.batches.read_after is
+'The batch before it in the stream; null where the stream was read from its beginning';
+comment on column faregate.batches.last_position is 'The entry of the stream that ends the batch';
+comment on column faregate.batches.last_digest is 'SHA-256 of that entry as Redis held it';
+comment on column faregate.batches.ordinal_max is 'The last ordinal ever stored in this epoch';
+comment on column faregate.batches.leaves is '16 bytes of SHA-256 for each row that it made';
+comment on column faregate.batches.chain is 'SHA-256 of the chain before and its leaves';
+
+create table if not exists faregate.api_keys (
+    id uuid primary key,
+    user_id uuid not null references auth.users (id) on delete cascade,
+    name text not null check (char_length(name) between 1 and 100),
+    secret_hash bytea not null check (octet_length(secret_hash) = 32),
+    tier text check (char_length(tier) between 1 and 100),
+    created_at timestamptz not null default now(),
+    expires_at timestamptz check (expires_at > created_at),
+    revoked_at timestamptz,
+    last_used_at timestamptz
+);
+comment on table faregate.api_keys is 'API keys of users; revoked ones stay, for the record';
+comment on column faregate.api_keys.secret_hash is 'SHA-256 of 32 random bytes that are kept nowhere';
+comment on column faregate.api_keys.tier is 'The tier of requests with this key; null for the user''s';
+comment on column faregate.api_keys.last_used_at is 'About when: not every use is written';
+
+-- For the deletion of a user, and for the list of its keys in the order in which they were made.
+create index if not exists api_keys_user_id on faregate.api_keys (user_id, id);
+
+-- Nobody sees a row without a policy, even if the schema is opened to somebody one day.
+alter table faregate.api_keys enable row level security;
 
 -- Whether a user exists decides what is a cascade and what is a dead letter. auth.users has row
 -- level security on Supabase, and a role that is subject to it sees nobody: hence the owner's eyes.
@@ -117,6 +175,8 @@ revoke all on all functions in schema faregate from public, anon, authenticated,
 
 -- Verification.
 do $$
+declare
+    wrong text;
 begin
     if (select count(*) from faregate.ledger) <> 1 then
         raise exception 'faregate.ledger has not exactly one row';
@@ -159,6 +219,48 @@ begin
         <> 'd3067f7e-755a-83f4-8366-d602c3107707'
     then
         raise exception 'faregate.derived_id does not compute what CreditTransactionId.derive does';
+    end if;
+
+    select string_agg(expected.column_name, ', ') into wrong
+    from (
+        values
+        ('id', 'uuid', true),
+        ('user_id', 'uuid', true),
+        ('name', 'text', true),
+        ('secret_hash', 'bytea', true),
+        ('tier', 'text', false),
+        ('created_at', 'timestamp with time zone', true),
+        ('expires_at', 'timestamp with time zone', false),
+        ('revoked_at', 'timestamp with time zone', false),
+        ('last_used_at', 'timestamp with time zone', false)
+    ) as expected (column_name, type_name, is_not_null)
+    left join pg_catalog.pg_attribute as a
+        on
+            a.attrelid = 'faregate.api_keys'::regclass
+            and a.attname = expected.column_name
+            and not a.attisdropped
+            and format_type(a.atttypid, a.atttypmod) = expected.type_name
+            and a.attnotnull = expected.is_not_null
+    where a.attname is null;
+    if wrong is not null then
+        raise exception 'faregate.api_keys: missing, or of another type: %', wrong;
+    end if;
+
+    if not exists (
+        select
+        from pg_catalog.pg_constraint
+        where
+            conrelid = 'faregate.api_keys'::regclass
+            and contype = 'f'
+            and confrelid = 'auth.users'::regclass
+            and confdeltype = 'c'
+    ) then
+        raise exception 'API keys would outlive their users';
+    end if;
+
+    if not (select relrowsecurity from pg_catalog.pg_class where oid = 'faregate.api_keys'::regclass)
+    then
+        raise exception 'faregate.api_keys has no row level security';
     end if;
 end
 $$;

@@ -41,6 +41,16 @@ begin
         drop policy if exists "The API can view transactions" on public.credit_transactions;
         create policy "The API can view transactions" on public.credit_transactions
         for select to faregate_api using (true);
+
+        -- Requests look keys up and note that they were used. Making and revoking them is for the
+        -- owner.
+        grant select, update (last_used_at) on faregate.api_keys to faregate_api;
+        drop policy if exists "The API can view keys" on faregate.api_keys;
+        create policy "The API can view keys" on faregate.api_keys
+        for select to faregate_api using (true);
+        drop policy if exists "The API can note uses of keys" on faregate.api_keys;
+        create policy "The API can note uses of keys" on faregate.api_keys
+        for update to faregate_api using (true) with check (true);
     end if;
 end
 $$;
@@ -52,7 +62,7 @@ begin
         grant select, insert on public.credit_transactions to faregate_worker;
         grant select, update (credits, credits_sequence) on public.profiles to faregate_worker;
         grant select on faregate.ledger to faregate_worker;
-        grant select, insert on faregate.dead_letters to faregate_worker;
+        grant select, insert on faregate.dead_letters, faregate.batches to faregate_worker;
         grant execute on function faregate.user_exists(uuid) to faregate_worker;
         grant execute on function faregate.users_existing(uuid[]) to faregate_worker;
         grant execute on function faregate.open_user(uuid, boolean) to faregate_worker;
@@ -98,12 +108,40 @@ begin
 end
 $$;
 
+-- Lets the API read a user's history as that user: under row level security, as authenticated.
+-- To take on a role is not to have its rights all the time. The rights of authenticated are the
+-- application's to give, so faregate_api inherits none of them: it must say who it is first. (A
+-- grant of Postgres 16 says itself whether it inherits, and takes that from the role; in 15 it is
+-- the role that counts.)
+do $$
+begin
+    -- Roles belong to the whole cluster, so this may have been done for another database.
+    if to_regrole('faregate_api') is not null
+        and not pg_has_role('faregate_api', 'authenticated', 'member')
+    then
+        begin
+            alter role faregate_api noinherit;
+            grant authenticated to faregate_api;
+        exception
+            when insufficient_privilege then
+                raise warning 'role % may not let faregate_api take on authenticated', current_user
+                    using hint = 'Users cannot read their history through the API until a role '
+                    'that may has run: alter role faregate_api noinherit; '
+                    'grant authenticated to faregate_api;';
+        end;
+    end if;
+end
+$$;
+
 -- Verification.
 do $$
+declare
+    wrong text;
 begin
     if to_regrole('faregate_worker') is not null and not (
         has_table_privilege('faregate_worker', 'public.credit_transactions', 'insert')
         and has_table_privilege('faregate_worker', 'faregate.dead_letters', 'insert')
+        and has_table_privilege('faregate_worker', 'faregate.batches', 'insert')
         and has_column_privilege('faregate_worker', 'public.profiles', 'credits', 'update')
         and has_function_privilege('faregate_worker', 'faregate.users_existing(uuid[])', 'execute')
         and has_database_privilege('faregate_worker', current_database(), 'temporary')
@@ -117,5 +155,66 @@ begin
     ) then
         raise exception 'faregate_api lacks a right';
     end if;
+
+    select string_agg(role_name, ', ') into wrong
+    from unnest(array['anon', 'authenticated', 'service_role']) as role_name
+    where has_any_column_privilege(role_name, 'faregate.api_keys', 'select, insert, update');
+    if wrong is not null then
+        raise exception 'faregate.api_keys is open to %', wrong;
+    end if;
+
+    if to_regrole('faregate_api') is not null and not (
+        has_table_privilege('faregate_api', 'faregate.api_keys', 'select')
+        and has_column_privilege('faregate_api', 'faregate.api_keys', 'last_used_at', 'update')
+    ) then
+        raise exception 'faregate_api lacks a right on faregate.api_keys';
+    end if;
+    if to_regrole('faregate_api') is not null and (
+        has_table_privilege('faregate_api', 'faregate.api_keys', 'insert, update, delete')
+        or has_column_privilege('faregate_api', 'faregate.api_keys', 'revoked_at', 'update')
+    ) then
+        raise exception 'faregate_api may make or change API keys';
+    end if;
+    if exists (
+        select
+        from unnest(array['anon', 'authenticated', 'service_role']) as role_name
+        where has_function_privilege(role_name, 'faregate.open_user(uuid, boolean)', 'execute')
+    ) then
+        raise exception 'faregate.open_user is open to the roles of the API';
+    end if;
+end
+$$;
+
+do $$
+declare
+    someone constant uuid := '0190f5a0-0000-7000-8000-000000000000';
+begin
+    if to_regrole('faregate_api') is not null
+        and pg_has_role('faregate_api', 'authenticated', 'usage')
+    then
+        raise exception 'faregate_api has the rights of authenticated without taking it on'
+            using hint = 'Revoke authenticated from faregate_api, and migrate again.';
+    end if;
+
+    if not has_table_privilege('authenticated', 'public.credit_transactions', 'select') then
+        raise exception 'authenticated may not read credit_transactions';
+    end if;
+
+    if exists (
+        select
+        from pg_catalog.pg_roles
+        where rolname = 'authenticated' and (rolsuper or rolbypassrls)
+    ) then
+        raise exception 'authenticated is not subject to row level security';
+    end if;
+
+    -- What the API sets is what policies read.
+    perform set_config('request.jwt.claim.sub', someone::text, true);
+    perform set_config('request.jwt.claims', json_build_object('sub', someone)::text, true);
+    if auth.uid() is distinct from someone then
+        raise exception 'auth.uid() does not read the claims of a request';
+    end if;
+    perform set_config('request.jwt.claim.sub', '', true);
+    perform set_config('request.jwt.claims', '', true);
 end
 $$;

@@ -164,7 +164,13 @@ $$;
 
 -- First sight of a user by the live ledger.
 create or replace function faregate.open_user(p_user uuid, p_provision boolean)
-returns table (credits integer, sequence bigint, epoch bigint)
+returns table (
+    credits integer,
+    sequence bigint,
+    epoch bigint,
+    allowance_left integer,
+    period_start timestamptz
+)
 language plpgsql
 volatile
 security definer
@@ -196,15 +202,49 @@ begin
         end;
     end if;
 
+    -- One statement, so that credits, sequence and allowance are those of one moment.
     return query
-    select p.credits, p.credits_sequence, l.epoch
+    with places as (
+        (
+            select t.sequence, t.allowance_after::bigint, t.period_start
+            from public.credit_transactions as t
+            where t.user_id = p_user and t.sequence is not null
+            order by t.sequence desc
+            limit 1
+        )
+        union all
+        select d.sequence, d.allowance_after, d.period_start
+        from faregate.dead_letters as d
+        where d.user_id = p_user and d.discarded_at is null and d.sequence is not null
+    ),
+
+    -- Pending until they are discarded: the live balance has them, and so has whoever follows it.
+    kept as (
+        select coalesce(sum(d.amount), 0) as total, coalesce(max(d.sequence), 0) as sequence
+        from faregate.dead_letters as d
+        where d.user_id = p_user and d.discarded_at is null
+    )
+
+    select
+        (p.credits + k.total)::integer,
+        greatest(p.credits_sequence, k.sequence),
+        l.epoch,
+        coalesce(a.allowance_after, 0)::integer,
+        a.period_start
     from public.profiles as p
     cross join faregate.ledger as l
+    cross join kept as k
+    left join lateral (
+        select places.allowance_after, places.period_start
+        from places
+        order by places.sequence desc
+        limit 1
+    ) as a on true
     where p.id = p_user;
 end
 $$;
 comment on function faregate.open_user(uuid, boolean) is
-'The durable balance of a user, making what is missing; no row if there is no such user';
+'What the live ledger starts a user with, making what is missing; no row if there is no such user';
 
 create or replace function faregate.mark_installed(p_epoch bigint) returns void
 language sql

@@ -1,0 +1,158 @@
+"""The roles of Postgres that Faregate is run as: the one list of what each may do.
+
+A right names its object as the catalogs do. So the list can be printed as SQL, and a database can
+be asked in one statement which of it a role lacks. The migrations grant the same to the API and
+the worker.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from faregate.adapters.postgres.connection import Bounds, Connector, unavailable
+from faregate.adapters.postgres.queries import statement
+from faregate.domain.errors import ConfigurationError
+
+FILE: Final = "access.sql"
+_SETTING: Final = "FAREGATE_POSTGRES_URL"
+_BOUNDS: Final = Bounds(statement_ms_max=4_000, lock_ms_max=2_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One right."""
+
+    verb: str
+    #: database, schema, table, function; or rows: all rows of a table, by a policy.
+    kind: str
+    #: Empty for the database, which is the one at hand.
+    object: str = ""
+    #: For a right to one column of a table.
+    column: str = ""
+
+    def __str__(self) -> str:
+        verb = f"{self.verb} ({self.column})" if self.column else self.verb
+        return f"{verb} on {self.kind} {self.object}".rstrip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseRole:
+    """A role, and what it needs."""
+
+    name: str
+    #: What is run in this role.
+    purpose: str
+    rights: tuple[Right, ...]
+
+
+_PROFILES, _ROWS = "public.profiles", "public.credit_transactions"
+_LEDGER, _DEAD_LETTERS, _KEYS = "faregate.ledger", "faregate.dead_letters", "faregate.api_keys"
+_BATCHES = "faregate.batches"
+_SCHEMAS = Right("usage", "schema", "public"), Right("usage", "schema", "faregate")
+#: What all of them read.
+_READING = (
+    Right("select", "table", _PROFILES),
+    Right("select", "rows", _PROFILES),
+    Right("select", "table", _ROWS),
+    Right("select", "rows", _ROWS),
+    Right("select", "table", _LEDGER),
+    Right("select", "table", _DEAD_LETTERS),
+)
+
+#: What a gate needs. The API keys of its middleware are looked up by the same role.
+GATE_RIGHTS: Final = (
+    *_SCHEMAS,
+    *_READING,
+    Right("execute", "function", "faregate.open_user(uuid, boolean)"),
+    Right("execute", "function", "faregate.mark_installed(bigint)"),
+)
+API: Final = DatabaseRole(
+    name="faregate_api",
+    purpose="an API with a gate; faregate renew, faregate journal import",
+    rights=(
+        *GATE_RIGHTS,
+        Right("select", "table", _KEYS),
+        Right("select", "rows", _KEYS),
+        Right("update", "table", _KEYS, "last_used_at"),
+        Right("update", "rows", _KEYS),
+    ),
+)
+WORKER: Final = DatabaseRole(
+    name="faregate_worker",
+    purpose="faregate worker",
+    rights=(
+        *_SCHEMAS,
+        *_READING,
+        Right("temporary", "database"),
+        Right("select", "table", _BATCHES),
+        Right("insert", "table", _ROWS),
+        Right("insert", "rows", _ROWS),
+        Right("update", "table", _PROFILES, "credits"),
+        Right("update", "table", _PROFILES, "credits_sequence"),
+        Right("update", "rows", _PROFILES),
+        Right("insert", "table", _DEAD_LETTERS),
+        Right("insert", "table", _BATCHES),
+        Right("execute", "function", "faregate.user_exists(uuid)"),
+        Right("execute", "function", "faregate.users_existing(uuid[])"),
+        Right("execute", "function", "faregate.open_user(uuid, boolean)"),
+    ),
+)
+AUDITOR: Final = DatabaseRole(
+    name="faregate_auditor",
+    purpose="faregate reconcile, faregate verify, and queries about anybody's rows",
+    rights=(*_SCHEMAS, *_READING, Right("select", "table", _BATCHES)),
+)
+ROLES: Final = (API, WORKER, AUDITOR)
+
+
+def question(rights: Sequence[Right]) -> Mapping[str, Sequence[str]]:
+    """Return the parameters of the statement `find_missing_rights` for some rights."""
+    return {
+        "verbs": [right.verb for right in rights],
+        "kinds": [right.kind for right in rights],
+        "objects": [right.object for right in rights],
+        "columns": [right.column for right in rights],
+    }
+
+
+def check_answer(
+    rows: Sequence[Mapping[str, Any]], rights: Sequence[Right], role: DatabaseRole
+) -> None:
+    """Look at the answer of `find_missing_rights`.
+
+    Raises:
+        ConfigurationError: A right is missing. One line says which, and how to get it.
+    """
+    if any(row["is_absent"] for row in rows):
+        raise ConfigurationError("the database is not ready for Faregate; run `faregate migrate`")
+    if rows:
+        missing = ", ".join(str(rights[row["place"] - 1]) for row in rows)
+        raise ConfigurationError(
+            f"the role {rows[0]['role_name']} in {_SETTING} lacks: {missing}; let it log in as a"
+            f" member of {role.name}, which `faregate access --part sql` prints"
+        )
+
+
+def check(connection: psycopg.Connection, role: DatabaseRole) -> None:
+    """Make sure that a connection may do what a role needs; raises as `check_answer` does."""
+    cursor = connection.cursor(row_factory=dict_row)
+    found = cursor.execute(statement("find_missing_rights", FILE), question(role.rights))
+    check_answer(found.fetchall(), role.rights, role)
+
+
+def check_worker(conninfo: str) -> None:
+    """Make sure that a worker has its rights, on a connection of its own; raises as `check` does.
+
+    Raises:
+        ArchiveUnavailableError: Postgres does not answer in time.
+    """
+    with (
+        unavailable("read the rights of the worker"),
+        closing(Connector(conninfo, "faregate", _BOUNDS)) as connector,
+        connector.transaction() as connection,
+    ):
+        check(connection, WORKER)

@@ -1,0 +1,96 @@
+-- What a role may do. Parameters are written %(name)s.
+
+-- name: find_missing_rights
+-- Those rights, of a list, that the role of this connection has not, and whether their object is
+-- missing. A right to rows is one to see or write all of them, under row level security or not.
+with asked as (
+    select
+        verb,
+        kind,
+        object,
+        column_name,
+        place
+    from unnest(
+        %(verbs)s::text[], %(kinds)s::text[], %(objects)s::text[], %(columns)s::text[]
+    ) with ordinality as a (verb, kind, object, column_name, place)
+),
+
+-- Looked up by name in the catalogs, which anybody may read. To name an object in a schema that is
+-- closed to the role would be an error.
+found as (
+    select
+        a.*,
+        case
+            when a.kind = 'database' then (
+                select d.oid
+                from pg_catalog.pg_database as d
+                where d.datname = current_database()
+            )
+            when a.kind = 'schema' then (
+                select n.oid
+                from pg_catalog.pg_namespace as n
+                where n.nspname = a.object
+            )
+            when a.kind = 'function' then (
+                select p.oid
+                from pg_catalog.pg_proc as p
+                inner join pg_catalog.pg_namespace as n on p.pronamespace = n.oid
+                where
+                    format('%%s.%%s(%%s)', n.nspname, p.proname, oidvectortypes(p.proargtypes))
+                    = a.object
+            )
+            else (
+                select c.oid
+                from pg_catalog.pg_class as c
+                inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+                where format('%%s.%%s', n.nspname, c.relname) = a.object
+            )
+        end as oid
+    from asked as a
+),
+
+judged as (
+    select
+        f.*,
+        case
+            when f.oid is null then false
+            when f.kind = 'database' then has_database_privilege(f.oid, f.verb)
+            when f.kind = 'schema' then has_schema_privilege(f.oid, f.verb)
+            when f.kind = 'function' then has_function_privilege(f.oid, f.verb)
+            when f.kind = 'rows' then
+                not row_security_active(f.oid)
+                or exists (
+                    select
+                    from pg_catalog.pg_policy as p
+                    cross join unnest(p.polroles) as member (role_oid)
+                    where
+                        p.polrelid = f.oid
+                        and p.polpermissive
+                        and p.polcmd in ('*', case f.verb
+                            when 'select' then 'r'
+                            when 'insert' then 'a'
+                            when 'update' then 'w'
+                        end)
+                        and (member.role_oid = 0 or pg_has_role(member.role_oid, 'usage'))
+                        and pg_get_expr(coalesce(p.polqual, p.polwithcheck), p.polrelid) = 'true'
+                )
+            when f.column_name = '' then has_table_privilege(f.oid, f.verb)
+            else coalesce((
+                select has_column_privilege(f.oid, a.attnum, f.verb)
+                from pg_catalog.pg_attribute as a
+                where
+                    a.attrelid = f.oid
+                    and a.attname = f.column_name
+                    and not a.attisdropped
+            ), false)
+        end as is_held
+    from found as f
+)
+
+select
+    place,
+    current_user as role_name,
+    oid is null as is_absent
+from judged
+where not is_held
+order by place;

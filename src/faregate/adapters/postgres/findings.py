@@ -1,0 +1,96 @@
+"""What a verification finds, in sentences for an operator."""
+
+from collections.abc import Callable, Mapping
+
+from psycopg.rows import DictRow
+
+from faregate.domain.finding import DriftKind, Finding
+
+
+def _gap(row: DictRow) -> Finding:
+    first, last = row["first_missing"], row["last_missing"]
+    missing = f"transaction {first}" if first == last else f"transactions {first} to {last}"
+    detail = f"User {row['user_id']} has no {missing}: lost."
+    return _finding(DriftKind.GAP, row, detail, (None, None))
+
+
+def _fork(row: DictRow) -> Finding:
+    count, place = row["entry_count"], row["place"]
+    detail = f"User {row['user_id']} has {count} different transactions numbered {place}."
+    return _finding(DriftKind.FORK, row, detail, (1, count))
+
+
+def _break(row: DictRow) -> Finding:
+    expected, found = int(row["expected"]), row["found"]
+    detail = (
+        f"Transaction {row['place']} of user {row['user_id']} leaves a balance of {found},"
+        f" but the one before and its amount make {expected}."
+    )
+    return _finding(DriftKind.CHAIN, row, detail, (expected, found))
+
+
+def _allowance_break(row: DictRow) -> Finding:
+    expected, found = int(row["expected"]), row["found"]
+    detail = (
+        f"Transaction {row['place']} of user {row['user_id']} leaves an allowance of {found},"
+        f" but what the one before left and its own part make {expected}."
+    )
+    return _finding(DriftKind.CHAIN, row, detail, (expected, found))
+
+
+def _refund(row: DictRow) -> Finding:
+    expected, found = int(row["expected"]), int(row["found"])
+    deduct = f"deduct {row['refund_of']}" if row["refund_of"] else "no deduct"
+    detail = f"User {row['user_id']} was given back {found} for {deduct}, which took {expected}."
+    return _finding(DriftKind.REFUND, row, detail, (expected, found))
+
+
+def _forged(row: DictRow) -> Finding:
+    detail = (
+        f"Transaction {row['place']} of user {row['user_id']} is not as it was written,"
+        " or was not written by the worker."
+    )
+    return _finding(DriftKind.FORGED, row, detail, (None, None))
+
+
+def _broken_batch(row: DictRow) -> Finding:
+    detail = (
+        f"Batch {row['place']} of shard {row['shard']} does not follow from the one before:"
+        " what was stored has been changed, or batches are gone."
+    )
+    return _finding(DriftKind.FORGED, row, detail, (None, None))
+
+
+def _stale(row: DictRow) -> Finding:
+    expected, found = row["expected"], row["found"]
+    detail = (
+        f"The profile of user {row['user_id']} has reached transaction {found},"
+        f" but its rows have reached {expected}."
+    )
+    return _finding(DriftKind.PROJECTION, row, detail, (expected, found))
+
+
+def _guard(row: DictRow) -> Finding:
+    detail = f"The schema lacks, or has switched off: {row['guard']}."
+    return _finding(DriftKind.GUARD, {"user_id": None}, detail, (None, None))
+
+
+def _finding(
+    kind: DriftKind, row: DictRow, detail: str, numbers: tuple[int | None, int | None]
+) -> Finding:
+    expected, found = numbers
+    return Finding(kind=kind, user_id=row["user_id"], expected=expected, found=found, detail=detail)
+
+
+#: The checks of a verification by the names of their statements, and what a row of each says.
+CHECKS: Mapping[str, Callable[[DictRow], Finding]] = {
+    "find_gaps": _gap,
+    "find_forks": _fork,
+    "find_breaks": _break,
+    "find_allowance_breaks": _allowance_break,
+    "find_refunds": _refund,
+    "find_forged": _forged,
+    "find_broken_batches": _broken_batch,
+    "find_stale_profiles": _stale,
+    "find_missing_guards": _guard,
+}

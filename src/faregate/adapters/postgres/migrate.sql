@@ -1,0 +1,83 @@
+-- What the runner of migrations asks beside the migrations themselves.
+
+-- name: lock_run
+-- One run at a time, until the end of the transaction.
+select pg_advisory_xact_lock(%(key)s::bigint);
+
+-- name: tell_numbers
+-- What the migration that creates the ledger reads.
+select
+    set_config('faregate.shard_count', %(shard_count)s::text, true) as shard_count,
+    set_config('faregate.starting_credits', %(starting_credits)s::text, true) as starting_credits;
+
+-- name: is_bootstrapped
+-- Whether the little of Supabase is there that the schema refers to.
+select
+    to_regclass('auth.users') is not null
+    and to_regprocedure('auth.uid()') is not null
+    and to_regclass('public.profiles') is not null
+    and to_regrole('anon') is not null
+    and to_regrole('authenticated') is not null
+    and to_regrole('service_role') is not null
+    and to_regrole('supabase_auth_admin') is not null;
+
+-- name: has_records
+-- Whether migrations have been recorded.
+select to_regclass('faregate.migrations') is not null;
+
+-- name: prepare_records
+-- Makes the table of what was applied.
+create schema if not exists faregate;
+revoke all on schema faregate from public;
+create table if not exists faregate.migrations (
+    name text primary key,
+    checksum text not null,
+    applied_at timestamptz not null default now()
+);
+
+-- name: read_records
+-- What was applied.
+select
+    name,
+    checksum,
+    applied_at
+from faregate.migrations;
+
+-- name: write_record
+-- Notes that a migration was applied.
+insert into faregate.migrations (
+    name, checksum
+)
+select
+    %(name)s::text as name,
+    %(checksum)s::text as checksum;
+
+-- name: has_ledger
+-- Whether the ledger has been created.
+select to_regclass('faregate.ledger') is not null;
+
+-- name: read_numbers
+-- What the ledger was created with.
+select
+    shard_count,
+    starting_credits
+from faregate.ledger;
+
+-- name: has_new_owner
+-- Whether a policy of the owner is for somebody else than who owns its table.
+select exists(
+    select 1
+    from pg_catalog.pg_policy as p
+    inner join pg_catalog.pg_class as c on p.polrelid = c.oid
+    where
+        c.oid = to_regclass('public.credit_transactions')
+        and p.polname like 'The owner can %%'
+        and p.polroles <> array[c.relowner]
+);
+
+-- name: settle_owner
+-- Gives the policies of the owner to who owns the table now.
+alter policy "The owner can view transactions" -- noqa: RF05
+on public.credit_transactions to current_user;
+alter policy "The owner can insert transactions" -- noqa: RF05
+on public.credit_transactions to current_user;

@@ -1,0 +1,224 @@
+"""Sorts the records of a batch that cannot be stored as they stand: some of them cannot be rows.
+
+A record may be stored already; its user may be gone, or have no profile; its history may have been
+given up; or Postgres refuses it. Each that cannot be a row becomes a dead letter, and the others
+become rows, in the same transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from uuid import UUID
+
+import psycopg
+from psycopg import errors
+from psycopg.rows import dict_row
+
+from faregate.adapters.postgres.dead_letters import DeadLetter, keep
+from faregate.adapters.postgres.inserts import NOTHING, Inserted, insert, rows_of
+from faregate.adapters.postgres.queries import statement
+from faregate.domain.errors import ShardBlockedError
+from faregate.domain.transaction import (
+    CreditTransaction,
+    CreditTransactionId,
+    TransactionType,
+)
+from faregate.ports import Stored, StreamEntry
+
+#: What Postgres refuses because of what a record says. A `ValueError` comes before the server has
+#: seen it, from text that is not UTF-8 or metadata that is not JSON.
+REFUSALS = (
+    errors.DataError,
+    errors.CheckViolation,
+    errors.NotNullViolation,
+    errors.UniqueViolation,
+    errors.ExclusionViolation,
+    errors.ProgramLimitExceeded,
+    errors.RaiseException,
+    ValueError,
+)
+
+
+class RefusedError(Exception):
+    """Postgres refuses some records of a batch that is too long for halving."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A record that may become a row."""
+
+    entry: StreamEntry
+    transaction: CreditTransaction
+
+
+@dataclass(slots=True)
+class Sorter:
+    """Stores the records of one batch, in one transaction."""
+
+    connection: psycopg.Connection
+    shard: int
+    #: The epoch of the ledger. Records of an older one are stored only where they go on from rows.
+    epoch: int
+    #: Whether some are known to be refused, and are to be found by halving.
+    has_refused: bool = False
+    letters: list[DeadLetter] = field(default_factory=list)
+    inserted: Inserted = NOTHING
+    repeated: int = 0
+    kept: int = 0
+    users_gone: set[UUID] = field(default_factory=set)
+
+    def store(self, records: Sequence[StreamEntry]) -> Stored:
+        """Make rows and dead letters of all records."""
+        candidates = self._of_users(self._unknown(self._readable(self._not_kept(records))))
+        self._insert(candidates)
+        self._blame()
+        keep(self.connection, self.shard, self.letters)
+        return Stored(
+            inserted=self.inserted.count,
+            repeated=self.repeated,
+            dead_letters=self.kept + len(self.letters),
+            users_gone=frozenset(self.users_gone),
+        )
+
+    def _give_up(self, entry: StreamEntry, kind: str, reason: str) -> None:
+        self.letters.append(DeadLetter(entry=entry, kind=kind, reason=reason))
+
+    def _not_kept(self, records: Sequence[StreamEntry]) -> list[StreamEntry]:
+        """Leave out those that are dead letters already: they must not become rows as well."""
+        asked = {"shard": self.shard, "stream_ids": [record.stream_id for record in records]}
+        cursor = self.connection.execute(statement("find_kept"), asked)
+        known = {(stream_id, bytes(digest)) for stream_id, digest in cursor}
+        if not known:
+            return list(records)
+        left = [
+            record
+            for record in records
+            if (record.stream_id, sha256(record.payload).digest()) not in known
+        ]
+        self.kept = len(records) - len(left)
+        return left
+
+    def _readable(self, records: Sequence[StreamEntry]) -> list[_Candidate]:
+        candidates = []
+        for entry in records:
+            if entry.transaction is None:
+                self._give_up(entry, "unreadable", entry.problem)
+            else:
+                candidates.append(_Candidate(entry, entry.transaction))
+        return candidates
+
+    def _unknown(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+        """Leave out those whose ids are known: rows, or an earlier record of this batch."""
+        ids = [candidate.transaction.id.value for candidate in candidates]
+        cursor = self.connection.cursor(row_factory=dict_row)
+        rows = cursor.execute(statement("find_known"), {"ids": ids})
+        known = {row.pop("id"): tuple(row.values()) for row in rows}
+        unknown = []
+        for candidate in candidates:
+            transaction = candidate.transaction
+            content = _content(transaction)
+            if known.setdefault(transaction.id.value, content) is content:
+                unknown.append(candidate)
+            elif known[transaction.id.value] == content:
+                self.repeated += 1
+            else:
+                reason = f"transaction {transaction.id} is stored already, with other content"
+                self._give_up(candidate.entry, "conflict", reason)
+        return unknown
+
+    def _of_users(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+        """Leave out those whose users are gone, or whose history is not that of the rows."""
+        user_ids = list({candidate.transaction.user_id for candidate in candidates})
+        cursor = self.connection.execute(statement("find_users"), {"user_ids": user_ids})
+        reached: dict[UUID, int | None] = dict(cursor.fetchall())
+        for user_id in [user_id for user_id, sequence in reached.items() if sequence is None]:
+            # Before the insert: what makes a profile may add up the rows that are there.
+            asked = {"user_id": user_id, "provision": False}
+            opened = self.connection.execute(statement("open_user"), asked).fetchone()
+            reached[user_id] = opened[1] if opened else 0
+        left = []
+        for candidate in candidates:
+            transaction = candidate.transaction
+            user_id = transaction.user_id
+            sequence = reached.get(user_id)
+            if sequence is None:
+                self.users_gone.add(user_id)
+                reason = "the user was deleted before the record was stored"
+                self._give_up(candidate.entry, "deleted_user", reason)
+            elif transaction.epoch < self.epoch and transaction.sequence != sequence + 1:
+                reason = f"epoch {transaction.epoch} is over, and the rows do not go on with this"
+                self._give_up(candidate.entry, "fork", reason)
+            else:
+                reached[user_id] = max(sequence, transaction.sequence)
+                left.append(candidate)
+        return left
+
+    def _insert(self, candidates: Sequence[_Candidate]) -> None:
+        """Insert all that Postgres takes; what it refuses is found by halving."""
+        if not candidates:
+            return
+        fill = rows_of([candidate.transaction for candidate in candidates])
+        try:
+            self.inserted += insert(self.connection, fill)
+        except REFUSALS as error:
+            if not self.has_refused:
+                raise RefusedError from error
+            if len(candidates) == 1:
+                self._give_up(candidates[0].entry, "refused", str(error))
+            else:
+                middle = len(candidates) // 2
+                self._insert(candidates[:middle])
+                self._insert(candidates[middle:])
+        else:
+            self.connection.execute(statement("discard_rows"))
+
+    def _blame(self) -> None:
+        """Make sure that it is the fault of the records that are refused, and not of the schema.
+
+        It is where another record of the batch passes, or a usual one does, which is taken back.
+
+        Raises:
+            ShardBlockedError: It is the schema that refuses.
+        """
+        refused = [letter.entry for letter in self.letters if letter.kind == "refused"]
+        if self.inserted.count or not refused:
+            return
+        probe = _usual(next(entry.transaction for entry in refused if entry.transaction))
+        try:
+            with self.connection.transaction(force_rollback=True):
+                insert(self.connection, rows_of([probe]))
+        except REFUSALS as error:
+            raise ShardBlockedError(
+                f"the schema refuses every record of shard {self.shard}: {str(error).strip()}"
+                " (a constraint or a trigger that was added: change it, and records are stored)"
+            ) from error
+
+
+def _usual(transaction: CreditTransaction) -> CreditTransaction:
+    """Return a record like most, of the same user."""
+    return replace(
+        transaction,
+        id=CreditTransactionId.derive("probe", transaction.id.value),
+        amount=0,
+        type=TransactionType.DEDUCT,
+        description="request",
+        metadata=None,
+        sequence=1,
+        balance_after=0,
+        epoch=1,
+        refund_of=None,
+        allowance_amount=0,
+        allowance_after=0,
+        period_start=None,
+    )
+
+
+def _content(transaction: CreditTransaction) -> tuple[object, ...]:
+    """What must be the same where an id is."""
+    return (
+        transaction.user_id,
+        transaction.amount,
+        transaction.type.value,
+        transaction.sequence,
+        transaction.epoch,
+    )

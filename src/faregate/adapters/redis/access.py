@@ -1,0 +1,279 @@
+"""The users of Redis that Faregate is run as: the one list of what each may send, on which keys.
+
+A command stands here as it might be sent, with a key that nothing else uses. So the list says what
+to grant, and a server can be asked whether it has been granted (`lua/allowed.lua`). The commands
+inside scripts and functions need rights of their own: Redis looks at each of them.
+
+What redis-py sends to tell its name, CLIENT SETINFO, is missing: Redis 7.0 does not know it, and
+where it is refused nothing follows from that.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from redis import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from faregate.adapters.redis import scripts
+from faregate.adapters.redis.client import Client
+from faregate.adapters.redis.urls import LEDGER_SETTING, QUEUE_SETTING, check_url
+from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
+
+_CONTAINERS: Final = {"client", "function", "script", "xgroup", "xinfo"}
+#: Keys of the ledger and of RQ's queue, as no script and no job has them.
+_KEY: Final = "fg:{0}:probe"
+_JOB: Final = "rq:probe"
+
+_SELECT: Final = ("select 0",)
+_RUN_SCRIPTS: Final = ("evalsha 0 0", "script exists 0", "script load return", "time")
+_RUN_FUNCTIONS: Final = ("fcall f 0", "function list", "function load code")
+
+#: What a gate sends by itself, and what its scripts send.
+_DECIDE: Final = (
+    f"exists {_KEY}",
+    f"get {_KEY}",
+    f"hdel {_KEY} field",
+    f"hget {_KEY} field",
+    f"hgetall {_KEY}",
+    f"hincrby {_KEY} field 1",
+    f"hlen {_KEY}",
+    f"hmget {_KEY} field",
+    f"hset {_KEY} field value",
+    f"hsetnx {_KEY} field value",
+    f"mget {_KEY}",
+    f"mset {_KEY} value",
+    f"persist {_KEY}",
+    f"pexpire {_KEY} 1",
+    f"set {_KEY} value",
+    f"unlink {_KEY}",
+    f"xadd {_KEY} * field value",
+    f"xrange {_KEY} - +",
+    f"xrevrange {_KEY} + -",
+    f"zadd {_KEY} 1 member",
+    f"zcount {_KEY} 0 1",
+    f"zrangebyscore {_KEY} 0 1",
+    f"zrem {_KEY} member",
+    f"zremrangebyscore {_KEY} 0 1",
+)
+#: What the drain and the sweeper send, and the scripts `stored` and `end`.
+_DRAIN: Final = (
+    f"del {_KEY}",
+    f"exists {_KEY}",
+    f"get {_KEY}",
+    f"hdel {_KEY} field",
+    f"hget {_KEY} field",
+    f"hgetall {_KEY}",
+    f"hmget {_KEY} field",
+    f"hset {_KEY} field value",
+    f"mget {_KEY}",
+    f"mset {_KEY} value",
+    f"persist {_KEY}",
+    f"pexpire {_KEY} 1",
+    f"set {_KEY} value",
+    f"unlink {_KEY}",
+    f"xadd {_KEY} * field value",
+    f"xlen {_KEY}",
+    f"xrange {_KEY} - +",
+    f"xread streams {_KEY} 0",
+    f"xtrim {_KEY} minid 0",
+    f"zrange {_KEY} 0 1",
+    f"zrangebyscore {_KEY} 0 1",
+    f"zrem {_KEY} member",
+)
+#: What RQ 3 sends: a worker, its jobs, the registries of those that failed or were abandoned, and
+#: the ticker, which puts jobs into the queue.
+_QUEUE: Final = (
+    f"blmove {_JOB} {_JOB} left right 0",
+    "client info",
+    "client setname name",
+    f"del {_JOB}",
+    "discard",
+    "exec",
+    f"exists {_JOB}",
+    f"expire {_JOB} 1",
+    f"get {_JOB}",
+    f"hdel {_JOB} field",
+    f"hexists {_JOB} field",
+    f"hget {_JOB} field",
+    f"hgetall {_JOB}",
+    f"hincrby {_JOB} field 1",
+    f"hincrbyfloat {_JOB} field 1",
+    f"hmget {_JOB} field",
+    f"hset {_JOB} field value",
+    "info",
+    f"llen {_JOB}",
+    f"lmove {_JOB} {_JOB} left right",
+    f"lpop {_JOB}",
+    f"lpos {_JOB} value",
+    f"lpush {_JOB} value",
+    f"lrange {_JOB} 0 1",
+    f"lrem {_JOB} 1 value",
+    "multi",
+    f"persist {_JOB}",
+    "ping",
+    f"rpush {_JOB} value",
+    f"sadd {_JOB} member",
+    f"scard {_JOB}",
+    f"set {_JOB} value",
+    f"smembers {_JOB}",
+    f"srem {_JOB} member",
+    "subscribe rq:pubsub:probe",
+    "unsubscribe",
+    "unwatch",
+    f"watch {_JOB}",
+    f"xadd {_JOB} * field value",
+    f"xrevrange {_JOB} + -",
+    f"zadd {_JOB} 1 member",
+    f"zcard {_JOB}",
+    f"zrange {_JOB} 0 1",
+    f"zrangebyscore {_JOB} 0 1",
+    f"zrem {_JOB} member",
+    f"zremrangebyscore {_JOB} 0 1",
+    f"zscore {_JOB} member",
+)
+#: What `faregate reconcile`, `verify` and `rebuild` send. They write nothing.
+_AUDIT: Final = (
+    f"get {_KEY}",
+    f"hgetall {_KEY}",
+    f"mget {_KEY}",
+    f"xlen {_KEY}",
+    f"xrange {_KEY} - +",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisUser:
+    """A user of Redis, and what it needs."""
+
+    name: str
+    #: What is run as this user.
+    purpose: str
+    #: Patterns of keys and channels, as ACL SETUSER takes them.
+    keys: tuple[str, ...]
+    channels: tuple[str, ...] = ()
+    #: The commands, each as it might be sent.
+    samples: tuple[str, ...]
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The names of the commands, as ACL SETUSER takes them."""
+        return tuple(sorted({command_name(sample) for sample in self.samples}))
+
+    @property
+    def acl(self) -> str:
+        """The command that makes the user or, if there is one, gives it these rights and no others.
+
+        It says nothing of passwords. A new user has none, and cannot be used until it gets one.
+        """
+        rights = (*self.keys, *self.channels, "-@all", *(f"+{name}" for name in self.commands))
+        cleared = "resetkeys", "resetchannels", "clearselectors"
+        return " ".join(("ACL SETUSER", self.name, *cleared, *rights))
+
+
+GATE: Final = RedisUser(
+    name="faregate_gate",
+    purpose="an API with a gate; faregate renew, faregate journal import",
+    keys=("~fg:*",),
+    samples=_SELECT + _RUN_SCRIPTS + _RUN_FUNCTIONS + _DECIDE,
+)
+#: What a worker needs on the Redis of the ledger, and on that of the queue. They may be one.
+WORKER_ON_LEDGER: Final = _SELECT + _RUN_SCRIPTS + _DRAIN
+WORKER_ON_QUEUE: Final = _SELECT + _RUN_SCRIPTS + _QUEUE
+WORKER: Final = RedisUser(
+    name="faregate_worker",
+    purpose="faregate worker, on the Redis of the ledger and on that of the queue",
+    keys=("~fg:*", "~rq:*", "~faregate:worker:*"),
+    channels=("&rq:pubsub:*",),
+    samples=WORKER_ON_LEDGER + WORKER_ON_QUEUE,
+)
+OPERATOR: Final = RedisUser(
+    name="faregate_operator",
+    purpose="faregate reconcile, faregate verify, faregate rebuild",
+    keys=("%R~fg:*",),
+    samples=_SELECT + _AUDIT,
+)
+USERS: Final = (GATE, WORKER, OPERATOR)
+
+
+def command_name(sample: str) -> str:
+    """Return the name of a command as ACL SETUSER takes it: `get`, `xinfo|groups`."""
+    first, *rest = sample.split()
+    return f"{first}|{rest[0]}" if first in _CONTAINERS else first
+
+
+def check_worker(ledger_url: str, queue_url: str) -> None:
+    """Make sure that a worker may send what it needs to the Redis of the ledger and to the queue's.
+
+    Raises:
+        ConfigurationError: It may not, or is not let in at all.
+        LedgerUnavailableError: A server does not answer.
+    """
+    _check(ledger_url, LEDGER_SETTING, WORKER_ON_LEDGER)
+    _check(queue_url, QUEUE_SETTING if queue_url != ledger_url else LEDGER_SETTING, WORKER_ON_QUEUE)
+
+
+def _check(url: str, setting: str, samples: Sequence[str]) -> None:
+    like = Redis.from_url(check_url(url, setting))
+    client = Client(like)
+    load, ask = question(samples)
+    try:
+        client.ask(*load)
+        refused = client.ask(*ask)
+    except LedgerUnavailableError as error:
+        problem = problem_of(error, WORKER, setting)
+        if problem is None:
+            raise
+        raise problem from error
+    finally:
+        client.close()
+        like.close()
+    check_reply(refused, WORKER, setting)
+
+
+def question(samples: Sequence[str]) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
+    """Return two commands, of which the second asks which samples whoever asks may not send.
+
+    They need only the rights of those who run scripts, and both may be sent twice.
+    """
+    script = scripts.load("allowed")
+    return script.load, (*script.call, 0, *samples)
+
+
+def check_reply(refused: Sequence[bytes], user: RedisUser, setting: str) -> None:
+    """Look at the reply to a question.
+
+    Raises:
+        ConfigurationError: Something is not allowed. One line says what, and how to get it.
+    """
+    names = sorted({command_name(sample.decode()) for sample in refused})
+    if names:
+        raise ConfigurationError(
+            f"the Redis user in {setting} may not send {', '.join(names)}"
+            f" on the keys {' '.join(user.keys)}; {_hint(user)}"
+        )
+
+
+def problem_of(
+    error: LedgerUnavailableError, user: RedisUser, setting: str
+) -> ConfigurationError | None:
+    """Return what is wrong with a user that a server does not let ask; None if it is not that."""
+    for cause in _causes(error):
+        if isinstance(cause, AuthenticationError):
+            return ConfigurationError(f"Redis refuses user or password of {setting}: {cause}")
+        if isinstance(cause, NoPermissionError):
+            lack = f"the Redis user in {setting} lacks a right: {cause}"
+            return ConfigurationError(f"{lack}; {_hint(user)}")
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Iterate over the errors behind one: redis-py wraps some in others."""
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _hint(user: RedisUser) -> str:
+    return f"`faregate access --part redis` prints what {user.name} needs"

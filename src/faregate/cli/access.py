@@ -1,0 +1,71 @@
+"""`faregate access`: prints roles of Postgres and users of Redis, for review and for running."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from faregate.adapters.postgres.access import ROLES
+from faregate.adapters.postgres.roles import OTHER_PURPOSES, roles_sql
+from faregate.adapters.redis.access import USERS
+from faregate.cli.conventions import Json, tell
+
+
+class Part(StrEnum):
+    """What is printed where not all is."""
+
+    SQL = "sql"
+    REDIS = "redis"
+
+
+def access(
+    part: Annotated[
+        Part | None, typer.Option(help="Print this part alone, as psql or redis-cli takes it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the roles of Postgres and the users of Redis that Faregate needs, without passwords.
+
+    Examples: faregate access | less; faregate access --part sql | psql;
+    faregate access --part redis | redis-cli. Nothing is connected to and nothing is changed.
+    """
+    parts = list(Part) if part is None else [part]
+    plain = {each.value: _sql() if each is Part.SQL else _redis() for each in parts}
+    tell(plain, _lines(parts), as_json=as_json)
+
+
+def _lines(parts: list[Part]) -> Iterator[str]:
+    if Part.SQL in parts:
+        yield from roles_sql().splitlines()
+    if len(parts) > 1:
+        yield ""
+        yield "-- Redis: `faregate access --part redis | redis-cli` runs what follows."
+        for user in USERS:
+            yield f"-- {user.name}: {user.purpose}"
+    if Part.REDIS in parts:
+        yield from (user.acl for user in USERS)
+
+
+def _sql() -> dict[str, object]:
+    roles = [
+        {"name": role.name, "purpose": role.purpose, "rights": [str(one) for one in role.rights]}
+        for role in ROLES
+    ]
+    others = [{"name": name, "purpose": purpose} for name, purpose in OTHER_PURPOSES.items()]
+    return {"roles": roles + others, "sql": roles_sql()}
+
+
+def _redis() -> dict[str, object]:
+    users = [
+        {
+            "name": user.name,
+            "purpose": user.purpose,
+            "keys": user.keys,
+            "channels": user.channels,
+            "commands": user.commands,
+            "acl": user.acl,
+        }
+        for user in USERS
+    ]
+    return {"users": users}

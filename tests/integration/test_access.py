@@ -1,0 +1,245 @@
+"""Everything runs with the rights that `faregate access` prints, and nothing else is needed."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from redis import Redis
+from rq import Queue
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
+
+from faregate import CreditPolicy, Gate, OnExpiry, PolicySet, RateLimit
+from faregate.adapters.redis import access
+from faregate.bootstrap import build_api_keys, build_gate, open_stream
+from faregate.cli.servers import Binaries, EmbeddedServers
+from faregate.domain.limit import LimitKind
+from faregate_worker.runtime import QUEUE_NAME
+from least_rights import SECRET, STARTING_CREDITS, Restricted, restricted_ledger, tell
+from waiting import wait_for
+from worker_process import children
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+HOUR_MS = 3_600_000
+LIMITS = (
+    RateLimit(name="steady", count=1_000, period_ms=HOUR_MS, is_by_key=True),
+    RateLimit(name="window", count=1_000, period_ms=HOUR_MS, kind=LimitKind.WINDOW),
+)
+POLICIES = PolicySet(
+    tiers={
+        "default": CreditPolicy(starting_credits=STARTING_CREDITS),
+        "limited": CreditPolicy(name="limited", starting_credits=STARTING_CREDITS, limits=LIMITS),
+        "observed": CreditPolicy(
+            name="observed", starting_credits=STARTING_CREDITS, is_shadow=True
+        ),
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def ledger(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restricted]:
+    folder = tmp_path_factory.mktemp("access")
+    with (
+        EmbeddedServers(durable=False, binaries=binaries) as servers,
+        restricted_ledger(servers, folder) as made,
+    ):
+        yield made
+
+
+async def use(gate: Gate) -> UUID:
+    """Do with a gate all that it is for; return a user."""
+    user = uuid4()
+    charged = await gate.charge(user, transaction_id=None)
+    assert charged.allowed
+    assert (await gate.refund(charged)).allowed
+    assert (await gate.grant(user, 50, idempotency_key="payment")).allowed
+    assert (await gate.grant(user, 50, idempotency_key="payment")).repeated
+    assert (await gate.adjust(user, -1, actor="ann", reason="a test")).allowed
+    await use_holds(gate, user)
+    await use_keys(gate, user)
+    for _ in range(2):
+        assert (await gate.charge(user, tier="limited", limit_key="member")).allowed
+    observed = await gate.charge(user, tier="observed")
+    await gate.refund(observed)
+    assert sum((await gate.shadow_counts("observed")).values()) == 1
+    assert await gate.balance(user)
+    assert await gate.usage(user)
+    assert (await gate.history(user)) is not None
+    assert user in await gate.users_after(None, 100)
+    return user
+
+
+async def use_holds(gate: Gate, user: UUID) -> None:
+    held = await gate.hold(user, 5)
+    assert (await gate.extend(held, HOUR_MS)).allowed
+    assert (await gate.settle(held, 3)).allowed
+    assert (await gate.cancel(await gate.hold(user, 5))).allowed
+    for choice in OnExpiry:
+        # Left to the worker.
+        assert (await gate.hold(user, 1, ttl_ms=100, on_expiry=choice)).allowed
+
+
+async def use_keys(gate: Gate, user: UUID) -> None:
+    first = await gate.charge(user, idempotency_key="order")
+    assert await gate.complete(first, b"a response")
+    again = await gate.charge(user, idempotency_key="order")
+    assert again.repeated
+    assert await gate.kept_response(again) == b"a response"
+    lost = await gate.charge(user, idempotency_key="lost")
+    assert (await gate.refund(lost)).allowed
+    kept = await gate.charge(user, idempotency_key="other")
+    assert (await gate.refund_by_id(user, kept.transaction_id, amount=1)).allowed
+
+
+def is_drained(ledger: Restricted) -> bool:
+    with open_stream(ledger.settings(access.OPERATOR, "app_auditor")) as stream:
+        return not stream.pending_count()
+
+
+def open_holds(ledger: Restricted) -> int:
+    with Redis.from_url(ledger.servers.redis_url) as redis:
+        return sum(redis.zcard(name) for name in redis.scan_iter("fg:*:holds"))
+
+
+def failed_jobs(ledger: Restricted) -> int:
+    with Redis.from_url(ledger.redis_url(access.WORKER.name)) as redis:
+        return len(FailedJobRegistry(QUEUE_NAME, redis, serializer=JSONSerializer))
+
+
+def command_lines(pid: int) -> str:
+    """What the process list shows of a worker and its ticker."""
+    pids = [pid, *children(pid, ticker=True)]
+    assert len(pids) == 2
+    return "\n".join(Path(f"/proc/{each}/cmdline").read_text("utf-8") for each in pids)
+
+
+async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: Restricted) -> None:
+    """A gate, API keys, a worker with a job that fails, and the commands of an operator."""
+    settings = ledger.settings(access.GATE, "app_api")
+    gate = build_gate(settings, POLICIES)
+    await gate.start()
+    user = await use(gate)
+    key = ledger.command(
+        access.GATE, "app_owner", "keys", "create", "--user", str(user), "--name", "a key"
+    )
+    assert key[0] == 0, key
+    api_keys = build_api_keys(settings)
+    assert await api_keys.find(uuid4()) is None
+    await api_keys.note_uses({})
+    await api_keys.aclose()
+
+    with ledger.worker() as worker:
+        with Redis.from_url(ledger.redis_url(access.WORKER.name)) as redis:
+            queue = Queue(QUEUE_NAME, connection=redis, serializer=JSONSerializer)
+            queue.enqueue("faregate_worker.jobs.no_such_job", failure_ttl=60)
+        wait_for(lambda: not open_holds(ledger), "the worker ends what its owner has left")
+        wait_for(lambda: is_drained(ledger), "everything is drained")
+        wait_for(lambda: failed_jobs(ledger), "the job fails")
+        assert ledger.command(access.WORKER, "app_worker", "worker", "--check")[0] == 0
+        assert worker.poll() is None
+        assert SECRET not in command_lines(worker.pid)
+    assert SECRET not in (ledger.folder / "worker.log").read_text("utf-8")
+    for command in ("reconcile", "verify"):
+        code, said = ledger.command(access.OPERATOR, "app_auditor", command)
+        assert code == 0, said
+    for user_name, login, words in (
+        (access.GATE, "app_api", ["renew", "faregate.bootstrap:nothing"]),
+        (access.OPERATOR, "app_owner", ["rebuild"]),
+    ):
+        # Refused for other reasons: there is no such gate, and Redis holds an epoch.
+        code, said = ledger.command(user_name, login, *words)
+        assert code == 2, said
+        assert "right" not in said
+    await gate.aclose()
+
+    assert ledger.refused() == []
+
+
+@pytest.mark.parametrize("words", [("worker",), ("api", "--port", "0")], ids=["worker", "api"])
+def test_a_process_without_its_rights_says_so_in_one_line(
+    ledger: Restricted, words: tuple[str, ...]
+) -> None:
+    """It exits with 2, whichever server refuses, and shows no password."""
+    for user, login in (
+        (access.OPERATOR, "app_owner"),
+        (access.WORKER if words == ("worker",) else access.GATE, "app_backup"),
+    ):
+        code, said = ledger.command(user, login, *words)
+        assert code == 2, said
+        line = said.splitlines()[-1]
+        assert line.startswith("faregate: the ")
+        assert "faregate access" in line
+        assert "Traceback" not in said
+        assert SECRET not in said
+    with Redis.from_url(ledger.servers.redis_url) as redis:
+        redis.acl_log_reset()
+
+
+def test_a_backup_holds_everything(ledger: Restricted, binaries: Binaries) -> None:
+    """As its own role, which passes by row level security, and restored by a superuser."""
+    programs, server = binaries.postgres, ledger.servers.postgres
+    who = "--role=faregate_backup"
+    with psycopg.connect(server.url) as owner:
+        owner.execute("insert into auth.users (id) values (gen_random_uuid())")
+    dumped = subprocess.run(
+        [programs / "pg_dump", who, server.database_url("postgres", user="app_backup")],
+        capture_output=True,
+        check=True,
+    ).stdout
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute("create database restored")
+    restored = server.database_url("restored")
+    restoring = [str(programs / "psql"), "--quiet", "--set=ON_ERROR_STOP=1", restored]
+    subprocess.run(restoring, input=dumped, stdout=subprocess.DEVNULL, check=True)
+    before, after = contents(server.url), contents(restored)
+    assert before == after
+    assert all(count for count, _ in before)
+
+
+def contents(url: str) -> list[tuple[int, str]]:
+    """How many rows each table has, and what they add up to."""
+    digest = sql.SQL("select count(*), md5(string_agg(t::text, '' order by t::text)) from {} as t")
+    found = []
+    with psycopg.connect(url) as connection:
+        for table in (("public", "credit_transactions"), ("public", "profiles"), ("auth", "users")):
+            row = connection.execute(digest.format(sql.Identifier(*table))).fetchone()
+            assert row is not None
+            found.append((row[0], row[1]))
+    return found
+
+
+def test_what_is_run_as_one_cannot_do_what_another_may(ledger: Restricted) -> None:
+    """Roles of the queue, of balances and of rows stand apart."""
+    gate = Redis.from_url(ledger.redis_url(access.GATE.name))
+    operator = Redis.from_url(ledger.redis_url(access.OPERATOR.name))
+    for client, words in (
+        (gate, ("SET", "rq:job:x", "y")),
+        (gate, ("FLUSHALL",)),
+        (gate, ("KEYS", "*")),
+        (gate, ("CONFIG", "GET", "*")),
+        (gate, ("EVAL", "return 1", "0")),
+        (operator, ("SET", "fg:{0}:s", "y")),
+    ):
+        with pytest.raises(Exception, match="permissions"):
+            tell(client, *words)
+    gate.close()
+    operator.close()
+    with Redis.from_url(ledger.servers.redis_url) as redis:
+        redis.acl_log_reset()
+    for login, statement in (
+        ("app_auditor", "update public.profiles set credits = 1"),
+        ("app_auditor", "select secret_hash from faregate.api_keys"),
+        ("app_api", "update public.profiles set credits = 1"),
+        ("app_worker", "update faregate.ledger set epoch = 9"),
+        ("app_backup", "insert into faregate.dead_letters default values"),
+    ):
+        with (
+            psycopg.connect(ledger.postgres_url(login)) as connection,
+            pytest.raises(psycopg.errors.InsufficientPrivilege),
+        ):
+            connection.execute(statement.encode())

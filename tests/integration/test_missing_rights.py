@@ -1,0 +1,179 @@
+"""A gate, a worker and an audit that lack a right do not start: one line says which and why."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+from redis import Redis
+
+from durable import as_role
+from faregate.adapters.postgres import access as postgres_access
+from faregate.adapters.postgres.access import DatabaseRole, Right
+from faregate.adapters.postgres.accounts import PostgresAccounts
+from faregate.adapters.postgres.audit import PostgresAudit
+from faregate.adapters.postgres.roles import roles_sql
+from faregate.adapters.redis import access
+from faregate.cli.servers import Binaries, ValkeyServer
+from faregate.domain.errors import ConfigurationError
+from least_rights import SECRET, tell
+from redis_ledger import IDENTITY, make_ledger
+from servers import lone_redis
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+
+@pytest.fixture(scope="module")
+def redis(binaries: Binaries) -> Iterator[ValkeyServer]:
+    with lone_redis(binaries) as running:
+        yield running
+
+
+@pytest.fixture
+def admin(redis: ValkeyServer) -> Iterator[Redis]:
+    """A server whose users have exactly their rights."""
+    with Redis.from_url(redis.url) as client:
+        for user in access.USERS:
+            tell(client, *user.acl.split())
+            tell(client, "ACL", "SETUSER", user.name, "on", f">{SECRET}")
+        yield client
+
+
+def url(redis: ValkeyServer, user: access.RedisUser, secret: str = SECRET) -> str:
+    return redis.url.replace("unix://", f"unix://{user.name}:{secret}@")
+
+
+async def attach(url: str) -> None:
+    ledger = make_ledger(url)
+    try:
+        await ledger.attach(IDENTITY)
+    finally:
+        await ledger.aclose()
+
+
+async def test_a_gate_names_each_command_that_it_may_not_send(
+    redis: ValkeyServer, admin: Redis
+) -> None:
+    """Before it writes anything: a script that may not send one of its commands stops halfway."""
+    user = access.GATE
+    for command in user.commands:
+        admin.flushall()
+        tell(admin, "ACL", "SETUSER", user.name, f"-{command}")
+        with pytest.raises(ConfigurationError, match=rf"\b{command.replace('|', '.')}\b") as caught:
+            await attach(url(redis, user))
+        assert "faregate access --part redis" in str(caught.value)
+        assert SECRET not in str(caught.value)
+        assert admin.dbsize() == 0
+        tell(admin, "ACL", "SETUSER", user.name, f"+{command}")
+    await attach(url(redis, user))
+
+
+def test_a_worker_names_each_command_that_it_may_not_send(
+    redis: ValkeyServer, admin: Redis
+) -> None:
+    """On the Redis of the ledger as on that of the queue."""
+    user = access.WORKER
+    own = url(redis, user)
+    for command in user.commands:
+        tell(admin, "ACL", "SETUSER", user.name, f"-{command}")
+        with pytest.raises(ConfigurationError, match=rf"\b{command.replace('|', '.')}\b"):
+            access.check_worker(own, own)
+        tell(admin, "ACL", "SETUSER", user.name, f"+{command}")
+    access.check_worker(own, own)
+
+
+@pytest.mark.parametrize("pattern", [("resetkeys", "~other:*"), ("resetkeys", "%R~fg:*")])
+async def test_keys_that_are_closed_are_noticed(
+    redis: ValkeyServer, admin: Redis, pattern: tuple[str, str]
+) -> None:
+    """Commands are of no use on keys that are not given, or given for reading alone."""
+    tell(admin, "ACL", "SETUSER", access.GATE.name, *pattern)
+    with pytest.raises(ConfigurationError, match=r"may not send .*\bmset\b.* on the keys ~fg:\*"):
+        await attach(url(redis, access.GATE))
+
+
+def test_a_worker_needs_the_channel_and_the_keys_of_its_queue(
+    redis: ValkeyServer, admin: Redis
+) -> None:
+    own = url(redis, access.WORKER)
+    for missing, command in (("resetchannels", "subscribe"), ("resetkeys", "blmove")):
+        tell(admin, *access.WORKER.acl.split())
+        tell(admin, "ACL", "SETUSER", access.WORKER.name, missing, "~fg:*")
+        with pytest.raises(ConfigurationError, match=command):
+            access.check_worker(own, own)
+
+
+@pytest.mark.usefixtures("admin")
+async def test_a_wrong_password_is_a_wrong_setting(redis: ValkeyServer) -> None:
+    """It is named by its variable, and not repeated."""
+    wrong = url(redis, access.GATE, "wrong-secret")
+    with pytest.raises(ConfigurationError, match="FAREGATE_REDIS_URL") as caught:
+        await attach(wrong)
+    assert "wrong-secret" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="FAREGATE_QUEUE_URL"):
+        access.check_worker(url(redis, access.WORKER), wrong)
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection]:
+    """A superuser's connection to a database with all roles and rights."""
+    with psycopg.connect(database_url, autocommit=True) as opened:
+        opened.execute(roles_sql().encode())
+        yield opened
+
+
+def take(connection: psycopg.Connection, right: Right, role: str) -> None:
+    """Take a right away from a role, wherever it has it from."""
+    if right.kind == "rows":
+        policies = connection.execute(
+            "select polname from pg_policy where polrelid = %s::regclass"
+            " and to_regrole(%s) = any(polroles)",
+            [right.object, role],
+        )
+        for (name,) in policies.fetchall():
+            drop = sql.SQL("drop policy {} on {}").format(
+                sql.Identifier(name), sql.Identifier(*right.object.split("."))
+            )
+            connection.execute(drop)
+        return
+    name = connection.execute("select current_database()").fetchone()
+    text = f"{right} {name[0]}" if right.kind == "database" and name else str(right)
+    connection.execute(f"revoke {text} from {role}, public".encode())
+
+
+@pytest.mark.parametrize("role", postgres_access.ROLES, ids=lambda role: role.name)
+def test_each_right_of_a_role_is_missed(connection: psycopg.Connection, role: DatabaseRole) -> None:
+    """By its name, though the schema may be closed to who asks."""
+    for right in role.rights:
+        with connection.transaction(force_rollback=True):
+            take(connection, right, role.name)
+            connection.execute(f"set local role {role.name}".encode())
+            with pytest.raises(ConfigurationError) as caught:
+                postgres_access.check(connection, role)
+            assert f"{right}" in str(caught.value)
+            assert role.name in str(caught.value)
+    with connection.transaction(force_rollback=True):
+        connection.execute(f"set local role {role.name}".encode())
+        postgres_access.check(connection, role)
+
+
+async def test_a_gate_and_an_audit_ask_before_they_begin(
+    connection: psycopg.Connection, database_url: str
+) -> None:
+    """An audit that does not see all rows would find drift where there is none."""
+    connection.execute("revoke select on faregate.ledger from faregate_api")
+    accounts = PostgresAccounts(as_role(database_url, "faregate_api"))
+    with pytest.raises(ConfigurationError, match=r"select on table faregate\.ledger"):
+        await accounts.identity()
+    await accounts.aclose()
+    connection.execute('drop policy "The auditor can view profiles" on public.profiles')
+    audit = PostgresAudit(as_role(database_url, "faregate_auditor"))
+    with pytest.raises(ConfigurationError, match=r"select on rows public\.profiles"):
+        audit.verify()
+    audit.close()
+
+
+def test_an_unmigrated_database_is_not_called_a_lack_of_rights(empty_database_url: str) -> None:
+    """Whatever else is missing there, migrations come first."""
+    with pytest.raises(ConfigurationError, match="faregate migrate"):
+        postgres_access.check_worker(empty_database_url)

@@ -1,0 +1,121 @@
+"""`faregate worker --check` says whether records become rows, and if not, why."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from redis import Redis
+from rq.suspension import suspend
+
+from durable import as_role
+from faregate import Settings
+from faregate.domain.errors import ConfigurationError
+from faregate_worker import check as module
+from faregate_worker.check import BEAT_TTL_S, beat, beat_key, end_beat, problems
+from faregate_worker.runtime import open_queue
+from waiting import WAIT_S_MAX, wait_for
+from worker_process import USERS, System
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+
+@pytest.fixture
+def system(ledger_redis: str, database_url: str, tmp_path: Path) -> System:
+    return System(redis_url=ledger_redis, database_url=database_url, log=tmp_path / "worker.log")
+
+
+@pytest.fixture
+def settings(system: System) -> Iterator[Settings]:
+    """Settings with which all is well: a sign of life, and the role of the worker."""
+    queue = open_queue(system.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+    beat(queue)
+    system.charge(USERS[:1])
+    yield system.settings.model_copy(
+        update={
+            "queue_url": system.queue_url,
+            "postgres_url": as_role(system.database_url, "faregate_worker"),
+        }
+    )
+    queue.connection.close()
+
+
+def test_all_is_well_while_records_are_young(settings: Settings) -> None:
+    """Pending ones, too."""
+    assert problems(settings) == []
+
+
+def test_a_sign_of_life_ends_by_itself_and_is_taken_back(
+    settings: Settings, system: System
+) -> None:
+    """A worker that was killed, or has stopped, makes no host healthy."""
+    queue = open_queue(system.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+    assert 0 < queue.connection.ttl(beat_key()) <= BEAT_TTL_S
+    end_beat(queue)
+    assert problems(settings) == ["no worker of this host has given a sign of life"]
+    queue.connection.close()
+
+
+def test_records_that_wait_for_long_are_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason is: the worker may live and store nothing."""
+    monkeypatch.setattr(module, "PENDING_S_MAX", -1.0)
+    (problem,) = problems(settings)
+    assert "records of shard" in problem
+
+
+def test_a_suspended_queue_is_told(settings: Settings, system: System) -> None:
+    """With what lets it go on."""
+    with Redis.from_url(system.queue_url) as redis:
+        suspend(redis)
+    (problem,) = problems(settings)
+    assert "rq resume" in problem
+
+
+def test_a_queue_or_a_postgres_that_is_away_is_told(settings: Settings) -> None:
+    """The check answers, whatever it finds."""
+    away = settings.model_copy(update={"queue_url": "unix:///nowhere/redis.sock"})
+    assert "the queue does not answer" in problems(away)[0]
+    away = settings.model_copy(update={"postgres_url": "host=/nowhere dbname=none"})
+    assert "cannot" in problems(away)[0]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "revoke update (credits) on public.profiles from faregate_worker",
+        "alter database {} set default_transaction_read_only = on",
+    ],
+)
+def test_what_postgres_does_not_allow_is_told_before_anything_is_pending(
+    settings: Settings, system: System, fault: str
+) -> None:
+    """By a rehearsal of the statements that store."""
+    with psycopg.connect(system.database_url, autocommit=True) as connection:
+        connection.execute(fault.format(connection.info.dbname).encode())
+    (problem,) = problems(settings)
+    assert "cannot store records" in problem
+
+
+def test_another_ledger_or_none_is_an_error_of_configuration(
+    settings: Settings, system: System, empty_database_url: str
+) -> None:
+    """Exit status 2, not 1: waiting does not help."""
+    with pytest.raises(ConfigurationError, match="faregate migrate"):
+        problems(settings.model_copy(update={"postgres_url": empty_database_url}))
+    with psycopg.connect(system.database_url, autocommit=True) as connection:
+        connection.execute("update faregate.ledger set epoch = 9")
+    with pytest.raises(ConfigurationError, match="epoch"):
+        problems(settings)
+
+
+def test_a_worker_is_healthy_again_after_its_queue_was_flushed(system: System) -> None:
+    """It gives its sign of life anew, and goes on storing."""
+    with system.worker():
+        wait_for(lambda: system.check() == 0, "the worker is healthy")
+        with Redis.from_url(system.queue_url) as redis:
+            redis.flushdb()
+        system.charge()
+        wait_for(system.drained, "everything is drained")
+        wait_for(lambda: system.check() == 0, "the worker is healthy again")

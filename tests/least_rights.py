@@ -1,0 +1,125 @@
+"""A ledger that is entered only with the rights that `faregate access` prints."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL, Popen, run
+
+import psycopg
+from redis import Redis
+
+from faregate import Settings
+from faregate.adapters.postgres.access import API, AUDITOR, WORKER
+from faregate.adapters.postgres.migrations import Migrator
+from faregate.adapters.postgres.roles import BACKUP, OWNER, roles_sql
+from faregate.adapters.redis import access
+from faregate.cli.servers import EmbeddedServers
+from waiting import WAIT_S_MAX
+
+#: What stands in for every password.
+SECRET = "correct-horse-battery"  # noqa: S105 - of servers that live as long as a test
+STARTING_CREDITS = 100
+#: Who logs in, and the role that it is a member of.
+LOGINS = {
+    "app_owner": OWNER,
+    "app_api": API.name,
+    "app_worker": WORKER.name,
+    "app_auditor": AUDITOR.name,
+    "app_backup": BACKUP,
+}
+#: What redis-py sends to tell its name; nothing follows from its refusal.
+_NAMING = "client|setinfo"
+
+
+@dataclass(frozen=True, slots=True)
+class Restricted:
+    """The servers, and how to enter them as whom."""
+
+    servers: EmbeddedServers
+    folder: Path
+
+    def redis_url(self, user: str, secret: str = SECRET) -> str:
+        """The URL of Redis for one user."""
+        return self.servers.redis_url.replace("unix://", f"unix://{user}:{secret}@")
+
+    def postgres_url(self, login: str) -> str:
+        """The URL of Postgres for one login."""
+        return self.servers.postgres.database_url("postgres", user=login) + f"&password={SECRET}"
+
+    def settings(self, user: access.RedisUser, login: str) -> Settings:
+        """The settings of one process."""
+        return Settings(
+            redis_url=self.redis_url(user.name),
+            postgres_url=self.postgres_url(login),
+            provision_users=True,
+            decision_timeout_ms=10_000,
+        )
+
+    def environment(self, user: access.RedisUser, login: str) -> dict[str, str]:
+        """The variables of one process."""
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "FAREGATE_REDIS_URL": self.redis_url(user.name),
+            "FAREGATE_POSTGRES_URL": self.postgres_url(login),
+            "FAREGATE_TICK_INTERVAL_MS": "50",
+            "FAREGATE_STARTING_CREDITS": str(STARTING_CREDITS),
+            "PGPASSWORD": SECRET,
+        }
+
+    def command(self, user: access.RedisUser, login: str, *words: str) -> tuple[int, str]:
+        """Run a command of Faregate; return its exit status, and all that it has said."""
+        done = run(  # noqa: PLW1510
+            [sys.executable, "-m", "faregate.cli", *words],
+            env=self.environment(user, login),
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S_MAX,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    @contextmanager
+    def worker(self) -> Iterator[Popen[bytes]]:
+        """Run a worker with its own rights and no others, and stop it in order."""
+        environment = self.environment(access.WORKER, "app_worker")
+        command = [sys.executable, "-m", "faregate.cli", "worker"]
+        with (self.folder / "worker.log").open("ab") as log:
+            process = Popen(command, env=environment, stdin=DEVNULL, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(WAIT_S_MAX)
+
+    def refused(self) -> list[str]:
+        """The commands, keys and channels that Redis has refused to anybody."""
+        with Redis.from_url(self.servers.redis_url) as redis:
+            entries = redis.acl_log()
+        objects = [f"{entry['username']}: {entry['object']}" for entry in entries]
+        return [text for text in objects if not text.endswith(_NAMING)]
+
+
+def tell(redis: Redis, *words: str) -> None:
+    """Send a command that redis-py has no method for."""
+    redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def restricted_ledger(servers: EmbeddedServers, folder: Path) -> Iterator[Restricted]:
+    """Migrate as the owner, on empty servers, and make all users and roles."""
+    made = Restricted(servers, folder)
+    with psycopg.connect(servers.postgres_url, autocommit=True) as admin:
+        admin.execute(roles_sql().encode())
+        for login, role in LOGINS.items():
+            admin.execute(f"create role {login} login in role {role}".encode())
+        admin.execute(f"alter role app_owner set role = {OWNER}".encode())
+        Migrator(made.postgres_url("app_owner")).apply(starting_credits=STARTING_CREDITS)
+        admin.execute(roles_sql().encode())
+    with Redis.from_url(servers.redis_url) as redis:
+        for user in access.USERS:
+            tell(redis, *user.acl.split())
+            tell(redis, "ACL", "SETUSER", user.name, "on", f">{SECRET}")
+    yield made

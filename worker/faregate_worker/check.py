@@ -1,0 +1,88 @@
+"""Whether records become rows: a worker lives and may work, and no record waits for long."""
+
+import socket
+import time
+from contextlib import closing
+
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.suspension import is_suspended
+
+from faregate.bootstrap import open_archive, open_stream
+from faregate.config import Settings
+from faregate.domain.errors import ArchiveUnavailableError, LedgerError
+from faregate.ports import TransactionArchive, TransactionStream
+from faregate_worker.drain import require_same_ledger
+from faregate_worker.runtime import open_queue
+
+#: How often a worker gives a sign of life, and for how long one counts, in seconds.
+BEAT_INTERVAL_S = 5.0
+BEAT_TTL_S = 30
+#: How old the oldest pending record may be, in seconds.
+PENDING_S_MAX = 60.0
+TIMEOUT_S = 2.0
+
+
+def beat_key() -> str:
+    """Return the key in which the worker of this host gives its signs of life."""
+    return f"faregate:worker:{socket.gethostname()}"
+
+
+def beat(queue: Queue) -> None:
+    """Give a sign of life. A queue that was flushed has it again soon.
+
+    Raises:
+        RedisError: The queue does not answer, or is full.
+    """
+    queue.connection.set(beat_key(), "1", ex=BEAT_TTL_S)
+
+
+def end_beat(queue: Queue) -> None:
+    """Take it back: this worker stops."""
+    queue.connection.delete(beat_key())
+
+
+def problems(settings: Settings) -> list[str]:
+    """Say what keeps records from becoming rows, a sentence each.
+
+    Raises:
+        ConfigurationError: Redis and Postgres are of different ledgers, or not migrated.
+    """
+    return [*_queue_problems(settings), *_ledger_problems(settings)]
+
+
+def _queue_problems(settings: Settings) -> list[str]:
+    queue = open_queue(settings.rq_url, socket_timeout_seconds=TIMEOUT_S)
+    try:
+        with closing(queue.connection):
+            is_alive = queue.connection.exists(beat_key())
+            is_paused = is_suspended(queue.connection)
+    except RedisError as error:
+        return [f"the queue does not answer: {type(error).__name__}: {error}"]
+    found = [] if is_alive else ["no worker of this host has given a sign of life"]
+    return [*found, *(["the queue is suspended; `rq resume` lets it go on"] if is_paused else [])]
+
+
+def _ledger_problems(settings: Settings) -> list[str]:
+    with open_stream(settings) as stream, open_archive(settings) as archive:
+        try:
+            # Before the first API has started, Redis has no marks, and nothing is pending.
+            if stream.marks():
+                require_same_ledger(stream, archive)
+            archive.rehearse()
+            return _late(stream, archive)
+        except (ArchiveUnavailableError, LedgerError) as error:
+            return [str(error)]
+
+
+def _late(stream: TransactionStream, archive: TransactionArchive) -> list[str]:
+    """Find the shards whose oldest pending record is too old."""
+    cursors = archive.cursors()
+    found = []
+    for shard in stream.shards_pending():
+        batch = stream.read(shard, cursors.get(shard), 1)
+        since_ms = int(batch.first_position.partition("-")[0]) if batch else None
+        age_s = 0.0 if since_ms is None else time.time() - since_ms / 1_000
+        if age_s > PENDING_S_MAX:
+            found.append(f"records of shard {shard} are pending for {age_s:.0f} s")
+    return found

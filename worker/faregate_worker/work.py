@@ -1,0 +1,242 @@
+"""The work of one job: it drains all free shards, ends holds that have expired, and waits for more.
+
+    wait ─> gather ─> round: read ahead │ store │ note ─> wait ...
+
+Connections are kept while it lasts. It keeps nothing else: what it knows lies in Postgres, so it
+may be killed at any time, and any number of jobs may run beside it.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from faregate.domain.errors import ArchiveUnavailableError, LedgerError, ShardBlockedError
+from faregate.ports import Batch, Cursor, HoldSweeper, TransactionArchive, TransactionStream
+from faregate_worker.drain import Drained, require_same_ledger, store
+from faregate_worker.sizes import BatchSizes
+from faregate_worker.turns import Turns
+
+#: How long it waits for a record at most, in seconds. A stop is noticed within this time.
+WAIT_S_MAX = 0.5
+#: How long it gathers records after the first one, in seconds.
+GATHER_S = 0.02
+#: After how long without a record the job ends, in seconds; the next record makes another one.
+IDLE_S_MAX = 5.0
+#: How often it reads every free shard, be there something new or not, in seconds.
+CHECK_INTERVAL_S = 1.0
+#: How often it looks for holds that have expired, in seconds.
+SWEEP_INTERVAL_S = 1.0
+#: How long it lets a server be that does not answer, in seconds: at first, and at most.
+PAUSE_S_MIN = 1.0
+PAUSE_S_MAX = 15.0
+
+_logger = logging.getLogger(__name__)
+
+_Read: TypeAlias = Future[tuple[int, Batch | None]]
+
+
+class Stopping(Protocol):
+    """Says whether to stop."""
+
+    @property
+    def requested(self) -> bool:
+        """Whether to stop now."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Wait, or less if a stop is requested meanwhile."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkLimits:
+    """How much one job may do."""
+
+    #: About how many records are stored in one transaction.
+    batch_size_max: int
+    #: No batch is begun later than this many seconds after the start.
+    seconds_max: float
+
+
+class Work:
+    """One job, from its first look to its end."""
+
+    def __init__(
+        self,
+        stream: TransactionStream,
+        archive: TransactionArchive,
+        sweeper: HoldSweeper,
+        *,
+        limits: WorkLimits,
+        stop: Stopping,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take over what the job works on; nothing is asked yet."""
+        self._stream = stream
+        self._archive = archive
+        self._sweeper = sweeper
+        self._stop = stop
+        self._clock = clock
+        self._ends_at = clock() + limits.seconds_max
+        self._turns = Turns(stream.shard_count, clock)
+        self._sizes = BatchSizes(limits.batch_size_max)
+        self._outage = Outage(clock)
+        self._is_known = False
+        self._has_backlog = False
+        self._sweep_failed = False
+        self._sweep_at = self._check_at = clock()
+        self._idle_since = clock()
+
+    def run(self) -> Drained:
+        """Work until the time is up, nothing has come for a while, or a stop is requested.
+
+        Raises:
+            ConfigurationError: Redis and Postgres are of different ledgers.
+        """
+        drained = Drained()
+        with ThreadPoolExecutor(1, thread_name_prefix="read ahead") as reader:
+            while self._goes_on():
+                try:
+                    drained += self._pass(reader)
+                except (ArchiveUnavailableError, LedgerError) as error:
+                    self._outage.begin(error)
+                    self._is_known = False
+                self._sweep()
+        return drained
+
+    def _goes_on(self) -> bool:
+        now = self._clock()
+        is_idle = now - self._idle_since >= IDLE_S_MAX
+        return not (self._stop.requested or now >= self._ends_at or is_idle)
+
+    def _pass(self, reader: ThreadPoolExecutor) -> Drained:
+        """Wait for records, and store those that came."""
+        if self._outage.is_on:
+            self._idle_since = self._clock()
+            self._stop.pause(min(self._outage.seconds_left, WAIT_S_MAX))
+            if self._outage.seconds_left > 0:
+                return Drained()
+        if not self._is_known:
+            require_same_ledger(self._stream, self._archive)
+        if not self._is_known or self._turns.is_to_learn:
+            self._turns.learn(self._archive.cursors())
+            self._is_known = True
+        done = self._round(reader, self._wait())
+        self._outage.end()
+        if done.read:
+            self._idle_since = self._clock()
+        return done
+
+    def _wait(self) -> Sequence[int]:
+        """Wait for records; return the shards to read."""
+        free = self._turns.free
+        if not free:
+            self._stop.pause(WAIT_S_MAX)
+            return ()
+        cursors = {shard: self._turns.cursor(shard) for shard in free}
+        awake = self._stream.wait(cursors, WAIT_S_MAX)
+        if awake and not self._has_backlog:
+            self._stop.pause(GATHER_S)
+        if self._clock() < self._check_at:
+            return awake
+        # History may have changed so that nothing wakes; only a read of the cursor tells.
+        self._check_at = self._clock() + CHECK_INTERVAL_S
+        return free
+
+    def _round(self, reader: ThreadPoolExecutor, shards: Iterable[int]) -> Drained:
+        """Store what some shards have, batch by batch in turn, reading one ahead."""
+        todo = deque((shard, self._turns.cursor(shard)) for shard in shards)
+        drained = Drained()
+        self._has_backlog = False
+        ahead = self._read_ahead(reader, todo)
+        while ahead is not None:
+            shard, batch = ahead.result()
+            if batch is not None and self._sizes.note(shard, batch.count):
+                self._has_backlog = True
+                todo.append((shard, batch.end))
+            ahead = self._read_ahead(reader, todo)
+            if batch is None or batch.after == self._turns.cursor(shard):
+                drained += self._store(shard, batch)
+            else:
+                # The batch before it was stored in part, or by another drain.
+                self._has_backlog = True
+        return drained
+
+    def _read_ahead(
+        self, reader: ThreadPoolExecutor, todo: deque[tuple[int, Cursor | None]]
+    ) -> _Read | None:
+        if not todo or self._stop.requested or self._clock() >= self._ends_at:
+            return None
+        shard, cursor = todo.popleft()
+        size = self._sizes.of(shard)
+        return reader.submit(lambda: (shard, self._stream.read(shard, cursor, size)))
+
+    def _store(self, shard: int, batch: Batch | None) -> Drained:
+        """Store a batch, and tell Redis how far its shard is, be there a batch or not."""
+        if batch is None:
+            return Drained(trimmed=self._stream.note_stored(shard, self._turns.cursor(shard)))
+        try:
+            drained, stored = store(self._stream, self._archive, batch)
+        except ShardBlockedError as error:
+            if self._turns.rest(shard):
+                _logger.warning("left pending: %s", error)
+            return Drained()
+        if stored.is_stale:
+            self._turns.leave(shard, stored.cursor)
+        else:
+            self._turns.stored(shard, stored.cursor)
+        return drained
+
+    def _sweep(self) -> None:
+        """Give back or keep holds whose owners did not end them; also while Postgres is away."""
+        if self._clock() < self._sweep_at:
+            return
+        self._sweep_at = self._clock() + SWEEP_INTERVAL_S
+        try:
+            ended = sum(self._sweeper.sweep(shard) for shard in self._sweeper.shards_due())
+        except LedgerError as error:
+            # As on a full Redis, which takes no record; what is pending is stored all the same.
+            if not self._sweep_failed:
+                _logger.warning("holds stay open: %s: %s", type(error).__name__, error)
+            self._sweep_failed = True
+        else:
+            self._sweep_failed = False
+            if ended:
+                self._idle_since = self._clock()
+                _logger.info("ended expired holds=%d", ended)
+
+
+class Outage:
+    """A server that does not answer: logged once, and asked again after growing pauses."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._pause_s = 0.0
+        self._until = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is one."""
+        return self._pause_s > 0
+
+    @property
+    def seconds_left(self) -> float:
+        """How long to let the server be."""
+        return max(0.0, self._until - self._clock())
+
+    def begin(self, error: Exception) -> None:
+        """Note an error of a server."""
+        if not self.is_on:
+            _logger.warning("outage, left pending: %s: %s", type(error).__name__, error)
+        self._pause_s = min(max(2 * self._pause_s, PAUSE_S_MIN), PAUSE_S_MAX)
+        self._until = self._clock() + self._pause_s
+
+    def end(self) -> None:
+        """Note that the servers answer."""
+        if self.is_on:
+            _logger.info("outage is over")
+        self._pause_s = 0.0
