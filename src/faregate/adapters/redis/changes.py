@@ -12,7 +12,6 @@ from faregate.domain.hold import closing_id
 from faregate.domain.journal import JOURNALED_METADATA_BYTES_MAX, JournalEntry
 from faregate.domain.request import VOID_DESCRIPTION, Credit, Refund, Void, VoidOutcome
 from faregate.domain.texts import encode_description, encode_metadata
-from faregate.domain.transaction import TransactionType, check_amount
 
 _OUTCOMES = {outcome.value for outcome in VoidOutcome}
 
@@ -40,8 +39,6 @@ class ChangeScripts:
 
     async def refund(self, refund: Refund) -> Decision:
         """Give a deduct back; see the port."""
-        if refund.amount is not None:
-            check_amount(TransactionType.REFUND, refund.amount)
         durable, attempt_id = refund.durable, refund.attempt_id
         row: tuple[Argument, ...] = ("",) * 4
         if durable is not None:
@@ -66,7 +63,6 @@ class ChangeScripts:
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
-        check_amount(credit.type, credit.amount)
         before = (
             credit.transaction_id.bytes,
             credit.type.value,
