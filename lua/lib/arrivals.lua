@@ -4,19 +4,34 @@
 -- uses: account
 
 local ARRIVAL = 'c4I7'
+-- By the number of arrival times, how they are packed.
+local ARRIVALS_FORMATS = { [0] = '>' }
+
+local function arrivals_format(count)
+  local format = ARRIVALS_FORMATS[count]
+  if not format then
+    format = '>' .. string.rep(ARRIVAL, count)
+    ARRIVALS_FORMATS[count] = format
+  end
+  return format
+end
 
 -- Returns the arrival times in an account: digest and time of one limit after another.
 local function read_arrivals(account)
   local count = #account.limits / LIMIT_BYTES
-  local arrivals = { struct.unpack('>' .. string.rep(ARRIVAL, count), account.limits) }
+  local arrivals = { struct.unpack(arrivals_format(count), account.limits) }
   -- The last value tells where a next one would begin.
   arrivals[2 * count + 1] = nil
   return arrivals
 end
 
--- Returns where the arrival time of a limit is, or would be.
-local function arrival_index(arrivals, digest)
-  local i = 1
+-- Returns where the arrival time of the limit number `i` of a policy is, or would be. Mostly an
+-- account has the limits of its policy, in their order.
+local function arrival_index(arrivals, digest, i)
+  if arrivals[2 * i - 1] == digest then
+    return 2 * i
+  end
+  i = 1
   while arrivals[i] and arrivals[i] ~= digest do
     i = i + 2
   end
@@ -31,20 +46,24 @@ end
 
 -- Returns how many requests may come now, and in how many milliseconds one more may.
 local function gcra_state(limit, ahead_us)
-  local used = ahead_us > limit.full_us and limit.size or math.ceil(ahead_us / limit.span_us)
+  local used = ahead_us > limit.full and limit.size or math.ceil(ahead_us / limit.span_us)
   local next_us = used > 0 and ahead_us - (used - 1) * limit.span_us or 0
   return limit.size - used, math.ceil(next_us / 1000)
 end
 
 -- Writes the arrival times of an account, without those that have passed.
 local function save_arrivals(account, now_us)
-  local kept, n = {}, 0
-  for i = 2, #account.arrivals, 2 do
-    if account.arrivals[i] > now_us then
-      kept[n + 1], kept[n + 2] = account.arrivals[i - 1], account.arrivals[i]
+  local arrivals, n = account.arrivals, 0
+  local count = #arrivals
+  for i = 2, count, 2 do
+    if arrivals[i] > now_us then
+      arrivals[n + 1], arrivals[n + 2] = arrivals[i - 1], arrivals[i]
       n = n + 2
     end
   end
-  account.arrivals, account.is_changed = kept, true
-  account.limits = struct.pack('>' .. string.rep(ARRIVAL, n / 2), unpack(kept))
+  for i = n + 1, count do
+    arrivals[i] = nil
+  end
+  account.is_changed = true
+  account.limits = struct.pack(arrivals_format(n / 2), unpack(arrivals))
 end

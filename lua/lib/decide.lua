@@ -29,11 +29,9 @@ local function find_refusal(spend, call)
   elseif spend.hold and account.holds_count >= spend.hold.open_max then
     return 'too_many_holds'
   elseif spend.policy.limits[1] then
-    if not read_states(spend) then
+    if not check_limits(spend) then
       return 'corrupt'
-    end
-    spend.limit, spend.wait_ms = refusing_limit(spend)
-    if spend.limit > 0 then
+    elseif spend.limit > 0 then
       return 'rate_limited'
     end
   end

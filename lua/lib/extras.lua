@@ -43,12 +43,9 @@ local function decide_shadow(spend)
   local credits = math.min(account.credits + renewal.added, CREDITS_MAX)
   local has_limits = spend.policy.limits[1] ~= nil
   local status = 'allowed'
-  if has_limits and not read_states(spend) then
+  if has_limits and not check_limits(spend) then
     return 'corrupt'
-  elseif has_limits then
-    spend.limit, spend.wait_ms = refusing_limit(spend)
-  end
-  if spend.limit > 0 then
+  elseif spend.limit > 0 then
     status = 'rate_limited'
   elseif cost > 0 and credits < cost then
     status = 'out_of_credits'

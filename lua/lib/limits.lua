@@ -3,7 +3,7 @@
 -- uses: arrivals
 
 local GCRA, GCRA_KEYED, WINDOW_KEYED = 1, 2, 3
-local STATE_NUMBERS, NOT_LOOKED_AT = 'I4I4', 4294967295
+local LIMIT_STATE_FORMAT, NOT_LOOKED_AT = '>I4I4', 4294967295
 
 -- Reads a window; returns how many requests lie in it and when the oldest leaves it, or nil.
 local function read_window(limit, key, now_us)
@@ -16,59 +16,60 @@ local function read_window(limit, key, now_us)
   return used, oldest[2] and tonumber(oldest[2]) + limit.span_us - now_us or 0
 end
 
--- Reads the state of every limit of a spend; returns false where a key is of another type. The
--- state of a limit by arrival is its debt (us). The state of a window is how many requests lie in
--- it; `leaves_us` tells beside that when the oldest leaves.
-local function read_states(spend)
+-- Returns how many requests may come now for a limit, and in how many milliseconds one more may.
+local function limit_state(spend, i, limit)
+  local state = spend.states[i]
+  if limit.kind == WINDOW_KEYED then
+    return math.max(0, limit.size - state), math.ceil(spend.leaves_us[i] / 1000)
+  end
+  return gcra_state(limit, state)
+end
+
+-- Returns the state of a limit that has a key; nil where the key is of another type.
+local function read_keyed(spend, i, limit)
+  local key, now_us = spend.limit_keys[i], spend.shard.now_us
+  if limit.kind == WINDOW_KEYED then
+    local used, leaves_us = read_window(limit, key, now_us)
+    spend.leaves_us = spend.leaves_us or {}
+    spend.leaves_us[i] = leaves_us
+    return used
+  end
+  local arrival = redis.pcall('GET', key)
+  return type(arrival) ~= 'table' and debt_us(tonumber(arrival or 0), now_us) or nil
+end
+
+-- Reads the state of every limit of a spend, and notes the first that refuses it, and for how many
+-- milliseconds. Returns false where a key is of another type. The state of a limit by arrival is
+-- its debt (us). The state of a window is how many requests lie in it; `leaves_us` tells beside
+-- that when the oldest leaves.
+local function check_limits(spend)
   local account, now_us = spend.account, spend.shard.now_us
   local arrivals = account.arrivals or read_arrivals(account)
-  local states = {}
+  local states, limits, refusing = {}, spend.policy.limits, nil
   account.arrivals = arrivals
-  local limits = spend.policy.limits
   for i = 1, #limits do
+    local state
     local limit = limits[i]
     if limit.kind == GCRA then
-      states[i] = debt_us(arrivals[arrival_index(arrivals, limit.digest)], now_us)
-    elseif limit.kind == GCRA_KEYED then
-      local arrival = redis.pcall('GET', spend.limit_keys[i])
-      if type(arrival) == 'table' then
-        return false
-      end
-      states[i] = debt_us(tonumber(arrival or 0), now_us)
+      state = debt_us(arrivals[arrival_index(arrivals, limit.digest, i)], now_us)
     else
-      spend.leaves_us = spend.leaves_us or {}
-      states[i], spend.leaves_us[i] = read_window(limit, spend.limit_keys[i], now_us)
-      if not states[i] then
+      state = read_keyed(spend, i, limit)
+      if not state then
         return false
       end
+    end
+    states[i] = state
+    if state > limit.full then
+      refusing = refusing or i
     end
   end
   -- Where one cannot be read, none is told.
   spend.states = states
+  if refusing then
+    local _, wait_ms = limit_state(spend, refusing, limits[refusing])
+    spend.limit, spend.wait_ms = refusing, wait_ms
+  end
   return true
-end
-
--- Returns how many requests may come now for a limit, and in how many milliseconds one more may.
-local function limit_state(spend, i, limit)
-  if limit.kind == WINDOW_KEYED then
-    return math.max(0, limit.size - spend.states[i]), math.ceil(spend.leaves_us[i] / 1000)
-  end
-  return gcra_state(limit, spend.states[i])
-end
-
--- Returns the number of the first limit that refuses, and for how many milliseconds; 0 for none.
-local function refusing_limit(spend)
-  local limits, states = spend.policy.limits, spend.states
-  for i = 1, #limits do
-    local limit = limits[i]
-    local refuses = limit.kind == WINDOW_KEYED and states[i] >= limit.size
-      or limit.kind ~= WINDOW_KEYED and states[i] > limit.full_us
-    if refuses then
-      local _, next_ms = limit_state(spend, i, limit)
-      return i, next_ms
-    end
-  end
-  return 0, 0
 end
 
 -- Counts a request in a window.
@@ -87,7 +88,7 @@ end
 -- Counts a spend that is allowed for all of its limits.
 local function count_request(spend)
   local account, shard, states, has_own = spend.account, spend.shard, spend.states, false
-  local limits = spend.policy.limits
+  local limits, arrivals = spend.policy.limits, account.arrivals
   for i = 1, #limits do
     local limit = limits[i]
     if limit.kind == WINDOW_KEYED then
@@ -95,8 +96,8 @@ local function count_request(spend)
     else
       states[i] = states[i] + limit.span_us
       if limit.kind == GCRA then
-        local at = arrival_index(account.arrivals, limit.digest)
-        account.arrivals[at - 1], account.arrivals[at] = limit.digest, shard.now_us + states[i]
+        local at = arrival_index(arrivals, limit.digest, i)
+        arrivals[at - 1], arrivals[at] = limit.digest, shard.now_us + states[i]
         has_own = true
       else
         local key = spend.limit_keys[i]
@@ -112,12 +113,13 @@ end
 
 -- Returns two numbers for each limit, packed: how many requests may come, and when one more may.
 local function pack_states(spend)
-  local numbers, limits = {}, spend.policy.limits
+  local packed, limits = '', spend.policy.limits
   for i = 1, #limits do
-    numbers[2 * i - 1], numbers[2 * i] = NOT_LOOKED_AT, 0
+    local remaining, next_ms = NOT_LOOKED_AT, 0
     if spend.states then
-      numbers[2 * i - 1], numbers[2 * i] = limit_state(spend, i, limits[i])
+      remaining, next_ms = limit_state(spend, i, limits[i])
     end
+    packed = packed .. struct.pack(LIMIT_STATE_FORMAT, remaining, next_ms)
   end
-  return struct.pack('>' .. string.rep(STATE_NUMBERS, #limits), unpack(numbers))
+  return packed
 end

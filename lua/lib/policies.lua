@@ -6,7 +6,8 @@ local POLICY_FORMAT, POLICY_BYTES = '>i4i4BI6B', 16
 local RATE_FORMAT, RATE_BYTES = '>Bc4I4I7', 16
 
 -- Returns the rate limits that begin at `at`, and how many of them have a key of their own. A limit
--- by arrival whose debt is more than `full_us` allows no request.
+-- whose state is more than `full` allows no request: of a window, a number of requests; else a debt
+-- (us).
 local function read_limits(packed, at, count)
   local limits, keyed = {}, 0
   for i = 1, count do
@@ -17,7 +18,7 @@ local function read_limits(packed, at, count)
     end
     keyed = keyed + (kind > 1 and 1 or 0)
     limits[i] = { kind = kind, digest = digest, size = size, span_us = span_us,
-      full_us = (size - 1) * span_us }
+      full = kind == 3 and size - 1 or (size - 1) * span_us }
   end
   return limits, keyed
 end
