@@ -21,15 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 
-#: What `myapp.auth` stands for: a token that is the id of its user.
-AUTH = """
-from uuid import UUID
-
-
-def user_id_of_session(scope):
-    token = dict(scope["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
-    return UUID(token.decode()) if token else None
-"""
+#: The reader's own module, as it is shown for trying the examples.
+AUTH = next(
+    block
+    for _, block in BLOCK.findall((ROOT / "docs/mount.md").read_text("utf-8"))
+    if block.startswith("# myapp/auth.py\n")
+)
 
 
 @dataclass(frozen=True, slots=True)
