@@ -1,15 +1,19 @@
 """`faregate worker --check` says whether records become rows, and if not, why."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from redis import Redis
 from rq.suspension import suspend
 
 from durable import as_role
 from faregate import Settings
+from faregate.adapters.postgres.migrations import Migrator
+from faregate.cli.servers import EmbeddedServers
 from faregate.domain.errors import ConfigurationError
 from faregate_worker import check as module
 from faregate_worker.check import BEAT_TTL_S, beat, beat_key, end_beat, problems
@@ -108,6 +112,46 @@ def test_another_ledger_or_none_is_an_error_of_configuration(
         connection.execute("update faregate.ledger set epoch = 9")
     with pytest.raises(ConfigurationError, match="epoch"):
         problems(settings)
+
+
+def test_a_new_owner_is_told_until_the_next_migration(own_servers: EmbeddedServers) -> None:
+    """As after REASSIGN OWNED: it may insert, but no row passes row level security."""
+    url = own_servers.postgres_url
+    with psycopg.connect(url, autocommit=True) as admin:
+        for role in ("first_owner", "next_owner"):
+            admin.execute(f"create role {role} login createrole".encode())
+        admin.execute("create database owned owner first_owner")
+    Migrator(make_conninfo(url, user="first_owner", dbname="owned")).apply()
+    with psycopg.connect(make_conninfo(url, dbname="owned"), autocommit=True) as admin:
+        admin.execute("reassign owned by first_owner to next_owner")
+    following = make_conninfo(url, user="next_owner", dbname="owned")
+    settings = Settings(redis_url=own_servers.redis_url, postgres_url=following)
+    with pytest.raises(ConfigurationError, match=r"next_owner .* lacks: .*insert on rows"):
+        problems(settings)
+    Migrator(following).apply()
+    assert problems(settings) == ["no worker of this host has given a sign of life"]
+
+
+def test_a_queue_on_which_nothing_ever_ran_is_told(system: System) -> None:
+    """Before the first API and the first worker, both servers are empty, and nothing is wrong."""
+    settings = system.settings.model_copy(update={"queue_url": system.queue_url})
+    assert problems(settings) == ["no worker of this host has given a sign of life"]
+    queue = open_queue(system.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+    beat(queue)
+    assert problems(settings) == []
+    queue.connection.flushdb()
+    queue.connection.close()
+    assert problems(settings) == ["no worker of this host has given a sign of life"]
+
+
+def test_exit_statuses_tell_waiting_from_misconfiguration(
+    system: System, empty_database_url: str
+) -> None:
+    """1 where a worker is missing, and 2 where Postgres has not been migrated: a line each."""
+    assert system.check() == 1
+    assert "no worker of this host" in system.log.read_text(encoding="utf-8")
+    assert replace(system, database_url=empty_database_url).check() == 2
+    assert "run `faregate migrate`" in system.log.read_text(encoding="utf-8")
 
 
 def test_a_worker_is_healthy_again_after_its_queue_was_flushed(system: System) -> None:

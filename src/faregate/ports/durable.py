@@ -112,7 +112,7 @@ class TransactionArchive(Protocol):
 
         Raises:
             ArchiveUnavailableError: They are not, or Postgres does not answer.
-            ConfigurationError: Postgres has not been migrated.
+            ConfigurationError: Postgres has not been migrated, or rows are kept from the role.
         """
         ...
 
