@@ -40,6 +40,13 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+class LogFormat(StrEnum):
+    """How the worker writes its log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 #: A laptop is busy with other things, and its first request loads what later ones find loaded.
 _DECISION_TIMEOUT_MS = {Environment.DEVELOPMENT: 1_000, Environment.PRODUCTION: 50}
 
@@ -112,6 +119,8 @@ class Settings(BaseSettings):
     drain_seconds_max: float = Field(default=30.0, gt=0, le=600)
     #: How many records are stored in one transaction at most.
     batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
+    #: How the worker writes its log: lines for people, or JSON.
+    log_format: LogFormat = LogFormat.TEXT
 
     @model_validator(mode="before")
     @classmethod

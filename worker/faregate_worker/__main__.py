@@ -49,37 +49,39 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="faregate worker", description="Drain pending records.")
     parser.add_argument("--check", action="store_true", help="exit 0 if records become rows")
     arguments = parser.parse_args(argv)
-    configure_logging()
     try:
         settings = read_settings()
+        configure_logging(settings.log_format)
+        return check(settings) if arguments.check else run(settings)
     except ConfigurationError as error:
+        configure_logging()
         _logger.critical("misconfigured: %s", error)
         return EXIT_MISCONFIGURED
-    if arguments.check:
-        return check(settings)
+
+
+def run(settings: Settings) -> int:
+    """Run the worker until it is stopped; return the exit status.
+
+    Raises:
+        ConfigurationError: Settings contradict each other, or the ledger.
+    """
     # Loaded before any fork, so that no job pays for the imports.
     importlib.import_module("faregate_worker.jobs")
     stop = Stop()
     _stop_on_signals(stop)
-    try:
-        with TickerSupervisor():
-            _work(settings, stop)
-    except StopRequested:
-        pass
-    except ConfigurationError as error:
-        _logger.critical("misconfigured: %s", error)
-        return EXIT_MISCONFIGURED
+    with suppress(StopRequested), TickerSupervisor():
+        _work(settings, stop)
     _logger.info("stopped")
     return 0
 
 
 def check(settings: Settings) -> int:
-    """Say what keeps records from becoming rows; return the exit status."""
-    try:
-        found = problems(settings)
-    except ConfigurationError as error:
-        _logger.critical("misconfigured: %s", error)
-        return EXIT_MISCONFIGURED
+    """Say what keeps records from becoming rows; return the exit status.
+
+    Raises:
+        ConfigurationError: Redis and Postgres are of different ledgers, or not migrated.
+    """
+    found = problems(settings)
     for problem in found:
         _logger.error("%s", problem)
     return 1 if found else 0

@@ -13,6 +13,8 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from faregate.adapters.redis.urls import check_url
+from faregate.config import LogFormat
+from faregate.logs import JsonFormatter
 
 QUEUE_NAME = "faregate"
 QUEUE_SETTING = "FAREGATE_QUEUE_URL"
@@ -20,6 +22,7 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 
 #: How long a stop can go unnoticed.
 _NOTICE_SECONDS_MAX = 0.1
+_TEXT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
 _SECRET = re.compile(r"(?<=://)\S*@|(?<=password=)\S+")
 
 
@@ -79,14 +82,9 @@ def tidy_record(record: logging.LogRecord) -> bool:
     return True
 
 
-def configure_logging() -> None:
+def configure_logging(form: LogFormat = LogFormat.TEXT) -> None:
     """Log to standard error, one line an event, unless the host program has set logging up."""
-    if logging.getLogger().handlers:
-        return
     handler = logging.StreamHandler()
     handler.addFilter(tidy_record)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s",
-        handlers=[handler],
-    )
+    handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else logging.Formatter(_TEXT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -193,7 +193,8 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m faregate_worker.ticker")
     parser.add_argument("--parent-pid", type=int, required=True, help="stop when this process ends")
     stop = Stop(parent_pid=parser.parse_args(argv).parent_pid)
-    configure_logging()
+    settings = read_settings()
+    configure_logging(settings.log_format)
 
     def request_stop(*_: Any) -> None:
         stop.request()
@@ -201,7 +202,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, request_stop)
     # Ctrl-C reaches the whole process group; the worker decides when its ticker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    run(read_settings(), stop)
+    run(settings, stop)
     return 0
 
 

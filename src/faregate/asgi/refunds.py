@@ -10,6 +10,7 @@ from faregate.asgi.logs import RequestLog
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError, TransactionConflictError
 from faregate.domain.hold import HoldState, closing_id
+from faregate.gate.retries import Name
 
 #: Gives back a part of what was charged; to do it twice is to do it once.
 _Part: TypeAlias = Callable[[], Awaitable[Verdict]]
@@ -122,7 +123,7 @@ class WholeRefund:
     def _leave(self, *parts: _Part) -> None:
         """Leave to the background what is yet to be given back."""
         context = self._context
-        name = f"refund of a part of {context.decision.transaction_id} of user {context.user_id}"
+        name = Name("refund of a part of", context.decision.transaction_id, context.user_id)
         for part in parts:
             self._gate.retries.submit(name, partial(self._try, part))
 

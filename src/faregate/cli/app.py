@@ -31,7 +31,7 @@ from faregate.cli.keys import app as keys
 from faregate.cli.renew import renew
 from faregate.cli.replay import replay
 from faregate.cli.sample_api import api
-from faregate.config import read_settings
+from faregate.config import LogFormat, read_settings
 from faregate.domain.errors import ConfigurationError, FaregateError, InvalidArgumentError
 from faregate.domain.finding import Finding
 from faregate.ops.rebuild import rebuild as run_rebuild
@@ -72,8 +72,14 @@ def migrate(
 @app.command()
 def worker(
     check: Annotated[bool, typer.Option(help="Exit 0 if records become rows.")] = False,
+    log_format: Annotated[
+        LogFormat | None, typer.Option(help="Lines for people, or one JSON object a line.")
+    ] = None,
 ) -> None:
     """Run an RQ worker, and the ticker that gives it work, until SIGTERM."""
+    # The ticker, a child of the worker, reads its settings anew.
+    if log_format is not None:
+        os.environ["FAREGATE_LOG_FORMAT"] = log_format
     if not check:
         check_worker_rights(read_settings())
     # The worker is a layer beside this one, so it is a program of its own: this one becomes it.

@@ -2,6 +2,7 @@
 
 from faregate.domain.decision import Decision
 from faregate.domain.idempotency import Completion
+from faregate.gate.retries import Name
 from faregate.gate.session import Session
 
 
@@ -34,7 +35,7 @@ class Completions:
             keep_ms=self._session.options.key_lifetime_ms,
         )
         is_known = await self._session.retries.ensure(
-            f"completion of {decision.transaction_id} of user {decision.user_id}",
+            Name("completion of", decision.transaction_id, decision.user_id),
             lambda: self._session.ask(lambda: self._session.ledger.complete(completion)),
         )
         return is_known is not False

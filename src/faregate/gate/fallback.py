@@ -22,6 +22,7 @@ from faregate.domain.policy import OnExpiry
 from faregate.domain.request import Void
 from faregate.domain.transaction import CreditTransactionId
 from faregate.gate.paced_log import PacedLog
+from faregate.gate.retries import Name
 from faregate.gate.session import Session
 from faregate.ports import Journal
 
@@ -131,7 +132,7 @@ class Fallback:
             self._write(change)
             return True
 
-        name = f"a change of the journaled {change.attempt_id}"
+        name = Name("a change of the journaled", change.attempt_id, change.user_id)
         return await self._session.retries.ensure(name, write) is not None
 
     def keep_void(self, void: Void) -> bool:

@@ -15,6 +15,7 @@ from faregate.domain.spend import check_ttl
 from faregate.domain.transaction import check_whole
 from faregate.gate.fallback import Fallback, wall_ms
 from faregate.gate.options import ChargeOptions, Metadata
+from faregate.gate.retries import Name
 from faregate.gate.session import Session
 from faregate.gate.shadows import Shadows
 from faregate.gate.spending import TTL_MS, Spending
@@ -85,7 +86,7 @@ class HoldEnds:
 
     async def _end(self, settlement: Settlement) -> HoldAnswer:
         answer = await self._session.retries.ensure(
-            f"end of hold {settlement.hold_id} of user {settlement.user_id}",
+            Name("end of hold", settlement.hold_id, settlement.user_id),
             lambda: self._session.ask(lambda: self._session.ledger.settle(settlement)),
         )
         return answer or HoldAnswer(

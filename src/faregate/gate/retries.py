@@ -4,7 +4,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
+from uuid import UUID
 
 from faregate.domain.errors import (
     ArchiveUnavailableError,
@@ -14,6 +16,7 @@ from faregate.domain.errors import (
     LedgerError,
     TransactionConflictError,
 )
+from faregate.domain.transaction import CreditTransactionId
 
 _T = TypeVar("_T")
 
@@ -33,6 +36,18 @@ Action: TypeAlias = Callable[[], Awaitable[bool]]
 Keep: TypeAlias = Callable[[], bool]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Names an action in the log, by the transaction that it is about."""
+
+    what: str
+    transaction_id: CreditTransactionId
+    user_id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.transaction_id} of user {self.user_id}"
 
 
 class RetryQueue:
@@ -60,7 +75,7 @@ class RetryQueue:
         return len(self._tasks)
 
     def submit(
-        self, name: str, action: Action, keep: Keep | None = None, *, after_s: float = 0.0
+        self, name: object, action: Action, keep: Keep | None = None, *, after_s: float = 0.0
     ) -> None:
         """Try `action` until it is done.
 
@@ -84,7 +99,7 @@ class RetryQueue:
 
         task.add_done_callback(note_end)
 
-    async def ensure(self, name: str, call: Callable[[], Awaitable[_T]]) -> _T | None:
+    async def ensure(self, name: object, call: Callable[[], Awaitable[_T]]) -> _T | None:
         """Do what must be done in the end: now, or else in the background.
 
         Args:
@@ -111,7 +126,7 @@ class RetryQueue:
         self.submit(name, again)
         return None
 
-    async def _run(self, name: str, action: Action, keep: Keep | None, after_s: float) -> None:
+    async def _run(self, name: object, action: Action, keep: Keep | None, after_s: float) -> None:
         await asyncio.sleep(after_s)
         loop = asyncio.get_running_loop()
         gives_up_at_s = loop.time() + self._tries_seconds_max
@@ -130,7 +145,7 @@ class RetryQueue:
             delay_s = min(delay_s * 2, _DELAY_MAX_S)
         self._give_up(name, f"not done within {self._tries_seconds_max:.0f} s", keep)
 
-    def _give_up(self, name: str, why: str, keep: Keep | None) -> None:
+    def _give_up(self, name: object, why: str, keep: Keep | None) -> None:
         if keep is not None and keep():
             _log.warning("left to the journal: %s (%s)", name, why)
             return

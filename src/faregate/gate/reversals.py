@@ -11,6 +11,7 @@ from faregate.domain.request import VOID_DESCRIPTION, Refund, Void, VoidOutcome
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
 from faregate.gate.fallback import Fallback
 from faregate.gate.options import Metadata
+from faregate.gate.retries import Name
 from faregate.gate.session import Session
 from faregate.gate.shadows import Shadows
 
@@ -98,7 +99,7 @@ class Reversals:
         return await self._ensure(refund)
 
     async def _ensure(self, refund: Refund) -> Decision:
-        name = f"refund of {refund.deduct_id} of user {refund.user_id}"
+        name = Name("refund of", refund.deduct_id, refund.user_id)
         decision = await self._session.retries.ensure(name, lambda: self.give_back(refund))
         return decision or Decision(
             verdict=Verdict.PENDING,
@@ -184,7 +185,7 @@ class Voids:
             return await self.make(void) is not VoidOutcome.TOO_EARLY
 
         self._session.retries.submit(
-            f"void of {void.transaction_id} of user {void.user_id}",
+            Name("void of", void.transaction_id, void.user_id),
             try_once,
             lambda: self._fallback.keep_void(void),
             after_s=max(0, void.deadline_ms - self._session.ledger.now_ms()) / 1000,

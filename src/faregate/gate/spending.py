@@ -37,11 +37,7 @@ class Spending:
     """Takes credits. The way of a charge that is allowed is `charge`, `_spend`, the ledger."""
 
     def __init__(
-        self,
-        session: Session,
-        tiers: Tiers,
-        follow_up: FollowUp,
-        fallback: Fallback,
+        self, session: Session, tiers: Tiers, follow_up: FollowUp, fallback: Fallback
     ) -> None:
         self._session = session
         self._breaker = session.breaker
@@ -49,6 +45,7 @@ class Spending:
         self._follow_up = follow_up
         self._fallback = fallback
         self._log_unobserved = PacedLog(_log)
+        self._log_refused = PacedLog(_log, logging.INFO)
         #: By the name of a policy, how many spends it allowed at once, and how others ended.
         self.allowed: Counter[str] = Counter()
         self.followed: Counter[tuple[str, Verdict]] = Counter()
@@ -153,7 +150,10 @@ class Spending:
         self, attempt: Attempt, cost: int, decision: Decision, *, is_open: bool
     ) -> Decision:
         """Return a decision, or serve the request where it says that nothing could be decided."""
-        self.followed[attempt.spend.policy.name, decision.verdict] += 1
+        told = attempt.spend.policy.name, decision.verdict
+        self.followed[told] += 1
+        if decision.verdict is not _ALLOWED:
+            self._log_refused("not allowed by %s: %s, %s", *told, decision.transaction_id)
         if decision.verdict is Verdict.OVERLOADED:
             self.shed += 1
             if attempt.spend.policy.is_shadow or (is_open and self._fallback.may_serve_overload()):
