@@ -53,6 +53,9 @@ class System:
     log: Path
     #: How long one job goes on.
     seconds_max: int = 30
+    #: Where it serves metrics; 0 for nowhere.
+    metrics_port: int = 0
+    log_format: str = "text"
 
     @property
     def queue_url(self) -> str:
@@ -80,6 +83,8 @@ class System:
             "FAREGATE_POSTGRES_URL": self.database_url,
             "FAREGATE_TICK_INTERVAL_MS": str(TICK_MS),
             "FAREGATE_DECISION_TIMEOUT_MS": str(DECISION_TIMEOUT_MS),
+            "FAREGATE_METRICS_PORT": str(self.metrics_port),
+            "FAREGATE_LOG_FORMAT": self.log_format,
         }
 
     def charge(self, users: Sequence[UUID] = USERS) -> None:

@@ -7,6 +7,7 @@ from clocks import Seconds
 from durable import ListedBatch
 from faregate.domain.identity import LedgerIdentity
 from faregate.ports import Batch, Cursor, Stored, StreamEntry
+from faregate_worker.counts import Counts
 from faregate_worker.work import Work, WorkLimits
 
 IDENTITY = LedgerIdentity(
@@ -139,11 +140,13 @@ class Job:
         self.stream = FakeStream(self.clock)
         self.archive = FakeArchive()
         self.sweeper = FakeSweeper()
+        self.counts = Counts()
         self.work = Work(
             self.stream,
             self.archive,
             self.sweeper,
             limits=WorkLimits(batch_size_max=batch_size_max, seconds_max=seconds_max),
+            counts=self.counts,
             stop=self.stop,
             clock=self.clock,
         )

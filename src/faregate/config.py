@@ -119,6 +119,9 @@ class Settings(BaseSettings):
     drain_seconds_max: float = Field(default=30.0, gt=0, le=600)
     #: How many records are stored in one transaction at most.
     batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
+    #: Where the worker serves metrics for Prometheus; port 0 for nowhere.
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
     #: How the worker writes its log: lines for people, or JSON.
     log_format: LogFormat = LogFormat.TEXT
 
@@ -131,6 +134,12 @@ class Settings(BaseSettings):
         if unknown := sorted(ours - known):
             raise ConfigurationError("; ".join(_unknown(name, known) for name in unknown))
         return given
+
+    @field_validator("metrics_port", mode="before")
+    @classmethod
+    def _is_no_service(cls, port: Any) -> Any:
+        """Pass over what Kubernetes sets for a service called `faregate-metrics`."""
+        return 0 if _PORT_OF_A_SERVICE.fullmatch(str(port)) else port
 
     @field_validator("redis_url", "queue_url")
     @classmethod

@@ -2,19 +2,59 @@
 
     REGISTRY.register(GateCollector(gate))
 
-Numbers are those of `gate.health()`, read when they are asked for, of this process alone: where an
-API runs as several processes, each is scraped by itself. The multiprocess mode of the client
-collects from files, to which nothing is written here.
+Numbers are those of `gate.health()`, read when they are asked for, of this process alone. Where an
+API runs as several processes, each serves its own by `serve`, and is scraped by itself. The
+multiprocess mode of the client is not used: it collects from files, which each request would write.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from faregate.domain.health import BreakerState, Health, JournalState
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.health import BreakerState, CallCounts, Health, JournalState
 from faregate.gate import Gate
+
+
+def serve(collector: Collector, ports: Iterable[int], host: str = "127.0.0.1") -> int:
+    """Serve what a collector tells, from a thread of its own, for as long as the process runs.
+
+    Args:
+        collector: What is told, and nothing else.
+        ports: Where to listen: on the first one that is free. Of several processes that are given
+            the same ports each finds its own, and all of the ports are to be scraped.
+        host: The address to listen on.
+
+    Returns:
+        The port.
+
+    Raises:
+        ConfigurationError: None is free.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    for port in ports:
+        with suppress(OSError):
+            start_http_server(port, host, registry)
+            return port
+    raise ConfigurationError(f"no metrics: none of the ports that were given is free on {host}")
+
+
+def labelled(
+    metric: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, float]
+) -> Metric:
+    """Give a metric of one label its values."""
+    for label, value in values.items():
+        metric.add_metric([label], value)
+    return metric
 
 
 class GateCollector(Collector):
@@ -51,6 +91,11 @@ class GateCollector(Collector):
             "Requests of both kinds that were served all the same.",
             health.served_open,
         )
+        yield CounterMetricFamily(
+            "faregate_voids", "Attempts without an answer that were to be voided.", health.voids
+        )
+        if health.calls is not None:
+            yield from _call_metrics(health.calls)
         if health.journal is not None:
             yield from _journal_metrics(health.journal)
 
@@ -72,14 +117,14 @@ def _decisions(health: Health) -> Metric:
 
 
 def _breaker_metrics(health: Health) -> Iterator[Metric]:
-    state = GaugeMetricFamily(
-        "faregate_breaker_state",
-        "1 for the state that the circuit breaker before Redis is in.",
-        labels=["state"],
+    yield labelled(
+        GaugeMetricFamily(
+            "faregate_breaker_state",
+            "1 for the state that the circuit breaker before Redis is in.",
+            labels=["state"],
+        ),
+        {str(state): int(health.breaker is state) for state in BreakerState},
     )
-    for one in BreakerState:
-        state.add_metric([str(one)], int(health.breaker is one))
-    yield state
     yield GaugeMetricFamily(
         "faregate_breaker_state_seconds",
         "How long it has been closed, or has not been.",
@@ -87,6 +132,24 @@ def _breaker_metrics(health: Health) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "faregate_breaker_opened", "How often it has opened.", health.breaker_opened
+    )
+
+
+def _call_metrics(calls: CallCounts) -> Iterator[Metric]:
+    yield HistogramMetricFamily(
+        "faregate_decision_seconds",
+        "How long spends waited for their decisions.",
+        calls.seconds.buckets,
+        calls.seconds.total,
+    )
+    yield HistogramMetricFamily(
+        "faregate_call_spends",
+        "How many spends were decided in one call of Redis.",
+        calls.spends.buckets,
+        calls.spends.total,
+    )
+    yield CounterMetricFamily(
+        "faregate_late", "Spends that were decided after their callers had given up.", calls.late
     )
 
 

@@ -4,8 +4,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
 from faregate import CreditPolicy, FailureMode, Gate
 from faregate.adapters.journal.writer import FileJournal
@@ -15,18 +13,12 @@ from faregate.domain.errors import LedgerUnavailableError
 from faregate.domain.policy import BreakerOptions, GateOptions
 from faregate.metrics import GateCollector
 from lossy_ledger import Clock, LossyLedger
+from scrapes import by_name, exposition
 
 
 def scrape(gate: Gate) -> dict[str, float]:
     """Return each sample by its name and label."""
-    registry = CollectorRegistry()
-    registry.register(GateCollector(gate))
-    families = text_string_to_metric_families(generate_latest(registry).decode())
-    return {
-        "/".join([sample.name, *sample.labels.values()]): sample.value
-        for family in families
-        for sample in family.samples
-    }
+    return by_name(exposition(GateCollector(gate)))
 
 
 async def test_an_outage_shows(tmp_path: Path) -> None:
@@ -50,6 +42,7 @@ async def test_an_outage_shows(tmp_path: Path) -> None:
     assert after["faregate_served_open_total"] == after["faregate_journal_requests_total"] == 1
     assert 0 < after["faregate_journal_bytes"] < after["faregate_journal_bytes_max"] == 10_000
     assert after["faregate_retries_waiting"] == 2
+    assert (before["faregate_voids_total"], after["faregate_voids_total"]) == (0, 2)
     assert after["faregate_retries_given_up_total"] == 0
     gate.retries._tries_seconds_max = 0
     await gate.retries.aclose(0)

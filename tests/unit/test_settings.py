@@ -41,6 +41,7 @@ def test_every_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         ("FAREGATE_SERVICE_HOST", "10.0.0.1"),
         ("FAREGATE_SERVICE_PORT_HTTP", "8000"),
         ("FAREGATE_PORT", "tcp://10.0.0.1:8000"),
+        ("FAREGATE_METRICS_PORT", "tcp://10.0.0.1:9101"),
         ("FAREGATE_API_PORT_8000_TCP", "tcp://10.0.0.1:8000"),
         ("FAREGATE_API_PORT_8000_TCP_ADDR", "10.0.0.1"),
         ("FAREGATE_TEST_SERVERS", "debian"),

@@ -10,6 +10,7 @@ from faregate.domain.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
     LedgerUnavailableError,
+    ShardBlockedError,
 )
 from faregate.domain.identity import LedgerIdentity
 from faregate.ports import Batch, Cursor
@@ -152,3 +153,17 @@ def test_batches_grow_while_they_are_full() -> None:
     assert not sizes.note(1, 3)
     assert (sizes.of(1), sizes.of(2)) == (BATCH_SIZE_MIN, BATCH_SIZE_MIN)
     assert BatchSizes(7).of(1) == 7
+
+
+def test_what_a_job_does_is_counted(job: Job) -> None:
+    """Batches with their time and size; and what stayed pending, by why."""
+    job.fill(1, 15)
+    job.archive.errors = [ShardBlockedError("blocked"), ArchiveUnavailableError("away")]
+    job.archive.before_store = lambda _: job.clock.advance(0.25)
+    job.work.run()
+    totals = job.counts.totals
+    assert (totals["read"], totals["inserted"]) == (15, 15)
+    assert (totals["blocked"], totals["outage"]) == (1, 1)
+    assert job.counts.batch_records.total == 15
+    assert job.counts.batch_seconds.total == 0.25 * len(job.archive.batches)
+    assert job.counts.batch_seconds.buckets[-1] == ("+Inf", len(job.archive.batches))

@@ -24,6 +24,7 @@ from rq.exceptions import StopRequested
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import ConfigurationError
 from faregate_worker.check import problems
+from faregate_worker.counts import COUNTS
 from faregate_worker.runtime import Stop, configure_logging, open_queue
 from faregate_worker.supervisor import TickerSupervisor
 
@@ -67,9 +68,10 @@ def run(settings: Settings) -> int:
     """
     # Loaded before any fork, so that no job pays for the imports.
     importlib.import_module("faregate_worker.jobs")
+    counts_fd = COUNTS.share() if settings.metrics_port else -1
     stop = Stop()
     _stop_on_signals(stop)
-    with suppress(StopRequested), TickerSupervisor():
+    with suppress(StopRequested), TickerSupervisor(counts_fd):
         _work(settings, stop)
     _logger.info("stopped")
     return 0

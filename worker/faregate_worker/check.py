@@ -2,6 +2,7 @@
 
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import closing
 
 from redis.exceptions import RedisError
@@ -11,7 +12,7 @@ from rq.suspension import is_suspended
 from faregate.bootstrap import open_archive, open_stream
 from faregate.config import Settings
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError
-from faregate.ports import TransactionArchive, TransactionStream
+from faregate.ports import Cursor, TransactionStream
 from faregate_worker.drain import require_same_ledger
 from faregate_worker.runtime import open_queue
 
@@ -70,19 +71,23 @@ def _ledger_problems(settings: Settings) -> list[str]:
             if stream.marks():
                 require_same_ledger(stream, archive)
             archive.rehearse()
-            return _late(stream, archive)
+            ages = pending_seconds(stream, archive.cursors())
         except (ArchiveUnavailableError, LedgerError) as error:
             return [str(error)]
+    return [
+        f"records of shard {shard} are pending for {age_s:.0f} s"
+        for shard, age_s in ages.items()
+        if age_s > PENDING_S_MAX
+    ]
 
 
-def _late(stream: TransactionStream, archive: TransactionArchive) -> list[str]:
-    """Find the shards whose oldest pending record is too old."""
-    cursors = archive.cursors()
-    found = []
+def pending_seconds(
+    stream: TransactionStream, cursors: Mapping[int, Cursor]
+) -> Mapping[int, float]:
+    """Return for how long the oldest record behind the cursor of each shard has been waiting."""
+    ages = {}
     for shard in stream.shards_pending():
         batch = stream.read(shard, cursors.get(shard), 1)
-        since_ms = int(batch.first_position.partition("-")[0]) if batch else None
-        age_s = 0.0 if since_ms is None else time.time() - since_ms / 1_000
-        if age_s > PENDING_S_MAX:
-            found.append(f"records of shard {shard} are pending for {age_s:.0f} s")
-    return found
+        if batch is not None:
+            ages[shard] = time.time() - int(batch.first_position.partition("-")[0]) / 1_000
+    return ages

@@ -7,6 +7,7 @@ worker that is free takes one.
 """
 
 import argparse
+import importlib
 import logging
 import math
 import signal
@@ -21,9 +22,10 @@ from rq import Queue
 
 from faregate.bootstrap import open_stream, open_sweeper
 from faregate.config import Settings, read_settings
-from faregate.domain.errors import FaregateError
+from faregate.domain.errors import ConfigurationError, FaregateError
 from faregate.ports import HoldSweeper, TransactionStream
 from faregate_worker.check import BEAT_INTERVAL_S, beat, end_beat
+from faregate_worker.counts import COUNTS
 from faregate_worker.jobs import work_on
 from faregate_worker.runtime import Stop, configure_logging, open_queue
 
@@ -192,7 +194,9 @@ def main(argv: Sequence[str]) -> int:
     """Run the ticker for a worker; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m faregate_worker.ticker")
     parser.add_argument("--parent-pid", type=int, required=True, help="stop when this process ends")
-    stop = Stop(parent_pid=parser.parse_args(argv).parent_pid)
+    parser.add_argument("--counts-fd", type=int, default=-1, help="the file of the counts")
+    arguments = parser.parse_args(argv)
+    stop = Stop(parent_pid=arguments.parent_pid)
     settings = read_settings()
     configure_logging(settings.log_format)
 
@@ -202,8 +206,20 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, request_stop)
     # Ctrl-C reaches the whole process group; the worker decides when its ticker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if settings.metrics_port:
+        COUNTS.open(arguments.counts_fd)
+        _serve_metrics(settings)
     run(settings, stop)
     return 0
+
+
+def _serve_metrics(settings: Settings) -> None:
+    """Serve metrics, where they can be: nothing stays pending because they cannot."""
+    try:
+        # Loaded where they are wanted alone: they need an extra.
+        importlib.import_module("faregate_worker.metrics").serve_worker(settings, COUNTS)
+    except (ImportError, ConfigurationError) as error:
+        _logger.warning("no metrics are served: %s", error)
 
 
 if __name__ == "__main__":

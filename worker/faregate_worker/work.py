@@ -11,11 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
 
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError, ShardBlockedError
 from faregate.ports import Batch, Cursor, HoldSweeper, TransactionArchive, TransactionStream
+from faregate_worker.counts import Counts
 from faregate_worker.drain import Drained, require_same_ledger, store
 from faregate_worker.sizes import BatchSizes
 from faregate_worker.turns import Turns
@@ -72,13 +73,15 @@ class Work:
         sweeper: HoldSweeper,
         *,
         limits: WorkLimits,
+        counts: Counts,
         stop: Stopping,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take over what the job works on; nothing is asked yet."""
         self._stream = stream
         self._archive = archive
-        self._sweeper = sweeper
+        self._sweeps = Sweeps(sweeper, clock)
+        self._counts = counts
         self._stop = stop
         self._clock = clock
         self._ends_at = clock() + limits.seconds_max
@@ -87,9 +90,7 @@ class Work:
         self._outage = Outage(clock)
         self._is_known = False
         self._has_backlog = False
-        self._sweep_failed = False
-        self._sweep_at = self._check_at = clock()
-        self._idle_since = clock()
+        self._check_at = self._idle_since = clock()
 
     def run(self) -> Drained:
         """Work until the time is up, nothing has come for a while, or a stop is requested.
@@ -103,9 +104,11 @@ class Work:
                 try:
                     drained += self._pass(reader)
                 except (ArchiveUnavailableError, LedgerError) as error:
+                    self._counts.add(outage=1)
                     self._outage.begin(error)
                     self._is_known = False
-                self._sweep()
+                if self._sweeps.sweep():
+                    self._idle_since = self._clock()
         return drained
 
     def _goes_on(self) -> bool:
@@ -160,7 +163,9 @@ class Work:
                 todo.append((shard, batch.end))
             ahead = self._read_ahead(reader, todo)
             if batch is None or batch.after == self._turns.cursor(shard):
-                drained += self._store(shard, batch)
+                done = self._store(shard, batch)
+                self._counts.add(**asdict(done))
+                drained += done
             else:
                 # The batch before it was stored in part, or by another drain.
                 self._has_backlog = True
@@ -179,9 +184,11 @@ class Work:
         """Store a batch, and tell Redis how far its shard is, be there a batch or not."""
         if batch is None:
             return Drained(trimmed=self._stream.note_stored(shard, self._turns.cursor(shard)))
+        began_at = self._clock()
         try:
             drained, stored = store(self._stream, self._archive, batch)
         except ShardBlockedError as error:
+            self._counts.add(blocked=1)
             if self._turns.rest(shard):
                 _logger.warning("left pending: %s", error)
             return Drained()
@@ -189,25 +196,37 @@ class Work:
             self._turns.leave(shard, stored.cursor)
         else:
             self._turns.stored(shard, stored.cursor)
+            self._counts.batch_seconds.observe(self._clock() - began_at)
+            self._counts.batch_records.observe(stored.count)
         return drained
 
-    def _sweep(self) -> None:
-        """Give back or keep holds whose owners did not end them; also while Postgres is away."""
-        if self._clock() < self._sweep_at:
-            return
-        self._sweep_at = self._clock() + SWEEP_INTERVAL_S
+
+class Sweeps:
+    """Gives back or keeps holds whose owners did not end them; also while Postgres is away."""
+
+    def __init__(self, sweeper: HoldSweeper, clock: Callable[[], float]) -> None:
+        self._sweeper = sweeper
+        self._clock = clock
+        self._due_at = clock()
+        self._has_failed = False
+
+    def sweep(self) -> bool:
+        """Sweep once an interval; return whether a hold was ended."""
+        if self._clock() < self._due_at:
+            return False
+        self._due_at = self._clock() + SWEEP_INTERVAL_S
         try:
             ended = sum(self._sweeper.sweep(shard) for shard in self._sweeper.shards_due())
         except LedgerError as error:
             # As on a full Redis, which takes no record; what is pending is stored all the same.
-            if not self._sweep_failed:
+            if not self._has_failed:
                 _logger.warning("holds stay open: %s: %s", type(error).__name__, error)
-            self._sweep_failed = True
-        else:
-            self._sweep_failed = False
-            if ended:
-                self._idle_since = self._clock()
-                _logger.info("ended expired holds=%d", ended)
+            self._has_failed = True
+            return False
+        self._has_failed = False
+        if ended:
+            _logger.info("ended expired holds=%d", ended)
+        return ended > 0
 
 
 class Outage:

@@ -72,14 +72,17 @@ def migrate(
 @app.command()
 def worker(
     check: Annotated[bool, typer.Option(help="Exit 0 if records become rows.")] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve metrics for Prometheus there.", min=1, max=65_535)
+    ] = None,
     log_format: Annotated[
         LogFormat | None, typer.Option(help="Lines for people, or one JSON object a line.")
     ] = None,
 ) -> None:
     """Run an RQ worker, and the ticker that gives it work, until SIGTERM."""
     # The ticker, a child of the worker, reads its settings anew.
-    if log_format is not None:
-        os.environ["FAREGATE_LOG_FORMAT"] = log_format
+    given = {"FAREGATE_METRICS_PORT": metrics_port, "FAREGATE_LOG_FORMAT": log_format}
+    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     if not check:
         check_worker_rights(read_settings())
     # The worker is a layer beside this one, so it is a program of its own: this one becomes it.

@@ -90,7 +90,7 @@ class Gate:
         session, fallback = self._session, self._fallback
         shadows = Shadows(session)
         reversals = Reversals(session, fallback, shadows)
-        voids = Voids(session, fallback, reversals)
+        self._voids = voids = Voids(session, fallback, reversals)
         self._spending = Spending(session, tiers, FollowUp(session, voids), fallback)
         ends = HoldEnds(session, fallback, shadows, self._spending)
         completions = Completions(session)
@@ -145,7 +145,9 @@ class Gate:
             shed=spending.shed,
             undecided=spending.undecided,
             served_open=spending.served_open,
+            voids=self._voids.count,
             decisions=spending.decisions(),
+            calls=self._session.ledger.calls,
             journal=self._fallback.state,
         )
 

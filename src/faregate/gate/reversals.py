@@ -174,11 +174,14 @@ class Voids:
         self._session = session
         self._fallback = fallback
         self._reversals = reversals
+        #: How many were to be made later.
+        self.count = 0
 
     def make_later(self, attempt: Attempt) -> None:
         """Make a void in the background, once its deadline has passed."""
         if attempt.spend.policy.is_shadow:
             return
+        self.count += 1
         void = attempt.void()
 
         async def try_once() -> bool:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
+from faregate.domain.health import CallCounts
 from faregate.domain.hold import HoldAnswer, Settlement
 from faregate.domain.idempotency import Completion
 from faregate.domain.identity import LedgerIdentity
@@ -45,6 +46,11 @@ class Ledger(Protocol):
     @property
     def is_full(self) -> bool:
         """Whether a spend would be refused as an overload, since too many wait."""
+        ...
+
+    @property
+    def calls(self) -> CallCounts | None:
+        """What became of its calls since it was made; None where it needs none."""
         ...
 
     def decide(self, attempt: Attempt) -> Awaitable[Decision]:

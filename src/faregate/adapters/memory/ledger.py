@@ -30,6 +30,8 @@ class MemoryLedger:
         decision_timeout_ms: int = 50,
     ) -> None:
         self._decision_timeout_ms = decision_timeout_ms
+        #: Nobody is called; see the port.
+        self.calls = None
         self.records = Records(now_ms, pending_max)
         self.state = State(self.records)
         self.attach, self.now_ms = self.records.attach, self.records.time_ms

@@ -90,6 +90,15 @@ class PostgresArchive:
             cursor = connection.cursor(row_factory=dict_row)
             return cursors_of(cursor.execute(statement("read_cursors")))
 
+    def dead_letters(self) -> Mapping[str, int]:
+        """Return how many dead letters are not discarded, by their kind."""
+        with (
+            unavailable("count dead letters"),
+            migrated(),
+            self._connector.transaction() as connection,
+        ):
+            return dict(connection.execute(statement("count_dead_letters")).fetchall())
+
     def rehearse(self) -> None:
         """Write nothing, by the statements that write; see the port."""
         with (

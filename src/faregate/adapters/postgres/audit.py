@@ -130,8 +130,8 @@ class PostgresAudit:
 
     def dead_letter_count(self) -> int:
         """Return the number of dead letters that are not discarded."""
-        (row,) = self._rows(_audit("count_dead_letters"), {})
-        return int(row["dead_letter_count"])
+        rows = self._rows(statement("count_dead_letters"), {})
+        return sum(row["letter_count"] for row in rows)
 
     def close(self) -> None:
         """Let go of the connection; the next question opens another."""

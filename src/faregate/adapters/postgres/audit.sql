@@ -616,9 +616,3 @@ except
 select guard
 from present
 order by guard;
-
--- name: count_dead_letters
--- The dead letters that still count.
-select count(*) as dead_letter_count
-from faregate.dead_letters
-where discarded_at is null;

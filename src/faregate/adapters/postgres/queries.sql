@@ -347,6 +347,16 @@ where
     and kind in ('conflict', 'refused', 'unreadable')
     and created_at > now() - interval '1 minute';
 
+-- name: count_dead_letters
+-- The dead letters that still count, by their kind.
+select
+    kind,
+    count(*) as letter_count
+from faregate.dead_letters
+where discarded_at is null
+group by kind
+order by kind;
+
 -- name: find_users
 -- The users of a batch that exist, and how far the rows of each go; null without a profile.
 with found as (

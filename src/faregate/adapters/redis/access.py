@@ -66,6 +66,7 @@ _DRAIN: Final = (
     f"hgetall {_KEY}",
     f"hmget {_KEY} field",
     f"hset {_KEY} field value",
+    "info memory",
     f"mget {_KEY}",
     f"mset {_KEY} value",
     f"persist {_KEY}",

@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -15,6 +16,7 @@ from faregate.adapters.redis.scripts import is_unknown, load
 from faregate.adapters.redis.wire import Wire, refusal
 from faregate.domain.attempt import Event
 from faregate.domain.errors import FaregateError, LedgerUnavailableError, OutcomeUnknownError
+from faregate.domain.health import CallCounts
 
 #: How many calls are in flight. While Redis works on one, others are packed and read here.
 CALLS_MAX = 3
@@ -30,11 +32,18 @@ class Flights:
     """
 
     def __init__(
-        self, wire: Wire, packer: CallPacker, clocks: ShardClocks, *, timeout_s: float
+        self,
+        wire: Wire,
+        packer: CallPacker,
+        clocks: ShardClocks,
+        counts: CallCounts,
+        *,
+        timeout_s: float,
     ) -> None:
         self._wire = wire
         self._packer = packer
         self._clocks = clocks
+        self._counts = counts
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         #: In their order, each with when the wait of its callers ends, in the time of the loop.
@@ -86,6 +95,10 @@ class Flights:
             answer(call, received, self._clocks)
         except (struct.error, ValueError, TypeError, FaregateError) as error:
             call.fail(Event.LOST, f"the reply of Redis cannot be read: {error}")
+        else:
+            first = call.waiting[0]
+            seconds = monotonic() - first.since_s
+            self._counts.note(len(call.waiting), seconds, is_late=not call.is_awaited)
 
     async def _teach(self, call: Call) -> None:
         """Send a call again whose script the server did not know: it executed nothing of it."""

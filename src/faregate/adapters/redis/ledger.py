@@ -9,6 +9,7 @@ from faregate.adapters.redis.session import LedgerOptions, Session
 from faregate.adapters.redis.urls import check_url
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
+from faregate.domain.health import CallCounts
 from faregate.domain.hold import HoldAnswer, Settlement
 from faregate.domain.idempotency import Completion
 from faregate.domain.identity import LedgerIdentity
@@ -28,6 +29,7 @@ class RedisLedger:
     def __init__(self, options: LedgerOptions) -> None:
         check_url(options.url)
         self._options = options
+        self.calls = CallCounts()
         self._opened: Session | None = None
 
     @classmethod
@@ -46,7 +48,7 @@ class RedisLedger:
     @property
     def _session(self) -> Session:
         if self._opened is None:
-            self._opened = Session(self._options)
+            self._opened = Session(self._options, self.calls)
         return self._opened
 
     async def attach(self, identity: LedgerIdentity) -> None:

@@ -20,6 +20,7 @@ from faregate.domain.errors import (
     LedgerUnavailableError,
     LedgerUninitialisedError,
 )
+from faregate.domain.health import CallCounts
 from faregate.domain.identity import LedgerIdentity
 
 
@@ -40,7 +41,7 @@ class LedgerOptions:
 class Session:
     """One connection, the lane to it, and the scripts beside the lane."""
 
-    def __init__(self, options: LedgerOptions) -> None:
+    def __init__(self, options: LedgerOptions, counts: CallCounts) -> None:
         timeout_ms, shard_count = options.decision_timeout_ms, options.shard_count
         self.loop = asyncio.get_running_loop()
         self.clocks = ShardClocks(shard_count, options.local)
@@ -48,7 +49,7 @@ class Session:
         self._runner = ScriptRunner(self._wire, self.clocks, shard_count)
         packer = CallPacker(self.clocks, pending_max=options.pending_max, timeout_ms=timeout_ms)
         timeout_s = timeout_ms / 1_000
-        flights = Flights(self._wire, packer, self.clocks, timeout_s=timeout_s)
+        flights = Flights(self._wire, packer, self.clocks, counts, timeout_s=timeout_s)
         self.lane = Lane(self._wire, flights, self._runner.shards, timeout_s=timeout_s)
         self.holds = HoldScripts(self._runner)
         self.changes = ChangeScripts(self._runner)

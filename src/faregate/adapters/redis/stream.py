@@ -114,6 +114,12 @@ class RedisStream:
         texts = [part.decode() for part in flat]
         return dict(zip(texts[::2], texts[1::2], strict=True))
 
+    def memory(self) -> tuple[int, int]:
+        """Return how much memory Redis uses, and how much it may, in bytes; 0 for no limit."""
+        lines = self._client.ask("INFO", "memory").decode().splitlines()
+        told = dict(line.split(":", 1) for line in lines if ":" in line)
+        return int(told["used_memory"]), int(told["maxmemory"])
+
     def forget(self, user_ids: Iterable[UUID]) -> None:
         """Delete the live balances of users that Postgres knows to be gone."""
         for user_id in user_ids:

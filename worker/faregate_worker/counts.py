@@ -1,0 +1,60 @@
+"""What the processes of a worker count together, from its start to its end.
+
+Jobs run in processes that come and go, and none of them can be asked for its numbers. So they count
+in memory that they share: a job is forked from the worker and has its mapping, and the ticker,
+which lives as long as the worker and tells the numbers, is given the file. A job that is killed
+loses nothing of what it has counted. Nothing is locked: two processes that count at the same
+moment, which a worker seldom has, may lose one of two.
+"""
+
+import os
+import tempfile
+from dataclasses import fields
+from mmap import mmap
+
+from faregate.domain.histogram import Histogram
+from faregate_worker.drain import Drained
+
+#: What drains have done, and how often something stayed pending: since a shard was blocked, or a
+#: server was away.
+TOTALS = (*(field.name for field in fields(Drained)), "blocked", "outage")
+#: How long it took to store a batch, in seconds, and how many records it held.
+BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BATCH_RECORDS = (1, 10, 100, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+_RECORDS_AT = len(TOTALS) + len(BATCH_SECONDS) + 2
+_END = _RECORDS_AT + len(BATCH_RECORDS) + 2
+_BYTES = 8 * _END
+
+
+class Counts:
+    """Numbers that only grow."""
+
+    def __init__(self) -> None:
+        self.open(-1)
+
+    def open(self, fd: int) -> None:
+        """Count in the file of a descriptor; -1 for memory of this process and its forks alone."""
+        self._cells = cells = memoryview(mmap(fd, _BYTES)).cast("d")
+        self.batch_seconds = Histogram(BATCH_SECONDS, cells[len(TOTALS) : _RECORDS_AT])
+        self.batch_records = Histogram(BATCH_RECORDS, cells[_RECORDS_AT:])
+
+    def share(self) -> int:
+        """Count in a new file without a name, and return its descriptor, to be handed down."""
+        with tempfile.TemporaryFile() as file:
+            file.truncate(_BYTES)
+            self.open(file.fileno())
+            return os.dup(file.fileno())
+
+    def add(self, **amounts: int) -> None:
+        """Add to some totals."""
+        for name, amount in amounts.items():
+            self._cells[TOTALS.index(name)] += amount
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """All totals."""
+        return dict(zip(TOTALS, self._cells, strict=False))
+
+
+#: Those of the worker to which this process belongs. A job has them by its fork.
+COUNTS = Counts()

@@ -1,0 +1,132 @@
+"""The worker for Prometheus: `faregate worker --metrics-port 9101`, with `faregate[metrics]`.
+
+The ticker serves it: a thread that asks servers must not be there when a job is forked. What is so
+now (records that wait, memory, dead letters) is asked for at each scrape, is of the whole ledger,
+and so the same from each worker. What has been done is counted by the worker itself.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from math import inf
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from faregate.bootstrap import open_archive, open_stream
+from faregate.config import Settings
+from faregate.domain.errors import FaregateError
+from faregate.metrics import labelled, serve
+from faregate.ports import Cursor
+from faregate_worker.check import pending_seconds
+from faregate_worker.counts import Counts
+
+
+def serve_worker(settings: Settings, counts: Counts) -> None:
+    """Serve the metrics of a worker in a thread.
+
+    Raises:
+        ConfigurationError: The port is not free.
+    """
+    serve(WorkerCollector(settings, counts), [settings.metrics_port], settings.metrics_host)
+
+
+class WorkerCollector(Collector):
+    """Tells what a worker has done, and how the ledger is."""
+
+    def __init__(self, settings: Settings, counts: Counts) -> None:
+        self._settings = settings
+        self._counts = counts
+        #: How far records were rows when Postgres answered last.
+        self._cursors: Mapping[int, Cursor] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Return all metrics. Those of a server that does not answer are missing."""
+        yield from _counted(self._counts)
+        usable = {"postgres": 0, "redis": 0}
+        for server, ask in (("postgres", self._durable), ("redis", self._pending)):
+            with suppress(FaregateError):
+                yield from ask()
+                usable[server] = 1
+        yield labelled(
+            GaugeMetricFamily(
+                "faregate_server_usable",
+                "1 where Redis answers, and where Postgres lets records be stored; else 0.",
+                labels=["server"],
+            ),
+            usable,
+        )
+
+    def _durable(self) -> Iterator[Metric]:
+        """Ask Postgres."""
+        with open_archive(self._settings) as archive:
+            self._cursors = archive.cursors()
+            yield labelled(
+                GaugeMetricFamily(
+                    "faregate_dead_letters",
+                    "Dead letters that are not discarded, by their kind.",
+                    labels=["kind"],
+                ),
+                archive.dead_letters(),
+            )
+            archive.rehearse()
+
+    def _pending(self) -> Iterator[Metric]:
+        """Ask Redis."""
+        with open_stream(self._settings) as stream:
+            used, limit = stream.memory()
+            yield GaugeMetricFamily("faregate_redis_bytes", "The memory that Redis uses.", used)
+            yield GaugeMetricFamily(
+                "faregate_redis_bytes_max", "How much it may use; +Inf for no limit.", limit or inf
+            )
+            yield GaugeMetricFamily(
+                "faregate_pending_records",
+                "Records that are not known to be rows.",
+                stream.pending_count(),
+            )
+            yield GaugeMetricFamily(
+                "faregate_pending_seconds",
+                "For how long the oldest of them has been waiting; 0 where none is.",
+                max(pending_seconds(stream, self._cursors).values(), default=0.0),
+            )
+
+
+def _counted(counts: Counts) -> Iterator[Metric]:
+    totals = counts.totals
+    yield labelled(
+        CounterMetricFamily(
+            "faregate_drained_records",
+            "Records that left the backlog, by what became of them.",
+            labels=["outcome"],
+        ),
+        {outcome: totals[outcome] for outcome in ("inserted", "repeated", "dead_letters")},
+    )
+    yield CounterMetricFamily(
+        "faregate_trimmed_entries",
+        "Entries of the stream, each with all its records, that were deleted as old.",
+        totals["trimmed"],
+    )
+    yield HistogramMetricFamily(
+        "faregate_batch_seconds",
+        "How long it took to store a batch, its commit included.",
+        counts.batch_seconds.buckets,
+        counts.batch_seconds.total,
+    )
+    yield HistogramMetricFamily(
+        "faregate_batch_records",
+        "How many records a batch held.",
+        counts.batch_records.buckets,
+        counts.batch_records.total,
+    )
+    yield labelled(
+        CounterMetricFamily(
+            "faregate_drain_failures",
+            "How often records stayed pending: a shard was blocked, or a server was away.",
+            labels=["why"],
+        ),
+        {why: totals[why] for why in ("blocked", "outage")},
+    )
