@@ -34,14 +34,14 @@ from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
 from faregate.adapters.redis.values import ShardState
 from faregate.cli.servers import Binaries, EmbeddedServers
+from faregate.ops.erasure import Erasure
 from faregate.ports import ROW_COLUMNS
 from faregate_worker.runtime import Stop
 from faregate_worker.work import Work, WorkLimits
 
 BATCH_SIZE_MAX = 10_000
 WAIT_S_MAX = 120.0
-RATE_A_S, LATENCY_S = 50, 20.0
-SETTLE_S = 5.0
+RATE_A_S, LATENCY_S, SETTLE_S = 50, 20.0, 5.0
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def drain_here(settings: Settings, batch_size_max: int) -> float:
         closing(PostgresArchive(as_worker(settings))) as archive,
         closing(RedisSweeper.from_url(settings.redis_url, SHARDS)) as sweeper,
     ):
-        stop = Stop()
+        stop, erasure = Stop(), Erasure(stream, archive)
         limits = WorkLimits(batch_size_max=batch_size_max, seconds_max=WAIT_S_MAX)
         wait = stream.wait
 
@@ -125,7 +125,7 @@ def drain_here(settings: Settings, batch_size_max: int) -> float:
 
         stream.wait = wait_or_stop  # type: ignore[method-assign]
         started = time.perf_counter()
-        Work(stream, archive, sweeper, limits=limits, stop=stop).run()
+        Work(stream, archive, sweeper, erasure=erasure, limits=limits, stop=stop).run()
         return time.perf_counter() - started
 
 

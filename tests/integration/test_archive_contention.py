@@ -20,7 +20,7 @@ NEVER = 60
 
 
 def test_a_deleted_users_records_become_dead_letters(tables: Database, store: Sink) -> None:
-    """What was charged to somebody who is gone is kept, and holds up nobody else."""
+    """What was charged to somebody who is gone is counted, and holds up nobody else."""
     gone, here = tables.users(2)
     refunded = gone.record(-1)
     records = [refunded, gone.record(1, "refund", refund_of=transactions([refunded])[0].id)]
@@ -31,18 +31,18 @@ def test_a_deleted_users_records_become_dead_letters(tables: Database, store: Si
 
     first, second = tables.dead_letters()
     assert (first["kind"], first["shard"]) == ("deleted_user", SHARD)
-    assert (first["stream_id"], first["user_id"]) == (records[0].stream_id, gone.user_id)
-    assert (first["amount"], first["type"], first["sequence"]) == (-1, "deduct", 2)
-    assert (second["epoch"], second["refund_of"]) == (1, first["transaction_id"])
+    assert (first["stream_id"], second["stream_id"]) == tuple(r.stream_id for r in records)
+    assert {first[name] for name in ("user_id", "amount", "transaction_id")} == {None}
     assert tables.profile(here.user_id) == (2, 2)
 
 
-def test_a_user_that_was_never_there_is_a_deleted_one(tables: Database, store: Sink) -> None:
-    """Nobody can tell the difference, and nothing may be lost."""
+def test_the_records_of_a_user_that_was_never_there_are_kept(tables: Database, store: Sink) -> None:
+    """As in a Postgres that was restored from an older backup: nothing may be lost."""
     nobody = uuid4()
     outcome = store.store(SHARD, History(nobody).deducts(1))
     assert outcome == stored(dead_letters=1, gone=[nobody])
-    assert [letter["kind"] for letter in tables.dead_letters()] == ["deleted_user"]
+    (letter,) = tables.dead_letters()
+    assert (letter["kind"], letter["user_id"], letter["amount"]) == ("deleted_user", nobody, -1)
 
 
 def test_users_deleted_while_batches_are_stored_cost_no_batch_and_no_deadlock(

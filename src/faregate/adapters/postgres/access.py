@@ -98,6 +98,9 @@ WORKER: Final = DatabaseRole(
         Right("insert", "table", _BATCHES),
         Right("execute", "function", "faregate.user_exists(uuid)"),
         Right("execute", "function", "faregate.users_existing(uuid[])"),
+        Right("execute", "function", "faregate.scrub_dead_letters(uuid[])"),
+        Right("execute", "function", "faregate.users_to_erase(integer)"),
+        Right("execute", "function", "faregate.note_erased(uuid[])"),
         Right("execute", "function", "faregate.open_user(uuid, boolean)"),
     ),
 )

@@ -13,8 +13,9 @@ smaller part of it each time.
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import psycopg
 from psycopg import errors
@@ -61,7 +62,7 @@ _UNUSUAL = (*REFUSALS, errors.ForeignKeyViolation, ProfileVanishedError)
 
 
 class PostgresArchive:
-    """The port `TransactionArchive`. For one thread; connects on first use."""
+    """The ports `TransactionArchive` and `Deletions`. For one thread; connects on first use."""
 
     def __init__(self, conninfo: str) -> None:
         self._connector = Connector(conninfo, "faregate drain", _BOUNDS)
@@ -116,6 +117,17 @@ class PostgresArchive:
                     time.sleep(random.uniform(0, PAUSE_S_MAX))  # noqa: S311
                     # What lies before a record that cannot be stored now need not wait for it.
                     batch = batch.head(batch.count // 2)
+
+    def users_to_erase(self, count_max: int) -> Sequence[UUID]:
+        """Return users who were deleted and have keys left; see the port."""
+        with unavailable("read who was deleted"), self._connector.transaction() as connection:
+            cursor = connection.execute(statement("users_to_erase"), {"count_max": count_max})
+            return [user_id for (user_id,) in cursor]
+
+    def note_erased(self, user_ids: Sequence[UUID]) -> None:
+        """Note that nothing is left of users but that they were deleted."""
+        with unavailable("note who is forgotten"), self._connector.transaction() as connection:
+            connection.execute(statement("note_erased"), {"user_ids": list(user_ids)})
 
     def close(self) -> None:
         """Let go of the connection; the next batch opens another."""

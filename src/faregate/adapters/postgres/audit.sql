@@ -564,8 +564,9 @@ with tables as (
     from pg_catalog.pg_class as c
     inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
     where
-        n.nspname = 'public'
-        and c.relname in ('profiles', 'credit_transactions')
+        (n.nspname, c.relname) in (
+            ('public', 'profiles'), ('public', 'credit_transactions'), ('auth', 'users')
+        )
 ),
 
 present as (

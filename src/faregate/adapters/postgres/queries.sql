@@ -220,13 +220,14 @@ with no_batch as (
     where false
 )
 
-insert into faregate.dead_letters (shard, stream_id, kind, reason, payload)
+insert into faregate.dead_letters (shard, stream_id, kind, reason, payload, payload_digest)
 select
     shard,
     stream_id,
     kind,
     reason,
-    payload
+    payload,
+    payload_digest
 from faregate.dead_letters
 where false;
 
@@ -376,15 +377,28 @@ where id = any(%(ids)s::uuid[]);
 -- name: keep_dead_letter
 -- Keeps a record that cannot be a row, once for each place in a stream.
 insert into faregate.dead_letters (
-    shard, stream_id, kind, reason, payload, transaction_id, user_id,
+    shard, stream_id, kind, reason, payload, payload_digest, transaction_id, user_id,
     amount, type, sequence, epoch, refund_of, allowance_amount, allowance_after, period_start
 )
 values (
-    %(shard)s, %(stream_id)s, %(kind)s, %(reason)s, %(payload)s, %(transaction_id)s, %(user_id)s,
-    %(amount)s, %(type)s, %(sequence)s, %(epoch)s, %(refund_of)s, %(allowance_amount)s,
-    %(allowance_after)s, %(period_start)s
+    %(shard)s, %(stream_id)s, %(kind)s, %(reason)s, %(payload)s, sha256(%(payload)s::bytea),
+    %(transaction_id)s, %(user_id)s, %(amount)s, %(type)s, %(sequence)s, %(epoch)s,
+    %(refund_of)s, %(allowance_amount)s, %(allowance_after)s, %(period_start)s
 )
 on conflict (shard, stream_id, payload_digest) do nothing;
+
+-- name: scrub_dead_letters
+-- Takes all that is personal out of the dead letters of those users who were deleted.
+select faregate.scrub_dead_letters(%(user_ids)s::uuid[]);
+
+-- name: users_to_erase
+-- The users who were deleted and have keys in Redis, those first that have waited longest.
+select user_id
+from faregate.users_to_erase(%(count_max)s::integer);
+
+-- name: note_erased
+-- Notes that Redis holds no keys of users.
+select faregate.note_erased(%(user_ids)s::uuid[]);
 
 -- name: begin_epoch
 -- Begins a new Redis history after one that is over; no row if that one does not count any more.

@@ -40,7 +40,7 @@ create table if not exists faregate.dead_letters (
     ),
     reason text not null,
     payload bytea not null,
-    payload_digest bytea not null generated always as (sha256(payload)) stored,
+    payload_digest bytea not null check (octet_length(payload_digest) = 32),
     transaction_id uuid,
     user_id uuid,
     amount integer,
@@ -58,9 +58,14 @@ create table if not exists faregate.dead_letters (
     check (num_nonnulls(discarded_at, discarded_by) in (0, 2))
 );
 comment on table faregate.dead_letters is 'Records that cannot be rows; pending until discarded';
+comment on column faregate.dead_letters.payload is 'Its bytes; empty once its user was deleted';
+comment on column faregate.dead_letters.payload_digest is 'SHA-256 of what the payload was';
 
 create index if not exists dead_letters_user_id
-on faregate.dead_letters (user_id) where discarded_at is null;
+on faregate.dead_letters (user_id);
+
+create index if not exists dead_letters_unreadable
+on faregate.dead_letters (id) where kind = 'unreadable';
 
 create index if not exists dead_letters_refund_of
 on faregate.dead_letters (refund_of) where discarded_at is null and refund_of is not null;

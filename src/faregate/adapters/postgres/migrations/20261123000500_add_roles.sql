@@ -65,6 +65,9 @@ begin
         grant select, insert on faregate.dead_letters, faregate.batches to faregate_worker;
         grant execute on function faregate.user_exists(uuid) to faregate_worker;
         grant execute on function faregate.users_existing(uuid[]) to faregate_worker;
+        grant execute on function faregate.scrub_dead_letters(uuid[]) to faregate_worker;
+        grant execute on function faregate.users_to_erase(integer) to faregate_worker;
+        grant execute on function faregate.note_erased(uuid[]) to faregate_worker;
         grant execute on function faregate.open_user(uuid, boolean) to faregate_worker;
         if not has_database_privilege('faregate_worker', current_database(), 'temporary') then
             execute format(
