@@ -96,6 +96,7 @@ WORKER: Final = DatabaseRole(
         Right("update", "rows", _PROFILES),
         Right("insert", "table", _DEAD_LETTERS),
         Right("insert", "table", _BATCHES),
+        Right("update", "table", _BATCHES),
         Right("execute", "function", "faregate.user_exists(uuid)"),
         Right("execute", "function", "faregate.users_existing(uuid[])"),
         Right("execute", "function", "faregate.scrub_dead_letters(uuid[])"),

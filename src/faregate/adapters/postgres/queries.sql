@@ -162,13 +162,15 @@ select set_config('lock_timeout', %(lock_ms_max)s::text, true);
 -- The newest batch of a shard, and the epoch of the ledger, in which batches may be stored.
 select
     l.epoch as ledger_epoch,
-    b.number,
+    b.number as row_number,
     b.epoch,
     b.last_position as position,
     b.last_digest as digest,
     b.last_ordinal as ordinal,
     b.ordinal_max,
-    b.chain
+    b.chain,
+    b.number + b.batch_count - 1 as number,
+    octet_length(b.leaves) as leaves_length
 from faregate.ledger as l
 left join faregate.batches as b
     on
@@ -183,11 +185,11 @@ left join faregate.batches as b
 -- The newest batch of each shard.
 select
     s.shard,
-    b.number,
     b.epoch,
     b.last_position as position,
     b.last_digest as digest,
-    b.last_ordinal as ordinal
+    b.last_ordinal as ordinal,
+    b.number + b.batch_count - 1 as number
 from faregate.ledger as l
 cross join lateral generate_series(0, l.shard_count - 1) as s (shard)
 inner join faregate.batches as b
@@ -212,11 +214,61 @@ values (
     %(leaves)s, sha256(%(chain_before)s::bytea || %(leaves)s::bytea)
 );
 
+-- name: extend_batch
+-- Notes that all records up to a place are stored, in the row of the batch before. A row that was
+-- changed by hand stays as it is, so that verification finds it.
+with before as (
+    select
+        coalesce(
+            (
+                select p.chain
+                from faregate.batches as p
+                where
+                    p.shard = %(shard)s
+                    and p.number < %(row_number)s
+                order by p.number desc
+                limit 1
+            ), decode(repeat('00', 32), 'hex')
+        ) as chain
+)
+
+update faregate.batches as b
+set
+    batch_count = b.batch_count + 1,
+    last_position = %(last_position)s,
+    last_ordinal = %(last_ordinal)s,
+    ordinal_max = %(ordinal_max)s,
+    record_count = b.record_count + %(record_count)s,
+    last_digest = %(last_digest)s,
+    leaves = b.leaves || %(leaves)s,
+    chain = sha256(before.chain || b.leaves || %(leaves)s),
+    stored_at = now()
+from before
+where
+    b.shard = %(shard)s
+    and b.number = %(row_number)s
+    and b.chain = sha256(before.chain || b.leaves);
+
 -- name: rehearse_batch
 -- Writes no batch and no dead letter, which needs the same rights as to write some.
 with no_batch as (
     insert into faregate.batches
     select * from faregate.batches
+    where false
+),
+
+no_more as (
+    update faregate.batches
+    set
+        batch_count = batch_count,
+        last_position = last_position,
+        last_ordinal = last_ordinal,
+        ordinal_max = ordinal_max,
+        record_count = record_count,
+        last_digest = last_digest,
+        leaves = leaves,
+        chain = chain,
+        stored_at = stored_at
     where false
 )
 

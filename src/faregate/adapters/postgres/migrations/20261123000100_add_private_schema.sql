@@ -71,10 +71,12 @@ create index if not exists dead_letters_refund_of
 on faregate.dead_letters (refund_of) where discarded_at is null and refund_of is not null;
 
 -- How far the records of each shard are rows: the newest batch is the cursor of its shard. Each is
--- written in the commit that stores its rows, so every record is stored once.
+-- written in the commit that stores its rows, so every record is stored once. Small ones that
+-- follow one another share a row, which is written anew with each of them.
 create table if not exists faregate.batches (
     shard integer not null,
     number bigint not null check (number >= 1),
+    batch_count integer not null default 1 check (batch_count >= 1),
     epoch bigint not null,
     read_after bigint,
     first_position text not null,
@@ -92,6 +94,7 @@ create table if not exists faregate.batches (
 -- Digests do not compress.
 alter table faregate.batches alter column leaves set storage external;
 comment on table faregate.batches is 'What was stored together; the newest is a shard''s cursor';
+comment on column faregate.batches.number is 'The first of them: 1, 2, 3, ... in each shard';
 comment on column faregate.batches.read_after is
 'The batch before it in the stream; null where the stream was read from its beginning';
 comment on column faregate.batches.last_position is 'The entry of the stream that ends the batch';
