@@ -102,6 +102,9 @@ class FakeArchive:
     def rehearse(self) -> None:
         raise NotImplementedError
 
+    def lock_holder(self) -> str:
+        raise NotImplementedError
+
     def store(self, batch: Batch) -> Stored:
         self.before_store(batch)
         if self.errors:

@@ -85,4 +85,5 @@ def _late(stream: TransactionStream, archive: TransactionArchive) -> list[str]:
         age_s = 0.0 if since_ms is None else time.time() - since_ms / 1_000
         if age_s > PENDING_S_MAX:
             found.append(f"records of shard {shard} are pending for {age_s:.0f} s")
-    return found
+    holder = archive.lock_holder() if found else ""
+    return [*found, holder] if holder else found

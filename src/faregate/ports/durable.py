@@ -114,6 +114,14 @@ class TransactionArchive(Protocol):
         """
         ...
 
+    def lock_holder(self) -> str:
+        """Say who may keep records from becoming rows by a lock, and what to do; empty for nobody.
+
+        Raises:
+            ArchiveUnavailableError: Postgres does not answer.
+        """
+        ...
+
     def store(self, batch: Batch) -> Stored:
         """Store a batch and its cursor in one commit, or nothing.
 

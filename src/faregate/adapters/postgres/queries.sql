@@ -147,6 +147,16 @@ where
 order by timestamp desc, coalesce(sequence, 0) desc, id desc
 limit %(count_max)s::integer;
 
+-- name: read_lock_holder
+-- The oldest transaction that holds locks by which records may be kept from becoming rows.
+select
+    pid,
+    role_name,
+    application,
+    coalesce(state, 'state unknown') as state,
+    coalesce(date_trunc('second', since)::text, 'an unknown time') as since
+from faregate.lock_holder();
+
 -- name: lock_shard
 -- One drain at a time for a shard. A statement of its own: the next one sees what the drain before
 -- has committed.

@@ -147,6 +147,37 @@ as $$
 $$;
 comment on function faregate.users_existing(uuid[]) is 'Those of the users that auth.users has';
 
+-- Only who may see everybody's sessions is told since when one has been in its transaction.
+create or replace function faregate.lock_holder()
+returns table (pid integer, role_name text, application text, state text, since timestamptz)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select a.pid, a.usename::text, a.application_name, a.state, a.xact_start
+    from pg_catalog.pg_locks as l
+    inner join pg_catalog.pg_stat_activity as a on l.pid = a.pid
+    where
+        l.granted
+        and l.locktype = 'relation'
+        and l.database = (
+            select d.oid from pg_catalog.pg_database as d where d.datname = current_database()
+        )
+        and l.relation in (
+            'auth.users'::regclass,
+            'public.profiles'::regclass,
+            'public.credit_transactions'::regclass
+        )
+        and l.mode not in ('AccessShareLock', 'ShareUpdateExclusiveLock')
+        and a.pid <> pg_backend_pid()
+        and coalesce(a.xact_start < clock_timestamp() - interval '1 second', true)
+    order by a.xact_start, a.pid
+    limit 1
+$$;
+comment on function faregate.lock_holder() is
+'The oldest transaction that may keep records from becoming rows, by locks on rows or tables';
+
 -- UUIDv8 from SHA-256, as in RFC 9562, appendix B.2. Postgres cannot compute a UUIDv5 on its own.
 -- CreditTransactionId.derive is the same function.
 create or replace function faregate.derived_id(p_purpose text, p_source uuid) returns uuid

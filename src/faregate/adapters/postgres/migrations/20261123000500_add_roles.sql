@@ -66,6 +66,7 @@ begin
         grant select, insert, update on faregate.batches to faregate_worker;
         grant execute on function faregate.user_exists(uuid) to faregate_worker;
         grant execute on function faregate.users_existing(uuid[]) to faregate_worker;
+        grant execute on function faregate.lock_holder() to faregate_worker;
         grant execute on function faregate.scrub_dead_letters(uuid[]) to faregate_worker;
         grant execute on function faregate.users_to_erase(integer) to faregate_worker;
         grant execute on function faregate.note_erased(uuid[]) to faregate_worker;
