@@ -34,6 +34,7 @@ from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
 from faregate.adapters.redis.values import ShardState
 from faregate.cli.servers import Binaries, EmbeddedServers
+from faregate.ops.erasure import Erasure
 from faregate.ports import ROW_COLUMNS
 from faregate_worker.counts import Counts
 from faregate_worker.runtime import Stop
@@ -41,8 +42,7 @@ from faregate_worker.work import Work, WorkLimits
 
 BATCH_SIZE_MAX = 10_000
 WAIT_S_MAX = 120.0
-RATE_A_S, LATENCY_S = 50, 20.0
-SETTLE_S = 5.0
+RATE_A_S, LATENCY_S, SETTLE_S = 50, 20.0, 5.0
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def drain_here(settings: Settings, batch_size_max: int) -> float:
         closing(PostgresArchive(as_worker(settings))) as archive,
         closing(RedisSweeper.from_url(settings.redis_url, SHARDS)) as sweeper,
     ):
-        stop = Stop()
+        stop, erasure = Stop(), Erasure(stream, archive)
         limits = WorkLimits(batch_size_max=batch_size_max, seconds_max=WAIT_S_MAX)
         wait = stream.wait
 
@@ -126,7 +126,11 @@ def drain_here(settings: Settings, batch_size_max: int) -> float:
 
         stream.wait = wait_or_stop  # type: ignore[method-assign]
         started = time.perf_counter()
-        Work(stream, archive, sweeper, limits=limits, counts=Counts(), stop=stop).run()
+        counts = Counts()
+        work = Work(
+            stream, archive, sweeper, erasure=erasure, limits=limits, counts=counts, stop=stop
+        )
+        work.run()
         return time.perf_counter() - started
 
 

@@ -9,9 +9,9 @@
 --
 -- It changes nothing where the shard is of another epoch or that entry is not there: then history
 -- has changed, and the drain reads it anew. The ordinal is set as it is given, be it lower or
--- higher, so a late call is corrected by the next one. That entry and all after it stay. An earlier
--- one is deleted once it is older than the retention; where there are many, the shortest retention
--- counts. MAXLEN, which would delete unread ones, is never used.
+-- higher, so a late call is corrected by the next one. That entry stays while another follows it,
+-- and all after it stay. One that is a row is deleted once it is older than the retention; where
+-- there are many, the shortest retention counts. MAXLEN is never used: it would delete unread ones.
 -- It runs on a full Redis, too: that is how it becomes less full.
 -- flags: allow-oom
 -- uses: args, shard
@@ -39,12 +39,14 @@ end
 
 -- Deletes stored entries that are older than `ms`; returns how many, of `limit` at most.
 local function trim(ms, limit)
-  local boundary = shard.now_ms - ms
+  local boundary, first = shard.now_ms - ms, nil
   if following[2] then
     boundary = math.min(boundary, ms_of(following[2][1]))
+    -- What follows is compared with it, so it goes with the last one alone.
+    first = boundary > ms_of(position) and position
   end
   boundary = math.max(0, boundary)
-  local first = boundary > ms_of(position) and position or string.format('%.0f-0', boundary)
+  first = first or string.format('%.0f-0', boundary)
   -- `~` deletes whole nodes at a time. The rest of the last node goes after them, since an entry
   -- that stays for a day would be taken for a backlog.
   local deleted = redis.call('XTRIM', KEYS[2], 'MINID', '~', first, 'LIMIT', limit)

@@ -1,11 +1,12 @@
 """A job of the worker over fakes: streams, cursors, holds and time that stand still."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from uuid import UUID
 
 from clocks import Seconds
 from durable import ListedBatch
 from faregate.domain.identity import LedgerIdentity
+from faregate.ops.erasure import Erasure
 from faregate.ports import Batch, Cursor, Stored, StreamEntry
 from faregate_worker.counts import Counts
 from faregate_worker.work import Work, WorkLimits
@@ -102,6 +103,9 @@ class FakeArchive:
     def rehearse(self) -> None:
         raise NotImplementedError
 
+    def lock_holder(self) -> str:
+        raise NotImplementedError
+
     def store(self, batch: Batch) -> Stored:
         self.before_store(batch)
         if self.errors:
@@ -131,6 +135,29 @@ class FakeSweeper:
         return 1
 
 
+class FakeDeletions:
+    """The keys of users, and who of them was deleted."""
+
+    def __init__(self) -> None:
+        self.deleted: list[UUID] = []
+        self.balances: set[UUID] = set()
+        self.others: set[UUID] = set()
+
+    def users_to_erase(self, count_max: int) -> list[UUID]:
+        return self.deleted[:count_max]
+
+    def note_erased(self, user_ids: Sequence[UUID]) -> None:
+        self.deleted = [user_id for user_id in self.deleted if user_id not in user_ids]
+
+    def forget(self, user_ids: Iterable[UUID]) -> None:
+        self.balances -= set(user_ids)
+
+    def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:
+        for user_id in user_ids:
+            self.others -= {user_id}
+            yield 1
+
+
 class Job:
     """A job over fakes."""
 
@@ -141,10 +168,12 @@ class Job:
         self.archive = FakeArchive()
         self.sweeper = FakeSweeper()
         self.counts = Counts()
+        self.deletions = FakeDeletions()
         self.work = Work(
             self.stream,
             self.archive,
             self.sweeper,
+            erasure=Erasure(self.deletions, self.deletions, self.clock),
             limits=WorkLimits(batch_size_max=batch_size_max, seconds_max=seconds_max),
             counts=self.counts,
             stop=self.stop,

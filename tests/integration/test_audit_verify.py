@@ -158,6 +158,7 @@ SABOTAGE = {
     "trigger gone": "drop trigger profiles_credits_guard on public.profiles",
     "trigger for replicas": "alter table public.credit_transactions enable replica trigger"
     " credit_transactions_no_truncate",
+    "deletions go unnoticed": "drop trigger faregate_note_deletion on auth.users",
     "policy gone": 'drop policy "Users cannot delete transactions" on public.credit_transactions',
     "no row level security": "alter table public.credit_transactions disable row level security",
     "not forced": "alter table public.credit_transactions no force row level security",

@@ -60,8 +60,9 @@ def test_the_worker_can_do_its_work_and_no_more(supabase: psycopg.Connection) ->
             " select * from batch on conflict (id) do nothing returning amount"
         ).fetchall()
         supabase.execute(
-            "insert into faregate.dead_letters (shard, stream_id, kind, reason, payload)"
-            " values (0, '1-1', 'unreadable', 'no version', 'x')"
+            "insert into faregate.dead_letters"
+            " (shard, stream_id, kind, reason, payload, payload_digest)"
+            " values (0, '1-1', 'unreadable', 'no version', 'x', sha256('x'))"
             " on conflict (shard, stream_id, payload_digest) do nothing"
         )
         existing = supabase.execute(

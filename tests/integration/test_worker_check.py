@@ -69,6 +69,18 @@ def test_records_that_wait_for_long_are_told(
     assert "records of shard" in problem
 
 
+def test_who_locks_what_records_wait_for_is_told(
+    settings: Settings, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside how long they have waited."""
+    monkeypatch.setattr(module, "PENDING_S_MAX", -1.0)
+    with psycopg.connect(system.database_url) as blocker:
+        blocker.execute("select id from public.profiles for update")
+        wait_for(lambda: len(problems(settings)) > 1, "the lock is a second old")
+        _, problem = problems(settings)
+        assert f"pg_terminate_backend({blocker.info.backend_pid})" in problem
+
+
 def test_a_suspended_queue_is_told(settings: Settings, system: System) -> None:
     """With what lets it go on."""
     with Redis.from_url(system.queue_url) as redis:

@@ -84,6 +84,9 @@ class FakeArchive:
     def cursors(self) -> Mapping[int, Cursor]:
         return {SHARD: self.cursor} if self.cursor else {}
 
+    def lock_holder(self) -> str:
+        raise NotImplementedError
+
     def rehearse(self) -> None:
         raise NotImplementedError
 

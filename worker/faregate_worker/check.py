@@ -12,7 +12,7 @@ from rq.suspension import is_suspended
 from faregate.bootstrap import open_archive, open_stream
 from faregate.config import Settings
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError
-from faregate.ports import Cursor, TransactionStream
+from faregate.ports import Cursor, TransactionArchive, TransactionStream
 from faregate_worker.drain import require_same_ledger
 from faregate_worker.runtime import open_queue
 
@@ -71,14 +71,20 @@ def _ledger_problems(settings: Settings) -> list[str]:
             if stream.marks():
                 require_same_ledger(stream, archive)
             archive.rehearse()
-            ages = pending_seconds(stream, archive.cursors())
+            return _late(pending_seconds(stream, archive.cursors()), archive)
         except (ArchiveUnavailableError, LedgerError) as error:
             return [str(error)]
-    return [
+
+
+def _late(ages: Mapping[int, float], archive: TransactionArchive) -> list[str]:
+    """Name the shards whose oldest pending record is too old, and who may hold them up."""
+    found = [
         f"records of shard {shard} are pending for {age_s:.0f} s"
         for shard, age_s in ages.items()
         if age_s > PENDING_S_MAX
     ]
+    holder = archive.lock_holder() if found else ""
+    return [*found, holder] if holder else found
 
 
 def pending_seconds(

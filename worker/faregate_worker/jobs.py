@@ -13,6 +13,7 @@ from typing import Any
 
 from faregate.bootstrap import open_archive, open_stream, open_sweeper
 from faregate.config import Settings, read_settings
+from faregate.ops.erasure import Erasure
 from faregate_worker.counts import COUNTS
 from faregate_worker.runtime import Stop
 from faregate_worker.work import Stopping, Work, WorkLimits
@@ -43,7 +44,16 @@ def work_on(settings: Settings, stop: Stopping, seconds_max: float) -> None:
         open_archive(settings) as archive,
         open_sweeper(settings) as sweeper,
     ):
-        drained = Work(stream, archive, sweeper, limits=limits, counts=COUNTS, stop=stop).run()
+        work = Work(
+            stream,
+            archive,
+            sweeper,
+            erasure=Erasure(stream, archive),
+            limits=limits,
+            counts=COUNTS,
+            stop=stop,
+        )
+        drained = work.run()
     # A busy worker stores many batches a second, so only what wants an eye is logged as a rule.
     _logger.log(
         logging.WARNING if drained.dead_letters else logging.DEBUG,

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
 
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError, ShardBlockedError
+from faregate.ops.erasure import Erasure
 from faregate.ports import Batch, Cursor, HoldSweeper, TransactionArchive, TransactionStream
 from faregate_worker.counts import Counts
 from faregate_worker.drain import Drained, require_same_ledger, store
@@ -72,6 +73,7 @@ class Work:
         archive: TransactionArchive,
         sweeper: HoldSweeper,
         *,
+        erasure: Erasure,
         limits: WorkLimits,
         counts: Counts,
         stop: Stopping,
@@ -81,6 +83,7 @@ class Work:
         self._stream = stream
         self._archive = archive
         self._sweeps = Sweeps(sweeper, clock)
+        self._erasure = erasure
         self._counts = counts
         self._stop = stop
         self._clock = clock
@@ -129,8 +132,9 @@ class Work:
             self._turns.learn(self._archive.cursors())
             self._is_known = True
         done = self._round(reader, self._wait())
+        self._erasure.step()
         self._outage.end()
-        if done.read:
+        if done.read or self._erasure.is_waiting:
             self._idle_since = self._clock()
         return done
 
@@ -141,7 +145,8 @@ class Work:
             self._stop.pause(WAIT_S_MAX)
             return ()
         cursors = {shard: self._turns.cursor(shard) for shard in free}
-        awake = self._stream.wait(cursors, WAIT_S_MAX)
+        wait_s_max = 0.0 if self._erasure.is_under_way else WAIT_S_MAX
+        awake = self._stream.wait(cursors, wait_s_max)
         if awake and not self._has_backlog:
             self._stop.pause(GATHER_S)
         if self._clock() < self._check_at:

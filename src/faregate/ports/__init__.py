@@ -8,14 +8,13 @@ from faregate.ports.durable import (
     ApiKeyAdmin,
     ApiKeys,
     Audit,
+    Deletions,
     History,
-    Journal,
-    JournalFile,
-    JournalLine,
     LedgerAdmin,
     Stored,
     TransactionArchive,
 )
+from faregate.ports.journal import Journal, JournalFile, JournalLine
 from faregate.ports.live import HoldSweeper, Ledger, LiveBalances
 from faregate.ports.pending import (
     ROW_COLUMNS,
@@ -23,6 +22,7 @@ from faregate.ports.pending import (
     Cursor,
     StreamEntry,
     TransactionStream,
+    UserKeys,
 )
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Audit",
     "Batch",
     "Cursor",
+    "Deletions",
     "History",
     "HoldSweeper",
     "Journal",
@@ -45,4 +46,5 @@ __all__ = [
     "StreamEntry",
     "TransactionArchive",
     "TransactionStream",
+    "UserKeys",
 ]

@@ -1,6 +1,6 @@
-"""What lasts: users and rows in Postgres, API keys, and the journal on the disk."""
+"""What lasts in Postgres: users, rows and API keys."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -8,10 +8,8 @@ from uuid import UUID
 
 from faregate.domain.api_key import ApiKey, NewApiKey, StoredApiKey
 from faregate.domain.finding import Finding
-from faregate.domain.health import JournalState
 from faregate.domain.history import HistoryRow, Place
 from faregate.domain.identity import LedgerIdentity
-from faregate.domain.journal import JournalChange, JournalEntry
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 from faregate.domain.user import User
@@ -116,6 +114,14 @@ class TransactionArchive(Protocol):
         """
         ...
 
+    def lock_holder(self) -> str:
+        """Say who may keep records from becoming rows by a lock, and what to do; empty for nobody.
+
+        Raises:
+            ArchiveUnavailableError: Postgres does not answer.
+        """
+        ...
+
     def store(self, batch: Batch) -> Stored:
         """Store a batch and its cursor in one commit, or nothing.
 
@@ -125,6 +131,22 @@ class TransactionArchive(Protocol):
             ArchiveUnavailableError: It was not stored, or it is not known to be: read again.
             ConfigurationError: It is of another epoch than the ledger.
         """
+        ...
+
+
+class Deletions(Protocol):
+    """Who was deleted, as Postgres tells it."""
+
+    def users_to_erase(self, count_max: int) -> Sequence[UUID]:
+        """Return users who were deleted, and of whom Redis may hold keys.
+
+        Raises:
+            ArchiveUnavailableError: Postgres does not answer in time.
+        """
+        ...
+
+    def note_erased(self, user_ids: Sequence[UUID]) -> None:
+        """Note that Redis holds no keys of users, and forget their ids; raises as above."""
         ...
 
 
@@ -235,64 +257,4 @@ class ApiKeyAdmin(Protocol):
 
         One that was revoked before stays revoked as of then.
         """
-        ...
-
-
-class Journal(Protocol):
-    """Keeps what this process serves without a decision. Implemented by files."""
-
-    def write(self, line: JournalEntry | JournalChange) -> None:
-        """Keep a line; when this returns, it outlives the process. Takes microseconds.
-
-        A change of an entry that was kept finds room, however full the journal is.
-
-        Raises:
-            JournalError: It is full, or cannot be written; nothing is kept.
-        """
-        ...
-
-    @property
-    def state(self) -> JournalState:
-        """How much there is in it."""
-        ...
-
-    async def aclose(self) -> None:
-        """Make sure that all of it is on the disk."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalLine:
-    """One line of a journal, as it is read."""
-
-    #: Where the line lies, counted from 1.
-    number: int
-    #: What it says, or None where it cannot be read; `problem` then says why.
-    content: JournalEntry | JournalChange | None
-    problem: str = ""
-
-
-class JournalFile(Protocol):
-    """A journal as the import meets it, perhaps while its process goes on writing."""
-
-    @property
-    def name(self) -> str:
-        """Where it is."""
-        ...
-
-    def size(self) -> int:
-        """Return up to where its lines are whole, in bytes."""
-        ...
-
-    def lines(self, start: int, end: int) -> Iterator[JournalLine]:
-        """Iterate over the lines between two places, in bytes, at each of which a line begins."""
-        ...
-
-    def retire(self, end: int) -> bool:
-        """Put it away, so that it is not read again, if there is no line after `end`."""
-        ...
-
-    @property
-    def is_torn(self) -> bool:
-        """Of one that was put away: whether its last line was never finished, and so not served."""
         ...

@@ -1,6 +1,6 @@
 """Records that are not yet known to be rows, as the worker meets them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -163,4 +163,20 @@ class TransactionStream(Protocol):
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
         """Delete the live balances of users that Postgres knows to be gone."""
+        ...
+
+
+class UserKeys(Protocol):
+    """All that the ledger holds of users beside their records. Implemented by Redis."""
+
+    def forget(self, user_ids: Iterable[UUID]) -> None:
+        """Delete the live balances of users, so that they are charged no more."""
+        ...
+
+    def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:
+        """Look through all keys, a part at each step, and delete those of users.
+
+        Returns:
+            An iterator over how many keys each step has deleted.
+        """
         ...

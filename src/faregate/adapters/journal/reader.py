@@ -1,6 +1,7 @@
 """Reads the journals that processes have written, and puts away what has been collected."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from faregate.ports import JournalLine
 
 #: What the name of a file has in addition that has been put away.
 PUT_AWAY = ".imported"
+#: How long such a file is kept, in seconds: a week, in which it may be imported again.
+KEPT_S = 7 * 86_400
 #: More than any line has: description and metadata are bounded.
 _LINE_BYTES_MAX = 65_536
 _BLOCK_BYTES = 1 << 20
@@ -68,6 +71,7 @@ class FileJournalReader:
             if length - torn > end:
                 return False
             self.is_torn = torn > 0
+            os.utime(file.fileno())
             self._path.rename(self._path.with_name(self._path.name + PUT_AWAY))
             return True
 
@@ -89,14 +93,18 @@ def _blocks(descriptor: int, end: int) -> Iterator[bytes]:
 def open_journals(paths: Sequence[Path]) -> Iterator[list[FileJournalReader]]:
     """Find the journals at paths, for one import at a time: files, and folders of files.
 
+    Those in the same folders that were put away long ago are deleted: they name users.
+
     Raises:
         ConfigurationError: There is nothing at a path, or no journal.
         JournalError: They are being imported by somebody else.
     """
     found = list(dict.fromkeys(path for given in paths for path in _journals_at(given)))
+    folders = {path.resolve() if path.is_dir() else path.parent.resolve() for path in paths}
     with ExitStack() as held:
-        for folder in sorted({path.parent.resolve() for path in found}):
+        for folder in sorted(folders):
             held.enter_context(_locked(folder))
+            _delete_old(folder)
         # The holder of the lock before may have put some of them away.
         yield [FileJournalReader(path) for path in found if path.exists()]
 
@@ -117,6 +125,12 @@ def _journals_at(path: Path) -> list[Path]:
             f"{path} is no journal: one that is to be imported again is named *{SUFFIX} before"
         )
     return [path]
+
+
+def _delete_old(folder: Path) -> None:
+    for path in folder.glob(f"*{SUFFIX}{PUT_AWAY}"):
+        if path.stat().st_mtime < time.time() - KEPT_S:
+            path.unlink()
 
 
 @contextmanager

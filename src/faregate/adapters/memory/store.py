@@ -131,6 +131,10 @@ class MemoryStore:
         """Return the newest cursor of each shard."""
         return self._cursors
 
+    def lock_holder(self) -> str:
+        """Return nothing: there are no locks in memory."""
+        return ""
+
     def rehearse(self) -> None:
         """Do nothing: all may be written here."""
 

@@ -96,8 +96,13 @@ WORKER: Final = DatabaseRole(
         Right("update", "rows", _PROFILES),
         Right("insert", "table", _DEAD_LETTERS),
         Right("insert", "table", _BATCHES),
+        Right("update", "table", _BATCHES),
         Right("execute", "function", "faregate.user_exists(uuid)"),
         Right("execute", "function", "faregate.users_existing(uuid[])"),
+        Right("execute", "function", "faregate.lock_holder()"),
+        Right("execute", "function", "faregate.scrub_dead_letters(uuid[])"),
+        Right("execute", "function", "faregate.users_to_erase(integer)"),
+        Right("execute", "function", "faregate.note_erased(uuid[])"),
         Right("execute", "function", "faregate.open_user(uuid, boolean)"),
     ),
 )

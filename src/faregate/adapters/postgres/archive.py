@@ -13,8 +13,9 @@ smaller part of it each time.
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import psycopg
 from psycopg import errors
@@ -49,6 +50,11 @@ _BOUNDS = Bounds(statement_ms_max=30_000, lock_ms_max=5_000)
 #: Keeps our advisory locks apart from those of others: "Fare" in ASCII.
 _LOCK_NAMESPACE = 0x46617265
 
+_HOLDER = (
+    "backend {0} (role {1}, application {2!r}, {3}) has locked users or tables since {4}: end its"
+    " transaction, or run `select pg_terminate_backend({0})`"
+)
+
 #: Somebody else was there at the same time, and will not be for ever.
 _CONTENTION = (
     errors.ForeignKeyViolation,
@@ -62,7 +68,7 @@ _UNUSUAL = (*REFUSALS, errors.ForeignKeyViolation, ProfileVanishedError)
 
 
 class PostgresArchive:
-    """The port `TransactionArchive`. For one thread; connects on first use."""
+    """The ports `TransactionArchive` and `Deletions`. For one thread; connects on first use."""
 
     def __init__(self, conninfo: str) -> None:
         self._connector = Connector(conninfo, "faregate drain", _BOUNDS)
@@ -122,12 +128,33 @@ class PostgresArchive:
                         return _store(connection, batch)
                 except _CONTENTION as error:
                     if time.monotonic() >= give_up_at:
-                        message = f"cannot store records of shard {batch.shard}: {error}"
-                        raise ShardBlockedError(message.strip()) from error
+                        raise self._blocked(batch.shard, error) from error
                     # Whoever is in the way needs a moment; chance keeps two from meeting again.
                     time.sleep(random.uniform(0, PAUSE_S_MAX))  # noqa: S311
                     # What lies before a record that cannot be stored now need not wait for it.
                     batch = batch.head(batch.count // 2)
+
+    def _blocked(self, shard: int, error: Exception) -> ShardBlockedError:
+        holder = self.lock_holder() if isinstance(error, errors.LockNotAvailable) else ""
+        said = f"cannot store records of shard {shard}: {str(error).strip()}"
+        return ShardBlockedError(f"{said}; {holder}" if holder else said)
+
+    def lock_holder(self) -> str:
+        """Say who may keep records from becoming rows by a lock; see the port."""
+        with unavailable("read who holds locks"), self._connector.transaction() as connection:
+            holders = connection.execute(statement("read_lock_holder")).fetchall()
+        return "".join(_HOLDER.format(*holder) for holder in holders)
+
+    def users_to_erase(self, count_max: int) -> Sequence[UUID]:
+        """Return users who were deleted and have keys left; see the port."""
+        with unavailable("read who was deleted"), self._connector.transaction() as connection:
+            cursor = connection.execute(statement("users_to_erase"), {"count_max": count_max})
+            return [user_id for (user_id,) in cursor]
+
+    def note_erased(self, user_ids: Sequence[UUID]) -> None:
+        """Note that nothing is left of users but that they were deleted."""
+        with unavailable("note who is forgotten"), self._connector.transaction() as connection:
+            connection.execute(statement("note_erased"), {"user_ids": list(user_ids)})
 
     def close(self) -> None:
         """Let go of the connection; the next batch opens another."""

@@ -502,7 +502,7 @@ with linked as (
         number,
         leaves,
         chain,
-        lag(number, 1, 0::bigint) over w as number_before,
+        lag(number + batch_count, 1, 1::bigint) over w as number_due,
         lag(chain, 1, decode(repeat('00', 32), 'hex')) over w as chain_before
     from faregate.batches
     window w as (partition by shard order by number)
@@ -514,7 +514,7 @@ select
     number as place
 from linked
 where
-    number <> number_before + 1
+    number <> number_due
     or chain <> sha256(chain_before || leaves)
 order by shard, number
 limit %(findings_max)s::integer;
@@ -564,8 +564,9 @@ with tables as (
     from pg_catalog.pg_class as c
     inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
     where
-        n.nspname = 'public'
-        and c.relname in ('profiles', 'credit_transactions')
+        (n.nspname, c.relname) in (
+            ('public', 'profiles'), ('public', 'credit_transactions'), ('auth', 'users')
+        )
 ),
 
 present as (

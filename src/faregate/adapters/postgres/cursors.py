@@ -13,6 +13,8 @@ from faregate.ports import Batch, Cursor
 
 #: What the chain of a shard begins with.
 _FIRST_LINK = bytes(32)
+#: How long the leaves of batches that share a row are together at most, in bytes: 64 rows.
+LEAVES_LENGTH_MAX = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,21 @@ class Newest:
     ordinal_max: int
     #: The last link of the chain of digests.
     chain: bytes
+    #: The row that holds the batch, by the number of its first one, and how long its leaves are.
+    row_number: int = 0
+    leaves_length: int = 0
 
     def is_new(self, batch: Batch) -> bool:
         """Whether no record of a batch can have been stored before."""
         if self.cursor is None or self.cursor.epoch != batch.end.epoch:
             return True
         return not batch.is_from_start and batch.first_ordinal > self.ordinal_max
+
+    def has_room_for(self, batch: Batch, leaves: bytes) -> bool:
+        """Whether a batch may share the row of the newest one, which it follows in the stream."""
+        if self.cursor is None or batch.is_from_start or self.cursor.epoch != batch.end.epoch:
+            return False
+        return self.leaves_length + len(leaves) <= LEAVES_LENGTH_MAX
 
     def ordinal_max_after(self, batch: Batch) -> int:
         """Return the last ordinal ever stored in the epoch, once a batch is."""
@@ -46,7 +57,14 @@ def read_newest(connection: psycopg.Connection, shard: int) -> Newest:
         raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
     if row["number"] is None:
         return Newest(row["ledger_epoch"], None, 0, _FIRST_LINK)
-    return Newest(row["ledger_epoch"], _cursor(row), row["ordinal_max"], row["chain"])
+    return Newest(
+        row["ledger_epoch"],
+        _cursor(row),
+        row["ordinal_max"],
+        row["chain"],
+        row["row_number"],
+        row["leaves_length"],
+    )
 
 
 def write_batch(
@@ -57,6 +75,7 @@ def write_batch(
     parameters = {
         "shard": batch.shard,
         "number": end.number,
+        "row_number": newest.row_number,
         "epoch": end.epoch,
         "read_after": None if batch.is_from_start else end.number - 1,
         "first_position": batch.first_position,
@@ -69,7 +88,9 @@ def write_batch(
         "leaves": leaves,
         "chain_before": newest.chain,
     }
-    connection.execute(statement("write_batch"), parameters)
+    has_room = newest.has_room_for(batch, leaves)
+    if not has_room or not connection.execute(statement("extend_batch"), parameters).rowcount:
+        connection.execute(statement("write_batch"), parameters)
 
 
 def cursors_of(rows: Iterable[Mapping[str, Any]]) -> dict[int, Cursor]:

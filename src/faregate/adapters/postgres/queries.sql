@@ -147,6 +147,16 @@ where
 order by timestamp desc, coalesce(sequence, 0) desc, id desc
 limit %(count_max)s::integer;
 
+-- name: read_lock_holder
+-- The oldest transaction that holds locks by which records may be kept from becoming rows.
+select
+    pid,
+    role_name,
+    application,
+    coalesce(state, 'state unknown') as state,
+    coalesce(date_trunc('second', since)::text, 'an unknown time') as since
+from faregate.lock_holder();
+
 -- name: lock_shard
 -- One drain at a time for a shard. A statement of its own: the next one sees what the drain before
 -- has committed.
@@ -162,13 +172,15 @@ select set_config('lock_timeout', %(lock_ms_max)s::text, true);
 -- The newest batch of a shard, and the epoch of the ledger, in which batches may be stored.
 select
     l.epoch as ledger_epoch,
-    b.number,
+    b.number as row_number,
     b.epoch,
     b.last_position as position,
     b.last_digest as digest,
     b.last_ordinal as ordinal,
     b.ordinal_max,
-    b.chain
+    b.chain,
+    b.number + b.batch_count - 1 as number,
+    octet_length(b.leaves) as leaves_length
 from faregate.ledger as l
 left join faregate.batches as b
     on
@@ -183,11 +195,11 @@ left join faregate.batches as b
 -- The newest batch of each shard.
 select
     s.shard,
-    b.number,
     b.epoch,
     b.last_position as position,
     b.last_digest as digest,
-    b.last_ordinal as ordinal
+    b.last_ordinal as ordinal,
+    b.number + b.batch_count - 1 as number
 from faregate.ledger as l
 cross join lateral generate_series(0, l.shard_count - 1) as s (shard)
 inner join faregate.batches as b
@@ -212,21 +224,72 @@ values (
     %(leaves)s, sha256(%(chain_before)s::bytea || %(leaves)s::bytea)
 );
 
+-- name: extend_batch
+-- Notes that all records up to a place are stored, in the row of the batch before. A row that was
+-- changed by hand stays as it is, so that verification finds it.
+with before as (
+    select
+        coalesce(
+            (
+                select p.chain
+                from faregate.batches as p
+                where
+                    p.shard = %(shard)s
+                    and p.number < %(row_number)s
+                order by p.number desc
+                limit 1
+            ), decode(repeat('00', 32), 'hex')
+        ) as chain
+)
+
+update faregate.batches as b
+set
+    batch_count = b.batch_count + 1,
+    last_position = %(last_position)s,
+    last_ordinal = %(last_ordinal)s,
+    ordinal_max = %(ordinal_max)s,
+    record_count = b.record_count + %(record_count)s,
+    last_digest = %(last_digest)s,
+    leaves = b.leaves || %(leaves)s,
+    chain = sha256(before.chain || b.leaves || %(leaves)s),
+    stored_at = now()
+from before
+where
+    b.shard = %(shard)s
+    and b.number = %(row_number)s
+    and b.chain = sha256(before.chain || b.leaves);
+
 -- name: rehearse_batch
 -- Writes no batch and no dead letter, which needs the same rights as to write some.
 with no_batch as (
     insert into faregate.batches
     select * from faregate.batches
     where false
+),
+
+no_more as (
+    update faregate.batches
+    set
+        batch_count = batch_count,
+        last_position = last_position,
+        last_ordinal = last_ordinal,
+        ordinal_max = ordinal_max,
+        record_count = record_count,
+        last_digest = last_digest,
+        leaves = leaves,
+        chain = chain,
+        stored_at = stored_at
+    where false
 )
 
-insert into faregate.dead_letters (shard, stream_id, kind, reason, payload)
+insert into faregate.dead_letters (shard, stream_id, kind, reason, payload, payload_digest)
 select
     shard,
     stream_id,
     kind,
     reason,
-    payload
+    payload,
+    payload_digest
 from faregate.dead_letters
 where false;
 
@@ -386,15 +449,28 @@ where id = any(%(ids)s::uuid[]);
 -- name: keep_dead_letter
 -- Keeps a record that cannot be a row, once for each place in a stream.
 insert into faregate.dead_letters (
-    shard, stream_id, kind, reason, payload, transaction_id, user_id,
+    shard, stream_id, kind, reason, payload, payload_digest, transaction_id, user_id,
     amount, type, sequence, epoch, refund_of, allowance_amount, allowance_after, period_start
 )
 values (
-    %(shard)s, %(stream_id)s, %(kind)s, %(reason)s, %(payload)s, %(transaction_id)s, %(user_id)s,
-    %(amount)s, %(type)s, %(sequence)s, %(epoch)s, %(refund_of)s, %(allowance_amount)s,
-    %(allowance_after)s, %(period_start)s
+    %(shard)s, %(stream_id)s, %(kind)s, %(reason)s, %(payload)s, sha256(%(payload)s::bytea),
+    %(transaction_id)s, %(user_id)s, %(amount)s, %(type)s, %(sequence)s, %(epoch)s,
+    %(refund_of)s, %(allowance_amount)s, %(allowance_after)s, %(period_start)s
 )
 on conflict (shard, stream_id, payload_digest) do nothing;
+
+-- name: scrub_dead_letters
+-- Takes all that is personal out of the dead letters of those users who were deleted.
+select faregate.scrub_dead_letters(%(user_ids)s::uuid[]);
+
+-- name: users_to_erase
+-- The users who were deleted and have keys in Redis, those first that have waited longest.
+select user_id
+from faregate.users_to_erase(%(count_max)s::integer);
+
+-- name: note_erased
+-- Notes that Redis holds no keys of users.
+select faregate.note_erased(%(user_ids)s::uuid[]);
 
 -- name: begin_epoch
 -- Begins a new Redis history after one that is over; no row if that one does not count any more.

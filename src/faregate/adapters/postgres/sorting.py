@@ -73,12 +73,21 @@ class Sorter:
         self._insert(candidates)
         self._blame()
         keep(self.connection, self.shard, self.letters)
+        self._scrub()
         return Stored(
             inserted=self.inserted.count,
             repeated=self.repeated,
             dead_letters=self.kept + len(self.letters),
             users_gone=frozenset(self.users_gone),
         )
+
+    def _scrub(self) -> None:
+        """Keep nothing personal of users who were deleted. One that never was here is none."""
+        transactions = [letter.entry.transaction for letter in self.letters]
+        users = {transaction.user_id for transaction in transactions if transaction}
+        if users:
+            asked = {"user_ids": list(users)}
+            self.connection.execute(statement("scrub_dead_letters"), asked)
 
     def _give_up(self, entry: StreamEntry, kind: str, reason: str) -> None:
         self.letters.append(DeadLetter(entry=entry, kind=kind, reason=reason))

@@ -56,7 +56,7 @@ _DECIDE: Final = (
     f"zrem {_KEY} member",
     f"zremrangebyscore {_KEY} 0 1",
 )
-#: What the drain and the sweeper send, and the scripts `stored` and `end`.
+#: What the drain and the sweeper send, and the scripts `stored`, `end` and `erase`.
 _DRAIN: Final = (
     f"del {_KEY}",
     f"exists {_KEY}",
@@ -64,6 +64,7 @@ _DRAIN: Final = (
     f"hdel {_KEY} field",
     f"hget {_KEY} field",
     f"hgetall {_KEY}",
+    f"hkeys {_KEY}",
     f"hmget {_KEY} field",
     f"hset {_KEY} field value",
     "info memory",
@@ -71,6 +72,7 @@ _DRAIN: Final = (
     f"mset {_KEY} value",
     f"persist {_KEY}",
     f"pexpire {_KEY} 1",
+    "scan 0",
     f"set {_KEY} value",
     f"unlink {_KEY}",
     f"xadd {_KEY} * field value",

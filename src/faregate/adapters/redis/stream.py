@@ -22,12 +22,14 @@ from faregate.ports import Cursor, StreamEntry
 
 #: How many entries of a stream may stay for longer than the window of retries.
 STORED_COUNT_MAX = 500_000
+#: How many keys one call of the script `erase` looks at, about: a millisecond of Redis at most.
+ERASE_COUNT = 250
 #: How many entries one call of the script `stored` deletes at most.
 TRIM_COUNT_MAX = 10_000
 
 
 class RedisStream:
-    """The ports `TransactionStream` and `LiveBalances`."""
+    """The ports `TransactionStream`, `LiveBalances` and `UserKeys`."""
 
     def __init__(
         self,
@@ -124,6 +126,16 @@ class RedisStream:
         """Delete the live balances of users that Postgres knows to be gone."""
         for user_id in user_ids:
             self._client.ask("DEL", keys.account(user_id, self.shard_count))
+
+    def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:
+        """Look through all keys, a part at each step, and delete those of users; see the port."""
+        users = [user_id.bytes for user_id in user_ids]
+        place: bytes | int = 0
+        while True:
+            place, count = self._client.run("erase", (), place, ERASE_COUNT, *users)
+            yield count
+            if place == b"0":
+                return
 
     def close(self) -> None:
         """Close all connections."""

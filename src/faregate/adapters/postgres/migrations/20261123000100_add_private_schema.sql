@@ -40,7 +40,7 @@ create table if not exists faregate.dead_letters (
     ),
     reason text not null,
     payload bytea not null,
-    payload_digest bytea not null generated always as (sha256(payload)) stored,
+    payload_digest bytea not null check (octet_length(payload_digest) = 32),
     transaction_id uuid,
     user_id uuid,
     amount integer,
@@ -58,18 +58,25 @@ create table if not exists faregate.dead_letters (
     check (num_nonnulls(discarded_at, discarded_by) in (0, 2))
 );
 comment on table faregate.dead_letters is 'Records that cannot be rows; pending until discarded';
+comment on column faregate.dead_letters.payload is 'Its bytes; empty once its user was deleted';
+comment on column faregate.dead_letters.payload_digest is 'SHA-256 of what the payload was';
 
 create index if not exists dead_letters_user_id
-on faregate.dead_letters (user_id) where discarded_at is null;
+on faregate.dead_letters (user_id);
+
+create index if not exists dead_letters_unreadable
+on faregate.dead_letters (id) where kind = 'unreadable';
 
 create index if not exists dead_letters_refund_of
 on faregate.dead_letters (refund_of) where discarded_at is null and refund_of is not null;
 
 -- How far the records of each shard are rows: the newest batch is the cursor of its shard. Each is
--- written in the commit that stores its rows, so every record is stored once.
+-- written in the commit that stores its rows, so every record is stored once. Small ones that
+-- follow one another share a row, which is written anew with each of them.
 create table if not exists faregate.batches (
     shard integer not null,
     number bigint not null check (number >= 1),
+    batch_count integer not null default 1 check (batch_count >= 1),
     epoch bigint not null,
     read_after bigint,
     first_position text not null,
@@ -87,6 +94,7 @@ create table if not exists faregate.batches (
 -- Digests do not compress.
 alter table faregate.batches alter column leaves set storage external;
 comment on table faregate.batches is 'What was stored together; the newest is a shard''s cursor';
+comment on column faregate.batches.number is 'The first of them: 1, 2, 3, ... in each shard';
 comment on column faregate.batches.read_after is
 'The batch before it in the stream; null where the stream was read from its beginning';
 comment on column faregate.batches.last_position is 'The entry of the stream that ends the batch';
@@ -138,6 +146,37 @@ as $$
     select id from auth.users where id = any(p_users)
 $$;
 comment on function faregate.users_existing(uuid[]) is 'Those of the users that auth.users has';
+
+-- Only who may see everybody's sessions is told since when one has been in its transaction.
+create or replace function faregate.lock_holder()
+returns table (pid integer, role_name text, application text, state text, since timestamptz)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select a.pid, a.usename::text, a.application_name, a.state, a.xact_start
+    from pg_catalog.pg_locks as l
+    inner join pg_catalog.pg_stat_activity as a on l.pid = a.pid
+    where
+        l.granted
+        and l.locktype = 'relation'
+        and l.database = (
+            select d.oid from pg_catalog.pg_database as d where d.datname = current_database()
+        )
+        and l.relation in (
+            'auth.users'::regclass,
+            'public.profiles'::regclass,
+            'public.credit_transactions'::regclass
+        )
+        and l.mode not in ('AccessShareLock', 'ShareUpdateExclusiveLock')
+        and a.pid <> pg_backend_pid()
+        and coalesce(a.xact_start < clock_timestamp() - interval '1 second', true)
+    order by a.xact_start, a.pid
+    limit 1
+$$;
+comment on function faregate.lock_holder() is
+'The oldest transaction that may keep records from becoming rows, by locks on rows or tables';
 
 -- UUIDv8 from SHA-256, as in RFC 9562, appendix B.2. Postgres cannot compute a UUIDv5 on its own.
 -- CreditTransactionId.derive is the same function.

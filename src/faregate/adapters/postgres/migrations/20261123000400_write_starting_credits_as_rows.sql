@@ -180,7 +180,8 @@ as $$
 begin
     if not exists (select from public.profiles where id = p_user) then
         if not faregate.user_exists(p_user) then
-            if not p_provision then
+            -- A token of somebody who was deleted may be valid for a while.
+            if not p_provision or faregate.was_deleted(p_user) then
                 return;
             end if;
             -- On Supabase users are made by Supabase Auth alone.

@@ -62,9 +62,14 @@ begin
         grant select, insert on public.credit_transactions to faregate_worker;
         grant select, update (credits, credits_sequence) on public.profiles to faregate_worker;
         grant select on faregate.ledger to faregate_worker;
-        grant select, insert on faregate.dead_letters, faregate.batches to faregate_worker;
+        grant select, insert on faregate.dead_letters to faregate_worker;
+        grant select, insert, update on faregate.batches to faregate_worker;
         grant execute on function faregate.user_exists(uuid) to faregate_worker;
         grant execute on function faregate.users_existing(uuid[]) to faregate_worker;
+        grant execute on function faregate.lock_holder() to faregate_worker;
+        grant execute on function faregate.scrub_dead_letters(uuid[]) to faregate_worker;
+        grant execute on function faregate.users_to_erase(integer) to faregate_worker;
+        grant execute on function faregate.note_erased(uuid[]) to faregate_worker;
         grant execute on function faregate.open_user(uuid, boolean) to faregate_worker;
         if not has_database_privilege('faregate_worker', current_database(), 'temporary') then
             execute format(
@@ -142,6 +147,7 @@ begin
         has_table_privilege('faregate_worker', 'public.credit_transactions', 'insert')
         and has_table_privilege('faregate_worker', 'faregate.dead_letters', 'insert')
         and has_table_privilege('faregate_worker', 'faregate.batches', 'insert')
+        and has_table_privilege('faregate_worker', 'faregate.batches', 'update')
         and has_column_privilege('faregate_worker', 'public.profiles', 'credits', 'update')
         and has_function_privilege('faregate_worker', 'faregate.users_existing(uuid[])', 'execute')
         and has_database_privilege('faregate_worker', current_database(), 'temporary')
