@@ -88,7 +88,7 @@ def test_a_byte_of_a_spend_concerns_no_other_spend(call: MixedCall) -> None:
             found = call.ask(call.with_spend(place.number, packed))
             assert others(found, [place]) == others(answers, [place]), (place, packed)
             statuses[found[place.number].status] += 1
-    assert {"invalid", "allowed", "out_of_credits", "ahead", "late"} <= set(statuses)
+    assert {"invalid", "allowed", "out_of_credits", "ahead", "stale"} <= set(statuses)
 
 
 def test_a_byte_of_an_account_concerns_nobody_else(call: MixedCall) -> None:
