@@ -22,8 +22,10 @@ from faregate_worker.turns import Turns
 
 #: How long it waits for a record at most, in seconds. A stop is noticed within this time.
 WAIT_S_MAX = 0.5
-#: How long it gathers records after the first one, in seconds.
-GATHER_S = 0.02
+#: How long it gathers records after the first one, in seconds: as long as the last round took, so
+#: that half of the time is left to others where batches are small and follow each other.
+GATHER_S_MIN = 0.02
+GATHER_S_MAX = 0.1
 #: After how long without a record the job ends, in seconds; the next record makes another one.
 IDLE_S_MAX = 5.0
 #: How often it reads every free shard, be there something new or not, in seconds.
@@ -87,6 +89,7 @@ class Work:
         self._outage = Outage(clock)
         self._is_known = False
         self._has_backlog = False
+        self._round_s = 0.0
         self._sweep_failed = False
         self._sweep_at = self._check_at = clock()
         self._idle_since = clock()
@@ -125,7 +128,10 @@ class Work:
         if not self._is_known or self._turns.is_to_learn:
             self._turns.learn(self._archive.cursors())
             self._is_known = True
-        done = self._round(reader, self._wait())
+        shards = self._wait()
+        began_at = self._clock()
+        done = self._round(reader, shards)
+        self._round_s = self._clock() - began_at
         self._outage.end()
         if done.read:
             self._idle_since = self._clock()
@@ -140,7 +146,7 @@ class Work:
         cursors = {shard: self._turns.cursor(shard) for shard in free}
         awake = self._stream.wait(cursors, WAIT_S_MAX)
         if awake and not self._has_backlog:
-            self._stop.pause(GATHER_S)
+            self._stop.pause(min(max(self._round_s, GATHER_S_MIN), GATHER_S_MAX))
         if self._clock() < self._check_at:
             return awake
         # History may have changed so that nothing wakes; only a read of the cursor tells.
