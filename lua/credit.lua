@@ -23,7 +23,11 @@ local shard, account, problem = load_one()
 if problem then
   return reply(problem, shard, account, nil, '')
 end
-local known = recall_id(shard, id)
+local known, cut = recall_id(shard, id), nil
+if known == nil then
+  -- A record that waits for longer than its id is remembered, or that of another.
+  known, cut = find_choice(shard, id, from)
+end
 if known then
   local is_same = known.kind == kind and known.user == account.user and known.amount == amount
   local answer = reply(is_same and 'repeated' or 'conflict', shard, account, nil, '')
@@ -33,12 +37,9 @@ elseif known == false then
   return reply('corrupt', shard, account, nil, '')
 end
 
-local record, cut = find_choice(shard, id, from)
 local after, refusal = account.credits + amount, nil
 if shard.problem then
   refusal = 'corrupt'
-elseif record then
-  refusal = 'conflict'
 elseif cut then
   refusal = 'unresolved'
 elseif is_backlogged(shard) then

@@ -37,7 +37,14 @@ local function refuse(status, go_on)
   return reply(status, shard, account, nil, 0, go_on or '')
 end
 
-local known = recall_id(shard, id)
+local known, id_cut = recall_id(shard, id), nil
+-- Two ids are searched for; the place from which to go on tells which of them.
+local choice_from = string.match(from, '^c(.*)$') or from == '' and from
+if known == nil and ARGV[11] == '1' and choice_from then
+  -- A record that waits for longer than its id is remembered, or that of another.
+  known, id_cut = find_choice(shard, id, choice_from)
+  from = ''
+end
 if known then
   local is_same = known.kind == KIND.refund and known.user == account.user
     and known.refund_of == deduct_id and (is_all or known.amount == amount)
@@ -46,15 +53,8 @@ if known then
   return told
 elseif known == false then
   return refuse('corrupt')
-end
--- Two ids are searched for; the place from which to go on tells which of them.
-local choice_from = string.match(from, '^c(.*)$') or from == '' and from
-if ARGV[11] == '1' and choice_from then
-  local record, cut = find_choice(shard, id, choice_from)
-  from = ''
-  if record or cut then
-    return refuse(record and 'conflict' or 'unresolved', cut and 'c' .. cut)
-  end
+elseif id_cut then
+  return refuse('unresolved', 'c' .. id_cut)
 end
 
 -- Returns the deduct, from the nearest place that knows it; or where the search goes on. All that

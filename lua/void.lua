@@ -12,8 +12,9 @@
 -- Appends one refund of the whole spend if it had been taken. The id is refused from then on, and
 --        its idempotency key is forgotten.
 --
--- Before its deadline a spend may still arrive, so nothing is decided then. A spend is kept if
--- another call was told of it, it was settled or served, or its idempotency key was taken over.
+-- Before its deadline a spend may still arrive, so nothing is decided then; nor of a charge that
+-- waits for longer than its refund would be remembered: ask again later. A spend is kept if another
+-- call was told of it, it was settled or served, or its idempotency key was taken over.
 -- uses: args, find, holds, answers
 
 local id, refund_id, end_id = ARGV[1], ARGV[2], ARGV[3]
@@ -93,16 +94,17 @@ end
 
 -- Gives back the charge whose record was found; returns the answer and the index of the refund.
 local function undo(record)
-  if account.credits - record.amount > CREDITS_MAX then
+  if record.amount < 0 and shard.now_ms - record.at_ms > BACKLOG_AGE_MS_MAX then
+    return 'too_early'
+  elseif account.credits - record.amount > CREDITS_MAX then
     return 'out_of_range'
   end
-  local deduct, index = deduct_of(record), nil
-  if deduct.cost > 0 then
-    index = give_back(account, deduct, deduct.cost, { id = refund_id, text = text })
-  end
+  local deduct = deduct_of(record)
+  local index = deduct.cost > 0
+    and give_back(account, deduct, deduct.cost, { id = refund_id, text = text }) or nil
   save_deduct(shard, deduct)
   forget_key(account, id)
-  return deduct.cost > 0 and 'refunded' or 'refused', index
+  return index and 'refunded' or 'refused', index
 end
 
 -- Undoes a charge, or refuses its id from now on. Returns the answer, the index of the refund, and
@@ -137,13 +139,10 @@ local function void_charge(deduct)
 end
 
 local deduct = find_deduct(shard, id)
-local status, index, cut
 if deduct == false or answers == false then
   return reply('corrupt', shard, account, nil, '')
-elseif deduct and deduct.state and deduct.user == account.user then
-  status = void_hold(deduct)
-else
-  status, index, cut = void_charge(deduct)
 end
+local is_hold = deduct and deduct.state and deduct.user == account.user
+local status, index, cut = (is_hold and void_hold or void_charge)(deduct)
 problem = commit_one(shard, account)
 return reply(problem or status, shard, account, not problem and index or nil, cut or '')

@@ -14,6 +14,7 @@ from redis import Redis
 from faregate.adapters.redis import client
 from faregate.cli.servers import Binaries, EmbeddedServers, ValkeyServer
 from servers import EMPTY, administer, chosen_binaries, database_like, lone_redis
+from soak import SOAK
 from waiting import WAIT_S_MAX
 
 
@@ -108,3 +109,13 @@ def empty_database_url(servers: EmbeddedServers) -> Iterator[str]:
     """The URL, as superuser, of a fresh database without any migration, dropped afterwards."""
     with database_like(servers, EMPTY) as url:
         yield url
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what long searches have to say of themselves."""
+    if not SOAK:
+        return
+    for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
+        for name, told in report.user_properties:
+            if name == "soak":
+                terminalreporter.write_line(str(told))

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from faregate import Settings
-from faregate.cli.servers import Binaries, EmbeddedServers, ValkeyServer
+from faregate.cli.servers import Binaries, EmbeddedServers, PostgresServer, ValkeyServer
 from faregate.cli.servers.places import Places
 
 DEBIAN_REDIS = Path("/usr/bin/redis-server")
@@ -49,6 +49,19 @@ def lone_redis(binaries: Binaries) -> Iterator[ValkeyServer]:
     """Run a Redis with full durability, and no Postgres, which takes longer to make."""
     places = Places.prepare(None)
     server = ValkeyServer(places, program=binaries.redis, durable=True)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        places.clear()
+
+
+@contextmanager
+def lone_postgres(binaries: Binaries) -> Iterator[PostgresServer]:
+    """Run a Postgres that may be killed; only a crash of the machine loses what it committed."""
+    places = Places.prepare(None)
+    server = PostgresServer(places, programs=binaries.postgres, durable=False)
     try:
         server.start()
         yield server

@@ -49,14 +49,13 @@ local function earlier_hold(deduct)
     expires_ms = deduct.expires_ms, at_ms = deduct.opened_ms }
 end
 
--- Says whether an id lies outside the time in which it is recognised for certain.
+-- Says whether an id lies outside the time in which it is recognised for certain. Its record may
+-- be there for longer than what is known of its refunds.
 local function is_stale(spend, is_given)
-  local now_ms, oldest_ms = spend.shard.now_ms, spend.shard.oldest_ms
-  if not is_given then
-    return spend.id_ms - LOOK_BACK_MS < oldest_ms
-  end
-  return now_ms - spend.id_ms > GIVEN_ID_MS_MAX or spend.id_ms - now_ms > GIVEN_ID_AHEAD_MS_MAX
-    or spend.id_ms - GIVEN_ID_AHEAD_MS_MAX < oldest_ms
+  local age_ms = spend.shard.now_ms - spend.id_ms
+  local ahead_ms = is_given and GIVEN_ID_AHEAD_MS_MAX or LOOK_BACK_MS
+  return age_ms > (is_given and GIVEN_ID_MS_MAX or MEMORY_MS) or -age_ms > ahead_ms
+    or spend.id_ms - ahead_ms < spend.shard.oldest_ms
 end
 
 -- Returns the record of a minted attempt with the id; or nil, and whether the search was cut short.

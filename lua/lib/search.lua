@@ -22,6 +22,10 @@ local function read_record(payload, at)
   local record = { kind = kind, id = id, user = user, amount = amount, credits = credits,
     sequence = sequence, allowance = 0, left = 0, period_ms = 0,
     is_hold = flags % (2 * IS_HOLD) >= IS_HOLD }
+  if flags % (2 * HAS_REFERENCE) >= HAS_REFERENCE then
+    local reference_at = at + RECORD_BYTES + (has_allowance and ALLOWANCE_BYTES or 0)
+    record.refund_of = string.sub(payload, reference_at, reference_at + 15)
+  end
   if has_allowance then
     record.allowance, record.left, record.period_ms =
       struct.unpack(ALLOWANCE_FORMAT, payload, at + RECORD_BYTES)

@@ -60,10 +60,15 @@ FAULTS: dict[str, Fault] = {
     ),
     "a deadline is not looked at": Fault("return now_ms > deadline_ms", "return false", ATTEMPTS),
     "a retry is decided though its record may be gone": Fault(
-        "return spend.id_ms - LOOK_BACK_MS < oldest_ms", "return false", ATTEMPTS
+        "or spend.id_ms - ahead_ms < spend.shard.oldest_ms", "", ATTEMPTS
     ),
     "a caller's id is known for ever": Fault(
-        "now_ms - spend.id_ms > GIVEN_ID_MS_MAX", "false", CHARGES
+        "is_given and GIVEN_ID_MS_MAX or MEMORY_MS", "MEMORY_MS", CHARGES
+    ),
+    "a retry is known for longer than its refund": Fault(
+        "is_given and GIVEN_ID_MS_MAX or MEMORY_MS",
+        "is_given and GIVEN_ID_MS_MAX or 2 * MEMORY_MS",
+        REFUNDS,
     ),
     "a caller's id is not remembered": Fault(
         "remember_id(account, change, GIVEN_KEY_MS)", "", CHARGES
@@ -150,6 +155,9 @@ FAULTS: dict[str, Fault] = {
     ),
     "a void takes back a hold of a later call": Fault(
         "or is_told_to_another(hold.opened_ms)", "", HOLDS
+    ),
+    "a void is made anew once its refund is forgotten": Fault(
+        "shard.now_ms - record.at_ms > BACKLOG_AGE_MS_MAX", "false", REFUNDS
     ),
     "a void decides before the deadline": Fault(
         "elseif shard.now_ms <= deadline_ms then", "elseif false then", REFUNDS

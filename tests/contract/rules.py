@@ -1,6 +1,7 @@
 """All operations in any order: what may be asked of the two backends, by whom and when."""
 
 from collections import Counter
+from itertools import count
 from typing import Any, cast
 
 from hypothesis import settings
@@ -11,10 +12,13 @@ from contract import draws
 from contract.again_rules import AgainRules
 from contract.earlier_steps import ASKED, DEDUCTS, HOLDS, KEYED, about
 from faregate.domain.policy import Allowance
+from soak import tell
 from spec import steps
 from spec.stage import Stage
 from spec.steps import Step
 
+#: How often a long search says how far it is.
+HISTORIES_BETWEEN_LINES = 100
 #: How much must have been asked for before all is lost, and before it is lost again.
 _ASKED_MIN = 8
 
@@ -130,7 +134,12 @@ def play_sequences(stage: Stage, chosen: settings) -> Counter[tuple[str, str]]:
     """Play sequences of steps; return how often each operation was answered how."""
     answers: Counter[tuple[str, str]] = Counter()
 
+    begun = count(1)
+
     def make() -> LedgerMachine:
+        number = next(begun)
+        if number % HISTORIES_BETWEEN_LINES == 0:
+            tell(f"histories: {number} begun")
         return LedgerMachine(stage, answers)
 
     run_state_machine_as_test(cast("Any", make), settings=chosen)

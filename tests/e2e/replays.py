@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -226,3 +226,8 @@ def numbers(report: dict[str, Any], names: Sequence[str]) -> dict[str, int]:
     """
     found = {name: report[name] for name in names}
     return {**found, "rows": report["rows"] - 2 * report["voided"]}
+
+
+def told_of(report: Mapping[str, Any]) -> str:
+    """Say what a replay has reported, in one line."""
+    return ", ".join(f"{name} {number}" for name, number in report.items())

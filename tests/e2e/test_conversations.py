@@ -14,12 +14,13 @@ from e2e.replays import (
     REAL_CONVERSATIONS,
     Replay,
     faregate,
+    told_of,
     urls,
     wait_for_traffic,
     write_conversations,
 )
 from faregate.cli.servers import ValkeyServer
-from soak import soaked
+from soak import Record, soaked
 
 ROWS = 300
 KILLED_PERCENT = 10
@@ -135,7 +136,9 @@ def test_owners_are_killed_only_beside_others(tmp_path: Path) -> None:
     not REAL_CONVERSATIONS.exists(), reason="the shared conversations are not on this machine"
 )
 @pytest.mark.parametrize("percent", [0, 2])
-def test_real_conversations_cost_exactly_their_tokens(percent: int) -> None:
+def test_real_conversations_cost_exactly_their_tokens(
+    percent: int, record_property: Record
+) -> None:
     """What was held is settled to the credit; what killed owners held is given back."""
     with REAL_CONVERSATIONS.open(encoding="utf-8", newline="") as lines:
         rows = [(int(row[1]), int(row[2])) for row in list(csv.reader(lines))[1:]]
@@ -159,5 +162,6 @@ def test_real_conversations_cost_exactly_their_tokens(percent: int) -> None:
         )
     with Replay(REAL_CONVERSATIONS, "--kill-owners", str(percent), "--seed", str(SEED)) as replay:
         report = replay.result()
+    record_property("soak", f"replay of {REAL_CONVERSATIONS.name}: {told_of(report)}")
     assert {name: report[name] for name in expected} == expected
     assert sum(still_open for still_open, _ in kills_of(replay.said)) == len(killed)

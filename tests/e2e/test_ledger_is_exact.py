@@ -20,12 +20,12 @@ from faregate.bootstrap import open_audit, open_stream
 from faregate.domain.finding import DriftKind
 from faregate.ops.reconcile import Reconciliation, reconcile, verify
 from redis_ledger import value
-from soak import SOAK
+from soak import Record, scaled
 from waiting import WAIT_S_MAX, wait_for
 from worker_process import USERS, System
 
 CHARGER = Path(__file__).parents[1] / "charger.py"
-RECONCILIATIONS = 100 if SOAK else 15
+RECONCILIATIONS = scaled(100, 15)
 LOAD_SECONDS_MAX = 240
 
 
@@ -92,7 +92,9 @@ def test_a_thousand_charges_of_a_hundred_credits_allow_a_hundred(system: System)
     assert (result.findings, result.pending_count, result.dead_letter_count) == ([], 0, 0)
 
 
-def test_reconciliation_is_exact_under_load_and_names_who_was_altered(system: System) -> None:
+def test_reconciliation_is_exact_under_load_and_names_who_was_altered(
+    system: System, record_property: Record
+) -> None:
     """Again and again while charges, refunds and grants flow; then one balance is changed."""
     system.charge()
     pending_seen = 0
@@ -110,6 +112,9 @@ def test_reconciliation_is_exact_under_load_and_names_who_was_altered(system: Sy
             return left <= 0 and pending_seen > 0 and system.rows() > before
 
         wait_for(is_shown, "the worker drains, and records are pending")
+    record_property(
+        "soak", f"reconciliations under load: {RECONCILIATIONS}, {pending_seen} pending"
+    )
     with system.worker():
         wait_for(system.drained, "everything is drained")
     assert reconciled(system).findings == []

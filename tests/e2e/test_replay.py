@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.replays import REAL_LOG, REAL_NUMBERS, Replay, faregate, numbers, urls, write_log
-from soak import soaked
+from e2e.replays import REAL_LOG, REAL_NUMBERS, Replay, faregate, numbers, told_of, urls, write_log
+from soak import Record, soaked
 
 
 def test_a_replay_accounts_for_every_request_of_a_log(tmp_path: Path) -> None:
@@ -82,7 +82,9 @@ def test_options_that_cannot_work_are_refused(tmp_path: Path, options: tuple[str
 
 @soaked
 @pytest.mark.skipif(not REAL_LOG.exists(), reason="the shared access log is not on this machine")
-def test_ten_thousand_real_requests_come_out_as_worked_out() -> None:
+def test_ten_thousand_real_requests_come_out_as_worked_out(record_property: Record) -> None:
     """The numbers of the real log, three credits a user."""
     with Replay(REAL_LOG, "--credits", "3") as replay:
-        assert numbers(replay.result(), list(REAL_NUMBERS)) == REAL_NUMBERS
+        report = replay.result()
+    record_property("soak", f"replay of {REAL_LOG.name}: {told_of(report)}")
+    assert numbers(report, list(REAL_NUMBERS)) == REAL_NUMBERS

@@ -23,18 +23,18 @@ from faregate.domain.request import VOID_DESCRIPTION
 from faregate.domain.transaction import CreditTransaction, TransactionType
 from faregate.ops.reconcile import reconcile
 from lossy_proxy import LossyProxy, lossy_proxy
-from soak import SOAK
+from soak import SOAK, Record, counted, scaled, tell
 from waiting import WAIT_S_MAX, until
 from worker_process import System
 
-CALLERS = 5_000 if SOAK else 1_000
+CALLERS = scaled(5_000, 1_000)
 USERS = [UUID(int=number << 64 | number, version=4) for number in range(1, 201)]
 CREDITS = 1_000_000_000
 #: How many connections are cut, and after how many of them replies are held back once.
 CUTS = 50
 CUTS_BETWEEN_DELAYS = 5
 #: How long all is calm after a cut, at most.
-CALM_S_MAX = 0.1
+CALM_S_MAX = 1.0 if SOAK else 0.1
 TIMEOUT_MS = 200
 #: Longer than a decision may take, and not so long that the connection is given up.
 DELAY_S = 1.5 * TIMEOUT_MS / 1_000
@@ -117,6 +117,7 @@ class Storm:
             await self._cut()
             if number % CUTS_BETWEEN_DELAYS == 0:
                 await self._delay()
+                tell(f"storm: {self._proxy.lost} of {CUTS} cuts")
             await asyncio.sleep(self._draw.uniform(0, CALM_S_MAX))
         while not any(caller.events["timed out"] for caller in callers):
             await self._delay()
@@ -214,7 +215,7 @@ def bounds(callers: Sequence[Caller]) -> tuple[dict[UUID, int], dict[UUID, int]]
 
 
 async def test_a_storm_loses_nothing_charges_nothing_twice_and_mixes_nothing_up(
-    system: System, capsys: pytest.CaptureFixture[str]
+    system: System, record_property: Record
 ) -> None:
     """Acknowledged <= ledger <= acknowledged + undecided, and equal after the voids."""
     seed = random.randrange(2**32)  # noqa: S311 - no secret.
@@ -239,8 +240,11 @@ async def test_a_storm_loses_nothing_charges_nothing_twice_and_mixes_nothing_up(
     events = sum((caller.events for caller in callers), Counter[str]())
     voids = sum(record.description == VOID_DESCRIPTION for record in records)
     faults = {"cuts": proxy.lost, "held": proxy.held, "connections": proxy.connections}
-    with capsys.disabled():
-        print(f"\nstorm {seed}: {dict(events)}, {faults}, voids that gave back: {voids}")  # noqa: T201
+    summary = (
+        f"storm: {CALLERS} callers by seed {seed}; {counted(events)}; {counted(faults)};"
+        f" voids that gave back: {voids}"
+    )
+    record_property("soak", summary)
     assert proxy.lost == CUTS
     assert min(events["allowed"], events["cancelled"], events["timed out"], voids) > 0
     assert given_up == 0

@@ -27,7 +27,7 @@ from faregate.domain.windows import LOOK_BACK_MS
 from gates_apart import MINUTE_MS, POLICY, Rows, Times, gates_at, learnt_clock, store_at
 from lossy_proxy import lossy_proxy
 from redis_ledger import TIMEOUT_MS
-from soak import SOAK
+from soak import SOAK, Record, counted
 from waiting import WAIT_S_MAX
 
 pytestmark = pytest.mark.redis
@@ -127,7 +127,7 @@ async def test_a_deadline_is_the_same_for_gates_a_minute_apart(
 
 
 async def test_a_server_whose_clock_steps_is_charged_on_soon_and_once(
-    gates: list[Gate], times: Times, rows: Rows
+    gates: list[Gate], times: Times, rows: Rows, record_property: Record
 ) -> None:
     """Back and forth, again and again: nobody is refused for good, nothing is charged twice."""
     draw, refused = random.Random(10), Counter[str]()  # noqa: S311 - no secret.
@@ -140,6 +140,7 @@ async def test_a_server_whose_clock_steps_is_charged_on_soon_and_once(
         assert all(decision.allowed for decision in decisions)
         if draw.random() < 0.2:
             rows.drain()
+    record_property("soak", f"clocks that step: {ROUNDS} rounds; {counted(refused)}")
     assert refused["late"]
     rows.drain()
     assert sum(map(rows.spent, USERS)) == ROUNDS * 4 * len(gates)
@@ -199,7 +200,7 @@ async def steps(times: Times, draw: random.Random, over: asyncio.Event) -> None:
 
 
 async def test_replies_that_are_lost_while_the_clock_steps_charge_nothing_twice(
-    ledger_redis: str, times: Times, store: MemoryStore, rows: Rows
+    ledger_redis: str, times: Times, store: MemoryStore, rows: Rows, record_property: Record
 ) -> None:
     """Acknowledged <= ledger <= acknowledged + undecided, and equal after the voids."""
     draw, told, over = random.Random(20), Told(), asyncio.Event()  # noqa: S311 - no secret.
@@ -228,6 +229,8 @@ async def test_replies_that_are_lost_while_the_clock_steps_charge_nothing_twice(
             for user_id in USERS:
                 assert (await served(gate, user_id, Counter())).allowed
     refunds = sum(row.type is TransactionType.REFUND for row in rows.all)
+    told_of = f"{ROUNDS} rounds, {proxy.lost} messages lost; {counted(told.events)}"
+    record_property("soak", f"lost replies while clocks step: {told_of}, refunds {refunds}")
     assert min(proxy.lost, told.events["repeated"], told.events["unknown"], refunds) > 0
     rows.check_times()
 

@@ -15,13 +15,13 @@ import pytest
 from redis import Redis
 
 from charging import CREDITS, LIMITS, Charger, batches, counts, drained
-from drain_process import POINTS
 from durable import Database, ListedBatch, Sink, archive, as_role, entry, stored
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.cursors import LEAVES_LENGTH_MAX
 from faregate.adapters.redis.stream import RedisStream
 from faregate.domain.finding import DriftKind
 from faregate_worker.drain import Drained, drain
+from points import POINTS
 from redis_ledger import KEYS, SHARD, entries, state
 from waiting import WAIT_S_MAX
 

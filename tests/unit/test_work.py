@@ -18,7 +18,7 @@ from faregate.ops.erasure import GRACE_S, LOOK_INTERVAL_S
 from faregate.ports import Batch, Cursor
 from faregate_worker.sizes import BATCH_SIZE_MIN, BatchSizes
 from faregate_worker.turns import LEFT_S
-from faregate_worker.work import IDLE_S_MAX, PAUSE_S_MAX, PAUSE_S_MIN
+from faregate_worker.work import GATHER_S_MAX, GATHER_S_MIN, IDLE_S_MAX, PAUSE_S_MAX, PAUSE_S_MIN
 from working import IDENTITY, Job
 
 
@@ -156,6 +156,24 @@ def test_nothing_is_moved_between_ledgers(job: Job) -> None:
     with pytest.raises(ConfigurationError):
         job.work.run()
     assert (job.archive.batches, job.sweeper.due) == ([], [1])
+
+
+def test_small_batches_leave_half_of_the_time_to_others(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records are gathered for as long as those before were stored, within bounds."""
+    rounds_s, gathered_s = [0.03, 5.0, 0.0], list[float]()
+    pause = job.stop.pause
+
+    def gather(seconds: float) -> None:
+        gathered_s.append(seconds)
+        pause(seconds)
+
+    monkeypatch.setattr(job.stop, "pause", gather)
+    job.stream.on_wait = lambda: job.fill(1, 1) if rounds_s else None
+    job.archive.before_store = lambda _: job.clock.advance(rounds_s.pop(0))
+    assert job.work.run().read == 3
+    assert gathered_s == [GATHER_S_MIN, pytest.approx(0.03), GATHER_S_MAX]
 
 
 def test_batches_grow_while_they_are_full() -> None:

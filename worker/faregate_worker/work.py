@@ -24,8 +24,10 @@ from faregate_worker.turns import Turns
 
 #: How long it waits for a record at most, in seconds. A stop is noticed within this time.
 WAIT_S_MAX = 0.5
-#: How long it gathers records after the first one, in seconds.
-GATHER_S = 0.02
+#: How long it gathers records after the first one, in seconds: as long as the last round took, so
+#: that half of the time is left to others where batches are small and follow each other.
+GATHER_S_MIN = 0.02
+GATHER_S_MAX = 0.1
 #: After how long without a record the job ends, in seconds; the next record makes another one.
 IDLE_S_MAX = 5.0
 #: How often it reads every free shard, be there something new or not, in seconds.
@@ -93,6 +95,7 @@ class Work:
         self._outage = Outage(clock)
         self._is_known = False
         self._has_backlog = False
+        self._round_s = 0.0
         self._check_at = self._idle_since = clock()
 
     def run(self) -> Drained:
@@ -131,7 +134,10 @@ class Work:
         if not self._is_known or self._turns.is_to_learn:
             self._turns.learn(self._archive.cursors())
             self._is_known = True
-        done = self._round(reader, self._wait())
+        shards = self._wait()
+        began_at = self._clock()
+        done = self._round(reader, shards)
+        self._round_s = self._clock() - began_at
         self._erasure.step()
         self._outage.end()
         if done.read or self._erasure.is_waiting:
@@ -148,7 +154,7 @@ class Work:
         wait_s_max = 0.0 if self._erasure.is_under_way else WAIT_S_MAX
         awake = self._stream.wait(cursors, wait_s_max)
         if awake and not self._has_backlog:
-            self._stop.pause(GATHER_S)
+            self._stop.pause(min(max(self._round_s, GATHER_S_MIN), GATHER_S_MAX))
         if self._clock() < self._check_at:
             return awake
         # History may have changed so that nothing wakes; only a read of the cursor tells.

@@ -1,19 +1,19 @@
 """A small HTTP/1.1 client for the load of replay and demo: one connection, one request at a time.
 
-It stands on h11, as uvicorn and httpx do. A client for everybody would cost more than the API that
-it is to load: httpx's pool alone takes, for every request, time in proportion to its connections.
+It reads what the APIs of replay and demo answer: fields, and a body of a told length. Anything else
+is no answer. A client for everybody takes as much of the machine as the API that it is to load.
 """
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Self
-
-import h11
 
 #: On loopback only a hanging API is slower, and then nobody knows what became of the request.
 ANSWER_S_MAX = 30.0
-_READ_BYTES_MAX = 65_536
+
+_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
 class RequestFailedError(Exception):
@@ -36,7 +36,6 @@ class HttpConnection:
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._state = h11.Connection(h11.CLIENT)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def __aenter__(self) -> Self:
@@ -46,60 +45,38 @@ class HttpConnection:
         self.close()
 
     async def get(self, path: str, headers: Mapping[str, str]) -> Answer:
-        """Send a GET request and read its answer.
+        """Send a GET request and read its answer. Path and fields are taken as they are.
 
         Raises:
             RequestFailedError: There is none in time, or the connection broke.
         """
-        is_done = False
+        is_kept = False
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
                 answer = await self._exchange(path, headers)
-            is_done = True
-        except (OSError, h11.ProtocolError) as error:
+            is_kept = answer.headers.get("connection", "").lower() != "close"
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             raise RequestFailedError(f"{type(error).__name__} {error}".strip()) from error
         finally:
             # A half-read answer must not be taken for that of the next request.
-            if not is_done or not self._reusable:
+            if not is_kept:
                 self.close()
-            else:
-                self._state.start_next_cycle()
         return answer
-
-    @property
-    def _reusable(self) -> bool:
-        return self._state.our_state is h11.DONE and self._state.their_state is h11.DONE
 
     async def _exchange(self, path: str, headers: Mapping[str, str]) -> Answer:
         if self._streams is None:
-            self._state = h11.Connection(h11.CLIENT)
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams
-        fields = {"host": f"{self._host}:{self._port}", **headers}
-        request = h11.Request(method="GET", target=path, headers=list(fields.items()))
-        writer.write(
-            (self._state.send(request) or b"") + (self._state.send(h11.EndOfMessage()) or b"")
-        )
-        return await self._read(reader)
-
-    async def _read(self, reader: asyncio.StreamReader) -> Answer:
-        status, headers, body = 0, {}, b""
-        while True:
-            event = await self._event(reader)
-            if isinstance(event, h11.Response):
-                status = event.status_code
-                headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
-            elif isinstance(event, h11.Data):
-                body += event.data
-            elif isinstance(event, h11.EndOfMessage):
-                return Answer(status=status, headers=headers, body=body)
-            elif isinstance(event, h11.ConnectionClosed):
-                raise ConnectionResetError("closed without an answer")
-
-    async def _event(self, reader: asyncio.StreamReader) -> object:
-        while (event := self._state.next_event()) is h11.NEED_DATA:
-            self._state.receive_data(await reader.read(_READ_BYTES_MAX))
-        return event
+        fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        request = f"GET {path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n{fields}\r\n"
+        writer.write(request.encode("latin-1"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")[:-2]
+        parts = [line.partition(":") for line in lines]
+        told = {name.lower(): value.strip() for name, _, value in parts}
+        status = int(first[len("HTTP/1.1 ") :][:3])
+        length = 0 if status in _WITHOUT_BODY else int(told.get("content-length", "unknown"))
+        return Answer(status=status, headers=told, body=await reader.readexactly(length))
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from uuid import UUID
 
-from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.types import Scope
 
 from faregate.asgi import FaregateMiddleware
@@ -77,10 +76,10 @@ def converse_path(estimate: int, actual: int, work_s: int) -> str:
     return f"/converse/{estimate}/{actual}/{work_s}"
 
 
-def replay_app(gate: Gate, refund_statuses: Sequence[str]) -> Starlette:
-    """Build the API."""
+def replay_app(gate: Gate, refund_statuses: Sequence[str]) -> Router:
+    """Build the API, of as little as it needs: what it takes is taken from the load."""
     charged = FaregateMiddleware(
-        Starlette(routes=[Route("/{status:int}", _answer_as_told)]),
+        Router([Route("/{status:int}", _answer_as_told)]),
         gate=gate,
         identify=_replay_client,
         refund_statuses=refund_statuses,
@@ -96,7 +95,7 @@ def replay_app(gate: Gate, refund_statuses: Sequence[str]) -> Starlette:
         Route("/converse/{estimate:int}/{actual:int}/{work_s:int}", owner.converse),
         Route(STATE_PATH, tell_state),
     ]
-    return Starlette(routes=routes, lifespan=gate.lifespan)
+    return Router(routes, lifespan=gate.lifespan)
 
 
 async def _answer_as_told(request: Request) -> Response:

@@ -118,5 +118,6 @@ class VoidOutcome(StrEnum):
     FORGOTTEN = "forgotten"
     #: Another call was told that it was charged; the charge stands.
     KEPT = "kept"
-    #: Its deadline has not passed, so it may still be charged. Ask again later.
+    #: Its deadline has not passed, so it may still be charged; or it waits for longer to become a
+    #: row than it is remembered whether it was given back. Ask again later.
     TOO_EARLY = "too_early"

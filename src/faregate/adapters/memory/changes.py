@@ -135,6 +135,8 @@ class Reversals:
             self._state.refuse(identity, user_id)
             self._keys.forget(user_id, identity)
             return VoidOutcome.REFUSED
+        if charged_at_ms is not None and self._records.is_forgetting(charged_at_ms):
+            return VoidOutcome.TOO_EARLY
         check_range(self._state.users[user_id].credits - found.amount)
         deduct = Deduct(identity, user_id, taken_by(found))
         self._state.give_back(deduct, deduct.left, id=void.refund_id, description=VOID_DESCRIPTION)

@@ -34,6 +34,7 @@ from faregate.domain.windows import (
     GIVEN_ID_AHEAD_MS_MAX,
     GIVEN_ID_MS_MAX,
     LOOK_BACK_MS,
+    MEMORY_MS,
 )
 
 #: The refusals before which the rate limits have been looked at.
@@ -106,14 +107,16 @@ class _Earlier:
 
     def _check_age(self, attempt: Attempt, id_ms: int) -> None:
         """Make sure that an earlier attempt with the id would be found."""
-        age_ms, oldest_ms = self._records.now_ms - id_ms, self._records.oldest_ms
-        if not attempt.is_given:
-            if id_ms - LOOK_BACK_MS < oldest_ms:
-                raise AttemptError(Event.LATE, "the id is older than what the ledger has kept")
+        # What is known of the refunds of a minted id may be gone before its record is.
+        age_ms, ahead_ms, known_ms = self._records.now_ms - id_ms, LOOK_BACK_MS, MEMORY_MS
+        if attempt.is_given:
+            ahead_ms, known_ms = GIVEN_ID_AHEAD_MS_MAX, GIVEN_ID_MS_MAX
+        is_recent = -ahead_ms <= age_ms <= known_ms
+        if is_recent and id_ms - ahead_ms >= self._records.oldest_ms:
             return
-        is_recent = -GIVEN_ID_AHEAD_MS_MAX <= age_ms <= GIVEN_ID_MS_MAX
-        if not is_recent or id_ms - GIVEN_ID_AHEAD_MS_MAX < oldest_ms:
+        if attempt.is_given:
             raise TransactionIdError("the id is outside the window in which a retry is known")
+        raise AttemptError(Event.LATE, "the id is older than what the ledger has kept")
 
     def _repeat(
         self, attempt: Attempt, blank: Decision, first: CreditTransaction, **more: object

@@ -96,8 +96,12 @@ class Records:
     @property
     def is_backlogged(self) -> bool:
         """Whether a record is pending for longer than its id is remembered."""
-        from_time = utc(self.now_ms - BACKLOG_AGE_MS_MAX)
-        return any(record.timestamp < from_time for _, record in self.after(self.stored))
+        pending = self.after(self.stored)
+        return any(self.is_forgetting(unix_ms_of(record.timestamp)) for _, record in pending)
+
+    def is_forgetting(self, appended_at_ms: int) -> bool:
+        """Whether it may be forgotten already that the record of a time was given back."""
+        return self.now_ms - appended_at_ms > BACKLOG_AGE_MS_MAX
 
     def after(self, ordinal: int) -> Sequence[tuple[int, CreditTransaction]]:
         """Return the records that follow one, each with its number."""
