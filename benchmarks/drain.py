@@ -65,18 +65,15 @@ def ledger(servers: EmbeddedServers, made: Made) -> Iterator[Settings]:
     )
 
 
-def attach(settings: Settings) -> None:
+async def attach(settings: Settings) -> None:
     """Let Redis be of this ledger."""
-
-    async def start() -> None:
-        async with open_gate(settings):
-            pass
-
-    asyncio.run(start())
+    async with open_gate(settings):
+        pass
 
 
 def fill(settings: Settings, made: Made) -> None:
-    """Put the records into Redis, as pending ones."""
+    """Let Redis be of this ledger, and put the records into it, as pending ones."""
+    asyncio.run(attach(settings))
     with Redis.from_url(settings.redis_url) as redis:
         for shard in keys.shards(SHARDS):
             pipe = redis.pipeline(transaction=False)
@@ -126,9 +123,8 @@ def drain_here(settings: Settings, batch_size_max: int) -> float:
 
         stream.wait = wait_or_stop  # type: ignore[method-assign]
         started = time.perf_counter()
-        counts = Counts()
         work = Work(
-            stream, archive, sweeper, erasure=erasure, limits=limits, counts=counts, stop=stop
+            stream, archive, sweeper, erasure=erasure, limits=limits, counts=Counts(), stop=stop
         )
         work.run()
         return time.perf_counter() - started
@@ -254,15 +250,12 @@ def measure(
         with ledger(servers, made) as settings:
             raw = copy_raw(settings, made)
         with ledger(servers, made) as settings:
-            attach(settings)
             fill(settings, made)
             here = drain_here(settings, batch_size_max)
         with ledger(servers, made) as settings:
-            attach(settings)
             fill(settings, made)
             real = drain_by_worker(settings, made)
         with ledger(servers, made) as settings:
-            attach(settings)
             fill(settings, made)
             parts = profile(settings, rows, batch_size_max)
         told = {
