@@ -70,10 +70,12 @@ class Restricted:
             "PGPASSWORD": SECRET,
         }
 
-    def command(self, user: access.RedisUser, login: str, *words: str) -> tuple[int, str]:
+    def command(
+        self, user: access.RedisUser, login: str, *words: str, module: str = "faregate.cli"
+    ) -> tuple[int, str]:
         """Run a command of Faregate; return its exit status, and all that it has said."""
         done = run(  # noqa: PLW1510
-            [sys.executable, "-m", "faregate.cli", *words],
+            [sys.executable, "-m", module, *words],
             env=self.environment(user, login),
             capture_output=True,
             text=True,

@@ -1,5 +1,6 @@
 """Everything runs with the rights that `faregate access` prints, and nothing else is needed."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,19 +176,27 @@ async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: 
     assert ledger.refused() == []
 
 
-@pytest.mark.parametrize("words", [("worker",), ("api", "--port", "0")], ids=["worker", "api"])
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("faregate.cli", ("worker",)),
+        ("faregate_worker", ()),
+        ("faregate.cli", ("api", "--port", "0")),
+    ],
+    ids=["worker", "worker by its module", "api"],
+)
 def test_a_process_without_its_rights_says_so_in_one_line(
-    ledger: Restricted, words: tuple[str, ...]
+    ledger: Restricted, module: str, words: tuple[str, ...]
 ) -> None:
     """It exits with 2, whichever server refuses, and shows no password."""
     for user, login in (
         (access.OPERATOR, "app_owner"),
-        (access.WORKER if words == ("worker",) else access.GATE, "app_backup"),
+        (access.GATE if "api" in words else access.WORKER, "app_backup"),
     ):
-        code, said = ledger.command(user, login, *words)
+        code, said = ledger.command(user, login, *words, module=module)
         assert code == 2, said
         line = said.splitlines()[-1]
-        assert line.startswith("faregate: the ")
+        assert re.search(r"(^faregate|misconfigured): the ", line)
         assert "faregate access" in line
         assert "Traceback" not in said
         assert SECRET not in said

@@ -21,8 +21,9 @@ from redis.exceptions import RedisError
 from rq import Worker
 from rq.exceptions import StopRequested
 
+from faregate.bootstrap import check_worker_rights
 from faregate.config import Settings, read_settings
-from faregate.domain.errors import ConfigurationError
+from faregate.domain.errors import ConfigurationError, StandbyError
 from faregate_worker.check import problems
 from faregate_worker.counts import COUNTS
 from faregate_worker.runtime import Stop, configure_logging, open_queue
@@ -39,8 +40,8 @@ RESTART_WAIT_SECONDS = 1.0
 #: After how long of work another error is another outage, which is logged anew.
 OUTAGE_GAP_SECONDS = 10.0
 
-#: Exit status for settings that cannot work.
-EXIT_MISCONFIGURED = 2
+#: Exit status for settings that cannot work, and for a Postgres that cannot be compared with.
+EXIT_MISCONFIGURED, EXIT_BROKEN = 2, 3
 
 _logger = logging.getLogger("faregate_worker")
 
@@ -53,11 +54,17 @@ def main(argv: Sequence[str]) -> int:
     try:
         settings = read_settings()
         configure_logging(settings.log_format)
-        return check(settings) if arguments.check else run(settings)
+        if arguments.check:
+            return check(settings)
+        check_worker_rights(settings)
+        return run(settings)
     except ConfigurationError as error:
         configure_logging()
         _logger.critical("misconfigured: %s", error)
         return EXIT_MISCONFIGURED
+    except StandbyError as error:
+        _logger.critical("%s", error)
+        return EXIT_BROKEN
 
 
 def run(settings: Settings) -> int:
@@ -81,7 +88,8 @@ def check(settings: Settings) -> int:
     """Say what keeps records from becoming rows; return the exit status.
 
     Raises:
-        ConfigurationError: Redis and Postgres are of different ledgers, or not migrated.
+        ConfigurationError: The servers cannot be worked with.
+        StandbyError: Postgres is a standby.
     """
     found = problems(settings)
     for problem in found:

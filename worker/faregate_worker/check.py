@@ -11,7 +11,7 @@ from rq.suspension import is_suspended
 
 from faregate.bootstrap import open_archive, open_stream
 from faregate.config import Settings
-from faregate.domain.errors import ArchiveUnavailableError, LedgerError
+from faregate.domain.errors import ArchiveUnavailableError, LedgerError, StandbyError
 from faregate.ports import Cursor, TransactionArchive, TransactionStream
 from faregate_worker.drain import require_same_ledger
 from faregate_worker.runtime import open_queue
@@ -47,7 +47,9 @@ def problems(settings: Settings) -> list[str]:
     """Say what keeps records from becoming rows, a sentence each.
 
     Raises:
-        ConfigurationError: Redis and Postgres are of different ledgers, or not migrated.
+        ConfigurationError: Redis and Postgres are of different ledgers, Postgres is not migrated,
+            or the role lacks a right.
+        StandbyError: Postgres is a standby.
     """
     return [*_queue_problems(settings), *_ledger_problems(settings)]
 
@@ -72,6 +74,8 @@ def _ledger_problems(settings: Settings) -> list[str]:
                 require_same_ledger(stream, archive)
             archive.rehearse()
             return _late(pending_seconds(stream, archive.cursors()), archive)
+        except StandbyError:
+            raise
         except (ArchiveUnavailableError, LedgerError) as error:
             return [str(error)]
 

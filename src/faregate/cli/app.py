@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from faregate.adapters.postgres.migrations import Migrator
-from faregate.bootstrap import check_worker_rights, open_admin, open_audit, open_stream
+from faregate.bootstrap import open_admin, open_audit, open_stream
 from faregate.cli.access import access
 from faregate.cli.conventions import (
     EXIT_BROKEN,
@@ -83,8 +83,6 @@ def worker(
     # The ticker, a child of the worker, reads its settings anew.
     given = {"FAREGATE_METRICS_PORT": metrics_port, "FAREGATE_LOG_FORMAT": log_format}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
-    if not check:
-        check_worker_rights(read_settings())
     # The worker is a layer beside this one, so it is a program of its own: this one becomes it.
     arguments = [sys.executable, "-m", "faregate_worker", *(["--check"] if check else [])]
     sys.stdout.flush()

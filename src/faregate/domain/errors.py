@@ -14,6 +14,8 @@ FaregateError
             LedgerCorruptError      a value of the ledger cannot be read
         LedgerUninitialisedError    Redis is empty or of another epoch
     ArchiveUnavailableError         Postgres did not answer in time
+        ShardBlockedError           ... or not for the records of one shard
+        StandbyError                it is a standby in recovery
     IdentityUnavailableError        the service that identifies callers does not answer
     IdentityAnswerError             an identity function returned a value that is no identity
     JournalError                    the journal cannot be written, read, or is full
@@ -80,6 +82,10 @@ class ArchiveUnavailableError(FaregateError):
 
 class ShardBlockedError(ArchiveUnavailableError):
     """The records of one shard cannot be stored now, while those of others may be."""
+
+
+class StandbyError(ArchiveUnavailableError):
+    """Postgres is a standby in recovery: it may be behind, and takes no rows."""
 
 
 class IdentityUnavailableError(FaregateError):

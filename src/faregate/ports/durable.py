@@ -110,7 +110,8 @@ class TransactionArchive(Protocol):
 
         Raises:
             ArchiveUnavailableError: They are not, or Postgres does not answer.
-            ConfigurationError: Postgres has not been migrated, or rows are kept from the role.
+            StandbyError: Postgres is a standby.
+            ConfigurationError: Postgres has not been migrated, or the role lacks a right.
         """
         ...
 

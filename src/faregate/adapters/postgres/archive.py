@@ -22,7 +22,13 @@ from psycopg import errors
 from psycopg.rows import class_row, dict_row
 
 from faregate.adapters.postgres.access import WORKER, check
-from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.connection import (
+    Bounds,
+    Connector,
+    migrated,
+    require_primary,
+    unavailable,
+)
 from faregate.adapters.postgres.cursors import Newest, cursors_of, read_newest, write_batch
 from faregate.adapters.postgres.inserts import ProfileVanishedError, insert, lines_of
 from faregate.adapters.postgres.queries import statement
@@ -113,6 +119,7 @@ class PostgresArchive:
             self._connector.transaction() as connection,
             connection.transaction(force_rollback=True),
         ):
+            require_primary(connection)
             insert(connection, lines_of(b""))
             connection.execute(statement("rehearse_batch"))
             # Statements without rows find no policy that would hide or refuse them.

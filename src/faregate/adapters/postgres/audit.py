@@ -12,7 +12,13 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from faregate.adapters.postgres.access import AUDITOR, check
-from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.connection import (
+    Bounds,
+    Connector,
+    migrated,
+    require_primary,
+    unavailable,
+)
 from faregate.adapters.postgres.cursors import cursors_of
 from faregate.adapters.postgres.findings import CHECKS
 from faregate.adapters.postgres.queries import statement
@@ -61,7 +67,8 @@ class PostgresAudit:
     """The port `Audit`. For one thread; connects on first use.
 
     Every method raises `ArchiveUnavailableError` where Postgres does not answer in time, and
-    `ConfigurationError` where it has not been migrated or the role may not see all rows.
+    `ConfigurationError` where it has not been migrated or the role may not see all rows. A standby
+    is a `StandbyError`: compared with a live ledger, its rows would be behind.
     """
 
     def __init__(self, conninfo: str) -> None:
@@ -150,6 +157,7 @@ class PostgresAudit:
             self._connector.transaction(is_snapshot=True) as connection,
         ):
             if not self._sees_all:
+                require_primary(connection)
                 check(connection, AUDITOR)
                 self._sees_all = True
             yield connection

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
+from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, StandbyError
 
 CONNECT_TIMEOUT_S_MAX = 5
 
@@ -112,6 +112,19 @@ def migrated() -> Iterator[None]:
     except _NOT_MIGRATED as error:
         message = "the database is not ready for Faregate; run `faregate migrate`"
         raise ConfigurationError(message) from error
+
+
+def require_primary(connection: psycopg.Connection) -> None:
+    """Make sure that a server has all that was committed.
+
+    Raises:
+        StandbyError: It is a standby.
+    """
+    ((is_standby,),) = connection.execute(statement("is_standby")).fetchall()
+    if is_standby:
+        raise StandbyError(
+            "Postgres is a standby in recovery, and may be behind: name the primary in the URL"
+        )
 
 
 class Connector:

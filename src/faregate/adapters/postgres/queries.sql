@@ -9,6 +9,10 @@ select
     set_config('datestyle', 'ISO', true) as date_style,
     set_config('intervalstyle', 'postgres', true) as interval_style;
 
+-- name: is_standby
+-- Whether this server repeats what another one does.
+select pg_is_in_recovery();
+
 -- name: read_identity
 -- What the ledger was created with.
 select
