@@ -87,8 +87,8 @@ def supabase_database(admin_url: str) -> Iterator[str]:
     with psycopg.connect(admin_url, autocommit=True) as admin:
         for role, attributes in _SUPABASE_ROLES.items():
             _create_role(admin, role, attributes)
-        # Supabase's `postgres` may take on the roles of the API, and let others do so.
-        admin.execute(f"grant authenticated to {PROJECT_OWNER} with admin option".encode())
+        # Supabase's `postgres` may take on the roles of the API, and not let others do so.
+        admin.execute(f"grant anon, authenticated, service_role to {PROJECT_OWNER}".encode())
     with cloned_database(admin_url, "template0") as url:
         with psycopg.connect(url) as connection:
             connection.execute(_SUPABASE_SQL)

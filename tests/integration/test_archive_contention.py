@@ -261,7 +261,7 @@ def test_who_holds_the_lock_is_named_with_what_to_do(
 def test_a_right_that_is_missing_makes_no_dead_letters(tables: Database, store: Sink) -> None:
     """What is wrong with the database is not the records' fault."""
     user = tables.user()
-    tables.run("revoke update (credits) on public.profiles from faregate_worker")
+    tables.run("revoke update (credits) on faregate.balances from faregate_worker")
     with pytest.raises(ArchiveUnavailableError, match="permission denied"):
         store.store(SHARD, user.deducts(2))
     assert tables.dead_letters() == []

@@ -138,7 +138,7 @@ def take(connection: psycopg.Connection, right: Right, role: str) -> None:
         return
     name = connection.execute("select current_database()").fetchone()
     text = f"{right} {name[0]}" if right.kind == "database" and name else str(right)
-    connection.execute(f"revoke {text} from {role}, public".encode())
+    connection.execute(f"revoke {text} from {role}, faregate_reader, public".encode())
 
 
 @pytest.mark.parametrize("role", postgres_access.ROLES, ids=lambda role: role.name)
@@ -166,9 +166,11 @@ async def test_a_gate_and_an_audit_ask_before_they_begin(
     with pytest.raises(ConfigurationError, match=r"select on table faregate\.ledger"):
         await accounts.identity()
     await accounts.aclose()
-    connection.execute('drop policy "The auditor can view profiles" on public.profiles')
+    connection.execute(
+        'drop policy "The auditor can view transactions" on public.credit_transactions'
+    )
     audit = PostgresAudit(as_role(database_url, "faregate_auditor"))
-    with pytest.raises(ConfigurationError, match=r"select on rows public\.profiles"):
+    with pytest.raises(ConfigurationError, match=r"select on rows public\.credit_transactions"):
         audit.verify()
     audit.close()
 

@@ -119,15 +119,21 @@ def test_a_profile_that_is_deleted_and_made_again_has_what_its_rows_say(
     assert [row[0] for row in history(supabase, user)] == [1, 2]
 
 
-@pytest.mark.parametrize("role", ["faregate_worker", PROJECT_OWNER])
-def test_the_worker_and_the_owner_write_credits(supabase: psycopg.Connection, role: str) -> None:
+@pytest.mark.parametrize(
+    ("role", "change"),
+    [
+        ("faregate_worker", "update faregate.balances set {} where user_id = %s"),
+        (PROJECT_OWNER, "update public.profiles set {} where id = %s"),
+    ],
+)
+def test_the_worker_and_the_owner_write_credits(
+    supabase: psycopg.Connection, role: str, change: str
+) -> None:
     """The projection is the worker's; the owner can do what it wants with its tables."""
     user = sign_up(supabase)
     with acting_as(supabase, role):
-        supabase.execute(
-            "update public.profiles set credits = credits - 1, credits_sequence = 2 where id = %s",
-            [user],
-        )
+        change = change.format("credits = credits - 1, credits_sequence = 2")
+        supabase.execute(change.encode(), [user])
     assert balance(supabase, user) == (2, 2)
 
 
@@ -138,7 +144,8 @@ def test_a_member_of_the_worker_role_writes_credits(plain: psycopg.Connection) -
         plain.execute("create role deployed_worker nologin")
         plain.execute("grant faregate_worker to deployed_worker")
         plain.execute("set local role deployed_worker")
-        assert plain.execute(SET_CREDITS, [user]).rowcount == 1
+        change = "update faregate.balances set credits = 1000 where user_id = %s"
+        assert plain.execute(change, [user]).rowcount == 1
 
 
 def test_a_deletion_between_two_inserts_leaves_no_rows(plain: psycopg.Connection) -> None:
@@ -171,7 +178,8 @@ def test_balances_never_overflow_silently(plain: psycopg.Connection) -> None:
     user = sign_up(plain)
     with pytest.raises(errors.NumericValueOutOfRange), acting_as(plain, "faregate_worker"):
         plain.execute(
-            "update public.profiles set credits = credits + %s where id = %s", [CREDITS_MAX, user]
+            "update faregate.balances set credits = credits + %s where user_id = %s",
+            [CREDITS_MAX, user],
         )
     with acting_as(plain, "service_role"):
         insert_by_hand(plain, user, CREDITS_MAX, "add")

@@ -87,7 +87,7 @@ def test_the_api_reads_and_writes_nothing(supabase: psycopg.Connection) -> None:
     """Under row level security a grant alone would show nothing."""
     user = sign_up(supabase)
     with acting_as(supabase, "faregate_api"):
-        for table in ("public.profiles", "public.credit_transactions", "faregate.ledger"):
+        for table in ("faregate.balances", "public.credit_transactions", "faregate.ledger"):
             query = sql.SQL("select * from {}").format(sql.Identifier(*table.split(".")))
             assert supabase.execute(query).fetchone() is not None
     for statement in (

@@ -258,6 +258,7 @@ def test_the_migration_raises_where_the_schema_is_another(
     Migrator(empty_database_url).apply()
     with psycopg.connect(empty_database_url) as connection:
         connection.execute("drop trigger profiles_credits_guard on public.profiles")
+        connection.execute("drop view faregate.balances")
         connection.execute(damage.encode())
         connection.execute("delete from faregate.migrations where name ~ 'credit_system'")
     with pytest.raises(MigrationError, match=complaint):

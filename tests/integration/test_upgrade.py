@@ -252,12 +252,12 @@ def test_the_roles_are_made_by_an_owner_that_is_no_superuser(
     with supabase_database(own_servers.postgres_url) as database:
         migrate(database)
         with psycopg.connect(as_project_owner(database), autocommit=True) as owner:
-            for role in ("faregate_api", "faregate_worker"):
+            for role in ("faregate_api", "faregate_worker", "faregate_reader"):
                 owner.execute(f"set role {role}".encode())
                 owner.execute("reset role")
         # Whoever connects may take on a role by an option of the connection.
         worker = make_conninfo(database, options="-c role=faregate_worker")
         with psycopg.connect(worker, autocommit=True) as connection:
-            assert connection.execute("select * from public.profiles").fetchall() == []
+            assert connection.execute("select * from faregate.balances").fetchall() == []
             with pytest.raises(errors.InsufficientPrivilege):
                 connection.execute("select * from auth.users")

@@ -100,7 +100,7 @@ def test_a_queue_or_a_postgres_that_is_away_is_told(settings: Settings) -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        "revoke update (credits) on public.profiles from faregate_worker",
+        "revoke update (credits) on faregate.balances from faregate_worker",
         "alter database {} set default_transaction_read_only = on",
     ],
 )

@@ -49,14 +49,13 @@ class DatabaseRole:
     rights: tuple[Right, ...]
 
 
-_PROFILES, _ROWS = "public.profiles", "public.credit_transactions"
+_BALANCES, _ROWS = "faregate.balances", "public.credit_transactions"
 _LEDGER, _DEAD_LETTERS, _KEYS = "faregate.ledger", "faregate.dead_letters", "faregate.api_keys"
 _BATCHES = "faregate.batches"
 _SCHEMAS = Right("usage", "schema", "public"), Right("usage", "schema", "faregate")
 #: What all of them read.
 _READING = (
-    Right("select", "table", _PROFILES),
-    Right("select", "rows", _PROFILES),
+    Right("select", "table", _BALANCES),
     Right("select", "table", _ROWS),
     Right("select", "rows", _ROWS),
     Right("select", "table", _LEDGER),
@@ -91,9 +90,8 @@ WORKER: Final = DatabaseRole(
         Right("select", "table", _BATCHES),
         Right("insert", "table", _ROWS),
         Right("insert", "rows", _ROWS),
-        Right("update", "table", _PROFILES, "credits"),
-        Right("update", "table", _PROFILES, "credits_sequence"),
-        Right("update", "rows", _PROFILES),
+        Right("update", "table", _BALANCES, "credits"),
+        Right("update", "table", _BALANCES, "credits_sequence"),
         Right("insert", "table", _DEAD_LETTERS),
         Right("insert", "table", _BATCHES),
         Right("update", "table", _BATCHES),

@@ -30,10 +30,10 @@ with recursive row_users as (
 )
 
 (
-    select id as user_id
-    from public.profiles
-    where id > %(after)s::uuid
-    order by id
+    select user_id
+    from faregate.balances
+    where user_id > %(after)s::uuid
+    order by user_id
     limit %(count_max)s::integer
 )
 union
@@ -48,22 +48,22 @@ limit %(count_max)s::integer;
 -- name: read_reached
 -- How far the rows of users go, and of which Redis history the last one is.
 select
-    p.id as user_id,
-    p.credits,
-    p.credits_sequence as sequence_max,
+    b.user_id,
+    b.credits,
+    b.credits_sequence as sequence_max,
     coalesce(
         (
             select t.epoch
             from public.credit_transactions as t
             where
-                t.user_id = p.id
-                and t.sequence = p.credits_sequence
+                t.user_id = b.user_id
+                and t.sequence = b.credits_sequence
             order by t.epoch desc
             limit 1
         ), 0
     ) as epoch
-from public.profiles as p
-where p.id = any(%(user_ids)s::uuid[]);
+from faregate.balances as b
+where b.user_id = any(%(user_ids)s::uuid[]);
 
 -- name: sum_users
 -- For each user that has a profile or a row: what the profile says, what the rows add up to, and
@@ -156,18 +156,18 @@ copy_sums as (
 
 select
     r.user_id,
-    p.credits,
+    b.credits,
     coalesce(t.total, 0) as row_total,
     coalesce(t.total_reached, 0)
     + coalesce(d.total_reached, 0)
     + coalesce(c.total_reached, 0) as live_total
 from reached as r
-left join public.profiles as p on r.user_id = p.id
+left join faregate.balances as b on r.user_id = b.user_id
 left join row_sums as t on r.user_id = t.user_id
 left join dead_letter_sums as d on r.user_id = d.user_id
 left join copy_sums as c on r.user_id = c.user_id
 where
-    p.id is not null
+    b.user_id is not null
     or t.row_count > 0
 order by r.user_id;
 
@@ -184,7 +184,7 @@ with numbered as (
         d.user_id,
         d.sequence
     from faregate.dead_letters as d
-    inner join public.profiles as p on d.user_id = p.id
+    inner join faregate.balances as b on d.user_id = b.user_id
     where d.sequence is not null
 ),
 
@@ -224,7 +224,7 @@ with entries as (
         d.amount,
         d.epoch
     from faregate.dead_letters as d
-    inner join public.profiles as p on d.user_id = p.id
+    inner join faregate.balances as b on d.user_id = b.user_id
     where
         d.sequence is not null
         and d.discarded_at is null
@@ -395,7 +395,7 @@ with given as (
         d.refund_of,
         d.amount
     from faregate.dead_letters as d
-    inner join public.profiles as p on d.user_id = p.id
+    inner join faregate.balances as b on d.user_id = b.user_id
     where
         d.type = 'refund'
         and d.discarded_at is null
@@ -544,13 +544,13 @@ with reached as (
 )
 
 select
-    p.id as user_id,
+    b.user_id,
     r.sequence_max as expected,
-    p.credits_sequence as found
-from public.profiles as p
-inner join reached as r on p.id = r.user_id
-where r.sequence_max > p.credits_sequence
-order by p.id
+    b.credits_sequence as found
+from faregate.balances as b
+inner join reached as r on b.user_id = r.user_id
+where r.sequence_max > b.credits_sequence
+order by b.user_id
 limit %(findings_max)s::integer;
 
 -- name: find_missing_guards

@@ -4,6 +4,7 @@ Each migration is applied in a transaction of its own, under one lock, and recor
 checksum. The settings of a new ledger are given once and never change.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -34,6 +35,7 @@ from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, 
 
 #: Any number will do, as long as all runs use the same one.
 _RUN_LOCK_KEY: Final = 7_163_910_450_128
+_logger = logging.getLogger(__name__)
 
 
 class MigrationState(StrEnum):
@@ -67,6 +69,12 @@ class _Record:
 
 def _ignore(_name: str) -> None:
     """Report no progress."""
+
+
+def _warn(notice: psycopg.errors.Diagnostic) -> None:
+    """Log what a migration could not do. It gives a hint what to do, and Postgres itself none."""
+    if notice.severity_nonlocalized == "WARNING" and notice.message_hint:
+        _logger.warning("%s; %s", notice.message_primary, notice.message_hint)
 
 
 class Migrator:
@@ -143,6 +151,7 @@ class Migrator:
             connection = psycopg.connect(self._conninfo, autocommit=True)
         except psycopg.Error as error:
             raise ArchiveUnavailableError(f"cannot connect to migrate: {error}") from error
+        connection.add_notice_handler(_warn)
         with connection:
             try:
                 yield connection

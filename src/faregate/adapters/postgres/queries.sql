@@ -88,17 +88,18 @@ where
 
 -- name: read_profiles
 -- The next users by id.
-select id
-from public.profiles
-where id > %(after)s::uuid
-order by id
+select user_id as id
+from faregate.balances
+where user_id > %(after)s::uuid
+order by user_id
 limit %(count_max)s::integer;
 
 -- name: act_as_user
--- Is a user for the rest of the transaction, as Supabase has it: by role, and by the claims that
--- auth.uid() reads. Of the two forms of claims the older one has precedence, so both are set.
+-- Is a user for the rest of the transaction, as Supabase has it: in a role that is subject to row
+-- level security, by the claims that auth.uid() reads. Of their two forms the older one has
+-- precedence, so both are set.
 select
-    set_config('role', 'authenticated', true) as acting_as,
+    set_config('role', 'faregate_reader', true) as acting_as,
     set_config('transaction_read_only', 'on', true) as is_read_only,
     set_config('request.jwt.claim.sub', %(user_id)s::uuid::text, true) as claim,
     set_config(
@@ -384,13 +385,13 @@ with added as (
 ),
 
 changed as (
-    update public.profiles as p
+    update faregate.balances as b
     set
-        credits = p.credits + a.amount,
-        credits_sequence = greatest(p.credits_sequence, a.sequence_max)
+        credits = b.credits + a.amount,
+        credits_sequence = greatest(b.credits_sequence, a.sequence_max)
     from added as a
-    where p.id = a.user_id
-    returning p.id
+    where b.user_id = a.user_id
+    returning b.user_id
 )
 
 select (select count(*) from added) - (select count(*) from changed) as missing;
@@ -433,9 +434,9 @@ with found as (
 
 select
     f.user_id,
-    p.credits_sequence as sequence
+    b.credits_sequence as sequence
 from found as f
-left join public.profiles as p on f.user_id = p.id
+left join faregate.balances as b on f.user_id = b.user_id
 order by f.user_id;
 
 -- name: find_known

@@ -5,10 +5,12 @@ from typing import Final
 from faregate.adapters.postgres.access import ROLES, DatabaseRole, Right
 
 OWNER: Final = "faregate_owner"
+READER: Final = "faregate_reader"
 BACKUP: Final = "faregate_backup"
 #: What is run in the roles that are no list of rights.
 OTHER_PURPOSES: Final = {
     OWNER: "faregate migrate, rebuild and keys; it owns all that it makes",
+    READER: "the history of one user, in which an API reads it; nobody logs in with it",
     BACKUP: "pg_dump of the schemas auth, faregate and public; it passes by row level security",
 }
 #: Roles of Supabase, which migrations expect. An owner that may not create roles finds them made.
@@ -56,18 +58,14 @@ begin
 end
 $$;
 """
-_SWITCH: Final = """\
--- faregate_api reads a user's history as that user. It inherits no right of authenticated.
-do $$
-begin
-    alter role faregate_api noinherit;
-    grant authenticated to faregate_api;
-exception
-    when insufficient_privilege then
-        raise warning 'faregate_api cannot act as authenticated: users cannot read their history'
-            using hint = 'Let a superuser run this.';
-end
-$$;
+_SWITCH: Final = f"grant {READER} to faregate_api;\n"
+_READER_GRANTS: Final = f"""\
+    grant usage on schema public to {READER};
+    grant select on table public.credit_transactions to {READER};
+    drop policy if exists "A reader can view the transactions of its user"
+    on public.credit_transactions;
+    create policy "A reader can view the transactions of its user" on public.credit_transactions
+    for select to {READER} using ((select auth.uid()) = user_id);
 """
 _BACKUP: Final = f"""\
 -- {BACKUP}: {OTHER_PURPOSES[BACKUP]}.
@@ -91,7 +89,7 @@ _BACKUP_GRANTS: Final = f"""\
 
 def roles_sql() -> str:
     """Return the SQL that makes all roles and, once there are tables, grants them their rights."""
-    names = [OWNER, *(role.name for role in ROLES), BACKUP, *_OF_SUPABASE]
+    names = [OWNER, READER, *(role.name for role in ROLES), BACKUP, *_OF_SUPABASE]
     quoted = ", ".join(f"\n        '{name}'" for name in names)
     create = _CREATE.format(names=quoted.replace(", \n", ",\n") + "\n    ")
     return "\n".join((_HEADER, create, _OWNER, _SWITCH, _BACKUP, _grants()))
@@ -111,6 +109,8 @@ begin
     perform set_config('lock_timeout', '5s', true);
 
 {roles}
+    -- {READER}: {OTHER_PURPOSES[READER]}
+{_READER_GRANTS}
     -- {BACKUP}
 {_BACKUP_GRANTS}end
 $$;"""

@@ -75,6 +75,18 @@ when (
 )
 execute function faregate.refuse_credits_change();
 
+-- Balances alone, for the roles of Faregate. Profiles are the application's, and so are the policies
+-- on them: here the owner's rights count, and no policy is needed beside those.
+create or replace view faregate.balances as
+select
+    id as user_id,
+    credits,
+    credits_sequence
+from public.profiles;
+comment on view faregate.balances is 'The balances that profiles hold, and nothing else of them';
+
+revoke all on faregate.balances from public, anon, authenticated, service_role;
+
 -- Verification.
 do $$
 begin
@@ -111,6 +123,30 @@ begin
         where oid = 'faregate.refuse_credits_change()'::regprocedure
     ) then
         raise exception 'the guard of credits asks its owner instead of its caller';
+    end if;
+end
+$$;
+
+do $$
+begin
+    if exists (
+        select
+        from pg_catalog.pg_class as b
+        inner join pg_catalog.pg_roles as owner on b.relowner = owner.oid
+        cross join pg_catalog.pg_class as profiles
+        where
+            b.oid = 'faregate.balances'::regclass
+            and profiles.oid = 'public.profiles'::regclass
+            and profiles.relrowsecurity
+            and not owner.rolsuper
+            and not owner.rolbypassrls
+            and not (
+                pg_has_role(owner.oid, profiles.relowner, 'usage')
+                and not profiles.relforcerowsecurity
+            )
+    ) then
+        raise exception 'row level security on public.profiles hides balances from role %', current_user
+            using hint = 'Migrate as the owner of public.profiles, or as a role with BYPASSRLS.';
     end if;
 end
 $$;

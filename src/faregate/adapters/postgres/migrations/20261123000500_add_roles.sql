@@ -1,4 +1,4 @@
--- Adds the roles of the API and the worker, each with no more rights than it needs.
+-- Adds the roles of the API, of the worker, and of who reads one history, each with the least rights.
 
 set local lock_timeout = '10s';
 set local statement_timeout = '5min';
@@ -7,7 +7,7 @@ do $$
 declare
     role_name text;
 begin
-    foreach role_name in array array['faregate_api', 'faregate_worker'] loop
+    foreach role_name in array array['faregate_reader', 'faregate_api', 'faregate_worker'] loop
         if to_regrole(role_name) is null then
             begin
                 execute format('create role %I nologin', role_name);
@@ -29,15 +29,12 @@ do $$
 begin
     if to_regrole('faregate_api') is not null then
         grant usage on schema public, faregate to faregate_api;
-        grant select on public.profiles, public.credit_transactions to faregate_api;
+        grant select on faregate.balances, public.credit_transactions to faregate_api;
         grant select on faregate.ledger, faregate.dead_letters to faregate_api;
         grant execute on function faregate.open_user(uuid, boolean) to faregate_api;
         grant execute on function faregate.mark_installed(bigint) to faregate_api;
 
         -- Under row level security a privilege alone shows nothing.
-        drop policy if exists "The API can view profiles" on public.profiles;
-        create policy "The API can view profiles" on public.profiles
-        for select to faregate_api using (true);
         drop policy if exists "The API can view transactions" on public.credit_transactions;
         create policy "The API can view transactions" on public.credit_transactions
         for select to faregate_api using (true);
@@ -60,7 +57,7 @@ begin
     if to_regrole('faregate_worker') is not null then
         grant usage on schema public, faregate to faregate_worker;
         grant select, insert on public.credit_transactions to faregate_worker;
-        grant select, update (credits, credits_sequence) on public.profiles to faregate_worker;
+        grant select, update (credits, credits_sequence) on faregate.balances to faregate_worker;
         grant select on faregate.ledger to faregate_worker;
         grant select, insert on faregate.dead_letters to faregate_worker;
         grant select, insert, update on faregate.batches to faregate_worker;
@@ -77,12 +74,6 @@ begin
             );
         end if;
 
-        drop policy if exists "The worker can view profiles" on public.profiles;
-        create policy "The worker can view profiles" on public.profiles
-        for select to faregate_worker using (true);
-        drop policy if exists "The worker can update profiles" on public.profiles;
-        create policy "The worker can update profiles" on public.profiles
-        for update to faregate_worker using (true) with check (true);
         drop policy if exists "The worker can view transactions" on public.credit_transactions;
         create policy "The worker can view transactions" on public.credit_transactions
         for select to faregate_worker using (true);
@@ -98,7 +89,7 @@ do $$
 declare
     role_name text;
 begin
-    foreach role_name in array array['faregate_api', 'faregate_worker'] loop
+    foreach role_name in array array['faregate_reader', 'faregate_api', 'faregate_worker'] loop
         if to_regrole(role_name) is not null
             and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)
         then
@@ -113,26 +104,30 @@ begin
 end
 $$;
 
--- Lets the API read a user's history as that user: under row level security, as authenticated.
--- To take on a role is not to have its rights all the time. The rights of authenticated are the
--- application's to give, so faregate_api inherits none of them: it must say who it is first. (A
--- grant of Postgres 16 says itself whether it inherits, and takes that from the role; in 15 it is
--- the role that counts.)
+-- Lets the API read a user's history as that user: under row level security, in a role that sees the
+-- rows of one user only. (It is not authenticated, which on Supabase nobody may let others take on,
+-- and which has whatever rights an application gives to its users.)
 do $$
 begin
+    if to_regrole('faregate_reader') is null or to_regrole('faregate_api') is null then
+        return;
+    end if;
+    grant usage on schema public to faregate_reader;
+    grant select on public.credit_transactions to faregate_reader;
+    drop policy if exists "A reader can view the transactions of its user"
+    on public.credit_transactions;
+    create policy "A reader can view the transactions of its user" on public.credit_transactions
+    for select to faregate_reader using ((select auth.uid()) = user_id);
+
     -- Roles belong to the whole cluster, so this may have been done for another database.
-    if to_regrole('faregate_api') is not null
-        and not pg_has_role('faregate_api', 'authenticated', 'member')
-    then
+    if not pg_has_role('faregate_api', 'faregate_reader', 'member') then
         begin
-            alter role faregate_api noinherit;
-            grant authenticated to faregate_api;
+            grant faregate_reader to faregate_api;
         exception
             when insufficient_privilege then
-                raise warning 'role % may not let faregate_api take on authenticated', current_user
+                raise warning 'role % may not let faregate_api take on faregate_reader', current_user
                     using hint = 'Users cannot read their history through the API until a role '
-                    'that may has run: alter role faregate_api noinherit; '
-                    'grant authenticated to faregate_api;';
+                    'that may has run: grant faregate_reader to faregate_api;';
         end;
     end if;
 end
@@ -148,14 +143,14 @@ begin
         and has_table_privilege('faregate_worker', 'faregate.dead_letters', 'insert')
         and has_table_privilege('faregate_worker', 'faregate.batches', 'insert')
         and has_table_privilege('faregate_worker', 'faregate.batches', 'update')
-        and has_column_privilege('faregate_worker', 'public.profiles', 'credits', 'update')
+        and has_column_privilege('faregate_worker', 'faregate.balances', 'credits', 'update')
         and has_function_privilege('faregate_worker', 'faregate.users_existing(uuid[])', 'execute')
         and has_database_privilege('faregate_worker', current_database(), 'temporary')
     ) then
         raise exception 'faregate_worker lacks a right';
     end if;
     if to_regrole('faregate_api') is not null and not (
-        has_table_privilege('faregate_api', 'public.profiles', 'select')
+        has_table_privilege('faregate_api', 'faregate.balances', 'select')
         and has_table_privilege('faregate_api', 'faregate.ledger', 'select')
         and has_function_privilege('faregate_api', 'faregate.open_user(uuid, boolean)', 'execute')
     ) then
@@ -195,13 +190,6 @@ do $$
 declare
     someone constant uuid := '0190f5a0-0000-7000-8000-000000000000';
 begin
-    if to_regrole('faregate_api') is not null
-        and pg_has_role('faregate_api', 'authenticated', 'usage')
-    then
-        raise exception 'faregate_api has the rights of authenticated without taking it on'
-            using hint = 'Revoke authenticated from faregate_api, and migrate again.';
-    end if;
-
     if not has_table_privilege('authenticated', 'public.credit_transactions', 'select') then
         raise exception 'authenticated may not read credit_transactions';
     end if;
@@ -209,9 +197,15 @@ begin
     if exists (
         select
         from pg_catalog.pg_roles
-        where rolname = 'authenticated' and (rolsuper or rolbypassrls)
+        where rolname in ('authenticated', 'faregate_reader') and (rolsuper or rolbypassrls)
     ) then
-        raise exception 'authenticated is not subject to row level security';
+        raise exception 'authenticated or faregate_reader is not subject to row level security';
+    end if;
+
+    if to_regrole('faregate_reader') is not null
+        and not has_function_privilege('faregate_reader', 'auth.uid()', 'execute')
+    then
+        raise exception 'faregate_reader may not call auth.uid()';
     end if;
 
     -- What the API sets is what policies read.
