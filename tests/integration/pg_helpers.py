@@ -42,7 +42,8 @@ create table auth.users (
 );
 alter table auth.users owner to supabase_auth_admin;
 alter table auth.users enable row level security;
-grant select, references, trigger on auth.users to project_owner;
+grant select on auth.users to project_owner with grant option;
+grant insert, update, delete, truncate, references, trigger on auth.users to project_owner;
 
 grant all on schema public to project_owner;
 alter default privileges for role project_owner in schema public

@@ -73,6 +73,21 @@ def test_nobody_sets_credits_through_the_api(
     assert balance(supabase, user) == (3, 1)
 
 
+@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
+def test_nobody_truncates_profiles_even_where_everything_is_granted(
+    supabase: psycopg.Connection, role: str
+) -> None:
+    """No policy is asked then; so the table itself refuses."""
+    user = sign_up(supabase)
+    supabase.execute("grant all on public.profiles to anon, authenticated, service_role")
+    with (
+        pytest.raises(errors.InsufficientPrivilege, match="write credits"),
+        acting_as(supabase, role),
+    ):
+        supabase.execute("truncate public.profiles")
+    assert balance(supabase, user) == (3, 1)
+
+
 def test_an_upsert_of_the_own_profile_does_not_set_credits(supabase: psycopg.Connection) -> None:
     """The API of Supabase makes upserts of whole objects: the name changes, the credits do not."""
     user = sign_up(supabase)

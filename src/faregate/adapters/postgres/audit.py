@@ -39,6 +39,7 @@ GUARDS = (
     "trigger credit_transactions_immutable on credit_transactions",
     "trigger credit_transactions_no_truncate on credit_transactions",
     "trigger profiles_credits_guard on profiles",
+    "trigger profiles_no_truncate on profiles",
     "trigger profiles_starting_credits on profiles",
     "trigger profiles_starting_row on profiles",
     "trigger faregate_note_deletion on users",

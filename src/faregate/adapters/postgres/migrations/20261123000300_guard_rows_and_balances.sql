@@ -75,6 +75,13 @@ when (
 )
 execute function faregate.refuse_credits_change();
 
+-- TRUNCATE asks no policy, and on Supabase whoever uses the API has been granted all on tables.
+create or replace trigger profiles_no_truncate
+before truncate on public.profiles
+for each statement execute function faregate.refuse_credits_change();
+
+revoke truncate, trigger on public.profiles from public, anon, authenticated, service_role;
+
 -- Balances alone, for the roles of Faregate. Profiles are the application's, and so are the policies
 -- on them: here the owner's rights count, and no policy is needed beside those.
 create or replace view faregate.balances as
@@ -106,15 +113,15 @@ $$;
 
 do $$
 begin
-    if not exists (
-        select
+    if (
+        select count(*)
         from pg_catalog.pg_trigger
         where
             tgrelid = 'public.profiles'::regclass
-            and tgname = 'profiles_credits_guard'
+            and tgname in ('profiles_credits_guard', 'profiles_no_truncate')
             and tgfoid = 'faregate.refuse_credits_change()'::regprocedure
             and tgenabled in ('O', 'A')
-    ) then
+    ) <> 2 then
         raise exception 'credits are not guarded';
     end if;
     if (

@@ -184,8 +184,14 @@ begin
             if not p_provision or faregate.was_deleted(p_user) then
                 return;
             end if;
-            -- On Supabase users are made by Supabase Auth alone.
-            if not has_table_privilege('auth.users', 'insert') then
+            -- On Supabase users are made by Supabase Auth alone, though postgres may insert them.
+            if not has_table_privilege('auth.users', 'insert')
+                or (
+                    select c.relowner = to_regrole('supabase_auth_admin')
+                    from pg_catalog.pg_class as c
+                    where c.oid = 'auth.users'::regclass
+                )
+            then
                 raise exception 'this database does not let Faregate create users'
                     using errcode = 'insufficient_privilege',
                     hint = 'Switch provisioning off and create users through Supabase Auth.';
