@@ -9,6 +9,7 @@ from pathlib import Path
 from signal import SIGINT
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from faregate.cli.servers import EmbeddedServers
 from faregate.cli.servers.places import Places
@@ -23,6 +24,7 @@ class OwnPostgres:
 
     programs: Path
     places: Places
+    port: int = PORT
 
     @property
     def data(self) -> Path:
@@ -31,7 +33,8 @@ class OwnPostgres:
     @property
     def url(self) -> str:
         """The URL of database `postgres`, as superuser, by a socket file."""
-        return PostgresServer(self.places, programs=self.programs, durable=False).url
+        server = PostgresServer(self.places, programs=self.programs, durable=False)
+        return make_conninfo(server.url, port=str(self.port))
 
     def write(self, name: str, content: bytes) -> Path:
         """Write a file for the server, which nobody else may read."""
@@ -60,7 +63,7 @@ class OwnPostgres:
     def running(self, *settings: str) -> Iterator[None]:
         """Run the server with settings, and end it."""
         given = ("listen_addresses=", f"unix_socket_directories={self.places.run}", "fsync=off")
-        flags = [word for each in (*given, f"port={PORT}", *settings) for word in ("-c", each)]
+        flags = [word for each in (*given, f"port={self.port}", *settings) for word in ("-c", each)]
         log = self.places.base / "postgres" / "log"
         launch = Launch(
             command=(str(self.programs / "postgres"), "-D", str(self.data), *flags),
@@ -87,9 +90,9 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def own_postgres(programs: Path) -> Iterator[OwnPostgres]:
+def own_postgres(programs: Path, port: int) -> Iterator[OwnPostgres]:
     """Make an empty cluster, and delete it at the end."""
-    with _places(programs) as made:
+    with _places(programs, port) as made:
         made.run("initdb", "-D", str(made.data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8")
         yield made
 
@@ -106,9 +109,9 @@ def standby_of(servers: EmbeddedServers) -> Iterator[OwnPostgres]:
 
 
 @contextmanager
-def _places(programs: Path) -> Iterator[OwnPostgres]:
+def _places(programs: Path, port: int = PORT) -> Iterator[OwnPostgres]:
     places = Places.prepare(None)
     try:
-        yield OwnPostgres(programs, places)
+        yield OwnPostgres(programs, places, port)
     finally:
         places.clear()

