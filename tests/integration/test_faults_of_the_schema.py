@@ -8,6 +8,8 @@ from psycopg.conninfo import make_conninfo
 
 from durable import Database, ListedBatch, Sink, archive, as_role, stored
 from faregate.adapters.postgres import archive as module
+from faregate.adapters.postgres.access import check_worker
+from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.cli.servers import EmbeddedServers
@@ -127,8 +129,8 @@ def test_a_rehearsal_leaves_nothing(tables: Database, store: Sink) -> None:
     assert tables.dead_letters() == []
 
 
-def test_the_database_speaks_utf8(servers: EmbeddedServers) -> None:
-    """Another encoding could not hold what requests say; it is refused before anything is made."""
+async def test_the_database_speaks_utf8(servers: EmbeddedServers) -> None:
+    """Another encoding could not hold what requests say; it is refused by all, before all else."""
     name = "latin"
     administer(
         servers,
@@ -138,6 +140,12 @@ def test_the_database_speaks_utf8(servers: EmbeddedServers) -> None:
     url = servers.postgres.database_url(name)
     with pytest.raises(ConfigurationError, match="encoding LATIN1; Faregate needs UTF8"):
         Migrator(url).apply()
+    with pytest.raises(ConfigurationError, match="Faregate needs UTF8"):
+        check_worker(url)
+    accounts = PostgresAccounts(url)
+    with pytest.raises(ConfigurationError, match="Faregate needs UTF8"):
+        await accounts.identity()
+    await accounts.aclose()
     administer(servers, "drop database {}", name)
 
 
@@ -208,6 +216,11 @@ def test_a_new_owner_is_settled_by_the_next_migration(
     with closing(PostgresAudit(following)) as audit:
         with pytest.raises(ConfigurationError, match="lacks: select on rows"):
             audit.verify()
+        with (
+            closing(module.PostgresArchive(following)) as rows,
+            pytest.raises(ConfigurationError, match=r"lacks: select on rows.*insert on rows"),
+        ):
+            rows.rehearse()
         assert Migrator(following).apply() == []
         assert audit.verify() == []
     with closing(module.PostgresArchive(following)) as rows:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from faregate.adapters.postgres.connection import Bounds, Connector, unavailable
+from faregate.adapters.postgres.connection import Bounds, Connector, require_utf8, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 
@@ -142,6 +142,7 @@ def check_answer(
 
 def check(connection: psycopg.Connection, role: DatabaseRole) -> None:
     """Make sure that a connection may do what a role needs; raises as `check_answer` does."""
+    require_utf8(connection.info)
     cursor = connection.cursor(row_factory=dict_row)
     found = cursor.execute(statement("find_missing_rights", FILE), question(role.rights))
     check_answer(found.fetchall(), role.rights, role)

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from faregate.adapters.postgres import access
+from faregate.adapters.postgres.connection import require_utf8
 from faregate.adapters.postgres.pool import Pool
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
@@ -34,6 +35,7 @@ class PostgresAccounts:
         rights = access.GATE_RIGHTS
         missing = statement("find_missing_rights", access.FILE)
         async with self._pool.connection("read identity") as connection:
+            require_utf8(connection.info)
             found = await connection.execute(missing, access.question(rights))
             access.check_answer(await found.fetchall(), rights, access.API)
             row = await (await connection.execute(statement("read_identity"))).fetchone()

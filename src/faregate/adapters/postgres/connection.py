@@ -114,6 +114,17 @@ def migrated() -> Iterator[None]:
         raise ConfigurationError(message) from error
 
 
+def require_utf8(info: psycopg.ConnectionInfo) -> None:
+    """Make sure that a database can hold all that requests say.
+
+    Raises:
+        ConfigurationError: Its encoding is another one.
+    """
+    encoding = info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise ConfigurationError(f"the database has encoding {encoding}; Faregate needs UTF8")
+
+
 def require_primary(connection: psycopg.Connection) -> None:
     """Make sure that a server has all that was committed.
 

@@ -63,21 +63,28 @@ select
     starting_credits
 from faregate.ledger;
 
--- name: has_new_owner
--- Whether a policy of the owner is for somebody else than who owns its table.
-select exists(
-    select 1
-    from pg_catalog.pg_policy as p
-    inner join pg_catalog.pg_class as c on p.polrelid = c.oid
-    where
-        c.oid = to_regclass('public.credit_transactions')
-        and p.polname like 'The owner can %%'
-        and p.polroles <> array[c.relowner]
-);
-
--- name: settle_owner
--- Gives the policies of the owner to who owns the table now.
-alter policy "The owner can view transactions" -- noqa: RF05
-on public.credit_transactions to current_user;
-alter policy "The owner can insert transactions" -- noqa: RF05
-on public.credit_transactions to current_user;
+-- name: is_unsettled
+-- Whether a policy of the owner is for somebody else than who owns its table, a role is missing, or
+-- a right of one.
+select
+    exists (
+        select 1
+        from pg_catalog.pg_policy as p
+        inner join pg_catalog.pg_class as c on p.polrelid = c.oid
+        where
+            c.oid = to_regclass('public.credit_transactions')
+            and p.polname like 'The owner can %%'
+            and p.polroles <> array[c.relowner]
+    )
+    or exists (
+        select 1
+        from (
+            values
+            ('authenticated', 'public.credit_transactions', 'select'),
+            ('service_role', 'public.credit_transactions', 'select'),
+            ('faregate_reader', 'public.credit_transactions', 'select'),
+            ('faregate_api', 'faregate.ledger', 'select'),
+            ('faregate_worker', 'faregate.batches', 'insert')
+        ) as r (role_name, table_name, verb)
+        where not coalesce(has_table_privilege(to_regrole(role_name)::oid, table_name, verb), false)
+    );

@@ -16,7 +16,7 @@ from typing import Final
 import psycopg
 from psycopg.rows import class_row
 
-from faregate.adapters.postgres.connection import complete
+from faregate.adapters.postgres.connection import complete, require_utf8
 from faregate.adapters.postgres.migration_files import (
     Migration,
     bootstrap_sql,
@@ -148,7 +148,8 @@ class Migrator:
     def _connection(self) -> Iterator[psycopg.Connection]:
         """Connect, and turn what the driver raises into errors of the domain."""
         try:
-            connection = psycopg.connect(self._conninfo, autocommit=True)
+            # Statements are not prepared by name, which a pooler between us would not survive.
+            connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
             raise ArchiveUnavailableError(f"cannot connect to migrate: {error}") from error
         connection.add_notice_handler(_warn)
@@ -200,13 +201,13 @@ def _apply(
         with bounded(connection):
             # Held until the end of the transaction; then the next one looks anew.
             connection.execute(sql("lock_run"), {"key": _RUN_LOCK_KEY})
-            _require_utf8(connection)
+            require_utf8(connection.info)
             numbers.say(connection)
             numbers.check(connection)
             migration = next(iter(_pending(connection)), None)
             _prepare(connection)
             if migration is None:
-                _settle_owner(connection)
+                _settle(connection)
                 return applied
             on_progress(migration.name)
             with transaction(connection, migration.name):
@@ -215,12 +216,6 @@ def _apply(
                 connection.execute(sql("write_record"), record)
             numbers.check(connection)
         applied.append(migration.name)
-
-
-def _require_utf8(connection: psycopg.Connection) -> None:
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
-        raise ConfigurationError(f"the database has encoding {encoding}; Faregate needs UTF8")
 
 
 def _prepare(connection: psycopg.Connection) -> None:
@@ -233,11 +228,15 @@ def _prepare(connection: psycopg.Connection) -> None:
             connection.execute(sql("prepare_records"))
 
 
-def _settle_owner(connection: psycopg.Connection) -> None:
-    """Give the policies of the owner to who owns the tables now, as after REASSIGN OWNED."""
-    if holds(connection, "has_new_owner"):
-        with transaction(connection, "policies of the owner"):
-            connection.execute(sql("settle_owner"))
+def _settle(connection: psycopg.Connection) -> None:
+    """Put policies and rights right, as after REASSIGN OWNED or a restore without owners.
+
+    The migrations say what they are, and may be run again.
+    """
+    if holds(connection, "is_unsettled"):
+        for migration in migrations():
+            with transaction(connection, migration.name):
+                execute(connection, migration.sql)
 
 
 @dataclass(frozen=True, slots=True)
