@@ -9,7 +9,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-servers soak bench bench-quick bench-drain check fmt lock clean
+.PHONY: demo test test-servers soak bench bench-quick bench-drain bench-history check fmt lock clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
@@ -51,6 +51,12 @@ bench-quick: build/bench/ready
 # How fast records become rows, beside a raw COPY of the same rows into the same table, with a profile.
 bench-drain: .venv/ready
 	$(BIN)/python -m benchmarks.drain
+
+# The newest rows of a user with a million of ten million rows, as that user, with the plan. It takes some
+# minutes and 4 GB; HISTORY_ROWS=1000000 for less.
+HISTORY_ROWS ?= 10000000
+bench-history: .venv/ready
+	$(BIN)/python -m benchmarks.history --rows $(HISTORY_ROWS)
 
 # Format, style, types, layers, Lua, queries, migrations.
 check: .venv/ready

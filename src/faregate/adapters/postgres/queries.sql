@@ -97,10 +97,13 @@ limit %(count_max)s::integer;
 -- name: act_as_user
 -- Is a user for the rest of the transaction, as Supabase has it: in a role that is subject to row
 -- level security, by the claims that auth.uid() reads. Of their two forms the older one has
--- precedence, so both are set.
+-- precedence, so both are set. A page is read from the index in its order: without statistics of
+-- the user all its rows would be taken for few, and sorted.
 select
     set_config('role', 'faregate_reader', true) as acting_as,
     set_config('transaction_read_only', 'on', true) as is_read_only,
+    set_config('enable_sort', 'off', true) as is_sorting,
+    set_config('enable_bitmapscan', 'off', true) as is_gathering,
     set_config('request.jwt.claim.sub', %(user_id)s::uuid::text, true) as claim,
     set_config(
         'request.jwt.claims',
@@ -110,7 +113,8 @@ select
 
 -- name: read_newest
 -- The newest rows of a user: by time, and those of one time by their place in the history. What
--- protects other users' rows is row level security, and not this.
+-- protects other users' rows is row level security, and not this. The id is a subquery, so that
+-- its statistics are not looked at: for a user with very many rows all rows would be read by time.
 select
     id,
     type,
@@ -120,7 +124,7 @@ select
     balance_after,
     refund_of
 from public.credit_transactions
-where user_id = %(user_id)s::uuid
+where user_id = (select %(user_id)s::uuid)
 order by timestamp desc, coalesce(sequence, 0) desc, id desc
 limit %(count_max)s::integer;
 
@@ -136,7 +140,7 @@ select
     refund_of
 from public.credit_transactions
 where
-    user_id = %(user_id)s::uuid
+    user_id = (select %(user_id)s::uuid)
     and timestamp <= %(timestamp)s::timestamptz
     and (timestamp, coalesce(sequence, 0), id) < (
         %(timestamp)s::timestamptz,
