@@ -30,24 +30,24 @@ pytestmark = pytest.mark.postgres
 #: Reads all rows (r) or its own (o), adds rows for others (a), writes (w), deletes (d), truncates
 #: (t), adds triggers (x). Of profiles and balances "writes" is about credits.
 EXPECTED = """
-role                 rows balances ledger  dead_letters batches api_keys migrations profiles users
-anon                 -    -        -       -            -       -        -          -        -
-authenticated        o    -        -       -            -       -        -          o        -
-service_role         ra   -        -       -            -       -        -          rad      -
-supabase_auth_admin  -    -        -       -            -       -        -          -        rawd
-faregate_reader      o    -        -       -            -       -        -          -        -
-faregate_api         r    r        r       r            -       rw       -          -        -
-faregate_worker      ra   rw       r       ra           ra      -        -          -        -
-faregate_auditor     r    r        r       r            r       -        -          -        -
-faregate_backup      r    r        r       r            r       r        r          r        r
+role                rows balances ledger letters batches keys   migrations deletions profiles users
+anon                -    -        -      -       -       -      -          -         -        -
+authenticated       o    -        -      -       -       -      -          -         o        -
+service_role        ra   -        -      -       -       -      -          -         rad      -
+supabase_auth_admin -    -        -      -       -       -      -          -         -        rawd
+faregate_reader     o    -        -      -       -       -      -          -         -        -
+faregate_api        r    r        r      r       -       rw     -          -         -        -
+faregate_worker     ra   rw       r      ra      raw     -      -          -         -        -
+faregate_auditor    r    r        r      r       r       -      -          -         -        -
+faregate_backup     r    r        r      r       r       r      r          r         r        r
 """
 #: In a Supabase project profiles are shown to all, and what owns the tables is no superuser.
 ON_SUPABASE = """
-role                 rows balances ledger  dead_letters batches api_keys migrations profiles users
-anon                 -    -        -       -            -       -        -          r        -
-authenticated        o    -        -       -            -       -        -          r        -
-supabase_auth_admin  -    -        -       -            -       -        -          -        rawdx
-project_owner        rax  rawd     rawdtx  rawdtx       rawdtx  rawdtx   rawdtx     rawdtx   rawdx
+role                rows balances ledger letters batches keys   migrations deletions profiles users
+anon                -    -        -      -       -       -      -          -         r        -
+authenticated       o    -        -      -       -       -      -          -         r        -
+supabase_auth_admin -    -        -      -       -       -      -          -         -        rawdx
+project_owner       rax  rawd     rawdtx rawdtx  rawdtx  rawdtx rawdtx     rawdtx    rawdtx   rawdx
 """
 #: Who may call which function. Nobody but their owner calls the others, or those of triggers.
 CALLERS: Final = {
@@ -55,6 +55,10 @@ CALLERS: Final = {
     "faregate.mark_installed(bigint)": {"faregate_api"},
     "faregate.user_exists(uuid)": {"faregate_worker"},
     "faregate.users_existing(uuid[])": {"faregate_worker"},
+    "faregate.lock_holder()": {"faregate_worker"},
+    "faregate.scrub_dead_letters(uuid[])": {"faregate_worker"},
+    "faregate.users_to_erase(integer)": {"faregate_worker"},
+    "faregate.note_erased(uuid[])": {"faregate_worker"},
 }
 #: COPY into a table is refused to a role that is subject to its row level security.
 NO_COPY: Final = {("faregate_worker", "rows")}
@@ -63,9 +67,11 @@ TABLES: Final = {
     "rows": "public.credit_transactions",
     "profiles": "public.profiles",
     "users": "auth.users",
+    "letters": "faregate.dead_letters",
+    "keys": "faregate.api_keys",
     **{
         name: f"faregate.{name}"
-        for name in ("balances", "ledger", "dead_letters", "batches", "api_keys", "migrations")
+        for name in ("balances", "ledger", "batches", "migrations", "deletions")
     },
 }
 NEW_ROWS: Final = {
@@ -73,14 +79,15 @@ NEW_ROWS: Final = {
     "profiles": ("id", "'{other}'"),
     "balances": ("user_id", "'{other}'"),
     "ledger": ("shard_count, starting_credits, epoch", "1, 1, 1"),
-    "dead_letters": ("shard, stream_id, kind, reason, payload", "0, '9-9', 'fork', 'x', 'x'"),
+    "letters": ("shard, stream_id, kind, reason, payload", "0, '9-9', 'fork', 'x', 'x'"),
     "batches": (
         "shard, number, epoch, first_position, last_position, first_ordinal, last_ordinal,"
         " ordinal_max, record_count, last_digest, leaves, chain",
         "0, 2, 1, '2-1', '2-1', 2, 2, 2, 1, sha256(''), '', sha256('')",
     ),
-    "api_keys": ("id, user_id, name, secret_hash", "gen_random_uuid(), '{user}', 'k', sha256('')"),
+    "keys": ("id, user_id, name, secret_hash", "gen_random_uuid(), '{user}', 'k', sha256('')"),
     "migrations": ("name, checksum", "'x', 'x'"),
+    "deletions": ("digest", "sha256('x')"),
     "users": ("id", "gen_random_uuid()"),
 }
 CHANGES: Final = {
@@ -88,10 +95,11 @@ CHANGES: Final = {
     "profiles": "credits = 1000",
     "balances": "credits = 1000",
     "ledger": "epoch = 9",
-    "dead_letters": "reason = 'x'",
+    "letters": "reason = 'x'",
     "batches": "record_count = 9",
-    "api_keys": "last_used_at = now()",
+    "keys": "last_used_at = now()",
     "migrations": "checksum = 'x'",
+    "deletions": "deleted_at = now()",
     "users": "created_at = now()",
 }
 #: The routes, by the letter of what they do.
@@ -152,7 +160,7 @@ class Tried:
         self.connection = connection
         self.expected = LAYOUTS[layout]
         self.user, self.other = sign_up(connection), sign_up(connection)
-        for name in ("dead_letters", "batches", "api_keys"):
+        for name in ("letters", "batches", "keys"):
             connection.execute(self.statement("insert", name).encode())
         connection.execute("delete from public.profiles where id = %s", [self.other])
         connection.execute("insert into auth.users (id) values (%s)", [uuid4()])

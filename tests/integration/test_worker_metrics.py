@@ -142,7 +142,7 @@ def test_a_redis_that_is_away_shows_as_such(system: System, collector: WorkerCol
 @pytest.mark.parametrize(
     "fault",
     [
-        "revoke update (credits) on public.profiles from faregate_worker",
+        "revoke update (credits) on faregate.balances from faregate_worker",
         "drop schema faregate cascade",
     ],
 )
