@@ -24,6 +24,7 @@ from integration.pg_helpers import (
     sign_up,
     supabase_database,
 )
+from integration.rights_routes import CHANGES, NEW_ROWS, REFUSALS, ROUTES, TABLES
 
 pytestmark = pytest.mark.postgres
 
@@ -63,83 +64,6 @@ CALLERS: Final = {
 #: COPY into a table is refused to a role that is subject to its row level security.
 NO_COPY: Final = {("faregate_worker", "rows")}
 
-TABLES: Final = {
-    "rows": "public.credit_transactions",
-    "profiles": "public.profiles",
-    "users": "auth.users",
-    "letters": "faregate.dead_letters",
-    "keys": "faregate.api_keys",
-    **{
-        name: f"faregate.{name}"
-        for name in ("balances", "ledger", "batches", "migrations", "deletions")
-    },
-}
-NEW_ROWS: Final = {
-    "rows": ("user_id, amount, type, description", "'{other}', 5, 'add', 'by hand'"),
-    "profiles": ("id", "'{other}'"),
-    "balances": ("user_id", "'{other}'"),
-    "ledger": ("shard_count, starting_credits, epoch", "1, 1, 1"),
-    "letters": ("shard, stream_id, kind, reason, payload", "0, '9-9', 'fork', 'x', 'x'"),
-    "batches": (
-        "shard, number, epoch, first_position, last_position, first_ordinal, last_ordinal,"
-        " ordinal_max, record_count, last_digest, leaves, chain",
-        "0, 2, 1, '2-1', '2-1', 2, 2, 2, 1, sha256(''), '', sha256('')",
-    ),
-    "keys": ("id, user_id, name, secret_hash", "gen_random_uuid(), '{user}', 'k', sha256('')"),
-    "migrations": ("name, checksum", "'x', 'x'"),
-    "deletions": ("digest", "sha256('x')"),
-    "users": ("id", "gen_random_uuid()"),
-}
-CHANGES: Final = {
-    "rows": "amount = 1000",
-    "profiles": "credits = 1000",
-    "balances": "credits = 1000",
-    "ledger": "epoch = 9",
-    "letters": "reason = 'x'",
-    "batches": "record_count = 9",
-    "keys": "last_used_at = now()",
-    "migrations": "checksum = 'x'",
-    "deletions": "deleted_at = now()",
-    "users": "created_at = now()",
-}
-#: The routes, by the letter of what they do.
-ROUTES: Final = {
-    "select": ("r", "select * from {table}"),
-    "copy to": ("r", "copy (select * from {table}) to stdout"),
-    "insert": ("a", "insert into {table} ({columns}) values ({values})"),
-    "copy from": ("a", "copy {table} ({columns}) from stdin"),
-    "merge, insert": (
-        "a",
-        "merge into {table} using (select 1) as s on false"
-        " when not matched then insert ({columns}) values ({values})",
-    ),
-    "update": ("w", "update {table} set {change}"),
-    "merge, update": (
-        "w",
-        "merge into {table} using (select 1) as s on true when matched then update set {change}",
-    ),
-    "delete": ("d", "delete from {table}"),
-    "merge, delete": (
-        "d",
-        "merge into {table} using (select 1) as s on true when matched then delete",
-    ),
-    "truncate": ("t", "truncate {table}"),
-    "truncate, cascade": ("t", "truncate {table} cascade"),
-    "trigger": (
-        "x",
-        "create trigger added before insert on {table}"
-        " for each row execute function suppress_redundant_updates_trigger()",
-    ),
-}
-REFUSALS: Final = (
-    errors.InsufficientPrivilege,
-    # The table itself refuses.
-    errors.RestrictViolation,
-    # Row level security and COPY; TRUNCATE of what others refer to; what cannot be done to views.
-    errors.FeatureNotSupported,
-    errors.WrongObjectType,
-)
-
 
 def table_of(text: str) -> dict[str, dict[str, str]]:
     """Read a table: what a role may do with what."""
@@ -160,7 +84,7 @@ class Tried:
         self.connection = connection
         self.expected = LAYOUTS[layout]
         self.user, self.other = sign_up(connection), sign_up(connection)
-        for name in ("letters", "batches", "keys"):
+        for name in ("letters", "batches", "keys", "deletions"):
             connection.execute(self.statement("insert", name).encode())
         connection.execute("delete from public.profiles where id = %s", [self.other])
         connection.execute("insert into auth.users (id) values (%s)", [uuid4()])
