@@ -7,6 +7,7 @@ from uuid import UUID
 
 from faregate.adapters.postgres import access
 from faregate.adapters.postgres.connection import require_utf8
+from faregate.adapters.postgres.openings import Openings
 from faregate.adapters.postgres.pool import Pool
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
@@ -25,6 +26,7 @@ class PostgresAccounts:
 
     def __init__(self, conninfo: str) -> None:
         self._pool = Pool(conninfo)
+        self._openings = Openings(self._pool)
 
     async def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with.
@@ -48,8 +50,8 @@ class PostgresAccounts:
         await self._pool.row("mark_installed", {"epoch": epoch})
 
     async def open(self, user_id: UUID, *, provision: bool) -> User | None:
-        """Return a user's durable balance, making what is missing in one transaction."""
-        row = await self._pool.row("open_user", {"user_id": user_id, "provision": provision})
+        """Return a user's durable balance, making what is missing."""
+        row = await self._openings.open(user_id, provision=provision)
         return None if row is None else User(id=user_id, **row)
 
     async def transaction(self, transaction_id: CreditTransactionId) -> CreditTransaction | None:
@@ -69,6 +71,7 @@ class PostgresAccounts:
 
     async def aclose(self) -> None:
         """Let go of all connections."""
+        await self._openings.aclose()
         await self._pool.aclose()
 
 

@@ -27,15 +27,18 @@ from faregate.ledger;
 -- Notes that Redis has been given an epoch.
 select faregate.mark_installed(%(epoch)s::bigint);
 
--- name: open_user
--- What the live ledger starts a user with; makes profile and starting row where they are missing.
+-- name: open_users
+-- What the live ledger starts users with, one after the other; makes profiles and starting rows
+-- where they are missing. There is no row of a user that does not exist.
 select
-    credits,
-    sequence,
-    epoch,
-    allowance_left,
-    (extract(epoch from period_start) * 1000)::bigint as period_start_ms
-from faregate.open_user(%(user_id)s::uuid, %(provision)s::boolean);
+    asked.id,
+    opened.credits,
+    opened.sequence,
+    opened.epoch,
+    opened.allowance_left,
+    (extract(epoch from opened.period_start) * 1000)::bigint as period_start_ms
+from unnest(%(user_ids)s::uuid[]) as asked (id)
+cross join lateral faregate.open_user(asked.id, %(provision)s::boolean) as opened;
 
 -- name: read_transaction
 -- One stored transaction. A row older than Faregate has no place in a history, so it is none.

@@ -140,11 +140,12 @@ class Sorter:
         user_ids = list({candidate.transaction.user_id for candidate in candidates})
         cursor = self.connection.execute(statement("find_users"), {"user_ids": user_ids})
         reached: dict[UUID, int | None] = dict(cursor.fetchall())
-        for user_id in [user_id for user_id, sequence in reached.items() if sequence is None]:
+        new = [user_id for user_id, sequence in reached.items() if sequence is None]
+        if new:
             # Before the insert: what makes a profile may add up the rows that are there.
-            asked = {"user_id": user_id, "provision": False}
-            opened = self.connection.execute(statement("open_user"), asked).fetchone()
-            reached[user_id] = opened[1] if opened else 0
+            asked = {"user_ids": new, "provision": False}
+            opened = self.connection.execute(statement("open_users"), asked).fetchall()
+            reached |= dict.fromkeys(new, 0) | {row[0]: row[2] for row in opened}
         left = []
         for candidate in candidates:
             transaction = candidate.transaction

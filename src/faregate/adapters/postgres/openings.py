@@ -1,0 +1,99 @@
+"""Opens users: those who wait for a connection at the same time in one transaction.
+
+A transaction costs five round trips and a commit to disk, and so a thousand users who come at once,
+as after an import or on a first day, would wait for a thousand of them.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from psycopg.rows import DictRow
+
+from faregate.adapters.postgres.pool import Pool
+from faregate.adapters.postgres.queries import statement
+from faregate.domain.errors import ArchiveUnavailableError
+
+BATCH_SIZE_MAX = 64
+#: For how long a batch waits for a lock: briefly, since one user's lock keeps all of it waiting.
+LOCK_MS_MAX = 100
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    is_provisioned: bool
+    loop: asyncio.AbstractEventLoop
+    user_ids: set[UUID] = field(default_factory=set)
+    #: Whether it has been sent.
+    is_sent: bool = False
+
+    def takes(self, loop: asyncio.AbstractEventLoop, *, provision: bool) -> bool:
+        is_alike = self.loop is loop and self.is_provisioned == provision
+        return is_alike and not self.is_sent and len(self.user_ids) < BATCH_SIZE_MAX
+
+
+class Openings:
+    """Belongs to the event loop of its pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._last: tuple[_Batch, asyncio.Task[Mapping[UUID, DictRow]]] | None = None
+        self._tasks: set[asyncio.Task[Mapping[UUID, DictRow]]] = set()
+
+    async def open(self, user_id: UUID, *, provision: bool) -> DictRow | None:
+        """Return what the live ledger starts a user with; None for a user that does not exist.
+
+        Where Postgres refuses a batch, each of its users is asked for alone.
+
+        Raises:
+            ArchiveUnavailableError: Postgres does not answer in time, or refuses this user.
+        """
+        batch, asking = self._batch(provision=provision)
+        batch.user_ids.add(user_id)
+        try:
+            # Who gives up takes nobody else along.
+            opened = await asyncio.shield(asking)
+        except ArchiveUnavailableError as error:
+            if len(batch.user_ids) == 1 or not getattr(error.__cause__, "sqlstate", None):
+                raise
+            opened = await self._ask(_Batch(provision, batch.loop, {user_id}))
+        return opened.get(user_id)
+
+    def _batch(self, *, provision: bool) -> tuple[_Batch, asyncio.Task[Mapping[UUID, DictRow]]]:
+        """Return the batch that waits for a connection, or begin one."""
+        loop = asyncio.get_running_loop()
+        if self._last is None or not self._last[0].takes(loop, provision=provision):
+            batch = _Batch(provision, loop)
+            task = loop.create_task(self._ask(batch))
+            self._last = batch, task
+            self._tasks.add(task)
+            task.add_done_callback(self._forget)
+        return self._last
+
+    def _forget(self, task: asyncio.Task[Mapping[UUID, DictRow]]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # All who waited may have given up, so it is looked at here.
+            task.exception()
+
+    async def _ask(self, batch: _Batch) -> Mapping[UUID, DictRow]:
+        try:
+            async with self._pool.connection("open users") as connection:
+                batch.is_sent = True
+                if len(batch.user_ids) > 1:
+                    bound = {"lock_ms_max": str(LOCK_MS_MAX)}
+                    await connection.execute(statement("bound_lock_wait"), bound)
+                # In one order, so that two batches do not block each other.
+                asked = {"user_ids": sorted(batch.user_ids), "provision": batch.is_provisioned}
+                cursor = await connection.execute(statement("open_users"), asked)
+                return {row.pop("id"): row for row in await cursor.fetchall()}
+        finally:
+            batch.is_sent = True
+
+    async def aclose(self) -> None:
+        """Give up what is under way."""
+        tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
