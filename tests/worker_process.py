@@ -13,9 +13,9 @@ from uuid import UUID
 import psycopg
 from redis import Redis
 
+from draining import drain
 from faregate import Settings, open_gate
 from faregate.bootstrap import open_archive, open_stream
-from faregate_worker.drain import DrainLimits, drain
 from faregate_worker.runtime import QUEUE_NAME, open_queue
 from faregate_worker.ticker import JOB
 from processes import runs
@@ -114,10 +114,9 @@ class System:
 
     def drain(self) -> None:
         """Make rows of all records in this process, where a worker is not what is tested."""
-        limits = DrainLimits(batch_size_max=1_000, seconds_max=WAIT_S_MAX)
         with open_stream(self.settings) as stream, open_archive(self.settings) as archive:
             for shard in range(self.settings.shard_count):
-                drain(stream, archive, shard, limits=limits)
+                drain(stream, archive, shard)
 
     def queued(self) -> list[str]:
         """The ids of the jobs that no worker has taken yet."""
