@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import yaml
 
-from faregate import Settings, build_gate
+from faregate import Settings, open_gate
 from faregate.domain.decision import Verdict
 from faregate.metrics import GateCollector
 from faregate_worker.counts import Counts
@@ -39,8 +39,8 @@ QUERIES = [one["expr"] for one in [*alerts(), *targets()]]
 
 
 DEAD_LETTER = """
-insert into faregate.dead_letters (shard, stream_id, kind, reason, payload)
-values (0, '1-0/0', 'unreadable', 'a test', '')
+insert into faregate.dead_letters (shard, stream_id, kind, reason, payload, payload_digest)
+values (0, '1-0/0', 'unreadable', 'a test', '', sha256(''))
 """
 
 
@@ -53,13 +53,13 @@ async def scraped(ledger_redis: str, database_url: str, tmp_path: Path) -> dict[
         provision_users=True,
         journal_dir=str(tmp_path),
     )
-    gate, user_id = build_gate(settings), uuid4()
-    for _ in range(4):
-        await gate.charge(user_id)
+    user_id = uuid4()
     with psycopg.connect(database_url) as connection:
         connection.execute(DEAD_LETTER)
-    text = exposition(GateCollector(gate), WorkerCollector(settings, Counts()))
-    await gate.aclose()
+    async with open_gate(settings) as gate:
+        for _ in range(4):
+            await gate.charge(user_id)
+        text = exposition(GateCollector(gate), WorkerCollector(settings, Counts()))
     assert str(user_id) not in text
     samples = samples_of(text)
     decided = {

@@ -50,6 +50,7 @@ ARGUMENTS: dict[str, tuple[list[Value], dict[int, list[Any]]]] = {
         ["settle", V7, V7, 1, 0, b"", RULES, b"d", b""],
         {1: ["", "open"], 2: NO_IDS, 3: NO_IDS, 4: BELOW_0, 5: BELOW_0, 7: NO_RULES},
     ),
+    "erase": (["0", 100, USER.bytes], {1: ["", "-1", "1.5", "x"], 2: [*BELOW_0, "0"]}),
     "extend": ([V7, V7, 100], {1: NO_IDS, 2: NO_IDS, 3: [*BELOW_0, "99", "86400001"]}),
     "install": (
         [1, 1, 1, 0, 0],
