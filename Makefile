@@ -30,7 +30,8 @@ test-servers: .venv/ready
 # specification in memory at once; 1,000 rounds of kill -9; a storm of 5,000 callers; calls, accounts
 # and keys with each byte damaged in turn; clocks that step; and replays of much data. It says how far
 # it is, and in the end what it has come upon. The command that is shown names the seed of the orders,
-# and `make soak SEED=...` plays the same ones again; SEQUENCES=500 makes all of it a quarter.
+# and `make soak SEED=...` plays the same ones again; SEQUENCES=500 makes a quarter of orders, rounds and
+# callers.
 SEED ?= $(shell date +%s)
 SEQUENCES ?= 2000
 SOAKED := tests/contract/test_machine.py tests/integration/test_spend_bytes.py \
