@@ -3,6 +3,7 @@
 import random
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
 from uuid import UUID
@@ -47,24 +48,31 @@ def make(load: Load, rows: int) -> Made:
     users = [UUID(int=chance.getrandbits(128), version=4) for _ in range(load.users)]
     weights = [1 / rank for rank in range(1, load.users + 1)] if load.is_zipf else None
     summed = list(accumulate(weights)) if weights else None
-    chosen = chance.choices(users, cum_weights=summed, k=rows)
-    sequences: Counter[UUID] = Counter()
-    waiting: defaultdict[int, list[bytes]] = defaultdict(list)
     made = Made(users)
+    charge(made, chance.choices(users, cum_weights=summed, k=rows), chance)
+    return made
+
+
+def charge(
+    made: Made, users: Iterable[UUID], chance: random.Random, *, rows: int = 1
+) -> Counter[UUID]:
+    """Add charges of users who have so many rows each; return how many each user has got."""
+    counts: Counter[UUID] = Counter()
+    waiting: defaultdict[int, list[bytes]] = defaultdict(list)
     now_us = time.time_ns() // 1_000
-    for user in chosen:
+    for user in users:
         shard = keys.shard_of(user, SHARDS)
-        sequences[user] += 1
-        number = sequences[user]
+        counts[user] += 1
+        place = rows + counts[user]
         identity = chance.randbytes(16)
         waiting[shard].append(
-            RECORD.pack(RECORD.size, 1, 0, identity, user.bytes, -1, CREDITS - number, number + 1)
+            RECORD.pack(RECORD.size, 1, 0, identity, user.bytes, -1, CREDITS + 1 - place, place)
         )
         if len(waiting[shard]) == ENTRY_RECORDS:
             _close(made, shard, waiting.pop(shard), now_us)
     for shard, records in waiting.items():
         _close(made, shard, records, now_us)
-    return made
+    return counts
 
 
 def _close(made: Made, shard: int, records: list[bytes], now_us: int) -> None:
