@@ -26,6 +26,7 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import User
 from faregate.ports import Ledger
+from redis_ledger import records_after
 
 IDENTITY = LedgerIdentity(
     ledger_id=UUID(int=1), shard_count=1, starting_credits=5, epoch=1, installed=False
@@ -84,7 +85,7 @@ class Collector:
             return list(self.ledger.pending.values())
         stream = RedisStream.from_url(self.redis_url, 1)
         try:
-            return [entry.transaction for entry in stream.pending(0, None) if entry.transaction]
+            return [entry.transaction for entry in records_after(stream) if entry.transaction]
         finally:
             stream.close()
 

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
-from faregate.ports import Cursor, Stored, StreamEntry
+from faregate.ports import Copy, Cursor, Stored, StreamEntry
 from waiting import wait_for
 
 STARTING_CREDITS = 3
@@ -48,6 +48,23 @@ def unreadable(payload: bytes, problem: str) -> StreamEntry:
 def transactions(entries: Sequence[StreamEntry]) -> list[CreditTransaction]:
     """What the entries hold."""
     return [e.transaction for e in entries if e.transaction is not None]
+
+
+def copies(entries: Sequence[StreamEntry]) -> list[Copy]:
+    """What a reconciliation keeps of the entries that can be read."""
+    return [
+        Copy(
+            stream_id=one.stream_id,
+            id=made.id.value,
+            user_id=made.user_id,
+            amount=made.amount,
+            type=made.type,
+            sequence=made.sequence,
+            epoch=made.epoch,
+        )
+        for one in entries
+        if (made := one.transaction)
+    ]
 
 
 def stored(

@@ -1,5 +1,6 @@
 """What the tests of a real Redis share: a ledger of one shard, users in it, and their spends."""
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import CreditPolicy
 from faregate.domain.spend import NO_OPTIONS, Spend, SpendOptions
 from faregate.domain.user import User
+from faregate.ports import Cursor, StreamEntry, TransactionStream
 
 IDENTITY = LedgerIdentity(
     ledger_id=UUID(int=1), shard_count=1, starting_credits=10, epoch=1, installed=False
@@ -32,6 +34,15 @@ def make_ledger(
     return RedisLedger.from_url(
         url, shard_count=shard_count, pending_max=pending_max, decision_timeout_ms=timeout_ms
     )
+
+
+def records_after(
+    stream: TransactionStream, shard: int = SHARD, cursor: Cursor | None = None
+) -> Iterator[StreamEntry]:
+    """Read every record of a shard that follows a cursor."""
+    while batch := stream.read(shard, cursor, 1_000):
+        yield from batch.records()
+        cursor = batch.end
 
 
 async def install(ledger: RedisLedger, credits_: int = 10) -> UUID:

@@ -79,9 +79,6 @@ class FakeStream:
     def pending_count(self) -> int:
         raise NotImplementedError
 
-    def pending(self, shard: int, cursor: Cursor | None) -> list[StreamEntry]:
-        raise NotImplementedError
-
 
 class FakeArchive:
     """The cursor of each shard, and what was stored in which batches."""

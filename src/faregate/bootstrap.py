@@ -12,6 +12,7 @@ from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApi
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
+from faregate.adapters.postgres.reconciliations import PostgresReconciliations
 from faregate.adapters.redis import access as redis_access
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
@@ -129,6 +130,11 @@ def open_archive(settings: Settings) -> closing[PostgresArchive]:
 def open_audit(settings: Settings) -> closing[PostgresAudit]:
     """Open Postgres for an operator."""
     return closing(PostgresAudit(settings.postgres_url))
+
+
+def open_reconciliations(settings: Settings) -> closing[PostgresReconciliations]:
+    """Open what is kept of reconciliations."""
+    return closing(PostgresReconciliations(settings.postgres_url))
 
 
 def open_admin(settings: Settings) -> closing[PostgresAdmin]:

@@ -17,8 +17,8 @@ from faregate import Decision, Settings, Verdict, open_gate
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.values import Account
 from faregate.bootstrap import open_audit, open_stream
-from faregate.domain.finding import DriftKind
-from faregate.ops.reconcile import Reconciliation, reconcile, verify
+from faregate.domain.finding import DriftKind, Reconciliation
+from faregate.ops.reconcile import reconcile, verify
 from redis_ledger import value
 from soak import Record, scaled
 from waiting import WAIT_S_MAX, wait_for
@@ -62,7 +62,8 @@ def load(system: System) -> Iterator[None]:
 def reconciled(system: System) -> Reconciliation:
     """Reconcile as the command does."""
     with open_stream(system.settings) as stream, open_audit(system.settings) as audit:
-        return reconcile(stream, stream, audit)
+        # In pages, so that records come between two of them.
+        return reconcile(stream, stream, audit, page_size_max=len(USERS) // 5)
 
 
 def deducts(system: System, user_id: UUID) -> int:

@@ -23,6 +23,7 @@ from faregate.domain.request import VOID_DESCRIPTION
 from faregate.domain.transaction import CreditTransaction, TransactionType
 from faregate.ops.reconcile import reconcile
 from lossy_proxy import LossyProxy, lossy_proxy
+from redis_ledger import records_after
 from soak import SOAK, Record, counted, scaled, tell
 from waiting import WAIT_S_MAX, until
 from worker_process import System
@@ -155,7 +156,7 @@ def recorded(system: System) -> list[CreditTransaction]:
         entries = [
             entry
             for shard in range(system.settings.shard_count)
-            for entry in stream.pending(shard, None)
+            for entry in records_after(stream, shard)
         ]
     assert not [entry.problem for entry in entries if entry.problem]
     return [entry.transaction for entry in entries if entry.transaction]

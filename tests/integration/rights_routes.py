@@ -9,6 +9,7 @@ TABLES: Final = {
     "profiles": "public.profiles",
     "users": "auth.users",
     "letters": "faregate.dead_letters",
+    "runs": "faregate.reconciliations",
     "keys": "faregate.api_keys",
     **{
         name: f"faregate.{name}"
@@ -30,6 +31,11 @@ NEW_ROWS: Final = {
         "0, 2, 1, '2-1', '2-1', 2, 2, 2, 1, sha256(''), '', sha256('')",
     ),
     "keys": ("id, user_id, name, secret_hash", "gen_random_uuid(), '{user}', 'k', sha256('')"),
+    "runs": (
+        "began_at, ended_at, user_count, drift_user_count, pending_count, dead_letter_count,"
+        " finding_counts, findings",
+        "now(), now(), 0, 0, 0, 0, '{{}}', '[]'",
+    ),
     "migrations": ("name, checksum", "'x', 'x'"),
     "deletions": ("digest", "sha256('x')"),
     "users": ("id", "gen_random_uuid()"),
@@ -42,6 +48,7 @@ CHANGES: Final = {
     "letters": "reason = 'x'",
     "batches": "record_count = 9",
     "keys": "last_used_at = now()",
+    "runs": "user_count = 9",
     "migrations": "checksum = 'x'",
     "deletions": "deleted_at = now()",
     "users": "created_at = now()",

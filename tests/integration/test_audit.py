@@ -6,7 +6,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from durable import STARTING_CREDITS, Database, History, Sink, archive, as_role, transactions
+from durable import (
+    STARTING_CREDITS,
+    Database,
+    History,
+    Sink,
+    archive,
+    as_role,
+    copies,
+    transactions,
+)
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.domain.finding import DriftKind, Finding
 from faregate.domain.identity import LedgerIdentity
@@ -26,11 +35,11 @@ def audit(database_url: str) -> Iterator[PostgresAudit]:
 
 
 def compare(
-    audit: PostgresAudit, users: Sequence[History], copies: Sequence[StreamEntry] = ()
+    audit: PostgresAudit, users: Sequence[History], entries: Sequence[StreamEntry] = ()
 ) -> Sequence[Finding]:
     """Compare users with what Redis has of them."""
     live = {user.user_id: user.live for user in users}
-    return audit.compare(list(live), live, copies)
+    return audit.compare(list(live), live, copies(entries))
 
 
 def kinds(findings: Sequence[Finding]) -> list[tuple[DriftKind, UUID | None]]:
@@ -153,7 +162,8 @@ def test_what_lies_beyond_the_live_sequence_does_not_count(
     earlier = {user.user_id: user.live}
     drained, refused = user.record(-1), user.record(-1, description="\0")
     store.store(SHARD, [drained, refused])
-    assert audit.compare([user.user_id], earlier, [drained, refused, *user.deducts(3)]) == []
+    entries = [drained, refused, *user.deducts(3)]
+    assert audit.compare([user.user_id], earlier, copies(entries)) == []
 
 
 def test_a_copy_counts_once_whatever_became_of_it(
@@ -161,13 +171,13 @@ def test_a_copy_counts_once_whatever_became_of_it(
 ) -> None:
     """A record may be drained, or kept as a dead letter, after its copy was read."""
     user = tables.user()
-    copies = [user.record(-1), user.record(-1, description="\0"), user.record(-1)]
-    assert compare(audit, [user], copies) == []
-    assert compare(audit, [user], [*copies, *copies]) == []
-    store.store(SHARD, copies[:2])
-    assert compare(audit, [user], copies) == []
-    store.store(SHARD, copies)
-    assert compare(audit, [user], copies) == []
+    records = [user.record(-1), user.record(-1, description="\0"), user.record(-1)]
+    assert compare(audit, [user], records) == []
+    assert compare(audit, [user], [*records, *records]) == []
+    store.store(SHARD, records[:2])
+    assert compare(audit, [user], records) == []
+    store.store(SHARD, records)
+    assert compare(audit, [user], records) == []
 
 
 def test_a_copy_whose_dead_letter_has_no_room_for_its_epoch_counts_once(
@@ -203,8 +213,8 @@ def test_a_discarded_dead_letter_counts_no_more(
     refused = user.record(-1, description="\0")
     store.store(SHARD, [refused])
     tables.run("update faregate.dead_letters set discarded_at = now(), discarded_by = 'test'")
-    for copies in ([], [refused]):
-        (finding,) = compare(audit, [user], copies)
+    for records in ([], [refused]):
+        (finding,) = compare(audit, [user], records)
         assert (finding.kind, finding.expected, finding.found) == (DriftKind.LIVE, 3, 2)
     assert audit.dead_letter_count() == 0
     assert audit.verify() == []

@@ -33,6 +33,7 @@ from redis_ledger import (
     everything,
     install,
     make_ledger,
+    records_after,
     spend,
 )
 from waiting import until, wait_for
@@ -66,7 +67,7 @@ async def held_by(ledger: RedisLedger, user_id: UUID) -> int:
 def records(url: str, user_id: UUID) -> list[CreditTransaction]:
     """Return a user's records in the stream."""
     with closing(RedisStream.from_url(url, 1)) as stream:
-        found = [entry.transaction for entry in stream.pending(SHARD, None)]
+        found = [entry.transaction for entry in records_after(stream)]
     return [record for record in found if record is not None and record.user_id == user_id]
 
 

@@ -25,6 +25,7 @@ from redis_ledger import (
     everything,
     install,
     make_ledger,
+    records_after,
     spend,
     value,
 )
@@ -41,7 +42,7 @@ OTHER = RateLimit(name="other", count=5, period_ms=600_000)
 
 def records(stream: RedisStream) -> list[CreditTransaction]:
     """Return all records of the stream."""
-    return [entry.transaction for entry in stream.pending(SHARD, None) if entry.transaction]
+    return [entry.transaction for entry in records_after(stream) if entry.transaction]
 
 
 async def test_a_period_that_begins_under_load_is_begun_once(

@@ -45,7 +45,7 @@ def use(system: System) -> None:
     system.drain()
     with open_stream(system.settings) as stream, open_audit(system.settings) as audit:
         assert audit.verify() == []
-        assert reconcile(stream, stream, audit, lambda _: None).findings == []
+        assert reconcile(stream, stream, audit, lambda _done, _of: None).findings == []
     asyncio.run(ask(system))
 
 

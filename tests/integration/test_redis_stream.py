@@ -116,8 +116,6 @@ async def test_what_is_stored_is_noted_as_it_is_told(
         assert stream.pending_count() == pending
         assert state(client).stored == cursor.ordinal
     assert stream.shards_pending() == []
-    assert sequences(stream.pending(SHARD, first)) == [3, 4]
-    assert sequences(stream.pending(SHARD, None)) == [2, 3, 4]
 
 
 async def test_a_cursor_of_another_history_is_not_noted(
@@ -185,7 +183,6 @@ async def test_a_history_that_has_changed_is_read_from_its_beginning(
     assert batch.is_from_start
     assert batch.after == cursor
     assert sequences(batch.records())[0] == 2
-    assert sequences(stream.pending(SHARD, cursor)) == sequences(batch.records())
     assert batch.end.number == cursor.number + 1
     assert stream.read(SHARD, batch.end, 10) is None
 
@@ -233,5 +230,4 @@ async def test_a_ledger_that_was_wiped_is_of_no_epoch(
     assert (stream.epochs(), stream.marks()) == ([None], {})
     assert (stream.shards_pending(), stream.pending_count()) == ([], 0)
     assert stream.read(SHARD, cursor, 10) is None
-    assert list(stream.pending(SHARD, cursor)) == []
     assert stream.note_stored(SHARD, cursor) == 0

@@ -18,6 +18,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
 from faregate.domain.transaction import CreditTransaction
 from faregate.domain.windows import RETENTION_MS
+from redis_ledger import records_after
 from spec.backends import PENDING_MAX, Backend, Seen
 from spec.steps import DAY_MS, USERS
 
@@ -132,7 +133,7 @@ class RedisBackend(Backend):
         found = []
         for shard, state in enumerate(self.stream._states()):
             records: dict[str, CreditTransaction] = {}
-            kept = list(self.stream.pending(shard, None))
+            kept = list(records_after(self.stream, shard))
             stored_count = len(kept) - (state.pending_count if state else 0)
             for entry in kept[stored_count:]:
                 assert entry.transaction is not None, entry.problem

@@ -1,6 +1,6 @@
 """One batch of a drain: what it moves, and in which order."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -62,9 +62,6 @@ class FakeStream:
             self.journal.append(f"forget {len(gone)}")
 
     def pending_count(self) -> int:
-        raise NotImplementedError
-
-    def pending(self, shard: int, cursor: Cursor | None) -> Iterator[StreamEntry]:
         raise NotImplementedError
 
 

@@ -17,7 +17,7 @@ from rq.utils import as_text
 
 from faregate.config import Settings
 from faregate.domain.errors import LedgerUnavailableError
-from faregate.ports import StreamEntry, TransactionStream
+from faregate.ports import TransactionStream
 from faregate_worker import ticker as ticker_module
 from faregate_worker.check import beat_key
 from faregate_worker.runtime import QUEUE_NAME, Stop
@@ -61,9 +61,6 @@ class FakeStream:
         raise NotImplementedError
 
     def note_stored(self, shard: int, cursor: object) -> int:
-        raise NotImplementedError
-
-    def pending(self, shard: int, cursor: object) -> Iterator[StreamEntry]:
         raise NotImplementedError
 
 

@@ -13,6 +13,7 @@ from websockets.sync.client import connect
 
 from faregate.bootstrap import open_stream
 from faregate.domain.transaction import CreditTransaction
+from redis_ledger import records_after
 from waiting import wait_for
 from wire_client import STREAM_BYTES, Api
 
@@ -28,7 +29,7 @@ def records(api: Api, user: UUID) -> Sequence[CreditTransaction]:
         found = [
             entry.transaction
             for shard in range(api.settings.shard_count)
-            for entry in stream.pending(shard, None)
+            for entry in records_after(stream, shard)
             if entry.transaction is not None and entry.transaction.user_id == user
         ]
     return sorted(found, key=lambda record: record.sequence)

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from faregate.adapters.postgres.migrations import Migrator
-from faregate.bootstrap import open_admin, open_audit, open_stream
+from faregate.bootstrap import open_admin, open_audit, open_reconciliations, open_stream
 from faregate.cli.access import access
 from faregate.cli.conventions import (
     EXIT_BROKEN,
@@ -26,6 +26,7 @@ from faregate.cli.conventions import (
     tell,
 )
 from faregate.cli.demo import demo
+from faregate.cli.display import counting, progress_on
 from faregate.cli.journal import journal
 from faregate.cli.keys import app as keys
 from faregate.cli.renew import renew
@@ -90,23 +91,37 @@ def worker(
 
 
 @app.command()
-def reconcile(as_json: Json = False) -> None:
+def reconcile(
+    since_last: Annotated[
+        bool, typer.Option(help="Compare only users with rows since the last run.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Compare every live balance with rows and pending records. Exit 1 where they differ."""
     settings = read_settings()
     with (
         open_stream(settings) as stream,
         open_audit(settings) as audit,
-        _errors.status("comparing users") as progress,
+        open_reconciliations(settings) as kept,
+        progress_on(_errors) as progress,
     ):
+        next_since = kept.next_since()
         result = run_reconcile(
-            stream, stream, audit, lambda done: progress.update(f"compared {done} users")
+            stream,
+            stream,
+            audit,
+            counting(progress, "users compared"),
+            since=next_since if since_last else None,
         )
-    report = {
+        kept.keep(result)
+    report: dict[str, int | str] = {
         "users": result.users_count,
         "drift_users": result.drift_users_count,
         "pending": result.pending_count,
         "dead_letters": result.dead_letter_count,
     }
+    if result.since:
+        report["since"] = result.since.isoformat()
     _print_findings(report, result.findings, as_json)
 
 

@@ -34,6 +34,19 @@ def progress_on(console: Console) -> Progress:
     )
 
 
+def counting(progress: Progress, what: str) -> Callable[[int, int | None], None]:
+    """Return what shows how many there are done, of about how many, and how fast."""
+    task = progress.add_task(what, total=None)
+
+    def update(done: int, estimate: int | None) -> None:
+        rate = progress.tasks[task].speed or 0
+        # The estimate may be too low; a bar beyond its end would say nothing.
+        total = None if estimate is None else max(done, estimate)
+        progress.update(task, completed=done, total=total, description=f"{what}, {rate:.0f}/s")
+
+    return update
+
+
 def show_draining(stack: Stack, progress: Progress) -> list[str]:
     """Wait until the worker has nothing left to do; return what is wrong, if anything is."""
     task = progress.add_task("draining", total=None)

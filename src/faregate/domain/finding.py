@@ -1,6 +1,8 @@
 """What an operator is told when a number is not what it must be."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -38,7 +40,39 @@ class Finding:
     kind: DriftKind
     #: Whose ledger it is, or None where it concerns all.
     user_id: UUID | None
+    #: The number of the transaction at which it shows, where there is one.
+    sequence: int | None = None
     expected: int | None
     found: int | None
     #: One sentence for the operator.
     detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """What a reconciliation found."""
+
+    began_at: datetime
+    ended_at: datetime
+    #: Only users with newer rows were compared; None where all were.
+    since: datetime | None
+    #: What the next one may take for `since`; None where it must compare all.
+    next_since: datetime | None
+    #: How many users were compared.
+    users_count: int
+    #: Where the numbers differ, in the order of user ids.
+    findings: Sequence[Finding]
+    #: How many records were not known to be rows at the end.
+    pending_count: int
+    #: How many dead letters wait for an operator.
+    dead_letter_count: int
+
+    @property
+    def drift_users_count(self) -> int:
+        """How many users have drift."""
+        return len({finding.user_id for finding in self.findings if finding.user_id})
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every number agrees."""
+        return not self.findings

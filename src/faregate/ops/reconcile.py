@@ -1,55 +1,41 @@
 """Reconciliation: for every user, live credits = durable credits + pending amounts.
 
-It is exact while traffic flows, because of the order in which it reads.
+It is exact while traffic flows, because of the order in which it reads, for some users at a time.
 
 1. How far each shard is stored, by its cursor, and how far the rows of a user go. Redis never knows
    less than that; if it does, it has lost history.
 2. The live balance, with the user's sequence.
-3. The records that follow the cursor in the stream.
+3. The records that follow the cursor in the stream: all of them once, then what has come since.
 4. Rows and dead letters, in one snapshot.
 
 Whatever made up the balance, up to that sequence, is in 3 or in 4: what the cursor has passed is
 stored. What came later has a higher sequence and is left out; what is in both is known by its id.
+
+Whoever does not agree is looked at again at the end, alone and with a stream that is read anew. So
+what happens to a server meanwhile, such as a failover, is no finding about users.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 from uuid import UUID
 
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.finding import DriftKind, Finding, Reconciliation
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
-from faregate.ports import Audit, Cursor, LiveBalances, StreamEntry, TransactionStream
+from faregate.ops.pending import PendingRecords
+from faregate.ports import Audit, Copy, LiveBalances, TransactionStream
 
-#: How many users are compared at a time. The pending records are read once for each page.
-PAGE_SIZE_MAX = 10_000
+#: How many users are compared at a time.
+PAGE_SIZE_MAX = 2_000
+#: How far the clocks of Redis, Postgres and of this process may be apart.
+CLOCKS_APART_MAX = timedelta(minutes=5)
 
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reconciliation:
-    """What a reconciliation found."""
-
-    #: How many users were compared.
-    users_count: int
-    #: Where the numbers differ, in the order of user ids.
-    findings: Sequence[Finding]
-    #: How many records were not known to be rows at the end.
-    pending_count: int
-    #: How many dead letters wait for an operator.
-    dead_letter_count: int
-
-    @property
-    def drift_users_count(self) -> int:
-        """How many users have drift."""
-        return len({finding.user_id for finding in self.findings if finding.user_id})
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether every number agrees."""
-        return not self.findings
+#: Is told how many users have been compared, and about how many there are, if that is known.
+Progress = Callable[[int, int | None], None]
+_Seen: TypeAlias = tuple[DriftKind, UUID | None]
 
 
 def reconcile(
@@ -58,45 +44,91 @@ def reconcile(
     audit: Audit,
     on_progress: Progress | None = None,
     *,
+    since: datetime | None = None,
     page_size_max: int = PAGE_SIZE_MAX,
 ) -> Reconciliation:
-    """Compare every user's live balance with its rows and pending records. Writes nothing.
+    """Compare live balances of users with their rows and pending records. Writes nothing.
+
+    Memory grows with pending records and with findings, and not with users.
 
     Args:
         stream: Where pending records lie.
         balances: Where live credits lie.
         audit: Where rows and dead letters lie.
-        on_progress: Is told how many users have been compared.
+        on_progress: Is told how far it is.
+        since: `next_since` of an earlier reconciliation, to compare only users with newer rows.
         page_size_max: How many users are compared at a time.
 
     Raises:
         ConfigurationError: The stream has another shard count than the ledger.
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
     """
-    identity = audit.identity()
-    if identity.shard_count != stream.shard_count:
-        raise ConfigurationError(
-            f"the ledger has {identity.shard_count} shards, the settings say {stream.shard_count}"
-        )
+    began_at = datetime.now(UTC)
+    identity = _identity(stream, audit)
     findings = _identity_findings(stream, balances, identity)
-    users_count = 0
-    for users in _pages(audit, page_size_max):
-        cursors = audit.cursors()
-        reached = audit.reached(users)
-        live = balances.read_many(users)
-        copies = _copies(stream, cursors, frozenset(users))
-        findings += _behind(users, live, reached, identity.epoch)
-        findings += _lost(balances, live, copies)
-        findings += audit.compare(users, live, [c for c in copies if c.transaction])
+    first, second = (_Look(stream, balances, audit, identity.epoch) for _ in range(2))
+    users_count, seen = 0, set[_Seen]()
+    estimate = None if since else audit.users_estimate()
+    for users in _pages(audit, since, page_size_max):
+        seen.update((finding.kind, finding.user_id) for finding in first.at(users))
         users_count += len(users)
         if on_progress:
-            on_progress(users_count)
+            on_progress(users_count, estimate)
+    findings += _seen_again(second, seen, page_size_max)
     return Reconciliation(
+        began_at=began_at,
+        ended_at=datetime.now(UTC),
+        since=since,
+        # Who has drift is compared the next time, too.
+        next_since=since if findings else first.complete_until(began_at) - CLOCKS_APART_MAX,
         users_count=users_count,
         findings=findings,
         pending_count=stream.pending_count(),
         dead_letter_count=audit.dead_letter_count(),
     )
+
+
+@dataclass(slots=True)
+class _Look:
+    """One pass over users by id."""
+
+    stream: TransactionStream
+    balances: LiveBalances
+    audit: Audit
+    epoch: int
+    pending: PendingRecords = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pending = PendingRecords(self.stream)
+
+    def at(self, users: Sequence[UUID]) -> list[Finding]:
+        """Compare the next users by id."""
+        cursors = self.audit.cursors()
+        reached = self.audit.reached(users)
+        live = self.balances.read_many(users)
+        self.pending.read(cursors)
+        asked = frozenset(users)
+        copies = [copy for copy in self.pending.take(users[-1]) if copy.user_id in asked]
+        findings = [
+            *_behind(users, live, reached, self.epoch),
+            *_lost(self.balances, live, copies),
+            *self.audit.compare(users, live, copies),
+        ]
+        return sorted(findings, key=lambda finding: str(finding.user_id))
+
+    def complete_until(self, began_at: datetime) -> datetime:
+        """Return since when there may be records that were no rows when this began."""
+        oldest = self.pending.oldest
+        return min(began_at, oldest) if oldest else began_at
+
+
+def _seen_again(look: _Look, seen: set[_Seen], page_size_max: int) -> Iterator[Finding]:
+    """Look again at those of whom something was found, and find only the same."""
+    users = sorted({user_id for _, user_id in seen if user_id})
+    for start in range(0, len(users), page_size_max):
+        for finding in look.at(users[start : start + page_size_max]):
+            if (finding.kind, finding.user_id) in seen:
+                yield finding
 
 
 def _behind(
@@ -118,15 +150,11 @@ def _behind(
 
 
 def _lost(
-    balances: LiveBalances, live: Mapping[UUID, User], copies: Sequence[StreamEntry]
+    balances: LiveBalances, live: Mapping[UUID, User], copies: Sequence[Copy]
 ) -> Iterator[Finding]:
     """Find users with records in the stream and no balance, and look twice: they may be new."""
-    unknown = {
-        copy.transaction.user_id: copy.transaction.sequence
-        for copy in copies
-        if copy.transaction and copy.transaction.user_id not in live
-    }
-    known = balances.read_many(list(unknown))
+    unknown = {copy.user_id: copy.sequence for copy in copies if copy.user_id not in live}
+    known = balances.read_many(list(unknown)) if unknown else {}
     for user_id, sequence in unknown.items():
         if user_id not in known:
             detail = f"User {user_id} is unknown to Redis, but transaction {sequence} is pending."
@@ -135,26 +163,29 @@ def _lost(
 
 def _lost_history(user_id: UUID, expected: int, found: int | None, detail: str) -> Finding:
     return Finding(
-        kind=DriftKind.BEHIND, user_id=user_id, expected=expected, found=found, detail=detail
+        kind=DriftKind.BEHIND,
+        user_id=user_id,
+        sequence=expected,
+        expected=expected,
+        found=found,
+        detail=detail,
     )
 
 
-def _pages(audit: Audit, page_size_max: int) -> Iterator[Sequence[UUID]]:
+def _identity(stream: TransactionStream, audit: Audit) -> LedgerIdentity:
+    identity = audit.identity()
+    if identity.shard_count != stream.shard_count:
+        raise ConfigurationError(
+            f"the ledger has {identity.shard_count} shards, the settings say {stream.shard_count}"
+        )
+    return identity
+
+
+def _pages(audit: Audit, since: datetime | None, page_size_max: int) -> Iterator[Sequence[UUID]]:
     after = None
-    while users := audit.users(after, page_size_max):
+    while users := audit.users(after, page_size_max, since):
         yield users
         after = users[-1]
-
-
-def _copies(
-    stream: TransactionStream, cursors: Mapping[int, Cursor], users: frozenset[UUID]
-) -> list[StreamEntry]:
-    return [
-        entry
-        for shard in range(stream.shard_count)
-        for entry in stream.pending(shard, cursors.get(shard))
-        if entry.transaction and entry.transaction.user_id in users
-    ]
 
 
 def verify(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> Sequence[Finding]:

@@ -19,6 +19,7 @@ from faregate.ports.live import HoldSweeper, Ledger, LiveBalances
 from faregate.ports.pending import (
     ROW_COLUMNS,
     Batch,
+    Copy,
     Cursor,
     StreamEntry,
     TransactionStream,
@@ -32,6 +33,7 @@ __all__ = [
     "ApiKeys",
     "Audit",
     "Batch",
+    "Copy",
     "Cursor",
     "Deletions",
     "History",

@@ -13,7 +13,7 @@ from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 from faregate.domain.user import User
-from faregate.ports.pending import Batch, Cursor, StreamEntry
+from faregate.ports.pending import Batch, Copy, Cursor
 
 
 class Accounts(Protocol):
@@ -162,8 +162,14 @@ class Audit(Protocol):
         """Return the newest cursor of each shard of which a batch was stored."""
         ...
 
-    def users(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
-        """Return the next users by id: all that have a profile or a row."""
+    def users(
+        self, after: UUID | None, count_max: int, since: datetime | None = None
+    ) -> Sequence[UUID]:
+        """Return the next users by id: all with a profile or a row, or those with newer rows."""
+        ...
+
+    def users_estimate(self) -> int | None:
+        """Return about how many users there are; None where Postgres has not counted them."""
         ...
 
     def reached(self, users: Sequence[UUID]) -> Mapping[UUID, User]:
@@ -171,7 +177,7 @@ class Audit(Protocol):
         ...
 
     def compare(
-        self, users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[StreamEntry]
+        self, users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[Copy]
     ) -> Sequence[Finding]:
         """Compare live balances with rows, dead letters and stream copies, in one snapshot.
 
@@ -181,10 +187,6 @@ class Audit(Protocol):
 
     def verify(self) -> Sequence[Finding]:
         """Check the invariants that rows, dead letters and schema alone can prove."""
-        ...
-
-    def digest(self) -> str:
-        """Return a digest of all rows that were ever written, to be kept elsewhere."""
         ...
 
     def dead_letter_count(self) -> int:

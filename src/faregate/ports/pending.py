@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from faregate.domain.transaction import CreditTransaction
+from faregate.domain.transaction import CreditTransaction, TransactionType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,20 @@ class StreamEntry:
     #: The transaction, or None where the payload cannot be read; `problem` then says why.
     transaction: CreditTransaction | None
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """As much of a record in a stream as is compared with rows."""
+
+    #: Its address: the position of the entry that holds it, and its index there.
+    stream_id: str
+    id: UUID
+    user_id: UUID
+    amount: int
+    type: TransactionType
+    sequence: int
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,10 +161,6 @@ class TransactionStream(Protocol):
         Returns:
             How many entries were deleted.
         """
-        ...
-
-    def pending(self, shard: int, cursor: Cursor | None) -> Iterable[StreamEntry]:
-        """Iterate over every record that follows the cursor, or over all if there is none."""
         ...
 
     def pending_count(self) -> int:

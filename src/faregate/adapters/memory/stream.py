@@ -83,10 +83,6 @@ class MemoryStream:
             return 0
         return self._records.note_stored(cursor.ordinal)
 
-    def pending(self, shard: int, cursor: Cursor | None) -> Iterable[StreamEntry]:
-        """Iterate over all records that follow the cursor, oldest first."""
-        return [_entry(ordinal, record) for ordinal, record in self._after(cursor)]
-
     def pending_count(self) -> int:
         """Return how many records are not known to be rows."""
         return self._records.ordinal - self._records.stored

@@ -51,7 +51,7 @@ class DatabaseRole:
 
 _BALANCES, _ROWS = "faregate.balances", "public.credit_transactions"
 _LEDGER, _DEAD_LETTERS, _KEYS = "faregate.ledger", "faregate.dead_letters", "faregate.api_keys"
-_BATCHES = "faregate.batches"
+_BATCHES, _RECONCILIATIONS = "faregate.batches", "faregate.reconciliations"
 _SCHEMAS = Right("usage", "schema", "public"), Right("usage", "schema", "faregate")
 #: What all of them read.
 _READING = (
@@ -104,10 +104,16 @@ WORKER: Final = DatabaseRole(
         Right("execute", "function", "faregate.open_user(uuid, boolean)"),
     ),
 )
+#: What is read to compare or to verify.
+AUDIT_RIGHTS: Final = (*_SCHEMAS, *_READING, Right("select", "table", _BATCHES))
 AUDITOR: Final = DatabaseRole(
     name="faregate_auditor",
     purpose="faregate reconcile, faregate verify, and queries about anybody's rows",
-    rights=(*_SCHEMAS, *_READING, Right("select", "table", _BATCHES)),
+    rights=(
+        *AUDIT_RIGHTS,
+        Right("select", "table", _RECONCILIATIONS),
+        Right("insert", "table", _RECONCILIATIONS),
+    ),
 )
 ROLES: Final = (API, WORKER, AUDITOR)
 
@@ -140,12 +146,16 @@ def check_answer(
         )
 
 
-def check(connection: psycopg.Connection, role: DatabaseRole) -> None:
-    """Make sure that a connection may do what a role needs; raises as `check_answer` does."""
+def check(connection: psycopg.Connection, role: DatabaseRole, rights: Sequence[Right] = ()) -> None:
+    """Make sure that a connection may do what a role needs, or some of it.
+
+    Raises as `check_answer` does.
+    """
     require_utf8(connection.info)
+    asked = rights or role.rights
     cursor = connection.cursor(row_factory=dict_row)
-    found = cursor.execute(statement("find_missing_rights", FILE), question(role.rights))
-    check_answer(found.fetchall(), role.rights, role)
+    found = cursor.execute(statement("find_missing_rights", FILE), question(asked))
+    check_answer(found.fetchall(), asked, role)
 
 
 def check_worker(conninfo: str) -> None:

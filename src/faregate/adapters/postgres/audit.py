@@ -5,13 +5,14 @@ Every answer comes from one snapshot, so that it is true of one moment while tra
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from faregate.adapters.postgres.access import AUDITOR, check
+from faregate.adapters.postgres.access import AUDIT_RIGHTS, AUDITOR, check
 from faregate.adapters.postgres.connection import (
     Bounds,
     Connector,
@@ -26,7 +27,7 @@ from faregate.domain.errors import ConfigurationError
 from faregate.domain.finding import DriftKind, Finding
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
-from faregate.ports import Cursor, StreamEntry
+from faregate.ports import Copy, Cursor
 
 #: Of each kind, in one verification.
 FINDINGS_MAX = 1_000
@@ -87,11 +88,19 @@ class PostgresAudit:
         """Return the newest cursor of each shard of which a batch was stored."""
         return cursors_of(self._rows(statement("read_cursors"), {}))
 
-    def users(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
-        """Return the next users by id: all that have a profile or a row."""
+    def users(
+        self, after: UUID | None, count_max: int, since: datetime | None = None
+    ) -> Sequence[UUID]:
+        """Return the next users by id: all that have a profile or a row; see the port."""
         # No version of UUID gives the nil id to anybody, so nobody comes before the first.
-        bounds = {"after": after or _FIRST, "count_max": count_max}
-        return [row["user_id"] for row in self._rows(_audit("list_users"), bounds)]
+        bounds = {"after": after or _FIRST, "count_max": count_max, "since": since}
+        name = "list_users" if since is None else "list_users_since"
+        return [row["user_id"] for row in self._rows(_audit(name), bounds)]
+
+    def users_estimate(self) -> int | None:
+        """Return about how many users there are; None where Postgres has not counted them."""
+        (row,) = self._rows(_audit("estimate_users"), {})
+        return None if row["users"] < 0 else int(row["users"])
 
     def reached(self, users: Sequence[UUID]) -> Mapping[UUID, User]:
         """Return how far the rows of users go: sequence and epoch are those of the last one."""
@@ -107,7 +116,7 @@ class PostgresAudit:
         }
 
     def compare(
-        self, users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[StreamEntry]
+        self, users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[Copy]
     ) -> Sequence[Finding]:
         """Compare live balances with rows, dead letters and stream copies, in one snapshot.
 
@@ -159,7 +168,7 @@ class PostgresAudit:
         ):
             if not self._sees_all:
                 require_primary(connection)
-                check(connection, AUDITOR)
+                check(connection, AUDITOR, AUDIT_RIGHTS)
                 self._sees_all = True
             yield connection
 
@@ -169,27 +178,22 @@ def _audit(name: str) -> LiteralString:
 
 
 def _sums(
-    users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[StreamEntry]
+    users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[Copy]
 ) -> dict[str, object]:
     """Arrange the question: users with the sequence they have reached, and what copies add."""
     asked = list(dict.fromkeys(users))
     reached = {user_id: live[user_id].sequence for user_id in asked if user_id in live}
-    pending = [
-        (copy.stream_id, copy.transaction)
-        for copy in copies
-        if copy.transaction is not None
-        and copy.transaction.sequence <= reached.get(copy.transaction.user_id, 0)
-    ]
+    pending = [copy for copy in copies if copy.sequence <= reached.get(copy.user_id, 0)]
     return {
         "user_ids": asked,
         "sequences": [_column(reached.get(user_id)) for user_id in asked],
-        "copy_stream_ids": [stream_id for stream_id, _ in pending],
-        "copy_ids": [transaction.id.value for _, transaction in pending],
-        "copy_user_ids": [transaction.user_id for _, transaction in pending],
-        "copy_amounts": [transaction.amount for _, transaction in pending],
-        "copy_types": [transaction.type.value for _, transaction in pending],
-        "copy_sequences": [_column(transaction.sequence) for _, transaction in pending],
-        "copy_epochs": [transaction.epoch for _, transaction in pending],
+        "copy_stream_ids": [copy.stream_id for copy in pending],
+        "copy_ids": [copy.id for copy in pending],
+        "copy_user_ids": [copy.user_id for copy in pending],
+        "copy_amounts": [copy.amount for copy in pending],
+        "copy_types": [copy.type.value for copy in pending],
+        "copy_sequences": [_column(copy.sequence) for copy in pending],
+        "copy_epochs": [copy.epoch for copy in pending],
     }
 
 
@@ -205,6 +209,7 @@ def _drift(row: Mapping[str, Any], live: User | None) -> Iterator[Finding]:
         yield Finding(
             kind=DriftKind.PROJECTION,
             user_id=user_id,
+            sequence=row["credits_sequence"],
             expected=total,
             found=durable,
             detail=f"User {user_id} {says}, but its rows add up to {total}.",
@@ -214,6 +219,7 @@ def _drift(row: Mapping[str, Any], live: User | None) -> Iterator[Finding]:
         yield Finding(
             kind=DriftKind.LIVE,
             user_id=user_id,
+            sequence=live.sequence,
             expected=expected,
             found=live.credits,
             detail=f"User {user_id} has {live.credits} live credits at sequence {live.sequence},"

@@ -45,6 +45,28 @@ union
 order by user_id
 limit %(count_max)s::integer;
 
+-- name: list_users_since
+-- Of the users that have a profile, the next ones by id with a row since some time.
+select b.user_id
+from faregate.balances as b
+where
+    b.user_id > %(after)s::uuid
+    and exists (
+        select 1
+        from public.credit_transactions as t
+        where
+            t.user_id = b.user_id
+            and t.timestamp >= %(since)s::timestamptz
+    )
+order by b.user_id
+limit %(count_max)s::integer;
+
+-- name: estimate_users
+-- About how many profiles there are, as of the last ANALYZE; -1 before the first.
+select c.reltuples::bigint as users
+from pg_catalog.pg_class as c
+where c.oid = 'public.profiles'::regclass;
+
 -- name: read_reached
 -- How far the rows of users go, and of which Redis history the last one is.
 select
@@ -157,6 +179,7 @@ copy_sums as (
 select
     r.user_id,
     b.credits,
+    b.credits_sequence,
     coalesce(t.total, 0) as row_total,
     coalesce(t.total_reached, 0)
     + coalesce(d.total_reached, 0)
@@ -198,7 +221,7 @@ spaced as (
 
 select
     user_id,
-    previous + 1 as first_missing,
+    previous + 1 as place,
     sequence - 1 as last_missing
 from spaced
 where sequence > previous + 1

@@ -8,7 +8,7 @@ from faregate.domain.finding import DriftKind, Finding
 
 
 def _gap(row: DictRow) -> Finding:
-    first, last = row["first_missing"], row["last_missing"]
+    first, last = row["place"], row["last_missing"]
     missing = f"transaction {first}" if first == last else f"transactions {first} to {last}"
     detail = f"User {row['user_id']} has no {missing}: lost."
     return _finding(DriftKind.GAP, row, detail, (None, None))
@@ -79,7 +79,15 @@ def _finding(
     kind: DriftKind, row: DictRow, detail: str, numbers: tuple[int | None, int | None]
 ) -> Finding:
     expected, found = numbers
-    return Finding(kind=kind, user_id=row["user_id"], expected=expected, found=found, detail=detail)
+    return Finding(
+        kind=kind,
+        user_id=row["user_id"],
+        # Of a batch it is a number in its shard.
+        sequence=row.get("place") if row["user_id"] else None,
+        expected=expected,
+        found=found,
+        detail=detail,
+    )
 
 
 #: The checks of a verification by the names of their statements, and what a row of each says.

@@ -492,3 +492,21 @@ set
     installed_at = null
 where ledger.epoch = %(after)s::bigint
 returning ledger.epoch;
+
+-- name: read_next_since
+-- What the last reconciliation leaves to the next one.
+select next_since
+from faregate.reconciliations
+order by id desc
+limit 1;
+
+-- name: keep_reconciliation
+-- Keeps what a reconciliation found.
+insert into faregate.reconciliations (
+    began_at, ended_at, since, next_since, user_count, drift_user_count, pending_count,
+    dead_letter_count, finding_counts, findings
+)
+values (
+    %(began_at)s, %(ended_at)s, %(since)s, %(next_since)s, %(user_count)s, %(drift_user_count)s,
+    %(pending_count)s, %(dead_letter_count)s, %(finding_counts)s, %(findings)s
+);

@@ -14,8 +14,6 @@ from faregate.adapters.redis.records import FIELD, EntryHeader, read_entry
 from faregate.adapters.redis.values import ShardState
 from faregate.ports import Cursor, StreamEntry
 
-#: How many entries are read at once where all are read.
-_PAGE_SIZE = 100
 #: The smallest position of a stream, as XRANGE takes it.
 _START = "-"
 
@@ -156,14 +154,6 @@ class BatchReader:
             if len(page) < size:
                 break
         return RedisBatch(shard, cursor, is_from_start, state, entries) if state else None
-
-    def after(self, shard: int, cursor: Cursor | None) -> Iterator[StreamEntry]:
-        """Iterate over all records that follow the cursor, or over all that the stream holds."""
-        _, page, _ = self._first_page(shard, cursor, _PAGE_SIZE)
-        while page:
-            for entry in page:
-                yield from entry.records()
-            _, page = self._page(shard, f"({page[-1].position}", _PAGE_SIZE)
 
     def _first_page(
         self, shard: int, cursor: Cursor | None, size: int

@@ -18,7 +18,7 @@ from faregate.adapters.redis.urls import check_url
 from faregate.adapters.redis.values import Account, ShardState
 from faregate.domain.user import User
 from faregate.domain.windows import RETENTION_MS, STORED_MS
-from faregate.ports import Cursor, StreamEntry
+from faregate.ports import Cursor
 
 #: How many entries of a stream may stay for longer than the window of retries.
 STORED_COUNT_MAX = 500_000
@@ -89,10 +89,6 @@ class RedisStream:
         names = self._shards[shard].state, self._shards[shard].stream
         place = cursor.epoch, cursor.ordinal, cursor.position
         return int(self._client.run("stored", names, *place, *self._retention, TRIM_COUNT_MAX)[1])
-
-    def pending(self, shard: int, cursor: Cursor | None) -> Iterator[StreamEntry]:
-        """Iterate over every record that follows the cursor, or over all if there is none."""
-        return self._batches.after(shard, cursor)
 
     def read_many(self, user_ids: Sequence[UUID]) -> Mapping[UUID, User]:
         """Return the live balances of the users that the ledger knows."""

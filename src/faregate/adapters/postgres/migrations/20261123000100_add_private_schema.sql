@@ -103,6 +103,31 @@ comment on column faregate.batches.ordinal_max is 'The last ordinal ever stored 
 comment on column faregate.batches.leaves is '16 bytes of SHA-256 for each row that it made';
 comment on column faregate.batches.chain is 'SHA-256 of the chain before and its leaves';
 
+create table if not exists faregate.reconciliations (
+    id bigint generated always as identity primary key,
+    began_at timestamptz not null,
+    ended_at timestamptz not null,
+    since timestamptz,
+    next_since timestamptz,
+    user_count bigint not null,
+    drift_user_count bigint not null,
+    pending_count bigint not null,
+    dead_letter_count bigint not null,
+    finding_counts jsonb not null,
+    findings jsonb not null
+);
+comment on table faregate.reconciliations is 'What each run of faregate reconcile found';
+comment on column faregate.reconciliations.since is
+'Only users with a row since then were compared; null where all were';
+comment on column faregate.reconciliations.next_since is
+'Since when the next run must compare rows; null where it must compare all users';
+comment on column faregate.reconciliations.finding_counts is 'How many findings of each kind';
+comment on column faregate.reconciliations.findings is
+'The first hundred of them; those of a user who is deleted go with the user';
+
+create index if not exists reconciliations_findings
+on faregate.reconciliations (id) where findings <> '[]';
+
 create table if not exists faregate.api_keys (
     id uuid primary key,
     user_id uuid not null references auth.users (id) on delete cascade,

@@ -82,6 +82,18 @@ begin
     insert into faregate.deletions (digest, user_id) values (faregate.person_digest(old.id), old.id)
     on conflict (digest) do update set user_id = excluded.user_id, deleted_at = now();
     perform faregate.scrub_dead_letters(array[old.id]);
+    update faregate.reconciliations as r
+    set findings = coalesce(
+        (
+            select jsonb_agg(f.finding)
+            from jsonb_array_elements(r.findings) as f (finding)
+            where f.finding ->> 'user_id' is distinct from old.id::text
+        ),
+        '[]'
+    )
+    where
+        r.findings <> '[]'
+        and r.findings @> jsonb_build_array(jsonb_build_object('user_id', old.id));
     return null;
 end
 $$;

@@ -1,0 +1,68 @@
+"""What reconciliations found, kept for metrics and for the one that follows."""
+
+from collections import Counter
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final
+
+from psycopg.types.json import Jsonb
+
+from faregate.adapters.postgres.access import AUDITOR, check
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.queries import statement
+from faregate.domain.finding import Finding, Reconciliation
+
+#: How many findings of one reconciliation are kept.
+FINDINGS_MAX: Final = 100
+
+_BOUNDS: Final = Bounds(statement_ms_max=10_000, lock_ms_max=5_000)
+
+
+class PostgresReconciliations:
+    """The table of them. For one thread; connects on first use.
+
+    Every method raises `ArchiveUnavailableError` where Postgres does not answer in time.
+    """
+
+    def __init__(self, conninfo: str) -> None:
+        self._connector = Connector(conninfo, "faregate reconcile", _BOUNDS)
+
+    def next_since(self) -> datetime | None:
+        """Return since when the next one must compare rows; None where it must compare all users.
+
+        Raises:
+            ConfigurationError: The database is not migrated, or the role lacks a right.
+        """
+        with (
+            unavailable("read the last reconciliation"),
+            migrated(),
+            self._connector.transaction() as connection,
+        ):
+            check(connection, AUDITOR)
+            row = connection.execute(statement("read_next_since")).fetchone()
+        return row[0] if row else None
+
+    def keep(self, result: Reconciliation) -> None:
+        """Keep what one found, and at most `FINDINGS_MAX` of its findings."""
+        parameters = {
+            "began_at": result.began_at,
+            "ended_at": result.ended_at,
+            "since": result.since,
+            "next_since": result.next_since,
+            "user_count": result.users_count,
+            "drift_user_count": result.drift_users_count,
+            "pending_count": result.pending_count,
+            "dead_letter_count": result.dead_letter_count,
+            "finding_counts": Jsonb(Counter(finding.kind for finding in result.findings)),
+            "findings": Jsonb([_plain(finding) for finding in result.findings[:FINDINGS_MAX]]),
+        }
+        with unavailable("keep a reconciliation"), self._connector.transaction() as connection:
+            connection.execute(statement("keep_reconciliation"), parameters)
+
+    def close(self) -> None:
+        """Let go of the connection; the next question opens another."""
+        self._connector.close()
+
+
+def _plain(finding: Finding) -> dict[str, object]:
+    return asdict(finding) | {"user_id": finding.user_id and str(finding.user_id)}

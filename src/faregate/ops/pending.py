@@ -1,0 +1,94 @@
+"""Pending records, read once: at first all that follow the cursors, then what has come since.
+
+A record is kept in some hundred bytes until its user has been compared. So memory grows with the
+records that are pending, and not with users.
+"""
+
+import struct
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+from faregate.domain.transaction import CreditTransaction, TransactionType
+from faregate.ports import Copy, Cursor, TransactionStream
+
+#: How many records are decoded at a time.
+_BATCH_SIZE = 1_000
+#: How many records may be kept beyond twice those of the first reading. More of them have become
+#: rows than are pending, so all are read anew.
+_KEPT_MAX = 100_000
+
+#: User, id, amount, type, sequence, epoch; the address follows. The user is first: it is searched.
+_KEPT = struct.Struct(">16s16siBQQ")
+_TYPES = tuple(TransactionType)
+
+
+class PendingRecords:
+    """The records of all shards that are not known to be rows. For one pass over users by id."""
+
+    def __init__(self, stream: TransactionStream) -> None:
+        self._stream = stream
+        #: By shard: how far it was read, and what is kept.
+        self._places: dict[int, Cursor] = {}
+        self._kept: dict[int, list[bytes]] = {}
+        self._kept_max = 0
+        #: When the oldest record was made that was read.
+        self.oldest: datetime | None = None
+
+    def read(self, cursors: Mapping[int, Cursor]) -> None:
+        """Read up to the end of each stream, from where it was read to before.
+
+        Args:
+            cursors: Where to begin. They must have been read before.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        count = sum(map(len, self._kept.values()))
+        if count > self._kept_max:
+            self._places, self._kept, count = {}, {}, 0
+        for shard in range(self._stream.shard_count):
+            self._follow(shard, self._places.get(shard) or cursors.get(shard))
+        if not count:
+            self._kept_max = _KEPT_MAX + 2 * sum(map(len, self._kept.values()))
+
+    def take(self, last: UUID) -> list[Copy]:
+        """Return the records of all users up to one, by id, and keep them no longer."""
+        taken = []
+        for shard, kept in self._kept.items():
+            taken += [record for record in kept if record[:16] <= last.bytes]
+            self._kept[shard] = [record for record in kept if record[:16] > last.bytes]
+        return list(map(_unpack, taken))
+
+    def _follow(self, shard: int, place: Cursor | None) -> None:
+        kept = self._kept.setdefault(shard, [])
+        while batch := self._stream.read(shard, place, _BATCH_SIZE):
+            if batch.is_from_start:
+                # History has changed, or what was read last is gone: this is all there is.
+                kept.clear()
+            for record in batch.records():
+                if made := record.transaction:
+                    kept.append(_pack(record.stream_id, made))
+                    self.oldest = min(self.oldest or made.timestamp, made.timestamp)
+            self._places[shard] = place = batch.end
+            if batch.count < _BATCH_SIZE:
+                break
+
+
+def _pack(stream_id: str, made: CreditTransaction) -> bytes:
+    kind = _TYPES.index(made.type)
+    fixed = made.user_id.bytes, made.id.bytes, made.amount, kind, made.sequence, made.epoch
+    return _KEPT.pack(*fixed) + stream_id.encode()
+
+
+def _unpack(record: bytes) -> Copy:
+    user, identity, amount, kind, sequence, epoch = _KEPT.unpack_from(record)
+    return Copy(
+        stream_id=record[_KEPT.size :].decode(),
+        id=UUID(bytes=identity),
+        user_id=UUID(bytes=user),
+        amount=amount,
+        type=_TYPES[kind],
+        sequence=sequence,
+        epoch=epoch,
+    )
