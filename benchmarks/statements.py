@@ -13,11 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FOLDERS = ("src", "worker", "lua")
-#: The modules of `cli` that are the command line itself.
-_COMMANDS = {
-    *("__init__", "__main__", "app", "conventions", "display"),
-    *("journal", "keys", "lines", "renew", "settings"),
-}
+#: The modules of `cli` that are the command line itself, beside those of its commands.
+_COMMANDS = {"__init__", "__main__", "app", "conventions", "display", "gates", "lines", "settings"}
 _CONTINUED = re.compile(r"(?:[=,(+\-*/]|\.\.|\b(?:and|or|not|return))\s*$")
 _NO_STATEMENT = re.compile(r"(?:(?:end|else|then|until|and|or)\b|\.\.|[)}\]])")
 _COMMENT = re.compile(r"--.*$")

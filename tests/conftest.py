@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from commands import CommandLine
 from faregate.adapters.redis import client
 from faregate.cli.servers import Binaries, EmbeddedServers, ValkeyServer
 from servers import EMPTY, administer, chosen_binaries, database_like, lone_redis
@@ -28,6 +29,14 @@ def _patience() -> Iterator[None]:
         patch.setenv("FAREGATE_DECISION_TIMEOUT_MS", "10000")
         patch.setitem(client._OPTIONS, "socket_timeout", WAIT_S_MAX)
         yield
+
+
+@pytest.fixture
+def command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    """The command line, run in this process."""
+    return CommandLine(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -262,6 +262,13 @@ class Database:
         )
         return self.run(query, user_id)
 
+    def keep_dead_letter(self, user_id: UUID | None = None) -> None:
+        """Keep a record that Postgres has refused."""
+        names = "shard, stream_id, kind, reason, payload, payload_digest, user_id"
+        values = "0, '1-1/1', 'refused', 'a test', '', sha256(''), %s"
+        query = f"insert into faregate.dead_letters ({names}) values ({values})"  # noqa: S608
+        self.run(query, user_id)
+
     def dead_letters(self) -> list[dict[str, Any]]:
         """All dead letters, in the order in which they were kept."""
         return self.run("select * from faregate.dead_letters order by id")

@@ -13,6 +13,7 @@ from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
+from faregate.adapters.postgres.reports import PostgresReports
 from faregate.adapters.redis import access as redis_access
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
@@ -135,6 +136,11 @@ def open_audit(settings: Settings) -> closing[PostgresAudit]:
 def open_reconciliations(settings: Settings) -> closing[PostgresReconciliations]:
     """Open what is kept of reconciliations."""
     return closing(PostgresReconciliations(settings.postgres_url))
+
+
+def open_reports(settings: Settings) -> closing[PostgresReports]:
+    """Open Postgres to list rows and dead letters."""
+    return closing(PostgresReports(PostgresAudit(settings.postgres_url)))
 
 
 def open_admin(settings: Settings) -> closing[PostgresAdmin]:

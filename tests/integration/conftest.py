@@ -9,8 +9,10 @@ from redis import Redis
 from charging import Charger
 from clocks import patience
 from durable import Database, Sink, archive, database
+from faregate import Settings
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
+from operated import Ledger
 from redis_ledger import IDENTITY, make_ledger
 
 
@@ -55,3 +57,13 @@ def store(database_url: str) -> Iterator[Sink]:
     """What makes rows in it."""
     with archive(database_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def operated(
+    ledger_redis: str, database_url: str, tables: Database, monkeypatch: pytest.MonkeyPatch
+) -> Ledger:
+    """A ledger that the settings of the environment name."""
+    monkeypatch.setenv("FAREGATE_REDIS_URL", ledger_redis)
+    monkeypatch.setenv("FAREGATE_POSTGRES_URL", database_url)
+    return Ledger(Settings(redis_url=ledger_redis, postgres_url=database_url), tables)

@@ -21,6 +21,7 @@ from faregate.cli.servers import Binaries, EmbeddedServers
 from faregate.domain.limit import LimitKind
 from faregate_worker.runtime import QUEUE_NAME
 from least_rights import SECRET, STARTING_CREDITS, Restricted, restricted_ledger, tell
+from operated import WHO
 from traces import traces_in_redis
 from waiting import wait_for
 from worker_process import children
@@ -133,6 +134,20 @@ def command_lines(pid: int) -> str:
     return "\n".join(Path(f"/proc/{each}/cmdline").read_text("utf-8") for each in pids)
 
 
+def use_commands(ledger: Restricted, user: str) -> None:
+    """Run commands of an auditor, and one that changes credits."""
+    for code, words in (
+        (0, ("reconcile",)),
+        (0, ("verify",)),
+        (0, ("history", user)),
+        (0, ("users", "export", user)),
+    ):
+        status, said = ledger.command(access.OPERATOR, "app_auditor", *words)
+        assert status == code, said
+    status, said = ledger.command(access.GATE, "app_api", "grant", user, "1", *WHO)
+    assert status == 0, said
+
+
 async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: Restricted) -> None:
     """A gate, API keys, a worker with a job that fails, and the commands of an operator."""
     settings = ledger.settings(access.GATE, "app_api")
@@ -160,9 +175,7 @@ async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: 
         assert worker.poll() is None
         assert SECRET not in command_lines(worker.pid)
     assert SECRET not in (ledger.folder / "worker.log").read_text("utf-8")
-    for command in ("reconcile", "verify"):
-        code, said = ledger.command(access.OPERATOR, "app_auditor", command)
-        assert code == 0, said
+    use_commands(ledger, str(user))
     for user_name, login, words in (
         (access.GATE, "app_api", ["renew", "faregate.bootstrap:nothing"]),
         (access.OPERATOR, "app_owner", ["rebuild"]),

@@ -226,8 +226,8 @@ def test_a_key_is_shown_once_and_its_hash_never(run: Run, tables: Database) -> N
         assert secret not in output.out + output.err
         assert secret_hash not in output.out + output.err
         assert row["id"].hex in output.out
-    assert "in force  never used  ci" in outputs[0].out
-    assert "revoked" in outputs[-1].out
+    assert outputs[0].out.split()[-3:] == ["-", "-", "-"]
+    assert outputs[-1].out.split()[-3:].count("-") == 1
     assert secret not in str(row)
 
 

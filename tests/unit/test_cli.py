@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from faregate.cli import app as module
+from faregate.cli import main
+from faregate.cli.commands import checks
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
 
 Run = Callable[..., int]
@@ -18,7 +19,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     def run_it(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["faregate", *arguments])
         with pytest.raises(SystemExit) as caught:
-            module.main()
+            main()
         assert isinstance(caught.value.code, int)
         return caught.value.code
 
@@ -61,7 +62,7 @@ def test_an_error_is_never_taken_for_a_ledger_that_is_not_exact(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(module, "read_settings", fail)
+    monkeypatch.setattr(checks, "read_settings", fail)
     assert run("verify") == code
     said = capsys.readouterr().err
     assert "unforeseen" in said
@@ -72,7 +73,7 @@ def test_dead_letters_are_told_of_where_the_ledger_is_exact(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What waits for an operator is in no row, though the sums agree."""
-    module._print_findings({"dead_letters": 2}, [], as_json=False)
+    checks._tell_findings({"dead_letters": 2}, [], as_json=False)
     assert "exact, but for 2 dead letters" in capsys.readouterr().out
-    module._print_findings({"dead_letters": 0}, [], as_json=False)
+    checks._tell_findings({"dead_letters": 0}, [], as_json=False)
     assert capsys.readouterr().out.splitlines()[-1] == "exact"

@@ -19,8 +19,8 @@ from faregate.adapters.redis import keys
 from faregate.adapters.redis.values import Account
 from faregate.asgi.statuses import status_set
 from faregate.bootstrap import open_gate, open_stream
-from faregate.cli.conventions import EXIT_NOT_EXACT
-from faregate.cli.display import error_console, progress_on, say_on, show_draining
+from faregate.cli.conventions import EXIT_NOT_EXACT, error_console
+from faregate.cli.display import progress_on, say_on, show_draining
 from faregate.cli.load import Counts, Sender
 from faregate.cli.profiles import PROFILES, STARTING_CREDITS, Outcome, Profile, expected_outcome
 from faregate.cli.proof import Proof, count_rows, prove
@@ -52,6 +52,8 @@ def demo() -> None:
 
     Exit 1 if the ledger is not exact. With DEMO_BREAK=1 one balance is altered by hand,
     which must be found.
+
+    Example: faregate demo
     """
     console = error_console()
     began_s = time.monotonic()

@@ -9,11 +9,6 @@ from faregate.cli.proof import DRAIN_S_MAX, wait_until_drained
 from faregate.cli.stack import Stack
 
 
-def error_console() -> Console:
-    """Return the console on standard error."""
-    return Console(stderr=True)
-
-
 def say_on(console: Console) -> Callable[[str], None]:
     """Return what prints one line, whole and as it is, above a progress bar if there is one."""
 

@@ -1,7 +1,6 @@
 """`faregate replay`: real traffic against the whole path, and the proof that it is exact."""
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import Callable
@@ -14,13 +13,13 @@ from rich.console import Console
 
 from faregate.asgi.statuses import status_set
 from faregate.cli.chaos import send_and_kill
-from faregate.cli.conventions import EXIT_NOT_EXACT
-from faregate.cli.display import error_console, progress_on, say_on, show_draining
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, tell
+from faregate.cli.display import progress_on, say_on, show_draining
 from faregate.cli.load import Counts, Sender
 from faregate.cli.plans import Plan, plan_of
 from faregate.cli.proof import prove
 from faregate.cli.replay_api import statuses_of
-from faregate.cli.report import ReplayReport, disagreements, report_of, show
+from faregate.cli.report import ReplayReport, disagreements, report_of
 from faregate.cli.settings import url_of_option
 from faregate.cli.stack import Stack, StackOptions, stopping_on_signals
 from faregate.domain.errors import InvalidArgumentError
@@ -141,7 +140,6 @@ _Seed = Annotated[
     int | None,
     typer.Option(help="Chooses who is killed. It is printed, so that a run can be repeated."),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 _RedisUrl = Annotated[
     str | None, typer.Option(help="An empty Redis of your own: a URL, or env:NAME.")
 ]
@@ -158,7 +156,7 @@ def replay(
     refund_status: _RefundStatus = "5xx",
     kill_owners: _KillOwners = 0,
     seed: _Seed = None,
-    as_json: _Json = False,
+    as_json: Json = False,
     redis_url: _RedisUrl = None,
     postgres_url: _PostgresUrl = None,
 ) -> None:
@@ -167,6 +165,8 @@ def replay(
     Of an access log, each client address is a user, and the app answers what the log says. Of
     conversations, each is a hold that is settled by what it cost. Exit 1 if the outcomes of the
     requests do not add up, or the ledger is not exact.
+
+    Example: faregate replay access.log --refund-status 5xx,404
     """
     options = ReplayOptions(
         file=file,
@@ -180,10 +180,7 @@ def replay(
     )
     console = error_console()
     report, problems = run_replay(options, console)
-    if as_json:
-        print(json.dumps(asdict(report)))
-    else:
-        show(report)
+    tell(asdict(report), as_json=as_json)
     for problem in problems:
         say_on(console)(f"not exact: {problem}")
     if problems:

@@ -1,9 +1,6 @@
 """What came of a replay: the numbers, and whether those of the client and the servers agree."""
 
-from dataclasses import asdict, dataclass
-
-from rich.console import Console
-from rich.table import Table
+from dataclasses import dataclass
 
 from faregate.cli.load import Counts
 from faregate.cli.proof import Proof
@@ -108,11 +105,3 @@ def disagreements(counts: Counts, proof: Proof, starting_credits: int) -> list[s
     if not counts.killed <= rows.given_back <= counts.killed + counts.retried:
         wrong.append(f"holds given back: {rows.given_back}, but {counts.killed} owners were killed")
     return [*proof.problems, *wrong]
-
-
-def show(report: ReplayReport) -> None:
-    """Print it as a table."""
-    table = Table("", "count", title="What came of the file")
-    for name, value in asdict(report).items():
-        table.add_row(name.replace("_", " "), f"{value:,}")
-    Console().print(table)

@@ -82,7 +82,10 @@ def api(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8000,
 ) -> None:
-    """Serve a sample API behind the gate, for development: `Authorization: Bearer <user id>`."""
+    """Serve a sample API behind the gate, for development: `Authorization: Bearer <user id>`.
+
+    Example: faregate api --port 8000
+    """
     settings = development_settings()
     asyncio.run(_check(settings))
     gate = build_gate(settings)

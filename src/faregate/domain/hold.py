@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Self
 from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
@@ -32,6 +34,19 @@ class Hold:
     #: policy rules how the hold ends.
     decision: Decision
 
+    @classmethod
+    def known_by(cls, user_id: UUID, hold_id: CreditTransactionId) -> Self:
+        """Name a hold by its ids alone, for an operator who cancels it."""
+        return cls(
+            decision=Decision(
+                verdict=Verdict.ALLOWED,
+                user_id=user_id,
+                transaction_id=hold_id,
+                amount=0,
+                credits=0,
+            )
+        )
+
     @property
     def allowed(self) -> bool:
         """Whether the estimate is taken."""
@@ -56,6 +71,19 @@ class Hold:
     def expires_at_ms(self) -> int:
         """When it expires unless it ends before or is extended, in Unix ms; 0 if refused."""
         return self.decision.expires_at_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenHold:
+    """A hold that nobody has ended, as operators see it."""
+
+    id: CreditTransactionId
+    user_id: UUID
+    #: What was taken, in credits.
+    amount: int
+    opened_at: datetime
+    #: From then on the worker ends it.
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,13 @@ class HoldEnds:
         )
         return await self._end(settlement)
 
-    async def cancel(self, hold: Hold, *, description: str = "cancelled hold") -> HoldAnswer:
+    async def cancel(
+        self,
+        hold: Hold,
+        *,
+        description: str = "cancelled hold",
+        metadata: Metadata | None = None,
+    ) -> HoldAnswer:
         """Give a hold back wholly, once; as `settle` where that cannot be done in time.
 
         A hold that another attempt with its idempotency key has taken over stays as it is.
@@ -81,6 +87,7 @@ class HoldEnds:
             actual=None,
             attempt_id=hold.decision.keyed_attempt,
             description=description,
+            metadata=metadata,
         )
         return await self._end(settlement)
 

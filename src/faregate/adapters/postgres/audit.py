@@ -32,7 +32,8 @@ from faregate.ports import Copy, Cursor
 #: Of each kind, in one verification.
 FINDINGS_MAX = 1_000
 
-_BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=5_000)
+#: Who reads an export may be slow, so that the transaction waits.
+_BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=5_000, idle_ms_max=600_000)
 _FIRST = UUID(int=0)
 _BIGINT_MAX = 2**63 - 1
 
@@ -134,7 +135,7 @@ class PostgresAudit:
         At most `FINDINGS_MAX` of each kind are returned.
         """
         findings: list[Finding] = []
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             for name, read in CHECKS.items():
                 cursor = connection.cursor(row_factory=dict_row)
                 parameters = {"findings_max": FINDINGS_MAX, "guards": list(GUARDS)}
@@ -156,11 +157,12 @@ class PostgresAudit:
         self._connector.close()
 
     def _rows(self, query: LiteralString, parameters: Mapping[str, object]) -> list[DictRow]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return connection.cursor(row_factory=dict_row).execute(query, parameters).fetchall()
 
     @contextmanager
-    def _snapshot(self) -> Iterator[psycopg.Connection]:
+    def snapshot(self) -> Iterator[psycopg.Connection]:
+        """Open a transaction that sees all rows as of one moment, and cannot write."""
         with (
             unavailable("audit the ledger"),
             migrated(),

@@ -37,7 +37,7 @@ class PostgresHistory:
         else:
             asked |= {"timestamp": before.timestamp, "id": before.id.value}
             found = await self._rows_as(user_id, "read_before", asked)
-        return [_history_row(row) for row in found]
+        return [history_row(row) for row in found]
 
     async def aclose(self) -> None:
         """Let go of all connections."""
@@ -59,7 +59,8 @@ class PostgresHistory:
                 ) from error
 
 
-def _history_row(row: Mapping[str, Any]) -> HistoryRow:
+def history_row(row: Mapping[str, Any]) -> HistoryRow:
+    """Make a row of a history of what was read; its time is in UTC."""
     refund_of = row["refund_of"]
     return HistoryRow(
         **{

@@ -135,13 +135,15 @@ _QUEUE: Final = (
     f"zremrangebyscore {_JOB} 0 1",
     f"zscore {_JOB} member",
 )
-#: What `faregate reconcile`, `verify` and `rebuild` send. They write nothing.
+#: What the commands send that write nothing: `faregate reconcile`, `users`, ...
 _AUDIT: Final = (
     f"get {_KEY}",
     f"hgetall {_KEY}",
+    f"hmget {_KEY} field",
     f"mget {_KEY}",
     f"xlen {_KEY}",
     f"xrange {_KEY} - +",
+    f"zrange {_KEY} 0 1",
 )
 
 
@@ -192,7 +194,7 @@ WORKER: Final = RedisUser(
 )
 OPERATOR: Final = RedisUser(
     name="faregate_operator",
-    purpose="faregate reconcile, faregate verify, faregate rebuild",
+    purpose="faregate reconcile, verify, rebuild, and all that only shows",
     keys=("%R~fg:*",),
     samples=_SELECT + _AUDIT,
 )

@@ -16,6 +16,7 @@ from faregate.adapters.redis.batches import BatchReader, RedisBatch
 from faregate.adapters.redis.client import Client
 from faregate.adapters.redis.urls import check_url
 from faregate.adapters.redis.values import Account, ShardState
+from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
 from faregate.domain.windows import RETENTION_MS, STORED_MS
 from faregate.ports import Cursor
@@ -26,6 +27,8 @@ STORED_COUNT_MAX = 500_000
 ERASE_COUNT = 250
 #: How many entries one call of the script `stored` deletes at most.
 TRIM_COUNT_MAX = 10_000
+#: How many records are decoded at a time.
+_BATCH_SIZE = 1_000
 
 
 class RedisStream:
@@ -89,6 +92,19 @@ class RedisStream:
         names = self._shards[shard].state, self._shards[shard].stream
         place = cursor.epoch, cursor.ordinal, cursor.position
         return int(self._client.run("stored", names, *place, *self._retention, TRIM_COUNT_MAX)[1])
+
+    def pending_of(
+        self, user_id: UUID, cursors: Mapping[int, Cursor]
+    ) -> Iterator[CreditTransaction]:
+        """Iterate over the records of a user that follow the cursor of its shard."""
+        shard = keys.shard_of(user_id, self.shard_count)
+        place = cursors.get(shard)
+        while batch := self.read(shard, place, _BATCH_SIZE):
+            made = (entry.transaction for entry in batch.records())
+            yield from (one for one in made if one is not None and one.user_id == user_id)
+            place = batch.end
+            if batch.count < _BATCH_SIZE:
+                break
 
     def read_many(self, user_ids: Sequence[UUID]) -> Mapping[UUID, User]:
         """Return the live balances of the users that the ledger knows."""

@@ -1,7 +1,10 @@
 """Ends holds whose owners did not, for the worker."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Self
+from uuid import UUID
 
 from redis import Redis
 
@@ -9,10 +12,13 @@ from faregate.adapters.redis import keys
 from faregate.adapters.redis.client import Client, checked
 from faregate.adapters.redis.holds import expiry_arguments, read_member
 from faregate.adapters.redis.urls import check_url
+from faregate.domain.hold import OpenHold
 from faregate.domain.transaction import CreditTransactionId
 
 #: How many due holds one sweep of a shard ends at most.
 SWEEP_COUNT_MAX = 500
+#: How many holds are listed at a time.
+PAGE_COUNT = 1_000
 
 
 class RedisSweeper:
@@ -66,6 +72,49 @@ class RedisSweeper:
         members = [member for reply in replies for member in checked(reply)]
         return frozenset(read_member(member)[0] for member in members)
 
+    def list_holds(self, user_id: UUID | None, count_max: int) -> list[OpenHold]:
+        """Return open holds of a user or of all, at most so many, those first that expire first.
+
+        One that is ended meanwhile is left out.
+        """
+        places = self._shards
+        if user_id is not None:
+            places = (places[keys.shard_of(user_id, len(places))],)
+        found = [
+            (expires_ms, place, member)
+            for place in places
+            for expires_ms, member in islice(self._members(place, user_id), count_max)
+        ]
+        found.sort(key=lambda one: one[0])
+        asked = [(place, read_member(member), ms) for ms, place, member in found[:count_max]]
+        replies = self._client.ask_all(
+            [("HMGET", place.deduct(ids[0]), "state", "cost", "opened") for place, ids, _ in asked]
+        )
+        return [
+            OpenHold(
+                id=hold_id,
+                user_id=owner,
+                amount=int(cost),
+                opened_at=_time_of(int(opened_ms)),
+                expires_at=_time_of(expires_ms),
+            )
+            for (_, (hold_id, owner), expires_ms), (state, cost, opened_ms) in zip(
+                asked, map(checked, replies), strict=True
+            )
+            if state == b"open"
+        ]
+
+    def _members(self, place: keys.Shard, user_id: UUID | None) -> Iterator[tuple[int, bytes]]:
+        """Iterate over the open holds of a shard and their expiry, a page at a time."""
+        start = 0
+        while page := self._client.ask(
+            "ZRANGE", place.holds, start, start + PAGE_COUNT - 1, "WITHSCORES"
+        ):
+            for member, score in zip(page[::2], page[1::2], strict=True):
+                if user_id is None or read_member(member)[1] == user_id:
+                    yield int(score), member
+            start += PAGE_COUNT
+
     def _server_ms(self) -> int:
         seconds, microseconds = self._client.ask("TIME")
         return int(seconds) * 1_000 + int(microseconds) // 1_000
@@ -73,3 +122,7 @@ class RedisSweeper:
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+
+
+def _time_of(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1_000, UTC)

@@ -1,20 +1,21 @@
-"""`faregate renew`: begins the new periods of idle users, by the policies of an application."""
+"""The gate of a command: that of an application, or one by the settings alone."""
 
 import asyncio
 import importlib
 import sys
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TypeVar
 
-import typer
-from rich.console import Console
-
-from faregate.cli.conventions import Json, tell
-from faregate.cli.display import error_console
+from faregate.bootstrap import build_gate
+from faregate.config import read_settings
 from faregate.domain.errors import ConfigurationError
 from faregate.gate import Gate
-from faregate.ops.renew import Renewal, renew_all
+
+#: No request waits for a command, so it may wait for servers.
+DECISION_TIMEOUT_MS = 10_000
+
+_T = TypeVar("_T")
 
 
 def load_gate(place: str) -> Gate:
@@ -39,23 +40,24 @@ def load_gate(place: str) -> Gate:
     return gate
 
 
-def renew(
-    gate: Annotated[str, typer.Argument(help="Your gate: package.module:attribute.")],
-    *,
-    as_json: Json = False,
-) -> None:
-    """Begin the new periods of users who make no requests, so that Postgres is current.
-
-    Nothing depends on it, and it can be run at any time, by several at once.
-    """
-    result = asyncio.run(_renew(load_gate(gate), error_console()))
-    line = f"{result.renewed} of {result.users} users renewed: {result.credits} credits"
-    tell(asdict(result), [line], as_json=as_json)
+def operator_gate() -> Gate:
+    """Build a gate by the settings. It makes no users, keeps no journal, and knows no policies."""
+    update = {
+        "decision_timeout_ms": DECISION_TIMEOUT_MS,
+        "provision_users": False,
+        "journal_dir": "",
+    }
+    return build_gate(read_settings().model_copy(update=update))
 
 
-async def _renew(gate: Gate, console: Console) -> Renewal:
-    try:
-        with console.status("renewing") as progress:
-            return await renew_all(gate, lambda done: progress.update(f"looked at {done} users"))
-    finally:
-        await gate.aclose()
+def ask(gate: Gate, call: Callable[[Gate], Awaitable[_T]]) -> _T:
+    """Start a gate, ask it one thing, and close it."""
+
+    async def started() -> _T:
+        try:
+            await gate.start()
+            return await call(gate)
+        finally:
+            await gate.aclose()
+
+    return asyncio.run(started())

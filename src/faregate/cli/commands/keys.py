@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -10,7 +9,7 @@ from uuid import UUID
 import typer
 
 from faregate.bootstrap import open_api_key_admin
-from faregate.cli.conventions import Json, tell
+from faregate.cli.conventions import Json, members, tell
 from faregate.config import read_settings
 from faregate.domain.api_key import ApiKey, NewApiKey
 from faregate.domain.errors import InvalidArgumentError
@@ -34,13 +33,16 @@ def create(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key, and print it: this is the only time that anybody sees it."""
+    """Make a key, and print it: this is the only time that anybody sees it.
+
+    Example: faregate keys create --user 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --name "build server"
+    """
     now = datetime.now(UTC)
     expires_at = None if expires_in_days is None else now + timedelta(days=expires_in_days)
     new = NewApiKey.mint(user, name, now=now, tier=tier, expires_at=expires_at)
     with open_api_key_admin(read_settings()) as admin:
         admin.create(new)
-    tell(_plain(new.key) | {"key": new.text}, [new.text], as_json=as_json)
+    tell(plain_key(new.key) | {"key": new.text}, [new.text], as_json=as_json)
     if not as_json:
         print("This key is shown once, and kept nowhere.", file=sys.stderr)
 
@@ -50,11 +52,13 @@ def list_keys(
     user: Annotated[UUID | None, typer.Option(help="Whose keys; everybody's without it.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List keys, oldest first: whose, what for, since when, until when. Never a secret."""
+    """List keys, oldest first: whose, what for, since when, until when. Never a secret.
+
+    Example: faregate keys list --user 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
+    """
     with open_api_key_admin(read_settings()) as admin:
         keys = list(_all(admin, user))
-    now = datetime.now(UTC)
-    tell([_plain(key) for key in keys], (_line(key, now) for key in keys), as_json=as_json)
+    tell([plain_key(key) for key in keys], as_json=as_json)
 
 
 @app.command()
@@ -62,12 +66,15 @@ def revoke(
     key_id: Annotated[UUID, typer.Argument(metavar="ID", help="As `faregate keys list` shows it.")],
     as_json: Json = False,
 ) -> None:
-    """Put a key out of force, for good. APIs notice as soon as they look it up anew."""
+    """Put a key out of force, for good. APIs notice as soon as they look it up anew.
+
+    Example: faregate keys revoke 0199f5d2c6a07c1e8f0a3b5d7e9f1a2b
+    """
     with open_api_key_admin(read_settings()) as admin:
         key = admin.revoke(key_id)
     if key is None:
         raise InvalidArgumentError(f"there is no API key {key_id.hex}")
-    tell(_plain(key), [f"revoked {key.id.hex}"], as_json=as_json)
+    tell(plain_key(key), [f"revoked {key.id.hex}"], as_json=as_json)
 
 
 def _all(admin: ApiKeyAdmin, user: UUID | None) -> Iterator[ApiKey]:
@@ -77,19 +84,6 @@ def _all(admin: ApiKeyAdmin, user: UUID | None) -> Iterator[ApiKey]:
         after = page[-1].id
 
 
-def _line(key: ApiKey, now: datetime) -> str:
-    used = f"used {key.last_used_at:%Y-%m-%d}" if key.last_used_at else "never used"
-    return "  ".join((key.id.hex, str(key.user_id), _state(key, now), used, key.name))
-
-
-def _state(key: ApiKey, now: datetime) -> str:
-    if key.revoked_at is not None:
-        return f"revoked {key.revoked_at:%Y-%m-%d}"
-    if key.expires_at is None:
-        return "in force"
-    return f"{'expires' if now < key.expires_at else 'expired'} {key.expires_at:%Y-%m-%d}"
-
-
-def _plain(key: ApiKey) -> dict[str, object]:
+def plain_key(key: ApiKey) -> dict[str, object]:
     """Return what is printed of a key: its id as in the key itself, times in UTC."""
-    return asdict(key) | {"id": key.id.hex}
+    return members(key) | {"id": key.id.hex}

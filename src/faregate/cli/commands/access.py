@@ -27,8 +27,9 @@ def access(
 ) -> None:
     """Print the roles of Postgres and the users of Redis that Faregate needs, without passwords.
 
-    Examples: faregate access | less; faregate access --part sql | psql;
-    faregate access --part redis | redis-cli. Nothing is connected to and nothing is changed.
+    Nothing is connected to and nothing is changed.
+
+    Example: faregate access --part sql | psql
     """
     parts = list(Part) if part is None else [part]
     plain = {each.value: _sql() if each is Part.SQL else _redis() for each in parts}

@@ -1,26 +1,21 @@
 """`faregate journal`: what was served without a decision, shown and charged."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from faregate.adapters.journal.reader import find_journals, open_journals
-from faregate.bootstrap import open_gate
-from faregate.cli.conventions import EXIT_NOT_EXACT, Json, print_table, tell
-from faregate.config import Settings, read_settings
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, print_tables, tell
+from faregate.cli.gates import ask, operator_gate
+from faregate.config import read_settings
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.journal import Collection, JournalEntry
-from faregate.ops.journal import JournalImport, Progress, import_journals
+from faregate.ops.journal import JournalImport, import_journals
 from faregate.ports import JournalFile
-
-#: Nobody waits for an import, so it may wait for servers.
-DECISION_TIMEOUT_MS = 10_000
 
 Paths = Annotated[
     list[Path] | None,
@@ -35,15 +30,17 @@ journal = typer.Typer(
 
 @journal.command("import")
 def import_(paths: Paths = None, as_json: Json = False) -> None:
-    """Charge what the journals hold, each request once. Exit 1 if some cannot be charged."""
-    settings = read_settings()
-    console = Console(stderr=True)
-    with console.status("reading journals") as shown:
+    """Charge what the journals hold, each request once. Exit 1 if some cannot be charged.
+
+    Example: faregate journal import /var/lib/faregate/journal
+    """
+    reading = error_console().status("reading journals")
+    with reading as shown, open_journals(_chosen(paths)) as files:
 
         def progress(count: int) -> None:
             shown.update(f"looked at {count} requests")
 
-        result = asyncio.run(_import(settings, _chosen(paths, settings), progress))
+        result = ask(operator_gate(), lambda gate: import_journals(gate, files, progress))
     _print_import(result, as_json=as_json)
     if not result.is_exact:
         raise typer.Exit(EXIT_NOT_EXACT)
@@ -51,34 +48,20 @@ def import_(paths: Paths = None, as_json: Json = False) -> None:
 
 @journal.command()
 def show(paths: Paths = None, as_json: Json = False) -> None:
-    """Count what the journals hold. Asks no server, and changes nothing."""
-    rows = [_summary(file) for file in find_journals(_chosen(paths, read_settings()))]
-    tell(rows, [_line(row) for row in rows] or ["no journals"], as_json=as_json)
+    """Count what the journals hold. Asks no server, and changes nothing.
+
+    Example: faregate journal show
+    """
+    tell([_summary(file) for file in find_journals(_chosen(paths))], as_json=as_json)
 
 
-def _line(row: Mapping[str, object]) -> str:
-    counts = (f"{value} {name}" for name, value in row.items() if name != "file")
-    return f"{row['file']}: {', '.join(counts)}"
-
-
-def _chosen(paths: Sequence[Path] | None, settings: Settings) -> Sequence[Path]:
+def _chosen(paths: Sequence[Path] | None) -> Sequence[Path]:
     if paths:
         return paths
+    settings = read_settings()
     if not settings.journal_dir:
         raise ConfigurationError("name a journal, or set FAREGATE_JOURNAL_DIR")
     return [Path(settings.journal_dir)]
-
-
-async def _import(settings: Settings, paths: Sequence[Path], progress: Progress) -> JournalImport:
-    update = {
-        "decision_timeout_ms": DECISION_TIMEOUT_MS,
-        # A user that does not exist is reported, not made.
-        "provision_users": False,
-        "journal_dir": "",
-    }
-    with open_journals(paths) as files:
-        async with open_gate(settings.model_copy(update=update)) as gate:
-            return await import_journals(gate, files, progress)
 
 
 def _print_import(result: JournalImport, *, as_json: bool) -> None:
@@ -89,7 +72,7 @@ def _print_import(result: JournalImport, *, as_json: bool) -> None:
         "torn_files": result.torn_files,
     }
     if not as_json:
-        print_table(numbers)
+        print_tables(numbers)
     report = numbers | {
         "files_done": result.files_done,
         "files_left": result.files_left,

@@ -1,0 +1,76 @@
+"""Rows and dead letters as operators list them, in the role of the auditor. Nothing here writes."""
+
+from collections.abc import Generator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from faregate.adapters.postgres.audit import PostgresAudit
+from faregate.adapters.postgres.history import history_row
+from faregate.adapters.postgres.queries import statement
+from faregate.domain.history import HistoryRow, Place
+
+#: How many rows come at once of those that are streamed.
+_CHUNK_ROWS = 2_000
+
+
+class PostgresReports:
+    """Lists what an audit sees, by its connection; raises as `PostgresAudit` does."""
+
+    def __init__(self, audit: PostgresAudit) -> None:
+        #: Who asks.
+        self.audit = audit
+
+    def rows(
+        self, user_id: UUID | None, since: datetime | None = None, until: datetime | None = None
+    ) -> Generator[dict[str, Any], None, None]:
+        """Iterate over the rows of a user or of all, from a time on and before another.
+
+        They are of one snapshot, and come from a cursor of the server, a part at a time.
+        """
+        asked = {"user_id": user_id, "since": since, "until": until}
+        with (
+            self.audit.snapshot() as connection,
+            connection.cursor("rows", row_factory=dict_row) as cursor,
+        ):
+            cursor.itersize = _CHUNK_ROWS
+            yield from map(_plain, cursor.execute(_report("read_rows"), asked))
+
+    def newest(self, user_id: UUID, count_max: int, before: Place | None) -> Sequence[HistoryRow]:
+        """Return a user's newest rows, or those that follow a place, the newest first."""
+        asked: dict[str, object] = {"user_id": user_id, "count_max": count_max}
+        name: LiteralString = "read_newest"
+        if before is not None:
+            name = "read_before"
+            asked |= {"timestamp": before.timestamp, "id": before.id.value}
+        with self.audit.snapshot() as connection:
+            return list(map(history_row, _rows(connection, statement(name), asked)))
+
+    def dead_letters(self, user_id: UUID) -> Sequence[Mapping[str, Any]]:
+        """Return the dead letters of a user, those included that are discarded."""
+        with self.audit.snapshot() as connection:
+            found = _rows(connection, _report("read_dead_letters"), {"user_id": user_id})
+            return list(map(_plain, found))
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.audit.close()
+
+
+def _report(name: str) -> LiteralString:
+    return statement(name, "reports.sql")
+
+
+def _rows(
+    connection: psycopg.Connection, query: LiteralString, asked: Mapping[str, object]
+) -> list[dict[str, Any]]:
+    return connection.cursor(row_factory=dict_row).execute(query, asked).fetchall()
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its times in UTC, whatever the time zone of the connection."""
+    times = {name: time.astimezone(UTC) for name, time in row.items() if isinstance(time, datetime)}
+    return row | times

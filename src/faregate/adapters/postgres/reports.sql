@@ -1,0 +1,43 @@
+-- What operators list: rows and dead letters, as they are.
+
+-- name: read_rows
+-- All rows, or those of a user or of some time, in the order of their time.
+select
+    id,
+    user_id,
+    amount,
+    type,
+    description,
+    metadata,
+    timestamp,
+    sequence,
+    balance_after,
+    epoch,
+    refund_of,
+    allowance_amount,
+    allowance_after,
+    period_start
+from public.credit_transactions
+where
+    (%(user_id)s::uuid is null or user_id = %(user_id)s::uuid)
+    and (%(since)s::timestamptz is null or timestamp >= %(since)s::timestamptz)
+    and (%(until)s::timestamptz is null or timestamp < %(until)s::timestamptz)
+order by timestamp, sequence, id;
+
+-- name: read_dead_letters
+-- The dead letters of a user, those included that are discarded.
+select
+    id,
+    kind,
+    reason,
+    transaction_id,
+    user_id,
+    amount,
+    type,
+    sequence,
+    epoch,
+    created_at,
+    discarded_at
+from faregate.dead_letters
+where user_id = %(user_id)s::uuid
+order by id;

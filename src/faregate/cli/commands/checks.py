@@ -1,0 +1,102 @@
+"""Whether the numbers agree: reconcile, verify; and rebuild, where Redis was lost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from faregate.bootstrap import open_admin, open_audit, open_reconciliations, open_stream
+from faregate.cli.conventions import (
+    EXIT_NOT_EXACT,
+    Json,
+    error_console,
+    print_tables,
+    show_verdict,
+    tell,
+)
+from faregate.cli.display import counting, progress_on
+from faregate.config import read_settings
+from faregate.domain.finding import Finding
+from faregate.ops.rebuild import rebuild as run_rebuild
+from faregate.ops.reconcile import reconcile as run_reconcile
+from faregate.ops.reconcile import verify as run_verify
+
+
+def reconcile(
+    since_last: Annotated[
+        bool, typer.Option(help="Compare only users with rows since the last run.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare every live balance with rows and pending records. Exit 1 where they differ.
+
+    Example: faregate reconcile --since-last
+    """
+    settings = read_settings()
+    with (
+        open_stream(settings) as stream,
+        open_audit(settings) as audit,
+        open_reconciliations(settings) as kept,
+        progress_on(error_console()) as progress,
+    ):
+        next_since = kept.next_since()
+        result = run_reconcile(
+            stream,
+            stream,
+            audit,
+            counting(progress, "users compared"),
+            since=next_since if since_last else None,
+        )
+        kept.keep(result)
+    report: dict[str, int | str] = {
+        "users": result.users_count,
+        "drift_users": result.drift_users_count,
+        "pending": result.pending_count,
+        "dead_letters": result.dead_letter_count,
+    }
+    if result.since:
+        report["since"] = result.since.isoformat()
+    _tell_findings(report, result.findings, as_json)
+
+
+def verify(as_json: Json = False) -> None:
+    """Check the invariants of the ledger. Exit 1 where one does not hold.
+
+    Example: faregate verify --json
+    """
+    settings = read_settings()
+    with open_stream(settings) as stream, open_audit(settings) as audit:
+        findings = run_verify(stream, stream, audit)
+        report: dict[str, int | str] = {
+            "findings_count": len(findings),
+            "dead_letters": audit.dead_letter_count(),
+            "digest": audit.digest(),
+        }
+    _tell_findings(report, findings, as_json)
+
+
+def rebuild(as_json: Json = False) -> None:
+    """Let an empty Redis take over from one that was lost, from the rows in Postgres.
+
+    Example: faregate rebuild
+    """
+    settings = read_settings()
+    with open_stream(settings) as stream, open_admin(settings) as admin:
+        epoch = run_rebuild(stream, admin)
+    tell({"epoch": epoch}, [f"epoch {epoch} begins with the next API that starts"], as_json=as_json)
+
+
+def _tell_findings(
+    report: Mapping[str, int | str], findings: Sequence[Finding], as_json: bool
+) -> None:
+    if as_json:
+        tell({**report, "findings": [asdict(finding) for finding in findings]}, as_json=True)
+    else:
+        print_tables(report)
+        for finding in findings:
+            print(f"{finding.kind}: {finding.detail}")
+        dead = report["dead_letters"]
+        show_verdict(not findings, f", but for {dead} dead letters" if dead else "")
+    if findings:
+        raise typer.Exit(EXIT_NOT_EXACT)

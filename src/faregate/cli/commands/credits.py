@@ -1,0 +1,156 @@
+"""Credits that an operator gives, corrects and gives back.
+
+Each change is a row, which says who did it (`actor` in the metadata) and why (the description).
+"""
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from faregate.cli.commands.users import UserId
+from faregate.cli.conventions import Json, tell
+from faregate.cli.gates import ask, operator_gate
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import InvalidArgumentError, OutcomeUnknownError
+from faregate.domain.hold import HoldAnswer
+from faregate.domain.idempotency import id_of_key
+from faregate.domain.transaction import CreditTransactionId
+
+Actor = Annotated[str, typer.Option(help="Who does it; stored in the metadata of the row.")]
+Reason = Annotated[str, typer.Option(help="Why; stored as the description of the row.")]
+Key = Annotated[
+    str | None,
+    typer.Option("--idempotency-key", help="What it is for, such as a ticket: it is done once."),
+]
+
+_REASONS = {
+    Verdict.UNKNOWN_USER: "there is no such user",
+    Verdict.UNKNOWN_DEDUCT: "the user has no such charge",
+    Verdict.UNKNOWN_HOLD: "the user has no such hold",
+    Verdict.HOLD_EXPIRED: "it has expired, and so ended",
+    Verdict.REFUND_EXCEEDED: "less than that is left of the charge",
+    Verdict.OUT_OF_CREDITS: "the balance would be below zero; --allow-negative lets it",
+    Verdict.BACKLOG: "too many records wait for the worker",
+}
+
+
+def grant(
+    user: UserId,
+    amount: Annotated[int, typer.Argument(min=1, help="How many credits to give.")],
+    *,
+    actor: Actor,
+    reason: Reason,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Give a user new credits, such as those of a purchase.
+
+    Example: faregate grant 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d 100 --actor ann --reason "ticket 7"
+    """
+    decision = ask(
+        operator_gate(),
+        lambda gate: gate.grant(
+            user,
+            amount,
+            idempotency_key=key,
+            description=checked_text("reason", reason),
+            metadata={"actor": checked_text("actor", actor)},
+        ),
+    )
+    _tell_change(decision, as_json)
+
+
+def adjust(
+    user: UserId,
+    amount: Annotated[int, typer.Argument(help="By how many credits: 5, or -5.")],
+    *,
+    actor: Actor,
+    reason: Reason,
+    key: Key = None,
+    allow_negative: Annotated[bool, typer.Option(help="Let the balance go below zero.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Correct the balance of a user, up or down.
+
+    Example: faregate adjust 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d -5 --actor ann --reason "ticket 7"
+    """
+    decision = ask(
+        operator_gate(),
+        lambda gate: gate.adjust(
+            user,
+            amount,
+            actor=actor,
+            reason=reason,
+            negative_allowed=allow_negative,
+            idempotency_key=key,
+        ),
+    )
+    _tell_change(decision, as_json)
+
+
+def refund(
+    user: UserId,
+    transaction: Annotated[UUID, typer.Argument(help="The id of the charge.")],
+    *,
+    actor: Actor,
+    reason: Reason,
+    amount: Annotated[
+        int | None, typer.Option(min=1, help="A part of it; needs --idempotency-key.")
+    ] = None,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Give a charge back: all that is left of it, once, or a part.
+
+    Example: faregate refund 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
+    0199f5d2-c6a0-7c1e-8f0a-3b5d7e9f1a2b --actor ann --reason "ticket 7"
+    """
+    if (amount is None) != (key is None):
+        raise InvalidArgumentError(
+            "--amount and --idempotency-key belong together: the key tells a part from the next"
+            " one, and the whole is given back once without it"
+        )
+    decision = ask(
+        operator_gate(),
+        lambda gate: gate.refund_by_id(
+            user,
+            CreditTransactionId(transaction),
+            amount=amount,
+            transaction_id=None if key is None else CreditTransactionId(id_of_key(user, key)),
+            description=checked_text("reason", reason),
+            metadata={"actor": checked_text("actor", actor)},
+        ),
+    )
+    _tell_change(decision, as_json)
+
+
+def checked_text(name: str, text: str) -> str:
+    """Return a text that is not blank.
+
+    Raises:
+        InvalidArgumentError: It is.
+    """
+    if not text.strip():
+        raise InvalidArgumentError(f"--{name} is blank")
+    return text
+
+
+def require_done(answer: Decision | HoldAnswer) -> None:
+    """Make sure that a change was made.
+
+    Raises:
+        InvalidArgumentError: It was refused, and nothing was changed.
+        OutcomeUnknownError: Redis did not answer in time.
+    """
+    if answer.is_pending:
+        raise OutcomeUnknownError("Redis did not answer: run it again, it is done once")
+    if not answer.allowed:
+        verdict = answer.verdict
+        raise InvalidArgumentError(f"not done: {_REASONS.get(verdict, verdict.replace('_', ' '))}")
+
+
+def _tell_change(decision: Decision, as_json: bool) -> None:
+    require_done(decision)
+    names = ("user_id", "transaction_id", "amount", "credits", "repeated")
+    tell({name: getattr(decision, name) for name in names}, as_json=as_json)

@@ -1,0 +1,90 @@
+"""`faregate export`: rows as CSV or JSON lines."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, TypeAlias
+from uuid import UUID
+
+import typer
+
+from faregate.bootstrap import open_reports
+from faregate.cli.conventions import error_console, json_of, stream_out
+from faregate.config import read_settings
+from faregate.ports import ROW_COLUMNS
+
+#: How many rows pass between two words about progress.
+PROGRESS_ROWS = 1_000
+#: Those of a record, without its place in a batch.
+_NAMES = ROW_COLUMNS[1:]
+_Row: TypeAlias = Mapping[str, Any]
+_TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+def export(
+    form: Annotated[Format, typer.Option("--format", help="CSV, or a JSON object a line.")],
+    user: Annotated[UUID | None, typer.Option(help="Whose rows; everybody's without it.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=_TIMES, help="From this time on, in UTC.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=_TIMES, help="Before this time, in UTC.")
+    ] = None,
+) -> None:
+    """Print rows in the order of their time, all of one snapshot, however many there are.
+
+    Example: faregate export --format csv --since 2026-11-01 > november.csv
+    """
+    write = _csv if form is Format.CSV else _json_lines
+    with (
+        open_reports(read_settings()) as reports,
+        closing(reports.rows(user, _in_utc(since), _in_utc(until))) as rows,
+        error_console().status("exporting") as progress,
+    ):
+        stream_out(write(_counted(rows, lambda count: progress.update(f"{count:,} rows"))))
+
+
+def _in_utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=UTC)
+
+
+def _counted(rows: Iterable[_Row], on_progress: Callable[[int], None]) -> Iterator[_Row]:
+    for count, row in enumerate(rows, start=1):
+        yield row
+        if not count % PROGRESS_ROWS:
+            on_progress(count)
+
+
+def _json_lines(rows: Iterable[_Row]) -> Iterator[str]:
+    return (f"{json_of(row)}\n" for row in rows)
+
+
+class _Line:
+    """A file whose `write` returns what it is given, and with it `csv.writer.writerow`."""
+
+    @staticmethod
+    def write(line: str) -> str:
+        return line
+
+
+def _csv(rows: Iterable[_Row]) -> Iterator[str]:
+    """Write rows as RFC 4180 has it, under their names."""
+    writer: Any = csv.writer(_Line())
+    yield writer.writerow(_NAMES)
+    for row in rows:
+        yield writer.writerow([_field(row[name]) for name in _NAMES])
+
+
+def _field(value: object) -> object:
+    if isinstance(value, Mapping):
+        return json_of(value)
+    return value.isoformat() if isinstance(value, datetime) else value

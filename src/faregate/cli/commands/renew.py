@@ -1,0 +1,32 @@
+"""`faregate renew`: begins the new periods of idle users, by the policies of an application."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from faregate.cli.conventions import Json, error_console, tell
+from faregate.cli.gates import ask, load_gate
+from faregate.ops.renew import renew_all
+
+
+def renew(
+    gate: Annotated[str, typer.Argument(help="Your gate: package.module:attribute.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Begin the new periods of users who make no requests, so that Postgres is current.
+
+    Nothing depends on it, and it can be run at any time, by several at once.
+
+    Example: faregate renew myapp.gates:gate
+    """
+    found = load_gate(gate)
+    with error_console().status("renewing") as progress:
+        result = ask(
+            found,
+            lambda opened: renew_all(
+                opened, lambda done: progress.update(f"looked at {done} users")
+            ),
+        )
+    tell(asdict(result), as_json=as_json)

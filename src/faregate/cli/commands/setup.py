@@ -1,0 +1,65 @@
+"""What prepares servers and runs the worker: migrate, worker."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from faregate.adapters.postgres.migrations import Migrator
+from faregate.cli.conventions import Json, tell
+from faregate.config import LogFormat, read_settings
+
+
+def migrate(
+    status: Annotated[bool, typer.Option(help="Show how each migration stands.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Apply what is pending, and roll it back.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write the files for `supabase db push` to a folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring Postgres to the schema of this version. It is safe to run again.
+
+    Example: faregate migrate --dry-run
+    """
+    settings = read_settings()
+    migrator = Migrator(settings.postgres_url)
+    if export is not None:
+        _tell_names("exported", [str(path) for path in migrator.export(export)], as_json)
+    elif status:
+        rows = [{"name": item.name, "state": item.state.value} for item in migrator.status()]
+        tell(rows, as_json=as_json)
+    else:
+        act = migrator.rehearse if dry_run else migrator.apply
+        done = act(shard_count=settings.shard_count, starting_credits=settings.starting_credits)
+        _tell_names("rehearsed" if dry_run else "applied", done, as_json)
+
+
+def _tell_names(verb: str, names: Sequence[str], as_json: bool) -> None:
+    lines = [f"{verb} {name}" for name in names] or [f"nothing to be {verb}"]
+    tell({verb: list(names)}, lines, as_json=as_json)
+
+
+def worker(
+    check: Annotated[bool, typer.Option(help="Exit 0 if records become rows.")] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve metrics for Prometheus there.", min=1, max=65_535)
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None, typer.Option(help="Lines for people, or one JSON object a line.")
+    ] = None,
+) -> None:
+    """Run an RQ worker, and the ticker that gives it work, until SIGTERM.
+
+    Example: faregate worker --metrics-port 9101
+    """
+    # The ticker, a child of the worker, reads its settings anew.
+    given = {"FAREGATE_METRICS_PORT": metrics_port, "FAREGATE_LOG_FORMAT": log_format}
+    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
+    # The worker is a layer beside this one, so it is a program of its own: this one becomes it.
+    arguments = [sys.executable, "-m", "faregate_worker", *(["--check"] if check else [])]
+    sys.stdout.flush()
+    os.execv(sys.executable, arguments)  # noqa: S606

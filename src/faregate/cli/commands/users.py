@@ -1,0 +1,195 @@
+"""What is known of a user: balance, history, usage, and all of it."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from faregate.asgi.cursor import read_cursor, write_cursor
+from faregate.asgi.usage import history_members, usage_members
+from faregate.bootstrap import (
+    open_api_key_admin,
+    open_audit,
+    open_reports,
+    open_stream,
+    open_sweeper,
+)
+from faregate.cli.commands.keys import plain_key
+from faregate.cli.conventions import Json, json_of, members, stream_out, tell
+from faregate.cli.gates import ask, load_gate
+from faregate.config import Settings, read_settings
+from faregate.domain.errors import ConfigurationError, InvalidArgumentError
+from faregate.domain.history import PAGE_LENGTH_MAX, HistoryRow
+from faregate.domain.user import User
+
+#: How much `users show` shows of each kind; `users export` has all of it.
+SHOWN_COUNT = 10
+_COUNT_MAX = 10_000
+
+UserId = Annotated[UUID, typer.Argument(metavar="USER", help="The id of a user.")]
+
+#: What a usage tells; most of it depends on the policy.
+_USAGE = (
+    *("policy", "is_unlimited", "remaining", "held", "limit", "used"),
+    *("period_start", "period_end", "warning"),
+)
+
+users = typer.Typer(help="Show all that is known of a user, or export it.", no_args_is_help=True)
+
+
+def balance(user: UserId, as_json: Json = False) -> None:
+    """Print the balance of a user: the live one or, where Redis does not know it, the durable one.
+
+    Example: faregate balance 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
+    """
+    live, _, newest = _known(read_settings(), user)
+    told = {"user_id": user, "is_live": live is not None, **_balance(newest)}
+    tell(told, as_json=as_json)
+
+
+def history(
+    user: UserId,
+    count: Annotated[
+        int, typer.Option(min=1, max=PAGE_LENGTH_MAX, help="How many rows a page has.")
+    ] = 20,
+    before: Annotated[
+        str | None, typer.Option(help="Where the page before ended: its `next_cursor`.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print rows of a user, the newest first, a page at a time.
+
+    Example: faregate history 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --count 50
+    """
+    place = None if before is None else read_cursor(before)
+    if before is not None and place is None:
+        raise InvalidArgumentError("--before takes the `next_cursor` of the page before")
+    with open_reports(read_settings()) as reports:
+        # One more, which tells whether there is a next page.
+        found = reports.newest(user, count + 1, place)
+    told = {
+        "transactions": _rows(found[:count]),
+        "next_cursor": write_cursor(found[count - 1].place) if len(found) > count else None,
+    }
+    tell(told, as_json=as_json)
+
+
+def usage(
+    user: UserId,
+    gate: Annotated[
+        str | None,
+        typer.Option(help="Your gate, which knows the policies: package.module:attribute."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a user has used and has left, by the policies of an application.
+
+    Without --gate the policy is unknown, and so is all that depends on it.
+
+    Example: faregate usage 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --gate myapp.gates:gate
+    """
+    if gate is None:
+        _, _, newest = _known(read_settings(), user)
+        told = dict.fromkeys(_USAGE) | {"remaining": newest.credits, "held": newest.held}
+        print("The policy is unknown: --gate names the gate that knows it.", file=sys.stderr)
+    else:
+        found = ask(load_gate(gate), lambda opened: opened.usage(user))
+        if found is None:
+            raise _unknown(user)
+        told = dict(usage_members(found))
+    tell(told, as_json=as_json)
+
+
+@users.command()
+def show(user: UserId, as_json: Json = False) -> None:
+    """Show a user: live and durable balance, open holds, API keys and the newest rows.
+
+    API keys are unknown to a role that may not read them.
+
+    Example: faregate users show 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
+    """
+    settings = read_settings()
+    live, durable, _ = _known(settings, user)
+    with open_reports(settings) as reports, open_sweeper(settings) as sweeper:
+        told = {
+            "user_id": user,
+            "live": live and _balance(live),
+            "durable": durable and {"credits": durable.credits, "sequence": durable.sequence},
+            "open_holds": list(map(members, sweeper.list_holds(user, SHOWN_COUNT))),
+            "api_keys": _keys(settings, user, SHOWN_COUNT),
+            "newest_transactions": _rows(reports.newest(user, SHOWN_COUNT, None)),
+        }
+    tell(told, as_json=as_json)
+
+
+@users.command()
+def export(user: UserId) -> None:
+    """Print all that is known of a user, as JSON lines; each says its `entry`.
+
+    Example: faregate users export 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d > user.jsonl
+    """
+    stream_out(f"{json_of(line)}\n" for line in _all_of(read_settings(), user))
+
+
+def _all_of(settings: Settings, user: UUID) -> Iterator[dict[str, object]]:
+    live, durable, _ = _known(settings, user)
+    yield {
+        "entry": "user",
+        "user_id": user,
+        "live": live and _balance(live),
+        "durable": durable and {"credits": durable.credits, "sequence": durable.sequence},
+    }
+    with (
+        open_stream(settings) as stream,
+        open_sweeper(settings) as sweeper,
+        open_reports(settings) as reports,
+    ):
+        for key in _keys(settings, user, _COUNT_MAX) or []:
+            yield {"entry": "api_key", **key}
+        for hold in sweeper.list_holds(user, _COUNT_MAX):
+            yield {"entry": "open_hold", **members(hold)}
+        # Before the rows: a record that becomes one meanwhile is told twice, and not left out.
+        cursors = reports.audit.cursors()
+        for record in stream.pending_of(user, cursors):
+            yield {"entry": "pending", **members(record)}
+        for letter in reports.dead_letters(user):
+            yield {"entry": "dead_letter", **letter}
+        for row in reports.rows(user):
+            yield {"entry": "transaction", **row}
+
+
+def _known(settings: Settings, user: UUID) -> tuple[User | None, User | None, User]:
+    """Return the live and the durable balance of a user, and the newer one of them.
+
+    Raises:
+        InvalidArgumentError: There is neither.
+    """
+    with open_stream(settings) as stream, open_audit(settings) as audit:
+        live, durable = stream.read_many([user]).get(user), audit.reached([user]).get(user)
+    newest = live or durable
+    if newest is None:
+        raise _unknown(user)
+    return live, durable, newest
+
+
+def _unknown(user: UUID) -> InvalidArgumentError:
+    return InvalidArgumentError(f"there is no user {user}")
+
+
+def _balance(user: User) -> dict[str, object]:
+    names = ("credits", "held", "allowance_left", "sequence")
+    return {name: getattr(user, name) for name in names}
+
+
+def _keys(settings: Settings, user: UUID, count_max: int) -> list[dict[str, object]] | None:
+    with open_api_key_admin(settings) as admin:
+        try:
+            return list(map(plain_key, admin.keys(user, None, count_max)))
+        except ConfigurationError:
+            return None
+
+
+def _rows(found: Sequence[HistoryRow]) -> list[dict[str, object]]:
+    return [dict(history_members(row)) for row in found]

@@ -1,0 +1,57 @@
+"""A ledger as an operator meets it: a user, a gate of an application, and a worker."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from durable import Database
+from faregate import Gate, Settings
+from faregate.bootstrap import open_gate, open_stream
+from faregate_worker.jobs import work_on
+from faregate_worker.runtime import Stop
+from waiting import wait_for
+
+#: What each change by hand is told.
+WHO = ("--actor", "ann", "--reason", "ticket 7")
+_T = TypeVar("_T")
+
+
+class Ledger:
+    """A ledger with one user, its gate, and its worker."""
+
+    def __init__(self, settings: Settings, tables: Database) -> None:
+        self.settings = settings
+        self.tables = tables
+        self.user = tables.user().user_id
+
+    def ask(self, call: Callable[[Gate], Awaitable[_T]]) -> _T:
+        """Ask a gate of an application."""
+
+        async def asked() -> _T:
+            async with open_gate(self.settings) as gate:
+                return await call(gate)
+
+        return asyncio.run(asked())
+
+    def charge(self) -> str:
+        """Charge the user; return the id of the charge."""
+        return str(self.ask(lambda gate: gate.charge(self.user)).transaction_id)
+
+    def hold(self, estimate: int, ttl_ms: int = 60_000) -> str:
+        """Hold credits of the user; return the id of the hold."""
+        return str(self.ask(lambda gate: gate.hold(self.user, estimate, ttl_ms=ttl_ms)).id)
+
+    def drain(self) -> None:
+        """Make rows of all records."""
+
+        def is_drained() -> bool:
+            work_on(self.settings, Stop(), 0.2)
+            with open_stream(self.settings) as stream:
+                return not stream.pending_count()
+
+        wait_for(is_drained, "all records are rows")
+
+    def newest(self) -> dict[str, Any]:
+        """The newest row of the user, once all records are rows."""
+        self.drain()
+        return self.tables.rows(self.user)[-1]
