@@ -16,7 +16,8 @@ from redis import Redis
 from draining import drain
 from faregate import Settings, open_gate
 from faregate.bootstrap import open_archive, open_stream
-from faregate_worker.runtime import QUEUE_NAME, open_queue
+from faregate.config import QUEUE_NAME
+from faregate_worker.runtime import open_queue
 from faregate_worker.ticker import JOB
 from processes import runs
 from waiting import WAIT_S_MAX

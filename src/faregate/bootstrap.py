@@ -1,7 +1,7 @@
 """The one place that builds everything from settings. Nothing is connected before its first use."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 
 from faregate.adapters.journal.writer import FileJournal
@@ -14,14 +14,19 @@ from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
 from faregate.adapters.postgres.reports import PostgresReports
+from faregate.adapters.postgres.server import PostgresServer
 from faregate.adapters.redis import access as redis_access
 from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.server import RedisServer
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
-from faregate.config import Settings, read_settings
+from faregate.adapters.redis.urls import QUEUE_SETTING
+from faregate.config import QUEUE_NAME, Settings, read_settings
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
 from faregate.domain.policy import BreakerOptions, CreditPolicy, GateOptions, PolicySet
 from faregate.gate import Gate, TierOf
+from faregate.ops import doctor
+from faregate.ops.doctor import Look
 
 
 def build_gate(
@@ -146,6 +151,33 @@ def open_reports(settings: Settings) -> closing[PostgresReports]:
 def open_admin(settings: Settings) -> closing[PostgresAdmin]:
     """Open Postgres for the owner of the ledger."""
     return closing(PostgresAdmin(settings.postgres_url))
+
+
+@contextmanager
+def open_servers(settings: Settings) -> Iterator[dict[str, Look]]:
+    """Open what the doctor looks at wherever Faregate runs: both servers."""
+    with (
+        closing(RedisServer.from_url(settings.redis_url)) as redis,
+        closing(PostgresServer(settings.postgres_url)) as postgres,
+    ):
+        yield {"redis": redis.look, "postgres": postgres.look}
+
+
+@contextmanager
+def open_looks(settings: Settings) -> Iterator[dict[str, Look]]:
+    """Open all that the doctor looks at, for an operator."""
+    with (
+        open_servers(settings) as looks,
+        open_stream(settings) as stream,
+        open_reports(settings) as reports,
+        closing(RedisServer.from_url(settings.rq_url, QUEUE_SETTING)) as queue,
+    ):
+        yield looks | {
+            "queue": lambda: queue.look_at_queue(QUEUE_NAME),
+            "ledger": lambda: doctor.ledger(stream, stream, reports.audit),
+            "records": lambda: doctor.backlog(stream, reports.audit),
+            "dead_letters": reports.dead_letter_counts,
+        }
 
 
 def open_api_key_admin(settings: Settings) -> closing[PostgresApiKeyAdmin]:

@@ -22,6 +22,8 @@ from faregate.domain.idempotency import (
 from faregate.domain.windows import RETENTION_MS, STORED_MS
 
 PREFIX = "FAREGATE_"
+#: The name of RQ's queue.
+QUEUE_NAME = "faregate"
 #: Variables with the prefix that are no settings: those of Faregate's own tests, and those that
 #: Kubernetes sets in every container for a service whose name begins with `faregate`.
 _OF_OTHERS = re.compile(
@@ -161,6 +163,16 @@ class Settings(BaseSettings):
     def rq_url(self) -> str:
         """The Redis of RQ's queue."""
         return self.queue_url or self.redis_url
+
+
+def masked(url: str) -> str:
+    """Return a URL or a connection string without what may be secret in it."""
+    if "://" in url:
+        # All before the last @, since a password that is not written in percent may hold any sign.
+        return re.sub(r"\?.*", "?***", re.sub(r"://.*@", "://***@", url))
+    if "=" in url:
+        return re.sub(r"(password\s*=\s*)(?:'(?:\\.|[^'\\])*'?|\S+)", r"\1***", url)
+    return "***" if url else ""
 
 
 def _is_ours(name: str, value: str) -> bool:

@@ -18,8 +18,8 @@ from faregate import CreditPolicy, Gate, OnExpiry, PolicySet, RateLimit
 from faregate.adapters.redis import access
 from faregate.bootstrap import build_api_keys, build_gate, open_stream
 from faregate.cli.servers import Binaries, EmbeddedServers
+from faregate.config import QUEUE_NAME
 from faregate.domain.limit import LimitKind
-from faregate_worker.runtime import QUEUE_NAME
 from least_rights import SECRET, STARTING_CREDITS, Restricted, restricted_ledger, tell
 from operated import WHO
 from traces import traces_in_redis
@@ -135,12 +135,13 @@ def command_lines(pid: int) -> str:
 
 
 def use_commands(ledger: Restricted, user: str) -> None:
-    """Run commands of an auditor, and one that changes credits."""
+    """Run commands of an auditor, and one that changes credits; the servers are not durable."""
     for code, words in (
         (0, ("reconcile",)),
         (0, ("verify",)),
         (0, ("history", user)),
         (0, ("users", "export", user)),
+        (1, ("status",)),
     ):
         status, said = ledger.command(access.OPERATOR, "app_auditor", *words)
         assert status == code, said

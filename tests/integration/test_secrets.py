@@ -78,6 +78,10 @@ def test_no_command_and_no_gate_tells_a_password(
         said = "".join(capfd.readouterr())
         assert said.startswith("faregate: "), words
         assert SECRET not in said, words
+    monkeypatch.setattr(sys, "argv", ["faregate", "config"])
+    with pytest.raises(SystemExit):
+        app.main()
+    assert SECRET not in "".join(capfd.readouterr())
     with pytest.raises((FaregateError, ValueError)) as caught:
         asyncio.run(start())
     assert SECRET not in f"{caught.value} {caught.value!r}"

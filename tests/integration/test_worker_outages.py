@@ -14,8 +14,8 @@ from clocks import ENDS_KEY, NOW_KEY, RedisClock, ToldClocks, clock_of_the_test
 from faregate import open_gate
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.cli.servers import EmbeddedServers, ValkeyServer
+from faregate.config import QUEUE_NAME
 from faregate.domain.errors import LedgerUnavailableError
-from faregate_worker.runtime import QUEUE_NAME
 from waiting import WAIT_S_MAX, wait_for
 from worker_process import ROWS, USERS, System
 

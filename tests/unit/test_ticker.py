@@ -15,12 +15,12 @@ from redis.exceptions import OutOfMemoryError
 from rq import Queue
 from rq.utils import as_text
 
-from faregate.config import Settings
+from faregate.config import QUEUE_NAME, Settings
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.ports import TransactionStream
 from faregate_worker import ticker as ticker_module
 from faregate_worker.check import beat_key
-from faregate_worker.runtime import QUEUE_NAME, Stop
+from faregate_worker.runtime import Stop
 from faregate_worker.ticker import (
     FAILURE_TTL_SECONDS,
     JOB,

@@ -8,7 +8,7 @@ from rq import Queue
 from clocks import Seconds
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.memory.stream import MemoryStream
-from faregate_worker.runtime import QUEUE_NAME
+from faregate.config import QUEUE_NAME
 from faregate_worker.ticker import SWEEP_INTERVAL_SECONDS, Ticker
 
 

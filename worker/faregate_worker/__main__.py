@@ -21,9 +21,10 @@ from redis.exceptions import RedisError
 from rq import Worker
 from rq.exceptions import StopRequested
 
-from faregate.bootstrap import check_worker_rights
+from faregate.bootstrap import check_worker_rights, open_servers
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import ConfigurationError, StandbyError
+from faregate.ops.doctor import examine
 from faregate_worker.check import problems
 from faregate_worker.counts import COUNTS
 from faregate_worker.runtime import Stop, configure_logging, open_queue
@@ -73,6 +74,7 @@ def run(settings: Settings) -> int:
     Raises:
         ConfigurationError: Settings contradict each other, or the ledger.
     """
+    _warn(settings)
     # Loaded before any fork, so that no job pays for the imports.
     importlib.import_module("faregate_worker.jobs")
     counts_fd = COUNTS.share() if settings.metrics_port else -1
@@ -95,6 +97,13 @@ def check(settings: Settings) -> int:
     for problem in found:
         _logger.error("%s", problem)
     return 1 if found else 0
+
+
+def _warn(settings: Settings) -> None:
+    """Log what `faregate doctor` says of the servers; records are drained all the same."""
+    with open_servers(settings) as looks:
+        for symptom in examine(looks).symptoms:
+            _logger.warning("%s: %s (%s)", symptom.part, symptom.detail, symptom.remedy)
 
 
 def _work(settings: Settings, stop: Stop) -> None:

@@ -1,7 +1,6 @@
 """Whether records become rows: a worker lives and may work, and no record waits for long."""
 
 import socket
-import time
 from collections.abc import Mapping
 from contextlib import closing
 
@@ -12,15 +11,14 @@ from rq.suspension import is_suspended
 from faregate.bootstrap import open_archive, open_stream
 from faregate.config import Settings
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError, StandbyError
-from faregate.ports import Cursor, TransactionArchive, TransactionStream
+from faregate.ops.backlog import PENDING_S_MAX, pending_seconds
+from faregate.ports import TransactionArchive
 from faregate_worker.drain import require_same_ledger
 from faregate_worker.runtime import open_queue
 
 #: How often a worker gives a sign of life, and for how long one counts, in seconds.
 BEAT_INTERVAL_S = 5.0
 BEAT_TTL_S = 30
-#: How old the oldest pending record may be, in seconds.
-PENDING_S_MAX = 60.0
 TIMEOUT_S = 2.0
 
 
@@ -89,15 +87,3 @@ def _late(ages: Mapping[int, float], archive: TransactionArchive) -> list[str]:
     ]
     holder = archive.lock_holder() if found else ""
     return [*found, holder] if holder else found
-
-
-def pending_seconds(
-    stream: TransactionStream, cursors: Mapping[int, Cursor]
-) -> Mapping[int, float]:
-    """Return for how long the oldest record behind the cursor of each shard has been waiting."""
-    ages = {}
-    for shard in stream.shards_pending():
-        batch = stream.read(shard, cursors.get(shard), 1)
-        if batch is not None:
-            ages[shard] = time.time() - int(batch.first_position.partition("-")[0]) / 1_000
-    return ages

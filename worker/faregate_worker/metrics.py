@@ -21,8 +21,8 @@ from faregate.bootstrap import open_archive, open_stream
 from faregate.config import Settings
 from faregate.domain.errors import FaregateError
 from faregate.metrics import labelled, serve
+from faregate.ops.backlog import pending_seconds
 from faregate.ports import Cursor
-from faregate_worker.check import pending_seconds
 from faregate_worker.counts import Counts
 
 

@@ -12,12 +12,10 @@ from redis.retry import Retry
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from faregate.adapters.redis.urls import check_url
-from faregate.config import LogFormat
+from faregate.adapters.redis.urls import QUEUE_SETTING, check_url
+from faregate.config import QUEUE_NAME, LogFormat
 from faregate.logs import JsonFormatter
 
-QUEUE_NAME = "faregate"
-QUEUE_SETTING = "FAREGATE_QUEUE_URL"
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 #: How long a stop can go unnoticed.

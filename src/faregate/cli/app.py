@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from faregate.cli.commands import checks, credits, setup, users
+from faregate.cli.commands import checks, credits, health, setup, users
 from faregate.cli.commands.access import access
 from faregate.cli.commands.export import export
 from faregate.cli.commands.holds import holds
@@ -37,8 +37,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Prepare and run": (setup.migrate, setup.worker, access),
+    "Prepare and run": (setup.migrate, setup.worker, setup.config, access),
     "Check and restore": (
+        health.status,
+        health.doctor,
         checks.reconcile,
         checks.verify,
         checks.rebuild,

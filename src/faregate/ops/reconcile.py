@@ -65,7 +65,7 @@ def reconcile(
     """
     began_at = datetime.now(UTC)
     identity = _identity(stream, audit)
-    findings = _identity_findings(stream, balances, identity)
+    findings = identity_findings(stream, balances, identity)
     first, second = (_Look(stream, balances, audit, identity.epoch) for _ in range(2))
     users_count, seen = 0, set[_Seen]()
     estimate = None if since else audit.users_estimate()
@@ -190,10 +190,10 @@ def _pages(audit: Audit, since: datetime | None, page_size_max: int) -> Iterator
 
 def verify(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> Sequence[Finding]:
     """Check what rows, dead letters, schema and identity alone can prove. Writes nothing."""
-    return [*audit.verify(), *_identity_findings(stream, balances, audit.identity())]
+    return [*audit.verify(), *identity_findings(stream, balances, audit.identity())]
 
 
-def _identity_findings(
+def identity_findings(
     stream: TransactionStream, balances: LiveBalances, identity: LedgerIdentity
 ) -> list[Finding]:
     """Find a Redis that was wiped in part or whole, or belongs to another ledger."""

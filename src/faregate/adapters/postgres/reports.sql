@@ -41,3 +41,9 @@ select
 from faregate.dead_letters
 where user_id = %(user_id)s::uuid
 order by id;
+
+-- name: read_server
+-- What the server is, and what its clock says.
+select
+    current_setting('server_version') as version,
+    extract(epoch from clock_timestamp()) * 1000 as time_ms;

@@ -135,12 +135,17 @@ _QUEUE: Final = (
     f"zremrangebyscore {_JOB} 0 1",
     f"zscore {_JOB} member",
 )
-#: What the commands send that write nothing: `faregate reconcile`, `users`, ...
+#: What the commands send that write nothing: `faregate reconcile`, `status`, `users`, ... What
+#: `doctor` asks beside this, CONFIG GET, is missing, since it tells passwords, too.
 _AUDIT: Final = (
+    f"exists {_JOB}",
     f"get {_KEY}",
     f"hgetall {_KEY}",
     f"hmget {_KEY} field",
+    "info",
     f"mget {_KEY}",
+    f"smembers {_JOB}",
+    "time",
     f"xlen {_KEY}",
     f"xrange {_KEY} - +",
     f"zrange {_KEY} 0 1",
@@ -194,8 +199,8 @@ WORKER: Final = RedisUser(
 )
 OPERATOR: Final = RedisUser(
     name="faregate_operator",
-    purpose="faregate reconcile, verify, rebuild, and all that only shows",
-    keys=("%R~fg:*",),
+    purpose="faregate reconcile, verify, rebuild, status, doctor, and all that only shows",
+    keys=("%R~fg:*", "%R~rq:workers:*", "%R~rq:worker:*", "%R~rq:suspended"),
     samples=_SELECT + _AUDIT,
 )
 USERS: Final = (GATE, WORKER, OPERATOR)

@@ -1,4 +1,4 @@
-"""What prepares servers and runs the worker: migrate, worker."""
+"""What prepares servers and runs the worker: migrate, worker, config."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ import typer
 
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.cli.conventions import Json, tell
-from faregate.config import LogFormat, read_settings
+from faregate.config import PREFIX, LogFormat, Settings, masked, read_settings
 
 
 def migrate(
@@ -63,3 +63,26 @@ def worker(
     arguments = [sys.executable, "-m", "faregate_worker", *(["--check"] if check else [])]
     sys.stdout.flush()
     os.execv(sys.executable, arguments)  # noqa: S606
+
+
+def config(as_json: Json = False) -> None:
+    """Print the settings that are in force, and where each comes from. No password is printed.
+
+    Example: faregate config
+    """
+    settings = read_settings()
+    told = [
+        {
+            "name": PREFIX + name.upper(),
+            "value": _shown(settings, name),
+            "source": "environment" if name in settings.model_fields_set else "default",
+        }
+        for name in Settings.model_fields
+    ]
+    tell(told, as_json=as_json)
+
+
+def _shown(settings: Settings, name: str) -> object:
+    """Return the value of a setting; one that `repr` leaves out may hold a password."""
+    value = getattr(settings, name)
+    return value if Settings.model_fields[name].repr else masked(value)

@@ -1,0 +1,76 @@
+"""What a Redis says of itself, for operators: settings, memory, clock, and the queue on it."""
+
+import time
+from typing import Final, Self
+
+from redis import Redis
+
+from faregate.adapters.redis.client import Client, checked
+from faregate.adapters.redis.urls import LEDGER_SETTING, check_url
+from faregate.domain.errors import LedgerUnavailableError
+from faregate.domain.server import LiveServer, Queue
+
+_SECTIONS: Final = "server", "memory", "persistence", "replication"
+
+
+class RedisServer:
+    """Asks one server about itself. It connects at first use."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = Client(client)
+
+    @classmethod
+    def from_url(cls, url: str, setting: str = LEDGER_SETTING) -> Self:
+        """Connect at first use, and never repeat a command."""
+        return cls(Redis.from_url(check_url(url, setting)))
+
+    def look(self) -> LiveServer:
+        """Return what it says.
+
+        Raises:
+            LedgerUnavailableError: It does not answer.
+        """
+        before_ms = time.time() * 1_000
+        seconds, microseconds = self._client.ask("TIME")
+        now_ms = (before_ms + time.time() * 1_000) / 2
+        info: dict[str, str] = {}
+        for reply in self._client.ask_all([("INFO", section) for section in _SECTIONS]):
+            lines = (line.partition(":") for line in checked(reply).decode().splitlines())
+            info |= {name: value for name, _, value in lines}
+        return LiveServer(
+            version=info["redis_version"],
+            role=info["role"],
+            memory_used=int(info["used_memory"]),
+            memory_max=int(info["maxmemory"]),
+            eviction_policy=info["maxmemory_policy"],
+            append_only=info["aof_enabled"] == "1",
+            append_failed=info.get("aof_last_write_status", "ok") != "ok",
+            append_fsync=self._append_fsync(),
+            replicas=int(info["connected_slaves"]),
+            needs_replicas="min_slaves_good_slaves" in info,
+            clock_ahead_ms=round(int(seconds) * 1_000 + int(microseconds) / 1_000 - now_ms),
+        )
+
+    def _append_fsync(self) -> str | None:
+        """Return how often writes are flushed; None to a user who may not ask for settings."""
+        try:
+            reply = self._client.ask("CONFIG", "GET", "appendfsync")
+        except LedgerUnavailableError:
+            return None
+        return str(reply[1].decode()) if reply else None
+
+    def look_at_queue(self, name: str) -> Queue:
+        """Return who works on a queue of RQ; raises as `look` does.
+
+        RQ lets the key of a worker expire that gives no sign of life, and leaves its name behind.
+        """
+        names = self._client.ask("SMEMBERS", f"rq:workers:{name}")
+        replies = self._client.ask_all([("EXISTS", one) for one in names])
+        return Queue(
+            workers=sum(map(checked, replies)),
+            suspended=bool(self._client.ask("EXISTS", "rq:suspended")),
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()

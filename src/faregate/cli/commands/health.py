@@ -1,0 +1,66 @@
+"""`faregate status` and `faregate doctor`: the servers and the ledger, and what is wrong there."""
+
+from dataclasses import is_dataclass
+from importlib.metadata import version
+from typing import Any
+
+import typer
+
+from faregate.bootstrap import open_looks
+from faregate.cli.conventions import EXIT_BROKEN, EXIT_NOT_EXACT, Json, members, tell, text_of
+from faregate.config import read_settings
+from faregate.ops.doctor import Examination, examine
+
+
+def status(as_json: Json = False) -> None:
+    """Show on one screen how servers, backlog, workers and dead letters are.
+
+    It does not compare numbers: `faregate reconcile` does. Exit codes are those of `doctor`.
+
+    Example: faregate status
+    """
+    found = _examined()
+    facts = {part: _plain(fact) for part, fact in found.facts.items()}
+    if as_json:
+        told = {"version": version("faregate"), "is_well": found.is_well, **facts}
+        tell(told, as_json=True)
+    else:
+        tell([_row(part, fact, found) for part, fact in facts.items()], as_json=False)
+        count = len(found.symptoms)
+        print(f"{count} symptoms: run `faregate doctor`" if count else "well")
+    _end(found)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what is wrong with servers and ledger, how bad that is, and what puts it right.
+
+    Exit 0 without errors, 1 with some, 3 where a server does not answer.
+
+    Example: faregate doctor
+    """
+    found = _examined()
+    tell([members(symptom) for symptom in found.symptoms], as_json=as_json)
+    _end(found)
+
+
+def _examined() -> Examination:
+    with open_looks(read_settings()) as looks:
+        return examine(looks)
+
+
+def _plain(fact: Any) -> Any:
+    return members(fact) if is_dataclass(fact) else fact
+
+
+def _row(part: str, fact: Any, found: Examination) -> dict[str, object]:
+    """Put a part into one line."""
+    worst = min((one.severity for one in found.symptoms if one.part == part), default="well")
+    told = [f"{name.replace('_', ' ')} {text_of(fact[name])}" for name in fact or ()]
+    return {"part": part.replace("_", " "), "is": worst, "says": told}
+
+
+def _end(found: Examination) -> None:
+    if None in found.facts.values():
+        raise typer.Exit(EXIT_BROKEN)
+    if not found.is_well:
+        raise typer.Exit(EXIT_NOT_EXACT)

@@ -1,0 +1,221 @@
+"""The doctor: looks at the servers and the ledger, and says what is wrong and what to do.
+
+Each part is looked at by itself, so that one that does not answer hides no other. Nothing is
+written. A rule stands here, once; the worker asks for those of servers when it starts.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, LedgerError
+from faregate.domain.server import (
+    DurableServer,
+    LiveServer,
+    Queue,
+    Severity,
+    Symptom,
+)
+from faregate.ops.backlog import PENDING_S_MAX, pending_seconds
+from faregate.ops.reconcile import identity_findings
+from faregate.ports import Audit, LiveBalances, TransactionStream
+
+#: Which part of its limit the memory of Redis may reach, in percent.
+MEMORY_PERCENT_MAX = 90
+#: How far the clocks of both servers may be apart, in milliseconds.
+CLOCKS_APART_MS_MAX = 1_000
+
+_GUIDE = "see docs/operate.md"
+_FAILED = (ArchiveUnavailableError, LedgerError, ConfigurationError)
+_error = partial(Symptom, severity=Severity.ERROR)
+_warning = partial(Symptom, severity=Severity.WARNING)
+
+#: Asks for a part of what `status` shows.
+Look = Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What the doctor has found."""
+
+    #: What each part said; None for one that did not answer.
+    facts: Mapping[str, Any]
+    symptoms: Sequence[Symptom]
+
+    @property
+    def is_well(self) -> bool:
+        """Whether there is no error."""
+        return all(symptom.severity is not Severity.ERROR for symptom in self.symptoms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """The records that are not rows yet."""
+
+    pending: int
+    #: For how long the oldest of them has been waiting; 0 without any.
+    oldest_s: float
+
+
+def examine(looks: Mapping[str, Look]) -> Examination:
+    """Look at parts, of those that `_JUDGES` knows, and judge what they say."""
+    facts: dict[str, Any] = {}
+    symptoms: list[Symptom] = []
+    for part, look in looks.items():
+        try:
+            facts[part] = look()
+            symptoms += _JUDGES[part](facts[part])
+        except _FAILED as error:
+            facts[part] = None
+            # A server that does not answer is named once, by the first part that asks it.
+            if str(error) not in {symptom.detail for symptom in symptoms}:
+                remedy = _ANSWERS.get(part, _GUIDE)
+                symptoms.append(_error(part=part, detail=str(error), remedy=remedy))
+    return Examination(facts=facts, symptoms=[*symptoms, *_clocks(facts)])
+
+
+def backlog(stream: TransactionStream, audit: Audit) -> Backlog:
+    """Return how many records are pending, and for how long."""
+    ages = pending_seconds(stream, audit.cursors())
+    oldest_s = round(max(ages.values(), default=0.0), 1)
+    return Backlog(pending=stream.pending_count(), oldest_s=oldest_s)
+
+
+def ledger(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> dict[str, object]:
+    """Return what the ledger was created with, and why Redis is not of it, a sentence each."""
+    identity = audit.identity()
+    findings = identity_findings(stream, balances, identity)
+    names = ("ledger_id", "epoch", "shard_count", "starting_credits", "installed")
+    return {
+        **{name: getattr(identity, name) for name in names},
+        "problems": [finding.detail for finding in findings],
+    }
+
+
+def _redis(server: LiveServer) -> Iterator[Symptom]:
+    error, warning = partial(_error, part="redis"), partial(_warning, part="redis")
+    if server.role != "master":
+        yield error(
+            detail="Redis is a replica, and refuses what is written",
+            remedy="let FAREGATE_REDIS_URL name its primary",
+        )
+    if server.eviction_policy != "noeviction":
+        yield error(
+            detail=f"Redis evicts keys ({server.eviction_policy}): balances and records get lost",
+            remedy="redis-cli CONFIG SET maxmemory-policy noeviction",
+        )
+    yield from _append_only(server)
+    if server.replicas and not server.needs_replicas:
+        yield warning(
+            detail="Redis takes writes that no replica has: a failover loses them",
+            remedy="redis-cli CONFIG SET min-replicas-to-write 1",
+        )
+    if not server.memory_max:
+        yield warning(
+            detail="Redis has no limit of memory: it is killed where the machine has no more",
+            remedy="redis-cli CONFIG SET maxmemory <bytes>",
+        )
+    elif 100 * server.memory_used >= MEMORY_PERCENT_MAX * server.memory_max:
+        yield error(
+            detail=f"Redis uses {100 * server.memory_used // server.memory_max} % of its memory;"
+            " where it is full, charges are refused",
+            remedy="redis-cli CONFIG SET maxmemory <bytes>, and look at the backlog",
+        )
+
+
+def _append_only(server: LiveServer) -> Iterator[Symptom]:
+    error = partial(_error, part="redis")
+    if not server.append_only:
+        yield error(
+            detail="Redis keeps no append-only file: a restart loses charges and their records",
+            remedy="redis-cli CONFIG SET appendonly yes",
+        )
+    elif server.append_failed:
+        yield error(
+            detail="Redis cannot write its append-only file",
+            remedy="make room on its disk, and look at its log",
+        )
+    elif server.append_fsync == "no":
+        yield error(
+            detail="Redis leaves it to the system when writes reach the disk: up to 30 s get lost",
+            remedy="redis-cli CONFIG SET appendfsync everysec",
+        )
+
+
+def _postgres(server: DurableServer) -> Iterator[Symptom]:
+    error = partial(_error, part="postgres")
+    if server.migrations_pending:
+        yield error(
+            detail=f"not of this version: {', '.join(server.migrations_pending)}",
+            remedy="faregate migrate",
+        )
+    if server.is_unsettled:
+        yield error(
+            detail="policies or rights are not those of who owns the tables, as after a restore",
+            remedy="faregate migrate",
+        )
+
+
+def _queue(queue: Queue) -> Iterator[Symptom]:
+    if queue.suspended:
+        yield _error(part="queue", detail="the queue is suspended", remedy="rq resume")
+    if not queue.workers:
+        yield _error(
+            part="queue",
+            detail="no worker is there: records do not become rows",
+            remedy="faregate worker",
+        )
+
+
+def _ledger(facts: Mapping[str, Any]) -> Iterator[Symptom]:
+    for problem in facts["problems"]:
+        yield _error(
+            part="ledger", detail=problem, remedy="faregate rebuild, as docs/operate.md says"
+        )
+
+
+def _records(found: Backlog) -> Iterator[Symptom]:
+    if found.oldest_s > PENDING_S_MAX:
+        yield _error(
+            part="records",
+            detail=f"records are pending for {found.oldest_s:.0f} s",
+            remedy="faregate worker --check",
+        )
+
+
+def _dead_letters(counts: Mapping[str, int]) -> Iterator[Symptom]:
+    if counts:
+        told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        yield _warning(
+            part="dead_letters", detail=f"records that cannot be rows: {told}", remedy=_GUIDE
+        )
+
+
+def _clocks(facts: Mapping[str, Any]) -> Iterator[Symptom]:
+    redis, postgres = facts.get("redis"), facts.get("postgres")
+    if redis is None or postgres is None:
+        return
+    apart_ms = abs(redis.clock_ahead_ms - postgres.clock_ahead_ms)
+    if apart_ms > CLOCKS_APART_MS_MAX:
+        yield _warning(
+            part="redis",
+            detail=f"the clocks of Redis and Postgres are {apart_ms} ms apart",
+            remedy="let both follow a time server: timedatectl set-ntp true",
+        )
+
+
+_JUDGES: Mapping[str, Callable[[Any], Iterator[Symptom]]] = {
+    "redis": _redis,
+    "postgres": _postgres,
+    "ledger": _ledger,
+    "records": _records,
+    "dead_letters": _dead_letters,
+    "queue": _queue,
+}
+#: What to do about a server that does not answer.
+_ANSWERS = {
+    "redis": "start Redis, or correct FAREGATE_REDIS_URL",
+    "postgres": "start Postgres, or correct FAREGATE_POSTGRES_URL",
+    "queue": "start the Redis of the queue, or correct FAREGATE_QUEUE_URL",
+}

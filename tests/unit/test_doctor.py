@@ -1,0 +1,130 @@
+"""The doctor: each rule by itself, with how bad it is and what puts it right."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
+from faregate.domain.server import DurableServer, LiveServer, Queue
+from faregate.ops.doctor import Backlog, examine
+
+REDIS = LiveServer(
+    version="7.2.4",
+    role="master",
+    memory_used=100,
+    memory_max=1_000,
+    eviction_policy="noeviction",
+    append_only=True,
+    append_failed=False,
+    append_fsync="everysec",
+    replicas=0,
+    needs_replicas=False,
+    clock_ahead_ms=0,
+)
+POSTGRES = DurableServer(
+    version="17.2",
+    migrations_pending=[],
+    is_unsettled=False,
+    clock_ahead_ms=0,
+)
+QUEUE = Queue(workers=1, suspended=False)
+WELL: dict[str, Any] = {
+    "redis": REDIS,
+    "postgres": POSTGRES,
+    "queue": QUEUE,
+    "ledger": {"problems": []},
+    "records": Backlog(pending=5, oldest_s=1.0),
+    "dead_letters": {},
+}
+
+#: A part, what it says, how bad that is, and a word of the detail and of the remedy.
+RULES: dict[str, tuple[str, Any, str, str, str]] = {
+    "a replica": ("redis", replace(REDIS, role="slave"), "error", "replica", "FAREGATE_REDIS_URL"),
+    "eviction": (
+        "redis",
+        replace(REDIS, eviction_policy="allkeys-lru"),
+        "error",
+        "allkeys-lru",
+        "maxmemory-policy noeviction",
+    ),
+    "no file": ("redis", replace(REDIS, append_only=False), "error", "append", "appendonly yes"),
+    "a full disk": ("redis", replace(REDIS, append_failed=True), "error", "write", "disk"),
+    "no fsync": (
+        "redis",
+        replace(REDIS, append_fsync="no"),
+        "error",
+        "disk",
+        "appendfsync everysec",
+    ),
+    "a replica that is not waited for": (
+        "redis",
+        replace(REDIS, replicas=1),
+        "warning",
+        "failover",
+        "min-replicas-to-write 1",
+    ),
+    "no limit": ("redis", replace(REDIS, memory_max=0), "warning", "limit", "maxmemory"),
+    "little memory": ("redis", replace(REDIS, memory_used=900), "error", "90 %", "maxmemory"),
+    "an old schema": (
+        "postgres",
+        replace(POSTGRES, migrations_pending=["a.sql"]),
+        "error",
+        "a.sql",
+        "faregate migrate",
+    ),
+    "an owner": (
+        "postgres",
+        replace(POSTGRES, is_unsettled=True),
+        "error",
+        "owns the tables",
+        "faregate migrate",
+    ),
+    "no worker": ("queue", replace(QUEUE, workers=0), "error", "worker", "faregate worker"),
+    "a pause": ("queue", replace(QUEUE, suspended=True), "error", "suspended", "rq resume"),
+    "another ledger": ("ledger", {"problems": ["is empty"]}, "error", "is empty", "rebuild"),
+    "a backlog": ("records", Backlog(pending=1, oldest_s=61.0), "error", "61 s", "--check"),
+    "dead letters": ("dead_letters", {"conflict": 2}, "warning", "2 conflict", "operate.md"),
+    "clocks": ("redis", replace(REDIS, clock_ahead_ms=1_001), "warning", "1001 ms", "time server"),
+}
+
+
+def looks(**changed: Any) -> dict[str, Callable[[], Any]]:
+    return {part: (lambda said=said: said) for part, said in (WELL | changed).items()}  # type: ignore[misc]
+
+
+def test_what_is_well_has_no_symptom() -> None:
+    """What a role may not see is none either."""
+    unseen = replace(POSTGRES, migrations_pending=None)
+    found = examine(looks(redis=replace(REDIS, append_fsync=None), postgres=unseen))
+    assert (found.symptoms, found.is_well) == ([], True)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_each_rule_is_told_with_its_remedy(rule: tuple[str, Any, str, str, str]) -> None:
+    """And nothing else is."""
+    part, says, severity, detail, remedy = rule
+    found = examine(looks(**{part: says}))
+    (symptom,) = found.symptoms
+    assert (symptom.part, symptom.severity) == (part, severity)
+    assert detail in symptom.detail
+    assert remedy in symptom.remedy
+    assert found.is_well == (severity == "warning")
+
+
+def test_a_part_that_does_not_answer_hides_no_other() -> None:
+    """A server that is away is named once, however many parts ask it."""
+
+    def away() -> None:
+        raise LedgerUnavailableError("Redis did not answer")
+
+    def also_away() -> None:
+        raise ArchiveUnavailableError("cannot audit")
+
+    asked = looks(dead_letters={"fork": 1})
+    found = examine(asked | {"redis": away, "ledger": away, "records": also_away})
+    assert [symptom.part for symptom in found.symptoms] == ["redis", "records", "dead_letters"]
+    assert (found.facts["redis"], found.facts["records"]) == (None, None)
+    assert "FAREGATE_REDIS_URL" in found.symptoms[0].remedy
+    assert not found.is_well
