@@ -177,6 +177,7 @@ def open_looks(settings: Settings) -> Iterator[dict[str, Look]]:
             "ledger": lambda: doctor.ledger(stream, stream, reports.audit),
             "records": lambda: doctor.backlog(stream, reports.audit),
             "dead_letters": reports.dead_letter_counts,
+            "reconciliation": reports.last_reconciliation,
         }
 
 

@@ -83,7 +83,7 @@ def test_a_postgres_that_is_not_of_this_version_or_of_another_owner_is_seen(
         connection.execute("reassign owned by another_owner to current_user")
         connection.execute("drop owned by another_owner")
         connection.execute("drop role another_owner")
-    assert "owns the tables" in found["postgres"]
+    assert "owner of the tables" in found["postgres"]
     monkeypatch.setenv("FAREGATE_POSTGRES_URL", empty_database_url)
     assert "not of this version" in symptoms(command_line, 3)["postgres"]
     told = command_line.tell("status", code=3)
@@ -108,6 +108,10 @@ def test_backlog_workers_and_dead_letters_are_on_one_screen(
         wait_for(ledger.drained, "everything is drained")
         assert command_line.tell("status")["records"] == {"pending": 0, "oldest_s": 0.0}
         shown = command_line.run("status").out.splitlines()
+    assert told["reconciliation"] == {}
+    command_line.run("reconcile")
+    last = command_line.tell("status", code=1)["reconciliation"]
+    assert (last["users"], last["drift_users"], last["findings"]) == (1, 0, {})
     assert len(shown) < 24
     assert "1 symptoms" in shown[-1]
 

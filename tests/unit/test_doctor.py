@@ -37,6 +37,7 @@ WELL: dict[str, Any] = {
     "ledger": {"problems": []},
     "records": Backlog(pending=5, oldest_s=1.0),
     "dead_letters": {},
+    "reconciliation": {"users": 5, "findings": {}},
 }
 
 #: A part, what it says, how bad that is, and a word of the detail and of the remedy.
@@ -78,7 +79,7 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
         "postgres",
         replace(POSTGRES, is_unsettled=True),
         "error",
-        "owns the tables",
+        "owner of the tables",
         "faregate migrate",
     ),
     "no worker": ("queue", replace(QUEUE, workers=0), "error", "worker", "faregate worker"),
@@ -86,6 +87,13 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
     "another ledger": ("ledger", {"problems": ["is empty"]}, "error", "is empty", "rebuild"),
     "a backlog": ("records", Backlog(pending=1, oldest_s=61.0), "error", "61 s", "--check"),
     "dead letters": ("dead_letters", {"conflict": 2}, "warning", "2 conflict", "operate.md"),
+    "a finding": (
+        "reconciliation",
+        {"findings": {"drift": 2}},
+        "error",
+        "2 drift",
+        "faregate reconcile",
+    ),
     "clocks": ("redis", replace(REDIS, clock_ahead_ms=1_001), "warning", "1001 ms", "time server"),
 }
 
@@ -97,7 +105,8 @@ def looks(**changed: Any) -> dict[str, Callable[[], Any]]:
 def test_what_is_well_has_no_symptom() -> None:
     """What a role may not see is none either."""
     unseen = replace(POSTGRES, migrations_pending=None)
-    found = examine(looks(redis=replace(REDIS, append_fsync=None), postgres=unseen))
+    seen = looks(redis=replace(REDIS, append_fsync=None), postgres=unseen, reconciliation={})
+    found = examine(seen)
     assert (found.symptoms, found.is_well) == ([], True)
 
 

@@ -152,7 +152,7 @@ def _postgres(server: DurableServer) -> Iterator[Symptom]:
         )
     if server.is_unsettled:
         yield error(
-            detail="policies or rights are not those of who owns the tables, as after a restore",
+            detail="policies or rights do not fit the owner of the tables, as after a restore",
             remedy="faregate migrate",
         )
 
@@ -192,6 +192,16 @@ def _dead_letters(counts: Mapping[str, int]) -> Iterator[Symptom]:
         )
 
 
+def _reconciliation(last: Mapping[str, Any]) -> Iterator[Symptom]:
+    if last and last["findings"]:
+        told = ", ".join(f"{count} {kind}" for kind, count in last["findings"].items())
+        yield _error(
+            part="reconciliation",
+            detail=f"the last one found: {told}",
+            remedy="faregate reconcile",
+        )
+
+
 def _clocks(facts: Mapping[str, Any]) -> Iterator[Symptom]:
     redis, postgres = facts.get("redis"), facts.get("postgres")
     if redis is None or postgres is None:
@@ -211,6 +221,7 @@ _JUDGES: Mapping[str, Callable[[Any], Iterator[Symptom]]] = {
     "ledger": _ledger,
     "records": _records,
     "dead_letters": _dead_letters,
+    "reconciliation": _reconciliation,
     "queue": _queue,
 }
 #: What to do about a server that does not answer.

@@ -61,6 +61,12 @@ class PostgresReports:
             found = _rows(connection, statement("count_dead_letters"), {})
             return {row["kind"]: row["letter_count"] for row in found}
 
+    def last_reconciliation(self) -> Mapping[str, Any]:
+        """Return when the last reconciliation ended, and its findings; empty without one."""
+        with self.audit.snapshot() as connection:
+            found = _rows(connection, _report("read_last_reconciliation"), {})
+            return _plain(found[0]) if found else {}
+
     def close(self) -> None:
         """Let go of the connection."""
         self.audit.close()

@@ -47,3 +47,14 @@ order by id;
 select
     current_setting('server_version') as version,
     extract(epoch from clock_timestamp()) * 1000 as time_ms;
+
+-- name: read_last_reconciliation
+-- When the last reconciliation ended, and what it found.
+select
+    ended_at,
+    user_count as users,
+    drift_user_count as drift_users,
+    finding_counts as findings
+from faregate.reconciliations
+order by id desc
+limit 1;
