@@ -9,7 +9,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-servers soak bench bench-quick bench-drain bench-history bench-reconcile check fmt lock clean
+.PHONY: demo test test-servers soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile check fmt lock clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
@@ -48,6 +48,10 @@ bench: build/bench/ready
 
 bench-quick: build/bench/ready
 	$(BENCH) --quick $(ONLY:%=--only %)
+
+# Where the processor time of a request goes.
+bench-parts: build/bench/ready
+	PYTHONPATH=src:worker build/bench/bin/python -m benchmarks.parts
 
 # How fast records become rows, beside a raw COPY of the same rows into the same table, with a profile.
 bench-drain: .venv/ready
