@@ -7,16 +7,16 @@ from uuid import UUID
 
 from psycopg.conninfo import conninfo_to_dict
 
-from draining import drain
 from durable import Database, Sink
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
 from faregate.domain.user import User
-from faregate_worker.drain import Drained
+from faregate_worker.drain import Drained, DrainLimits, drain
 from redis_ledger import SHARD, spend
+from waiting import WAIT_S_MAX
 
 CREDITS = 3
-BATCH_SIZE_MAX = 50
+LIMITS = DrainLimits(batch_size_max=50, seconds_max=WAIT_S_MAX)
 
 
 class Charger:
@@ -38,7 +38,7 @@ class Charger:
 
 
 def drained(stream: RedisStream, rows: Sink) -> Drained:
-    return drain(stream, rows.archive, SHARD, batch_size_max=BATCH_SIZE_MAX)
+    return drain(stream, rows.archive, SHARD, limits=LIMITS)
 
 
 def name_of(url: str) -> str:

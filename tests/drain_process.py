@@ -8,12 +8,12 @@ import signal
 import sys
 from contextlib import closing
 
-from draining import drain
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.redis.stream import RedisStream
+from faregate_worker.drain import DrainLimits, drain
 from points import watch
 
-BATCH_SIZE_MAX = 50
+LIMITS = DrainLimits(batch_size_max=50, seconds_max=60.0)
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         closing(PostgresArchive(postgres_url)) as rows,
     ):
         watch(stream, rows, reach)
-        drain(stream, rows, int(shard), batch_size_max=BATCH_SIZE_MAX)
+        drain(stream, rows, int(shard), limits=LIMITS)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from uuid import UUID
 import psycopg
 from redis import Redis
 
-from draining import drain
 from faregate import Settings, open_gate
 from faregate.bootstrap import open_archive, open_stream
 from faregate.config import QUEUE_NAME
+from faregate_worker.drain import DrainLimits, drain
 from faregate_worker.runtime import open_queue
 from faregate_worker.ticker import JOB
 from processes import runs
@@ -115,9 +115,10 @@ class System:
 
     def drain(self) -> None:
         """Make rows of all records in this process, where a worker is not what is tested."""
+        limits = DrainLimits(batch_size_max=1_000, seconds_max=WAIT_S_MAX)
         with open_stream(self.settings) as stream, open_archive(self.settings) as archive:
             for shard in range(self.settings.shard_count):
-                drain(stream, archive, shard)
+                drain(stream, archive, shard, limits=limits)
 
     def queued(self) -> list[str]:
         """The ids of the jobs that no worker has taken yet."""

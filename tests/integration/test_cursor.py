@@ -7,20 +7,20 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from charging import CREDITS, Charger, batches, counts, drained
-from draining import drain
+from charging import CREDITS, LIMITS, Charger, batches, counts, drained
 from durable import Database, ListedBatch, Sink, archive, as_role, entry, stored
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.cursors import LEAVES_LENGTH_MAX
 from faregate.adapters.redis.stream import RedisStream
 from faregate.domain.finding import DriftKind
-from faregate_worker.drain import Drained
+from faregate_worker.drain import Drained, drain
 from points import POINTS
 from redis_ledger import KEYS, SHARD, entries, state
 from waiting import WAIT_S_MAX
@@ -70,8 +70,9 @@ async def test_two_drains_at_once_store_each_record_once(
         await charger.charge()
 
     def work(_: int) -> Drained:
+        limits = replace(LIMITS, batch_size_max=1)
         with archive(database_url) as rows, closing(RedisStream.from_url(ledger_redis, 1)) as own:
-            return drain(own, rows.archive, SHARD, batch_size_max=1)
+            return drain(own, rows.archive, SHARD, limits=limits)
 
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(work, range(4)))

@@ -15,7 +15,6 @@ import psycopg
 import pytest
 
 from clocks import Seconds
-from draining import drain
 from durable import Database, Sink, as_role
 from faregate import CreditPolicy, Gate, PolicySet, RateLimit, Settings, Verdict, build_gate
 from faregate.adapters.journal.reader import KEPT_S, open_journals
@@ -28,6 +27,7 @@ from faregate.domain.journal import Collection
 from faregate.domain.transaction import CreditTransactionId
 from faregate.ops.erasure import GRACE_S, LOOK_INTERVAL_S, Erasure
 from faregate.ops.journal import import_journals
+from faregate_worker.drain import DrainLimits, drain
 from journals import entry
 from traces import traces_in_files, traces_in_redis, traces_in_tables
 from waiting import WAIT_S_MAX
@@ -39,6 +39,7 @@ PERSONAL_TABLES = {
     *("auth.users", "public.profiles", "public.credit_transactions"),
     *("faregate.api_keys", "faregate.dead_letters"),
 }
+LIMITS = DrainLimits(batch_size_max=1_000, seconds_max=WAIT_S_MAX)
 POLICIES = PolicySet(
     tiers={
         "default": CreditPolicy(
@@ -89,7 +90,7 @@ class Ledger:
 
     def drain(self) -> None:
         for shard in range(self.stream.shard_count):
-            drain(self.stream, self.archive, shard)
+            drain(self.stream, self.archive, shard, limits=LIMITS)
 
     def erase(self) -> int:
         """Work until somebody is erased; return for how many seconds."""

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import pytest
 from redis import Redis
 
-from draining import drain
 from durable import archive, as_role, database
 from faregate import Settings, open_gate
 from faregate.adapters.postgres.accounts import PostgresAccounts
@@ -24,11 +23,13 @@ from faregate.domain.policy import Allowance, CreditPolicy
 from faregate.domain.user import User
 from faregate.ops.rebuild import rebuild
 from faregate.ops.reconcile import reconcile, verify
+from faregate_worker.drain import DrainLimits, drain
 from redis_ledger import make_ledger, spend
 from waiting import WAIT_S_MAX
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
+LIMITS = DrainLimits(batch_size_max=1_000, seconds_max=WAIT_S_MAX)
 #: Longer than any test, and without an end that the calendar sets.
 ALLOWANCE = Allowance(amount=10, period=Period(kind=PeriodKind.ROLLING, length_ms=86_400_000))
 
@@ -60,7 +61,7 @@ def drain_all(settings: Settings) -> None:
     """Make rows of all that is pending."""
     with open_stream(settings) as stream, open_archive(settings) as rows:
         for shard in range(stream.shard_count):
-            drain(stream, rows, shard)
+            drain(stream, rows, shard, limits=LIMITS)
         assert stream.pending_count() == 0
 
 

@@ -12,12 +12,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from draining import drain
 from durable import database
 from faregate import Allowance, CreditPolicy, Gate, Period, PeriodKind, Settings, build_gate
 from faregate.bootstrap import open_archive, open_audit, open_stream
 from faregate.ops.reconcile import reconcile
 from faregate.ops.renew import Renewal, renew_all
+from faregate_worker.drain import DrainLimits, drain
 from waiting import WAIT_S_MAX
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
@@ -55,9 +55,10 @@ async def gate_on(settings: Settings) -> AsyncIterator[Gate]:
 
 
 def drain_all(settings: Settings) -> None:
+    limits = DrainLimits(batch_size_max=1_000, seconds_max=10)
     with open_stream(settings) as stream, open_archive(settings) as archive:
         for shard in range(settings.shard_count):
-            drain(stream, archive, shard)
+            drain(stream, archive, shard, limits=limits)
 
 
 async def period_ends(gate: Gate, users: list[UUID]) -> None:

@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from draining import drain
 from durable import Database, as_role
 from faregate import Settings, build_gate
 from faregate.adapters.postgres import pool
 from faregate.bootstrap import open_archive, open_stream
 from faregate.gate import Gate
+from faregate_worker.drain import DrainLimits, drain
 from usage_client import app_of, get, read
 from waiting import WAIT_S_MAX
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+LIMITS = DrainLimits(batch_size_max=100, seconds_max=WAIT_S_MAX)
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def work(settings: Settings, database_url: str) -> None:
     as_owner = settings.model_copy(update={"postgres_url": database_url})
     with open_stream(as_owner) as stream, open_archive(as_owner) as archive:
         for shard in stream.shards_pending():
-            drain(stream, archive, shard)
+            drain(stream, archive, shard, limits=LIMITS)
 
 
 def everything(client: Redis, tables: Database) -> tuple[dict[Any, Any], list[Any]]:

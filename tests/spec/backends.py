@@ -11,7 +11,6 @@ from typing import Any, Self, cast
 from uuid import UUID
 
 from clocks import Clock
-from draining import drain_step
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.memory.store import MemoryStore
 from faregate.adapters.memory.stream import MemoryStream
@@ -22,6 +21,7 @@ from faregate.domain.errors import FaregateError
 from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
 from faregate.ports import Ledger, TransactionStream
+from faregate_worker.drain import drain_step
 from spec.steps import STARTING_CREDITS, USERS
 
 #: More than any scenario needs, unless it says so.

@@ -1,19 +1,20 @@
-"""One batch of a drain: what it moves, and in which order."""
+"""One drain: what it moves, in which order, and where it stops."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from uuid import UUID
 
 import pytest
 
-from draining import drain_step
 from durable import ListedBatch
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
 from faregate.domain.identity import LedgerIdentity
 from faregate.ports import Batch, Cursor, Stored, StreamEntry
-from faregate_worker.drain import Drained
+from faregate_worker.drain import Drained, DrainLimits, drain, drain_step
 
 SHARD = 7
+LIMITS = DrainLimits(batch_size_max=2, seconds_max=60.0)
 IDENTITY = LedgerIdentity(
     ledger_id=UUID(int=1), shard_count=16, starting_credits=3, epoch=1, installed=True
 )
@@ -167,6 +168,22 @@ def test_a_batch_that_another_drain_was_faster_with_is_dropped(
     assert journal == ["read 1 2", "drop", "read 3", "store 3", "stored 3"]
 
 
+def test_a_drain_goes_on_until_the_shard_is_idle(journal: list[str], archive: FakeArchive) -> None:
+    """One drain moves all there is, in bounded batches, from the cursor on."""
+    stream = FakeStream(journal, ["0", "1", "2", "3"])
+    drain_step(stream, archive, SHARD, None, batch_size_max=1)
+    journal.clear()
+
+    drained = drain(stream, archive, SHARD, limits=LIMITS)
+
+    assert journal == [
+        *["read 1 2", "store 1 2", "stored 2"],
+        *["read 3", "store 3", "stored 3"],
+        *["read", "stored 3"],
+    ]
+    assert replace(drained, trimmed=0) == Drained(read=3, inserted=3)
+
+
 def test_dead_letters_are_counted_and_hold_up_nothing(
     journal: list[str], archive: FakeArchive
 ) -> None:
@@ -174,10 +191,46 @@ def test_dead_letters_are_counted_and_hold_up_nothing(
     archive.users_gone = frozenset([UUID(int=1)])
     stream = FakeStream(journal, ["1", "dead-2", "3"])
 
-    drained, _ = drain_step(stream, archive, SHARD, None, batch_size_max=3)
+    drained = drain(stream, archive, SHARD, limits=LIMITS)
 
     assert replace(drained, trimmed=0) == Drained(read=3, inserted=2, dead_letters=1)
-    assert journal == ["read 1 dead-2 3", "store 1 dead-2 3", "forget 1", "stored 3"]
+    assert journal[:4] == ["read 1 dead-2", "store 1 dead-2", "forget 1", "stored dead-2"]
+
+
+def test_no_batch_is_begun_after_the_time_is_up(journal: list[str], archive: FakeArchive) -> None:
+    """A shard under steady traffic gives the worker back to the others."""
+    stream = FakeStream(journal, [str(number) for number in range(100)])
+    seconds = count(0.0, 1.0)
+    limits = DrainLimits(batch_size_max=2, seconds_max=3.0)
+
+    drained = drain(stream, archive, SHARD, limits=limits, clock=lambda: next(seconds))
+
+    assert drained.read == 6
+
+
+def test_a_drain_without_time_still_moves_one_batch(
+    journal: list[str], archive: FakeArchive
+) -> None:
+    """Every drain makes progress, however late it is run."""
+    stream = FakeStream(journal, ["1", "2", "3"])
+    limits = DrainLimits(batch_size_max=2, seconds_max=0.0)
+
+    assert drain(stream, archive, SHARD, limits=limits).read == 2
+
+
+def test_an_outage_ends_the_drain_and_keeps_what_was_stored(
+    journal: list[str], archive: FakeArchive
+) -> None:
+    """No hot loop against a Postgres that is away: the next tick tries again."""
+    stream = FakeStream(journal, ["1", "2", "3", "4"])
+    archive.batches_until_outage = 1
+
+    with pytest.raises(ArchiveUnavailableError):
+        drain(stream, archive, SHARD, limits=LIMITS)
+
+    assert journal[-2:] == ["read 3 4", "store fails"]
+    assert archive.cursor is not None
+    assert archive.cursor.position == "2"
 
 
 def test_a_redis_that_is_away_ends_the_drain(journal: list[str], archive: FakeArchive) -> None:
@@ -186,6 +239,6 @@ def test_a_redis_that_is_away_ends_the_drain(journal: list[str], archive: FakeAr
     stream.answers = False
 
     with pytest.raises(LedgerUnavailableError):
-        drain_step(stream, archive, SHARD, None, batch_size_max=2)
+        drain(stream, archive, SHARD, limits=LIMITS)
 
     assert journal == []
