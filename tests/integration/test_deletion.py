@@ -94,7 +94,7 @@ class Ledger:
     def erase(self) -> int:
         """Work until somebody is erased; return for how many seconds."""
         began = self.clock()
-        while self.erasure.step() == 0:
+        while self.erasure.look() == 0:
             self.clock.advance(LOOK_INTERVAL_S)
             assert self.clock() - began < WAIT_S_MAX
         return round(self.clock() - began)
@@ -188,7 +188,7 @@ async def test_a_token_that_is_still_valid_does_not_bring_a_deleted_user_back(
     delete(ledger.tables, user_id)
     # The worker has not looked yet.
     assert (await ledger.gate.charge(user_id)).allowed
-    assert ledger.erasure.step() == 0
+    assert ledger.erasure.look() == 0
     assert (await ledger.gate.charge(user_id)).verdict is Verdict.UNKNOWN_USER
     ledger.erase()
     ledger.drain()
@@ -217,7 +217,7 @@ async def test_a_user_that_was_made_again_keeps_its_keys(ledger: Ledger) -> None
     delete(ledger.tables, user_id)
     ledger.tables.run("insert into auth.users (id) values (%s)", user_id)
     for _ in range(3):
-        assert ledger.erasure.step() == 0
+        assert ledger.erasure.look() == 0
         ledger.clock.advance(GRACE_S)
     assert "u" in traces_in_redis(ledger.client, user_id)
 
