@@ -76,3 +76,12 @@ def test_dead_letters_are_told_of_where_the_ledger_is_exact(
     assert "exact, but for 2 dead letters" in capsys.readouterr().out
     module._print_findings({"dead_letters": 0}, [], as_json=False)
     assert capsys.readouterr().out.splitlines()[-1] == "exact"
+
+
+def test_a_digest_is_printed_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is to be kept, and a terminal may be narrow."""
+    monkeypatch.setenv("COLUMNS", "40")
+    module._print_findings({"dead_letters": 0, "digest": "e3" * 32}, [], as_json=False)
+    assert "e3" * 32 in capsys.readouterr().out

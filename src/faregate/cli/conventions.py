@@ -6,8 +6,6 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 EXIT_NOT_EXACT = 1
 EXIT_WRONG_USE = 2
@@ -28,8 +26,7 @@ def _as_text(value: object) -> str:
 
 
 def print_table(numbers: Mapping[str, int | str]) -> None:
-    """Print numbers with their names, for people."""
-    table = Table(show_header=False)
+    """Print numbers with their names, for people; a long one whole, however narrow the terminal."""
+    width = max(map(len, numbers))
     for name, value in numbers.items():
-        table.add_row(name.replace("_", " "), str(value))
-    Console().print(table)
+        print(f"{name.replace('_', ' '):<{width}}  {value}")
