@@ -7,7 +7,8 @@
 --
 -- It finds accounts, shadow accounts and idempotency keys by their names; deducts, holds and ids by
 -- their values; kept responses by the idempotency keys. It leaves records alone, which are deleted
--- once they are old. It runs on a full Redis, too.
+-- once they are old. A key of another type, as one that was overwritten by hand, stops nothing. It
+-- runs on a full Redis, too.
 -- flags: allow-oom
 -- uses: args, ids
 
@@ -27,7 +28,7 @@ end
 
 -- Deletes the idempotency keys of a user, and all that is kept by the ids of their transactions.
 local function delete_keys(base, name)
-  for _, field in ipairs(redis.call('HKEYS', name)) do
+  for _, field in ipairs(redis.pcall('HKEYS', name)) do
     if #field == 17 and string.sub(field, 1, 1) == 't' then
       redis.call('UNLINK', base .. 'r' .. string.sub(field, 2))
     end
@@ -38,7 +39,7 @@ end
 local function delete_deduct(base, name)
   local user, id = redis.pcall('HGET', name, 'user'), string.sub(name, -16)
   if type(user) == 'string' and users[user] then
-    redis.call('ZREM', base .. ':holds', id .. user)
+    redis.pcall('ZREM', base .. ':holds', id .. user)
     delete(name)
   end
 end

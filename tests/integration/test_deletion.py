@@ -222,6 +222,21 @@ async def test_a_user_that_was_made_again_keeps_its_keys(ledger: Ledger) -> None
     assert "u" in traces_in_redis(ledger.client, user_id)
 
 
+async def test_a_key_that_was_overwritten_keeps_nobody_from_being_erased(ledger: Ledger) -> None:
+    """Those that cannot be read are deleted by their names; the others as always."""
+    first, second = (user.user_id for user in ledger.tables.users(2))
+    for user_id in (first, second):
+        await ledger.use(user_id)
+    for name in ledger.client.scan_iter():
+        if name.endswith(b":holds") or (b"}k" in name[:8] and name.endswith(first.bytes)):
+            ledger.client.set(name, b"by hand")
+    for user_id in (first, second):
+        delete(ledger.tables, user_id)
+    ledger.erase()
+    ledger.drain()
+    assert [traces_in_redis(ledger.client, user_id) for user_id in (first, second)] == [set()] * 2
+
+
 def test_a_record_that_is_read_again_stays_one_dead_letter(tables: Database, store: Sink) -> None:
     """It is known by its digest, though its bytes are gone."""
     user = tables.user()
