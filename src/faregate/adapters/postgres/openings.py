@@ -93,6 +93,8 @@ class Openings:
 
     async def aclose(self) -> None:
         """Give up what is under way."""
+        # A batch that has not begun would still take users, and never ask for them.
+        self._last = None
         tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
         for task in tasks:
             task.cancel()
