@@ -11,7 +11,8 @@
 --        each spend: for each of its limits `>I4I4` remaining (4294967295 if not read) and wait
 --        (ms); of its idempotency key `>Bc16i4` state, id and amount of the first spend; of its
 --        hold `>I6` expiry (ms)
---        status: see STATUS, whose refusals stand in the order in which they are checked
+--        status: see STATUS, whose refusals stand in the order in which they are checked (only
+--        `invalid` is checked first). lib/decide and lib/recognise check most of them
 -- Appends for each spend that is allowed: one add, if a new period has begun and its allowance was
 --        touched; then one deduct. A refusal, a repetition and a peek append nothing.
 --
