@@ -34,7 +34,6 @@ from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
 from faregate.adapters.redis.values import ShardState
 from faregate.cli.servers import Binaries, EmbeddedServers
-from faregate.ops.erasure import Erasure
 from faregate.ports import ROW_COLUMNS
 from faregate_worker.counts import Counts
 from faregate_worker.runtime import Stop
@@ -111,7 +110,7 @@ def drain_here(settings: Settings, batch_size_max: int) -> float:
         closing(PostgresArchive(as_worker(settings))) as archive,
         closing(RedisSweeper.from_url(settings.redis_url, SHARDS)) as sweeper,
     ):
-        stop, erasure = Stop(), Erasure(stream, archive)
+        stop = Stop()
         limits = WorkLimits(batch_size_max=batch_size_max, seconds_max=WAIT_S_MAX)
         wait = stream.wait
 
@@ -123,9 +122,7 @@ def drain_here(settings: Settings, batch_size_max: int) -> float:
 
         stream.wait = wait_or_stop  # type: ignore[method-assign]
         started = time.perf_counter()
-        work = Work(
-            stream, archive, sweeper, erasure=erasure, limits=limits, counts=Counts(), stop=stop
-        )
+        work = Work(stream, archive, sweeper, limits=limits, counts=Counts(), stop=stop)
         work.run()
         return time.perf_counter() - started
 

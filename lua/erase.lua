@@ -1,13 +1,14 @@
 -- erase: deletes what a part of all keys holds of users who were deleted.
 --
--- KEYS   none: it looks at whatever the server holds, a part in each call, as SCAN does
+-- KEYS   none: it looks at all keys of the server, a part in each call, as SCAN does
 -- ARGV   1 cursor, 0 at first   2 about how many keys to look at   3..n users, 16 bytes each
 -- Reply  {cursor of the next part, 0 after the last one; how many keys it found}
 -- Appends nothing. Doing it twice is doing it once.
 --
--- Accounts, shadow accounts and idempotency keys are found by their names, deducts, holds and ids
--- by their values, kept responses by the idempotency keys. Records are not looked at: they are
--- deleted once they are old. It runs on a full Redis, too.
+-- It finds accounts, shadow accounts and idempotency keys by their names; deducts, holds and ids by
+-- their values; kept responses by the idempotency keys. It leaves records alone, which are deleted
+-- once they are old. A key of another type, as one that was overwritten by hand, stops nothing. It
+-- runs on a full Redis, too.
 -- flags: allow-oom
 -- uses: args, ids
 
@@ -27,7 +28,7 @@ end
 
 -- Deletes the idempotency keys of a user, and all that is kept by the ids of their transactions.
 local function delete_keys(base, name)
-  for _, field in ipairs(redis.call('HKEYS', name)) do
+  for _, field in ipairs(redis.pcall('HKEYS', name)) do
     if #field == 17 and string.sub(field, 1, 1) == 't' then
       redis.call('UNLINK', base .. 'r' .. string.sub(field, 2))
     end
@@ -38,7 +39,7 @@ end
 local function delete_deduct(base, name)
   local user, id = redis.pcall('HGET', name, 'user'), string.sub(name, -16)
   if type(user) == 'string' and users[user] then
-    redis.call('ZREM', base .. ':holds', id .. user)
+    redis.pcall('ZREM', base .. ':holds', id .. user)
     delete(name)
   end
 end

@@ -11,17 +11,18 @@
 --        each spend: for each of its limits `>I4I4` remaining (4294967295 if not read) and wait
 --        (ms); of its idempotency key `>Bc16i4` state, id and amount of the first spend; of its
 --        hold `>I6` expiry (ms)
---        status: see STATUS, whose refusals stand in the order in which they are checked
+--        status: see STATUS, whose refusals stand in the order in which they are checked (only
+--        `invalid` is checked first). lib/decide and lib/recognise check most of them
 -- Appends for each spend that is allowed: one add, if a new period has begun and its allowance was
 --        touched; then one deduct. A refusal, a repetition and a peek append nothing.
 --
--- A spend that cannot be read, or whose account cannot, is refused alone. Nothing raises after the
--- first write. The second spend of a user finds what the first has left; but only one of a call may
--- read keys beside the account.
+-- A spend that cannot be read, or whose account cannot be read, is refused without refusing others.
+-- Nothing raises after the first write. The second spend of a user in a call sees the balance that
+-- the first has left. Only one spend of a user in a call may read keys beside the account.
 --
--- It is sent as a function of Redis, since it runs for each decision: all that stands outside of
--- `spend` is defined once, when it is loaded, and not in each call. That is half of the time of a
--- call with one spend.
+-- It is a function of Redis, since it runs for each decision: everything outside of `spend` is
+-- defined once, when the library is loaded, and not in each call. Defining it in each call would
+-- take half of the time of a call with one spend.
 -- function: spend
 -- uses: decide
 

@@ -7,12 +7,13 @@
 -- Reply  {ordinal that is stored, number of entries deleted}
 -- Appends nothing.
 --
--- It changes nothing where the shard is of another epoch or that entry is not there: then history
--- has changed, and the drain reads it anew. The ordinal is set as it is given, be it lower or
--- higher, so a late call is corrected by the next one. That entry stays while another follows it,
--- and all after it stay. One that is a row is deleted once it is older than the retention; where
--- there are many, the shortest retention counts. MAXLEN is never used: it would delete unread ones.
--- It runs on a full Redis, too: that is how it becomes less full.
+-- It changes nothing if the shard is of another epoch or if that entry is not there: history has
+-- changed, and the drain reads the stream anew. It sets the ordinal even if that is lower than
+-- before, so the next call corrects a late one. The entry at the position stays while another
+-- follows it, and so do all entries after it. Entries before it are deleted once they are older
+-- than the retention; if there are too many, once they are older than the shortest one. MAXLEN is
+-- never used: it would delete entries that are not stored. The script runs on a full Redis, too,
+-- which becomes less full by it.
 -- flags: allow-oom
 -- uses: args, shard
 
@@ -42,7 +43,7 @@ local function trim(ms, limit)
   local boundary, first = shard.now_ms - ms, nil
   if following[2] then
     boundary = math.min(boundary, ms_of(following[2][1]))
-    -- What follows is compared with it, so it goes with the last one alone.
+    -- The drain compares this entry with its cursor, so it stays as long as another follows.
     first = boundary > ms_of(position) and position
   end
   boundary = math.max(0, boundary)

@@ -1,12 +1,11 @@
 """A job of the worker over fakes: streams, cursors, holds and time that stand still."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from clocks import Seconds
 from durable import ListedBatch
 from faregate.domain.identity import LedgerIdentity
-from faregate.ops.erasure import Erasure
 from faregate.ports import Batch, Cursor, Stored, StreamEntry
 from faregate_worker.counts import Counts
 from faregate_worker.work import Work, WorkLimits
@@ -132,29 +131,6 @@ class FakeSweeper:
         return 1
 
 
-class FakeDeletions:
-    """The keys of users, and who of them was deleted."""
-
-    def __init__(self) -> None:
-        self.deleted: list[UUID] = []
-        self.balances: set[UUID] = set()
-        self.others: set[UUID] = set()
-
-    def users_to_erase(self, count_max: int) -> list[UUID]:
-        return self.deleted[:count_max]
-
-    def note_erased(self, user_ids: Sequence[UUID]) -> None:
-        self.deleted = [user_id for user_id in self.deleted if user_id not in user_ids]
-
-    def forget(self, user_ids: Iterable[UUID]) -> None:
-        self.balances -= set(user_ids)
-
-    def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:
-        for user_id in user_ids:
-            self.others -= {user_id}
-            yield 1
-
-
 class Job:
     """A job over fakes."""
 
@@ -165,12 +141,10 @@ class Job:
         self.archive = FakeArchive()
         self.sweeper = FakeSweeper()
         self.counts = Counts()
-        self.deletions = FakeDeletions()
         self.work = Work(
             self.stream,
             self.archive,
             self.sweeper,
-            erasure=Erasure(self.deletions, self.deletions, self.clock),
             limits=WorkLimits(batch_size_max=batch_size_max, seconds_max=seconds_max),
             counts=self.counts,
             stop=self.stop,

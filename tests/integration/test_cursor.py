@@ -168,6 +168,23 @@ def test_rows_that_were_changed_or_made_by_hand_are_found(tables: Database, stor
         assert Counter(found.kind for found in audit.verify())[DriftKind.FORGED] == 2
 
 
+def test_a_row_that_claims_to_be_older_than_all_batches_is_found(
+    tables: Database, store: Sink
+) -> None:
+    """Only the first row of a user may be one that no batch wrote: its starting credits."""
+    user = tables.user()
+    store.store(SHARD, user.deducts(2))
+    tables.run("set session_replication_role = replica")
+    tables.run(
+        "update public.credit_transactions set description = 'other', epoch = 0"
+        " where user_id = %s and sequence = 3",
+        user.user_id,
+    )
+    with closing(PostgresAudit(as_role(store.url, "faregate_worker"))) as audit:
+        (found,) = audit.verify()
+    assert (found.kind, found.user_id) == (DriftKind.FORGED, user.user_id)
+
+
 def test_small_batches_share_rows_and_all_that_was_forged_is_found(
     tables: Database, store: Sink
 ) -> None:

@@ -101,3 +101,16 @@ def test_accounts_that_were_closed_open_users_on_another_loop(
 
     asyncio.run(open_and_leave())
     asyncio.run(open_again())
+
+
+async def test_accounts_that_were_closed_open_users_on_the_same_loop(
+    tables: Database, accounts: PostgresAccounts
+) -> None:
+    """Nobody joins a batch that the close has given up before it began."""
+    user_id = tables.user().user_id
+    asking = asyncio.ensure_future(accounts.open(user_id, provision=False))
+    await asyncio.sleep(0)
+    await accounts.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await accounts.open(user_id, provision=False)

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 from redis import Redis
 from rq.suspension import resume, suspend
 
+from faregate.adapters.redis import keys
 from processes import runs
 from waiting import WAIT_S_MAX, wait_for
 from worker_process import ROWS, USERS, System, children
@@ -166,6 +168,26 @@ def test_the_queue_holds_one_json_job_while_no_worker_runs(system: System) -> No
         job = redis.hget(f"rq:job:{queued}", "data")
     assert isinstance(job, bytes)
     assert json.loads(zlib.decompress(job))[0] == "faregate_worker.jobs.work"
+
+
+def test_a_deleted_user_is_charged_no_more_where_nothing_is_to_be_stored(system: System) -> None:
+    """The ticker erases, and not a job, which may be short, or wait."""
+    user_id = uuid4()
+    key = keys.account(user_id, system.settings.shard_count)
+    system.charge([user_id])
+    with (
+        Redis.from_url(system.redis_url) as redis,
+        psycopg.connect(system.database_url) as postgres,
+    ):
+        assert redis.exists(key)
+        postgres.execute("delete from auth.users where id = %s", (user_id,))
+        postgres.commit()
+        ticker = system.start("faregate_worker.ticker", "--parent-pid", str(os.getpid()))
+        try:
+            wait_for(lambda: not redis.exists(key), "the account is gone")
+        finally:
+            ticker.terminate()
+            assert ticker.wait(WAIT_S_MAX) == 0
 
 
 def test_jobs_that_are_doubled_or_lost_harm_nothing(system: System) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from faregate.cli import main
+from faregate.cli import conventions, main
 from faregate.cli.commands import checks
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError
 
@@ -77,3 +77,12 @@ def test_dead_letters_are_told_of_where_the_ledger_is_exact(
     assert "exact, but for 2 dead letters" in capsys.readouterr().out
     checks._tell_findings({"dead_letters": 0}, [], as_json=False)
     assert capsys.readouterr().out.splitlines()[-1] == "exact"
+
+
+def test_a_digest_is_printed_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is to be kept, and a terminal may be narrow."""
+    monkeypatch.setattr(conventions, "_WIDTH_OF_FILES", 40)
+    checks._tell_findings({"dead_letters": 0, "digest": "e3" * 32}, [], as_json=False)
+    assert "e3" * 32 in "".join(capsys.readouterr().out.split())

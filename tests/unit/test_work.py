@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from itertools import pairwise
-from uuid import UUID
 
 import pytest
 
@@ -14,7 +13,6 @@ from faregate.domain.errors import (
     ShardBlockedError,
 )
 from faregate.domain.identity import LedgerIdentity
-from faregate.ops.erasure import GRACE_S, LOOK_INTERVAL_S
 from faregate.ports import Batch, Cursor
 from faregate_worker.sizes import BATCH_SIZE_MIN, BatchSizes
 from faregate_worker.turns import LEFT_S
@@ -130,20 +128,6 @@ def test_holds_end_while_postgres_is_away_and_records_are_stored_while_holds_can
     full.sweeper.error = LedgerUnavailableError("full")
     full.fill(1, 5)
     assert full.work.run().read == 5
-
-
-def test_deleted_users_are_erased_beside_the_work(job: Job) -> None:
-    """Balances at once, other keys once no gate can bring them back; then the job may end."""
-    users = [UUID(int=number) for number in range(3)]
-    job.deletions.deleted = users[:2]
-    job.deletions.balances, job.deletions.others = set(users), set(users)
-    started = job.clock()
-    balances: list[set[UUID]] = []
-    job.stream.on_wait = lambda: balances.append(set(job.deletions.balances))
-    job.work.run()
-    assert balances[1] == job.deletions.balances == job.deletions.others == {users[2]}
-    assert job.deletions.deleted == []
-    assert GRACE_S <= job.clock() - started <= GRACE_S + LOOK_INTERVAL_S + IDLE_S_MAX + 1
 
 
 def test_nothing_is_moved_between_ledgers(job: Job) -> None:

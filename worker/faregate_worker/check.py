@@ -42,7 +42,7 @@ def end_beat(queue: Queue) -> None:
 
 
 def problems(settings: Settings) -> list[str]:
-    """Say what keeps records from becoming rows, a sentence each.
+    """Return the reasons why records do not become rows, a sentence each.
 
     Raises:
         ConfigurationError: Redis and Postgres are of different ledgers, Postgres is not migrated,
@@ -79,7 +79,7 @@ def _ledger_problems(settings: Settings) -> list[str]:
 
 
 def _late(ages: Mapping[int, float], archive: TransactionArchive) -> list[str]:
-    """Name the shards whose oldest pending record is too old, and who may hold them up."""
+    """Name the shards whose oldest record is too old, and the backend that may block them."""
     found = [
         f"records of shard {shard} are pending for {age_s:.0f} s"
         for shard, age_s in ages.items()

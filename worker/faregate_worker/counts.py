@@ -1,10 +1,9 @@
-"""What the processes of a worker count together, from its start to its end.
+"""Totals that the processes of a worker count together, from its start to its end.
 
-Jobs run in processes that come and go, and none of them can be asked for its numbers. So they count
-in memory that they share: a job is forked from the worker and has its mapping, and the ticker,
-which lives as long as the worker and tells the numbers, is given the file. A job that is killed
-loses nothing of what it has counted. Nothing is locked: two processes that count at the same
-moment, which a worker seldom has, may lose one of two.
+Jobs run in short-lived processes, which cannot be asked for their numbers. So they count in shared
+memory. A job is forked from the worker and inherits its mapping. The ticker, which serves the
+metrics, gets the file. If a job is killed, its counts stay. There is no lock: if two processes
+count at the same moment, which is rare in one worker, one of two increments may be lost.
 """
 
 import os
@@ -15,8 +14,8 @@ from mmap import mmap
 from faregate.domain.histogram import Histogram
 from faregate_worker.drain import Drained
 
-#: What drains have done, and how often something stayed pending: since a shard was blocked, or a
-#: server was away.
+#: The work of drains, and how often records stayed pending because a shard was blocked, or because
+#: a server was away.
 TOTALS = (*(field.name for field in fields(Drained)), "blocked", "outage")
 #: How long it took to store a batch, in seconds, and how many records it held.
 BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -13,7 +13,6 @@ from typing import Any
 
 from faregate.bootstrap import open_archive, open_stream, open_sweeper
 from faregate.config import Settings, read_settings
-from faregate.ops.erasure import Erasure
 from faregate_worker.counts import COUNTS
 from faregate_worker.runtime import Stop
 from faregate_worker.work import Stopping, Work, WorkLimits
@@ -48,7 +47,6 @@ def work_on(settings: Settings, stop: Stopping, seconds_max: float) -> None:
             stream,
             archive,
             sweeper,
-            erasure=Erasure(stream, archive),
             limits=limits,
             counts=COUNTS,
             stop=stop,

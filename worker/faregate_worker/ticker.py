@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import OutOfMemoryError, RedisError, WatchError
@@ -26,6 +27,7 @@ from faregate.domain.errors import ConfigurationError, FaregateError
 from faregate.ports import HoldSweeper, TransactionStream
 from faregate_worker.check import BEAT_INTERVAL_S, beat, end_beat
 from faregate_worker.counts import COUNTS
+from faregate_worker.erasing import keep_erasing
 from faregate_worker.jobs import work_on
 from faregate_worker.runtime import Stop, configure_logging, open_queue
 
@@ -209,6 +211,8 @@ def main(argv: Sequence[str]) -> int:
     if settings.metrics_port:
         COUNTS.open(arguments.counts_fd)
         _serve_metrics(settings)
+    # It may wait for Postgres, for which the ticker never waits.
+    Thread(target=keep_erasing, args=(settings, stop), name="erasure", daemon=True).start()
     run(settings, stop)
     return 0
 

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
 
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError, ShardBlockedError
-from faregate.ops.erasure import Erasure
 from faregate.ports import Batch, Cursor, HoldSweeper, TransactionArchive, TransactionStream
 from faregate_worker.counts import Counts
 from faregate_worker.drain import Drained, require_same_ledger, store
@@ -75,7 +74,6 @@ class Work:
         archive: TransactionArchive,
         sweeper: HoldSweeper,
         *,
-        erasure: Erasure,
         limits: WorkLimits,
         counts: Counts,
         stop: Stopping,
@@ -85,7 +83,6 @@ class Work:
         self._stream = stream
         self._archive = archive
         self._sweeps = Sweeps(sweeper, clock)
-        self._erasure = erasure
         self._counts = counts
         self._stop = stop
         self._clock = clock
@@ -138,9 +135,8 @@ class Work:
         began_at = self._clock()
         done = self._round(reader, shards)
         self._round_s = self._clock() - began_at
-        self._erasure.step()
         self._outage.end()
-        if done.read or self._erasure.is_waiting:
+        if done.read:
             self._idle_since = self._clock()
         return done
 
@@ -151,8 +147,7 @@ class Work:
             self._stop.pause(WAIT_S_MAX)
             return ()
         cursors = {shard: self._turns.cursor(shard) for shard in free}
-        wait_s_max = 0.0 if self._erasure.is_under_way else WAIT_S_MAX
-        awake = self._stream.wait(cursors, wait_s_max)
+        awake = self._stream.wait(cursors, WAIT_S_MAX)
         if awake and not self._has_backlog:
             self._stop.pause(min(max(self._round_s, GATHER_S_MIN), GATHER_S_MAX))
         if self._clock() < self._check_at:

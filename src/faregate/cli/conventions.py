@@ -128,7 +128,6 @@ def _print_table(
     """Print rows; columns without a name have no header."""
     heads = [_words(name or "") for name in names]
     table = Table(
-        *heads,
         title=title,
         title_justify="left",
         title_style="bold",
@@ -136,6 +135,9 @@ def _print_table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
+    for head in heads:
+        # A value that is too wide goes on in the next line, and is not cut.
+        table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*map(_cell, row))
     if rows:

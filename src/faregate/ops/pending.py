@@ -14,8 +14,8 @@ from faregate.ports import Copy, Cursor, TransactionStream
 
 #: How many records are decoded at a time.
 _BATCH_SIZE = 1_000
-#: How many records may be kept beyond twice those of the first reading. More of them have become
-#: rows than are pending, so all are read anew.
+#: How many records may be kept beyond twice those of the first reading. If there are more, most of
+#: them have become rows meanwhile, so all streams are read anew.
 _KEPT_MAX = 100_000
 
 #: User, id, amount, type, sequence, epoch; the address follows. The user is first: it is searched.
@@ -36,10 +36,10 @@ class PendingRecords:
         self.oldest: datetime | None = None
 
     def read(self, cursors: Mapping[int, Cursor]) -> None:
-        """Read up to the end of each stream, from where it was read to before.
+        """Read each stream to its end, from the place where the last reading ended.
 
         Args:
-            cursors: Where to begin. They must have been read before.
+            cursors: Where to begin if nothing was read yet. They must be older than the streams.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
@@ -53,7 +53,7 @@ class PendingRecords:
             self._kept_max = _KEPT_MAX + 2 * sum(map(len, self._kept.values()))
 
     def take(self, last: UUID) -> list[Copy]:
-        """Return the records of all users up to one, by id, and keep them no longer."""
+        """Return the records of all users whose ids are `last` at most, and drop them here."""
         taken = []
         for shard, kept in self._kept.items():
             taken += [record for record in kept if record[:16] <= last.bytes]
@@ -64,7 +64,8 @@ class PendingRecords:
         kept = self._kept.setdefault(shard, [])
         while batch := self._stream.read(shard, place, _BATCH_SIZE):
             if batch.is_from_start:
-                # History has changed, or what was read last is gone: this is all there is.
+                # History has changed, or the entry at the place is gone. The batch begins the
+                # stream, so nothing that was read before counts.
                 kept.clear()
             for record in batch.records():
                 if made := record.transaction:

@@ -8,11 +8,12 @@ It is exact while traffic flows, because of the order in which it reads, for som
 3. The records that follow the cursor in the stream: all of them once, then what has come since.
 4. Rows and dead letters, in one snapshot.
 
-Whatever made up the balance, up to that sequence, is in 3 or in 4: what the cursor has passed is
-stored. What came later has a higher sequence and is left out; what is in both is known by its id.
+Each change of the balance up to that sequence is in 3 or in 4, since records before the cursor are
+stored. A later change has a higher sequence and is left out. A change that is in both is counted
+once, by its id.
 
-Whoever does not agree is looked at again at the end, alone and with a stream that is read anew. So
-what happens to a server meanwhile, such as a failover, is no finding about users.
+Users whose numbers do not agree are compared again at the end, by themselves, with streams that are
+read anew. So an event such as a failover meanwhile is no finding about users.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,7 +80,7 @@ def reconcile(
         began_at=began_at,
         ended_at=datetime.now(UTC),
         since=since,
-        # Who has drift is compared the next time, too.
+        # After findings the next one compares the same users again.
         next_since=since if findings else first.complete_until(began_at) - CLOCKS_APART_MAX,
         users_count=users_count,
         findings=findings,
@@ -123,7 +124,7 @@ class _Look:
 
 
 def _seen_again(look: _Look, seen: set[_Seen], page_size_max: int) -> Iterator[Finding]:
-    """Look again at those of whom something was found, and find only the same."""
+    """Compare the users with findings again, and keep the findings that are seen twice."""
     users = sorted({user_id for _, user_id in seen if user_id})
     for start in range(0, len(users), page_size_max):
         for finding in look.at(users[start : start + page_size_max]):
@@ -137,7 +138,7 @@ def _behind(
     reached: Mapping[UUID, User],
     epoch: int,
 ) -> Iterator[Finding]:
-    """Find users of whom Redis knows less than their rows, or nothing where it must."""
+    """Find users whose sequence in Redis is behind their rows, or who are missing there."""
     for user_id in users:
         row = reached.get(user_id)
         if row is None or (user_id not in live and row.epoch != epoch):

@@ -5,10 +5,10 @@ shard are stored. It is stored only while the cursor after which it was read is 
 a lock on the shard makes that certain. So a batch that was read twice is stored once, whoever read
 it, and one that was not committed is read again.
 
-A lock other than the shard's is waited for briefly: less long than Postgres lets two transactions
-block each other before it ends one of them (`deadlock_timeout`, a second), so that the one that
-gives way is this one and never somebody who deletes users. A batch that gave way is tried again, a
-smaller part of it each time.
+The drain waits only briefly for any other lock, for less than `deadlock_timeout` (a second), after
+which Postgres ends one of two transactions that block each other. So it is always the drain that
+gives way, and never a transaction that deletes users. The drain tries again, each time with a
+smaller part of the batch.
 """
 
 import random
@@ -41,13 +41,14 @@ from faregate.domain.errors import (
 from faregate.domain.identity import LedgerIdentity
 from faregate.ports import Batch, Cursor, Stored
 
-#: For how long a batch tries to get past others, in seconds, and how long it pauses in between.
+#: For how long a batch that meets locks is tried again, and the longest pause between two tries, in
+#: seconds.
 CONTENTION_S_MAX = 2.0
 PAUSE_S_MAX = 0.05
 LOCK_MS_MAX = 200
-#: How many records a batch may have of which some cannot be stored as they stand.
+#: How many records a batch may have if some of them cannot be stored as they are.
 SORTED_COUNT_MAX = 2_000
-#: How many it may have of which Postgres refuses some, since each of those is found by halving.
+#: How many it may have if Postgres refuses some of them, since those are found by halving.
 REFUSED_COUNT_MAX = 256
 #: How many records of a shard may become dead letters in a minute; then it waits for a person.
 DEAD_LETTERS_A_MINUTE_MAX = 500
@@ -136,9 +137,10 @@ class PostgresArchive:
                 except _CONTENTION as error:
                     if time.monotonic() >= give_up_at:
                         raise self._blocked(batch.shard, error) from error
-                    # Whoever is in the way needs a moment; chance keeps two from meeting again.
+                    # The other transaction needs a moment. A random pause keeps two from meeting
+                    # again.
                     time.sleep(random.uniform(0, PAUSE_S_MAX))  # noqa: S311
-                    # What lies before a record that cannot be stored now need not wait for it.
+                    # Records before the one that cannot be stored now need not wait for it.
                     batch = batch.head(batch.count // 2)
 
     def _blocked(self, shard: int, error: Exception) -> ShardBlockedError:
@@ -218,7 +220,7 @@ def _sort(
 
 
 def _bound_dead_letters(connection: psycopg.Connection, shard: int) -> None:
-    """Stop a shard of which too much is refused: it is more likely that something else is wrong."""
+    """Stop a shard with too many refused records, since then the schema is likely at fault."""
     query = statement("count_recent_dead_letters")
     ((count,),) = connection.execute(query, {"shard": shard}).fetchall()
     if count > DEAD_LETTERS_A_MINUTE_MAX:

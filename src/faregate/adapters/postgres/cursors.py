@@ -11,7 +11,7 @@ from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.ports import Batch, Cursor
 
-#: What the chain of a shard begins with.
+#: The chain before the first batch of a shard.
 _FIRST_LINK = bytes(32)
 #: How long the leaves of batches that share a row are together at most, in bytes: 64 rows.
 LEAVES_LENGTH_MAX = 1_024

@@ -1,4 +1,4 @@
-"""What a verification finds, in sentences for an operator."""
+"""Findings of a verification, as sentences for an operator."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,7 +1,7 @@
-"""Opens users: those who wait for a connection at the same time in one transaction.
+"""Opens users. Users who wait for a connection at the same time share one transaction.
 
-A transaction costs five round trips and a commit to disk, and so a thousand users who come at once,
-as after an import or on a first day, would wait for a thousand of them.
+A transaction costs five round trips and a commit to disk. Without sharing, a thousand users who
+come at once, as after an import or on a first day, would wait for a thousand transactions.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ArchiveUnavailableError
 
 BATCH_SIZE_MAX = 64
-#: For how long a batch waits for a lock: briefly, since one user's lock keeps all of it waiting.
+#: How long a batch waits for a lock: briefly, since the lock of one user delays all of them.
 LOCK_MS_MAX = 100
 
 
@@ -52,7 +52,7 @@ class Openings:
         batch, asking = self._batch(provision=provision)
         batch.user_ids.add(user_id)
         try:
-            # Who gives up takes nobody else along.
+            # A caller that is cancelled does not cancel the batch of the others.
             opened = await asyncio.shield(asking)
         except ArchiveUnavailableError as error:
             if len(batch.user_ids) == 1 or not getattr(error.__cause__, "sqlstate", None):
@@ -74,7 +74,7 @@ class Openings:
     def _forget(self, task: asyncio.Task[Mapping[UUID, DictRow]]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            # All who waited may have given up, so it is looked at here.
+            # All callers may have been cancelled, and nobody else would take the exception.
             task.exception()
 
     async def _ask(self, batch: _Batch) -> Mapping[UUID, DictRow]:
@@ -84,7 +84,7 @@ class Openings:
                 if len(batch.user_ids) > 1:
                     bound = {"lock_ms_max": str(LOCK_MS_MAX)}
                     await connection.execute(statement("bound_lock_wait"), bound)
-                # In one order, so that two batches do not block each other.
+                # Sorted, so that two batches never wait for each other.
                 asked = {"user_ids": sorted(batch.user_ids), "provision": batch.is_provisioned}
                 cursor = await connection.execute(statement("open_users"), asked)
                 return {row.pop("id"): row for row in await cursor.fetchall()}
@@ -93,6 +93,8 @@ class Openings:
 
     async def aclose(self) -> None:
         """Give up what is under way."""
+        # A batch that has not begun would still take users, and never ask for them.
+        self._last = None
         tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
         for task in tasks:
             task.cancel()

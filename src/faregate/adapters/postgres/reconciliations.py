@@ -1,4 +1,4 @@
-"""What reconciliations found, kept for metrics and for the one that follows."""
+"""Results of reconciliations, kept for metrics and for the next reconciliation."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -43,7 +43,7 @@ class PostgresReconciliations:
         return row[0] if row else None
 
     def keep(self, result: Reconciliation) -> None:
-        """Keep what one found, and at most `FINDINGS_MAX` of its findings."""
+        """Keep a result, with at most `FINDINGS_MAX` of its findings."""
         parameters = {
             "began_at": result.began_at,
             "ended_at": result.ended_at,

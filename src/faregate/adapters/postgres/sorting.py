@@ -1,8 +1,8 @@
-"""Sorts the records of a batch that cannot be stored as they stand: some of them cannot be rows.
+"""Sorts the records of a batch of which some cannot be stored as they are.
 
-A record may be stored already; its user may be gone, or have no profile; its history may have been
-given up; or Postgres refuses it. Each that cannot be a row becomes a dead letter, and the others
-become rows, in the same transaction.
+A record may be stored already. Its user may be gone, or have no profile. Its epoch may be over. Or
+Postgres refuses it. Records that cannot be rows become dead letters, and the others become rows, in
+the same transaction.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ from faregate.domain.transaction import (
 )
 from faregate.ports import Stored, StreamEntry
 
-#: What Postgres refuses because of what a record says. A `ValueError` comes before the server has
-#: seen it, from text that is not UTF-8 or metadata that is not JSON.
+#: Errors that the content of a record causes. A `ValueError` is raised before the server sees the
+#: record, by text that is not UTF-8 or metadata that is not JSON.
 REFUSALS = (
     errors.DataError,
     errors.CheckViolation,
@@ -82,7 +82,7 @@ class Sorter:
         )
 
     def _scrub(self) -> None:
-        """Keep nothing personal of users who were deleted. One that never was here is none."""
+        """Scrub the letters of users who were deleted, but not those of users never known here."""
         transactions = [letter.entry.transaction for letter in self.letters]
         users = {transaction.user_id for transaction in transactions if transaction}
         if users:
@@ -164,7 +164,7 @@ class Sorter:
         return left
 
     def _insert(self, candidates: Sequence[_Candidate]) -> None:
-        """Insert all that Postgres takes; what it refuses is found by halving."""
+        """Insert the records that Postgres accepts; find those that it refuses by halving."""
         if not candidates:
             return
         fill = rows_of([candidate.transaction for candidate in candidates])
@@ -183,9 +183,10 @@ class Sorter:
             self.connection.execute(statement("discard_rows"))
 
     def _blame(self) -> None:
-        """Make sure that it is the fault of the records that are refused, and not of the schema.
+        """Make sure that the refused records are at fault, and not the schema.
 
-        It is where another record of the batch passes, or a usual one does, which is taken back.
+        They are at fault if Postgres accepts another record of the batch, or a usual record, which
+        is rolled back.
 
         Raises:
             ShardBlockedError: It is the schema that refuses.
@@ -224,7 +225,7 @@ def _usual(transaction: CreditTransaction) -> CreditTransaction:
 
 
 def _content(transaction: CreditTransaction) -> tuple[object, ...]:
-    """What must be the same where an id is."""
+    """Return the fields that two records with one id must have in common."""
     return (
         transaction.user_id,
         transaction.amount,

@@ -1,0 +1,102 @@
+"""When users who were deleted are erased, and what is left to the next look."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from uuid import UUID
+
+import pytest
+
+from clocks import Seconds
+from faregate.domain.errors import LedgerUnavailableError
+from faregate.ops.erasure import GRACE_S, LOOK_INTERVAL_S, Erasure
+
+USERS = [UUID(int=number) for number in range(3)]
+
+
+class FakeDeletions:
+    """The keys of users, and who of them was deleted."""
+
+    def __init__(self, clock: Seconds) -> None:
+        self.clock = clock
+        self.deleted: list[UUID] = []
+        self.balances, self.others = set(USERS), set(USERS)
+        #: How long it takes to look through all keys, in seconds.
+        self.keys_s = 0.0
+        self.error: Exception | None = None
+
+    def users_to_erase(self, count_max: int) -> list[UUID]:
+        return self.deleted[:count_max]
+
+    def note_erased(self, user_ids: Sequence[UUID]) -> None:
+        self.deleted = [user_id for user_id in self.deleted if user_id not in user_ids]
+
+    def forget(self, user_ids: Iterable[UUID]) -> None:
+        self.balances -= set(user_ids)
+
+    def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:
+        yield 0
+        self.clock.advance(self.keys_s)
+        if self.error:
+            raise self.error
+        self.others -= set(user_ids)
+        yield len(user_ids)
+
+
+@pytest.fixture
+def clock() -> Seconds:
+    return Seconds()
+
+
+@pytest.fixture
+def deletions(clock: Seconds) -> FakeDeletions:
+    return FakeDeletions(clock)
+
+
+@pytest.fixture
+def erasure(clock: Seconds, deletions: FakeDeletions) -> Erasure:
+    return Erasure(deletions, deletions, clock)
+
+
+def look_until_erased(erasure: Erasure, clock: Seconds) -> float:
+    """Look once an interval; return after how many seconds somebody was erased."""
+    began = clock()
+    while not erasure.look():
+        clock.advance(LOOK_INTERVAL_S)
+        assert clock() - began <= 2 * GRACE_S
+    return clock() - began
+
+
+def test_accounts_go_at_once_and_other_keys_once_no_gate_can_bring_them_back(
+    erasure: Erasure, deletions: FakeDeletions, clock: Seconds
+) -> None:
+    """Those of a user who is deleted meanwhile wait for as long again."""
+    deletions.deleted = USERS[:1]
+    assert erasure.look() == 0
+    assert (deletions.balances, deletions.others) == (set(USERS[1:]), set(USERS))
+    clock.advance(GRACE_S / 2)
+    deletions.deleted = USERS[:2]
+    assert look_until_erased(erasure, clock) == GRACE_S / 2
+    assert (deletions.balances, deletions.others) == ({USERS[2]}, set(USERS[1:]))
+    assert look_until_erased(erasure, clock) == GRACE_S / 2
+    assert (deletions.others, deletions.deleted) == ({USERS[2]}, [])
+
+
+def test_users_are_erased_however_long_it_takes_to_look_through_all_keys(
+    erasure: Erasure, deletions: FakeDeletions, clock: Seconds
+) -> None:
+    """An hour is longer than any job of the worker may last."""
+    deletions.deleted, deletions.keys_s = USERS[:2], 3_600.0
+    look_until_erased(erasure, clock)
+    assert (deletions.others, deletions.deleted) == ({USERS[2]}, [])
+
+
+def test_an_erasure_that_was_broken_off_is_made_by_the_next_look(
+    erasure: Erasure, deletions: FakeDeletions, clock: Seconds
+) -> None:
+    """It was seen long enough ago; its id is not forgotten before its keys are gone."""
+    deletions.deleted, deletions.error = USERS[:1], LedgerUnavailableError("away")
+    with pytest.raises(LedgerUnavailableError):
+        look_until_erased(erasure, clock)
+    assert (deletions.others, deletions.deleted) == (set(USERS), USERS[:1])
+    deletions.error = None
+    assert erasure.look() == 1
+    assert (deletions.others, deletions.deleted) == (set(USERS[1:]), [])
