@@ -471,9 +471,9 @@ order by user_id, refund_of
 limit %(findings_max)s::integer;
 
 -- name: find_forged
--- Rows that no batch wrote as they are now, where one must have: only the first row of a user, the
--- starting credits, is of epoch 0. `insert_rows` in queries.sql computes the same leaves. A row that
--- an operator put in the place of a discarded dead letter is known by its place.
+-- Rows that no batch wrote as they are now. Each row is of a batch but the first row of a user, the
+-- starting credits, which is of epoch 0. `insert_rows` in queries.sql computes the same leaves. A
+-- row that an operator put in the place of a discarded dead letter is known by its place.
 with leaves as (
     select substr(b.leaves, 16 * n.place + 1, 16) as leaf
     from faregate.batches as b
