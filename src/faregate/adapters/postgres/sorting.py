@@ -185,8 +185,7 @@ class Sorter:
     def _blame(self) -> None:
         """Make sure that the refused records are at fault, and not the schema.
 
-        They are at fault if Postgres accepts another record of the batch, or a usual record, which
-        is rolled back.
+        They are if Postgres accepts another record of the batch, or a usual one, which is undone.
 
         Raises:
             ShardBlockedError: It is the schema that refuses.
