@@ -185,6 +185,23 @@ def test_a_row_that_claims_to_be_older_than_all_batches_is_found(
     assert (found.kind, found.user_id) == (DriftKind.FORGED, user.user_id)
 
 
+def test_a_last_row_that_claims_to_be_older_than_the_ledger_is_missed(
+    tables: Database, store: Sink
+) -> None:
+    """No row follows it, so the profile tells that its number is missing."""
+    user = tables.user()
+    store.store(SHARD, user.deducts(2))
+    tables.run("set session_replication_role = replica")
+    tables.run(
+        "update public.credit_transactions set sequence = null, balance_after = null, epoch = null"
+        " where user_id = %s and sequence = 3",
+        user.user_id,
+    )
+    with closing(PostgresAudit(as_role(store.url, "faregate_worker"))) as audit:
+        found = audit.verify()
+    assert (DriftKind.GAP, user.user_id) in {(one.kind, one.user_id) for one in found}
+
+
 def test_small_batches_share_rows_and_all_that_was_forged_is_found(
     tables: Database, store: Sink
 ) -> None:

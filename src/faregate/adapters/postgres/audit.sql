@@ -196,6 +196,7 @@ order by r.user_id;
 
 -- name: find_gaps
 -- Numbers that are missing from a user's history. A dead letter has its number, discarded or not.
+-- The number that follows the last one of the profile shows whether the last rows are there.
 with numbered as (
     select
         user_id,
@@ -209,6 +210,12 @@ with numbered as (
     from faregate.dead_letters as d
     inner join faregate.balances as b on d.user_id = b.user_id
     where d.sequence is not null
+    union
+    select
+        user_id,
+        credits_sequence + 1 as sequence
+    from faregate.balances
+    where credits_sequence is not null
 ),
 
 spaced as (
