@@ -18,7 +18,7 @@ def say_on(console: Console) -> Callable[[str], None]:
     return say
 
 
-def progress_on(console: Console) -> Progress:
+def progress_on(console: Console, *, is_hidden: bool = False) -> Progress:
     """Make the progress bar."""
     return Progress(
         TextColumn("{task.description}"),
@@ -26,6 +26,7 @@ def progress_on(console: Console) -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=console,
+        disable=is_hidden,
     )
 
 

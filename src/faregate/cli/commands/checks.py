@@ -33,12 +33,13 @@ def reconcile(
 
     Example: faregate reconcile --since-last
     """
-    settings = read_settings()
+    settings, console = read_settings(), error_console()
     with (
         open_stream(settings) as stream,
         open_audit(settings) as audit,
         open_reconciliations(settings) as kept,
-        progress_on(error_console()) as progress,
+        # In a log it would be an empty line before an error.
+        progress_on(console, is_hidden=not console.is_terminal) as progress,
     ):
         next_since = kept.next_since()
         result = run_reconcile(
