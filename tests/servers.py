@@ -1,9 +1,10 @@
 """Servers and databases of the tests: started once, cloned often, or a test's own."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 import psycopg
@@ -13,6 +14,8 @@ from psycopg import sql
 from faregate import Settings
 from faregate.cli.servers import Binaries, EmbeddedServers, PostgresServer, ValkeyServer
 from faregate.cli.servers.places import Places
+
+_ServerT = TypeVar("_ServerT", ValkeyServer, PostgresServer)
 
 DEBIAN_REDIS = Path("/usr/bin/redis-server")
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
@@ -51,24 +54,22 @@ def _debian_binaries() -> Binaries:
     return Binaries(redis=DEBIAN_REDIS, postgres=newest)
 
 
-@contextmanager
-def lone_redis(binaries: Binaries) -> Iterator[ValkeyServer]:
+def lone_redis(binaries: Binaries) -> AbstractContextManager[ValkeyServer]:
     """Run a Redis with full durability, and no Postgres, which takes longer to make."""
-    places = Places.prepare(None)
-    server = ValkeyServer(places, program=binaries.redis, durable=True)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        places.clear()
+    return _running(lambda places: ValkeyServer(places, program=binaries.redis, durable=True))
+
+
+def lone_postgres(binaries: Binaries) -> AbstractContextManager[PostgresServer]:
+    """Run a Postgres that may be killed; only a crash of the machine loses what it committed."""
+    return _running(
+        lambda places: PostgresServer(places, programs=binaries.postgres, durable=False)
+    )
 
 
 @contextmanager
-def lone_postgres(binaries: Binaries) -> Iterator[PostgresServer]:
-    """Run a Postgres that may be killed; only a crash of the machine loses what it committed."""
+def _running(make: Callable[[Places], _ServerT]) -> Iterator[_ServerT]:
     places = Places.prepare(None)
-    server = PostgresServer(places, programs=binaries.postgres, durable=False)
+    server = make(places)
     try:
         server.start()
         yield server

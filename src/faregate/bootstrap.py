@@ -176,7 +176,7 @@ def open_looks(settings: Settings) -> Iterator[dict[str, Look]]:
             "queue": lambda: queue.look_at_queue(QUEUE_NAME),
             "ledger": lambda: doctor.ledger(stream, stream, reports.audit),
             "records": lambda: doctor.backlog(stream, reports.audit),
-            "dead_letters": reports.dead_letter_counts,
+            "dead_letters": reports.audit.dead_letter_counts,
             "reconciliation": reports.last_reconciliation,
         }
 

@@ -5,11 +5,13 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from redis import Redis
@@ -19,7 +21,7 @@ from durable import Database, ListedBatch, Sink, archive, as_role, entry, stored
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.cursors import LEAVES_LENGTH_MAX
 from faregate.adapters.redis.stream import RedisStream
-from faregate.domain.finding import DriftKind
+from faregate.domain.finding import DriftKind, Finding
 from faregate_worker.drain import Drained, drain
 from points import POINTS
 from redis_ledger import KEYS, SHARD, entries, state
@@ -168,38 +170,34 @@ def test_rows_that_were_changed_or_made_by_hand_are_found(tables: Database, stor
         assert Counter(found.kind for found in audit.verify())[DriftKind.FORGED] == 2
 
 
-def test_a_row_that_claims_to_be_older_than_all_batches_is_found(
-    tables: Database, store: Sink
-) -> None:
-    """Only the first row of a user may be one that no batch wrote: its starting credits."""
+def altered(tables: Database, store: Sink, change: str) -> tuple[UUID, Sequence[Finding]]:
+    """Change the last of three rows of a user by hand; return the user, and what is found."""
     user = tables.user()
     store.store(SHARD, user.deducts(2))
     tables.run("set session_replication_role = replica")
     tables.run(
-        "update public.credit_transactions set description = 'other', epoch = 0"
-        " where user_id = %s and sequence = 3",
+        f"update public.credit_transactions set {change} where user_id = %s and sequence = 3",  # noqa: S608 - our own words
         user.user_id,
     )
     with closing(PostgresAudit(as_role(store.url, "faregate_worker"))) as audit:
-        (found,) = audit.verify()
-    assert (found.kind, found.user_id) == (DriftKind.FORGED, user.user_id)
+        return user.user_id, audit.verify()
+
+
+def test_a_row_that_claims_to_be_older_than_all_batches_is_found(
+    tables: Database, store: Sink
+) -> None:
+    """Only the first row of a user may be one that no batch wrote: its starting credits."""
+    user, (found,) = altered(tables, store, "description = 'other', epoch = 0")
+    assert (found.kind, found.user_id) == (DriftKind.FORGED, user)
 
 
 def test_a_last_row_that_claims_to_be_older_than_the_ledger_is_missed(
     tables: Database, store: Sink
 ) -> None:
     """No row follows it, so the profile tells that its number is missing."""
-    user = tables.user()
-    store.store(SHARD, user.deducts(2))
-    tables.run("set session_replication_role = replica")
-    tables.run(
-        "update public.credit_transactions set sequence = null, balance_after = null, epoch = null"
-        " where user_id = %s and sequence = 3",
-        user.user_id,
-    )
-    with closing(PostgresAudit(as_role(store.url, "faregate_worker"))) as audit:
-        found = audit.verify()
-    assert (DriftKind.GAP, user.user_id) in {(one.kind, one.user_id) for one in found}
+    change = "sequence = null, balance_after = null, epoch = null"
+    user, findings = altered(tables, store, change)
+    assert (DriftKind.GAP, user) in {(found.kind, found.user_id) for found in findings}
 
 
 def test_small_batches_share_rows_and_all_that_was_forged_is_found(

@@ -149,8 +149,12 @@ class PostgresAudit:
 
     def dead_letter_count(self) -> int:
         """Return the number of dead letters that are not discarded."""
+        return sum(self.dead_letter_counts().values())
+
+    def dead_letter_counts(self) -> Mapping[str, int]:
+        """Return how many dead letters are not discarded, by their kind."""
         rows = self._rows(statement("count_dead_letters"), {})
-        return sum(row["letter_count"] for row in rows)
+        return {row["kind"]: row["letter_count"] for row in rows}
 
     def close(self) -> None:
         """Let go of the connection; the next question opens another."""

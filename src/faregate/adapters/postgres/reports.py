@@ -55,12 +55,6 @@ class PostgresReports:
             found = _rows(connection, _report("read_dead_letters"), {"user_id": user_id})
             return list(map(_plain, found))
 
-    def dead_letter_counts(self) -> Mapping[str, int]:
-        """Return how many dead letters still count, by their kind."""
-        with self.audit.snapshot() as connection:
-            found = _rows(connection, statement("count_dead_letters"), {})
-            return {row["kind"]: row["letter_count"] for row in found}
-
     def last_reconciliation(self) -> Mapping[str, Any]:
         """Return when the last reconciliation ended, and its findings; empty without one."""
         with self.audit.snapshot() as connection:
