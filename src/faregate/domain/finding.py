@@ -44,6 +44,8 @@ class Finding:
     sequence: int | None = None
     expected: int | None
     found: int | None
+    #: The object of the schema that it is about, where it is about one.
+    subject: str | None = None
     #: One sentence for the operator.
     detail: str
 
