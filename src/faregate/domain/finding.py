@@ -1,9 +1,10 @@
 """What an operator is told when a number is not what it must be."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
 from uuid import UUID
 
 
@@ -33,6 +34,12 @@ class DriftKind(StrEnum):
     EPOCH = "epoch"
 
 
+#: Found at a row, whose number stays; the number of others moves on under traffic.
+_AT_A_ROW = frozenset(
+    {DriftKind.GAP, DriftKind.FORK, DriftKind.CHAIN, DriftKind.FORGED, DriftKind.REFUND}
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that is not as it must be."""
@@ -44,10 +51,34 @@ class Finding:
     sequence: int | None = None
     expected: int | None
     found: int | None
-    #: The object of the schema that it is about, where it is about one.
-    subject: str | None = None
     #: One sentence for the operator.
     detail: str
+    #: What it is about beside a user: a guard, a row, a deduct, or the last number of a gap.
+    subject: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The name of the finding, such as `live-1a2b3c4d`.
+
+        It stays while the same is wrong, whatever traffic flows, and is another one when the
+        difference has changed.
+        """
+        numbers = self.expected, self.found
+        sequence = self.sequence if self.kind in _AT_A_ROW else None
+        known = [number for number in numbers if number is not None]
+        difference = known[-1] - known[0] if len(known) > 1 else numbers
+        content = repr((self.kind.value, str(self.user_id), sequence, self.subject, difference))
+        return f"{self.kind}-{sha256(content.encode()).hexdigest()[:8]}"
+
+    @property
+    def repair(self) -> str:
+        """The command that repairs it, or says why nothing can."""
+        return "faregate rebuild" if self.kind is DriftKind.EPOCH else f"faregate repair {self.id}"
+
+    def told(self) -> Mapping[str, object]:
+        """Return all of it as plain data, with its id and the command that repairs it."""
+        told = asdict(self) | {"user_id": self.user_id and str(self.user_id)}
+        return {"id": self.id, **told, "repair": self.repair}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

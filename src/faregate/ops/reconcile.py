@@ -209,7 +209,14 @@ def identity_findings(
     if problem:
         detail = f"Redis and Postgres do not belong together: {problem}."
         findings.append(
-            Finding(kind=DriftKind.EPOCH, user_id=None, expected=None, found=None, detail=detail)
+            Finding(
+                kind=DriftKind.EPOCH,
+                user_id=None,
+                expected=None,
+                found=None,
+                detail=detail,
+                subject=problem,
+            )
         )
     return findings
 
@@ -222,4 +229,5 @@ def _wrong_epoch(shard: int, expected: int, found: int | None) -> Finding:
         expected=expected,
         found=found,
         detail=f"Shard {shard} of Redis {holds}, where Postgres expects {expected}.",
+        subject=f"shard {shard}",
     )

@@ -489,6 +489,7 @@ with leaves as (
 
 written as (
     select
+        t.id,
         t.user_id,
         t.sequence,
         substr(sha256(
@@ -507,8 +508,10 @@ written as (
 )
 
 select
+    w.id,
     w.user_id,
-    w.sequence as place
+    w.sequence as place,
+    w.leaf
 from written as w
 where
     not exists (

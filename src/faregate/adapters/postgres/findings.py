@@ -11,7 +11,7 @@ def _gap(row: DictRow) -> Finding:
     first, last = row["place"], row["last_missing"]
     missing = f"transaction {first}" if first == last else f"transactions {first} to {last}"
     detail = f"User {row['user_id']} has no {missing}: lost."
-    return _finding(DriftKind.GAP, row, detail, (None, None))
+    return _finding(DriftKind.GAP, row, detail, (None, None), str(last))
 
 
 def _fork(row: DictRow) -> Finding:
@@ -35,14 +35,16 @@ def _allowance_break(row: DictRow) -> Finding:
         f"Transaction {row['place']} of user {row['user_id']} leaves an allowance of {found},"
         f" but what the one before left and its own part make {expected}."
     )
-    return _finding(DriftKind.CHAIN, row, detail, (expected, found))
+    return _finding(DriftKind.CHAIN, row, detail, (expected, found), "allowance")
 
 
 def _refund(row: DictRow) -> Finding:
     expected, found = int(row["expected"]), int(row["found"])
     deduct = f"deduct {row['refund_of']}" if row["refund_of"] else "no deduct"
     detail = f"User {row['user_id']} was given back {found} for {deduct}, which took {expected}."
-    return _finding(DriftKind.REFUND, row, detail, (expected, found))
+    return _finding(
+        DriftKind.REFUND, row, detail, (expected, found), row["refund_of"] and str(row["refund_of"])
+    )
 
 
 def _forged(row: DictRow) -> Finding:
@@ -50,7 +52,8 @@ def _forged(row: DictRow) -> Finding:
         f"Transaction {row['place']} of user {row['user_id']} is not as it was written,"
         " or was not written by the worker."
     )
-    return _finding(DriftKind.FORGED, row, detail, (None, None))
+    # By its content: whoever changes it once more makes another finding.
+    return _finding(DriftKind.FORGED, row, detail, (None, None), f"{row['id']} {row['leaf'].hex()}")
 
 
 def _broken_batch(row: DictRow) -> Finding:
@@ -58,7 +61,8 @@ def _broken_batch(row: DictRow) -> Finding:
         f"Batch {row['place']} of shard {row['shard']} does not follow from the one before:"
         " what was stored has been changed, or batches are gone."
     )
-    return _finding(DriftKind.FORGED, row, detail, (None, None))
+    subject = f"batch {row['place']} of shard {row['shard']}"
+    return _finding(DriftKind.FORGED, row, detail, (None, None), subject)
 
 
 def _stale(row: DictRow) -> Finding:
@@ -67,16 +71,20 @@ def _stale(row: DictRow) -> Finding:
         f"The profile of user {row['user_id']} has reached transaction {found},"
         f" but its rows have reached {expected}."
     )
-    return _finding(DriftKind.PROJECTION, row, detail, (expected, found))
+    return _finding(DriftKind.PROJECTION, row, detail, (expected, found), "sequence")
 
 
 def _guard(row: DictRow) -> Finding:
     detail = f"The schema lacks, or has switched off: {row['guard']}."
-    return _finding(DriftKind.GUARD, {"user_id": None}, detail, (None, None))
+    return _finding(DriftKind.GUARD, {"user_id": None}, detail, (None, None), row["guard"])
 
 
 def _finding(
-    kind: DriftKind, row: DictRow, detail: str, numbers: tuple[int | None, int | None]
+    kind: DriftKind,
+    row: DictRow,
+    detail: str,
+    numbers: tuple[int | None, int | None],
+    subject: str | None = None,
 ) -> Finding:
     expected, found = numbers
     return Finding(
@@ -87,6 +95,7 @@ def _finding(
         expected=expected,
         found=found,
         detail=detail,
+        subject=subject,
     )
 
 

@@ -1,7 +1,6 @@
 """Results of reconciliations, kept for metrics and for the next reconciliation."""
 
 from collections import Counter
-from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
@@ -10,7 +9,7 @@ from psycopg.types.json import Jsonb
 from faregate.adapters.postgres.access import AUDITOR, check
 from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.finding import Finding, Reconciliation
+from faregate.domain.finding import Reconciliation
 
 #: How many findings of one reconciliation are kept.
 FINDINGS_MAX: Final = 100
@@ -54,7 +53,7 @@ class PostgresReconciliations:
             "pending_count": result.pending_count,
             "dead_letter_count": result.dead_letter_count,
             "finding_counts": Jsonb(Counter(finding.kind for finding in result.findings)),
-            "findings": Jsonb([_plain(finding) for finding in result.findings[:FINDINGS_MAX]]),
+            "findings": Jsonb([finding.told() for finding in result.findings[:FINDINGS_MAX]]),
         }
         with unavailable("keep a reconciliation"), self._connector.transaction() as connection:
             connection.execute(statement("keep_reconciliation"), parameters)
@@ -62,7 +61,3 @@ class PostgresReconciliations:
     def close(self) -> None:
         """Let go of the connection; the next question opens another."""
         self._connector.close()
-
-
-def _plain(finding: Finding) -> dict[str, object]:
-    return asdict(finding) | {"user_id": finding.user_id and str(finding.user_id)}

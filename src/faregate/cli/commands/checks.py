@@ -1,7 +1,6 @@
 """Whether the numbers agree: reconcile, verify; and rebuild, where Redis was lost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -92,11 +91,11 @@ def _tell_findings(
     report: Mapping[str, int | str], findings: Sequence[Finding], as_json: bool
 ) -> None:
     if as_json:
-        tell({**report, "findings": [asdict(finding) for finding in findings]}, as_json=True)
+        tell({**report, "findings": [finding.told() for finding in findings]}, as_json=True)
     else:
         print_tables(report)
         for finding in findings:
-            print(f"{finding.kind}: {finding.detail}")
+            print(f"{finding.id}: {finding.detail} Repair: {finding.repair}")
         dead = report["dead_letters"]
         show_verdict(not findings, f", but for {dead} dead letters" if dead else "")
     if findings:
