@@ -15,7 +15,8 @@ from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
 from faregate.adapters.postgres.reports import PostgresReports
 from faregate.adapters.postgres.server import PostgresServer
-from faregate.adapters.redis import access as redis_access
+from faregate.adapters.redis import rights as redis_rights
+from faregate.adapters.redis.alignments import RedisAccounts
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.server import RedisServer
 from faregate.adapters.redis.stream import RedisStream
@@ -111,9 +112,18 @@ def check_worker_rights(settings: Settings) -> None:
         ConfigurationError: It lacks one. One line says which, and how to get it.
     """
     with suppress(LedgerUnavailableError):
-        redis_access.check_worker(settings.redis_url, settings.rq_url)
+        redis_rights.check_worker(settings.redis_url, settings.rq_url)
     with suppress(ArchiveUnavailableError):
         postgres_access.check_worker(settings.postgres_url)
+
+
+def check_repairer_rights(settings: Settings) -> None:
+    """Make sure that an operator may correct live balances; raises as `check_worker_rights` does.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer.
+    """
+    redis_rights.check_repairer(settings.redis_url)
 
 
 def open_stream(settings: Settings) -> closing[RedisStream]:
@@ -126,6 +136,11 @@ def open_stream(settings: Settings) -> closing[RedisStream]:
 def open_sweeper(settings: Settings) -> closing[RedisSweeper]:
     """Open the sweeper of expired holds for a worker."""
     return closing(RedisSweeper.from_url(settings.redis_url, settings.shard_count))
+
+
+def open_accounts(settings: Settings) -> closing[RedisAccounts]:
+    """Open live accounts for an operator who compares and corrects them."""
+    return closing(RedisAccounts.from_url(settings.redis_url, settings.shard_count))
 
 
 def open_archive(settings: Settings) -> closing[PostgresArchive]:

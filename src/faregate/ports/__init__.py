@@ -15,7 +15,7 @@ from faregate.ports.durable import (
     TransactionArchive,
 )
 from faregate.ports.journal import Journal, JournalFile, JournalLine
-from faregate.ports.live import HoldSweeper, Ledger, LiveBalances
+from faregate.ports.live import HoldSweeper, Ledger, LiveAccounts, LiveBalances
 from faregate.ports.pending import (
     ROW_COLUMNS,
     Batch,
@@ -43,6 +43,7 @@ __all__ = [
     "JournalLine",
     "Ledger",
     "LedgerAdmin",
+    "LiveAccounts",
     "LiveBalances",
     "Stored",
     "StreamEntry",
