@@ -12,6 +12,7 @@ from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApi
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
+from faregate.adapters.postgres.moments import PostgresMoments
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
 from faregate.adapters.postgres.reports import PostgresReports
 from faregate.adapters.postgres.server import PostgresServer
@@ -151,6 +152,11 @@ def open_archive(settings: Settings) -> closing[PostgresArchive]:
 def open_audit(settings: Settings) -> closing[PostgresAudit]:
     """Open Postgres for an operator."""
     return closing(PostgresAudit(settings.postgres_url))
+
+
+def open_moments(settings: Settings) -> closing[PostgresMoments]:
+    """Open Postgres for an operator who compares it with live accounts."""
+    return closing(PostgresMoments(PostgresAudit(settings.postgres_url)))
 
 
 def open_reconciliations(settings: Settings) -> closing[PostgresReconciliations]:

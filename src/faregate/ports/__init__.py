@@ -3,6 +3,7 @@
 One colour a port: what answers requests is async, what workers and operators use is sync.
 """
 
+from faregate.ports.drift import Known, LedgerSum, Moment, Moments
 from faregate.ports.durable import (
     Accounts,
     ApiKeyAdmin,
@@ -41,10 +42,14 @@ __all__ = [
     "Journal",
     "JournalFile",
     "JournalLine",
+    "Known",
     "Ledger",
     "LedgerAdmin",
+    "LedgerSum",
     "LiveAccounts",
     "LiveBalances",
+    "Moment",
+    "Moments",
     "Stored",
     "StreamEntry",
     "TransactionArchive",
