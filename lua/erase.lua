@@ -5,10 +5,10 @@
 -- Reply  {cursor of the next part, 0 after the last one; how many keys it found}
 -- Appends nothing. Doing it twice is doing it once.
 --
--- It finds accounts, shadow accounts and idempotency keys by their names; deducts, holds and ids by
--- their values; kept responses by the idempotency keys. It leaves records alone, which are deleted
--- once they are old. A key of another type, as one that was overwritten by hand, stops nothing. It
--- runs on a full Redis, too.
+-- It finds accounts, shadow accounts and idempotency keys by their names; deducts, holds, ids and
+-- alignments by their values; kept responses by the idempotency keys. It leaves records alone,
+-- which are deleted once they are old. A key of another type, as one that was overwritten by hand,
+-- stops nothing. It runs on a full Redis, too.
 -- flags: allow-oom
 -- uses: args, ids
 
@@ -44,6 +44,13 @@ local function delete_deduct(base, name)
   end
 end
 
+local function delete_alignment(name)
+  local packed = redis.pcall('GET', name)
+  if type(packed) == 'string' and users[string.sub(packed, 1, 16)] then
+    delete(name)
+  end
+end
+
 local function delete_id(name)
   local packed = redis.pcall('GET', name)
   if type(packed) == 'string' and #packed == ID_BYTES and users[string.sub(packed, 2, 17)] then
@@ -57,11 +64,13 @@ for _, name in ipairs(page[2]) do
   local is_named = users[string.sub(name, -16)]
   if letter == 'd' then
     delete_deduct(base, name)
+  elseif letter == 'e' then
+    delete_alignment(name)
   elseif letter == 'i' then
     delete_id(name)
   elseif letter == 'k' and is_named then
     delete_keys(base, name)
-  elseif (letter == 'u' or letter == 'w') and is_named then
+  elseif string.find('uvw', letter, 1, true) and is_named then
     delete(name)
   end
 end

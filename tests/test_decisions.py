@@ -31,6 +31,7 @@ HEADERS = {
 UNSEEN = {"hold_closed", "hold_open", "unresolved", "and"}
 #: Steps that no row is about.
 APART = {"batch", "correct", "counts", "kept", "wait", "drain", "lose", "wipe", "fill"}
+APART |= {"alter", "look", "align"}
 
 
 def said(script: str) -> list[str]:

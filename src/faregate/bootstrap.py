@@ -12,10 +12,12 @@ from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApi
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
+from faregate.adapters.postgres.moments import PostgresMoments
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
 from faregate.adapters.postgres.reports import PostgresReports
 from faregate.adapters.postgres.server import PostgresServer
-from faregate.adapters.redis import access as redis_access
+from faregate.adapters.redis import rights as redis_rights
+from faregate.adapters.redis.alignments import RedisAccounts
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.server import RedisServer
 from faregate.adapters.redis.stream import RedisStream
@@ -111,9 +113,18 @@ def check_worker_rights(settings: Settings) -> None:
         ConfigurationError: It lacks one. One line says which, and how to get it.
     """
     with suppress(LedgerUnavailableError):
-        redis_access.check_worker(settings.redis_url, settings.rq_url)
+        redis_rights.check_worker(settings.redis_url, settings.rq_url)
     with suppress(ArchiveUnavailableError):
         postgres_access.check_worker(settings.postgres_url)
+
+
+def check_repairer_rights(settings: Settings) -> None:
+    """Make sure that an operator may correct live balances; raises as `check_worker_rights` does.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer.
+    """
+    redis_rights.check_repairer(settings.redis_url)
 
 
 def open_stream(settings: Settings) -> closing[RedisStream]:
@@ -128,6 +139,11 @@ def open_sweeper(settings: Settings) -> closing[RedisSweeper]:
     return closing(RedisSweeper.from_url(settings.redis_url, settings.shard_count))
 
 
+def open_accounts(settings: Settings) -> closing[RedisAccounts]:
+    """Open live accounts for an operator who compares and corrects them."""
+    return closing(RedisAccounts.from_url(settings.redis_url, settings.shard_count))
+
+
 def open_archive(settings: Settings) -> closing[PostgresArchive]:
     """Open the archive for a worker."""
     return closing(PostgresArchive(settings.postgres_url))
@@ -136,6 +152,11 @@ def open_archive(settings: Settings) -> closing[PostgresArchive]:
 def open_audit(settings: Settings) -> closing[PostgresAudit]:
     """Open Postgres for an operator."""
     return closing(PostgresAudit(settings.postgres_url))
+
+
+def open_moments(settings: Settings) -> closing[PostgresMoments]:
+    """Open Postgres for an operator who compares it with live accounts."""
+    return closing(PostgresMoments(PostgresAudit(settings.postgres_url)))
 
 
 def open_reconciliations(settings: Settings) -> closing[PostgresReconciliations]:

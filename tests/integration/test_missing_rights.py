@@ -13,7 +13,7 @@ from faregate.adapters.postgres.access import DatabaseRole, Right
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.roles import roles_sql
-from faregate.adapters.redis import access
+from faregate.adapters.redis import access, rights
 from faregate.cli.servers import Binaries, ValkeyServer
 from faregate.domain.errors import ConfigurationError
 from least_rights import SECRET, tell
@@ -77,9 +77,22 @@ def test_a_worker_names_each_command_that_it_may_not_send(
     for command in user.commands:
         tell(admin, "ACL", "SETUSER", user.name, f"-{command}")
         with pytest.raises(ConfigurationError, match=rf"\b{command.replace('|', '.')}\b"):
-            access.check_worker(own, own)
+            rights.check_worker(own, own)
         tell(admin, "ACL", "SETUSER", user.name, f"+{command}")
-    access.check_worker(own, own)
+    rights.check_worker(own, own)
+
+
+def test_a_repairer_names_each_command_that_it_may_not_send(
+    redis: ValkeyServer, admin: Redis
+) -> None:
+    """Before it corrects anything."""
+    user = access.REPAIRER
+    for command in user.commands:
+        tell(admin, "ACL", "SETUSER", user.name, f"-{command}")
+        with pytest.raises(ConfigurationError, match=rf"\b{command.replace('|', '.')}\b"):
+            rights.check_repairer(url(redis, user))
+        tell(admin, "ACL", "SETUSER", user.name, f"+{command}")
+    rights.check_repairer(url(redis, user))
 
 
 @pytest.mark.parametrize("pattern", [("resetkeys", "~other:*"), ("resetkeys", "%R~fg:*")])
@@ -100,7 +113,7 @@ def test_a_worker_needs_the_channel_and_the_keys_of_its_queue(
         tell(admin, *access.WORKER.acl.split())
         tell(admin, "ACL", "SETUSER", access.WORKER.name, missing, "~fg:*")
         with pytest.raises(ConfigurationError, match=command):
-            access.check_worker(own, own)
+            rights.check_worker(own, own)
 
 
 @pytest.mark.usefixtures("admin")
@@ -111,7 +124,7 @@ async def test_a_wrong_password_is_a_wrong_setting(redis: ValkeyServer) -> None:
         await attach(wrong)
     assert "wrong-secret" not in str(caught.value)
     with pytest.raises(ConfigurationError, match="FAREGATE_QUEUE_URL"):
-        access.check_worker(url(redis, access.WORKER), wrong)
+        rights.check_worker(url(redis, access.WORKER), wrong)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 A scenario is a list of steps of users who start with five credits, of sequence 1.
 """
 
+from scenarios.alignments import ALIGNMENTS
 from scenarios.allowances import ALLOWANCES
 from scenarios.attempts import ATTEMPTS
 from scenarios.charges import CHARGES
@@ -20,7 +21,7 @@ from spec.steps import Step
 
 SUBJECTS = (
     *(CHARGES, ATTEMPTS, ALLOWANCES, CREDITS, REFUNDS, LIMITS),
-    *(HOLDS, HOLD_ENDS, KEYS, TAKEOVERS, SHADOWS, RENEWALS, UNKNOWN_USERS),
+    *(HOLDS, HOLD_ENDS, KEYS, TAKEOVERS, SHADOWS, RENEWALS, UNKNOWN_USERS, ALIGNMENTS),
 )
 SCENARIOS: dict[str, list[Step]] = {
     name: steps for subject in SUBJECTS for name, steps in subject.items()

@@ -6,11 +6,12 @@ Each backend has its own rows. Memory stands for one shard at a time, so it is t
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 from uuid import UUID
 
 from clocks import Clock
+from faregate.adapters.memory.alignments import MemoryAccounts
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.memory.store import MemoryStore
 from faregate.adapters.memory.stream import MemoryStream
@@ -20,7 +21,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
 from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
-from faregate.ports import Ledger, TransactionStream
+from faregate.ports import Ledger, LiveAccounts, TransactionStream
 from faregate_worker.drain import drain_step
 from spec.steps import STARTING_CREDITS, USERS
 
@@ -100,6 +101,14 @@ class Backend(ABC):
         """Overwrite the account of a user."""
 
     @abstractmethod
+    def accounts_of(self, user_id: UUID) -> LiveAccounts:
+        """Return what looks at the account of a user and corrects it."""
+
+    @abstractmethod
+    def alter(self, user_id: UUID, amount: int | None) -> None:
+        """Add to live credits past the ledger; None deletes the account."""
+
+    @abstractmethod
     async def lose_all(self) -> None:
         """Lose all that is live, and begin again with nothing."""
 
@@ -158,11 +167,21 @@ class MemoryBackend(Backend):
     def spoil(self, user_id: UUID) -> None:
         raise AssertionError("nothing in memory can be overwritten")
 
+    def accounts_of(self, user_id: UUID) -> MemoryAccounts:
+        return self._accounts[keys.shard_of(user_id, self.shard_count)]
+
+    def alter(self, user_id: UUID, amount: int | None) -> None:
+        users = self.ledger_of(user_id).state.users
+        user = users.pop(user_id)
+        if amount is not None:
+            users[user_id] = replace(user, credits=user.credits + amount)
+
     def _begin(self) -> None:
         self._ledgers = [
             MemoryLedger(now_ms=self.clock, pending_max=self.pending_max)
             for _ in range(self.shard_count)
         ]
+        self._accounts = [MemoryAccounts(one) for one in self._ledgers]
         self.streams = [(MemoryStream(one), shard) for shard, one in enumerate(self._ledgers)]
         self._seen: set[tuple[int, str]] = set()
 
@@ -192,11 +211,11 @@ class MemoryBackend(Backend):
         return sum(ledger.sweep() for ledger in self._ledgers)
 
     async def look(self) -> Seen:
-        live, new, pending = {}, [], []
+        live: dict[UUID, User] = {}
+        new, pending = [], []
         for user_id in USERS.values():
             user = await self.ledger_of(user_id).read(user_id)
-            assert user is not None
-            live[user_id] = user
+            live |= {user_id: user} if user else {}
         for shard, ledger in enumerate(self._ledgers):
             pending += list(ledger.pending.values())
             unseen = [place for place in ledger.pending if (shard, place) not in self._seen]

@@ -1,8 +1,9 @@
 """Plays the steps of scenarios on a backend."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 
+from faregate.domain.alignment import Aligned, LiveAccount
 from faregate.domain.attempt import AttemptError
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
@@ -66,7 +67,11 @@ class Driver:
             "wipe": self._wipe,
             "spoil": self._spoil,
             "fill": self._fill,
+            "alter": self._alter,
+            "look": self._look,
+            "align": self._align,
         }
+        self._looks: dict[CreditTransactionId, LiveAccount] = {}
 
     async def play(self, step: Step) -> Played:
         """Do one step; return what came of it."""
@@ -87,6 +92,8 @@ class Driver:
                     self._positions[outcome.transaction_id] = outcome.position
                 answer = outcome.shadow or outcome.verdict
                 return Played(answer, outcome.repeated, self._tells(outcome))
+            case Aligned():
+                return Played(outcome.outcome, tells=asdict(outcome))
             case HoldAnswer():
                 return Played(outcome.verdict, outcome.repeated, self._tells(outcome))
         return Played(Done.DONE)
@@ -192,6 +199,22 @@ class Driver:
 
     async def _fill(self, _asked: Requests) -> None:
         await self.backend.fill()
+
+    async def _alter(self, asked: Requests) -> None:
+        self.backend.alter(asked.user_id, asked.step.amount)
+
+    async def _look(self, asked: Requests) -> Played:
+        account = self._account(asked)
+        self._looks[asked.id] = account
+        return Played(Done.UNKNOWN if account.user is None else Done.FOUND)
+
+    async def _align(self, asked: Requests) -> Aligned:
+        """Correct by what was looked at before, or by what is there now."""
+        account = self._looks[asked.of] if asked.step.of else self._account(asked)
+        return self.backend.accounts_of(asked.user_id).align(asked.alignment(account))
+
+    def _account(self, asked: Requests) -> LiveAccount:
+        return self.backend.accounts_of(asked.user_id).look([asked.user_id])[asked.user_id]
 
 
 def _failed(error: FaregateError) -> Played:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 from uuid import UUID
 
@@ -10,15 +11,18 @@ from redis import Redis
 
 from clocks import RedisClock, ToldClocks
 from faregate.adapters.redis import keys
+from faregate.adapters.redis.alignments import RedisAccounts
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
+from faregate.adapters.redis.values import Account
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
 from faregate.domain.transaction import CreditTransaction
+from faregate.domain.user import User
 from faregate.domain.windows import RETENTION_MS
-from redis_ledger import records_after
+from redis_ledger import records_after, value
 from spec.backends import PENDING_MAX, Backend, Seen
 from spec.steps import DAY_MS, USERS
 
@@ -46,6 +50,7 @@ class RedisBackend(Backend):
         # As the specification, which keeps records for no longer than they are searched for.
         self.stream = RedisStream(client, shard_count, stored_ms=RETENTION_MS)
         self.streams = [(self.stream, shard) for shard in range(shard_count)]
+        self.accounts = RedisAccounts(client, shard_count)
         self.sweeper = RedisSweeper(client, shard_count, now_ms=self.clock)
         self._connect(pending_max)
 
@@ -63,6 +68,7 @@ class RedisBackend(Backend):
         await self.ledger.aclose()
         self.stream.close()
         self.sweeper.close()
+        self.accounts.close()
 
     async def lose_all(self) -> None:
         await self.ledger.aclose()
@@ -71,9 +77,18 @@ class RedisBackend(Backend):
         self._connect(self.pending_max)
 
     def spoil(self, user_id: UUID) -> None:
-        shards = keys.shards(self.shard_count)
-        shard = shards[keys.shard_of(user_id, self.shard_count)]
-        self.client.set(shard.account(user_id.bytes), b"?")
+        self.client.set(keys.account(user_id, self.shard_count), b"?")
+
+    def accounts_of(self, user_id: UUID) -> RedisAccounts:
+        return self.accounts
+
+    def alter(self, user_id: UUID, amount: int | None) -> None:
+        name = keys.account(user_id, self.shard_count)
+        account = Account.unpack(value(self.client, name))
+        if amount is None:
+            self.client.delete(name)
+        else:
+            self.client.set(name, replace(account, credits=account.credits + amount).pack())
 
     async def fill(self) -> None:
         seen = self._seen
@@ -103,11 +118,11 @@ class RedisBackend(Backend):
         return sum(self.sweeper.sweep(shard) for shard in range(self.shard_count))
 
     async def look(self) -> Seen:
-        live, pending, new = {}, [], []
+        live: dict[UUID, User] = {}
+        pending, new = [], []
         for user_id in USERS.values():
             user = await self.ledger.read(user_id)
-            assert user is not None
-            live[user_id] = user
+            live |= {user_id: user} if user else {}
         for shard, records in enumerate(self._pending()):
             pending += list(records.values())
             unseen = [place for place in records if (shard, place) not in self._seen]

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from faregate.domain.alignment import Alignment, AlignmentRecord, LiveAccount, LiveDrift
 from faregate.domain.attempt import Attempt, Phase
 from faregate.domain.hold import Settlement, closing_id
 from faregate.domain.idempotency import Completion
@@ -130,6 +131,20 @@ class Requests:
             description=f"{self.step.do} {self.step.name}",
             negative_allowed=self.step.negative_allowed,
         )
+
+    def alignment(self, account: LiveAccount) -> Alignment:
+        """Return the correction of an account that was looked at."""
+        step, record = self.step, None
+        if step.record is not None:
+            record = AlignmentRecord(type=step.record, description=f"align {step.name}")
+        drift = LiveDrift(
+            account=account,
+            amount=step.amount or 0,
+            allowance_amount=step.part,
+            sequence_min=step.sequence_min,
+        )
+        deadline_ms = self._now_ms + step.deadline_in_ms
+        return Alignment(id=self.id, drift=drift, deadline_ms=deadline_ms, record=record)
 
     def refund(self, position: str) -> Refund:
         """Return a refund."""

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID, uuid5
 
+from faregate.domain.alignment import AlignmentOutcome
 from faregate.domain.attempt import Event
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import FaregateError
@@ -20,6 +21,7 @@ from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance
 from faregate.domain.request import DurableDeduct, VoidOutcome
 from faregate.domain.spend import OPEN_HOLDS_MAX
+from faregate.domain.transaction import TransactionType
 
 ALLOWED = Verdict.ALLOWED
 #: What every user starts with.
@@ -69,7 +71,7 @@ class Send(StrEnum):
     GIVEN = "given"
 
 
-Answer: TypeAlias = Verdict | VoidOutcome | Done | Event | type[FaregateError]
+Answer: TypeAlias = Verdict | VoidOutcome | AlignmentOutcome | Done | Event | type[FaregateError]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -122,6 +124,10 @@ class Step:
     batch_size: int = 100
     #: Whether a drain dies after its first batch, before Redis is told.
     dies: bool = False
+    #: Of an alignment: the least sequence, the part of the allowance, the type of its record.
+    sequence_min: int = 0
+    part: int = 0
+    record: TransactionType | None = None
     #: Of a batch: the spends that reach the ledger in one call, in this order.
     spends: tuple["Step", ...] = ()
 

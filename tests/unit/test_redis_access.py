@@ -17,6 +17,9 @@ WORKER_MODULES = ("batches", "client", "holds", "scripts", "stream", "sweeper")
 #: Scripts that the worker runs, and one that reads nothing.
 WORKER_SCRIPTS = {"end", "erase", "stored"}
 ASKING_SCRIPTS = {"allowed"}
+#: What corrects live balances, and the modules that it takes.
+REPAIR_SCRIPTS = {"align"}
+REPAIR_MODULES = ("alignments", "batches", "client", "scripts")
 #: What redis-py sends where a URL names a database.
 CONNECTING = {"select"}
 #: In a fragment of `end`, in a function that it does not call.
@@ -48,7 +51,7 @@ def granted(samples: tuple[str, ...]) -> set[str]:
 
 def test_a_gate_may_send_what_it_sends_and_nothing_else(known: set[str]) -> None:
     """By itself or in a script: a command that is added to either is added to the list."""
-    names = set(scripts.names()) - WORKER_SCRIPTS - ASKING_SCRIPTS | {"end"}
+    names = set(scripts.names()) - WORKER_SCRIPTS - ASKING_SCRIPTS - REPAIR_SCRIPTS | {"end"}
     assert granted(access.GATE.samples) - CONNECTING == sent(known, GATE_MODULES, names)
 
 
@@ -56,6 +59,12 @@ def test_a_worker_may_send_what_it_sends_and_nothing_else(known: set[str]) -> No
     """As far as its own modules and scripts go; RQ's commands are seen where it runs."""
     ours = sent(known, WORKER_MODULES, WORKER_SCRIPTS) - {"function", "fcall"} - UNCALLED
     assert granted(access.WORKER_ON_LEDGER) - CONNECTING == ours
+
+
+def test_a_repairer_may_send_what_it_sends_and_nothing_else(known: set[str]) -> None:
+    """And HGETALL, by which it sees whether Redis is that of the ledger."""
+    ours = sent(known, REPAIR_MODULES, REPAIR_SCRIPTS) - {"function", "fcall"}
+    assert granted(access.REPAIRER.samples) - CONNECTING - {"hgetall"} == ours
 
 
 def test_no_user_may_send_what_is_dangerous(known: set[str]) -> None:

@@ -41,7 +41,7 @@ def test_the_tag_stands_before_what_a_user_can_choose() -> None:
         *(shard.account(braces), shard.state, shard.stream, shard.holds),
         *(shard.shadow(b"12345678", braces), shard.shadow_counts(b"12345678")),
         *(shard.deduct(made), shard.remembered(made), shard.response(made), shard.limit(braces)),
-        shard.answers(made),
+        *(shard.answers(made), shard.last_alignment(braces)),
         *shard.idempotency(braces),
     ):
         assert name.startswith(shard.base)

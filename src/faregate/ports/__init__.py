@@ -3,6 +3,7 @@
 One colour a port: what answers requests is async, what workers and operators use is sync.
 """
 
+from faregate.ports.drift import Known, LedgerSum, Moment, Moments
 from faregate.ports.durable import (
     Accounts,
     ApiKeyAdmin,
@@ -15,7 +16,7 @@ from faregate.ports.durable import (
     TransactionArchive,
 )
 from faregate.ports.journal import Journal, JournalFile, JournalLine
-from faregate.ports.live import HoldSweeper, Ledger, LiveBalances
+from faregate.ports.live import HoldSweeper, Ledger, LiveAccounts, LiveBalances
 from faregate.ports.pending import (
     ROW_COLUMNS,
     Batch,
@@ -41,9 +42,14 @@ __all__ = [
     "Journal",
     "JournalFile",
     "JournalLine",
+    "Known",
     "Ledger",
     "LedgerAdmin",
+    "LedgerSum",
+    "LiveAccounts",
     "LiveBalances",
+    "Moment",
+    "Moments",
     "Stored",
     "StreamEntry",
     "TransactionArchive",

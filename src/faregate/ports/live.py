@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from faregate.domain.alignment import Aligned, Alignment, LiveAccount
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.health import CallCounts
@@ -184,4 +185,29 @@ class LiveBalances(Protocol):
 
     def epochs(self) -> Sequence[int | None]:
         """Return the epoch of each shard, None where Redis holds none."""
+        ...
+
+
+class LiveAccounts(Protocol):
+    """Live accounts, compared with their ledgers and corrected by operators."""
+
+    def look(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
+        """Return all accounts, those included that are missing; a shard's as of one moment.
+
+        Raises:
+            LedgerUninitialisedError: Redis was wiped.
+            LedgerUnavailableError: It does not answer.
+        """
+        ...
+
+    def align(self, alignment: Alignment) -> Aligned:
+        """Let a live balance and its ledger agree, in one step, while charges go on.
+
+        Raises:
+            LedgerUninitialisedError: Redis was wiped, or is of another epoch than the drift.
+            AmountError: The balance would leave its range.
+            TransactionConflictError: The id is known with another user or amount.
+            LedgerCorruptError: A value of the ledger cannot be read. Nothing was written.
+            LedgerUnavailableError: It does not answer; it may have been done. Ask again.
+        """
         ...

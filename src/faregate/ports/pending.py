@@ -19,6 +19,8 @@ class StreamEntry:
     #: The transaction, or None where the payload cannot be read; `problem` then says why.
     transaction: CreditTransaction | None
     problem: str = ""
+    #: Its number in its shard, in its epoch; 0 where that cannot be read.
+    ordinal: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

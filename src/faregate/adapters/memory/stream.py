@@ -100,4 +100,4 @@ class MemoryStream:
 
 
 def _entry(ordinal: int, record: CreditTransaction) -> StreamEntry:
-    return StreamEntry(stream_id=str(ordinal), payload=b"", transaction=record)
+    return StreamEntry(stream_id=str(ordinal), payload=b"", transaction=record, ordinal=ordinal)

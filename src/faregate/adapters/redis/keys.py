@@ -62,6 +62,10 @@ class Shard:
         """Return the response that is kept for retries of a request with an idempotency key."""
         return self.base + b"r" + transaction_id.bytes
 
+    def last_alignment(self, user: bytes) -> bytes:
+        """Return the key of the id of a user's last alignment."""
+        return self.base + b"v" + user
+
     def limit(self, digest: bytes) -> bytes:
         """Return the state of a rate limit that has a key of its own."""
         return self.base + b"l" + digest

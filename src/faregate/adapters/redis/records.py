@@ -113,7 +113,7 @@ def read_entry(position: str, payload: bytes | None) -> list[StreamEntry]:
     except (ValueError, struct.error) as error:
         return [_unreadable(position, 1, payload, f"the entry cannot be read: {error}")]
     entries = [
-        _read_record(f"{position}/{index}", header, header.pack_alone(index) + record)
+        _read_record(f"{position}/{index}", header, index, header.pack_alone(index) + record)
         for index, record in enumerate(_split(payload), start=1)
     ]
     if len(entries) != header.count or not entries:
@@ -132,13 +132,14 @@ def _split(payload: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _read_record(address: str, header: EntryHeader, payload: bytes) -> StreamEntry:
+def _read_record(address: str, header: EntryHeader, index: int, payload: bytes) -> StreamEntry:
     try:
         transaction = _decode(header, payload[ENTRY.size :])
     except _UNREADABLE as error:
         problem = f"the record cannot be read: {error}"
         return StreamEntry(stream_id=address, payload=payload, transaction=None, problem=problem)
-    return StreamEntry(stream_id=address, payload=payload, transaction=transaction)
+    ordinal = header.first + index - 1
+    return StreamEntry(stream_id=address, payload=payload, transaction=transaction, ordinal=ordinal)
 
 
 def _unreadable(position: str, index: int, payload: bytes, problem: str) -> StreamEntry:

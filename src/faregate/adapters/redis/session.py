@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from faregate.adapters.redis import access, keys, scripts
+from faregate.adapters.redis import access, keys, rights, scripts
 from faregate.adapters.redis.balances import BalanceScripts
 from faregate.adapters.redis.calls import CallPacker
 from faregate.adapters.redis.changes import ChangeScripts
@@ -82,16 +82,16 @@ class Session:
         Raises:
             ConfigurationError: A right is missing, or the server does not let us in.
         """
-        load, ask = access.question(access.GATE.samples)
+        load, ask = rights.question(access.GATE.samples)
         try:
             await self._runner.command(*load)
             refused = await self._runner.command(*ask)
         except LedgerUnavailableError as error:
-            problem = access.problem_of(error, access.GATE, LEDGER_SETTING)
+            problem = rights.problem_of(error, access.GATE, LEDGER_SETTING)
             if problem is None:
                 raise
             raise problem from error
-        access.check_reply(refused, access.GATE, LEDGER_SETTING)
+        rights.check_reply(refused, access.GATE, LEDGER_SETTING)
 
     async def _create(self, identity: LedgerIdentity, now_us: int) -> None:
         """Mark an empty Redis as this ledger's; what is there already is left for the check."""

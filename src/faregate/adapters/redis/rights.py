@@ -1,0 +1,102 @@
+"""Asks a server whether a user of it has the rights that it needs (see `access`)."""
+
+from collections.abc import Iterator, Sequence
+
+from redis import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from faregate.adapters.redis import scripts
+from faregate.adapters.redis.access import (
+    REPAIRER,
+    WORKER,
+    WORKER_ON_LEDGER,
+    WORKER_ON_QUEUE,
+    RedisUser,
+    command_name,
+)
+from faregate.adapters.redis.client import Client
+from faregate.adapters.redis.urls import LEDGER_SETTING, QUEUE_SETTING, check_url
+from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
+
+
+def check_worker(ledger_url: str, queue_url: str) -> None:
+    """Make sure that a worker may send what it needs to the Redis of the ledger and to the queue's.
+
+    Raises:
+        ConfigurationError: It may not, or is not let in at all.
+        LedgerUnavailableError: A server does not answer.
+    """
+    _check(ledger_url, LEDGER_SETTING, WORKER, WORKER_ON_LEDGER)
+    setting = QUEUE_SETTING if queue_url != ledger_url else LEDGER_SETTING
+    _check(queue_url, setting, WORKER, WORKER_ON_QUEUE)
+
+
+def check_repairer(ledger_url: str) -> None:
+    """Make sure that an operator may correct live balances; raises as `check_worker` does."""
+    _check(ledger_url, LEDGER_SETTING, REPAIRER, REPAIRER.samples)
+
+
+def _check(url: str, setting: str, user: RedisUser, samples: Sequence[str]) -> None:
+    like = Redis.from_url(check_url(url, setting))
+    client = Client(like)
+    load, ask = question(samples)
+    try:
+        client.ask(*load)
+        refused = client.ask(*ask)
+    except LedgerUnavailableError as error:
+        problem = problem_of(error, user, setting)
+        if problem is None:
+            raise
+        raise problem from error
+    finally:
+        client.close()
+        like.close()
+    check_reply(refused, user, setting)
+
+
+def question(samples: Sequence[str]) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
+    """Return two commands, of which the second asks which samples whoever asks may not send.
+
+    They need only the rights of those who run scripts, and both may be sent twice.
+    """
+    script = scripts.load("allowed")
+    return script.load, (*script.call, 0, *samples)
+
+
+def check_reply(refused: Sequence[bytes], user: RedisUser, setting: str) -> None:
+    """Look at the reply to a question.
+
+    Raises:
+        ConfigurationError: Something is not allowed. One line says what, and how to get it.
+    """
+    names = sorted({command_name(sample.decode()) for sample in refused})
+    if names:
+        raise ConfigurationError(
+            f"the Redis user in {setting} may not send {', '.join(names)}"
+            f" on the keys {' '.join(user.keys)}; {_hint(user)}"
+        )
+
+
+def problem_of(
+    error: LedgerUnavailableError, user: RedisUser, setting: str
+) -> ConfigurationError | None:
+    """Return what is wrong with a user that a server does not let ask; None if it is not that."""
+    for cause in _causes(error):
+        if isinstance(cause, AuthenticationError):
+            return ConfigurationError(f"Redis refuses user or password of {setting}: {cause}")
+        if isinstance(cause, NoPermissionError):
+            lack = f"the Redis user in {setting} lacks a right: {cause}"
+            return ConfigurationError(f"{lack}; {_hint(user)}")
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Iterate over the errors behind one: redis-py wraps some in others."""
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _hint(user: RedisUser) -> str:
+    return f"`faregate access --part redis` prints what {user.name} needs"

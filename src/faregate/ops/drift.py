@@ -1,0 +1,211 @@
+"""Measures exactly what a live balance lacks to agree with its ledger, while charges go on.
+
+Numbers cannot tell what a live balance knows. A Redis that went on from an older copy of itself
+gives the numbers of lost records again. So what counts is found by its place. It is read in this
+order.
+
+1. How far each shard is stored.
+2. The account, together with the number of the last record of its shard at that moment.
+3. A snapshot of Postgres.
+4. The stream of the shard from 1 on, each record looked up in that snapshot.
+
+A record of the stream that was made after 2 is no part of the account, so it is taken from the sum
+if it is a row already. One that was made before 2, and is neither row nor dead letter, is pending.
+All other rows count, whatever their numbers: records that Redis has lost are among them.
+
+A drift does not depend on traffic. So it is measured until it is the same twice, and an event
+meanwhile, such as a failover, is no drift.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from faregate.domain.alignment import LiveAccount, LiveDrift
+from faregate.domain.errors import LedgerUninitialisedError
+from faregate.ports import (
+    Copy,
+    Cursor,
+    Known,
+    LedgerSum,
+    LiveAccounts,
+    Moment,
+    Moments,
+    StreamEntry,
+    TransactionStream,
+)
+
+#: How often users are measured whose drift is not the same twice.
+LOOKS_MAX = 5
+#: How many records are decoded at a time.
+_BATCH_SIZE = 1_000
+
+
+def measure(
+    users: Sequence[UUID],
+    accounts: LiveAccounts,
+    stream: TransactionStream,
+    moments: Moments,
+) -> Mapping[UUID, LiveDrift]:
+    """Measure what live balances lack. Writes nothing.
+
+    Memory grows with users, and not with their records.
+
+    Args:
+        users: Some users; each shard of theirs is read from its cursor on.
+        accounts: Where live credits lie.
+        stream: Where pending records lie.
+        moments: Where rows and dead letters lie.
+
+    Returns:
+        The drift of each user. A user that Postgres does not know is left out, and so is one whose
+        drift was never the same twice: measure that again later.
+
+    Raises:
+        LedgerUninitialisedError: Redis was wiped, or is of another epoch than Postgres.
+        LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
+    """
+    left = list(dict.fromkeys(users))
+    found: dict[UUID, LiveDrift] = {}
+    before: dict[UUID, LiveDrift] = {}
+    for _ in range(LOOKS_MAX):
+        now = _look(left, accounts, stream, moments)
+        found |= {user_id: drift for user_id, drift in now.items() if _is_same(drift, before)}
+        left = [user_id for user_id in now if user_id not in found]
+        if not left:
+            break
+        before = now
+    return found
+
+
+def _is_same(drift: LiveDrift, before: Mapping[UUID, LiveDrift]) -> bool:
+    return drift.user_id in before and _content(before[drift.user_id]) == _content(drift)
+
+
+def _content(drift: LiveDrift) -> tuple[object, ...]:
+    """Return what must be the same twice: all that charges do not change."""
+    account = drift.account
+    is_missing = account.user is None
+    return drift.amount, drift.allowance_amount, drift.epoch, is_missing, account.last_id
+
+
+def _look(
+    users: Sequence[UUID], accounts: LiveAccounts, stream: TransactionStream, moments: Moments
+) -> dict[UUID, LiveDrift]:
+    cursors = moments.cursors()
+    found = accounts.look(users)
+    with moments.moment() as moment:
+        sums = moment.sums(users)
+        counts = {
+            user_id: _Count(account, sums[user_id])
+            for user_id, account in found.items()
+            if user_id in sums
+        }
+        for shard in sorted({count.account.shard for count in counts.values()}):
+            _follow(stream, shard, cursors.get(shard), moment, counts)
+        return {user_id: count.drift(moment) for user_id, count in counts.items()}
+
+
+@dataclass(slots=True)
+class _Count:
+    """Adds up what the account of one user must be."""
+
+    account: LiveAccount
+    sum: LedgerSum
+    #: The ids of what was made after the account was looked at, as far as it is in the sum.
+    later: list[UUID] = field(default_factory=list)
+    #: The least and the highest number of what is pending.
+    pending: range = range(0)
+
+    def is_later(self, entry: StreamEntry) -> bool:
+        """Whether a record was made after the account was looked at."""
+        made, account = entry.transaction, self.account
+        return made is not None and made.epoch == account.epoch and entry.ordinal > account.ordinal
+
+    def add(self, entry: StreamEntry, known: Known | None) -> None:
+        """Count a record of the stream."""
+        made = entry.transaction
+        is_later = self.is_later(entry)
+        if made is None or is_later is not (known is Known.COUNTED) or known is Known.DISCARDED:
+            return
+        sign = -1 if is_later else 1
+        self.sum = replace(
+            self.sum,
+            credits=self.sum.credits + sign * made.amount,
+            allowance_left=self.sum.allowance_left + sign * made.allowance_amount,
+        )
+        if is_later:
+            self.later.append(made.id.value)
+            return
+        pending, number = self.pending, made.sequence
+        self.pending = range(min(pending.start or number, number), max(pending.stop, number + 1))
+        start_ms = round(made.period_start.timestamp() * 1_000) if made.period_start else 0
+        self.sum = replace(
+            self.sum,
+            sequence_max=max(self.sum.sequence_max, number),
+            epoch_max=max(self.sum.epoch_max, made.epoch),
+            period_start_ms=max(self.sum.period_start_ms, start_ms),
+        )
+
+    def drift(self, moment: Moment) -> LiveDrift:
+        """Return what the account lacks."""
+        account, user, due = self.account, self.account.user, self.sum
+        if account.epoch != moment.epoch:
+            raise LedgerUninitialisedError(
+                f"Redis is of epoch {account.epoch} where Postgres expects {moment.epoch}"
+            )
+        if user is None and due.epoch_max != account.epoch:
+            # It has not been seen in this epoch, and is brought in by its next request.
+            return LiveDrift(account=account, amount=0, allowance_amount=0, sequence_min=0)
+        drift = LiveDrift(
+            account=account,
+            amount=due.credits - (user.credits if user else 0),
+            allowance_amount=due.allowance_left - (user.allowance_left if user else 0),
+            sequence_min=due.sequence_max,
+            period_start_ms=due.period_start_ms,
+        )
+        if drift.is_zero or user is None:
+            return drift
+        return replace(drift, lost=tuple(moment.lost(account, self.pending, self.later)))
+
+
+def _follow(
+    stream: TransactionStream,
+    shard: int,
+    place: Cursor | None,
+    moment: Moment,
+    counts: Mapping[UUID, _Count],
+) -> None:
+    """Count the records of a shard that follow a place."""
+    first = True
+    while batch := stream.read(shard, place, _BATCH_SIZE):
+        if batch.is_from_start and not first:
+            # History has changed while it was read, so the measurement does not agree with another.
+            return
+        first = False
+        entries = [
+            entry
+            for entry in batch.records()
+            if entry.transaction and entry.transaction.user_id in counts
+        ]
+        known = moment.known(list(_copies(entries))) if entries else {}
+        for entry in entries:
+            if entry.transaction:
+                counts[entry.transaction.user_id].add(entry, known.get(entry.stream_id))
+        place = batch.end
+        if batch.count < _BATCH_SIZE:
+            return
+
+
+def _copies(entries: Sequence[StreamEntry]) -> Iterator[Copy]:
+    for entry in entries:
+        if made := entry.transaction:
+            yield Copy(
+                stream_id=entry.stream_id,
+                id=made.id.value,
+                user_id=made.user_id,
+                amount=made.amount,
+                type=made.type,
+                sequence=made.sequence,
+                epoch=made.epoch,
+            )
