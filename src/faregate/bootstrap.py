@@ -13,6 +13,7 @@ from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
+from faregate.adapters.postgres.repairs import PostgresRepairs
 from faregate.adapters.postgres.reports import PostgresReports
 from faregate.adapters.postgres.server import PostgresServer
 from faregate.adapters.redis import access as redis_access
@@ -146,6 +147,11 @@ def open_reconciliations(settings: Settings) -> closing[PostgresReconciliations]
 def open_reports(settings: Settings) -> closing[PostgresReports]:
     """Open Postgres to list rows and dead letters."""
     return closing(PostgresReports(PostgresAudit(settings.postgres_url)))
+
+
+def open_repairs(settings: Settings) -> closing[PostgresRepairs]:
+    """Open Postgres for the owner to repair rows and profiles."""
+    return closing(PostgresRepairs(settings.postgres_url))
 
 
 def open_admin(settings: Settings) -> closing[PostgresAdmin]:
