@@ -14,6 +14,7 @@ from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.moments import PostgresMoments
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
+from faregate.adapters.postgres.repairs import PostgresRepairs
 from faregate.adapters.postgres.reports import PostgresReports
 from faregate.adapters.postgres.server import PostgresServer
 from faregate.adapters.redis import rights as redis_rights
@@ -167,6 +168,11 @@ def open_reconciliations(settings: Settings) -> closing[PostgresReconciliations]
 def open_reports(settings: Settings) -> closing[PostgresReports]:
     """Open Postgres to list rows and dead letters."""
     return closing(PostgresReports(PostgresAudit(settings.postgres_url)))
+
+
+def open_repairs(settings: Settings) -> closing[PostgresRepairs]:
+    """Open Postgres for the owner to repair rows and profiles."""
+    return closing(PostgresRepairs(settings.postgres_url))
 
 
 def open_admin(settings: Settings) -> closing[PostgresAdmin]:

@@ -18,6 +18,7 @@ from faregate.cli.commands.holds import holds
 from faregate.cli.commands.journal import journal
 from faregate.cli.commands.keys import app as keys
 from faregate.cli.commands.renew import renew
+from faregate.cli.commands.repair import acknowledge, repair
 from faregate.cli.conventions import EXIT_BROKEN, EXIT_WRONG_USE, error_console
 from faregate.cli.demo import demo
 from faregate.cli.replay import replay
@@ -43,6 +44,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         health.doctor,
         checks.reconcile,
         checks.verify,
+        repair,
+        acknowledge,
         checks.rebuild,
     ),
     "Users and credits": (

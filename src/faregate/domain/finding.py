@@ -1,10 +1,11 @@
 """What an operator is told when a number is not what it must be."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
+from typing import Self
 from uuid import UUID
 
 
@@ -82,6 +83,32 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """Somebody has accepted a finding: it is listed, and is no alarm."""
+
+    actor: str
+    reason: str
+    acknowledged_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """Findings, parted by whether somebody has accepted them."""
+
+    findings: Sequence[Finding]
+    acknowledged: Sequence[tuple[Finding, Acknowledgement]]
+
+    @classmethod
+    def of(cls, found: Iterable[Finding], accepted: Mapping[str, Acknowledgement]) -> Self:
+        """Part findings, by the ids that are accepted."""
+        listed = list(found)
+        return cls(
+            findings=[finding for finding in listed if finding.id not in accepted],
+            acknowledged=[(one, accepted[one.id]) for one in listed if one.id in accepted],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
     """What a reconciliation found."""
 
@@ -95,6 +122,8 @@ class Reconciliation:
     users_count: int
     #: Where the numbers differ, in the order of user ids.
     findings: Sequence[Finding]
+    #: Where they differ and somebody has accepted it.
+    acknowledged: Sequence[tuple[Finding, Acknowledgement]] = ()
     #: How many records were not known to be rows at the end.
     pending_count: int
     #: How many dead letters wait for an operator.
@@ -107,5 +136,5 @@ class Reconciliation:
 
     @property
     def is_exact(self) -> bool:
-        """Whether every number agrees."""
+        """Whether every number agrees, but for what is accepted."""
         return not self.findings

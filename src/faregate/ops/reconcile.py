@@ -23,7 +23,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.finding import DriftKind, Finding, Reconciliation
+from faregate.domain.finding import DriftKind, Finding, Reconciliation, Verification
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
 from faregate.ops.pending import PendingRecords
@@ -76,14 +76,16 @@ def reconcile(
         if on_progress:
             on_progress(users_count, estimate)
     findings += _seen_again(second, seen, page_size_max)
+    parted = Verification.of(findings, audit.acknowledgements())
     return Reconciliation(
         began_at=began_at,
         ended_at=datetime.now(UTC),
         since=since,
         # After findings the next one compares the same users again.
-        next_since=since if findings else first.complete_until(began_at) - CLOCKS_APART_MAX,
+        next_since=since if parted.findings else first.complete_until(began_at) - CLOCKS_APART_MAX,
         users_count=users_count,
-        findings=findings,
+        findings=parted.findings,
+        acknowledged=parted.acknowledged,
         pending_count=stream.pending_count(),
         dead_letter_count=audit.dead_letter_count(),
     )
@@ -190,8 +192,14 @@ def _pages(audit: Audit, since: datetime | None, page_size_max: int) -> Iterator
 
 
 def verify(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> Sequence[Finding]:
+    """Return the findings of `verification` that nobody has accepted."""
+    return verification(stream, balances, audit).findings
+
+
+def verification(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> Verification:
     """Check what rows, dead letters, schema and identity alone can prove. Writes nothing."""
-    return [*audit.verify(), *identity_findings(stream, balances, audit.identity())]
+    found = [*audit.verify(), *identity_findings(stream, balances, audit.identity())]
+    return Verification.of(found, audit.acknowledgements())
 
 
 def identity_findings(

@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from faregate.domain.api_key import ApiKey, NewApiKey, StoredApiKey
-from faregate.domain.finding import Finding
+from faregate.domain.finding import Acknowledgement, Finding
 from faregate.domain.history import HistoryRow, Place
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
@@ -187,6 +187,10 @@ class Audit(Protocol):
 
     def verify(self) -> Sequence[Finding]:
         """Check the invariants that rows, dead letters and schema alone can prove."""
+        ...
+
+    def acknowledgements(self) -> Mapping[str, Acknowledgement]:
+        """Return who has accepted which findings, by their ids."""
         ...
 
     def dead_letter_count(self) -> int:

@@ -52,6 +52,7 @@ class DatabaseRole:
 _BALANCES, _ROWS = "faregate.balances", "public.credit_transactions"
 _LEDGER, _DEAD_LETTERS, _KEYS = "faregate.ledger", "faregate.dead_letters", "faregate.api_keys"
 _BATCHES, _RECONCILIATIONS = "faregate.batches", "faregate.reconciliations"
+_ACKNOWLEDGEMENTS, _REPAIRS = "faregate.acknowledgements", "faregate.repairs"
 _SCHEMAS = Right("usage", "schema", "public"), Right("usage", "schema", "faregate")
 #: What all of them read.
 _READING = (
@@ -60,6 +61,12 @@ _READING = (
     Right("select", "rows", _ROWS),
     Right("select", "table", _LEDGER),
     Right("select", "table", _DEAD_LETTERS),
+)
+#: What verification reads beside that.
+_AUDITING = (
+    Right("select", "table", _BATCHES),
+    Right("select", "table", _ACKNOWLEDGEMENTS),
+    Right("select", "table", _REPAIRS),
 )
 
 #: What a gate needs. The API keys of its middleware are looked up by the same role.
@@ -87,7 +94,7 @@ WORKER: Final = DatabaseRole(
         *_SCHEMAS,
         *_READING,
         Right("temporary", "database"),
-        Right("select", "table", _BATCHES),
+        *_AUDITING,
         Right("insert", "table", _ROWS),
         Right("insert", "rows", _ROWS),
         Right("update", "table", _BALANCES, "credits"),
@@ -105,7 +112,7 @@ WORKER: Final = DatabaseRole(
     ),
 )
 #: What is read to compare or to verify.
-AUDIT_RIGHTS: Final = (*_SCHEMAS, *_READING, Right("select", "table", _BATCHES))
+AUDIT_RIGHTS: Final = (*_SCHEMAS, *_READING, *_AUDITING)
 AUDITOR: Final = DatabaseRole(
     name="faregate_auditor",
     purpose="faregate reconcile, faregate verify, and queries about anybody's rows",

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 from uuid import UUID
 
 import psycopg
@@ -55,7 +56,7 @@ DEAD_LETTERS_A_MINUTE_MAX = 500
 
 _BOUNDS = Bounds(statement_ms_max=30_000, lock_ms_max=5_000)
 #: Keeps our advisory locks apart from those of others: "Fare" in ASCII.
-_LOCK_NAMESPACE = 0x46617265
+LOCK_NAMESPACE: Final = 0x46617265
 
 _HOLDER = (
     "backend {0} (role {1}, application {2!r}, {3}) has locked users or tables since {4}: end its"
@@ -171,7 +172,7 @@ class PostgresArchive:
 
 
 def _store(connection: psycopg.Connection, batch: Batch) -> Stored:
-    lock = {"namespace": _LOCK_NAMESPACE, "shard": batch.shard}
+    lock = {"namespace": LOCK_NAMESPACE, "shard": batch.shard}
     connection.execute(statement("lock_shard"), lock)
     newest = read_newest(connection, batch.shard)
     if newest.cursor != batch.after:

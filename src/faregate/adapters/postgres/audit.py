@@ -24,7 +24,7 @@ from faregate.adapters.postgres.cursors import cursors_of
 from faregate.adapters.postgres.findings import CHECKS
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.finding import Acknowledgement, DriftKind, Finding
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
 from faregate.ports import Copy, Cursor
@@ -141,6 +141,11 @@ class PostgresAudit:
                 parameters = {"findings_max": FINDINGS_MAX, "guards": list(GUARDS)}
                 findings += map(read, cursor.execute(_audit(name), parameters))
         return findings
+
+    def acknowledgements(self) -> Mapping[str, Acknowledgement]:
+        """Return who has accepted which findings, by their ids."""
+        rows = self._rows(_audit("read_acknowledgements"), {})
+        return {row.pop("finding_id"): Acknowledgement(**row) for row in rows}
 
     def digest(self) -> str:
         """Return a digest of all rows that were ever written, to be kept elsewhere."""

@@ -194,6 +194,15 @@ where
     or t.row_count > 0
 order by r.user_id;
 
+-- name: read_acknowledgements
+-- Who has accepted which findings, and why.
+select
+    finding_id,
+    actor,
+    reason,
+    acknowledged_at
+from faregate.acknowledgements;
+
 -- name: find_gaps
 -- Numbers that are missing from a user's history. A dead letter has its number, discarded or not.
 -- The number that follows the last one of the profile shows whether the last rows are there.
@@ -274,13 +283,14 @@ limit %(findings_max)s::integer;
 -- Balances that do not follow from the one before. What a user had when its history began, plus
 -- all amounts up to a row, is the balance after that row: so the difference of the two, the start,
 -- is the same for all rows of a user. Dead letters moved the balance too. Where the numbers have a
--- gap or a fork, that is the finding, and the chain is taken up again behind it.
+-- gap or a fork, that is the finding, and the chain is taken up again behind it. A live balance that
+-- was corrected after a row has moved by that before the next one.
 with openings as (
     select
         user_id,
         sum(amount) as total
-    from public.credit_transactions
-    where sequence is null
+    from faregate.repairs
+    where action = 'open'
     group by user_id
 ),
 
@@ -288,15 +298,28 @@ entries as (
     select
         user_id,
         sequence,
+        sequence as numbered,
         amount,
         balance_after
     from public.credit_transactions
     where sequence is not null
     union all
+    select
+        user_id,
+        sequence + 1 as sequence,
+        null::bigint as numbered,
+        amount,
+        null::integer as balance_after
+    from faregate.repairs
+    where
+        action = 'correct'
+        and ended_at is not null
+    union all
     (
         select distinct on (d.user_id, d.sequence)
             d.user_id,
             d.sequence,
+            d.sequence as numbered,
             d.amount,
             null::integer as balance_after
         from faregate.dead_letters as d
@@ -319,7 +342,11 @@ summed as (
         sequence,
         balance_after,
         balance_after - sum(amount) over (partition by user_id order by sequence) as start,
-        sequence - row_number() over (partition by user_id order by sequence) as missing
+        sequence - count(numbered) over (
+            partition by user_id
+            order by sequence
+            rows unbounded preceding
+        ) as missing
     from entries
 ),
 
@@ -480,10 +507,20 @@ limit %(findings_max)s::integer;
 -- name: find_forged
 -- Rows that no batch wrote as they are now. Each row is of a batch but the first row of a user, the
 -- starting credits, which is of epoch 0. `insert_rows` in queries.sql computes the same leaves. A
--- row that an operator put in the place of a discarded dead letter is known by its place.
-with leaves as (
+-- row that an operator put in the place of a discarded dead letter is known by its place. Repairs
+-- have rows of their own.
+with noted as (
+    select leaves
+    from faregate.batches
+    union all
+    select leaves
+    from faregate.repairs
+    where ended_at is not null
+),
+
+leaves as (
     select substr(b.leaves, 16 * n.place + 1, 16) as leaf
-    from faregate.batches as b
+    from noted as b
     cross join lateral generate_series(0, octet_length(b.leaves) / 16 - 1) as n (place)
 ),
 
@@ -493,8 +530,9 @@ written as (
         t.user_id,
         t.sequence,
         substr(sha256(
-            uuid_send(t.id) || uuid_send(t.user_id) || int4send(t.amount) || int8send(t.sequence)
-            || int4send(t.balance_after) || int8send(t.epoch) || timestamptz_send(t.timestamp)
+            uuid_send(t.id) || uuid_send(t.user_id) || int4send(t.amount)
+            || coalesce(int8send(t.sequence) || int4send(t.balance_after) || int8send(t.epoch), '')
+            || timestamptz_send(t.timestamp)
             || coalesce(int4send(t.allowance_amount) || int4send(t.allowance_after), '')
             || coalesce(timestamptz_send(t.period_start), '')
             || convert_to(concat_ws(
@@ -505,6 +543,7 @@ written as (
     where
         t.epoch > 0
         or t.sequence > 1
+        or t.sequence is null
 )
 
 select

@@ -10,16 +10,17 @@ from faregate.cli.conventions import (
     EXIT_NOT_EXACT,
     Json,
     error_console,
+    members,
     print_tables,
     show_verdict,
     tell,
 )
 from faregate.cli.display import counting, progress_on
 from faregate.config import read_settings
-from faregate.domain.finding import Finding
+from faregate.domain.finding import Acknowledgement, Finding
 from faregate.ops.rebuild import rebuild as run_rebuild
 from faregate.ops.reconcile import reconcile as run_reconcile
-from faregate.ops.reconcile import verify as run_verify
+from faregate.ops.reconcile import verification
 
 
 def reconcile(
@@ -57,7 +58,7 @@ def reconcile(
     }
     if result.since:
         report["since"] = result.since.isoformat()
-    _tell_findings(report, result.findings, as_json)
+    _tell_findings(report, result.findings, result.acknowledged, as_json)
 
 
 def verify(as_json: Json = False) -> None:
@@ -67,13 +68,13 @@ def verify(as_json: Json = False) -> None:
     """
     settings = read_settings()
     with open_stream(settings) as stream, open_audit(settings) as audit:
-        findings = run_verify(stream, stream, audit)
+        result = verification(stream, stream, audit)
         report: dict[str, int | str] = {
-            "findings_count": len(findings),
+            "findings_count": len(result.findings),
             "dead_letters": audit.dead_letter_count(),
             "digest": audit.digest(),
         }
-    _tell_findings(report, findings, as_json)
+    _tell_findings(report, result.findings, result.acknowledged, as_json)
 
 
 def rebuild(as_json: Json = False) -> None:
@@ -88,14 +89,21 @@ def rebuild(as_json: Json = False) -> None:
 
 
 def _tell_findings(
-    report: Mapping[str, int | str], findings: Sequence[Finding], as_json: bool
+    report: Mapping[str, int | str],
+    findings: Sequence[Finding],
+    acknowledged: Sequence[tuple[Finding, Acknowledgement]],
+    as_json: bool,
 ) -> None:
     if as_json:
-        tell({**report, "findings": [finding.told() for finding in findings]}, as_json=True)
+        accepted = [{**finding.told(), **members(by)} for finding, by in acknowledged]
+        told = {**report, "findings": [one.told() for one in findings], "acknowledged": accepted}
+        tell(told, as_json=True)
     else:
         print_tables(report)
         for finding in findings:
             print(f"{finding.id}: {finding.detail} Repair: {finding.repair}")
+        for finding, by in acknowledged:
+            print(f"{finding.id}: {finding.detail} Acknowledged by {by.actor}: {by.reason}")
         dead = report["dead_letters"]
         show_verdict(not findings, f", but for {dead} dead letters" if dead else "")
     if findings:

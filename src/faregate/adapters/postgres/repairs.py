@@ -1,0 +1,219 @@
+"""What `faregate repair` reads and writes in Postgres, in the role of the owner.
+
+A repair of a user takes the lock of the user's shard first, as the drain does. So no batch is
+stored meanwhile, and a sum of rows is that of the moment.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+from psycopg import errors
+from psycopg.rows import dict_row
+
+from faregate.adapters.postgres.archive import LOCK_NAMESPACE
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.queries import statement
+from faregate.domain.errors import ConfigurationError, InvalidArgumentError
+from faregate.domain.finding import Finding
+from faregate.domain.repair import Action, Around, Event, Row
+
+_BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=3_000)
+#: The transaction that holds the lock of all repairs waits between two users.
+_HOLDING = Bounds(statement_ms_max=10_000, lock_ms_max=3_000, idle_ms_max=3_600_000)
+
+
+class PostgresRepairs:
+    """The port `Repairs`. For one thread; connects on first use.
+
+    Every method raises `ArchiveUnavailableError` where Postgres does not answer in time, and
+    `ConfigurationError` where it has not been migrated or the role is not that of the owner.
+    """
+
+    def __init__(self, conninfo: str) -> None:
+        self._connector = Connector(conninfo, "faregate repair", _BOUNDS)
+        self._holder = Connector(conninfo, "faregate repair lock", _HOLDING)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other repair away, for as long as this is open.
+
+        Raises:
+            ConfigurationError: Another one is at work.
+        """
+        with unavailable("begin a repair"), self._holder.transaction() as connection:
+            asked = {"namespace": LOCK_NAMESPACE}
+            ((is_held,),) = connection.execute(_repairs("hold_repairs"), asked).fetchall()
+            if not is_held:
+                raise ConfigurationError("another repair is at work: let it end first")
+            yield
+
+    def around(self, user_id: UUID, first: int, last: int) -> Around:
+        """Return what surrounds some numbers of a user."""
+        asked = {"user_id": user_id, "first": first, "last": last}
+        (row,) = self._read("read_around", asked)
+        return Around(
+            before=row["row_before"],
+            after=row["row_after"],
+            moves=tuple((sequence, amount) for sequence, amount in row["moves"]),
+            opening=row["opening"],
+            credits=row["credits"],
+            sequence=row["credits_sequence"],
+            total=row["row_total"],
+        )
+
+    def row(self, row_id: UUID) -> Row | None:
+        """Return a row as it is now."""
+        for row in self._read("read_row", {"id": row_id}):
+            content: Row = row["content"]
+            return content
+        return None
+
+    def proven(self, rows: Sequence[Row]) -> Sequence[bool]:
+        """Say of each row whether a batch wrote such a row."""
+        found = self._read("prove_rows", {"rows": _json(rows)}) if rows else []
+        return [row["is_proven"] for row in found]
+
+    def begin(self, event: Event, deadline_at: datetime | None = None) -> None:
+        """Say what is about to be done.
+
+        Args:
+            event: What it is.
+            deadline_at: Until when what is sent to Redis may still happen.
+        """
+        step, finding = event.step, event.step.finding
+        row = {
+            "event_id": event.id,
+            "finding_id": finding.id,
+            "kind": finding.kind.value,
+            "user_id": finding.user_id,
+            "sequence": finding.sequence,
+            "action": step.action.value,
+            "amount": step.amount,
+            "detail": step.says,
+            "actor": event.actor,
+            "reason": event.reason,
+            "deadline_at": deadline_at,
+        }
+        with self._acting("begin a repair") as connection:
+            connection.execute(_repairs("begin_repair"), row)
+
+    def act(self, event: Event) -> None:
+        """Do a step that only Postgres is needed for, and say that it is done, in one commit."""
+        user_id = event.step.finding.user_id
+        with self._acting("repair") as connection:
+            for each in _users(event):
+                asked = {"namespace": LOCK_NAMESPACE, "user_id": each}
+                connection.execute(_repairs("lock_user"), asked)
+            before = _credits(connection, user_id)
+            leaves = _change(connection, event)
+            for finding in event.step.accepts:
+                _acknowledge(connection, finding, event)
+            done = {
+                "event_id": event.id,
+                "leaves": leaves,
+                "balance_before": before,
+                "balance_after": _credits(connection, user_id),
+            }
+            connection.execute(_repairs("end_repair"), done)
+
+    def close(self) -> None:
+        """Let go of the connections; the next question opens another."""
+        self._connector.close()
+        self._holder.close()
+
+    def _read(self, name: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
+        with unavailable("read for a repair"), migrated(), self._connector.transaction() as opened:
+            cursor = opened.cursor(row_factory=dict_row)
+            return cursor.execute(_repairs(name), parameters).fetchall()
+
+    @contextmanager
+    def _acting(self, doing: str) -> Iterator[psycopg.Connection]:
+        with unavailable(doing), migrated():
+            try:
+                with self._connector.transaction() as connection:
+                    yield connection
+            except errors.InsufficientPrivilege as error:
+                message = "this role may not repair; take the one that ran the migrations"
+                raise ConfigurationError(message) from error
+            except errors.ForeignKeyViolation as error:
+                raise InvalidArgumentError("the user of this finding was deleted") from error
+
+
+def _repairs(name: str) -> LiteralString:
+    return statement(name, "repairs.sql")
+
+
+def _json(rows: Sequence[Row]) -> str:
+    return json.dumps(rows, default=str)
+
+
+def _change(connection: psycopg.Connection, event: Event) -> bytes:
+    """Do what a step says; return the leaves of the rows that it stored or made known."""
+    step, leaves = event.step, b""
+    if step.action is Action.ACKNOWLEDGE:
+        return leaves
+    if step.action in {Action.STORE, Action.CLOSE}:
+        connection.execute(_repairs("store_rows"), {"rows": _json(step.rows)})
+        leaves = _leaves(connection, step.rows)
+    elif step.action is Action.ADOPT:
+        leaves = _leaves(connection, step.rows)
+    elif step.action is Action.RESTORE:
+        _restore(connection, event)
+    for user_id in _users(event):
+        connection.execute(_repairs("make_profile"), {"user_id": user_id})
+        asked = {"user_id": user_id, "rewinds": step.action is Action.REWIND}
+        connection.execute(_repairs("project"), asked)
+    return leaves
+
+
+def _users(event: Event) -> Sequence[UUID]:
+    """Return whose rows a step changes: more than one where a row was given to somebody else."""
+    users = {UUID(str(row["user_id"])) for row in event.step.rows}
+    if event.step.finding.user_id:
+        users.add(event.step.finding.user_id)
+    return sorted(users)
+
+
+def _restore(connection: psycopg.Connection, event: Event) -> None:
+    """Give a row the content that it had, behind the guards, which stand again at the commit."""
+    ((is_kept,),) = connection.execute(_repairs("sees_own_rows")).fetchall()
+    names = ["unlock_rows", "lock_rows"]
+    if is_kept:
+        names = ["unlock_security", *names, "lock_security"]
+    half = len(names) // 2
+    for name in names[:half]:
+        connection.execute(_repairs(name))
+    asked = {"rows": _json(event.step.rows), "row_id": event.step.row_id}
+    connection.execute(_repairs("restore_row"), asked)
+    # The check of the foreign key waits for the end of the statement, and no trigger is pending.
+    connection.execute("set constraints all immediate")
+    for name in names[half:]:
+        connection.execute(_repairs(name))
+
+
+def _leaves(connection: psycopg.Connection, rows: Sequence[Row]) -> bytes:
+    found = connection.execute(_repairs("prove_rows"), {"rows": _json(rows)}).fetchall()
+    return b"".join(leaf for leaf, _ in found)
+
+
+def _credits(connection: psycopg.Connection, user_id: UUID | None) -> int | None:
+    row = connection.execute(_repairs("read_credits"), {"user_id": user_id}).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _acknowledge(connection: psycopg.Connection, finding: Finding, event: Event) -> None:
+    row = {
+        "finding_id": finding.id,
+        "kind": finding.kind.value,
+        "user_id": finding.user_id,
+        "sequence": finding.sequence,
+        "detail": finding.detail,
+        "actor": event.actor,
+        "reason": event.reason,
+    }
+    connection.execute(_repairs("acknowledge"), row)

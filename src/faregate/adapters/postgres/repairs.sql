@@ -1,0 +1,274 @@
+-- What `faregate repair` asks and does, in the role of the owner. Parameters are written %(name)s.
+
+-- name: hold_repairs
+-- One repair at a time, until the transaction ends.
+select pg_try_advisory_xact_lock(%(namespace)s::integer, -1) as is_held;
+
+-- name: lock_user
+-- Keeps the drain of a user's shard away until the transaction ends; `keys.shard_of` says the same.
+select pg_advisory_xact_lock(
+    %(namespace)s::integer,
+    mod(
+        get_byte(uuid_send(%(user_id)s::uuid), 14) * 256
+        + get_byte(uuid_send(%(user_id)s::uuid), 15),
+        l.shard_count
+    )
+) as is_locked
+from faregate.ledger as l;
+
+-- name: begin_repair
+-- Says what is about to be done.
+insert into faregate.repairs (
+    event_id, finding_id, kind, user_id, sequence, action, amount, detail, actor, reason, deadline_at
+)
+values (
+    %(event_id)s, %(finding_id)s, %(kind)s, %(user_id)s, %(sequence)s, %(action)s, %(amount)s,
+    %(detail)s, %(actor)s, %(reason)s, %(deadline_at)s
+);
+
+-- name: end_repair
+-- Says that it is done, and which leaves the rows have that it stored or made known.
+update faregate.repairs
+set
+    ended_at = now(),
+    leaves = %(leaves)s,
+    balance_before = %(balance_before)s,
+    balance_after = %(balance_after)s
+where event_id = %(event_id)s;
+
+-- name: acknowledge
+-- Accepts a finding; of two who do, the first is kept.
+insert into faregate.acknowledgements (
+    finding_id, kind, user_id, sequence, detail, actor, reason
+)
+values (
+    %(finding_id)s, %(kind)s, %(user_id)s, %(sequence)s, %(detail)s, %(actor)s, %(reason)s
+)
+on conflict (finding_id) do nothing;
+
+-- name: read_credits
+-- What a profile says.
+select
+    credits,
+    credits_sequence
+from faregate.balances
+where user_id = %(user_id)s::uuid;
+
+-- name: make_profile
+-- Makes a missing profile; its trigger gives it the sum of the rows.
+insert into public.profiles (id)
+values (%(user_id)s)
+on conflict (id) do nothing;
+
+-- name: project
+-- Gives a profile what its user's rows add up to. Its number goes back only where that is asked.
+update faregate.balances as b
+set
+    credits = t.credits,
+    credits_sequence = case
+        when %(rewinds)s::boolean then t.sequence_max
+        else greatest(b.credits_sequence, t.sequence_max)
+    end
+from (
+    select
+        coalesce(sum(amount), 0)::integer as credits,
+        coalesce(max(sequence), 0) as sequence_max
+    from public.credit_transactions
+    where user_id = %(user_id)s::uuid
+) as t
+where b.user_id = %(user_id)s::uuid
+returning b.credits;
+
+-- name: read_around
+-- What surrounds some missing or doubtful numbers of a user: the row before and the row after, what
+-- dead letters and corrections have moved right before which number, what older rows add up to, and
+-- the profile, with what all rows add up to.
+with asked as (
+    select
+        %(user_id)s::uuid as user_id,
+        %(first)s::bigint as first_number,
+        %(last)s::bigint as last_number
+),
+
+around as (
+    select
+        a.user_id,
+        (
+            select to_jsonb(t) - 'created_at'
+            from public.credit_transactions as t
+            where
+                t.user_id = a.user_id
+                and t.sequence < a.first_number
+            order by t.sequence desc, t.epoch desc
+            limit 1
+        ) as row_before,
+        (
+            select to_jsonb(t) - 'created_at'
+            from public.credit_transactions as t
+            where
+                t.user_id = a.user_id
+                and t.sequence > a.last_number
+            order by t.sequence, t.epoch
+            limit 1
+        ) as row_after
+    from asked as a
+),
+
+moves as (
+    select
+        d.user_id,
+        d.sequence,
+        d.amount
+    from faregate.dead_letters as d
+    where
+        d.user_id = %(user_id)s::uuid
+        and not exists (
+            select 1
+            from public.credit_transactions as t
+            where
+                t.user_id = d.user_id
+                and t.sequence = d.sequence
+        )
+    union all
+    select
+        r.user_id,
+        r.sequence + 1 as sequence,
+        r.amount
+    from faregate.repairs as r
+    where
+        r.user_id = %(user_id)s::uuid
+        and r.action = 'correct'
+        and r.ended_at is not null
+)
+
+select
+    a.row_before,
+    a.row_after,
+    b.credits,
+    b.credits_sequence,
+    coalesce((
+        select jsonb_agg(jsonb_build_array(m.sequence, m.amount))
+        from moves as m
+    ), '[]') as moves,
+    coalesce((
+        select sum(r.amount)
+        from faregate.repairs as r
+        where
+            r.user_id = a.user_id
+            and r.action = 'open'
+    ), 0)::bigint as opening,
+    coalesce((
+        select sum(t.amount)
+        from public.credit_transactions as t
+        where t.user_id = a.user_id
+    ), 0)::bigint as row_total
+from around as a
+left join faregate.balances as b on a.user_id = b.user_id;
+
+-- name: read_row
+-- A row, whatever it says now.
+select to_jsonb(t) - 'created_at' as content
+from public.credit_transactions as t
+where t.id = %(id)s::uuid;
+
+-- name: prove_rows
+-- The leaves of rows as they are or might have been, and whether a batch wrote such a row.
+-- `find_forged` in audit.sql computes the same leaves.
+with asked as (
+    select
+        r.*,
+        a.place
+    from jsonb_array_elements(%(rows)s::jsonb) with ordinality as a (content, place)
+    cross join lateral jsonb_populate_record(null::public.credit_transactions, a.content) as r
+),
+
+leaves as (
+    select
+        t.place,
+        substr(sha256(
+            uuid_send(t.id) || uuid_send(t.user_id) || int4send(t.amount)
+            || coalesce(int8send(t.sequence) || int4send(t.balance_after) || int8send(t.epoch), '')
+            || timestamptz_send(t.timestamp)
+            || coalesce(int4send(t.allowance_amount) || int4send(t.allowance_after), '')
+            || coalesce(timestamptz_send(t.period_start), '')
+            || convert_to(concat_ws(
+                E'\n', t.type, t.refund_of, to_json(t.description), t.metadata
+            ), 'UTF8')
+        ), 1, 16) as leaf
+    from asked as t
+)
+
+select
+    leaf,
+    leaf in (
+        select substr(b.leaves, 16 * n.place + 1, 16)
+        from faregate.batches as b
+        cross join lateral generate_series(0, octet_length(b.leaves) / 16 - 1) as n (place)
+    ) as is_proven
+from leaves
+order by place;
+
+-- name: store_rows
+-- Adds rows; one whose id is known is left out.
+insert into public.credit_transactions (
+    id, user_id, amount, type, description, metadata, timestamp,
+    sequence, balance_after, epoch, refund_of, allowance_amount, allowance_after, period_start
+)
+select
+    id,
+    user_id,
+    amount,
+    type,
+    description,
+    metadata,
+    timestamp,
+    sequence,
+    balance_after,
+    epoch,
+    refund_of,
+    allowance_amount,
+    allowance_after,
+    period_start
+from jsonb_populate_recordset(null::public.credit_transactions, %(rows)s::jsonb)
+on conflict (id) do nothing;
+
+-- name: sees_own_rows
+-- Whether row level security keeps this role from changing rows.
+select row_security_active('public.credit_transactions') as is_kept;
+
+-- name: unlock_security
+-- Lets the owner change rows until the end of the transaction, which nobody else sees.
+alter table public.credit_transactions no force row level security;
+
+-- name: lock_security
+-- Ends that.
+alter table public.credit_transactions force row level security;
+
+-- name: unlock_rows
+-- Lets rows be changed until the end of the transaction, which nobody else sees.
+alter table public.credit_transactions disable trigger credit_transactions_immutable;
+
+-- name: lock_rows
+-- Ends that.
+alter table public.credit_transactions enable trigger credit_transactions_immutable;
+
+-- name: restore_row
+-- Gives a row the content that it had.
+update public.credit_transactions as t
+set
+    id = r.id,
+    user_id = r.user_id,
+    amount = r.amount,
+    type = r.type,
+    description = r.description,
+    metadata = r.metadata,
+    timestamp = r.timestamp,
+    sequence = r.sequence,
+    balance_after = r.balance_after,
+    epoch = r.epoch,
+    refund_of = r.refund_of,
+    allowance_amount = r.allowance_amount,
+    allowance_after = r.allowance_after,
+    period_start = r.period_start
+from jsonb_populate_recordset(null::public.credit_transactions, %(rows)s::jsonb) as r
+where t.id = %(row_id)s::uuid;

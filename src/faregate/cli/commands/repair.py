@@ -1,0 +1,116 @@
+"""What is done about findings: repaired, or accepted."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from faregate.bootstrap import open_audit, open_repairs, open_stream
+from faregate.cli.commands.credits import checked_text
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, tell
+from faregate.config import read_settings
+from faregate.domain.repair import Favour, Step
+from faregate.ops import repair as ops
+from faregate.ops.repair import Repaired, Servers, Who
+
+_Findings = Annotated[
+    list[str] | None, typer.Argument(help="Ids, such as live-1a2b3c4d; none for all findings.")
+]
+
+
+def repair(
+    findings: _Findings = None,
+    *,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; else it is only shown.")] = False,
+    favour: Annotated[
+        Favour, typer.Option(help="Who gets the benefit, where nothing is proven.")
+    ] = Favour.LEDGER,
+    actor: Annotated[str, typer.Option(help="Who does it; needed with --apply.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; needed with --apply.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Put right what reconcile and verify find. Without --apply it only says what it would do.
+
+    Example: faregate repair --apply --actor ann --reason "ticket 7"
+    """
+    ids = findings or []
+    who = _who(actor, reason) if apply else None
+    with _servers() as servers:
+        if who is None:
+            done = ops.preview(servers, ids, favour)
+        else:
+            done = ops.repair(servers, ids, favour, who, _shown(as_json))
+    _tell(done, as_json, is_applied=who is not None)
+    if done.left:
+        raise typer.Exit(EXIT_NOT_EXACT)
+
+
+def acknowledge(
+    findings: Annotated[list[str], typer.Argument(help="Ids, such as gap-1a2b3c4d.")],
+    *,
+    actor: Annotated[str, typer.Option(help="Who accepts them.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    as_json: Json = False,
+) -> None:
+    """Accept findings as they are: they are listed, and no alarm unless they change.
+
+    Example: faregate acknowledge gap-1a2b3c4d --actor ann --reason "lost in the outage, ticket 7"
+    """
+    who = _who(actor, reason)
+    with _servers() as servers:
+        done = ops.acknowledge(servers, findings, who)
+    _tell(done, as_json, is_applied=True)
+
+
+def _who(actor: str, reason: str) -> Who:
+    return Who(actor=checked_text("actor", actor), reason=checked_text("reason", reason))
+
+
+@contextmanager
+def _servers() -> Iterator[Servers]:
+    settings = read_settings()
+    with (
+        open_stream(settings) as stream,
+        open_audit(settings) as audit,
+        open_repairs(settings) as repairs,
+    ):
+        yield Servers(stream, stream, audit, repairs)
+
+
+def _shown(as_json: bool) -> ops.OnStep:
+    """Return what prints each step right before it is taken."""
+
+    def show(step: Step) -> None:
+        if not as_json:
+            print(step.says)
+
+    return show
+
+
+def _tell(done: Repaired, as_json: bool, *, is_applied: bool) -> None:
+    steps = [_step(step) for step in done.steps]
+    left = [finding.told() for finding in done.left]
+    told = {"applied": is_applied, "steps": steps, "left": left, "gone": list(done.gone)}
+    tell(told, _lines(done, is_applied), as_json=as_json)
+
+
+def _step(step: Step) -> dict[str, object]:
+    return {
+        "finding_id": step.finding.id,
+        "user_id": step.finding.user_id,
+        "action": step.action.value,
+        "amount": step.amount,
+        "says": step.says,
+    }
+
+
+def _lines(done: Repaired, is_applied: bool) -> Sequence[str]:
+    """Return what is said at the end; steps that are taken have been shown one by one."""
+    gone = [f"{name} is not there any more." for name in done.gone]
+    if is_applied:
+        left = [f"left: {one.id}: {one.detail}" for one in done.left]
+        return [*gone, *left, f"{len(done.steps)} steps taken, {len(left)} findings left"]
+    planned = [f"{step.finding.id} {step.action}: {step.says}" for step in done.steps]
+    end = "nothing to repair" if not planned else "nothing was changed: --apply does it"
+    return [*gone, *planned, end]

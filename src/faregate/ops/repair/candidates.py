@@ -1,0 +1,40 @@
+"""What a row may have said before it was changed, as far as its neighbours tell."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import cast
+
+from faregate.domain.repair import Around, Row
+from faregate.domain.transaction import CREDITS_MAX, TransactionType
+
+#: How many missing numbers of the user are tried.
+_NUMBERS_MAX = 8
+
+
+def candidates(row: Row, around: Around, missing: Sequence[int]) -> Iterator[Row]:
+    """Iterate over what a row may have been, if numbers or the type of it were changed.
+
+    None of them is more than a guess, until a leaf proves it.
+    """
+    if row["sequence"] is None:
+        return
+    amount, balance = _whole(row["amount"]), _whole(row["balance_after"])
+    before = around.balance
+    balances = {balance, before + amount}
+    if around.after:
+        balances.add(_whole(around.after["balance_after"]) - _whole(around.after["amount"]))
+    amounts = {amount, *(one - before for one in balances)}
+    sequences = dict.fromkeys([row["sequence"], *missing[:_NUMBERS_MAX]])
+    for sequence, one, after, kind in product(sequences, amounts, balances, TransactionType):
+        if max(abs(one), abs(after)) <= CREDITS_MAX:
+            yield {
+                **row,
+                "sequence": sequence,
+                "amount": one,
+                "balance_after": after,
+                "type": kind.value,
+            }
+
+
+def _whole(value: object) -> int:
+    return cast("int", value)

@@ -1,0 +1,159 @@
+"""What a plan is made of: all that servers know about the findings of some users."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.repair import Around, Row
+from faregate.domain.transaction import CreditTransaction
+from faregate.domain.user import User
+from faregate.ops.repair.candidates import candidates
+from faregate.ports import LiveBalances, TransactionStream
+from faregate.ports.repairs import Repairs
+
+#: How many records are decoded at a time.
+_BATCH_SIZE = 1_000
+#: These need records of the stream, which keeps them for a while after they are rows.
+_OF_RECORDS = frozenset({DriftKind.GAP, DriftKind.FORGED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known about findings, by their ids where nothing else is said."""
+
+    #: Live balances by user, read before the records.
+    live: Mapping[UUID, User]
+    #: The records of the stream by user, in the order of their numbers.
+    records: Mapping[UUID, Sequence[CreditTransaction]]
+    #: What surrounds the numbers of gaps and of forged rows.
+    around: Mapping[str, Around]
+    #: Forged rows as they are now.
+    rows: Mapping[str, Row]
+    #: What a batch wrote in their place, where that could be found.
+    originals: Mapping[str, Row]
+    #: The records, by the ids of transactions, that a batch wrote as they are.
+    proven: frozenset[UUID]
+
+
+def gather(
+    findings: Sequence[Finding],
+    stream: TransactionStream,
+    balances: LiveBalances,
+    repairs: Repairs,
+) -> Facts:
+    """Read what a plan for some findings is made of. Writes nothing."""
+    asked = [one for one in findings if one.kind in _OF_RECORDS and one.user_id]
+    users = sorted({one.user_id for one in asked if one.user_id})
+    live = balances.read_many(users)
+    rows = {
+        one.id: row
+        for one in asked
+        if one.kind is DriftKind.FORGED and (row := repairs.row(row_id_of(one)))
+    }
+    records = _records(stream, users, {UUID(str(row["id"])) for row in rows.values()})
+    around = {
+        one.id: repairs.around(one.user_id, first, last)
+        for one in asked
+        if one.user_id
+        for first, last in [_numbers(one)]
+    }
+    listed = [one for several in records.values() for one in several]
+    known = repairs.proven([row_of(one) for one in listed])
+    return Facts(
+        live=live,
+        records=records,
+        around=around,
+        rows=rows,
+        originals=_originals(findings, rows, around, listed, repairs),
+        proven=frozenset(
+            one.id.value for one, is_proven in zip(listed, known, strict=True) if is_proven
+        ),
+    )
+
+
+def row_id_of(finding: Finding) -> UUID:
+    """Return the id of the row that a finding is about."""
+    return UUID((finding.subject or "").partition(" ")[0])
+
+
+def row_of(made: CreditTransaction) -> Row:
+    """Return a record as the row that it becomes."""
+    return {
+        "id": str(made.id),
+        "user_id": str(made.user_id),
+        "amount": made.amount,
+        "type": made.type.value,
+        "description": made.description,
+        "metadata": None if made.metadata is None else dict(made.metadata),
+        "timestamp": made.timestamp.isoformat(),
+        "sequence": made.sequence,
+        "balance_after": made.balance_after,
+        "epoch": made.epoch,
+        "refund_of": None if made.refund_of is None else str(made.refund_of),
+        "allowance_amount": made.allowance_amount,
+        "allowance_after": made.allowance_after,
+        "period_start": made.period_start and made.period_start.isoformat(),
+    }
+
+
+def last_of(finding: Finding) -> int:
+    """Return the last number of a gap."""
+    return int(finding.subject or finding.sequence or 0)
+
+
+def _numbers(finding: Finding) -> tuple[int, int]:
+    first = finding.sequence or 0
+    return first, last_of(finding) if finding.kind is DriftKind.GAP else first
+
+
+def _records(
+    stream: TransactionStream, users: Iterable[UUID], ids: set[UUID]
+) -> Mapping[UUID, list[CreditTransaction]]:
+    """Read the streams from their beginning, where they hold what has been rows for a while."""
+    found: dict[UUID, list[CreditTransaction]] = {user_id: [] for user_id in users}
+    if not found:
+        return found
+    for shard in range(stream.shard_count):
+        place = None
+        while batch := stream.read(shard, place, _BATCH_SIZE):
+            for entry in batch.records():
+                made = entry.transaction
+                if made and (made.user_id in found or made.id.value in ids):
+                    found.setdefault(made.user_id, []).append(made)
+            place = batch.end
+            if batch.count < _BATCH_SIZE:
+                break
+    return {
+        user_id: sorted(several, key=lambda one: (one.sequence, one.epoch))
+        for user_id, several in found.items()
+    }
+
+
+def _originals(
+    findings: Sequence[Finding],
+    rows: Mapping[str, Row],
+    around: Mapping[str, Around],
+    records: Sequence[CreditTransaction],
+    repairs: Repairs,
+) -> Mapping[str, Row]:
+    """Find what a batch wrote in the place of forged rows, among all that it may have been."""
+    gaps = [one for one in findings if one.kind is DriftKind.GAP]
+    asked: list[tuple[str, Row]] = []
+    for finding_id, row in rows.items():
+        missing = [gap for gap in gaps if str(gap.user_id) == row["user_id"]]
+        numbers = [n for gap in missing for n in range(gap.sequence or 0, last_of(gap) + 1)]
+        same = [row_of(one) for one in records if _is_same(one, row)]
+        possible = [*same, *candidates(row, around[finding_id], numbers)]
+        asked += [(finding_id, one) for one in possible]
+    known = repairs.proven([row for _, row in asked])
+    found: dict[str, Row] = {}
+    for (finding_id, row), is_proven in zip(asked, known, strict=True):
+        if is_proven:
+            found.setdefault(finding_id, row)
+    return found
+
+
+def _is_same(made: CreditTransaction, row: Row) -> bool:
+    place = str(made.user_id), made.sequence
+    return str(made.id) == row["id"] or place == (row["user_id"], row["sequence"])

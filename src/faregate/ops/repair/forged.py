@@ -1,0 +1,51 @@
+"""Rows that nothing vouches for: restored by what was written, or known from now on. Pure."""
+
+from faregate.domain.finding import Finding
+from faregate.domain.repair import Action, Favour, Row, Step
+from faregate.ops.repair.facts import Facts, row_id_of
+
+_SHOWN = ("user_id", "sequence", "amount", "balance_after", "type", "description", "timestamp")
+
+
+def plan_forged(finding: Finding, facts: Facts, favour: Favour) -> Step:
+    """Say what is done about a row that no batch wrote as it is."""
+    del favour
+    row = facts.rows.get(finding.id)
+    if row is None:
+        return _nothing(finding, "batches were changed or are gone, and only a backup has them")
+    original = facts.originals.get(finding.id)
+    if original is not None:
+        return Step(
+            finding=finding,
+            action=Action.RESTORE,
+            says=f"restores transaction {row['id']} of user {original['user_id']} as it was"
+            f" written ({_differences(row, original)}), under a short lock of the table.",
+            rows=(original,),
+            row_id=row_id_of(finding),
+        )
+    if row["sequence"] is None:
+        amount = int(str(row["amount"]))
+        return Step(
+            finding=finding,
+            action=Action.ADOPT,
+            says=f"lets the row {row['id']} of {amount:+} credits, which somebody made by hand for"
+            f" user {finding.user_id}, count from now on.",
+            amount=amount,
+            rows=(row,),
+        )
+    return _nothing(
+        finding,
+        f"nothing proves what transaction {row['sequence']} of user {finding.user_id} was: restore"
+        " it from a backup",
+    )
+
+
+def _nothing(finding: Finding, why: str) -> Step:
+    says = f"{why}, or accept it with `faregate acknowledge {finding.id}`."
+    return Step(finding=finding, action=Action.NONE, says=says)
+
+
+def _differences(row: Row, original: Row) -> str:
+    changed = [name for name in _SHOWN if str(row[name]) != str(original[name])]
+    numbers = [f"{name} from {row[name]} to {original[name]}" for name in changed]
+    return ", ".join(numbers[:3]) or "metadata"

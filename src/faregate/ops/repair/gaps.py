@@ -1,0 +1,180 @@
+"""Numbers that are missing: stored again, or closed by one row of the difference. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import cast
+
+from faregate.domain.finding import Finding
+from faregate.domain.repair import Action, Around, Favour, Row, Step
+from faregate.domain.transaction import CREDITS_MAX, CreditTransaction, TransactionType
+from faregate.domain.user import User
+from faregate.ops.repair.facts import Facts, last_of, row_of
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The state of a user between two transactions."""
+
+    credits: int
+    allowance: int
+    period_start: str | None
+    epoch: int
+
+
+def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
+    """Say what is done about numbers that are missing."""
+    around = facts.around[finding.id]
+    found = _found(finding, facts, around)
+    if found:
+        numbers = ", ".join(str(made.sequence) for made in found)
+        return Step(
+            finding=finding,
+            action=Action.STORE,
+            says=f"stores transaction {numbers} of user {finding.user_id} again, as the stream"
+            f" still has it ({sum(made.amount for made in found):+} credits).",
+            amount=sum(made.amount for made in found),
+            rows=tuple(map(row_of, found)),
+        )
+    live = facts.live.get(finding.user_id) if finding.user_id else None
+    if around.after is None and _is_beyond(finding, live, around):
+        return Step(
+            finding=finding,
+            action=Action.REWIND,
+            says=f"sets the number of the profile of {finding.user_id} back from"
+            f" {around.sequence} to that of its last row, since nothing has ever had a later one.",
+        )
+    after = _after(finding, facts, around, live)
+    if after is None:
+        says = (
+            f"waits for the worker: what follows transaction {last_of(finding)} is not known yet."
+        )
+        return Step(finding=finding, action=Action.NONE, says=says)
+    return _close(finding, _before(finding, around), after, favour)
+
+
+def _found(finding: Finding, facts: Facts, around: Around) -> Sequence[CreditTransaction]:
+    """Return the records that the stream has of the missing numbers, each once."""
+    first, last = finding.sequence or 0, last_of(finding)
+    found: dict[int, CreditTransaction] = {}
+    balance = _before(finding, around).credits
+    for made in facts.records[finding.user_id] if finding.user_id else ():
+        if not first <= made.sequence <= last or made.sequence in found:
+            continue
+        follows = (
+            made.sequence == first + len(found) and balance + made.amount == made.balance_after
+        )
+        if made.id.value in facts.proven or follows:
+            found[made.sequence] = made
+            balance = made.balance_after
+    return list(found.values())
+
+
+def _is_beyond(finding: Finding, live: User | None, around: Around) -> bool:
+    """Whether only the profile says that there ever were such numbers."""
+    if live is None:
+        return around.credits == around.total
+    return live.sequence < last_of(finding)
+
+
+def _before(finding: Finding, around: Around) -> _State:
+    """Return the state of a user right before a gap."""
+    row, first = around.before, finding.sequence or 0
+    place = _number(row["sequence"]) if row else 0
+    return _State(
+        credits=around.balance + around.moved(place + 1, first),
+        allowance=_number(row["allowance_after"]) if row else 0,
+        period_start=None,
+        epoch=_number(row["epoch"]) if row else 0,
+    )
+
+
+def _after(finding: Finding, facts: Facts, around: Around, live: User | None) -> _State | None:
+    """Return the state of a user right after a gap, by what follows it; None for nothing yet."""
+    last = last_of(finding)
+    row = around.after or _next(finding, facts)
+    if row is not None:
+        moved = around.moved(last + 1, _number(row["sequence"]))
+        return _State(
+            credits=_number(row["balance_after"]) - _number(row["amount"]) - moved,
+            allowance=_number(row["allowance_after"]) - _number(row["allowance_amount"]),
+            period_start=cast("str | None", row["period_start"]),
+            epoch=_number(row["epoch"]),
+        )
+    if live is None:
+        # The profile still has what a row that was deleted had added.
+        before = _before(finding, around)
+        return replace(before, credits=before.credits + (around.credits or 0) - around.total)
+    if live.sequence != last:
+        return None
+    start = live.period_start_ms
+    return _State(
+        credits=live.credits - around.moved(last + 1, last + 1),
+        allowance=live.allowance_left,
+        period_start=datetime.fromtimestamp(start / 1_000, UTC).isoformat() if start else None,
+        epoch=live.epoch,
+    )
+
+
+def _next(finding: Finding, facts: Facts) -> Row | None:
+    """Return the record that follows a gap behind which there is no row."""
+    records = facts.records[finding.user_id] if finding.user_id else ()
+    later = (made for made in records if made.sequence == last_of(finding) + 1)
+    return next(map(row_of, later), None)
+
+
+def _close(finding: Finding, before: _State, after: _State, favour: Favour) -> Step:
+    amount = after.credits - before.credits
+    last, user_id = last_of(finding), finding.user_id
+    if max(abs(amount), abs(after.credits)) > CREDITS_MAX:
+        says = f"no row can hold the {amount} credits that are missing of user {user_id}."
+        return Step(finding=finding, action=Action.NONE, says=says)
+    if amount < 0 and favour is Favour.USER:
+        return Step(
+            finding=finding,
+            action=Action.ACKNOWLEDGE,
+            says=f"accepts that {_numbers(finding)} of user {user_id} took {-amount} credits that"
+            " nothing shows; the live balance is raised by them next.",
+            accepts=(finding,),
+        )
+    kind = TransactionType.ADMIN_ADJUSTMENT if amount else TransactionType.DEDUCT
+    row: Row = {
+        "user_id": str(user_id),
+        "amount": amount,
+        "type": kind.value,
+        "sequence": last,
+        "balance_after": after.credits,
+        "epoch": after.epoch,
+        "refund_of": None,
+        "allowance_amount": after.allowance - before.allowance,
+        "allowance_after": after.allowance,
+        "period_start": after.period_start,
+        "metadata": {"missing_first": finding.sequence, "missing_last": last},
+    }
+    return Step(
+        finding=finding,
+        action=Action.CLOSE,
+        says=f"closes {_numbers(finding)} of user {user_id} by a row of {amount:+} credits: the"
+        f" balance was {before.credits} before and {after.credits} after.",
+        amount=amount,
+        rows=(row,),
+        accepts=_rest(finding),
+    )
+
+
+def _rest(finding: Finding) -> tuple[Finding, ...]:
+    """Return the numbers of a gap that the row at its end does not have."""
+    last = last_of(finding) - 1
+    if last < (finding.sequence or 0):
+        return ()
+    detail = f"{finding.detail} Their sum is in transaction {last + 1}."
+    return (replace(finding, subject=str(last), detail=detail),)
+
+
+def _numbers(finding: Finding) -> str:
+    first, last = finding.sequence, last_of(finding)
+    return f"transaction {first}" if first == last else f"transactions {first} to {last}"
+
+
+def _number(value: object) -> int:
+    return cast("int", value or 0)

@@ -1,0 +1,102 @@
+"""The plan: what is done about each finding, in which order. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.repair import Action, Favour, Step
+from faregate.ops.repair.facts import Facts
+from faregate.ops.repair.forged import plan_forged
+from faregate.ops.repair.gaps import plan_gap
+
+_Plan: TypeAlias = Callable[[Finding, Facts, Favour], Step]
+
+#: What comes first of a user. After each of these all else of the user is looked at again, since
+#: one cause shows in many places.
+_ORDER: tuple[frozenset[DriftKind], ...] = (
+    frozenset({DriftKind.GUARD, DriftKind.EPOCH}),
+    frozenset({DriftKind.FORGED}),
+    frozenset({DriftKind.GAP}),
+    frozenset({DriftKind.PROJECTION}),
+    frozenset({DriftKind.LIVE, DriftKind.BEHIND}),
+    frozenset({DriftKind.FORK}),
+    frozenset({DriftKind.REFUND}),
+    frozenset({DriftKind.CHAIN}),
+)
+
+
+def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[Step]:
+    """Say what is to be done about findings, one step for each, in the order in which to do it.
+
+    Args:
+        findings: All that was found of the users at hand.
+        facts: What is known about them.
+        favour: Who gets the benefit, where nothing is proven.
+    """
+    steps: list[Step] = []
+    busy: dict[object, Finding] = {}
+    for kinds in _ORDER:
+        planned = [_PLANS[one.kind](one, facts, favour) for one in findings if one.kind in kinds]
+        for step in planned:
+            first = busy.get(step.finding.user_id)
+            steps.append(_wait(step.finding, first) if first else step)
+        busy |= {
+            step.finding.user_id: step.finding
+            for step in planned
+            if step.action.is_done and step.finding.user_id not in busy
+        }
+    return steps
+
+
+def _wait(finding: Finding, first: Finding) -> Step:
+    says = f"{finding.id} may follow from {first.id}, and is looked at again after that."
+    return Step(finding=finding, action=Action.WAIT, says=says)
+
+
+def _projection(finding: Finding, facts: Facts, favour: Favour) -> Step:
+    del facts, favour
+    user = f"the profile of {finding.user_id}"
+    if finding.subject == "sequence":
+        says = f"lifts the number of {user} from {finding.found} to {finding.expected}."
+        return Step(finding=finding, action=Action.PROJECT, says=says)
+    expected, found = finding.expected or 0, finding.found
+    if found is None:
+        says = f"makes {user}, with the {expected} credits that its rows add up to."
+    else:
+        verb = "lowers" if expected < found else "raises"
+        says = f"{verb} the credits in {user} from {found} to {expected}, as its rows have it."
+    amount = expected - (found or 0)
+    return Step(finding=finding, action=Action.PROJECT, says=says, amount=amount)
+
+
+def _chain(finding: Finding, facts: Facts, favour: Favour) -> Step:
+    """Accept a break: rows stay as they are, and all sums agree now, or it would have to wait."""
+    del facts, favour
+    says = (
+        f"accepts that the balance of {finding.user_id} moved by"
+        f" {(finding.found or 0) - (finding.expected or 0):+} without a row before transaction"
+        f" {finding.sequence}: rows do not change, and all sums agree now."
+    )
+    return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
+
+
+def _by_hand(says: str) -> _Plan:
+    def nothing(finding: Finding, facts: Facts, favour: Favour) -> Step:
+        del facts, favour
+        return Step(finding=finding, action=Action.NONE, says=f"{finding.id}: {says}")
+
+    return nothing
+
+
+_PLANS: Mapping[DriftKind, _Plan] = {
+    DriftKind.GUARD: _by_hand("run the statement of the migration again that makes it."),
+    DriftKind.EPOCH: _by_hand("run `faregate rebuild` once Redis is empty."),
+    DriftKind.FORGED: plan_forged,
+    DriftKind.GAP: plan_gap,
+    DriftKind.PROJECTION: _projection,
+    DriftKind.LIVE: _by_hand("the live balance cannot be corrected here yet."),
+    DriftKind.BEHIND: _by_hand("the live balance cannot be corrected here yet."),
+    DriftKind.FORK: _by_hand("the live balance cannot be corrected here yet."),
+    DriftKind.REFUND: _by_hand("run `faregate adjust` for what was given back beyond the charge."),
+    DriftKind.CHAIN: _chain,
+}

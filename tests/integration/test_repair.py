@@ -1,0 +1,174 @@
+"""Repair: profiles, acknowledgements, and how the command behaves whatever the finding is."""
+
+from contextlib import closing
+from uuid import uuid4
+
+import pytest
+
+from commands import CommandLine
+from durable import Database, as_role
+from faregate.adapters.postgres.repairs import PostgresRepairs
+from operated import WHO, Ledger
+from sabotage import APPLY, Sabotaged
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+
+@pytest.fixture
+def ledger(operated: Ledger, command_line: CommandLine) -> Sabotaged:
+    """A user with two charges, who has one credit left."""
+    for _ in range(2):
+        operated.charge()
+    operated.drain()
+    return Sabotaged(operated, command_line)
+
+
+def test_a_ledger_that_is_exact_has_nothing_to_repair(
+    ledger: Sabotaged, command_line: CommandLine
+) -> None:
+    """Exit 0, and no event."""
+    assert ledger.findings() == []
+    assert command_line.run("repair").out == "nothing to repair\n"
+    assert command_line.run("repair", *APPLY).out == "0 steps taken, 0 findings left\n"
+    assert ledger.events() == []
+
+
+def test_a_profile_gets_the_sum_of_its_rows(ledger: Sabotaged, command_line: CommandLine) -> None:
+    """And its user keeps its own, be it higher or lower than what somebody wrote there."""
+    ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
+    (finding,) = ledger.findings()
+    assert finding["repair"] == f"faregate repair {finding['id']}"
+    (step,) = ledger.shown()
+    assert (step["action"], step["amount"]) == ("project", -98)
+    assert f"lowers the credits in the profile of {ledger.user} from 99 to 1" in step["says"]
+    assert "nothing was changed" in command_line.run("repair", finding["id"]).out
+    assert ledger.repaired(finding["id"]) == ["project"]
+    assert ledger.operated.tables.profile(ledger.user) == (1, 3)
+    (event,) = ledger.events()
+    assert (event["finding_id"], event["kind"]) == (finding["id"], "projection")
+    assert (event["balance_before"], event["balance_after"]) == (99, 1)
+
+
+def test_a_profile_that_is_behind_or_missing_is_made_right(ledger: Sabotaged) -> None:
+    """By its rows, which nobody has touched."""
+    ledger.run("update public.profiles set credits_sequence = 1 where id = %s", ledger.user)
+    assert "projection" in ledger.kinds()
+    assert ledger.repaired() == ["project"]
+    ledger.forge("delete from public.profiles where id = %s", ledger.user)
+    assert ledger.kinds() == ["projection"]
+    assert ledger.repaired() == ["project"]
+    assert ledger.operated.tables.profile(ledger.user) == (1, 3)
+
+
+def test_only_what_is_named_is_repaired(ledger: Sabotaged, command_line: CommandLine) -> None:
+    """The other finding stays, and one that is gone is said to be."""
+    other = ledger.operated.tables.user().user_id
+    ledger.run("update public.profiles set credits = 99")
+    named = next(one for one in ledger.findings() if one["user_id"] == str(ledger.user))
+    told = command_line.tell("repair", named["id"], *APPLY)
+    assert [step["finding_id"] for step in told["steps"]] == [named["id"]]
+    (left,) = ledger.findings()
+    assert left["user_id"] == str(other)
+    again = command_line.tell("repair", named["id"], *APPLY)
+    assert (again["steps"], again["gone"]) == ([], [named["id"]])
+    assert "is not there any more" in command_line.run("repair", named["id"]).out
+
+
+def test_who_and_why_are_needed_to_change_anything(
+    ledger: Sabotaged, command_line: CommandLine
+) -> None:
+    """Exit 2, and nothing was done."""
+    ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
+    for words in ([], WHO[:2], WHO[2:], ["--actor", " ", "--reason", "why"]):
+        assert command_line.run("repair", "--apply", *words).code == 2
+    assert command_line.run("repair", "--favour", "nobody").code == 2
+    assert ledger.events() == []
+
+
+def test_only_the_owner_repairs(
+    ledger: Sabotaged, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may write balances, and is told which role may do this."""
+    ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
+    url = as_role(ledger.operated.settings.postgres_url, "faregate_worker")
+    monkeypatch.setenv("FAREGATE_POSTGRES_URL", url)
+    assert len(ledger.shown()) == 1
+    said = command_line.run("repair", *APPLY)
+    assert (said.code, "the one that ran the migrations" in said.err) == (2, True)
+
+
+def test_one_repair_at_a_time(
+    ledger: Sabotaged, command_line: CommandLine, database_url: str
+) -> None:
+    """The second one does nothing, and says why."""
+    ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
+    with closing(PostgresRepairs(database_url)) as first, first.held():
+        said = command_line.run("repair", *APPLY)
+        assert (said.code, "another repair is at work" in said.err) == (2, True)
+    assert ledger.repaired() == ["project"]
+
+
+def test_a_repair_that_was_killed_is_run_again(
+    ledger: Sabotaged, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its event stays begun; the next one looks anew and does it once."""
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgresRepairs, "act", killed)
+        assert command_line.run("repair", *APPLY).code == 3
+    (event,) = ledger.events()
+    assert (event["ended_at"], ledger.kinds()) == (None, ["projection"])
+    assert ledger.repaired() == ["project"]
+    assert len(ledger.events()) == 2
+
+
+def test_what_is_accepted_is_listed_and_no_alarm_until_it_changes(
+    ledger: Sabotaged, command_line: CommandLine
+) -> None:
+    """With who and why; a change of the number is another finding."""
+    ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
+    (finding,) = ledger.findings()
+    told = command_line.tell("acknowledge", finding["id"], *WHO)
+    assert [step["action"] for step in told["steps"]] == ["acknowledge"]
+    assert ledger.findings() == []
+    (accepted,) = command_line.tell("reconcile")["acknowledged"]
+    assert (accepted["id"], accepted["actor"], accepted["reason"]) == (
+        finding["id"],
+        "ann",
+        "ticket 7",
+    )
+    said = command_line.run("reconcile").out
+    assert "Acknowledged by ann: ticket 7" in said
+    assert said.splitlines()[-1] == "exact"
+    assert command_line.tell("repair", *APPLY)["steps"] == []
+    ledger.run("update public.profiles set credits = 98 where id = %s", ledger.user)
+    (other,) = ledger.findings()
+    assert other["id"] != finding["id"]
+
+
+def test_what_is_not_found_cannot_be_accepted(ledger: Sabotaged, command_line: CommandLine) -> None:
+    """Exit 2, and none of what was named with it is."""
+    ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
+    (finding,) = ledger.findings()
+    said = command_line.run("acknowledge", finding["id"], "live-00000000", *WHO)
+    assert (said.code, "no finding live-00000000" in said.err) == (2, True)
+    assert len(ledger.findings()) == 1
+
+
+def test_events_and_acknowledgements_go_with_their_user(
+    ledger: Sabotaged, command_line: CommandLine, tables: Database
+) -> None:
+    """Nothing of a deleted user is left in either."""
+    ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
+    (finding,) = ledger.findings()
+    command_line.tell("acknowledge", finding["id"], *WHO)
+    tables.run("delete from auth.users where id = %s", ledger.user)
+    assert tables.run("select * from faregate.acknowledgements") == ledger.events() == []
+
+
+def test_an_unknown_id_is_said_to_be_gone(ledger: Sabotaged, command_line: CommandLine) -> None:
+    assert command_line.tell("repair", f"live-{uuid4().hex[:8]}")["gone"]
