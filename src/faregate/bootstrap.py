@@ -12,11 +12,13 @@ from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApi
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
+from faregate.adapters.postgres.letters import PostgresLetters
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
 from faregate.adapters.postgres.reports import PostgresReports
 from faregate.adapters.postgres.server import PostgresServer
 from faregate.adapters.redis import access as redis_access
 from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.records import read_alone
 from faregate.adapters.redis.server import RedisServer
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
@@ -146,6 +148,11 @@ def open_reconciliations(settings: Settings) -> closing[PostgresReconciliations]
 def open_reports(settings: Settings) -> closing[PostgresReports]:
     """Open Postgres to list rows and dead letters."""
     return closing(PostgresReports(PostgresAudit(settings.postgres_url)))
+
+
+def open_letters(settings: Settings) -> closing[PostgresLetters]:
+    """Open the dead letters for the owner of the ledger."""
+    return closing(PostgresLetters(settings.postgres_url, read_alone))
 
 
 def open_admin(settings: Settings) -> closing[PostgresAdmin]:

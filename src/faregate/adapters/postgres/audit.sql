@@ -479,8 +479,7 @@ limit %(findings_max)s::integer;
 
 -- name: find_forged
 -- Rows that no batch wrote as they are now. Each row is of a batch but the first row of a user, the
--- starting credits, which is of epoch 0. `insert_rows` in queries.sql computes the same leaves. A
--- row that an operator put in the place of a discarded dead letter is known by its place.
+-- starting credits, which is of epoch 0. `insert_rows` in queries.sql computes the same leaves.
 with leaves as (
     select substr(b.leaves, 16 * n.place + 1, 16) as leaf
     from faregate.batches as b
@@ -515,14 +514,6 @@ where
         select 1
         from leaves as l
         where l.leaf = w.leaf
-    )
-    and not exists (
-        select 1
-        from faregate.dead_letters as d
-        where
-            d.user_id = w.user_id
-            and d.sequence = w.sequence
-            and d.discarded_at is not null
     )
 order by w.user_id, w.sequence
 limit %(findings_max)s::integer;
