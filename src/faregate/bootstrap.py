@@ -12,6 +12,7 @@ from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApi
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import PostgresHistory
+from faregate.adapters.postgres.letters import PostgresLetters
 from faregate.adapters.postgres.moments import PostgresMoments
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
 from faregate.adapters.postgres.repairs import PostgresRepairs
@@ -20,6 +21,7 @@ from faregate.adapters.postgres.server import PostgresServer
 from faregate.adapters.redis import rights as redis_rights
 from faregate.adapters.redis.alignments import RedisAccounts
 from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.records import read_alone
 from faregate.adapters.redis.server import RedisServer
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
@@ -173,6 +175,11 @@ def open_reports(settings: Settings) -> closing[PostgresReports]:
 def open_repairs(settings: Settings) -> closing[PostgresRepairs]:
     """Open Postgres for the owner to repair rows and profiles."""
     return closing(PostgresRepairs(settings.postgres_url))
+
+
+def open_letters(settings: Settings) -> closing[PostgresLetters]:
+    """Open the dead letters for the owner of the ledger."""
+    return closing(PostgresLetters(settings.postgres_url, read_alone))
 
 
 def open_admin(settings: Settings) -> closing[PostgresAdmin]:

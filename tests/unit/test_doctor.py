@@ -86,7 +86,7 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
     "a pause": ("queue", replace(QUEUE, suspended=True), "error", "suspended", "rq resume"),
     "another ledger": ("ledger", {"problems": ["is empty"]}, "error", "is empty", "rebuild"),
     "a backlog": ("records", Backlog(pending=1, oldest_s=61.0), "error", "61 s", "--check"),
-    "dead letters": ("dead_letters", {"conflict": 2}, "warning", "2 conflict", "operate.md"),
+    "dead letters": ("dead_letters", {"conflict": 2}, "warning", "2 conflict", "dead-letters list"),
     "a finding": (
         "reconciliation",
         {"findings": {"drift": 2}},

@@ -13,6 +13,7 @@ import typer
 
 from faregate.cli.commands import checks, credits, health, setup, users
 from faregate.cli.commands.access import access
+from faregate.cli.commands.dead_letters import dead_letters
 from faregate.cli.commands.export import export
 from faregate.cli.commands.holds import holds
 from faregate.cli.commands.journal import journal
@@ -67,7 +68,8 @@ _NUMBERS = {"ignore_unknown_options": True}
 app.command(rich_help_panel="Users and credits", context_settings=_NUMBERS)(credits.adjust)
 for name, group in {"users": users.users, "holds": holds, "keys": keys}.items():
     app.add_typer(group, name=name, rich_help_panel="Users and credits")
-app.add_typer(journal, name="journal", rich_help_panel="Check and restore")
+for name, group in {"journal": journal, "dead-letters": dead_letters}.items():
+    app.add_typer(group, name=name, rich_help_panel="Check and restore")
 
 
 def _print_version(is_asked: bool) -> None:

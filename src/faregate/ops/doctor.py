@@ -188,7 +188,9 @@ def _dead_letters(counts: Mapping[str, int]) -> Iterator[Symptom]:
     if counts:
         told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         yield _warning(
-            part="dead_letters", detail=f"records that cannot be rows: {told}", remedy=_GUIDE
+            part="dead_letters",
+            detail=f"records that cannot be rows: {told}",
+            remedy="faregate dead-letters list",
         )
 
 

@@ -91,6 +91,16 @@ def reconcile(
     )
 
 
+def differences(
+    stream: TransactionStream, balances: LiveBalances, audit: Audit, users: Sequence[UUID]
+) -> Sequence[Finding]:
+    """Compare some users, and report what is seen twice; otherwise as `reconcile`."""
+    epoch = _identity(stream, audit).epoch
+    first, second = (_Look(stream, balances, audit, epoch) for _ in range(2))
+    seen = {(finding.kind, finding.user_id) for finding in first.at(sorted(users))}
+    return list(_seen_again(second, seen, PAGE_SIZE_MAX))
+
+
 @dataclass(slots=True)
 class _Look:
     """One pass over users by id."""

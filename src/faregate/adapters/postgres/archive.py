@@ -64,7 +64,7 @@ _HOLDER = (
 )
 
 #: Somebody else was there at the same time, and will not be for ever.
-_CONTENTION = (
+CONTENTION = (
     errors.ForeignKeyViolation,
     errors.DeadlockDetected,
     errors.SerializationFailure,
@@ -135,7 +135,7 @@ class PostgresArchive:
                 try:
                     with self._connector.transaction() as connection:
                         return _store(connection, batch)
-                except _CONTENTION as error:
+                except CONTENTION as error:
                     if time.monotonic() >= give_up_at:
                         raise self._blocked(batch.shard, error) from error
                     # The other transaction needs a moment. A random pause keeps two from meeting
@@ -171,9 +171,13 @@ class PostgresArchive:
         self._connector.close()
 
 
+def lock_shard(connection: psycopg.Connection, shard: int) -> None:
+    """Keep all others from storing records of a shard until the transaction ends."""
+    connection.execute(statement("lock_shard"), {"namespace": LOCK_NAMESPACE, "shard": shard})
+
+
 def _store(connection: psycopg.Connection, batch: Batch) -> Stored:
-    lock = {"namespace": LOCK_NAMESPACE, "shard": batch.shard}
-    connection.execute(statement("lock_shard"), lock)
+    lock_shard(connection, batch.shard)
     newest = read_newest(connection, batch.shard)
     if newest.cursor != batch.after:
         return Stored(cursor=newest.cursor, is_stale=True)

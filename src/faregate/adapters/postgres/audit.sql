@@ -283,8 +283,8 @@ limit %(findings_max)s::integer;
 -- Balances that do not follow from the one before. What a user had when its history began, plus
 -- all amounts up to a row, is the balance after that row: so the difference of the two, the start,
 -- is the same for all rows of a user. Dead letters moved the balance too. Where the numbers have a
--- gap or a fork, that is the finding, and the chain is taken up again behind it. A live balance that
--- was corrected after a row has moved by that before the next one.
+-- gap or a fork, that is the finding, and the chain is taken up again behind it. A correction of a
+-- live balance after a row has moved the balance before the next row.
 with openings as (
     select
         user_id,
@@ -506,9 +506,8 @@ limit %(findings_max)s::integer;
 
 -- name: find_forged
 -- Rows that no batch wrote as they are now. Each row is of a batch but the first row of a user, the
--- starting credits, which is of epoch 0. `insert_rows` in queries.sql computes the same leaves. A
--- row that an operator put in the place of a discarded dead letter is known by its place. Repairs
--- have rows of their own.
+-- starting credits, which is of epoch 0. `insert_rows` in queries.sql computes the same leaves.
+-- Repairs have rows of their own.
 with noted as (
     select leaves
     from faregate.batches
@@ -557,14 +556,6 @@ where
         select 1
         from leaves as l
         where l.leaf = w.leaf
-    )
-    and not exists (
-        select 1
-        from faregate.dead_letters as d
-        where
-            d.user_id = w.user_id
-            and d.sequence = w.sequence
-            and d.discarded_at is not null
     )
 order by w.user_id, w.sequence
 limit %(findings_max)s::integer;

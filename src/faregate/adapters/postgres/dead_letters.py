@@ -35,12 +35,13 @@ class DeadLetter:
 
 def keep(connection: psycopg.Connection, shard: int, letters: Iterable[DeadLetter]) -> None:
     """Keep entries, each once for its place in the stream, however often it is delivered."""
-    rows = [{"shard": shard, **_letter_row(letter)} for letter in letters]
+    rows = [{"shard": shard, **letter_row(letter)} for letter in letters]
     if rows:
         connection.cursor().executemany(statement("keep_dead_letter"), rows)
 
 
-def _letter_row(letter: DeadLetter) -> dict[str, object]:
+def letter_row(letter: DeadLetter) -> dict[str, object]:
+    """Return the columns of a letter, but for its shard."""
     transaction = letter.entry.transaction
     row: dict[str, object] = {
         "stream_id": letter.entry.stream_id,

@@ -19,7 +19,8 @@ from faregate.ledger as l;
 -- name: begin_repair
 -- Says what is about to be done.
 insert into faregate.repairs (
-    event_id, finding_id, kind, user_id, sequence, action, amount, detail, actor, reason, deadline_at
+    event_id, finding_id, kind, user_id, sequence, action, amount,
+    detail, actor, reason, deadline_at
 )
 values (
     %(event_id)s, %(finding_id)s, %(kind)s, %(user_id)s, %(sequence)s, %(action)s, %(amount)s,

@@ -69,8 +69,7 @@ class Sorter:
 
     def store(self, records: Sequence[StreamEntry]) -> Stored:
         """Make rows and dead letters of all records."""
-        candidates = self._of_users(self._unknown(self._readable(self._not_kept(records))))
-        self._insert(candidates)
+        self.sort(self._not_kept(records))
         self._blame()
         keep(self.connection, self.shard, self.letters)
         self._scrub()
@@ -81,10 +80,13 @@ class Sorter:
             users_gone=frozenset(self.users_gone),
         )
 
+    def sort(self, records: Sequence[StreamEntry]) -> None:
+        """Make rows of the records that can be rows, and note why the others cannot."""
+        self._insert(self._of_users(self._unknown(self._readable(records))))
+
     def _scrub(self) -> None:
         """Scrub the letters of users who were deleted, but not those of users never known here."""
-        transactions = [letter.entry.transaction for letter in self.letters]
-        users = {transaction.user_id for transaction in transactions if transaction}
+        users = {made.user_id for letter in self.letters if (made := letter.entry.transaction)}
         if users:
             asked = {"user_ids": list(users)}
             self.connection.execute(statement("scrub_dead_letters"), asked)
@@ -119,16 +121,14 @@ class Sorter:
     def _unknown(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
         """Leave out those whose ids are known: rows, or an earlier record of this batch."""
         ids = [candidate.transaction.id.value for candidate in candidates]
-        cursor = self.connection.cursor(row_factory=dict_row)
-        rows = cursor.execute(statement("find_known"), {"ids": ids})
-        known = {row.pop("id"): tuple(row.values()) for row in rows}
+        known = known_contents(self.connection, ids)
         unknown = []
         for candidate in candidates:
             transaction = candidate.transaction
-            content = _content(transaction)
-            if known.setdefault(transaction.id.value, content) is content:
+            fields = content(transaction)
+            if known.setdefault(transaction.id.value, fields) is fields:
                 unknown.append(candidate)
-            elif known[transaction.id.value] == content:
+            elif known[transaction.id.value] == fields:
                 self.repeated += 1
             else:
                 reason = f"transaction {transaction.id} is stored already, with other content"
@@ -223,7 +223,16 @@ def _usual(transaction: CreditTransaction) -> CreditTransaction:
     )
 
 
-def _content(transaction: CreditTransaction) -> tuple[object, ...]:
+def known_contents(
+    connection: psycopg.Connection, ids: Sequence[UUID]
+) -> dict[UUID, tuple[object, ...]]:
+    """Return the `content` of those transactions that are rows, by their ids."""
+    cursor = connection.cursor(row_factory=dict_row)
+    rows = cursor.execute(statement("find_known"), {"ids": list(ids)})
+    return {row.pop("id"): tuple(row.values()) for row in rows}
+
+
+def content(transaction: CreditTransaction) -> tuple[object, ...]:
     """Return the fields that two records with one id must have in common."""
     return (
         transaction.user_id,

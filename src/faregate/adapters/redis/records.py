@@ -7,7 +7,7 @@ begins with its own size.
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
 from uuid import UUID
@@ -120,6 +120,13 @@ def read_entry(position: str, payload: bytes | None) -> list[StreamEntry]:
         problem = f"the entry holds {len(entries)} records where {header.count} were expected"
         entries.append(_unreadable(position, len(entries) + 1, payload, problem))
     return entries
+
+
+def read_alone(address: str, payload: bytes) -> StreamEntry:
+    """Read a record again whose bytes were kept as an entry of its own; see `read_entry`."""
+    first, *more = read_entry(address, payload)
+    told = more[-1] if more else first
+    return replace(told, stream_id=address, payload=payload)
 
 
 def _split(payload: bytes) -> Iterator[bytes]:

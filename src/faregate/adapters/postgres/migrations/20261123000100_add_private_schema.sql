@@ -54,12 +54,21 @@ create table if not exists faregate.dead_letters (
     created_at timestamptz not null default now(),
     discarded_at timestamptz,
     discarded_by text,
+    outcome text check (outcome in ('discarded', 'retried', 'resolved')),
+    row_id uuid,
+    actor text,
+    actor_reason text,
     unique (shard, stream_id, payload_digest),
     check (num_nonnulls(discarded_at, discarded_by) in (0, 2))
 );
 comment on table faregate.dead_letters is 'Records that cannot be rows; pending until discarded';
 comment on column faregate.dead_letters.payload is 'Its bytes; empty once its user was deleted';
 comment on column faregate.dead_letters.payload_digest is 'SHA-256 of what the payload was';
+comment on column faregate.dead_letters.outcome is
+'What was done about it: discarded, or a row since it was retried or resolved; null while it counts';
+comment on column faregate.dead_letters.row_id is 'The row that it became';
+comment on column faregate.dead_letters.actor is 'Who did that, or has tried last';
+comment on column faregate.dead_letters.actor_reason is 'And why';
 
 create index if not exists dead_letters_user_id
 on faregate.dead_letters (user_id);

@@ -62,7 +62,9 @@ as $$
         refund_of = null,
         allowance_amount = null,
         allowance_after = null,
-        period_start = null
+        period_start = null,
+        row_id = null,
+        actor_reason = null
     where
         l.user_id in (select user_id from gone)
         or (

@@ -1,0 +1,146 @@
+-- What operators do about dead letters, in the role of the owner. Parameters are written %(name)s.
+
+-- name: list_letters
+-- Dead letters in the order in which they were kept; those that do not count any more if asked for.
+select
+    id,
+    kind,
+    reason,
+    transaction_id,
+    user_id,
+    amount,
+    type,
+    sequence,
+    epoch,
+    created_at,
+    outcome,
+    row_id,
+    actor,
+    actor_reason,
+    discarded_at
+from faregate.dead_letters
+where
+    (%(kind)s::text is null or kind = %(kind)s::text)
+    and (%(user_id)s::uuid is null or user_id = %(user_id)s::uuid)
+    and (%(is_all)s::boolean or discarded_at is null)
+order by id
+limit %(count_max)s::integer;
+
+-- name: read_letters
+-- Some dead letters with their bytes.
+select
+    id,
+    shard,
+    stream_id,
+    kind,
+    reason,
+    payload,
+    transaction_id,
+    user_id,
+    amount,
+    type,
+    sequence,
+    epoch,
+    created_at,
+    outcome,
+    row_id,
+    actor,
+    actor_reason,
+    discarded_at
+from faregate.dead_letters
+where id = any(%(ids)s::bigint[])
+order by id;
+
+-- name: open_letters_of_kind
+-- The dead letters of a kind that count.
+select id
+from faregate.dead_letters
+where
+    kind = %(kind)s::text
+    and discarded_at is null
+order by id;
+
+-- name: lock_letter
+-- Whether a dead letter counts still; it does for as long as the transaction lasts.
+select id
+from faregate.dead_letters
+where
+    id = %(id)s::bigint
+    and discarded_at is null
+for update;
+
+-- name: end_letters
+-- Notes that dead letters do not count any more, and why; answers which of them did.
+update faregate.dead_letters
+set
+    discarded_at = now(),
+    discarded_by = current_user,
+    outcome = %(outcome)s,
+    row_id = %(row_id)s::uuid,
+    actor = %(actor)s,
+    actor_reason = %(actor_reason)s
+where
+    id = any(%(ids)s::bigint[])
+    and discarded_at is null
+returning id;
+
+-- name: keep_letter
+-- Notes that a dead letter stays: why, what can be read of it now, and who has tried.
+update faregate.dead_letters
+set
+    kind = %(kind)s,
+    reason = %(reason)s,
+    transaction_id = %(transaction_id)s,
+    user_id = %(user_id)s,
+    amount = %(amount)s,
+    type = %(type)s,
+    sequence = %(sequence)s,
+    epoch = %(epoch)s,
+    refund_of = %(refund_of)s,
+    allowance_amount = %(allowance_amount)s,
+    allowance_after = %(allowance_after)s,
+    period_start = %(period_start)s,
+    actor = %(actor)s,
+    actor_reason = %(actor_reason)s
+where id = %(id)s::bigint;
+
+-- name: is_place_taken
+-- Whether a row has a number in the history of its user.
+select count(*) > 0 as is_taken
+from public.credit_transactions
+where
+    user_id = %(user_id)s::uuid
+    and sequence = %(sequence)s::bigint;
+
+-- name: append_leaves
+-- Adds the leaves of rows to the newest batch of a shard, whose lock must have been taken. A batch
+-- that was changed by hand stays as it is, so that verification finds it.
+with newest as (
+    select
+        b.number,
+        coalesce(
+            (
+                select p.chain
+                from faregate.batches as p
+                where
+                    p.shard = b.shard
+                    and p.number < b.number
+                order by p.number desc
+                limit 1
+            ), decode(repeat('00', 32), 'hex')
+        ) as chain_before
+    from faregate.batches as b
+    where b.shard = %(shard)s
+    order by b.number desc
+    limit 1
+)
+
+update faregate.batches as b
+set
+    leaves = b.leaves || %(leaves)s,
+    chain = sha256(newest.chain_before || b.leaves || %(leaves)s)
+from newest
+where
+    b.shard = %(shard)s
+    and b.number = newest.number
+    and b.chain = sha256(newest.chain_before || b.leaves);

@@ -1,0 +1,186 @@
+"""`faregate dead-letters`: records that cannot be rows, and what is done about them."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from faregate.adapters.postgres.letters import PostgresLetters
+from faregate.bootstrap import open_audit, open_letters, open_stream
+from faregate.cli.commands.credits import checked_text
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, members, print_tables, show_verdict, tell
+from faregate.config import Settings, read_settings
+from faregate.domain.dead_letter import LetterOutcome, Operator, TreatedLetter
+from faregate.domain.errors import InvalidArgumentError
+from faregate.domain.finding import Finding
+from faregate.ops.reconcile import differences
+
+COUNT_MAX = 10_000
+
+Ids = Annotated[
+    list[int] | None, typer.Argument(metavar="ID...", help="As `faregate dead-letters list` shows.")
+]
+Kind = Annotated[
+    str | None, typer.Option(help="deleted_user, conflict, refused, unreadable, fork.")
+]
+All = Annotated[bool, typer.Option("--all", help="With --kind: all of that kind that count.")]
+Actor = Annotated[str, typer.Option(help="Who does it; kept with the letter.")]
+Reason = Annotated[str, typer.Option(help="Why; kept with the letter.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it: what is discarded becomes no row.")]
+
+dead_letters = typer.Typer(
+    help="Show records that cannot be rows, make rows of them, or discard them.",
+    no_args_is_help=True,
+)
+
+
+@dead_letters.command("list")
+def list_letters(
+    kind: Kind = None,
+    user: Annotated[UUID | None, typer.Option(help="Whose; everybody's without it.")] = None,
+    is_all: Annotated[
+        bool, typer.Option("--all", help="Those, too, that do not count any more.")
+    ] = False,
+    count: Annotated[int, typer.Option(min=1, max=COUNT_MAX, help="How many at most.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """List dead letters that count as pending, the oldest first.
+
+    Example: faregate dead-letters list --kind refused
+    """
+    with open_letters(read_settings()) as letters:
+        tell(letters.listed(kind, user, count, is_all=is_all), as_json=as_json)
+
+
+@dead_letters.command()
+def show(
+    letter: Annotated[int, typer.Argument(metavar="ID", help="The number of the letter.")],
+    as_json: Json = False,
+) -> None:
+    """Show a dead letter: why it is one, who has done what about it, and its record.
+
+    Example: faregate dead-letters show 42
+    """
+    with open_letters(read_settings()) as letters:
+        (found,) = letters.letters([letter])
+        entry = letters.record(found)
+    told = {name: value for name, value in found.items() if name != "payload"}
+    record = entry.transaction and members(entry.transaction)
+    payload = None if record else entry.payload.hex()
+    told |= {"record": record, "problem": entry.problem or None, "payload": payload}
+    tell(told, as_json=as_json)
+
+
+@dead_letters.command()
+def retry(
+    ids: Ids = None,
+    *,
+    kind: Kind = None,
+    is_all: All = False,
+    actor: Actor,
+    reason: Reason,
+    as_json: Json = False,
+) -> None:
+    """Store records as rows by the checks of the worker, as if they came now. Exit 1 if one stays.
+
+    Example: faregate dead-letters retry 42 43 --actor ann --reason "the constraint is gone"
+    """
+    _make_rows(LetterOutcome.RETRIED, _asked(ids, kind, is_all), _who(actor, reason), as_json)
+
+
+@dead_letters.command()
+def resolve(
+    ids: Ids = None,
+    *,
+    kind: Kind = None,
+    is_all: All = False,
+    actor: Actor,
+    reason: Reason,
+    as_json: Json = False,
+) -> None:
+    """Make rows in place of records, with their ids, places and times. Exit 1 if one stays.
+
+    The metadata of a row say who made it and why. If its id is that of another row, it gets a new
+    one, and the metadata have the `original_id`.
+
+    Example: faregate dead-letters resolve 42 --actor ann --reason "ticket 7"
+    """
+    _make_rows(LetterOutcome.RESOLVED, _asked(ids, kind, is_all), _who(actor, reason), as_json)
+
+
+@dead_letters.command()
+def discard(
+    ids: Ids = None,
+    *,
+    kind: Kind = None,
+    is_all: All = False,
+    actor: Actor,
+    reason: Reason,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Let records count no more, for good. Exit 1 if live and durable credits differ then.
+
+    Example: faregate dead-letters discard --kind deleted_user --all --actor ann --reason gone --yes
+    """
+    who, settings = _who(actor, reason), read_settings()
+    with open_letters(settings) as letters:
+        found = letters.letters(_ids(letters, _asked(ids, kind, is_all)))
+        if not yes:
+            raise InvalidArgumentError(_warning(found))
+        treated = letters.discard(found, who)
+    _tell(settings, treated, as_json)
+
+
+def _warning(letters: Sequence[Any]) -> str:
+    total = sum(letter["amount"] or 0 for letter in letters if not letter["discarded_at"])
+    return (
+        f"{len(letters)} records would be discarded for good: where their users exist and the live"
+        f" balance has them, live and durable credits then differ by {total:+}; --yes does it"
+    )
+
+
+def _make_rows(
+    outcome: LetterOutcome, asked: tuple[Sequence[int], str | None], who: Operator, as_json: bool
+) -> None:
+    settings = read_settings()
+    with open_letters(settings) as letters:
+        found = letters.letters(_ids(letters, asked))
+        treated = [letters.make_row(letter, outcome, who) for letter in found]
+    _tell(settings, treated, as_json)
+
+
+def _asked(
+    ids: Sequence[int] | None, kind: str | None, is_all: bool
+) -> tuple[Sequence[int], str | None]:
+    if bool(ids) == bool(kind) or bool(kind) != is_all:
+        raise InvalidArgumentError("name letters by their ids, or all of a kind: --kind KIND --all")
+    return ids or (), kind
+
+
+def _ids(letters: PostgresLetters, asked: tuple[Sequence[int], str | None]) -> Sequence[int]:
+    ids, kind = asked
+    return letters.of_kind(kind) if kind else ids
+
+
+def _who(actor: str, reason: str) -> Operator:
+    return Operator(checked_text("actor", actor), checked_text("reason", reason))
+
+
+def _tell(settings: Settings, treated: Sequence[TreatedLetter], as_json: bool) -> None:
+    """Print what was done, and how live and durable credits of the users differ now."""
+    findings: Sequence[Finding] = ()
+    if users := {letter.user_id for letter in treated if letter.user_id}:
+        with open_stream(settings) as stream, open_audit(settings) as audit:
+            findings = differences(stream, stream, audit, list(users))
+    told = [members(letter) for letter in treated]
+    if as_json:
+        tell({"letters": told, "findings": [one.told() for one in findings]}, as_json=True)
+    else:
+        print_tables(told, "letters")
+        for finding in findings:
+            print(f"{finding.kind}: {finding.detail}")
+        show_verdict(not findings)
+    if findings or any(letter.outcome is LetterOutcome.STAYS for letter in treated):
+        raise typer.Exit(EXIT_NOT_EXACT)

@@ -1,0 +1,44 @@
+"""Dead letters: records that cannot be rows, and what an operator does about them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+
+class LetterOutcome(StrEnum):
+    """What has become of a dead letter."""
+
+    #: It counts no more, and there is no row of it.
+    DISCARDED = "discarded"
+    #: The record is a row, as it was recorded.
+    RETRIED = "retried"
+    #: A row stands in place of the record, and says who made it and why.
+    RESOLVED = "resolved"
+    #: It is still a dead letter, and counts as pending.
+    STAYS = "stays"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who changes something by hand, and why."""
+
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreatedLetter:
+    """What was done about one dead letter."""
+
+    id: int
+    kind: str
+    #: Whose record it is; None where it cannot be read, or nothing of it is left.
+    user_id: UUID | None
+    amount: int | None
+    outcome: LetterOutcome
+    #: Whether that had been done before, so that nothing was changed.
+    repeated: bool = False
+    #: Why it stays.
+    reason: str | None = None
+    #: The row that it became.
+    row_id: UUID | None = None
