@@ -1,6 +1,6 @@
 """What a repair does about a finding: planned as values, each with a sentence for the operator."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias, cast
@@ -65,6 +65,14 @@ class Step:
     row_id: UUID | None = None
     #: What is accepted along with it.
     accepts: tuple[Finding, ...] = ()
+
+    @property
+    def users(self) -> Sequence[UUID]:
+        """Whose rows it changes: more than one where a row had been given to somebody else."""
+        users = {UUID(str(row["user_id"])) for row in self.rows}
+        if self.finding.user_id:
+            users.add(self.finding.user_id)
+        return sorted(users)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

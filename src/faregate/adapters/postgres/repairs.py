@@ -106,7 +106,7 @@ class PostgresRepairs:
         """Do a step that only Postgres is needed for, and say that it is done, in one commit."""
         user_id = event.step.finding.user_id
         with self._acting("repair") as connection:
-            for each in _users(event):
+            for each in event.step.users:
                 asked = {"namespace": LOCK_NAMESPACE, "user_id": each}
                 connection.execute(_repairs("lock_user"), asked)
             before = _credits(connection, user_id)
@@ -164,19 +164,11 @@ def _change(connection: psycopg.Connection, event: Event) -> bytes:
         leaves = _leaves(connection, step.rows)
     elif step.action is Action.RESTORE:
         _restore(connection, event)
-    for user_id in _users(event):
+    for user_id in event.step.users:
         connection.execute(_repairs("make_profile"), {"user_id": user_id})
         asked = {"user_id": user_id, "rewinds": step.action is Action.REWIND}
         connection.execute(_repairs("project"), asked)
     return leaves
-
-
-def _users(event: Event) -> Sequence[UUID]:
-    """Return whose rows a step changes: more than one where a row was given to somebody else."""
-    users = {UUID(str(row["user_id"])) for row in event.step.rows}
-    if event.step.finding.user_id:
-        users.add(event.step.finding.user_id)
-    return sorted(users)
 
 
 def _restore(connection: psycopg.Connection, event: Event) -> None:

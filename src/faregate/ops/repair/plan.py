@@ -40,11 +40,9 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
         for step in planned:
             first = busy.get(step.finding.user_id)
             steps.append(_wait(step.finding, first) if first else step)
-        busy |= {
-            step.finding.user_id: step.finding
-            for step in planned
-            if step.action.is_done and step.finding.user_id not in busy
-        }
+        for step in planned:
+            for user in step.users if step.action.is_done else ():
+                busy.setdefault(user, step.finding)
     return steps
 
 
