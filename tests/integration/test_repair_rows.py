@@ -6,7 +6,6 @@ import pytest
 from redis import Redis
 
 from commands import CommandLine
-from faregate.adapters.redis import keys
 from operated import Ledger
 from sabotage import APPLY, Sabotaged
 
@@ -28,14 +27,8 @@ def ledger(operated: Ledger, command_line: CommandLine) -> Sabotaged:
 @pytest.fixture
 def forgetful(ledger: Sabotaged, client: Redis) -> Sabotaged:
     """The same, long after: the stream holds none of the records any more."""
-    for name in streams(ledger):
-        client.xtrim(name, maxlen=0, approximate=False)
+    ledger.forget_records(client)
     return ledger
-
-
-def streams(ledger: Sabotaged) -> list[bytes]:
-    """The names of all streams."""
-    return [shard.stream for shard in keys.shards(ledger.operated.settings.shard_count)]
 
 
 def row(ledger: Sabotaged, sequence: int) -> dict[str, Any]:
@@ -105,8 +98,7 @@ def test_a_pending_record_that_was_lost_is_closed_by_a_row(
 ) -> None:
     """Its amount is known by the record that follows it."""
     ledger.operated.charge()
-    name = streams(ledger)[keys.shard_of(ledger.user, 16)]
-    client.xdel(name, client.xrevrange(name, count=1)[0][0])
+    ledger.lose_newest(client)
     ledger.operated.charge()
     ledger.operated.drain()
     assert ledger.kinds() == ["gap", "live"]

@@ -20,7 +20,7 @@ from faregate.adapters.postgres.connection import Bounds, Connector, migrated, u
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 from faregate.domain.finding import Finding
-from faregate.domain.repair import Action, Around, Event, Row
+from faregate.domain.repair import Action, Around, Event, LiveChange, Row
 
 _BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=3_000)
 #: The transaction that holds the lock of all repairs waits between two users.
@@ -116,9 +116,27 @@ class PostgresRepairs:
             done = {
                 "event_id": event.id,
                 "leaves": leaves,
+                "sequence": None,
                 "balance_before": before,
                 "balance_after": _credits(connection, user_id),
             }
+            connection.execute(_repairs("end_repair"), done)
+
+    def end(self, event: Event, change: LiveChange | None) -> None:
+        """Say what has become of a live balance; None where nothing was done.
+
+        What the step accepts is accepted with it.
+        """
+        done = {
+            "event_id": event.id,
+            "leaves": b"",
+            "sequence": change and change.sequence,
+            "balance_before": change and change.credits_before,
+            "balance_after": change and change.credits_after,
+        }
+        with self._acting("end a repair") as connection:
+            for finding in event.step.accepts if change else ():
+                _acknowledge(connection, finding, event)
             connection.execute(_repairs("end_repair"), done)
 
     def close(self) -> None:
