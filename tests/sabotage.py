@@ -1,9 +1,14 @@
 """A ledger that somebody has laid hands on: what is found, and what a repair makes of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from redis import Redis
+
 from commands import CommandLine
+from faregate.adapters.redis import keys
+from faregate.adapters.redis.values import Account
 from operated import WHO, Ledger
 
 APPLY = ("--apply", *WHO)
@@ -78,3 +83,29 @@ class Sabotaged:
         self.run("set session_replication_role = replica")
         self.run(statement, *parameters)
         self.run("set session_replication_role = origin")
+
+    def forget_records(self, client: Redis) -> None:
+        """Empty all streams, as the worker does long after records have become rows."""
+        for shard in keys.shards(self._shard_count):
+            client.xtrim(shard.stream, maxlen=0, approximate=False)
+
+    def lose_newest(self, client: Redis) -> None:
+        """Delete the newest entry of the user's stream."""
+        name = keys.shards(self._shard_count)[keys.shard_of(self.user, self._shard_count)].stream
+        newest: Any = client.xrevrange(name, count=1)
+        client.xdel(name, newest[0][0])
+
+    def alter(self, client: Redis, amount: int) -> None:
+        """Add to the live balance past the scripts."""
+        name = keys.account(self.user, self._shard_count)
+        packed: Any = client.get(name)
+        account = Account.unpack(packed)
+        client.set(name, replace(account, credits=account.credits + amount).pack())
+
+    def lose_account(self, client: Redis) -> None:
+        """Delete the live balance."""
+        client.delete(keys.account(self.user, self._shard_count))
+
+    @property
+    def _shard_count(self) -> int:
+        return self.operated.settings.shard_count

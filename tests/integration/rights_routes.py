@@ -13,8 +13,9 @@ TABLES: Final = {
     "keys": "faregate.api_keys",
     **{
         name: f"faregate.{name}"
-        for name in ("balances", "ledger", "batches", "migrations", "deletions")
+        for name in ("balances", "ledger", "batches", "migrations", "deletions", "repairs")
     },
+    "accepted": "faregate.acknowledgements",
 }
 NEW_ROWS: Final = {
     "rows": ("user_id, amount, type, description", "'{other}', 5, 'add', 'by hand'"),
@@ -38,6 +39,11 @@ NEW_ROWS: Final = {
     ),
     "migrations": ("name, checksum", "'x', 'x'"),
     "deletions": ("digest", "sha256('x')"),
+    "repairs": (
+        "finding_id, kind, action, detail, actor, reason",
+        "'x', 'x', 'x', 'x', 'x', 'x'",
+    ),
+    "accepted": ("finding_id, kind, detail, actor, reason", "'y', 'x', 'x', 'x', 'x'"),
     "users": ("id", "gen_random_uuid()"),
 }
 CHANGES: Final = {
@@ -51,6 +57,8 @@ CHANGES: Final = {
     "runs": "user_count = 9",
     "migrations": "checksum = 'x'",
     "deletions": "deleted_at = now()",
+    "repairs": "amount = 9",
+    "accepted": "reason = 'y'",
     "users": "created_at = now()",
 }
 #: The routes, by the letter of what they do.

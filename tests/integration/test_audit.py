@@ -17,6 +17,7 @@ from durable import (
     transactions,
 )
 from faregate.adapters.postgres.audit import PostgresAudit
+from faregate.adapters.postgres.migration_files import migrations
 from faregate.domain.finding import DriftKind, Finding
 from faregate.domain.identity import LedgerIdentity
 from faregate.ports import StreamEntry
@@ -234,6 +235,7 @@ def test_rows_older_than_faregate_count(
         " values (%s, 7, 'add', 'old')",
         user.user_id,
     )
+    tables.run(next(one.sql for one in migrations() if one.name.endswith("add_repairs.sql")))
     tables.run("insert into public.profiles (id) values (%s)", user.user_id)
     upgraded = History(user.user_id, 7)
     upgraded.sequence = 0

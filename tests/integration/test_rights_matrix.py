@@ -31,24 +31,24 @@ pytestmark = pytest.mark.postgres
 #: Reads all rows (r) or its own (o), adds rows for others (a), writes (w), deletes (d), truncates
 #: (t), adds triggers (x). Of profiles and balances "writes" is about credits.
 EXPECTED = """
-role                rows balances ledger letters batches runs   keys   migrations deletions profiles users
-anon                -    -        -      -       -       -      -      -          -         -        -
-authenticated       o    -        -      -       -       -      -      -          -         o        -
-service_role        ra   -        -      -       -       -      -      -          -         rad      -
-supabase_auth_admin -    -        -      -       -       -      -      -          -         -        rawd
-faregate_reader     o    -        -      -       -       -      -      -          -         -        -
-faregate_api        r    r        r      r       -       -      rw     -          -         -        -
-faregate_worker     ra   rw       r      ra      raw     -      -      -          -         -        -
-faregate_auditor    r    r        r      r       r       ra     -      -          -         -        -
-faregate_backup     r    r        r      r       r       r      r      r          r         r        r
+role                rows balances ledger letters batches runs   keys   migrations deletions profiles users repairs  accepted
+anon                -    -        -      -       -       -      -      -          -         -        -     -        -
+authenticated       o    -        -      -       -       -      -      -          -         o        -     -        -
+service_role        ra   -        -      -       -       -      -      -          -         rad      -     -        -
+supabase_auth_admin -    -        -      -       -       -      -      -          -         -        rawd  -        -
+faregate_reader     o    -        -      -       -       -      -      -          -         -        -     -        -
+faregate_api        r    r        r      r       -       -      rw     -          -         -        -     -        -
+faregate_worker     ra   rw       r      ra      raw     -      -      -          -         -        -     r        r
+faregate_auditor    r    r        r      r       r       ra     -      -          -         -        -     r        r
+faregate_backup     r    r        r      r       r       r      r      r          r         r        r     r        r
 """  # noqa: E501 - a table
 #: In a Supabase project profiles are shown to all, and what owns the tables is no superuser.
 ON_SUPABASE = """
-role                rows balances ledger letters batches runs   keys   migrations deletions profiles users
-anon                -    -        -      -       -       -      -      -          -         r        -
-authenticated       o    -        -      -       -       -      -      -          -         r        -
-supabase_auth_admin -    -        -      -       -       -      -      -          -         -        rawdx
-project_owner       rax  rawd     rawdtx rawdtx  rawdtx  rawdtx rawdtx rawdtx     rawdtx    rawdtx   rawdx
+role                rows balances ledger letters batches runs   keys   migrations deletions profiles users repairs  accepted
+anon                -    -        -      -       -       -      -      -          -         r        -     -        -
+authenticated       o    -        -      -       -       -      -      -          -         r        -     -        -
+supabase_auth_admin -    -        -      -       -       -      -      -          -         -        rawdx -        -
+project_owner       rax  rawd     rawdtx rawdtx  rawdtx  rawdtx rawdtx rawdtx     rawdtx    rawdtx   rawdx rawdtx   rawdtx
 """  # noqa: E501 - a table
 #: Who may call which function. Nobody but their owner calls the others, or those of triggers.
 CALLERS: Final = {
@@ -84,7 +84,7 @@ class Tried:
         self.connection = connection
         self.expected = LAYOUTS[layout]
         self.user, self.other = sign_up(connection), sign_up(connection)
-        for name in ("letters", "batches", "runs", "keys", "deletions"):
+        for name in ("letters", "batches", "runs", "keys", "deletions", "repairs", "accepted"):
             connection.execute(self.statement("insert", name).encode())
         connection.execute("delete from public.profiles where id = %s", [self.other])
         connection.execute("insert into auth.users (id) values (%s)", [uuid4()])

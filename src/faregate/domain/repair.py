@@ -1,11 +1,12 @@
 """What a repair does about a finding: planned as values, each with a sentence for the operator."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias, cast
 from uuid import UUID
 
+from faregate.domain.alignment import LiveDrift
 from faregate.domain.finding import Finding
 
 #: A row of `credit_transactions` as JSON has it, by the names of its columns.
@@ -36,6 +37,12 @@ class Action(StrEnum):
     CLOSE = "close"
     #: A row that somebody made by hand counts from now on.
     ADOPT = "adopt"
+    #: The live balance gets what it lacks, or loses what it has beyond.
+    CORRECT = "correct"
+    #: The live balance stays, and a record makes the ledger follow it.
+    RECORD = "record"
+    #: The user is charged by an adjustment.
+    ADJUST = "adjust"
     #: The finding is accepted, and no alarm any more.
     ACKNOWLEDGE = "acknowledge"
     #: Nothing is done now: something else comes first.
@@ -61,10 +68,20 @@ class Step:
     amount: int | None = None
     #: The rows that are stored, or the one that takes the place of `row_id`.
     rows: tuple[Row, ...] = ()
+    #: What a live balance lacks, as it was measured.
+    drift: LiveDrift | None = None
     #: The row that was changed.
     row_id: UUID | None = None
     #: What is accepted along with it.
     accepts: tuple[Finding, ...] = ()
+
+    @property
+    def users(self) -> Sequence[UUID]:
+        """Whose rows it changes: more than one where a row had been given to somebody else."""
+        users = {UUID(str(row["user_id"])) for row in self.rows}
+        if self.finding.user_id:
+            users.add(self.finding.user_id)
+        return sorted(users)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +95,23 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LiveChange:
+    """What has become of a live balance."""
+
+    #: The next row follows from the balance after this transaction.
+    sequence: int
+    credits_before: int
+    credits_after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Around:
     """What surrounds some numbers of a user."""
 
     #: The row before the first of them, and the row after the last.
     before: Row | None
     after: Row | None
-    #: What dead letters and corrections have moved, right before which number.
+    #: What dead letters have moved, by their numbers.
     moves: tuple[tuple[int, int], ...]
     #: What rows add up to that are older than Faregate.
     opening: int
@@ -100,5 +127,5 @@ class Around:
         return self.opening if self.before is None else cast("int", self.before["balance_after"])
 
     def moved(self, first: int, last: int) -> int:
-        """Return what was moved without rows right before numbers from `first` to `last`."""
+        """Return what was moved without rows by numbers from `first` to `last`."""
         return sum(amount for number, amount in self.moves if first <= number <= last)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from faregate.domain.repair import Around, Event, Row
+from faregate.domain.repair import Around, Event, LiveChange, Row
 
 
 class Repairs(Protocol):
@@ -38,4 +38,8 @@ class Repairs(Protocol):
 
     def act(self, event: Event) -> None:
         """Do a step that only Postgres is needed for, and say that it is done, in one commit."""
+        ...
+
+    def end(self, event: Event, change: LiveChange | None) -> None:
+        """Say what has become of a live balance; None where nothing was done."""
         ...

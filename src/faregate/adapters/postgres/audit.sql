@@ -272,7 +272,8 @@ with entries as (
 select
     user_id,
     sequence as place,
-    count(*) as entry_count
+    count(*) as entry_count,
+    array_agg(id order by epoch, id) as ids
 from entries
 group by user_id, sequence
 having count(*) > 1
@@ -283,8 +284,8 @@ limit %(findings_max)s::integer;
 -- Balances that do not follow from the one before. What a user had when its history began, plus
 -- all amounts up to a row, is the balance after that row: so the difference of the two, the start,
 -- is the same for all rows of a user. Dead letters moved the balance too. Where the numbers have a
--- gap or a fork, that is the finding, and the chain is taken up again behind it. A correction of a
--- live balance after a row has moved the balance before the next row.
+-- gap or a fork, that is the finding, and the chain is taken up again behind it. Where a repair has
+-- corrected a live balance, the next row follows from the balance that it made.
 with openings as (
     select
         user_id,
@@ -306,14 +307,16 @@ entries as (
     union all
     select
         user_id,
-        sequence + 1 as sequence,
+        sequence,
         null::bigint as numbered,
-        amount,
-        null::integer as balance_after
+        0 as amount,
+        (case action when 'record' then balance_after - amount else balance_after end)::integer
+            as balance_after
     from faregate.repairs
     where
-        action = 'correct'
+        action in ('correct', 'record')
         and ended_at is not null
+        and balance_after is not null
     union all
     (
         select distinct on (d.user_id, d.sequence)
@@ -340,11 +343,12 @@ summed as (
     select
         user_id,
         sequence,
+        numbered,
         balance_after,
         balance_after - sum(amount) over (partition by user_id order by sequence) as start,
         sequence - count(numbered) over (
             partition by user_id
-            order by sequence
+            order by sequence, numbered nulls last
             rows unbounded preceding
         ) as missing
     from entries
@@ -354,6 +358,7 @@ chained as (
     select
         s.user_id,
         s.sequence,
+        s.numbered,
         s.balance_after,
         s.start,
         s.missing,
@@ -362,7 +367,7 @@ chained as (
     from summed as s
     left join openings as o on s.user_id = o.user_id
     where s.balance_after is not null
-    window w as (partition by s.user_id order by s.sequence)
+    window w as (partition by s.user_id order by s.sequence, s.numbered nulls last)
 )
 
 select
@@ -372,7 +377,8 @@ select
     balance_after - start + start_previous as expected
 from chained
 where
-    start <> start_previous
+    numbered is not null
+    and start <> start_previous
     and missing = missing_previous
 order by user_id, sequence
 limit %(findings_max)s::integer;

@@ -16,7 +16,8 @@ def _gap(row: DictRow) -> Finding:
 
 def _fork(row: DictRow) -> Finding:
     count, place = row["entry_count"], row["place"]
-    detail = f"User {row['user_id']} has {count} different transactions numbered {place}."
+    ids = ", ".join(map(str, row["ids"]))
+    detail = f"User {row['user_id']} has {count} different transactions numbered {place}: {ids}."
     return _finding(DriftKind.FORK, row, detail, (1, count))
 
 

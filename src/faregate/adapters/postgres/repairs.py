@@ -20,7 +20,7 @@ from faregate.adapters.postgres.connection import Bounds, Connector, migrated, u
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 from faregate.domain.finding import Finding
-from faregate.domain.repair import Action, Around, Event, Row
+from faregate.domain.repair import Action, Around, Event, LiveChange, Row
 
 _BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=3_000)
 #: The transaction that holds the lock of all repairs waits between two users.
@@ -106,7 +106,7 @@ class PostgresRepairs:
         """Do a step that only Postgres is needed for, and say that it is done, in one commit."""
         user_id = event.step.finding.user_id
         with self._acting("repair") as connection:
-            for each in _users(event):
+            for each in event.step.users:
                 asked = {"namespace": LOCK_NAMESPACE, "user_id": each}
                 connection.execute(_repairs("lock_user"), asked)
             before = _credits(connection, user_id)
@@ -116,9 +116,27 @@ class PostgresRepairs:
             done = {
                 "event_id": event.id,
                 "leaves": leaves,
+                "sequence": None,
                 "balance_before": before,
                 "balance_after": _credits(connection, user_id),
             }
+            connection.execute(_repairs("end_repair"), done)
+
+    def end(self, event: Event, change: LiveChange | None) -> None:
+        """Say what has become of a live balance; None where nothing was done.
+
+        What the step accepts is accepted with it.
+        """
+        done = {
+            "event_id": event.id,
+            "leaves": b"",
+            "sequence": change and change.sequence,
+            "balance_before": change and change.credits_before,
+            "balance_after": change and change.credits_after,
+        }
+        with self._acting("end a repair") as connection:
+            for finding in event.step.accepts if change else ():
+                _acknowledge(connection, finding, event)
             connection.execute(_repairs("end_repair"), done)
 
     def close(self) -> None:
@@ -164,19 +182,11 @@ def _change(connection: psycopg.Connection, event: Event) -> bytes:
         leaves = _leaves(connection, step.rows)
     elif step.action is Action.RESTORE:
         _restore(connection, event)
-    for user_id in _users(event):
+    for user_id in event.step.users:
         connection.execute(_repairs("make_profile"), {"user_id": user_id})
         asked = {"user_id": user_id, "rewinds": step.action is Action.REWIND}
         connection.execute(_repairs("project"), asked)
     return leaves
-
-
-def _users(event: Event) -> Sequence[UUID]:
-    """Return whose rows a step changes: more than one where a row was given to somebody else."""
-    users = {UUID(str(row["user_id"])) for row in event.step.rows}
-    if event.step.finding.user_id:
-        users.add(event.step.finding.user_id)
-    return sorted(users)
 
 
 def _restore(connection: psycopg.Connection, event: Event) -> None:

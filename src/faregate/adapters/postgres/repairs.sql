@@ -33,6 +33,7 @@ update faregate.repairs
 set
     ended_at = now(),
     leaves = %(leaves)s,
+    sequence = coalesce(%(sequence)s, sequence),
     balance_before = %(balance_before)s,
     balance_after = %(balance_after)s
 where event_id = %(event_id)s;
@@ -82,8 +83,7 @@ returning b.credits;
 
 -- name: read_around
 -- What surrounds some missing or doubtful numbers of a user: the row before and the row after, what
--- dead letters and corrections have moved right before which number, what older rows add up to, and
--- the profile, with what all rows add up to.
+-- dead letters have moved, what older rows add up to, and the profile, with what all rows add up to.
 with asked as (
     select
         %(user_id)s::uuid as user_id,
@@ -123,6 +123,7 @@ moves as (
     from faregate.dead_letters as d
     where
         d.user_id = %(user_id)s::uuid
+        and d.sequence is not null
         and not exists (
             select 1
             from public.credit_transactions as t
@@ -130,16 +131,6 @@ moves as (
                 t.user_id = d.user_id
                 and t.sequence = d.sequence
         )
-    union all
-    select
-        r.user_id,
-        r.sequence + 1 as sequence,
-        r.amount
-    from faregate.repairs as r
-    where
-        r.user_id = %(user_id)s::uuid
-        and r.action = 'correct'
-        and r.ended_at is not null
 )
 
 select

@@ -3,16 +3,24 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
-from faregate.bootstrap import open_audit, open_repairs, open_stream
-from faregate.cli.commands.credits import checked_text
+from faregate.bootstrap import (
+    open_accounts,
+    open_audit,
+    open_moments,
+    open_repairs,
+    open_stream,
+)
+from faregate.cli.commands.credits import checked_text, require_done
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, tell
+from faregate.cli.gates import ask, operator_gate
 from faregate.config import read_settings
 from faregate.domain.repair import Favour, Step
 from faregate.ops import repair as ops
-from faregate.ops.repair import Repaired, Servers, Who
+from faregate.ops.repair import Repaired, Servers, Sources, Who
 
 _Findings = Annotated[
     list[str] | None, typer.Argument(help="Ids, such as live-1a2b3c4d; none for all findings.")
@@ -73,9 +81,27 @@ def _servers() -> Iterator[Servers]:
     with (
         open_stream(settings) as stream,
         open_audit(settings) as audit,
+        open_accounts(settings) as accounts,
+        open_moments(settings) as moments,
         open_repairs(settings) as repairs,
     ):
-        yield Servers(stream, stream, audit, repairs)
+        yield Servers(audit, Sources(stream, stream, accounts, moments, repairs), _adjust)
+
+
+def _adjust(user_id: UUID, amount: int, key: str, who: Who) -> None:
+    """Adjust a balance once for its key."""
+    decision = ask(
+        operator_gate(),
+        lambda gate: gate.adjust(
+            user_id,
+            amount,
+            actor=who.actor,
+            reason=who.reason,
+            negative_allowed=True,
+            idempotency_key=key,
+        ),
+    )
+    require_done(decision)
 
 
 def _shown(as_json: bool) -> ops.OnStep:

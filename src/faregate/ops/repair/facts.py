@@ -4,18 +4,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from faregate.domain.alignment import LiveDrift
 from faregate.domain.finding import DriftKind, Finding
 from faregate.domain.repair import Around, Row
 from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
+from faregate.ops.drift import measure
 from faregate.ops.repair.candidates import candidates
-from faregate.ports import LiveBalances, TransactionStream
+from faregate.ports import LiveAccounts, LiveBalances, Moments, TransactionStream
 from faregate.ports.repairs import Repairs
 
 #: How many records are decoded at a time.
 _BATCH_SIZE = 1_000
 #: These need records of the stream, which keeps them for a while after they are rows.
 _OF_RECORDS = frozenset({DriftKind.GAP, DriftKind.FORGED})
+#: These need the exact drift of live balances.
+_OF_DRIFT = frozenset({DriftKind.LIVE, DriftKind.BEHIND, DriftKind.FORK})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +28,11 @@ class Facts:
 
     #: Live balances by user, read before the records.
     live: Mapping[UUID, User]
+    #: What live balances lack, by user; without those that could not be measured.
+    drifts: Mapping[UUID, LiveDrift]
     #: The records of the stream by user, in the order of their numbers.
     records: Mapping[UUID, Sequence[CreditTransaction]]
-    #: What surrounds the numbers of gaps and of forged rows.
+    #: What surrounds the numbers of gaps and of forged rows, and the newest number of accounts.
     around: Mapping[str, Around]
     #: Forged rows as they are now.
     rows: Mapping[str, Row]
@@ -36,32 +42,40 @@ class Facts:
     proven: frozenset[UUID]
 
 
-def gather(
-    findings: Sequence[Finding],
-    stream: TransactionStream,
-    balances: LiveBalances,
-    repairs: Repairs,
-) -> Facts:
+@dataclass(slots=True)
+class Sources:
+    """Where facts come from."""
+
+    stream: TransactionStream
+    balances: LiveBalances
+    accounts: LiveAccounts
+    moments: Moments
+    repairs: Repairs
+
+
+def gather(findings: Sequence[Finding], sources: Sources) -> Facts:
     """Read what a plan for some findings is made of. Writes nothing."""
+    repairs = sources.repairs
     asked = [one for one in findings if one.kind in _OF_RECORDS and one.user_id]
     users = sorted({one.user_id for one in asked if one.user_id})
-    live = balances.read_many(users)
+    live = sources.balances.read_many(_users(findings))
+    drifts = _drifts(findings, sources)
     rows = {
         one.id: row
         for one in asked
         if one.kind is DriftKind.FORGED and (row := repairs.row(row_id_of(one)))
     }
-    records = _records(stream, users, {UUID(str(row["id"])) for row in rows.values()})
+    records = _records(sources.stream, users, {UUID(str(row["id"])) for row in rows.values()})
     around = {
-        one.id: repairs.around(one.user_id, first, last)
-        for one in asked
-        if one.user_id
-        for first, last in [_numbers(one)]
+        one.id: repairs.around(one.user_id, *numbers)
+        for one in findings
+        if one.user_id and (numbers := _numbers(one, drifts))
     }
     listed = [one for several in records.values() for one in several]
     known = repairs.proven([row_of(one) for one in listed])
     return Facts(
         live=live,
+        drifts=drifts,
         records=records,
         around=around,
         rows=rows,
@@ -70,6 +84,17 @@ def gather(
             one.id.value for one, is_proven in zip(listed, known, strict=True) if is_proven
         ),
     )
+
+
+def _users(findings: Sequence[Finding]) -> list[UUID]:
+    return sorted({one.user_id for one in findings if one.user_id})
+
+
+def _drifts(findings: Sequence[Finding], sources: Sources) -> Mapping[UUID, LiveDrift]:
+    users = _users([one for one in findings if one.kind in _OF_DRIFT])
+    if not users:
+        return {}
+    return measure(users, sources.accounts, sources.stream, sources.moments)
 
 
 def row_id_of(finding: Finding) -> UUID:
@@ -102,9 +127,15 @@ def last_of(finding: Finding) -> int:
     return int(finding.subject or finding.sequence or 0)
 
 
-def _numbers(finding: Finding) -> tuple[int, int]:
-    first = finding.sequence or 0
-    return first, last_of(finding) if finding.kind is DriftKind.GAP else first
+def _numbers(finding: Finding, drifts: Mapping[UUID, LiveDrift]) -> tuple[int, int] | None:
+    """Return the first and the last number of which the neighbours must be known."""
+    if finding.kind in _OF_RECORDS:
+        first = finding.sequence or 0
+        return first, last_of(finding) if finding.kind is DriftKind.GAP else first
+    drift = drifts.get(finding.user_id) if finding.user_id else None
+    if finding.kind is not DriftKind.LIVE or drift is None or drift.account.user is None:
+        return None
+    return drift.account.user.sequence, drift.account.user.sequence
 
 
 def _records(

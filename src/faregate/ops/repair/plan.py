@@ -8,6 +8,7 @@ from faregate.domain.repair import Action, Favour, Step
 from faregate.ops.repair.facts import Facts
 from faregate.ops.repair.forged import plan_forged
 from faregate.ops.repair.gaps import plan_gap
+from faregate.ops.repair.live import plan_fork, plan_live
 
 _Plan: TypeAlias = Callable[[Finding, Facts, Favour], Step]
 
@@ -40,11 +41,9 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
         for step in planned:
             first = busy.get(step.finding.user_id)
             steps.append(_wait(step.finding, first) if first else step)
-        busy |= {
-            step.finding.user_id: step.finding
-            for step in planned
-            if step.action.is_done and step.finding.user_id not in busy
-        }
+        for step in planned:
+            for user in step.users if step.action.is_done else ():
+                busy.setdefault(user, step.finding)
     return steps
 
 
@@ -80,6 +79,24 @@ def _chain(finding: Finding, facts: Facts, favour: Favour) -> Step:
     return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
 
 
+def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
+    """Take back what was given beyond a deduct, or let it be."""
+    excess, user_id = (finding.found or 0) - (finding.expected or 0), finding.user_id
+    if favour is Favour.USER:
+        says = f"accepts that user {user_id} was given back {excess} more than was taken."
+        return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
+    live = facts.live.get(user_id) if user_id else None
+    now = f" from {live.credits} to {live.credits - excess}" if live else ""
+    return Step(
+        finding=finding,
+        action=Action.ADJUST,
+        says=f"lowers the balance of {user_id}{now}, by an adjustment of {-excess} credits, which"
+        " were given back beyond what was taken.",
+        amount=-excess,
+        accepts=(finding,),
+    )
+
+
 def _by_hand(says: str) -> _Plan:
     def nothing(finding: Finding, facts: Facts, favour: Favour) -> Step:
         del facts, favour
@@ -94,9 +111,9 @@ _PLANS: Mapping[DriftKind, _Plan] = {
     DriftKind.FORGED: plan_forged,
     DriftKind.GAP: plan_gap,
     DriftKind.PROJECTION: _projection,
-    DriftKind.LIVE: _by_hand("the live balance cannot be corrected here yet."),
-    DriftKind.BEHIND: _by_hand("the live balance cannot be corrected here yet."),
-    DriftKind.FORK: _by_hand("the live balance cannot be corrected here yet."),
-    DriftKind.REFUND: _by_hand("run `faregate adjust` for what was given back beyond the charge."),
+    DriftKind.LIVE: plan_live,
+    DriftKind.BEHIND: plan_live,
+    DriftKind.FORK: plan_fork,
+    DriftKind.REFUND: _refund,
     DriftKind.CHAIN: _chain,
 }

@@ -9,17 +9,21 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+from faregate.domain.alignment import Alignment, AlignmentRecord, LiveDrift
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.finding import DriftKind, Finding
-from faregate.domain.repair import Action, Event, Favour, Row, Step
+from faregate.domain.repair import Action, Event, Favour, LiveChange, Row, Step
+from faregate.domain.transaction import TransactionType
 from faregate.ops.reconcile import reconcile, verification
-from faregate.ops.repair.facts import gather
+from faregate.ops.repair.facts import Sources, gather
 from faregate.ops.repair.plan import plan
-from faregate.ports import Audit, LiveBalances, TransactionStream
-from faregate.ports.repairs import Repairs
+from faregate.ports import Audit
 
 #: How often it looks at most. One cause shows in few kinds, which are repaired one after another.
 LOOKS_MAX = 10
+#: For how long a drift may be used. Charges do not change it, and of two corrections only one is
+#: made.
+ALIGNMENT_MS_MAX = 600_000
 
 #: Is told each step right before it is taken, or instead where nothing is to be changed.
 OnStep = Callable[[Step], None]
@@ -45,25 +49,62 @@ class Repaired:
     gone: Sequence[str]
 
 
+#: Takes credits from a user by an adjustment, once for its key, and below zero if need be.
+Adjust = Callable[[UUID, int, str, Who], None]
+
+
 @dataclass(slots=True)
 class Servers:
     """What is looked at and repaired."""
 
-    stream: TransactionStream
-    balances: LiveBalances
     audit: Audit
-    repairs: Repairs
+    sources: Sources
+    adjust: Adjust
 
     def look(self) -> list[Finding]:
         """Return all that reconcile and verify find now and nobody has accepted, each once."""
-        verified = verification(self.stream, self.balances, self.audit).findings
-        compared = reconcile(self.stream, self.balances, self.audit).findings
-        return list({finding.id: finding for finding in (*verified, *compared)}.values())
+        asked = self.sources.stream, self.sources.balances, self.audit
+        found = [*verification(*asked).findings, *reconcile(*asked).findings]
+        return list({finding.id: finding for finding in found}.values())
 
     def plan(self, findings: Sequence[Finding], favour: Favour) -> Sequence[Step]:
         """Say what is to be done about findings."""
-        facts = gather(findings, self.stream, self.balances, self.repairs)
-        return plan(findings, facts, favour)
+        return plan(findings, gather(findings, self.sources), favour)
+
+    def take(self, step: Step, who: Who) -> None:
+        """Take a step, between two notes of it."""
+        event = _event(step, who)
+        if step.drift:
+            _align(self.sources, event, step.drift)
+            return
+        self.sources.repairs.begin(event)
+        if step.action is Action.ADJUST and step.finding.user_id:
+            self.adjust(step.finding.user_id, step.amount or 0, step.finding.id, who)
+        self.sources.repairs.act(event)
+
+
+def _align(sources: Sources, event: Event, drift: LiveDrift) -> None:
+    """Let a live balance and its ledger agree. What is refused is measured again at the next look.
+
+    A call that was lost and is executed later does no harm: it is refused once the user has been
+    aligned by another one.
+    """
+    record = None
+    if event.step.action is Action.RECORD:
+        told = {"actor": event.actor, "repair": event.step.finding.id}
+        kind = TransactionType.ADMIN_ADJUSTMENT
+        record = AlignmentRecord(type=kind, description=event.reason, metadata=told)
+    alignment = Alignment.of(drift, record, for_ms=ALIGNMENT_MS_MAX)
+    deadline_at = datetime.fromtimestamp(alignment.deadline_ms / 1_000, UTC)
+    sources.repairs.begin(event, deadline_at)
+    done = sources.accounts.align(alignment)
+    change = LiveChange(
+        # The next row follows from the balance that was made; that of the record does, too.
+        sequence=done.sequence - (record is not None),
+        credits_before=done.credits_before,
+        credits_after=done.credits,
+    )
+    sources.repairs.end(event, change if done.is_done else None)
 
 
 @dataclass(slots=True)
@@ -106,7 +147,7 @@ def repair(
     """
     taken: list[Step] = []
     asked = _Asked(frozenset(ids))
-    with servers.repairs.held():
+    with servers.sources.repairs.held():
         found = servers.look()
         gone = _gone(asked, found)
         asked.known = {finding.id for finding in found}
@@ -117,7 +158,7 @@ def repair(
                 break
             for step in doing:
                 on_step(step)
-                _take(servers, step, who)
+                servers.take(step, who)
             taken += doing
             asked.users |= {step.finding.user_id for step in doing}
             found = servers.look()
@@ -131,20 +172,14 @@ def acknowledge(servers: Servers, ids: Sequence[str], who: Who) -> Repaired:
     Raises:
         InvalidArgumentError: One of them is not found, or says that Redis cannot serve.
     """
-    with servers.repairs.held():
+    with servers.sources.repairs.held():
         found = {finding.id: finding for finding in servers.look()}
         if gone := sorted(set(ids) - set(found)):
             raise InvalidArgumentError(f"there is no finding {', '.join(gone)}")
         steps = [_acceptance(found[one]) for one in dict.fromkeys(ids)]
         for step in steps:
-            _take(servers, step, who)
+            servers.take(step, who)
     return Repaired(steps=steps, left=(), gone=())
-
-
-def _take(servers: Servers, step: Step, who: Who) -> None:
-    event = _event(step, who)
-    servers.repairs.begin(event)
-    servers.repairs.act(event)
 
 
 def _acceptance(finding: Finding) -> Step:
