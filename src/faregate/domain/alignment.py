@@ -54,8 +54,9 @@ class LiveDrift:
     sequence_min: int
     #: When the period of the allowance began, by the ledger, in Unix milliseconds; 0 for none.
     period_start_ms: int = 0
-    #: What Redis lost, a bounded number of them: it went on from an older copy of itself, or the
-    #: account was lost.
+    #: What Redis lost when it went on from an older copy of itself, or when the account was lost:
+    #: the newest ones, a bounded number of them, in the order of their numbers. What was lost and
+    #: corrected before is among them.
     lost: tuple[LostTransaction, ...] = ()
 
     @property

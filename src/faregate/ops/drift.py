@@ -166,7 +166,12 @@ class _Count:
         )
         if drift.is_zero or user is None:
             return drift
-        return replace(drift, lost=tuple(moment.lost(account, self.pending, self.later)))
+        lost = tuple(moment.lost(account, self.pending, self.later))
+        last = max([self.pending.stop - 1, *(one.sequence for one in lost)])
+        if last <= user.sequence:
+            # The highest number is one of the account's, or of a record that is later.
+            drift = replace(drift, sequence_min=min(user.sequence, due.sequence_max))
+        return drift if drift.is_zero else replace(drift, lost=lost)
 
 
 def _follow(

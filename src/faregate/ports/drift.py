@@ -52,7 +52,7 @@ class Moment(Protocol):
     def lost(
         self, account: LiveAccount, pending: range, later: Sequence[UUID]
     ) -> Sequence[LostTransaction]:
-        """Return what a live account does not know, in the order of numbers, bounded.
+        """Return what a live account does not know, in the order of numbers; the newest, bounded.
 
         That is what has a number that the account has not reached, or one of a pending record, or
         one that something newer has, too.

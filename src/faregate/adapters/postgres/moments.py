@@ -13,7 +13,7 @@ from faregate.adapters.postgres.queries import statement
 from faregate.domain.alignment import LiveAccount, LostTransaction
 from faregate.ports import Copy, Cursor, Known, LedgerSum
 
-#: How many transactions that Redis has lost are named.
+#: How many transactions that Redis has lost are named, the newest.
 LOST_MAX = 1_000
 
 
@@ -79,7 +79,7 @@ class PostgresMoment:
             "later_ids": list(later),
             "lost_max": LOST_MAX,
         }
-        return [LostTransaction(**row) for row in self._rows("find_lost", asked)]
+        return [LostTransaction(**row) for row in reversed(self._rows("find_lost", asked))]
 
     def _rows(self, name: LiteralString, asked: Mapping[str, object]) -> list[DictRow]:
         cursor = self._connection.cursor(row_factory=dict_row)

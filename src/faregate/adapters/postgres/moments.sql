@@ -153,5 +153,5 @@ where
     place > 1
     or sequence > %(sequence_reached)s::bigint
     or sequence between %(pending_first)s::bigint and %(pending_last)s::bigint
-order by sequence, id
+order by sequence desc, id desc
 limit %(lost_max)s::integer;
