@@ -21,7 +21,9 @@ from faregate.adapters.journal.reader import KEPT_S, open_journals
 from faregate.adapters.journal.writer import FileJournal
 from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin
 from faregate.adapters.postgres.archive import PostgresArchive
+from faregate.adapters.redis.alignments import RedisAccounts
 from faregate.adapters.redis.stream import RedisStream
+from faregate.domain.alignment import Alignment, LiveDrift
 from faregate.domain.api_key import NewApiKey
 from faregate.domain.journal import Collection
 from faregate.domain.transaction import CreditTransactionId
@@ -80,6 +82,7 @@ class Ledger:
         await gate.settle(await gate.hold(user_id, 3), 2)
         await gate.charge(user_id, tier="observed")
         assert (await gate.hold(user_id, 4, idempotency_key="job")).allowed
+        self.align(user_id)
         key = NewApiKey.mint(user_id, "of a test", now=datetime.now(UTC))
         with closing(PostgresApiKeyAdmin(self.settings.postgres_url)) as admin:
             admin.create(key)
@@ -87,6 +90,14 @@ class Ledger:
         for kind, whose in (("refused", user_id), ("unreadable", None)):
             place, reason = f"{user_id.int}-{kind == 'refused':d}", f"of {user_id}"
             self.tables.run(KEEP_LETTER, place, kind, reason, payload, payload, whose)
+
+    def align(self, user_id: UUID) -> None:
+        """Correct the balance of a user, by nothing."""
+        url, shard_count = self.settings.redis_url, self.settings.shard_count
+        with closing(RedisAccounts.from_url(url, shard_count)) as accounts:
+            account = accounts.look([user_id])[user_id]
+            drift = LiveDrift(account=account, amount=0, allowance_amount=0, sequence_min=0)
+            assert accounts.align(Alignment.of(drift)).is_done
 
     def drain(self) -> None:
         for shard in range(self.stream.shard_count):
@@ -156,7 +167,7 @@ async def test_nothing_is_left_of_a_deleted_user(ledger: Ledger) -> None:
     ledger.drain()
     for user_id in (gone, here):
         assert (await ledger.gate.charge(user_id)).allowed
-    everywhere = (PERSONAL_TABLES, {*"uwkdi", ":tx", ":holds"}, {".journal"})
+    everywhere = (PERSONAL_TABLES, {*"uvwkdie", ":tx", ":holds"}, {".journal"})
     assert ledger.traces(gone) == ledger.traces(here) == everywhere
 
     delete(ledger.tables, gone)
@@ -175,7 +186,7 @@ async def test_nothing_is_left_of_a_deleted_user(ledger: Ledger) -> None:
     assert ledger.traces(gone) == (set(), set(), set())
     # A kept response names nobody, and is of somebody: the other user's is left.
     assert len([name for name in ledger.client.scan_iter() if b"}r" in name[:8]]) == 1
-    assert ledger.traces(here) == (PERSONAL_TABLES, {*"uwkdi", ":holds"}, set())
+    assert ledger.traces(here) == (PERSONAL_TABLES, {*"uvwkdie", ":holds"}, set())
     kinds = sorted(letter["kind"] for letter in ledger.tables.dead_letters())
     assert kinds == ["deleted_user", *["refused"] * 2, *["unreadable"] * 2]
 

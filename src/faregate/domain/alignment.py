@@ -11,6 +11,8 @@ from faregate.domain.user import User
 
 #: For how long after it was measured a drift may be used, if nothing is said: a minute.
 ALIGNMENT_MS = 60_000
+#: How many transactions that Redis has lost are named, the newest.
+LOST_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +57,8 @@ class LiveDrift:
     #: When the period of the allowance began, by the ledger, in Unix milliseconds; 0 for none.
     period_start_ms: int = 0
     #: What Redis lost when it went on from an older copy of itself, or when the account was lost:
-    #: the newest ones, a bounded number of them, in the order of their numbers. What was lost and
-    #: corrected before is among them.
+    #: the newest `LOST_MAX` of them, in the order of their numbers. What was lost and corrected
+    #: before is among them.
     lost: tuple[LostTransaction, ...] = ()
 
     @property

@@ -17,11 +17,12 @@ A drift does not depend on traffic. So it is measured until it is the same twice
 meanwhile, such as a failover, is no drift.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from faregate.domain.alignment import LiveAccount, LiveDrift
+from faregate.domain.alignment import LOST_MAX, LiveAccount, LiveDrift, LostTransaction
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.ports import (
     Copy,
@@ -114,8 +115,11 @@ class _Count:
     sum: LedgerSum
     #: The ids of what was made after the account was looked at, as far as it is in the sum.
     later: list[UUID] = field(default_factory=list)
-    #: The least and the highest number of what is pending.
+    #: The least and the highest number of what is pending, and the last of it.
     pending: range = range(0)
+    tail: deque[LostTransaction] = field(default_factory=lambda: deque(maxlen=LOST_MAX))
+    #: What is pending although later records have its numbers.
+    passed: deque[LostTransaction] = field(default_factory=lambda: deque(maxlen=LOST_MAX))
 
     def is_later(self, entry: StreamEntry) -> bool:
         """Whether a record was made after the account was looked at."""
@@ -138,6 +142,9 @@ class _Count:
             self.later.append(made.id.value)
             return
         pending, number = self.pending, made.sequence
+        while self.tail and self.tail[-1].sequence >= number:
+            self.passed.append(self.tail.pop())
+        self.tail.append(LostTransaction(id=made.id.value, sequence=number, amount=made.amount))
         self.pending = range(min(pending.start or number, number), max(pending.stop, number + 1))
         start_ms = round(made.period_start.timestamp() * 1_000) if made.period_start else 0
         self.sum = replace(
@@ -166,12 +173,20 @@ class _Count:
         )
         if drift.is_zero or user is None:
             return drift
-        lost = tuple(moment.lost(account, self.pending, self.later))
+        lost = self._lost(moment, user.sequence)
         last = max([self.pending.stop - 1, *(one.sequence for one in lost)])
         if last <= user.sequence:
             # The highest number is one of the account's, or of a record that is later.
             drift = replace(drift, sequence_min=min(user.sequence, due.sequence_max))
         return drift if drift.is_zero else replace(drift, lost=lost)
+
+    def _lost(self, moment: Moment, reached: int) -> tuple[LostTransaction, ...]:
+        found = [
+            *moment.lost(self.account, self.pending, self.later),
+            *self.passed,
+            *(one for one in self.tail if one.sequence > reached),
+        ]
+        return tuple(sorted(found, key=lambda one: (one.sequence, one.id))[-LOST_MAX:])
 
 
 def _follow(

@@ -10,11 +10,8 @@ from psycopg.rows import DictRow, dict_row
 
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.alignment import LiveAccount, LostTransaction
+from faregate.domain.alignment import LOST_MAX, LiveAccount, LostTransaction
 from faregate.ports import Copy, Cursor, Known, LedgerSum
-
-#: How many transactions that Redis has lost are named, the newest.
-LOST_MAX = 1_000
 
 
 class PostgresMoments:
