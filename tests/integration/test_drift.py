@@ -20,7 +20,7 @@ from faregate.adapters.redis.values import Account
 from faregate.domain.alignment import Alignment, LiveAccount, LiveDrift
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.ops.drift import LOOKS_MAX, measure
-from redis_ledger import IDENTITY, KEYS, records_after, spend, state, value
+from redis_ledger import IDENTITY, KEYS, SHARD, records_after, spend, state, value
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -119,6 +119,11 @@ async def test_a_dead_letter_counts_until_it_is_discarded(
     assert drained(stream, store).dead_letters == 1
     assert measure([user_id], accounts, stream, moments)[user_id].is_zero
     tables.run("update faregate.dead_letters set discarded_at = now(), discarded_by = 'ann'")
+    assert measure([user_id], accounts, stream, moments)[user_id].amount == 2
+    # Read from the beginning, where it still lies.
+    await charger.charge()
+    drained(stream, store)
+    stream._client.ask("XDEL", KEYS.stream, store.archive.cursors()[SHARD].position)
     assert measure([user_id], accounts, stream, moments)[user_id].amount == 2
 
 

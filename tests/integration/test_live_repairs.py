@@ -125,6 +125,7 @@ def test_an_account_that_is_gone_is_made_anew(rig: Rig) -> None:
             rig.client.set(name, text) if text else rig.client.delete(name)
             drift = rig.measure(user_id)[user_id]
             assert (drift.credits, drift.amount) == (None, before)
+            assert {finding.user_id for finding in rig.findings()} == {user_id}
             assert rig.align(user_id).credits == before
             assert rig.measure(user_id)[user_id].is_zero
     check_the_end(rig)
@@ -135,6 +136,9 @@ def test_a_user_who_was_not_seen_in_this_epoch_lacks_nothing(rig: Rig) -> None:
     new = rig.tables.user().user_id
     drift = rig.measure(new)[new]
     assert (drift.credits, drift.is_zero) == (None, True)
+    rig.client.set(keys.account(new, SHARDS), b"?")
+    assert [finding.user_id for finding in rig.findings()] == [new]
+    assert rig.align(new).credits == STARTING
 
 
 async def test_an_allowance_is_measured_and_corrected_with_its_balance(rig: Rig) -> None:

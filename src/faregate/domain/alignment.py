@@ -31,6 +31,8 @@ class LiveAccount:
     user: User | None
     #: The last alignment of the user, as long as Redis knows it.
     last_id: CreditTransactionId | None
+    #: Whether there is something in its place that cannot be read.
+    is_unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

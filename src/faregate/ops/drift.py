@@ -161,7 +161,8 @@ class _Count:
             raise LedgerUninitialisedError(
                 f"Redis is of epoch {account.epoch} where Postgres expects {moment.epoch}"
             )
-        if user is None and due.epoch_max != account.epoch:
+        is_unseen = user is None and not account.is_unreadable
+        if is_unseen and due.epoch_max != account.epoch:
             # It has not been seen in this epoch, and is brought in by its next request.
             return LiveDrift(account=account, amount=0, allowance_amount=0, sequence_min=0)
         drift = LiveDrift(

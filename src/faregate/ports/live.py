@@ -180,7 +180,10 @@ class LiveBalances(Protocol):
     """Live credits, read by operators."""
 
     def read_many(self, user_ids: Sequence[UUID]) -> Mapping[UUID, User]:
-        """Return the live balances of the users that the ledger knows."""
+        """Return the live balances of the users that the ledger knows.
+
+        An account that cannot be read has no credits, and no transactions.
+        """
         ...
 
     def epochs(self) -> Sequence[int | None]:

@@ -56,8 +56,9 @@ class RedisAccounts:
                     epoch=state.epoch,
                     ordinal=state.ordinal,
                     at_ms=at_ms,
-                    user=_user(user_id, state.epoch, packed),
+                    user=(user := _user(user_id, state.epoch, packed)),
                     last_id=None if last_id is None else transaction_id_of(last_id),
+                    is_unreadable=user is None and packed is not None,
                 )
         return found
 

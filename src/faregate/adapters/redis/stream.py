@@ -16,6 +16,7 @@ from faregate.adapters.redis.batches import BatchReader, RedisBatch
 from faregate.adapters.redis.client import Client
 from faregate.adapters.redis.urls import check_url
 from faregate.adapters.redis.values import Account, ShardState
+from faregate.domain.errors import LedgerCorruptError
 from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
 from faregate.domain.windows import RETENTION_MS, STORED_MS
@@ -115,7 +116,7 @@ class RedisStream:
         for user_id, value in zip(user_ids, packed, strict=True):
             if value is not None:
                 epoch = epochs[keys.shard_of(user_id, self.shard_count)] or 0
-                found[user_id] = Account.unpack(value).user(user_id, epoch)
+                found[user_id] = _account(value).user(user_id, epoch)
         return found
 
     def epochs(self) -> Sequence[int | None]:
@@ -156,3 +157,11 @@ class RedisStream:
     def _states(self) -> list[ShardState | None]:
         packed = self._client.ask("MGET", *(shard.state for shard in self._shards))
         return [None if state is None else ShardState.unpack(state) for state in packed]
+
+
+def _account(packed: bytes) -> Account:
+    """Read an account. One that cannot be read knows nothing, which is a finding."""
+    try:
+        return Account.unpack(packed)
+    except LedgerCorruptError:
+        return Account(credits=0, sequence=0)

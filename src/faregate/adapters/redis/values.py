@@ -111,7 +111,7 @@ class Account:
         rest = packed[ACCOUNT.size :]
         is_known = len(packed) >= ACCOUNT.size and packed[:2] == bytes((VERSION, 0))
         if not is_known or len(rest) % ARRIVAL.size:
-            raise LedgerCorruptError("an account cannot be read: delete it, and it is read anew")
+            raise LedgerCorruptError("an account cannot be read: `faregate repair` makes it anew")
         _, _, credits_, sequence, named, allowance, period, held, count = ACCOUNT.unpack_from(
             packed
         )
