@@ -69,7 +69,7 @@ def test_a_replica_that_lags_is_seen(redis: OwnRedis, binaries: Binaries) -> Non
 
 HIDING = {
     "no policy": "grant pg_read_all_data to onlooker",
-    "a restrictive policy": "grant faregate_worker to onlooker; create policy some on"
+    "a restrictive policy": "grant faregate_worker to onlooker; create policy part on"
     " public.credit_transactions as restrictive for select using (amount > 0)",
 }
 

@@ -161,6 +161,8 @@ begin
             return new;
         end
         $function$;
+        revoke all on function public.handle_new_user()
+        from public, anon, authenticated, service_role;
     end if;
 end
 $$;
