@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from durable import Database, Sink, as_role, transactions
-from faregate.adapters.postgres.audit import GUARDS, PostgresAudit
+from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.domain.errors import ArchiveUnavailableError
 from faregate.domain.finding import DriftKind, Finding
 
@@ -150,37 +150,6 @@ def test_a_profile_behind_its_rows_is_found(
     tables.run("update public.profiles set credits_sequence = 1 where id = %s", user.user_id)
     (finding,) = audit.verify()
     assert (finding.kind, finding.expected, finding.found) == (DriftKind.PROJECTION, 3, 1)
-
-
-SABOTAGE = {
-    "trigger off": "alter table public.credit_transactions disable trigger"
-    " credit_transactions_immutable",
-    "trigger gone": "drop trigger profiles_credits_guard on public.profiles",
-    "trigger for replicas": "alter table public.credit_transactions enable replica trigger"
-    " credit_transactions_no_truncate",
-    "deletions go unnoticed": "drop trigger faregate_note_deletion on auth.users",
-    "policy gone": 'drop policy "Users cannot delete transactions" on public.credit_transactions',
-    "no row level security": "alter table public.credit_transactions disable row level security",
-    "not forced": "alter table public.credit_transactions no force row level security",
-    "index gone": "drop index public.idx_credit_transactions_timestamp",
-    "foreign key gone": "alter table public.credit_transactions"
-    " drop constraint credit_transactions_user_id_fkey",
-    "check gone": "alter table public.credit_transactions"
-    " drop constraint credit_transactions_type_check",
-    "check of allowances gone": "alter table public.credit_transactions"
-    " drop constraint credit_transactions_allowance_check",
-}
-
-
-@pytest.mark.parametrize("statement", SABOTAGE.values(), ids=SABOTAGE.keys())
-def test_a_guard_that_is_missing_is_found(
-    tables: Database, audit: PostgresAudit, statement: str
-) -> None:
-    """Each by its name, and only that one."""
-    tables.run(statement)
-    (finding,) = audit.verify()
-    assert (finding.kind, finding.user_id) == (DriftKind.GUARD, None)
-    assert [guard for guard in GUARDS if f": {guard}." in finding.detail]
 
 
 def test_a_connection_that_broke_is_replaced(tables: Database, audit: PostgresAudit) -> None:

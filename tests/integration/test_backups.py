@@ -15,7 +15,7 @@ from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.adapters.postgres.roles import roles_sql
 from faregate.cli.servers import Binaries, EmbeddedServers
-from faregate.domain.errors import ConfigurationError
+from faregate.domain.errors import ConfigurationError, HiddenRowsError
 from worker_process import ROWS, System
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
@@ -116,7 +116,7 @@ def test_a_restore_without_owners_and_rights_is_put_right_by_a_migration(
     subprocess.run([program, *options, "-d", url, tmp_path / "all.dump"], check=True)
     owner = make_conninfo(url, user="next_owner")
     worker = as_role(url, "faregate_worker")
-    with closing(PostgresAudit(owner)) as audit, pytest.raises(ConfigurationError, match="lacks"):
+    with closing(PostgresAudit(owner)) as audit, pytest.raises(HiddenRowsError, match="lacks"):
         audit.verify()
     with closing(PostgresArchive(owner)) as rows, pytest.raises(ConfigurationError, match="lacks"):
         rows.rehearse()

@@ -16,6 +16,7 @@ from faregate.cli.servers import EmbeddedServers
 from faregate.domain.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
+    HiddenRowsError,
     ShardBlockedError,
 )
 from servers import administer
@@ -191,7 +192,7 @@ def test_a_role_from_which_rows_are_hidden_is_told_nothing_of_the_ledger(
     try:
         with closing(PostgresAudit(make_conninfo(database_url, user="blind_auditor"))) as audit:
             for ask in (audit.identity, audit.verify):
-                with pytest.raises(ConfigurationError, match="lacks: select on rows"):
+                with pytest.raises(HiddenRowsError, match="lacks: select on rows"):
                     ask()
     finally:
         tables.run("drop owned by blind_auditor")
@@ -214,7 +215,7 @@ def test_a_new_owner_is_settled_by_the_next_migration(
         user = Database(admin).user()
         admin.execute("reassign owned by first_owner to next_owner")
     with closing(PostgresAudit(following)) as audit:
-        with pytest.raises(ConfigurationError, match="lacks: select on rows"):
+        with pytest.raises(HiddenRowsError, match="lacks: select on rows"):
             audit.verify()
         with (
             closing(module.PostgresArchive(following)) as rows,

@@ -15,7 +15,7 @@ from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.roles import roles_sql
 from faregate.adapters.redis import access, rights
 from faregate.cli.servers import Binaries, ValkeyServer
-from faregate.domain.errors import ConfigurationError
+from faregate.domain.errors import ConfigurationError, HiddenRowsError
 from least_rights import SECRET, tell
 from redis_ledger import IDENTITY, make_ledger
 from servers import lone_redis
@@ -183,7 +183,7 @@ async def test_a_gate_and_an_audit_ask_before_they_begin(
         'drop policy "The auditor can view transactions" on public.credit_transactions'
     )
     audit = PostgresAudit(as_role(database_url, "faregate_auditor"))
-    with pytest.raises(ConfigurationError, match=r"select on rows public\.credit_transactions"):
+    with pytest.raises(HiddenRowsError, match=r"select on rows public\.credit_transactions"):
         audit.verify()
     audit.close()
 

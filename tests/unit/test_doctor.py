@@ -21,6 +21,8 @@ REDIS = LiveServer(
     append_fsync="everysec",
     replicas=0,
     needs_replicas=False,
+    replica_lag_bytes=0,
+    replica_lag_s=0,
     clock_ahead_ms=0,
 )
 POSTGRES = DurableServer(
@@ -65,6 +67,20 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
         "warning",
         "failover",
         "min-replicas-to-write 1",
+    ),
+    "a replica that is behind": (
+        "redis",
+        replace(REDIS, replicas=1, needs_replicas=True, replica_lag_bytes=2_000_000),
+        "warning",
+        "2,000,000 bytes behind",
+        "network",
+    ),
+    "a replica that is silent": (
+        "redis",
+        replace(REDIS, replicas=1, needs_replicas=True, replica_lag_s=11),
+        "warning",
+        "silent for 11 s",
+        "log",
     ),
     "no limit": ("redis", replace(REDIS, memory_max=0), "warning", "limit", "maxmemory"),
     "little memory": ("redis", replace(REDIS, memory_used=900), "error", "90 %", "maxmemory"),

@@ -16,10 +16,12 @@ FaregateError
     ArchiveUnavailableError         Postgres did not answer in time
         ShardBlockedError           ... or not for the records of one shard
         StandbyError                it is a standby in recovery
+        HiddenRowsError             it does not show every row to the role of an audit
     IdentityUnavailableError        the service that identifies callers does not answer
     IdentityAnswerError             an identity function returned a value that is no identity
     JournalError                    the journal cannot be written, read, or is full
     MigrationError                  a migration cannot be applied, or was edited after it was
+        SchemaDiffersError          the schema is not what the migrations make, after all repairs
     EmbeddedServerError             an embedded development server cannot be started
 """
 
@@ -88,6 +90,10 @@ class StandbyError(ArchiveUnavailableError):
     """Postgres is a standby in recovery: it may be behind, and takes no rows."""
 
 
+class HiddenRowsError(ArchiveUnavailableError):
+    """Postgres does not show every row to this role, so that nothing can be said of all of them."""
+
+
 class IdentityUnavailableError(FaregateError):
     """The caller cannot be identified now: it is refused, and not taken for anonymous."""
 
@@ -102,6 +108,10 @@ class JournalError(FaregateError):
 
 class MigrationError(FaregateError):
     """A migration cannot be applied, or was edited after it had been."""
+
+
+class SchemaDiffersError(MigrationError):
+    """The schema is not what the migrations make, even after all repairs."""
 
 
 class EmbeddedServerError(FaregateError):

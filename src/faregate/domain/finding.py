@@ -29,7 +29,7 @@ class DriftKind(StrEnum):
     FORGED = "forged"
     #: The refunds of a deduct add up to more than the deduct.
     REFUND = "refund"
-    #: A guard of the schema (trigger, policy, constraint) is missing or switched off.
+    #: The schema is not what the migrations make: a guard is missing, switched off or altered.
     GUARD = "guard"
     #: Redis and Postgres do not belong together.
     EPOCH = "epoch"

@@ -24,6 +24,10 @@ class LiveServer:
     replicas: int
     #: Whether writes are refused as long as too few replicas are there.
     needs_replicas: bool
+    #: Of the replica that is furthest behind: how much of the history it has not confirmed, and for
+    #: how long it has confirmed nothing; 0 without replicas.
+    replica_lag_bytes: int
+    replica_lag_s: int
     #: How far its clock is ahead of that of this host, in milliseconds.
     clock_ahead_ms: int
 

@@ -23,6 +23,9 @@ from faregate.ports import Audit, LiveBalances, TransactionStream
 
 #: Which part of its limit the memory of Redis may reach, in percent.
 MEMORY_PERCENT_MAX = 90
+#: How much of the history a replica may have to catch up with, and for how long it may be silent.
+REPLICA_LAG_BYTES_MAX = 1_000_000
+REPLICA_LAG_S_MAX = 10
 #: How far the clocks of both servers may be apart, in milliseconds.
 CLOCKS_APART_MS_MAX = 1_000
 
@@ -106,11 +109,7 @@ def _redis(server: LiveServer) -> Iterator[Symptom]:
             remedy="redis-cli CONFIG SET maxmemory-policy noeviction",
         )
     yield from _append_only(server)
-    if server.replicas and not server.needs_replicas:
-        yield warning(
-            detail="Redis takes writes that no replica has: a failover loses them",
-            remedy="redis-cli CONFIG SET min-replicas-to-write 1",
-        )
+    yield from _replicas(server)
     if not server.memory_max:
         yield warning(
             detail="Redis has no limit of memory: it is killed where the machine has no more",
@@ -121,6 +120,23 @@ def _redis(server: LiveServer) -> Iterator[Symptom]:
             detail=f"Redis uses {100 * server.memory_used // server.memory_max} % of its memory;"
             " where it is full, charges are refused",
             remedy="redis-cli CONFIG SET maxmemory <bytes>, and look at the backlog",
+        )
+
+
+def _replicas(server: LiveServer) -> Iterator[Symptom]:
+    if server.replicas and not server.needs_replicas:
+        yield _warning(
+            part="redis",
+            detail="Redis takes writes that no replica has: a failover loses them",
+            remedy="redis-cli CONFIG SET min-replicas-to-write 1",
+        )
+    lag_bytes, lag_s = server.replica_lag_bytes, server.replica_lag_s
+    if lag_bytes > REPLICA_LAG_BYTES_MAX or lag_s > REPLICA_LAG_S_MAX:
+        yield _warning(
+            part="redis",
+            detail=f"a replica is {lag_bytes:,} bytes behind, and has been silent for {lag_s} s:"
+            " a failover to it loses charges and their records",
+            remedy="look at the replica's log, and at the network between both",
         )
 
 

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 
 from faregate.adapters.postgres.connection import Bounds, Connector, require_utf8, unavailable
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.errors import ConfigurationError
+from faregate.domain.errors import ConfigurationError, FaregateError
 
 FILE: Final = "access.sql"
 _SETTING: Final = "FAREGATE_POSTGRES_URL"
@@ -136,24 +136,34 @@ def question(rights: Sequence[Right]) -> Mapping[str, Sequence[str]]:
 
 
 def check_answer(
-    rows: Sequence[Mapping[str, Any]], rights: Sequence[Right], role: DatabaseRole
+    rows: Sequence[Mapping[str, Any]],
+    rights: Sequence[Right],
+    role: DatabaseRole,
+    lacking: type[FaregateError] = ConfigurationError,
 ) -> None:
     """Look at the answer of `find_missing_rights`.
 
     Raises:
-        ConfigurationError: A right is missing. One line says which, and how to get it.
+        ConfigurationError: The database has not been migrated.
+        FaregateError: A right is missing; it is of the given type. One line says which right, and
+            how to get it.
     """
     if any(row["is_absent"] for row in rows):
         raise ConfigurationError("the database is not ready for Faregate; run `faregate migrate`")
     if rows:
         missing = ", ".join(str(rights[row["place"] - 1]) for row in rows)
-        raise ConfigurationError(
+        raise lacking(
             f"the role {rows[0]['role_name']} in {_SETTING} lacks: {missing}; let it log in as a"
             f" member of {role.name}, which `faregate access --part sql` prints"
         )
 
 
-def check(connection: psycopg.Connection, role: DatabaseRole, rights: Sequence[Right] = ()) -> None:
+def check(
+    connection: psycopg.Connection,
+    role: DatabaseRole,
+    rights: Sequence[Right] = (),
+    lacking: type[FaregateError] = ConfigurationError,
+) -> None:
     """Make sure that a connection may do what a role needs, or some of it.
 
     Raises as `check_answer` does.
@@ -162,7 +172,7 @@ def check(connection: psycopg.Connection, role: DatabaseRole, rights: Sequence[R
     asked = rights or role.rights
     cursor = connection.cursor(row_factory=dict_row)
     found = cursor.execute(statement("find_missing_rights", FILE), question(asked))
-    check_answer(found.fetchall(), asked, role)
+    check_answer(found.fetchall(), asked, role, lacking)
 
 
 def check_worker(conninfo: str) -> None:

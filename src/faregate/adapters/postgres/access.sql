@@ -2,7 +2,8 @@
 
 -- name: find_missing_rights
 -- Those rights, of a list, that the role of this connection has not, and whether their object is
--- missing. A right to rows is one to see or write all of them, under row level security or not.
+-- missing. A right to rows is one to see or write all of them, under row level security or not: a
+-- permissive policy lets them through, and no restrictive one keeps any away.
 with asked as (
     select
         verb,
@@ -59,21 +60,37 @@ judged as (
             when f.kind = 'function' then has_function_privilege(f.oid, f.verb)
             when f.kind = 'rows' then
                 not row_security_active(f.oid)
-                or exists (
+                or coalesce((
                     select
-                    from pg_catalog.pg_policy as p
-                    cross join unnest(p.polroles) as member (role_oid)
-                    where
-                        p.polrelid = f.oid
-                        and p.polpermissive
-                        and p.polcmd in ('*', case f.verb
-                            when 'select' then 'r'
-                            when 'insert' then 'a'
-                            when 'update' then 'w'
-                        end)
-                        and (member.role_oid = 0 or pg_has_role(member.role_oid, 'usage'))
-                        and pg_get_expr(coalesce(p.polqual, p.polwithcheck), p.polrelid) = 'true'
-                )
+                        bool_or(p.polpermissive and p.expression = 'true')
+                        and bool_and(p.polpermissive or p.expression = 'true')
+                    from (
+                        select
+                            p.polpermissive,
+                            pg_get_expr(
+                                case f.verb
+                                    when 'insert' then coalesce(p.polwithcheck, p.polqual)
+                                    else coalesce(p.polqual, p.polwithcheck)
+                                end,
+                                p.polrelid
+                            ) as expression
+                        from pg_catalog.pg_policy as p
+                        where
+                            p.polrelid = f.oid
+                            and p.polcmd in ('*', case f.verb
+                                when 'select' then 'r'
+                                when 'insert' then 'a'
+                                when 'update' then 'w'
+                            end)
+                            and exists (
+                                select
+                                from unnest(p.polroles) as member (role_oid)
+                                where
+                                    member.role_oid = 0
+                                    or pg_has_role(member.role_oid, 'usage')
+                            )
+                    ) as p
+                ), false)
             when f.column_name = '' then has_table_privilege(f.oid, f.verb)
             else coalesce((
                 select has_column_privilege(f.oid, a.attnum, f.verb)

@@ -21,9 +21,10 @@ from faregate.adapters.postgres.connection import (
     unavailable,
 )
 from faregate.adapters.postgres.cursors import cursors_of
-from faregate.adapters.postgres.findings import CHECKS
+from faregate.adapters.postgres.findings import CHECKS, guard
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.errors import ConfigurationError
+from faregate.adapters.postgres.schema import find_differences
+from faregate.domain.errors import ConfigurationError, HiddenRowsError
 from faregate.domain.finding import Acknowledgement, DriftKind, Finding
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
@@ -37,41 +38,14 @@ _BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=5_000, idle_ms_max=600_00
 _FIRST = UUID(int=0)
 _BIGINT_MAX = 2**63 - 1
 
-GUARDS = (
-    "trigger credit_transactions_immutable on credit_transactions",
-    "trigger credit_transactions_no_truncate on credit_transactions",
-    "trigger profiles_credits_guard on profiles",
-    "trigger profiles_no_truncate on profiles",
-    "trigger profiles_starting_credits on profiles",
-    "trigger profiles_starting_row on profiles",
-    "trigger faregate_note_deletion on users",
-    "row level security on credit_transactions",
-    "forced row level security on credit_transactions",
-    'policy "Users can view their own transactions" on credit_transactions',
-    'policy "Users cannot insert transactions" on credit_transactions',
-    'policy "Users cannot update transactions" on credit_transactions',
-    'policy "Users cannot delete transactions" on credit_transactions',
-    "foreign key to auth.users on credit_transactions",
-    "constraint credit_transactions_pkey on credit_transactions",
-    "constraint credit_transactions_type_check on credit_transactions",
-    "constraint credit_transactions_place_check on credit_transactions",
-    "constraint credit_transactions_refund_of_check on credit_transactions",
-    "constraint credit_transactions_allowance_check on credit_transactions",
-    "index idx_credit_transactions_user_timestamp on credit_transactions",
-    "index idx_credit_transactions_type on credit_transactions",
-    "index idx_credit_transactions_timestamp on credit_transactions",
-    "index idx_credit_transactions_user_sequence on credit_transactions",
-    "index idx_credit_transactions_refund_of on credit_transactions",
-    "index idx_profiles_credits on profiles",
-)
-
 
 class PostgresAudit:
     """The port `Audit`. For one thread; connects on first use.
 
     Every method raises `ArchiveUnavailableError` where Postgres does not answer in time, and
-    `ConfigurationError` where it has not been migrated or the role may not see all rows. A standby
-    is a `StandbyError`: compared with a live ledger, its rows would be behind.
+    `ConfigurationError` where it has not been migrated. A role that may not see all rows is a
+    `HiddenRowsError`. A standby is a `StandbyError`: compared with a live ledger, its rows would be
+    behind.
     """
 
     def __init__(self, conninfo: str) -> None:
@@ -132,14 +106,15 @@ class PostgresAudit:
     def verify(self) -> Sequence[Finding]:
         """Check the invariants that rows, dead letters and schema alone can prove.
 
-        At most `FINDINGS_MAX` of each kind are returned.
+        At most `FINDINGS_MAX` of each kind about rows are returned.
         """
         findings: list[Finding] = []
         with self.snapshot() as connection:
             for name, read in CHECKS.items():
                 cursor = connection.cursor(row_factory=dict_row)
-                parameters = {"findings_max": FINDINGS_MAX, "guards": list(GUARDS)}
-                findings += map(read, cursor.execute(_audit(name), parameters))
+                findings += map(read, cursor.execute(_audit(name), {"findings_max": FINDINGS_MAX}))
+            # Last, since names are looked up in no schema from here on.
+            findings += map(guard, find_differences(connection))
         return findings
 
     def acknowledgements(self) -> Mapping[str, Acknowledgement]:
@@ -179,7 +154,7 @@ class PostgresAudit:
         ):
             if not self._sees_all:
                 require_primary(connection)
-                check(connection, AUDITOR, AUDIT_RIGHTS)
+                check(connection, AUDITOR, AUDIT_RIGHTS, HiddenRowsError)
                 self._sees_all = True
             yield connection
 

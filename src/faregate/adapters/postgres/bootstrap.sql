@@ -1,7 +1,7 @@
 -- Gives a plain Postgres the minimum of what Supabase has: schema auth, roles, public.profiles.
 --
--- Every statement takes effect only where the thing is absent, so on Supabase, where all of it
--- exists, this changes nothing; there the runner does not even send it.
+-- Every statement takes effect only where the thing is absent or was made by this file, so on
+-- Supabase, where all of it exists, this changes nothing; there the runner does not even send it.
 
 set local lock_timeout = '10s';
 set local statement_timeout = '5min';
@@ -51,9 +51,11 @@ begin
         grant select, insert, update, delete on auth.users to supabase_auth_admin;
     end if;
 
-    if to_regprocedure('auth.uid()') is null then
+    if to_regprocedure('auth.uid()') is null
+        or obj_description(to_regprocedure('auth.uid()'), 'pg_proc') like 'faregate:%'
+    then
         -- The claims of a request are settings of its transaction, as PostgREST makes them.
-        create function auth.uid() returns uuid
+        create or replace function auth.uid() returns uuid
         language sql
         stable
         set search_path = ''

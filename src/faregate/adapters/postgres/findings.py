@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from psycopg.rows import DictRow
 
+from faregate.adapters.postgres.schema import SchemaDifference
 from faregate.domain.finding import DriftKind, Finding
 
 
@@ -75,9 +76,17 @@ def _stale(row: DictRow) -> Finding:
     return _finding(DriftKind.PROJECTION, row, detail, (expected, found), "sequence")
 
 
-def _guard(row: DictRow) -> Finding:
-    detail = f"The schema lacks, or has switched off: {row['guard']}."
-    return _finding(DriftKind.GUARD, {"user_id": None}, detail, (None, None), row["guard"])
+def guard(difference: SchemaDifference) -> Finding:
+    """Return the finding of a schema that has been changed; another change is another finding."""
+    subject = f"{difference.subject}: {difference.detail}"
+    return Finding(
+        kind=DriftKind.GUARD,
+        user_id=None,
+        expected=None,
+        found=None,
+        subject=subject,
+        detail=f"The schema has been changed: {subject}.",
+    )
 
 
 def _finding(
@@ -110,5 +119,4 @@ CHECKS: Mapping[str, Callable[[DictRow], Finding]] = {
     "find_forged": _forged,
     "find_broken_batches": _broken_batch,
     "find_stale_profiles": _stale,
-    "find_missing_guards": _guard,
 }

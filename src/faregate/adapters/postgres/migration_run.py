@@ -1,5 +1,6 @@
 """How the runner of migrations talks to a database: transactions, their names, their errors."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, LiteralString
@@ -7,12 +8,41 @@ from typing import Final, LiteralString
 import psycopg
 
 from faregate.adapters.postgres.connection import Bounds
+from faregate.adapters.postgres.migration_files import migrations
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.errors import MigrationError
+from faregate.domain.errors import ArchiveUnavailableError, MigrationError
 
 #: The first bound is for the runner's own statements and its wait for another run. The files set
 #: bounds of their own, since they must have some wherever they are applied.
 BOUNDS: Final = Bounds(statement_ms_max=60_000, lock_ms_max=60_000)
+
+#: Any number will do, as long as all runs use the same one.
+_RUN_LOCK_KEY: Final = 7_163_910_450_128
+_logger = logging.getLogger(__name__)
+
+
+def _warn(notice: psycopg.errors.Diagnostic) -> None:
+    """Log what a migration could not do. It gives a hint what to do, and Postgres itself none."""
+    if notice.severity_nonlocalized == "WARNING" and notice.message_hint:
+        _logger.warning("%s; %s", notice.message_primary, notice.message_hint)
+
+
+@contextmanager
+def connected(conninfo: str) -> Iterator[psycopg.Connection]:
+    """Connect, and turn what the driver raises into errors of the domain."""
+    try:
+        # Statements are not prepared by name, which a pooler between us would not survive.
+        connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+    except psycopg.Error as error:
+        raise ArchiveUnavailableError(f"cannot connect to migrate: {error}") from error
+    connection.add_notice_handler(_warn)
+    with connection:
+        try:
+            yield connection
+        except psycopg.Error as error:
+            if connection.closed:
+                raise ArchiveUnavailableError(f"Postgres went away: {error}") from error
+            raise MigrationError(explain(error)) from error
 
 
 @contextmanager
@@ -33,6 +63,18 @@ def transaction(connection: psycopg.Connection, name: str) -> Iterator[None]:
         if connection.closed:
             raise
         raise MigrationError(f"{name}: {explain(error)}") from error
+
+
+def lock_run(connection: psycopg.Connection) -> None:
+    """Wait for every other run, and keep them out until the end of the transaction."""
+    connection.execute(sql("lock_run"), {"key": _RUN_LOCK_KEY})
+
+
+def run_again(connection: psycopg.Connection) -> None:
+    """Run all migrations. They say what the schema is, and may be run again."""
+    for migration in migrations():
+        with transaction(connection, migration.name):
+            execute(connection, migration.sql)
 
 
 def execute(connection: psycopg.Connection, sql: str) -> None:

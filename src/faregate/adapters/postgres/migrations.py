@@ -4,14 +4,11 @@ Each migration is applied in a transaction of its own, under one lock, and recor
 checksum. The settings of a new ledger are given once and never change.
 """
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
 
 import psycopg
 from psycopg.rows import class_row
@@ -25,17 +22,15 @@ from faregate.adapters.postgres.migration_files import (
 )
 from faregate.adapters.postgres.migration_run import (
     bounded,
+    connected,
     execute,
-    explain,
     holds,
+    lock_run,
+    run_again,
     sql,
     transaction,
 )
-from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, MigrationError
-
-#: Any number will do, as long as all runs use the same one.
-_RUN_LOCK_KEY: Final = 7_163_910_450_128
-_logger = logging.getLogger(__name__)
+from faregate.domain.errors import ConfigurationError, MigrationError
 
 
 class MigrationState(StrEnum):
@@ -71,12 +66,6 @@ def _ignore(_name: str) -> None:
     """Report no progress."""
 
 
-def _warn(notice: psycopg.errors.Diagnostic) -> None:
-    """Log what a migration could not do. It gives a hint what to do, and Postgres itself none."""
-    if notice.severity_nonlocalized == "WARNING" and notice.message_hint:
-        _logger.warning("%s; %s", notice.message_primary, notice.message_hint)
-
-
 class Migrator:
     """Applies migrations to one database, over a connection of its own for each call.
 
@@ -94,7 +83,7 @@ class Migrator:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
             MigrationError: The records of the database cannot be read.
         """
-        with self._connection() as connection, bounded(connection):
+        with connected(self._conninfo) as connection, bounded(connection):
             return _status(connection)
 
     def apply(
@@ -117,7 +106,7 @@ class Migrator:
                 before it stay applied.
             ConfigurationError: The ledger was created with other numbers.
         """
-        with self._connection() as connection:
+        with connected(self._conninfo) as connection:
             return _apply(connection, _Numbers(shard_count, starting_credits), on_progress)
 
     def rehearse(
@@ -133,7 +122,7 @@ class Migrator:
         holds the locks that they need. Arguments and errors are those of `apply`.
         """
         with (
-            self._connection() as connection,
+            connected(self._conninfo) as connection,
             # Within it the transactions of the migrations are savepoints.
             connection.transaction(force_rollback=True),
         ):
@@ -143,23 +132,6 @@ class Migrator:
     def export(directory: Path) -> list[Path]:
         """Write the files that `supabase db push` takes; see `export_migrations`."""
         return export_migrations(directory)
-
-    @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection]:
-        """Connect, and turn what the driver raises into errors of the domain."""
-        try:
-            # Statements are not prepared by name, which a pooler between us would not survive.
-            connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
-        except psycopg.Error as error:
-            raise ArchiveUnavailableError(f"cannot connect to migrate: {error}") from error
-        connection.add_notice_handler(_warn)
-        with connection:
-            try:
-                yield connection
-            except psycopg.Error as error:
-                if connection.closed:
-                    raise ArchiveUnavailableError(f"Postgres went away: {error}") from error
-                raise MigrationError(explain(error)) from error
 
 
 def _status(connection: psycopg.Connection) -> list[MigrationStatus]:
@@ -200,7 +172,7 @@ def _apply(
     while True:
         with bounded(connection):
             # Held until the end of the transaction; then the next one looks anew.
-            connection.execute(sql("lock_run"), {"key": _RUN_LOCK_KEY})
+            lock_run(connection)
             require_utf8(connection.info)
             numbers.say(connection)
             numbers.check(connection)
@@ -229,14 +201,9 @@ def _prepare(connection: psycopg.Connection) -> None:
 
 
 def _settle(connection: psycopg.Connection) -> None:
-    """Put policies and rights right, as after REASSIGN OWNED or a restore without owners.
-
-    The migrations say what they are, and may be run again.
-    """
+    """Put policies and rights right, as after REASSIGN OWNED or a restore without owners."""
     if holds(connection, "is_unsettled"):
-        for migration in migrations():
-            with transaction(connection, migration.name):
-                execute(connection, migration.sql)
+        run_again(connection)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 from faregate.adapters.postgres.access import AUDITOR, check
 from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
 from faregate.adapters.postgres.queries import statement
+from faregate.domain.errors import HiddenRowsError
 from faregate.domain.finding import Reconciliation
 
 #: How many findings of one reconciliation are kept.
@@ -30,14 +31,15 @@ class PostgresReconciliations:
         """Return since when the next one must compare rows; None where it must compare all users.
 
         Raises:
-            ConfigurationError: The database is not migrated, or the role lacks a right.
+            ConfigurationError: The database is not migrated.
+            HiddenRowsError: The role lacks a right.
         """
         with (
             unavailable("read the last reconciliation"),
             migrated(),
             self._connector.transaction() as connection,
         ):
-            check(connection, AUDITOR)
+            check(connection, AUDITOR, lacking=HiddenRowsError)
             row = connection.execute(statement("read_next_since")).fetchone()
         return row[0] if row else None
 

@@ -13,8 +13,10 @@ OTHER_PURPOSES: Final = {
     READER: "the history of one user, in which an API reads it; nobody logs in with it",
     BACKUP: "pg_dump of the schemas auth, faregate and public; it passes by row level security",
 }
+#: The roles of Faregate.
+OWN_ROLES: Final = [OWNER, READER, *(role.name for role in ROLES), BACKUP]
 #: Roles of Supabase, which migrations expect. An owner that may not create roles finds them made.
-_OF_SUPABASE: Final = ("anon", "authenticated", "service_role", "supabase_auth_admin")
+OF_SUPABASE: Final = ("anon", "authenticated", "service_role", "supabase_auth_admin")
 #: Policies have the names that migrations give them, so that neither makes a second one.
 _POLICY_VERBS: Final = {"select": "view", "insert": "insert", "update": "update"}
 _POLICY_NAMES: Final = {
@@ -89,7 +91,7 @@ _BACKUP_GRANTS: Final = f"""\
 
 def roles_sql() -> str:
     """Return the SQL that makes all roles and, once there are tables, grants them their rights."""
-    names = [OWNER, READER, *(role.name for role in ROLES), BACKUP, *_OF_SUPABASE]
+    names = [*OWN_ROLES, *OF_SUPABASE]
     quoted = ", ".join(f"\n        '{name}'" for name in names)
     create = _CREATE.format(names=quoted.replace(", \n", ",\n") + "\n    ")
     return "\n".join((_HEADER, create, _OWNER, _SWITCH, _BACKUP, _grants()))

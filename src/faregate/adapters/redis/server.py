@@ -1,6 +1,7 @@
 """What a Redis says of itself, for operators: settings, memory, clock, and the queue on it."""
 
 import time
+from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
 from redis import Redis
@@ -11,6 +12,16 @@ from faregate.domain.errors import LedgerUnavailableError
 from faregate.domain.server import LiveServer, Queue
 
 _SECTIONS: Final = "server", "memory", "persistence", "replication"
+
+
+def _pairs(texts: Iterable[str], sign: str) -> dict[str, str]:
+    """Read what INFO says: names and values."""
+    parts = (text.partition(sign) for text in texts)
+    return {name: value for name, _, value in parts}
+
+
+def _replicas(info: Mapping[str, str]) -> int:
+    return int(info["connected_slaves"])
 
 
 class RedisServer:
@@ -35,8 +46,8 @@ class RedisServer:
         now_ms = (before_ms + time.time() * 1_000) / 2
         info: dict[str, str] = {}
         for reply in self._client.ask_all([("INFO", section) for section in _SECTIONS]):
-            lines = (line.partition(":") for line in checked(reply).decode().splitlines())
-            info |= {name: value for name, _, value in lines}
+            info |= _pairs(checked(reply).decode().splitlines(), ":")
+        replicas = [_pairs(info[f"slave{n}"].split(","), "=") for n in range(_replicas(info))]
         return LiveServer(
             version=info["redis_version"],
             role=info["role"],
@@ -46,8 +57,13 @@ class RedisServer:
             append_only=info["aof_enabled"] == "1",
             append_failed=info.get("aof_last_write_status", "ok") != "ok",
             append_fsync=self._append_fsync(),
-            replicas=int(info["connected_slaves"]),
+            replicas=_replicas(info),
             needs_replicas="min_slaves_good_slaves" in info,
+            replica_lag_bytes=max(
+                (int(info["master_repl_offset"]) - int(one["offset"]) for one in replicas),
+                default=0,
+            ),
+            replica_lag_s=max((int(one["lag"]) for one in replicas), default=0),
             clock_ahead_ms=round(int(seconds) * 1_000 + int(microseconds) / 1_000 - now_ms),
         )
 

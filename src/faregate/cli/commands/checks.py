@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-from faregate.bootstrap import open_admin, open_audit, open_reconciliations, open_stream
+from faregate.bootstrap import (
+    open_admin,
+    open_audit,
+    open_reconciliations,
+    open_servers,
+    open_stream,
+)
 from faregate.cli.conventions import (
     EXIT_NOT_EXACT,
     Json,
@@ -18,6 +24,8 @@ from faregate.cli.conventions import (
 from faregate.cli.display import counting, progress_on
 from faregate.config import read_settings
 from faregate.domain.finding import Acknowledgement, Finding
+from faregate.domain.server import Symptom
+from faregate.ops.doctor import examine
 from faregate.ops.rebuild import rebuild as run_rebuild
 from faregate.ops.reconcile import reconcile as run_reconcile
 from faregate.ops.reconcile import verification
@@ -62,19 +70,26 @@ def reconcile(
 
 
 def verify(as_json: Json = False) -> None:
-    """Check the invariants of the ledger. Exit 1 where one does not hold.
+    """Check the invariants of the ledger. Exit 1 where one does not hold, 3 where not all is seen.
+
+    What endangers the ledger on the servers is a warning, and does not change the exit code.
 
     Example: faregate verify --json
     """
     settings = read_settings()
-    with open_stream(settings) as stream, open_audit(settings) as audit:
+    with (
+        open_stream(settings) as stream,
+        open_audit(settings) as audit,
+        open_servers(settings) as looks,
+    ):
         result = verification(stream, stream, audit)
         report: dict[str, int | str] = {
             "findings_count": len(result.findings),
             "dead_letters": audit.dead_letter_count(),
             "digest": audit.digest(),
         }
-    _tell_findings(report, result.findings, result.acknowledged, as_json)
+        warnings = examine(looks).symptoms
+    _tell_findings(report, result.findings, result.acknowledged, as_json, warnings)
 
 
 def rebuild(as_json: Json = False) -> None:
@@ -93,10 +108,13 @@ def _tell_findings(
     findings: Sequence[Finding],
     acknowledged: Sequence[tuple[Finding, Acknowledgement]],
     as_json: bool,
+    warnings: Sequence[Symptom] | None = None,
 ) -> None:
     if as_json:
         accepted = [{**finding.told(), **members(by)} for finding, by in acknowledged]
         told = {**report, "findings": [one.told() for one in findings], "acknowledged": accepted}
+        if warnings is not None:
+            told["warnings"] = [members(symptom) for symptom in warnings]
         tell(told, as_json=True)
     else:
         print_tables(report)
@@ -104,6 +122,8 @@ def _tell_findings(
             print(f"{finding.id}: {finding.detail} Repair: {finding.repair}")
         for finding, by in acknowledged:
             print(f"{finding.id}: {finding.detail} Acknowledged by {by.actor}: {by.reason}")
+        for symptom in warnings or ():
+            print(f"warning: {symptom.detail} ({symptom.remedy})")
         dead = report["dead_letters"]
         show_verdict(not findings, f", but for {dead} dead letters" if dead else "")
     if findings:

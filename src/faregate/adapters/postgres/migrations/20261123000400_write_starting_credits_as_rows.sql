@@ -65,7 +65,8 @@ revoke all on function faregate.write_starting_row()
 from public, anon, authenticated, service_role;
 
 -- Upgrade. It happens once, before the triggers exist: later, rows without a sequence were made by
--- hand, and it is for a reconciliation to find them, not for a migration to make up for them.
+-- hand, and it is for a reconciliation to find them, not for a migration to make up for them. A
+-- trigger that somebody has dropped since is made again, and nothing else.
 do $$
 begin
     lock table public.profiles, public.credit_transactions in share row exclusive mode;
@@ -74,7 +75,9 @@ begin
         select
         from pg_catalog.pg_trigger
         where tgrelid = 'public.profiles'::regclass and tgname = 'profiles_starting_row'
-    ) then
+    )
+        and not exists (select from public.credit_transactions where sequence is not null)
+    then
         with known as (
             select
                 p.id as user_id,
@@ -158,6 +161,8 @@ begin
             return new;
         end
         $function$;
+        revoke all on function public.handle_new_user()
+        from public, anon, authenticated, service_role;
     end if;
 end
 $$;

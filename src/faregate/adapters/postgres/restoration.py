@@ -1,0 +1,92 @@
+"""The restoration of a schema that somebody has changed, in one transaction or not at all."""
+
+from collections.abc import Sequence
+
+import psycopg
+
+from faregate.adapters.postgres.connection import complete
+from faregate.adapters.postgres.migration_files import bootstrap_sql
+from faregate.adapters.postgres.migration_run import (
+    bounded,
+    connected,
+    execute,
+    lock_run,
+    run_again,
+    transaction,
+)
+from faregate.adapters.postgres.migrations import MigrationState, Migrator
+from faregate.adapters.postgres.schema import SchemaDifference, find_differences, read_facts
+from faregate.domain.errors import MigrationError, SchemaDiffersError
+
+
+class SchemaRestorer:
+    """Makes the schema of one database what the migrations make of it.
+
+    Rows and balances stay as they are. Objects of the application stay, but for those that change
+    the work of Faregate's tables, such as unknown policies on them.
+    """
+
+    def __init__(self, conninfo: str) -> None:
+        """Remember where to connect to, as the owner of the schema or as a superuser."""
+        self._conninfo = complete(conninfo, "faregate repair")
+
+    def differences(self) -> list[SchemaDifference]:
+        """Return in which ways the schema is not what the migrations make; change nothing.
+
+        Raises:
+            ArchiveUnavailableError: Postgres cannot be reached or went away.
+            MigrationError: The database has not been migrated to this version.
+        """
+        self._require_applied()
+        with connected(self._conninfo) as connection, bounded(connection):
+            return find_differences(connection)
+
+    def restore(self) -> Sequence[SchemaDifference]:
+        """Put every difference right, and return what they were.
+
+        The tables are locked for as long as the migrations take to run again, so that requests
+        wait, and none is lost.
+
+        Raises:
+            ArchiveUnavailableError: Postgres cannot be reached or went away.
+            MigrationError: The database has not been migrated to this version, or a statement
+                failed. Nothing has been changed.
+            SchemaDiffersError: A difference is left. Nothing has been changed.
+        """
+        self._require_applied()
+        with connected(self._conninfo) as connection, bounded(connection):
+            lock_run(connection)
+            differences = _find(connection)
+            if differences:
+                _restore(connection, differences)
+                left = _find(connection)
+                if left:
+                    told = "; ".join(f"{one.subject}: {one.detail}" for one in left)
+                    raise SchemaDiffersError(f"cannot restore: {told}")
+        return differences
+
+    def _require_applied(self) -> None:
+        """Make sure that the migrations of this version are what the database should have."""
+        for status in Migrator(self._conninfo).status():
+            if status.state is not MigrationState.APPLIED:
+                raise MigrationError(f"{status.name} is {status.state}: run `faregate migrate`")
+
+
+def _find(connection: psycopg.Connection) -> list[SchemaDifference]:
+    """Compare in a transaction of its own within the one at hand, whose settings stay."""
+    with connection.transaction(force_rollback=True):
+        return find_differences(connection)
+
+
+def _restore(connection: psycopg.Connection, differences: Sequence[SchemaDifference]) -> None:
+    for difference in differences:
+        with transaction(connection, difference.subject):
+            for statement in difference.repair_sql:
+                execute(connection, statement)
+    with connection.transaction(force_rollback=True):
+        _, owner = read_facts(connection)
+    # Whatever the migrations make belongs to the owner, and policies name the owner.
+    execute(connection, f"set local role {owner}")
+    with transaction(connection, "bootstrap.sql"):
+        execute(connection, bootstrap_sql())
+    run_again(connection)
