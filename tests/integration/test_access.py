@@ -14,6 +14,7 @@ from rq import Queue
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from durable import History
 from faregate import CreditPolicy, Gate, OnExpiry, PolicySet, RateLimit
 from faregate.adapters.redis import access
 from faregate.bootstrap import build_api_keys, build_gate, open_stream
@@ -22,6 +23,7 @@ from faregate.config import QUEUE_NAME
 from faregate.domain.limit import LimitKind
 from least_rights import SECRET, STARTING_CREDITS, Restricted, restricted_ledger, tell
 from operated import WHO
+from recorded import recorded
 from traces import traces_in_redis
 from waiting import wait_for
 from worker_process import children
@@ -147,6 +149,21 @@ def use_commands(ledger: Restricted, user: str) -> None:
         assert status == code, said
     status, said = ledger.command(access.GATE, "app_api", "grant", user, "1", *WHO)
     assert status == 0, said
+    retry_letter(ledger, UUID(user))
+
+
+def retry_letter(ledger: Restricted, user: UUID) -> None:
+    """Make a row of a record that the live balance does not have, which is told."""
+    history = History(user)
+    history.sequence = 1_000
+    asked = "insert into faregate.dead_letters (shard, stream_id, kind, reason, payload,"
+    asked += " payload_digest) select shard, '9-9/1', 'unreadable', 'a test', %s, sha256('x')"
+    asked += " from faregate.batches limit 1"
+    with psycopg.connect(ledger.servers.postgres_url) as admin:
+        admin.execute(asked.encode(), [recorded(history.record(-1)).payload])
+    words = ("--kind", "unreadable", "--all", *WHO, "--json")
+    status, said = ledger.command(access.OPERATOR, "app_owner", "dead-letters", "retry", *words)
+    assert (status, '"outcome": "retried"' in said) == (1, True), said
 
 
 async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: Restricted) -> None:
