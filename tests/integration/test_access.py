@@ -156,11 +156,7 @@ def retry_letter(ledger: Restricted, user: UUID) -> None:
     """Make a row of a record that the live balance does not have, which is told."""
     history = History(user)
     history.sequence = 1_000
-    asked = "insert into faregate.dead_letters (shard, stream_id, kind, reason, payload,"
-    asked += " payload_digest) select shard, '9-9/1', 'unreadable', 'a test', %s, sha256('x')"
-    asked += " from faregate.batches limit 1"
-    with psycopg.connect(ledger.servers.postgres_url) as admin:
-        admin.execute(asked.encode(), [recorded(history.record(-1)).payload])
+    ledger.keep_letter(recorded(history.record(-1)).payload)
     words = ("--kind", "unreadable", "--all", *WHO, "--json")
     status, said = ledger.command(access.OPERATOR, "app_owner", "dead-letters", "retry", *words)
     assert (status, '"outcome": "retried"' in said) == (1, True), said
@@ -189,6 +185,7 @@ async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: 
         wait_for(lambda: not open_holds(ledger), "the worker ends what its owner has left")
         wait_for(lambda: is_drained(ledger) and is_erased(ledger, gone), "all is done")
         wait_for(lambda: failed_jobs(ledger), "the job fails")
+        wait_for(ledger.is_compared, "the worker compares numbers")
         assert ledger.command(access.WORKER, "app_worker", "worker", "--check")[0] == 0
         assert worker.poll() is None
         assert SECRET not in command_lines(worker.pid)
