@@ -150,12 +150,15 @@ def use_commands(ledger: Restricted, user: str) -> None:
     status, said = ledger.command(access.GATE, "app_api", "grant", user, "1", *WHO)
     assert status == 0, said
     retry_letter(ledger, UUID(user))
+    # No worker is there that would delete the keys.
+    end = ("erase", user, *WHO, "--yes", "--force", "--wait-s", "0")
+    assert ledger.command(access.GATE, "app_owner", "users", "close", user, *WHO)[0] == 0
+    assert ledger.command(access.OPERATOR, "app_owner", "users", *end)[0] == 3
 
 
 def retry_letter(ledger: Restricted, user: UUID) -> None:
     """Make a row of a record that the live balance does not have, which is told."""
-    history = History(user)
-    history.sequence = 1_000
+    (history := History(user)).sequence = 1_000
     ledger.keep_letter(recorded(history.record(-1)).payload)
     words = ("--kind", "unreadable", "--all", *WHO, "--json")
     status, said = ledger.command(access.OPERATOR, "app_owner", "dead-letters", "retry", *words)

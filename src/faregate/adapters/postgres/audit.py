@@ -45,6 +45,7 @@ GUARDS = (
     "trigger profiles_starting_credits on profiles",
     "trigger profiles_starting_row on profiles",
     "trigger faregate_note_deletion on users",
+    "trigger faregate_refuse_return on users",
     "row level security on credit_transactions",
     "forced row level security on credit_transactions",
     'policy "Users can view their own transactions" on credit_transactions',
