@@ -32,6 +32,10 @@ LOGINS = {
 }
 #: What redis-py sends to tell its name, and what the doctor asks; nothing follows from a refusal.
 _IN_VAIN = "client|setinfo", "config|get"
+_KEEP_LETTER = """
+insert into faregate.dead_letters (shard, stream_id, kind, reason, payload, payload_digest)
+select shard, '9-9/1', 'unreadable', 'a test', %s, sha256('x') from faregate.batches limit 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class Restricted:
             "FAREGATE_REDIS_URL": self.redis_url(user.name),
             "FAREGATE_POSTGRES_URL": self.postgres_url(login),
             "FAREGATE_TICK_INTERVAL_MS": "50",
+            "FAREGATE_RECONCILE_EVERY_S": "1",
             "FAREGATE_STARTING_CREDITS": str(STARTING_CREDITS),
             "PGPASSWORD": SECRET,
         }
@@ -95,6 +100,16 @@ class Restricted:
         finally:
             process.terminate()
             process.wait(WAIT_S_MAX)
+
+    def is_compared(self) -> bool:
+        """Whether a reconciliation was kept."""
+        with psycopg.connect(self.servers.postgres_url) as admin:
+            return admin.execute("select from faregate.reconciliations").rowcount > 0
+
+    def keep_letter(self, payload: bytes) -> None:
+        """Keep a record that could not be read when it was kept."""
+        with psycopg.connect(self.servers.postgres_url) as admin:
+            admin.execute(_KEEP_LETTER, [payload])
 
     def refused(self) -> list[str]:
         """The commands, keys and channels that Redis has refused to anybody."""

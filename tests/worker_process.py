@@ -57,6 +57,8 @@ class System:
     #: Where it serves metrics; 0 for nowhere.
     metrics_port: int = 0
     log_format: str = "text"
+    #: How often it compares numbers, in seconds; 0 for never.
+    reconcile_every_s: int = 0
 
     @property
     def queue_url(self) -> str:
@@ -86,6 +88,7 @@ class System:
             "FAREGATE_DECISION_TIMEOUT_MS": str(DECISION_TIMEOUT_MS),
             "FAREGATE_METRICS_PORT": str(self.metrics_port),
             "FAREGATE_LOG_FORMAT": self.log_format,
+            "FAREGATE_RECONCILE_EVERY_S": str(self.reconcile_every_s),
         }
 
     def charge(self, users: Sequence[UUID] = USERS) -> None:

@@ -11,6 +11,7 @@ from faregate.adapters.postgres.admin import PostgresAdmin
 from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApiKeys
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
+from faregate.adapters.postgres.erasures import PostgresErasures
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.letters import PostgresLetters
 from faregate.adapters.postgres.moments import PostgresMoments
@@ -22,6 +23,7 @@ from faregate.adapters.redis import rights as redis_rights
 from faregate.adapters.redis.alignments import RedisAccounts
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.records import read_alone
+from faregate.adapters.redis.requests import RedisRequests
 from faregate.adapters.redis.server import RedisServer
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
@@ -180,6 +182,16 @@ def open_repairs(settings: Settings) -> closing[PostgresRepairs]:
 def open_letters(settings: Settings) -> closing[PostgresLetters]:
     """Open the dead letters for the owner of the ledger."""
     return closing(PostgresLetters(settings.postgres_url, read_alone))
+
+
+def open_erasures(settings: Settings) -> closing[PostgresErasures]:
+    """Open Postgres to erase users, for the owner of the ledger."""
+    return closing(PostgresErasures(settings.postgres_url))
+
+
+def open_requests(settings: Settings) -> closing[RedisRequests]:
+    """Open what Redis holds of a user, for an operator."""
+    return closing(RedisRequests.from_url(settings.redis_url, settings.shard_count))
 
 
 def open_admin(settings: Settings) -> closing[PostgresAdmin]:

@@ -121,6 +121,9 @@ class Settings(BaseSettings):
     drain_seconds_max: float = Field(default=30.0, gt=0, le=600)
     #: How many records are stored in one transaction at most.
     batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
+    #: How often the worker compares the numbers of users with new rows, in seconds; 0 for never. It
+    #: compares those of all users once a day.
+    reconcile_every_s: int = Field(default=900, ge=0, le=86_400)
     #: Where the worker serves metrics for Prometheus; port 0 for nowhere.
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65_535)

@@ -14,6 +14,7 @@ from rq import Queue
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from durable import History
 from faregate import CreditPolicy, Gate, OnExpiry, PolicySet, RateLimit
 from faregate.adapters.redis import access
 from faregate.bootstrap import build_api_keys, build_gate, open_stream
@@ -22,6 +23,7 @@ from faregate.config import QUEUE_NAME
 from faregate.domain.limit import LimitKind
 from least_rights import SECRET, STARTING_CREDITS, Restricted, restricted_ledger, tell
 from operated import WHO
+from recorded import recorded
 from traces import traces_in_redis
 from waiting import wait_for
 from worker_process import children
@@ -147,6 +149,20 @@ def use_commands(ledger: Restricted, user: str) -> None:
         assert status == code, said
     status, said = ledger.command(access.GATE, "app_api", "grant", user, "1", *WHO)
     assert status == 0, said
+    retry_letter(ledger, UUID(user))
+    # No worker is there that would delete the keys.
+    end = ("erase", user, *WHO, "--yes", "--force", "--wait-s", "0")
+    assert ledger.command(access.GATE, "app_owner", "users", "close", user, *WHO)[0] == 0
+    assert ledger.command(access.OPERATOR, "app_owner", "users", *end)[0] == 3
+
+
+def retry_letter(ledger: Restricted, user: UUID) -> None:
+    """Make a row of a record that the live balance does not have, which is told."""
+    (history := History(user)).sequence = 1_000
+    ledger.keep_letter(recorded(history.record(-1)).payload)
+    words = ("--kind", "unreadable", "--all", *WHO, "--json")
+    status, said = ledger.command(access.OPERATOR, "app_owner", "dead-letters", "retry", *words)
+    assert (status, '"outcome": "retried"' in said) == (1, True), said
 
 
 async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: Restricted) -> None:
@@ -172,6 +188,7 @@ async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: 
         wait_for(lambda: not open_holds(ledger), "the worker ends what its owner has left")
         wait_for(lambda: is_drained(ledger) and is_erased(ledger, gone), "all is done")
         wait_for(lambda: failed_jobs(ledger), "the job fails")
+        wait_for(ledger.is_compared, "the worker compares numbers")
         assert ledger.command(access.WORKER, "app_worker", "worker", "--check")[0] == 0
         assert worker.poll() is None
         assert SECRET not in command_lines(worker.pid)

@@ -42,6 +42,13 @@ DEAD_LETTER = """
 insert into faregate.dead_letters (shard, stream_id, kind, reason, payload, payload_digest)
 values (0, '1-0/0', 'unreadable', 'a test', '', sha256(''))
 """
+RUN = """
+insert into faregate.reconciliations (
+    began_at, ended_at, user_count, drift_user_count, pending_count, dead_letter_count,
+    finding_counts, findings
+)
+values (now(), now(), 0, 0, 0, 0, '{}', '[]')
+"""
 
 
 @pytest.fixture
@@ -56,6 +63,7 @@ async def scraped(ledger_redis: str, database_url: str, tmp_path: Path) -> dict[
     user_id = uuid4()
     with psycopg.connect(database_url) as connection:
         connection.execute(DEAD_LETTER)
+        connection.execute(RUN)
     async with open_gate(settings) as gate:
         for _ in range(4):
             await gate.charge(user_id)

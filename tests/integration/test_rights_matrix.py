@@ -38,7 +38,7 @@ service_role        ra   -        -      -       -       -      -      -        
 supabase_auth_admin -    -        -      -       -       -      -      -          -         -        rawd  -        -
 faregate_reader     o    -        -      -       -       -      -      -          -         -        -     -        -
 faregate_api        r    r        r      r       -       -      rw     -          -         -        -     -        -
-faregate_worker     ra   rw       r      ra      raw     -      -      -          -         -        -     r        r
+faregate_worker     ra   rw       r      ra      raw     ra     -      -          -         -        -     r        r
 faregate_auditor    r    r        r      r       r       ra     -      -          -         -        -     r        r
 faregate_backup     r    r        r      r       r       r      r      r          r         r        r     r        r
 """  # noqa: E501 - a table

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ WELL: dict[str, Any] = {
     "ledger": {"problems": []},
     "records": Backlog(pending=5, oldest_s=1.0),
     "dead_letters": {},
-    "reconciliation": {"users": 5, "findings": {}},
+    "reconciliation": {"users": 5, "findings": {}, "ended_at": datetime.now(UTC)},
 }
 
 #: A part, what it says, how bad that is, and a word of the detail and of the remedy.
@@ -105,9 +106,16 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
     "dead letters": ("dead_letters", {"conflict": 2}, "warning", "2 conflict", "dead-letters list"),
     "a finding": (
         "reconciliation",
-        {"findings": {"drift": 2}},
+        {"findings": {"drift": 2}, "ended_at": datetime.now(UTC)},
         "error",
         "2 drift",
+        "faregate reconcile",
+    ),
+    "an old comparison": (
+        "reconciliation",
+        {"findings": {}, "ended_at": datetime.now(UTC) - timedelta(hours=26)},
+        "warning",
+        "26 hours ago",
         "faregate reconcile",
     ),
     "clocks": ("redis", replace(REDIS, clock_ahead_ms=1_001), "warning", "1001 ms", "time server"),

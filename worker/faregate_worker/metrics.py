@@ -17,9 +17,11 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from faregate.bootstrap import open_archive, open_stream
+from faregate.bootstrap import open_archive, open_reconciliations, open_stream
 from faregate.config import Settings
 from faregate.domain.errors import FaregateError
+from faregate.domain.finding import DriftKind
+from faregate.domain.schedule import LastRun
 from faregate.metrics import labelled, serve
 from faregate.ops.backlog import pending_seconds
 from faregate.ports import Cursor
@@ -74,6 +76,9 @@ class WorkerCollector(Collector):
                 archive.dead_letters(),
             )
             archive.rehearse()
+        with open_reconciliations(self._settings) as kept:
+            if last := kept.last():
+                yield from _compared(last)
 
     def _pending(self) -> Iterator[Metric]:
         """Ask Redis."""
@@ -93,6 +98,23 @@ class WorkerCollector(Collector):
                 "For how long the oldest of them has been waiting; 0 where none is.",
                 max(pending_seconds(stream, self._cursors).values(), default=0.0),
             )
+
+
+def _compared(last: LastRun) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "faregate_reconcile_age_seconds",
+        "How long ago the last reconciliation ended.",
+        last.ended_s,
+    )
+    yield GaugeMetricFamily(
+        "faregate_reconcile_drift_users", "How many users had drift there.", last.drift_users
+    )
+    yield labelled(
+        GaugeMetricFamily(
+            "faregate_reconcile_findings", "What it has found, by its kind.", labels=["kind"]
+        ),
+        {kind: last.finding_counts.get(kind, 0) for kind in DriftKind},
+    )
 
 
 def _counted(counts: Counts) -> Iterator[Metric]:

@@ -29,6 +29,7 @@ from faregate_worker.check import BEAT_INTERVAL_S, beat, end_beat
 from faregate_worker.counts import COUNTS
 from faregate_worker.erasing import keep_erasing
 from faregate_worker.jobs import work_on
+from faregate_worker.reconciling import keep_reconciling
 from faregate_worker.runtime import Stop, configure_logging, open_queue
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ JOB_TTL_SECONDS = 60
 FAILURE_TTL_SECONDS = 3_600
 #: How much longer than its own time bound a job may take: connecting, and its last batch.
 JOB_OVERTIME_SECONDS_MAX = 60
+
+#: How long the ticker waits at its end until a reconciliation has ended.
+RECONCILING_STOP_SECONDS_MAX = 0.5
 
 ENQUEUE_TRIES_MAX = 3
 QUEUE_TIMEOUT_SECONDS = 2.0
@@ -213,7 +217,14 @@ def main(argv: Sequence[str]) -> int:
         _serve_metrics(settings)
     # It may wait for Postgres, for which the ticker never waits.
     Thread(target=keep_erasing, args=(settings, stop), name="erasure", daemon=True).start()
+    reconciling = Thread(target=keep_reconciling, args=(settings, stop), name="reconciling")
+    reconciling.daemon = True
+    if settings.reconcile_every_s:
+        reconciling.start()
     run(settings, stop)
+    if settings.reconcile_every_s:
+        # It ends its process.
+        reconciling.join(RECONCILING_STOP_SECONDS_MAX)
     return 0
 
 

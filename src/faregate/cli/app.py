@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from faregate.cli.commands import checks, credits, health, setup, users
+from faregate.cli.commands import checks, credits, endings, health, setup, users
 from faregate.cli.commands.access import access
 from faregate.cli.commands.dead_letters import dead_letters
 from faregate.cli.commands.export import export
@@ -66,6 +66,8 @@ for panel, commands in _COMMANDS.items():
 #: A negative amount is no option.
 _NUMBERS = {"ignore_unknown_options": True}
 app.command(rich_help_panel="Users and credits", context_settings=_NUMBERS)(credits.adjust)
+for ending in (endings.close, endings.erase):
+    users.users.command()(ending)
 for name, group in {"users": users.users, "holds": holds, "keys": keys}.items():
     app.add_typer(group, name=name, rich_help_panel="Users and credits")
 for name, group in {"journal": journal, "dead-letters": dead_letters}.items():

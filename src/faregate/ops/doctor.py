@@ -6,6 +6,7 @@ written. A rule stands here, once; the worker asks for those of servers when it 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,8 @@ REPLICA_LAG_BYTES_MAX = 1_000_000
 REPLICA_LAG_S_MAX = 10
 #: How far the clocks of both servers may be apart, in milliseconds.
 CLOCKS_APART_MS_MAX = 1_000
+#: How long ago numbers may have been compared. A worker compares those of all users once a day.
+COMPARED_AGE_MAX = timedelta(hours=25)
 
 _GUIDE = "see docs/operate.md"
 _FAILED = (ArchiveUnavailableError, LedgerError, ConfigurationError)
@@ -217,6 +220,12 @@ def _reconciliation(last: Mapping[str, Any]) -> Iterator[Symptom]:
             part="reconciliation",
             detail=f"the last one found: {told}",
             remedy="faregate reconcile",
+        )
+    if last and (age := datetime.now(UTC) - last["ended_at"]) > COMPARED_AGE_MAX:
+        yield _warning(
+            part="reconciliation",
+            detail=f"numbers were compared {age.days * 24 + age.seconds // 3_600} hours ago",
+            remedy="faregate reconcile, or FAREGATE_RECONCILE_EVERY_S of the worker",
         )
 
 

@@ -87,6 +87,8 @@ API: Final = DatabaseRole(
         Right("update", "rows", _KEYS),
     ),
 )
+#: What is kept of reconciliations; it names the users of findings.
+_RUNS = Right("select", "table", _RECONCILIATIONS), Right("insert", "table", _RECONCILIATIONS)
 WORKER: Final = DatabaseRole(
     name="faregate_worker",
     purpose="faregate worker",
@@ -109,6 +111,7 @@ WORKER: Final = DatabaseRole(
         Right("execute", "function", "faregate.users_to_erase(integer)"),
         Right("execute", "function", "faregate.note_erased(uuid[])"),
         Right("execute", "function", "faregate.open_user(uuid, boolean)"),
+        *_RUNS,
     ),
 )
 #: What is read to compare or to verify.
@@ -116,11 +119,7 @@ AUDIT_RIGHTS: Final = (*_SCHEMAS, *_READING, *_AUDITING)
 AUDITOR: Final = DatabaseRole(
     name="faregate_auditor",
     purpose="faregate reconcile, faregate verify, and queries about anybody's rows",
-    rights=(
-        *AUDIT_RIGHTS,
-        Right("select", "table", _RECONCILIATIONS),
-        Right("insert", "table", _RECONCILIATIONS),
-    ),
+    rights=(*AUDIT_RIGHTS, *_RUNS),
 )
 ROLES: Final = (API, WORKER, AUDITOR)
 

@@ -132,7 +132,7 @@ class PostgresLetters:
             return _stays(connection, row, made, who)
         _append(connection, row["shard"], made)
         _end(connection, [row], outcome, who, made.row_id)
-        return _treated(row, outcome, row_id=made.row_id)
+        return _treated({**row, **_known(letter.entry)}, outcome, row_id=made.row_id)
 
     @contextmanager
     def _transaction(self) -> Iterator[psycopg.Connection]:
@@ -186,7 +186,14 @@ def _stays(
 ) -> TreatedLetter:
     asked = {**letter_row(letter), "id": row["id"], "actor": who.actor, "actor_reason": who.reason}
     connection.execute(statement("keep_letter", _FILE), asked)
-    return _treated({**row, "kind": letter.kind}, LetterOutcome.STAYS, reason=letter.reason)
+    told = {**row, **_known(letter.entry), "kind": letter.kind}
+    return _treated(told, LetterOutcome.STAYS, reason=letter.reason)
+
+
+def _known(entry: StreamEntry) -> dict[str, Any]:
+    """Return what is told of a record: it may have been unreadable when it was kept."""
+    made = entry.transaction
+    return {"user_id": made and made.user_id, "amount": made and made.amount}
 
 
 def _append(connection: psycopg.Connection, shard: int, made: Made) -> None:

@@ -500,6 +500,24 @@ from faregate.reconciliations
 order by id desc
 limit 1;
 
+-- name: read_last_run
+-- How long ago the last reconciliation began and ended, and the last one of all users, in seconds.
+select
+    extract(epoch from now() - l.began_at)::double precision as began_s,
+    extract(epoch from now() - l.ended_at)::double precision as ended_s,
+    (
+        select extract(epoch from now() - w.began_at)::double precision
+        from faregate.reconciliations as w
+        where w.since is null
+        order by w.id desc
+        limit 1
+    ) as whole_s,
+    l.drift_user_count::integer as drift_users,
+    l.finding_counts
+from faregate.reconciliations as l
+order by l.id desc
+limit 1;
+
 -- name: keep_reconciliation
 -- Keeps what a reconciliation found.
 insert into faregate.reconciliations (

@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import datetime
 from typing import Final
 
+from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from faregate.adapters.postgres.access import AUDITOR, check
@@ -11,6 +12,7 @@ from faregate.adapters.postgres.connection import Bounds, Connector, migrated, u
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import HiddenRowsError
 from faregate.domain.finding import Reconciliation
+from faregate.domain.schedule import LastRun
 
 #: How many findings of one reconciliation are kept.
 FINDINGS_MAX: Final = 100
@@ -42,6 +44,16 @@ class PostgresReconciliations:
             check(connection, AUDITOR, lacking=HiddenRowsError)
             row = connection.execute(statement("read_next_since")).fetchone()
         return row[0] if row else None
+
+    def last(self) -> LastRun | None:
+        """Return the last one, if there was one; raises as `next_since`."""
+        with (
+            unavailable("read the last reconciliation"),
+            migrated(),
+            self._connector.transaction() as connection,
+        ):
+            cursor = connection.cursor(row_factory=class_row(LastRun))
+            return cursor.execute(statement("read_last_run")).fetchone()
 
     def keep(self, result: Reconciliation) -> None:
         """Keep a result, with at most `FINDINGS_MAX` of its findings."""

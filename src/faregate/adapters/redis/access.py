@@ -139,7 +139,7 @@ _AUDIT: Final = (
     "time",
     f"xlen {_KEY}",
     f"xrange {_KEY} - +",
-    f"zrange {_KEY} 0 1",
+    f"zrangebyscore {_KEY} 0 1",
 )
 #: What `faregate repair` sends: what it compares, and the script `align`.
 _ALIGN: Final = tuple(

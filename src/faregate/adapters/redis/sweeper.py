@@ -107,9 +107,8 @@ class RedisSweeper:
     def _members(self, place: keys.Shard, user_id: UUID | None) -> Iterator[tuple[int, bytes]]:
         """Iterate over the open holds of a shard and their expiry, a page at a time."""
         start = 0
-        while page := self._client.ask(
-            "ZRANGE", place.holds, start, start + PAGE_COUNT - 1, "WITHSCORES"
-        ):
+        window = "-inf", "+inf", "WITHSCORES", "LIMIT"
+        while page := self._client.ask("ZRANGEBYSCORE", place.holds, *window, start, PAGE_COUNT):
             for member, score in zip(page[::2], page[1::2], strict=True):
                 if user_id is None or read_member(member)[1] == user_id:
                     yield int(score), member

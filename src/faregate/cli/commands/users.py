@@ -36,7 +36,7 @@ _USAGE = (
     *("period_start", "period_end", "warning"),
 )
 
-users = typer.Typer(help="Show all that is known of a user, or export it.", no_args_is_help=True)
+users = typer.Typer(help="Show, export, close or erase a user.", no_args_is_help=True)
 
 
 def balance(user: UserId, as_json: Json = False) -> None:

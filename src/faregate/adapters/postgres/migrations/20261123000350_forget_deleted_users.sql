@@ -8,10 +8,14 @@ set local statement_timeout = '5min';
 create table if not exists faregate.deletions (
     digest bytea primary key check (octet_length(digest) = 32),
     user_id uuid,
-    deleted_at timestamptz not null default now()
+    deleted_at timestamptz not null default now(),
+    actor text,
+    actor_reason text
 );
 comment on table faregate.deletions is 'Users who were deleted: not to be created again by a request';
 comment on column faregate.deletions.user_id is 'Whose keys are in Redis; null once they are gone';
+
+comment on column faregate.deletions.actor is 'Who has erased the user, where a command has';
 
 create index if not exists deletions_user_id
 on faregate.deletions (user_id) where user_id is not null;
@@ -106,7 +110,29 @@ create or replace trigger faregate_note_deletion
 after delete on auth.users
 for each row execute function faregate.note_deletion();
 
--- Somebody who was made again with the same id meanwhile has keys that are in use.
+-- Redis may still hold the account of the user, and records that are no rows yet: they would be
+-- taken for those of the new user.
+create or replace function faregate.refuse_return() returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    if exists (select from faregate.deletions where user_id = new.id) then
+        raise exception 'user % was deleted, and is being erased', new.id
+            using errcode = 'object_in_use',
+            hint = 'Create the user again once a worker has erased it, within a minute.';
+    end if;
+    return new;
+end
+$$;
+comment on function faregate.refuse_return() is
+'Keeps a user who is being erased from being created again with the same id';
+
+create or replace trigger faregate_refuse_return
+before insert on auth.users
+for each row execute function faregate.refuse_return();
+
 create or replace function faregate.users_to_erase(p_count_max integer)
 returns table (user_id uuid)
 language sql
@@ -116,9 +142,7 @@ set search_path = ''
 as $$
     select d.user_id
     from faregate.deletions as d
-    where
-        d.user_id is not null
-        and not exists (select from auth.users as u where u.id = d.user_id)
+    where d.user_id is not null
     order by d.deleted_at
     limit p_count_max
 $$;
@@ -135,10 +159,10 @@ begin
     lock table faregate.dead_letters in share row exclusive mode;
     perform faregate.scrub_dead_letters(p_users);
     update faregate.deletions set user_id = null where user_id = any(p_users);
-    delete from faregate.deletions as d
+    delete from faregate.deletions
     where
-        d.deleted_at < now() - interval '30 days'
-        and (d.user_id is null or exists (select from auth.users as u where u.id = d.user_id));
+        deleted_at < now() - interval '30 days'
+        and user_id is null;
 end
 $$;
 comment on function faregate.note_erased(uuid[]) is 'Notes that Redis holds no keys of these users';
@@ -149,15 +173,17 @@ revoke all on all functions in schema faregate from public, anon, authenticated,
 -- Verification.
 do $$
 begin
-    if not exists (
-        select
+    if (
+        select count(*)
         from pg_catalog.pg_trigger
         where
             tgrelid = 'auth.users'::regclass
-            and tgname = 'faregate_note_deletion'
-            and tgfoid = 'faregate.note_deletion()'::regprocedure
+            and (tgname, tgfoid) in (
+                ('faregate_note_deletion', 'faregate.note_deletion()'::regprocedure),
+                ('faregate_refuse_return', 'faregate.refuse_return()'::regprocedure)
+            )
             and tgenabled in ('O', 'A')
-    ) then
+    ) <> 2 then
         raise exception 'the worker would not hear of a user who is deleted';
     end if;
 end

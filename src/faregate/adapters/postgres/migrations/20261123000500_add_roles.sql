@@ -60,6 +60,7 @@ begin
         grant select, update (credits, credits_sequence) on faregate.balances to faregate_worker;
         grant select on faregate.ledger to faregate_worker;
         grant select, insert on faregate.dead_letters to faregate_worker;
+        grant select, insert on faregate.reconciliations to faregate_worker;
         grant select, insert, update on faregate.batches to faregate_worker;
         grant execute on function faregate.user_exists(uuid) to faregate_worker;
         grant execute on function faregate.users_existing(uuid[]) to faregate_worker;
@@ -141,6 +142,7 @@ begin
     if to_regrole('faregate_worker') is not null and not (
         has_table_privilege('faregate_worker', 'public.credit_transactions', 'insert')
         and has_table_privilege('faregate_worker', 'faregate.dead_letters', 'insert')
+        and has_table_privilege('faregate_worker', 'faregate.reconciliations', 'insert')
         and has_table_privilege('faregate_worker', 'faregate.batches', 'insert')
         and has_table_privilege('faregate_worker', 'faregate.batches', 'update')
         and has_column_privilege('faregate_worker', 'faregate.balances', 'credits', 'update')

@@ -1,0 +1,65 @@
+"""What Redis holds of one user, for an operator who closes or erases it. Nothing here writes."""
+
+from collections.abc import Iterator
+from typing import Self
+from uuid import UUID
+
+from redis import Redis
+
+from faregate.adapters.redis import keys
+from faregate.adapters.redis.client import Client
+from faregate.adapters.redis.layouts import TIME_MS_BYTES, whole
+from faregate.adapters.redis.urls import check_url
+
+#: Of an entry of an idempotency key, which `lua/lib/keys.lua` writes: its state, and when the
+#: request was made and leased.
+_IN_FLIGHT = 1
+_LEASED = slice(1 + TIME_MS_BYTES, 1 + 2 * TIME_MS_BYTES)
+
+
+class RedisRequests:
+    """The requests and keys of a user. Every method raises `LedgerUnavailableError`."""
+
+    def __init__(self, client: Redis, shard_count: int) -> None:
+        """Ask a server."""
+        self._client = Client(client)
+        self._shards = keys.shards(shard_count)
+
+    @classmethod
+    def from_url(cls, url: str, shard_count: int) -> Self:
+        """Connect at first use."""
+        return cls(Redis.from_url(check_url(url)), shard_count)
+
+    def in_flight(self, user_id: UUID, lease_ms: int) -> int:
+        """Return how many requests with idempotency keys have not been completed.
+
+        Args:
+            user_id: Whose requests.
+            lease_ms: After how long a request counts as lost.
+        """
+        seconds, microseconds = self._client.ask("TIME")
+        since_ms = int(seconds) * 1_000 + int(microseconds) // 1_000 - lease_ms
+        entries = [
+            value
+            for name in self._shard(user_id).idempotency(user_id.bytes)
+            for field, value in _pairs(self._client.ask("HGETALL", name))
+            if field[:1] == b"k"
+        ]
+        return sum(entry[0] == _IN_FLIGHT and whole(entry[_LEASED]) > since_ms for entry in entries)
+
+    def key_count(self, user_id: UUID) -> int:
+        """Return how many keys have the user in their names: account and idempotency keys."""
+        shard = self._shard(user_id)
+        names = shard.account(user_id.bytes), *shard.idempotency(user_id.bytes)
+        return int(self._client.ask("EXISTS", *names))
+
+    def _shard(self, user_id: UUID) -> keys.Shard:
+        return self._shards[keys.shard_of(user_id, len(self._shards))]
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+
+def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)

@@ -1,0 +1,164 @@
+"""`faregate users close` and `erase`: takes from a user what it has, or deletes all of it."""
+
+import sys
+import time
+from contextlib import ExitStack
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from faregate.adapters.postgres.erasures import PostgresErasures
+from faregate.bootstrap import (
+    open_api_key_admin,
+    open_erasures,
+    open_requests,
+    open_stream,
+    open_sweeper,
+)
+from faregate.cli.commands.credits import Actor, Reason, checked_text, require_done
+from faregate.cli.commands.holds import COUNT_MAX
+from faregate.cli.commands.users import UserId
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, tell
+from faregate.cli.gates import ask, operator_gate
+from faregate.config import Settings, read_settings
+from faregate.domain.dead_letter import Operator
+from faregate.domain.decision import Verdict
+from faregate.domain.errors import InvalidArgumentError, OutcomeUnknownError
+from faregate.domain.hold import Hold
+from faregate.gate import Gate
+
+#: How often it is looked whether a worker has erased a user, in seconds.
+LOOK_INTERVAL_S = 0.2
+#: How often credits are taken from a user who spends them meanwhile.
+TRIES_MAX = 10
+
+EraseReason = Annotated[str, typer.Option(help="Why; kept for 30 days with a digest of the id.")]
+
+
+def close(user: UserId, *, actor: Actor, reason: Reason, as_json: Json = False) -> None:
+    """Close a user: revoke its API keys, give its open holds back, and take its credits.
+
+    Its rows stay. The application must no longer identify the user: a token that is still valid may
+    be given the credits of a new period.
+
+    Example: faregate users close 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --actor ann --reason "left"
+    """
+    who = Operator(checked_text("actor", actor), checked_text("reason", reason))
+    settings = read_settings()
+    with open_api_key_admin(settings) as admin:
+        found = [key for key in admin.keys(user, None, COUNT_MAX) if key.revoked_at is None]
+        for key in found:
+            admin.revoke(key.id)
+    with open_sweeper(settings) as sweeper:
+        holds = [Hold.known_by(user, hold.id) for hold in sweeper.list_holds(user, COUNT_MAX)]
+    told = ask(operator_gate(), lambda gate: _take_all(gate, user, holds, who))
+    tell({"user_id": user, "keys_revoked": len(found), **told}, as_json=as_json)
+    print("The application must no longer identify this user.", file=sys.stderr)
+
+
+async def _take_all(gate: Gate, user: UUID, holds: list[Hold], who: Operator) -> dict[str, object]:
+    """Give holds back, and take what there is, though the user may spend it meanwhile."""
+    for hold in holds:
+        metadata = {"actor": who.actor}
+        answer = await gate.cancel(hold, description=who.reason, metadata=metadata)
+        if answer.is_pending:
+            require_done(answer)
+    taken = 0
+    for _ in range(TRIES_MAX):
+        known = await gate.balance(user)
+        if known is None:
+            raise InvalidArgumentError(f"there is no user {user}")
+        if known.credits <= 0:
+            return {"holds_released": len(holds), "credits_taken": taken, "credits": known.credits}
+        done = await gate.adjust(user, -known.credits, actor=who.actor, reason=who.reason)
+        if done.verdict is not Verdict.OUT_OF_CREDITS:
+            require_done(done)
+            taken += known.credits
+    raise InvalidArgumentError("the user goes on spending: let the application not identify it")
+
+
+def erase(
+    user: UserId,
+    *,
+    actor: Annotated[str, typer.Option(help="Who does it; kept for 30 days with a digest.")],
+    reason: EraseReason,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it: nothing brings the user back.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Though requests are in flight, or holds are open.")
+    ] = False,
+    wait_s: Annotated[int, typer.Option(min=0, help="How long to wait for the worker.")] = 120,
+    as_json: Json = False,
+) -> None:
+    """Delete a user, with all rows and keys, and count what is left. A worker deletes the keys.
+
+    It goes on where it was interrupted, and may be run again. Exit 1 if anything is left.
+
+    Example: faregate users erase 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --actor ann
+    --reason "article 17" --yes
+    """
+    who = Operator(checked_text("actor", actor), checked_text("reason", reason))
+    settings = read_settings()
+    with open_erasures(settings) as erasures:
+        if erasures.traces(user)["users"]:
+            _require_idle(settings, user, is_forced=force)
+            if not yes:
+                raise InvalidArgumentError(f"user {user} would be deleted for good: --yes does it")
+            erasures.delete(user, who)
+        elif erasures.is_erasing(user) is None:
+            raise InvalidArgumentError(f"there is no user {user}")
+        _wait(erasures, user, wait_s)
+        left = {**erasures.traces(user), **_left_in_redis(settings, user)}
+    records = left.pop("records")
+    told = {"user_id": user, "left": left, "records_in_redis": records}
+    tell(told, as_json=as_json)
+    if any(left.values()):
+        raise typer.Exit(EXIT_NOT_EXACT)
+
+
+def _require_idle(settings: Settings, user: UUID, *, is_forced: bool) -> None:
+    """Make sure that nothing of a user is going on.
+
+    Raises:
+        InvalidArgumentError: Requests are in flight, or holds are open.
+    """
+    with open_requests(settings) as requests, open_sweeper(settings) as sweeper:
+        in_flight = requests.in_flight(user, settings.key_lease_ms)
+        holds = len(sweeper.list_holds(user, COUNT_MAX))
+    if (in_flight or holds) and not is_forced:
+        raise InvalidArgumentError(
+            f"user {user} has {in_flight} requests in flight and {holds} open holds: close the user"
+            " first, or say --force"
+        )
+
+
+def _wait(erasures: PostgresErasures, user: UUID, wait_s: int) -> None:
+    """Wait until a worker has deleted the keys of a user.
+
+    Raises:
+        OutcomeUnknownError: It has not in time.
+    """
+    give_up_at = time.monotonic() + wait_s
+    with error_console().status("deleted; the worker looks for keys"):
+        while erasures.is_erasing(user):
+            if time.monotonic() >= give_up_at:
+                raise OutcomeUnknownError(
+                    f"the user is deleted, and after {wait_s} s no worker has deleted its keys:"
+                    " start `faregate worker`, and run this again"
+                )
+            time.sleep(LOOK_INTERVAL_S)
+
+
+def _left_in_redis(settings: Settings, user: UUID) -> dict[str, int]:
+    with ExitStack() as opened:
+        requests = opened.enter_context(open_requests(settings))
+        sweeper = opened.enter_context(open_sweeper(settings))
+        stream = opened.enter_context(open_stream(settings))
+        return {
+            "keys": requests.key_count(user),
+            "open_holds": len(sweeper.list_holds(user, COUNT_MAX)),
+            # All that the stream holds, those included that are rows.
+            "records": sum(1 for _ in stream.pending_of(user, {})),
+        }

@@ -1,0 +1,45 @@
+"""When numbers are to be compared again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+#: How often all users are compared, in seconds.
+WHOLE_INTERVAL_S = 86_400.0
+
+
+class Run(StrEnum):
+    """Which users a reconciliation compares."""
+
+    #: All of them.
+    WHOLE = "whole"
+    #: Those with rows since the last one.
+    RECENT = "recent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastRun:
+    """The last reconciliation."""
+
+    #: How long ago it began and ended, in seconds.
+    began_s: float
+    ended_s: float
+    #: How long ago the last one of all users began; None where there was none.
+    whole_s: float | None
+    drift_users: int
+    #: How many findings there were of each kind.
+    finding_counts: Mapping[str, int]
+
+
+def due(last: LastRun | None, every_s: float) -> tuple[Run | None, float]:
+    """Return which reconciliation is due; or None, and in how many seconds one is.
+
+    Args:
+        last: The last one; None where there was none.
+        every_s: How often the users with new rows are compared, in seconds.
+    """
+    if last is None or last.whole_s is None or last.whole_s >= WHOLE_INTERVAL_S:
+        return Run.WHOLE, 0.0
+    if last.began_s >= every_s:
+        return Run.RECENT, 0.0
+    return None, min(every_s - last.began_s, WHOLE_INTERVAL_S - last.whole_s)

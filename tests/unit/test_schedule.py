@@ -1,0 +1,29 @@
+"""Which reconciliation is due, and when."""
+
+import pytest
+
+from faregate.domain.schedule import WHOLE_INTERVAL_S, LastRun, Run, due
+
+EVERY_S = 900.0
+
+
+def last(began_s: float, whole_s: float | None) -> LastRun:
+    return LastRun(began_s=began_s, ended_s=0, whole_s=whole_s, drift_users=0, finding_counts={})
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (None, (Run.WHOLE, 0)),
+        (last(10, None), (Run.WHOLE, 0)),
+        (last(10, WHOLE_INTERVAL_S), (Run.WHOLE, 0)),
+        (last(EVERY_S, 1_000), (Run.RECENT, 0)),
+        (last(300, 1_000), (None, 600)),
+        (last(300, WHOLE_INTERVAL_S - 100), (None, 100)),
+    ],
+    ids=["never", "never whole", "whole a day ago", "a while ago", "lately", "whole soon"],
+)
+def test_all_users_are_due_once_a_day_and_others_in_between(
+    found: LastRun | None, expected: tuple[Run | None, float]
+) -> None:
+    assert due(found, EVERY_S) == expected

@@ -1,0 +1,152 @@
+"""Reconciles on a schedule: a thread of the ticker that starts a process for each run.
+
+A job of RQ would be in the way of the drain, since a worker runs one job at a time. A thread would
+be in the way of the ticker. The process has a lower priority than both, and ends with its ticker.
+Of all workers one reconciles at a time. When runs are due is said by what is kept of earlier ones,
+those of `faregate reconcile` included, so nothing is lost where a worker stops.
+"""
+
+import argparse
+import logging
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+
+from redis.exceptions import RedisError
+from rq import Queue
+
+from faregate.bootstrap import open_audit, open_reconciliations, open_stream
+from faregate.config import Settings, read_settings
+from faregate.domain.errors import FaregateError
+from faregate.domain.schedule import Run, due
+from faregate.ops.reconcile import reconcile
+from faregate_worker.runtime import Stop, configure_logging, open_queue
+
+#: How long a worker waits before its first look, and between two looks, in seconds at most.
+FIRST_LOOK_S = 60.0
+LOOK_INTERVAL_S = 10.0
+#: For how long a worker that died keeps the others from reconciling, in seconds.
+LOCK_TTL_S = 30
+#: How often the lock is renewed, and the process looked at, in seconds.
+RENEW_INTERVAL_S = 10.0
+WATCH_INTERVAL_S = 0.1
+#: How many findings of a run are logged; all are counted, and a hundred are kept.
+LOGGED_COUNT_MAX = 10
+TIMEOUT_S = 2.0
+#: How much less than others a run gets of a busy processor.
+NICENESS = 10
+
+_LOCK_KEY = "faregate:worker:reconciling"
+
+_logger = logging.getLogger("faregate_worker.reconciling")
+
+
+def keep_reconciling(settings: Settings, stop: Stop) -> None:
+    """Reconcile whenever it is due until a stop is requested. An outage is logged once."""
+    has_failed = False
+    stop.pause(min(FIRST_LOOK_S, settings.reconcile_every_s))
+    while not stop.requested:
+        pause_s = LOOK_INTERVAL_S
+        try:
+            with open_reconciliations(settings) as kept:
+                run, wait_s = due(kept.last(), settings.reconcile_every_s)
+            pause_s = min(pause_s, wait_s) if run is None else pause_s
+            if run is not None:
+                _run_alone(settings, run, stop)
+            has_failed = False
+        except (FaregateError, RedisError) as error:
+            if not has_failed:
+                _logger.warning("numbers are not compared: %s", error)
+            has_failed = True
+        stop.pause(pause_s)
+
+
+def _run_alone(settings: Settings, run: Run, stop: Stop) -> None:
+    """Reconcile in a process, unless another worker does."""
+    queue = open_queue(settings.rq_url, socket_timeout_seconds=TIMEOUT_S)
+    mark = secrets.token_hex(8)
+    with closing(queue.connection):
+        if not queue.connection.set(_LOCK_KEY, mark, nx=True, ex=LOCK_TTL_S):
+            return
+        try:
+            _watch(_start(run), queue, mark, stop)
+        finally:
+            if _is_ours(queue, mark):
+                queue.connection.delete(_LOCK_KEY)
+
+
+def _start(run: Run) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "faregate_worker.reconciling"]
+    command += ["--parent-pid", str(os.getpid()), "--run", run]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
+
+
+def _watch(process: "subprocess.Popen[bytes]", queue: Queue, mark: str, stop: Stop) -> None:
+    """Wait for the process, and end it where a stop is requested or the lock is another's."""
+    left_s = RENEW_INTERVAL_S
+    try:
+        while process.poll() is None and not stop.requested:
+            stop.pause(WATCH_INTERVAL_S)
+            left_s -= WATCH_INTERVAL_S
+            if left_s <= 0:
+                left_s = RENEW_INTERVAL_S
+                if not _is_ours(queue, mark):
+                    return
+                queue.connection.expire(_LOCK_KEY, LOCK_TTL_S)
+    finally:
+        # It only reads, so it may be ended at any time.
+        process.kill()
+        process.wait()
+
+
+def _is_ours(queue: Queue, mark: str) -> bool:
+    return bool(queue.connection.get(_LOCK_KEY) == mark.encode())
+
+
+def run_once(settings: Settings, run: Run, stop: Stop) -> None:
+    """Compare the numbers, keep the result, and log what was found.
+
+    Raises:
+        FaregateError: A server does not answer, or the role may not do this.
+        SystemExit: A stop was requested.
+    """
+
+    def watch(_done: int, _estimate: int | None) -> None:
+        if stop.requested:
+            sys.exit(1)
+
+    with (
+        open_stream(settings) as stream,
+        open_audit(settings) as audit,
+        open_reconciliations(settings) as kept,
+    ):
+        since = kept.next_since() if run is Run.RECENT else None
+        result = reconcile(stream, stream, audit, watch, since=since)
+        kept.keep(result)
+    for finding in result.findings[:LOGGED_COUNT_MAX]:
+        _logger.error("%s: %s", finding.kind, finding.detail)
+    _logger.info("compared users=%d findings=%d", result.users_count, len(result.findings))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Reconcile once for a ticker; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m faregate_worker.reconciling")
+    parser.add_argument("--parent-pid", type=int, required=True, help="stop when this process ends")
+    parser.add_argument("--run", type=Run, required=True, help="which users to compare")
+    arguments = parser.parse_args(argv)
+    os.nice(NICENESS)
+    settings = read_settings()
+    configure_logging(settings.log_format)
+    try:
+        run_once(settings, arguments.run, Stop(parent_pid=arguments.parent_pid))
+    except FaregateError as error:
+        _logger.warning("numbers were not compared: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
