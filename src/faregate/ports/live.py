@@ -187,6 +187,10 @@ class LiveBalances(Protocol):
         """Return the epoch of each shard, None where Redis holds none."""
         ...
 
+    def marks(self) -> Mapping[str, str]:
+        """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
+        ...
+
 
 class LiveAccounts(Protocol):
     """Live accounts, compared with their ledgers and corrected by operators."""
@@ -209,5 +213,21 @@ class LiveAccounts(Protocol):
             TransactionConflictError: The id is known with another user or amount.
             LedgerCorruptError: A value of the ledger cannot be read. Nothing was written.
             LedgerUnavailableError: It does not answer; it may have been done. Ask again.
+        """
+        ...
+
+
+class Installer(Protocol):
+    """Gives a Redis a ledger, for operators."""
+
+    def create(self, identity: LedgerIdentity) -> bool:
+        """Make a ledger of an empty Redis; return False, and change nothing, if it is not empty."""
+        ...
+
+    def install(self, users: Sequence[User]) -> int:
+        """Take over durable balances, and return how many users were not there.
+
+        Raises:
+            LedgerError: Redis is of another epoch, or does not answer. Some users may be there.
         """
         ...

@@ -1,11 +1,11 @@
-"""Whether the numbers agree: reconcile, verify; and rebuild, where Redis was lost."""
+"""Whether the numbers agree: reconcile and verify."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 
-from faregate.bootstrap import open_admin, open_audit, open_reconciliations, open_stream
+from faregate.bootstrap import open_audit, open_reconciliations, open_stream
 from faregate.cli.conventions import (
     EXIT_NOT_EXACT,
     Json,
@@ -18,7 +18,6 @@ from faregate.cli.conventions import (
 from faregate.cli.display import counting, progress_on
 from faregate.config import read_settings
 from faregate.domain.finding import Acknowledgement, Finding
-from faregate.ops.rebuild import rebuild as run_rebuild
 from faregate.ops.reconcile import reconcile as run_reconcile
 from faregate.ops.reconcile import verification
 
@@ -75,17 +74,6 @@ def verify(as_json: Json = False) -> None:
             "digest": audit.digest(),
         }
     _tell_findings(report, result.findings, result.acknowledged, as_json)
-
-
-def rebuild(as_json: Json = False) -> None:
-    """Let an empty Redis take over from one that was lost, from the rows in Postgres.
-
-    Example: faregate rebuild
-    """
-    settings = read_settings()
-    with open_stream(settings) as stream, open_admin(settings) as admin:
-        epoch = run_rebuild(stream, admin)
-    tell({"epoch": epoch}, [f"epoch {epoch} begins with the next API that starts"], as_json=as_json)
 
 
 def _tell_findings(
