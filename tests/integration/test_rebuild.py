@@ -84,7 +84,8 @@ def rebuilt(settings: Settings) -> int:
         open_installer(settings) as installer,
         open_admin(settings) as admin,
     ):
-        return rebuild([stream], installer, admin, settings.shard_count).epoch
+        made = rebuild(stream, installer, admin, admin.identity(), settings.shard_count)
+    return made.epoch
 
 
 def assert_exact(settings: Settings) -> None:

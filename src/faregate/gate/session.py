@@ -84,6 +84,8 @@ class Session:
         self._binding = Binding()
         self._starting_credits = starting_credits
         self._is_attached = False
+        #: The epoch of Redis when this was attached.
+        self._epoch = 0
         self._has_failed = False
         self._attaching: asyncio.Future[None] | None = None
         self._installing: dict[UUID, asyncio.Future[bool]] = {}
@@ -143,7 +145,7 @@ class Session:
             await self.ledger.attach(identity)
             if not identity.installed:
                 await self.accounts.mark_installed(identity.epoch)
-            self._is_attached = True
+            self._is_attached, self._epoch = True, identity.epoch
         except FaregateError:
             self._has_failed = True
             raise
@@ -187,6 +189,10 @@ class Session:
         user = await self.accounts.open(user_id, provision=self.options.provision_users)
         if user is None:
             return False
+        if user.epoch != self._epoch:
+            # Redis was rebuilt, perhaps with another number of shards.
+            self._is_attached, self.ready_on = False, None
+            await self._attached(None)
         await self.ask(lambda: self.ledger.install(user))
         return True
 

@@ -9,7 +9,7 @@ Records that had not been drained are gone with a Redis that was lost. Their seq
 given again, and their amounts are neither charged nor given back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from faregate.domain.errors import ConfigurationError
@@ -33,33 +33,54 @@ class Installed:
 
 
 def rebuild(
-    found: Sequence[LiveBalances], installer: Installer, admin: LedgerAdmin, shard_count: int
+    found: LiveBalances,
+    installer: Installer,
+    admin: LedgerAdmin,
+    identity: LedgerIdentity,
+    shard_count: int,
 ) -> LedgerIdentity:
     """Begin a new epoch, and make a ledger of an empty Redis.
 
     If this is killed in between, no Redis serves, and the next rebuild begins yet another epoch.
 
     Args:
-        found: The Redis that is to serve, as gates with each of the shard counts in question find
-            it.
+        found: The Redis that is to serve.
         installer: Writes there.
         admin: Where the epoch is kept, in the role of its owner.
+        identity: The ledger, read before Redis is: an epoch that begins in between is another one.
         shard_count: How many shards the ledger has from now on.
 
     Raises:
         ConfigurationError: Redis is not empty, or somebody else is rebuilding at the same time.
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
     """
-    # Read before Redis is: an epoch that begins in between is another one than this.
-    identity = admin.identity()
-    for one in found:
-        _require_empty(one)
+    require_empty(found)
     made = admin.begin_epoch(identity.epoch, shard_count)
     if not installer.create(made):
         raise ConfigurationError(
             "somebody else has made a ledger of this Redis just now: empty it, and rebuild again"
         )
     return made
+
+
+def require_empty(found: LiveBalances) -> None:
+    """Make sure that a Redis holds no ledger, nor what is left of one.
+
+    Raises:
+        ConfigurationError: It does. The message says what to do.
+    """
+    epochs = found.epochs()
+    held = [epoch for epoch in epochs if epoch is not None]
+    if held:
+        raise ConfigurationError(
+            f"Redis is not lost: {len(held)} of its {len(epochs)} shards hold epoch {max(held)}."
+            " If it is to be given up, name it by --from, and name an empty Redis in the settings"
+        )
+    if found.marks():
+        raise ConfigurationError(
+            f"Redis is not empty: it keeps what is left of epoch {found.marks().get('epoch')}:"
+            " empty it, then rebuild"
+        )
 
 
 def is_rebuilt(found: LiveBalances, identity: LedgerIdentity) -> bool:
@@ -100,18 +121,3 @@ def install_all(
         if on_progress is not None:
             on_progress(users, estimate)
     return Installed(users=users, installed=installed)
-
-
-def _require_empty(found: LiveBalances) -> None:
-    epochs = found.epochs()
-    held = [epoch for epoch in epochs if epoch is not None]
-    if held:
-        raise ConfigurationError(
-            f"Redis is not lost: {len(held)} of its {len(epochs)} shards hold epoch {max(held)}."
-            " If it is to be given up, name it by --from, and name an empty Redis in the settings"
-        )
-    if found.marks():
-        raise ConfigurationError(
-            f"Redis is not empty: it keeps what is left of epoch {found.marks().get('epoch')}."
-            " Empty it, then rebuild"
-        )

@@ -4,6 +4,7 @@ One port decides on requests; workers and operators use the others.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
@@ -217,8 +218,24 @@ class LiveAccounts(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What is left to do in a Redis whose ledger moves to another one."""
+
+    #: Shards that are still there.
+    shards: int = 0
+    #: Records that are not known to be rows, and open holds.
+    records: int = 0
+    holds: int = 0
+
+    @property
+    def is_any(self) -> bool:
+        """Whether something must be stored or ended."""
+        return bool(self.records or self.holds)
+
+
 class Installer(Protocol):
-    """Gives a Redis a ledger, for operators."""
+    """Gives a Redis a ledger, and takes it away again, for operators."""
 
     def create(self, identity: LedgerIdentity) -> bool:
         """Make a ledger of an empty Redis; return False, and change nothing, if it is not empty."""
@@ -230,4 +247,16 @@ class Installer(Protocol):
         Raises:
             LedgerError: Redis is of another epoch, or does not answer. Some users may be there.
         """
+        ...
+
+    def close_shards(self) -> Left:
+        """Let no shard take anything new: refunds, voids and ends of holds still pass."""
+        ...
+
+    def open_shards(self) -> Left:
+        """Let closed shards serve again."""
+        ...
+
+    def give_up(self) -> Left:
+        """Delete the state of each closed shard in which nothing is left; tell of the others."""
         ...

@@ -12,6 +12,7 @@ from faregate.adapters.redis.replies import error_of
 from faregate.adapters.redis.urls import check_url
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
+from faregate.ports import Left
 
 
 def creation(shards: Sequence[keys.Shard], identity: LedgerIdentity) -> tuple[Argument, ...]:
@@ -59,6 +60,30 @@ class RedisInstaller:
                 raise error_of(status, f"the installation of user {user.id}")
             count += status == "installed"
         return count
+
+    def close_shards(self) -> Left:
+        """Let no shard take anything new; see the port."""
+        return self._close("close")
+
+    def open_shards(self) -> Left:
+        """Let closed shards serve again; see the port."""
+        return self._close("open")
+
+    def give_up(self) -> Left:
+        """Give up the closed shards in which nothing is left to do; see the port."""
+        return self._close("give_up")
+
+    def _close(self, mode: str) -> Left:
+        there = records = holds = 0
+        for shard in self._shards:
+            names = shard.state, shard.stream, shard.holds
+            status, shard_records, shard_holds = self._client.run("close", names, mode)
+            if status == b"corrupt":
+                raise error_of("corrupt", f"closing shard {shard.number}")
+            there += status == b"unfinished" or (status == b"done" and mode != "give_up")
+            records += shard_records
+            holds += shard_holds
+        return Left(shards=there, records=records, holds=holds)
 
     def close(self) -> None:
         """Close all connections."""
