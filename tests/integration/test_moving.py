@@ -1,12 +1,13 @@
 """A ledger moves to another Redis, or gets another number of shards, and loses nothing."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
 from uuid import UUID, uuid4
 
 import pytest
+from redis import Redis
 
 from commands import CommandLine
 from faregate import Gate, Settings, open_gate
@@ -125,11 +126,12 @@ async def test_a_gate_on_the_former_redis_is_refused_whatever_it_asks(
         assert (await gate.charge(user)).credits == 2
         await asyncio.to_thread(drain, settings)
         await asyncio.to_thread(faregate.tell, "rebuild", "--from", settings.redis_url)
-        for ask in (
+        asked: list[Callable[[], Awaitable[object]]] = [
             lambda: gate.charge(user),
             lambda: gate.grant(user, 1),
             lambda: gate.charge(uuid4()),
-        ):
+        ]
+        for ask in asked:
             with pytest.raises(LedgerUninitialisedError):
                 await ask()
     async with open_gate(target) as gate:
@@ -143,11 +145,12 @@ async def test_what_was_begun_is_ended_in_a_redis_that_is_closed(settings: Setti
         charged = await gate.charge(user)
         hold = await gate.hold(user, 2, ttl_ms=60_000)
         close(settings)
-        for ask in (
+        asked: list[Callable[[], Awaitable[object]]] = [
             lambda: gate.charge(user),
             lambda: gate.hold(user, 1, ttl_ms=1_000),
             lambda: gate.grant(user, 1),
-        ):
+        ]
+        for ask in asked:
             with pytest.raises(LedgerUninitialisedError):
                 await ask()
         assert (await gate.refund(charged)).verdict is Verdict.ALLOWED
@@ -186,15 +189,13 @@ def test_nothing_is_closed_where_the_other_redis_is_not_empty(
     charge_all(settings, users, 1)
 
 
-def test_a_redis_of_another_ledger_is_not_closed(
-    faregate: CommandLine, settings: Settings, target: Settings
-) -> None:
+@pytest.mark.usefixtures("target")
+def test_a_redis_of_another_ledger_is_not_closed(faregate: CommandLine, settings: Settings) -> None:
     """As where two URLs were mixed up."""
     charge_all(settings, [uuid4()], 2)
     said = faregate.run("rebuild", "--from", f"{settings.redis_url}&db=2")
     assert (said.code, "does not hold this ledger" in said.err) == (2, True)
     charge_all(settings, [uuid4()], 2)
-    assert target.redis_url != settings.redis_url
 
 
 def test_a_move_that_waits_in_vain_can_be_taken_back(
@@ -220,7 +221,7 @@ def test_a_move_that_waits_in_vain_can_be_taken_back(
     assert faregate.tell("rebuild", "--from", settings.redis_url) == {"epoch": 2}
     monkeypatch.setenv("FAREGATE_REDIS_URL", settings.redis_url)
     said = faregate.run("reopen")
-    assert (said.code, "holds epoch" in said.err or "given up" in said.err) == (2, True)
+    assert (said.code, "16 shards have been given up" in said.err) == (2, True)
 
 
 @pytest.mark.parametrize("count", [4, 24])
@@ -253,8 +254,8 @@ async def test_a_gate_with_the_former_number_of_shards_charges_nobody(
     async with open_gate(settings) as gate:
         await gate.charge(users[0])
         await asyncio.to_thread(drain, settings)
-        with open_stream(settings) as stream:
-            stream._client.ask("FLUSHALL")
+        with Redis.from_url(settings.redis_url) as redis:
+            redis.flushall()
         await asyncio.to_thread(faregate.tell, "rebuild", "--shard-count", 4)
         for user in users:
             with pytest.raises((ConfigurationError, LedgerUninitialisedError)):
