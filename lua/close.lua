@@ -1,6 +1,6 @@
 -- close: closes a shard, so that it takes nothing new; opens it again; or gives it up.
 --
--- KEYS   1 state   2 stream   3 open holds
+-- KEYS   1 state   2 stream
 -- ARGV   1 close, open, or give_up
 -- Reply  {status, records that are not known to be rows, open holds}
 --        status: done, or the first that holds of uninitialised, corrupt, unfinished (to be given
@@ -19,7 +19,7 @@ local was_closed = admit_closed(shard)
 if shard.problem then
   return { shard.problem, 0, 0 }
 end
-local pending, holds = pending_count(shard), redis.call('ZCOUNT', KEYS[3], '-inf', '+inf')
+local pending, holds = pending_count(shard), redis.call('ZCOUNT', shard.base .. ':holds', '-inf', '+inf')
 if mode ~= 'give_up' then
   shard.version = VERSIONS[mode]
   redis.call('SET', KEYS[1], pack_state(shard, shard.last_us))

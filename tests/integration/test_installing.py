@@ -12,9 +12,9 @@ from faregate import Settings, open_gate
 from faregate.bootstrap import open_admin, open_audit, open_installer, open_stream
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.ops.rebuild import Installed, Progress, install_all, rebuild
-from faregate.ops.reconcile import reconcile, verify
 from faregate_worker.jobs import work_on
 from faregate_worker.runtime import Stop
+from moved import assert_exact
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -51,12 +51,6 @@ def install(settings: Settings, on_progress: Progress | None = None) -> Installe
         open_admin(settings) as admin,
     ):
         return install_all(stream, installer, audit, admin, on_progress)
-
-
-def assert_exact(settings: Settings) -> None:
-    with open_stream(settings) as stream, open_audit(settings) as audit:
-        assert reconcile(stream, stream, audit).findings == []
-        assert verify(stream, stream, audit) == []
 
 
 async def charge(settings: Settings, users: Sequence[UUID]) -> list[int]:

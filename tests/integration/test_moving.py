@@ -1,9 +1,7 @@
 """A ledger moves to another Redis, or gets another number of shards, and loses nothing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from threading import Thread
+from collections.abc import Awaitable, Callable
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,7 +9,7 @@ from redis import Redis
 
 from commands import CommandLine
 from faregate import Gate, Settings, open_gate
-from faregate.bootstrap import open_admin, open_audit, open_installer, open_stream
+from faregate.bootstrap import open_admin, open_installer, open_stream
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import (
     ConfigurationError,
@@ -19,11 +17,10 @@ from faregate.domain.errors import (
     LedgerUninitialisedError,
 )
 from faregate.ops.leaving import leave
-from faregate.ops.reconcile import reconcile, verify
 from faregate_worker.jobs import work_on
 from faregate_worker.runtime import Stop
+from moved import assert_exact, changed, charge_all, drain, working
 from operated import Ledger
-from waiting import WAIT_S_MAX, wait_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -49,50 +46,6 @@ def target(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     moved = changed(settings, redis_url=f"{settings.redis_url}&db=1")
     monkeypatch.setenv("FAREGATE_REDIS_URL", moved.redis_url)
     return moved
-
-
-def changed(settings: Settings, **given: object) -> Settings:
-    return settings.model_copy(update=given)
-
-
-@contextmanager
-def working(settings: Settings) -> Iterator[None]:
-    """A worker, as a thread."""
-    stop = Stop()
-    thread = Thread(target=work_on, args=(settings, stop, WAIT_S_MAX))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.request()
-        thread.join()
-
-
-def charge_all(settings: Settings, users: list[UUID], expected: int) -> None:
-    """Charge each user once, by a gate that starts."""
-
-    async def charge() -> None:
-        async with open_gate(settings) as gate:
-            assert [(await gate.charge(user)).credits for user in users] == [expected] * len(users)
-
-    asyncio.run(charge())
-
-
-def drain(settings: Settings) -> None:
-    """Make rows of all records."""
-
-    def is_drained() -> bool:
-        work_on(settings, Stop(), 0.2)
-        with open_stream(settings) as stream:
-            return not stream.pending_count()
-
-    wait_for(is_drained, "all records are rows")
-
-
-def assert_exact(settings: Settings) -> None:
-    with open_stream(settings) as stream, open_audit(settings) as audit:
-        assert reconcile(stream, stream, audit).findings == []
-        assert verify(stream, stream, audit) == []
 
 
 def close(settings: Settings) -> None:

@@ -67,11 +67,7 @@ class Session:
     """Attaches the gate to its servers, installs users, and asks for all that is no decision."""
 
     def __init__(
-        self,
-        ledger: Ledger,
-        accounts: Accounts,
-        options: GateOptions,
-        starting_credits: int,
+        self, ledger: Ledger, accounts: Accounts, options: GateOptions, starting_credits: int
     ) -> None:
         self.ledger = ledger
         self.accounts = accounts

@@ -6,6 +6,7 @@ from uuid import UUID
 from psycopg import errors
 from psycopg.rows import class_row
 
+from faregate.adapters.postgres.archive import LOCK_NAMESPACE
 from faregate.adapters.postgres.connection import Bounds, Connector, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
@@ -36,6 +37,8 @@ class PostgresAdmin:
     def begin_epoch(self, after: int, shard_count: int) -> LedgerIdentity:
         """Begin the epoch that follows `after`, with so many shards; return the ledger as it is.
 
+        It waits for batches that are being stored. All later ones must be of the new epoch.
+
         Of two callers at once one begins it: the other waits for the lock of the row, and is told
         that `after` does not count any more.
 
@@ -46,6 +49,7 @@ class PostgresAdmin:
         with unavailable("begin an epoch"):
             try:
                 with self._connector.transaction() as connection:
+                    connection.execute(statement("lock_shards"), {"namespace": LOCK_NAMESPACE})
                     cursor = connection.cursor(row_factory=class_row(LedgerIdentity))
                     begun = cursor.execute(statement("begin_epoch"), asked).fetchone()
             except errors.InsufficientPrivilege as error:

@@ -176,6 +176,12 @@ select
     set_config('synchronous_commit', 'on', true) as synchronous_commit,
     pg_advisory_xact_lock(%(namespace)s::integer, %(shard)s::integer) as is_locked;
 
+-- name: lock_shards
+-- Waits for the drains of all shards. The statements after this see what they have committed.
+select pg_advisory_xact_lock(%(namespace)s::integer, s.shard)
+from faregate.ledger as l
+cross join lateral generate_series(0, l.shard_count - 1) as s (shard);
+
 -- name: bound_lock_wait
 -- How long to wait for each further lock of this transaction.
 select set_config('lock_timeout', %(lock_ms_max)s::text, true);

@@ -31,7 +31,6 @@ _DECIDE: Final = (
     f"hlen {_KEY}",
     f"hmget {_KEY} field",
     f"hset {_KEY} field value",
-    f"hsetnx {_KEY} field value",
     f"mget {_KEY}",
     f"mset {_KEY} value",
     f"persist {_KEY}",

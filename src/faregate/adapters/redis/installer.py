@@ -44,7 +44,8 @@ class RedisInstaller:
     def create(self, identity: LedgerIdentity) -> bool:
         """Make a ledger of an empty Redis; see the port."""
         self._client.ask(*scripts.load("create").load)
-        return bool(self._client.ask(*creation(self._shards, identity)))
+        (is_made,) = self._client.ask(*creation(self._shards, identity))
+        return bool(is_made)
 
     def install(self, users: Sequence[User]) -> int:
         """Take over durable balances; see the port."""
@@ -76,7 +77,7 @@ class RedisInstaller:
     def _close(self, mode: str) -> Left:
         there = records = holds = 0
         for shard in self._shards:
-            names = shard.state, shard.stream, shard.holds
+            names = shard.state, shard.stream
             status, shard_records, shard_holds = self._client.run("close", names, mode)
             if status == b"corrupt":
                 raise error_of("corrupt", f"closing shard {shard.number}")
