@@ -41,7 +41,7 @@ class Transcript:
         self._folder = folder
         self._names = names
         self._section = re.search(
-            rf"^## {re.escape(section)}\n.*?(?=^## |\Z)", page.read_text("utf-8"), re.M | re.S
+            rf"^##+ {re.escape(section)}\n.*?(?=^##|\Z)", page.read_text("utf-8"), re.M | re.S
         )
         assert self._section is not None, section
         self._blocks = list(_BLOCK.finditer(self._section[0]))

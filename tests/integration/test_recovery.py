@@ -13,6 +13,7 @@ from redis import Redis
 
 from faregate import Settings
 from faregate.adapters.redis import keys
+from faregate.bootstrap import open_installer
 from faregate.cli.servers import Binaries, EmbeddedServers
 from moved import assert_exact, changed, charge_all, drain, working
 from servers import administer
@@ -20,8 +21,10 @@ from transcripts import Transcript
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
+FIRST = UUID("7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e30")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recovery.md"
-USERS = [UUID(int=number << 64 | number) for number in range(1, 41)]
+#: Each in a shard of its own.
+USERS = [UUID(int=FIRST.int + number) for number in range(12)]
 OLD, NEW = "redis://old:6379/0", "redis://new:6379/0"
 
 Play: TypeAlias = Callable[[str], Transcript]
@@ -29,7 +32,7 @@ Play: TypeAlias = Callable[[str], Transcript]
 
 @pytest.fixture
 def settings(ledger_redis: str, database_url: str) -> Settings:
-    """A ledger of which 40 users were charged, and all records are rows."""
+    """A ledger of which some users were charged, and all records are rows."""
     made = Settings(
         redis_url=ledger_redis,
         postgres_url=database_url,
@@ -85,7 +88,7 @@ def charge_and_drain(settings: Settings, expected: int) -> None:
 
 def test_redis_was_wiped(settings: Settings, play: Play) -> None:
     """What was a row is there, and what was none was not paid."""
-    charge_all(settings, USERS[:10], 1)
+    charge_all(settings, USERS[:3], 1)
     with Redis.from_url(settings.redis_url) as redis:
         redis.flushall()
     transcript = play("Redis was wiped")
@@ -156,6 +159,18 @@ def test_another_redis(settings: Settings, play: Play) -> None:
     drain(moved)
     transcript.play()
     transcript.end()
+
+
+def test_a_move_that_waits_in_vain(settings: Settings, play: Play) -> None:
+    """Nothing is lost by it."""
+    with open_installer(settings) as installer:
+        installer.close_shards()
+    transcript = play("A move that waits in vain")
+    transcript.play()
+    transcript.end()
+    charge_all(settings, USERS, 1)
+    drain(settings)
+    assert_exact(settings)
 
 
 def test_another_number_of_shards(settings: Settings, play: Play) -> None:
