@@ -79,6 +79,9 @@ class Wrong:
     def epochs(self) -> Sequence[int | None]:
         return self.stream.epochs()
 
+    def closed_count(self) -> int:
+        return self.stream.closed_count()
+
     def marks(self) -> Mapping[str, str]:
         return self.stream.marks()
 

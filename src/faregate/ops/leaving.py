@@ -57,7 +57,7 @@ def leave(
             raise LedgerUnavailableError(
                 f"the former Redis is closed, but has {left.records} records that are not rows and"
                 f" {left.holds} open holds after {seconds_max:.0f} s: run a worker there, and"
-                " `faregate holds release`; then run this again, or with --undo to open it"
+                " `faregate holds release`; then run this again, or `faregate reopen` there"
             )
         time.sleep(_LOOK_INTERVAL_S)
 
@@ -72,9 +72,7 @@ def stay(former: LiveBalances, installer: Installer, identity: LedgerIdentity) -
     _require_of(former, identity)
     missing = former.epochs().count(None)
     if missing:
-        raise ConfigurationError(
-            f"{missing} shards have been given up: run the rebuild again, without --undo"
-        )
+        raise ConfigurationError(f"{missing} shards have been given up: run the rebuild again")
     installer.open_shards()
 
 

@@ -188,6 +188,10 @@ class LiveBalances(Protocol):
         """Return the epoch of each shard, None where Redis holds none."""
         ...
 
+    def closed_count(self) -> int:
+        """Return how many shards take nothing new."""
+        ...
+
     def marks(self) -> Mapping[str, str]:
         """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
         ...
