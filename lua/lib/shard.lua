@@ -34,9 +34,9 @@ local function read_shard(state_key, stream_key, packed, clock_us)
   -- The clock of a server may step back; the records of a shard never do.
   local now_us = math.max(clock_us, last_us)
   return { key = state_key, stream = stream_key, base = string.sub(state_key, 1, -3),
-    problem = problem, version = version, epoch = epoch, ordinal = ordinal, stored = stored, last_us = last_us,
-    oldest_ms = oldest_ms, now_us = now_us, now_ms = math.floor(now_us / 1000), count = 0,
-    records = { '', nil, nil, nil }, entry = nil, writes = nil, expiries = nil }
+    problem = problem, version = version, epoch = epoch, ordinal = ordinal, stored = stored,
+    last_us = last_us, oldest_ms = oldest_ms, now_us = now_us, now_ms = math.floor(now_us / 1000),
+    count = 0, records = { '', nil, nil, nil }, entry = nil, writes = nil, expiries = nil }
 end
 
 local function pack_state(shard, last_us)
