@@ -19,7 +19,8 @@ local was_closed = admit_closed(shard)
 if shard.problem then
   return { shard.problem, 0, 0 }
 end
-local pending, holds = pending_count(shard), redis.call('ZCOUNT', shard.base .. ':holds', '-inf', '+inf')
+local pending = pending_count(shard)
+local holds = redis.call('ZCOUNT', shard.base .. ':holds', '-inf', '+inf')
 if mode ~= 'give_up' then
   shard.version = VERSIONS[mode]
   redis.call('SET', KEYS[1], pack_state(shard, shard.last_us))
