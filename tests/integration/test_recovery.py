@@ -1,8 +1,10 @@
 """Every transcript of docs/recovery.md is what happens on real servers."""
 
 import os
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
@@ -13,11 +15,15 @@ from redis import Redis
 
 from faregate import Settings
 from faregate.adapters.redis import keys
-from faregate.bootstrap import open_installer
+from faregate.bootstrap import open_admin, open_installer, open_stream
 from faregate.cli.servers import Binaries, EmbeddedServers
+from faregate.ops.rebuild import rebuild
 from moved import assert_exact, changed, charge_all, drain, working
+from own_redis import OwnRedis, own_redis
 from servers import administer
 from transcripts import Transcript
+from waiting import wait_for
+from wire_client import free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -97,6 +103,98 @@ def test_redis_was_wiped(settings: Settings, play: Play) -> None:
     charge_all(settings, USERS, 1)
     drain(settings)
     assert_exact(settings)
+
+
+@pytest.fixture
+def persistent(binaries: Binaries) -> Iterator[OwnRedis]:
+    """A Redis that can be copied, and started from its copy."""
+    with own_redis(binaries.redis) as server:
+        yield server
+
+
+def on(server: OwnRedis, settings: Settings) -> Settings:
+    """The ledger of the settings, begun on another Redis."""
+    moved = changed(settings, redis_url=server.url)
+    with (
+        open_stream(moved) as stream,
+        open_installer(moved) as installer,
+        open_admin(moved) as admin,
+    ):
+        rebuild(stream, installer, admin, admin.identity(), moved.shard_count)
+    charge_all(moved, USERS, 1)
+    drain(moved)
+    return moved
+
+
+def test_redis_was_restored_from_an_older_copy(
+    settings: Settings, play: Play, persistent: OwnRedis, tmp_path: Path
+) -> None:
+    """Balances follow the rows again; nobody who was not charged since is touched."""
+    moved = on(persistent, settings)
+    copy = persistent.folder / "dump.rdb"
+    with Redis.from_url(moved.redis_url) as redis:
+        redis.save()
+    shutil.copy(copy, tmp_path / "dump.rdb")
+    charge_all(moved, USERS[:3], 0)
+    drain(moved)
+    persistent.kill()
+    shutil.copy(tmp_path / "dump.rdb", copy)
+    persistent.start()
+
+    transcript = play("Redis was restored from an older copy")
+    transcript.let(FAREGATE_REDIS_URL=moved.redis_url)
+    transcript.play()
+    drain(moved)
+    transcript.play()
+    transcript.end()
+    charge_all(moved, USERS[3:], 0)
+    drain(moved)
+    assert_exact(moved)
+
+
+def test_redis_failed_over_to_a_replica_that_lagged(
+    settings: Settings, play: Play, binaries: Binaries
+) -> None:
+    """One user was charged again by the new primary, the other two were not."""
+    with two_redis(binaries) as (primary, replica):
+        moved = on(primary, settings)
+        with Redis.from_url(replica.url) as redis:
+            wait_for(lambda: has_all_of(primary, redis), "the replica has caught up")
+            redis.replicaof("NO", "ONE")
+        charge_all(moved, USERS[:3], 0)
+        drain(moved)
+        primary.kill()
+        moved = changed(moved, redis_url=replica.url)
+        charge_all(moved, USERS[:1], 0)
+        drain(moved)
+
+        transcript = play("Redis failed over to a replica that lagged")
+        transcript.let(FAREGATE_REDIS_URL=moved.redis_url)
+        transcript.play()
+        drain(moved)
+        transcript.play()
+        transcript.end()
+        charge_all(moved, USERS[3:], 0)
+        drain(moved)
+        assert_exact(moved)
+
+
+@contextmanager
+def two_redis(binaries: Binaries) -> Iterator[tuple[OwnRedis, OwnRedis]]:
+    """A primary and its replica."""
+    port = free_port()
+    with (
+        own_redis(binaries.redis, "--port", str(port), "--bind", "127.0.0.1") as primary,
+        own_redis(binaries.redis, "--replicaof", f"127.0.0.1 {port}") as replica,
+    ):
+        yield primary, replica
+
+
+def has_all_of(primary: OwnRedis, replica: Redis) -> bool:
+    with Redis.from_url(primary.url) as redis:
+        place = redis.info("replication")["master_repl_offset"]
+    told = replica.info("replication")
+    return bool(told["master_link_status"] == "up" and told["slave_repl_offset"] >= place)
 
 
 def test_postgres_was_restored_from_an_older_backup(
