@@ -63,7 +63,7 @@ HISTORY_ROWS ?= 10000000
 bench-history: .venv/ready
 	$(BIN)/python -m benchmarks.history --rows $(HISTORY_ROWS)
 
-# How long reconcile and verify take, and how much memory, for 10 k to 1 M users with five rows each,
+# How long reconcile, verify and rebuild take, and how much memory, for 10 k to 1 M users with five rows each,
 # on Debian's redis-server and PostgreSQL.
 bench-reconcile: .venv/ready
 	$(BIN)/python -m benchmarks.reconcile

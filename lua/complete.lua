@@ -14,7 +14,7 @@ local keep_ms = whole(ARGV[3], 1, TIME_MS_MAX)
 if not is_id(ARGV[1]) or not is_id(ARGV[4]) or not keep_ms then
   return invalid('ids of 16 bytes, and milliseconds')
 end
-local shard, account, problem = load_one()
+local shard, account, problem = load_one(true)
 local entry = account and entry_of(account, ARGV[1])
 if not entry then
   return reply(problem == 'unknown_user' and 'unknown' or problem or 'unknown', shard)

@@ -27,7 +27,7 @@ elseif not actual or not overdraft_max or not policies or #policies ~= 1 then
   return invalid('actual, overdraft or policy: whole numbers that are not negative')
 end
 
-local shard, account, problem = load_one()
+local shard, account, problem = load_one(true)
 local hold = not shard.problem and find_hold(shard, account, hold_id)
 if shard.problem or problem == 'corrupt' then
   return reply_hold(problem, shard, account)

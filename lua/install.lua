@@ -17,7 +17,7 @@ local period_ms = whole(ARGV[5], 0, TIME_MS_MAX)
 if not credits or not sequence or not epoch or not allowance or not period_ms then
   return invalid('credits, sequence, epoch, allowance and period: whole numbers')
 end
-local shard, account, problem = load_one()
+local shard, account, problem = load_one(true)
 if shard.problem then
   return reply(shard.problem, shard, nil, nil, 0)
 elseif shard.epoch ~= epoch then

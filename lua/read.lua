@@ -13,7 +13,7 @@ local policies = read_policies(ARGV[1] or '')
 if not policies or #policies ~= 1 then
   return invalid('policy: see lib/policies')
 end
-local shard, account, problem = load_one()
+local shard, account, problem = load_one(true)
 if problem then
   return reply(problem, shard, nil, nil, shard.epoch or 0, 0, 0, 0)
 end

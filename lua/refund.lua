@@ -29,7 +29,7 @@ elseif amount == nil then
   return invalid('amount: a whole number of credits, more than 0')
 end
 
-local shard, account, problem = load_one()
+local shard, account, problem = load_one(true)
 if problem then
   return reply(problem, shard, account, nil, 0, '')
 end

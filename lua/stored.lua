@@ -25,6 +25,7 @@ if not (epoch and ordinal and position and keep_ms and least_ms and length_max a
   return invalid('epoch, ordinal, position, retentions or counts')
 end
 local shard = read_shard(KEYS[1], KEYS[2], redis.call('GET', KEYS[1]), time_us())
+admit_closed(shard)
 if shard.problem or shard.epoch ~= epoch then
   return { 0, 0 }
 end
@@ -63,6 +64,5 @@ local excess = redis.call('XLEN', KEYS[2]) - length_max
 if excess > 0 and least_ms < keep_ms then
   deleted = deleted + trim(least_ms, count_max)
 end
-redis.call('SET', KEYS[1], struct.pack(STATE_FORMAT, VERSION, shard.epoch, shard.ordinal,
-  shard.stored, shard.last_us, shard.oldest_ms))
+redis.call('SET', KEYS[1], pack_state(shard, shard.last_us))
 return { shard.stored, deleted }

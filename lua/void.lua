@@ -28,7 +28,7 @@ elseif not asked_at_ms or not deadline_ms or not first_deadline_ms then
   return invalid('times: Unix milliseconds')
 end
 
-local shard, account, problem = load_one()
+local shard, account, problem = load_one(true)
 if shard.problem or problem == 'corrupt' then
   return reply(problem, shard, account, nil, '')
 elseif shard.now_ms <= deadline_ms then

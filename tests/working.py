@@ -38,6 +38,8 @@ class FakeStream:
         self.waited_for: list[list[int]] = []
         self.errors: list[Exception] = []
         self.on_wait: Callable[[], None] = lambda: None
+        #: Whether no entry of the stream is that of the cursor.
+        self.is_changed = False
 
     def shards_pending(self) -> Sequence[int]:
         raise NotImplementedError
@@ -58,7 +60,9 @@ class FakeStream:
             StreamEntry(stream_id=name, payload=b"", transaction=None, problem="fake")
             for name in names
         ]
-        return ListedBatch(shard, entries, cursor) if entries else None
+        if not entries:
+            return None
+        return ListedBatch(shard, entries, cursor, is_from_start=self.is_changed)
 
     def _after(self, shard: int, cursor: Cursor | None) -> list[str]:
         names = self.names[shard]

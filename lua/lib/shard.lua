@@ -5,33 +5,52 @@
 local STATE_FORMAT, STATE_BYTES = '>BI4I6I6I7I6', 30
 local ENTRY_FORMAT, ENTRY_BYTES = '>BI4I6I2I7', 20
 local VERSION = 1
+-- Stands for the version in the state of a shard that takes nothing new.
+local CLOSED = 129
 local NONE = {}
 
--- Says why a state cannot be used: 'uninitialised', 'corrupt', or nil.
+-- Says why a state cannot be read: 'uninitialised', 'corrupt', or nil.
 local function state_problem(state_key, packed)
   if not packed then
     return redis.call('EXISTS', state_key) == 1 and 'corrupt' or 'uninitialised'
-  elseif #packed ~= STATE_BYTES or string.byte(packed) ~= VERSION then
+  end
+  local version = string.byte(packed)
+  if #packed ~= STATE_BYTES or version ~= VERSION and version ~= CLOSED then
     return 'corrupt'
   end
   return nil
 end
 
--- Returns a shard. Its `problem` is nil, 'uninitialised' or 'corrupt'. `entry` is the position of
--- the entry that `commit` has written. Tables are made with room for all that they will hold.
+-- Returns a shard. Its `problem` is nil, 'uninitialised' or 'corrupt'; one that is closed is taken
+-- for uninitialised. `entry` is the position of the entry that `commit` has written. Tables are
+-- made with room for all that they will hold.
 local function read_shard(state_key, stream_key, packed, clock_us)
   local problem = state_problem(state_key, packed)
-  local epoch, ordinal, stored, last_us, oldest_ms, _ = 0, 0, 0, 0, 0, nil
+  local version, epoch, ordinal, stored, last_us, oldest_ms = VERSION, 0, 0, 0, 0, 0
   if not problem then
-    _, epoch, ordinal, stored, last_us, oldest_ms = struct.unpack(STATE_FORMAT, packed)
-    problem = stored > ordinal and 'corrupt' or nil
+    version, epoch, ordinal, stored, last_us, oldest_ms = struct.unpack(STATE_FORMAT, packed)
+    problem = stored > ordinal and 'corrupt' or version == CLOSED and 'uninitialised' or nil
   end
   -- The clock of a server may step back; the records of a shard never do.
   local now_us = math.max(clock_us, last_us)
   return { key = state_key, stream = stream_key, base = string.sub(state_key, 1, -3),
-    problem = problem, epoch = epoch, ordinal = ordinal, stored = stored, last_us = last_us,
-    oldest_ms = oldest_ms, now_us = now_us, now_ms = math.floor(now_us / 1000), count = 0,
-    records = { '', nil, nil, nil }, entry = nil, writes = nil, expiries = nil }
+    problem = problem, version = version, epoch = epoch, ordinal = ordinal, stored = stored,
+    last_us = last_us, oldest_ms = oldest_ms, now_us = now_us, now_ms = math.floor(now_us / 1000),
+    count = 0, records = { '', nil, nil, nil }, entry = nil, writes = nil, expiries = nil }
+end
+
+local function pack_state(shard, last_us)
+  return struct.pack(STATE_FORMAT, shard.version, shard.epoch, shard.ordinal, shard.stored, last_us,
+    shard.oldest_ms)
+end
+
+-- Lets what was begun in a closed shard be ended. Returns whether it is closed.
+local function admit_closed(shard)
+  local is_closed = shard.version == CLOSED and shard.problem == 'uninitialised'
+  if is_closed then
+    shard.problem = nil
+  end
+  return is_closed
 end
 
 local function pending_count(shard)
@@ -75,8 +94,7 @@ local function commit(shards, accounts, pack_account)
       append_entry(shard)
       if not shard.problem then
         values[n + 1] = shard.key
-        values[n + 2] = struct.pack(STATE_FORMAT, VERSION, shard.epoch, shard.ordinal, shard.stored,
-          shard.now_us, shard.oldest_ms)
+        values[n + 2] = pack_state(shard, shard.now_us)
         n = n + 2
       end
     end

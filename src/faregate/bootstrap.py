@@ -21,6 +21,7 @@ from faregate.adapters.postgres.reports import PostgresReports
 from faregate.adapters.postgres.server import PostgresServer
 from faregate.adapters.redis import rights as redis_rights
 from faregate.adapters.redis.alignments import RedisAccounts
+from faregate.adapters.redis.installer import RedisInstaller
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.records import read_alone
 from faregate.adapters.redis.requests import RedisRequests
@@ -137,6 +138,11 @@ def open_stream(settings: Settings) -> closing[RedisStream]:
     return closing(
         RedisStream.from_url(settings.redis_url, settings.shard_count, stored_ms=settings.stored_ms)
     )
+
+
+def open_installer(settings: Settings) -> closing[RedisInstaller]:
+    """Open Redis for one who rebuilds it."""
+    return closing(RedisInstaller.from_url(settings.redis_url, settings.shard_count))
 
 
 def open_sweeper(settings: Settings) -> closing[RedisSweeper]:

@@ -196,7 +196,7 @@ async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: 
     use_commands(ledger, str(user))
     for user_name, login, words in (
         (access.GATE, "app_api", ["renew", "faregate.bootstrap:nothing"]),
-        (access.OPERATOR, "app_owner", ["rebuild"]),
+        (access.GATE, "app_owner", ["rebuild"]),
     ):
         # Refused for other reasons: there is no such gate, and Redis holds an epoch.
         code, said = ledger.command(user_name, login, *words)

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from dataclasses import replace
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from redis import Redis
 from charging import Charger, batches, counts, drained, name_of
 from clocks import RedisClock, ToldClocks, clock_of_the_test
 from durable import Database, Sink, archive, as_role, database
+from faregate.adapters.postgres import cursors
+from faregate.adapters.postgres.admin import PostgresAdmin
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.redis.stream import RedisStream
 from faregate.cli.servers import EmbeddedServers
@@ -178,3 +181,25 @@ async def test_nothing_is_stored_in_another_epoch_than_that_of_the_ledger(
     with pytest.raises(ConfigurationError, match="epoch 1, and the ledger of 2"):
         drained(stream, store)
     assert (counts(tables, charger.users), batches(tables)) == ({0}, [])
+
+
+def test_an_epoch_does_not_begin_while_a_batch_is_being_stored(
+    tables: Database, store: Sink, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the rows in the new epoch must find all rows of the one before."""
+    written = cursors.write_batch
+    admin = PostgresAdmin(database_url)
+    begin = Thread(target=admin.begin_epoch, args=(1, 16))
+
+    def write(*arguments: Any) -> None:
+        begin.start()
+        tables.wait_for_lock("faregate admin")
+        written(*arguments)
+
+    monkeypatch.setattr("faregate.adapters.postgres.archive.write_batch", write)
+    user = tables.user()
+    store.store(0, [user.record(-1)])
+    begin.join()
+    assert admin.identity().epoch == 2
+    admin.close()
+    assert tables.rows(user.user_id)[-1]["epoch"] == 1

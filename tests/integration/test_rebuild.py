@@ -16,7 +16,13 @@ from faregate import Settings, open_gate
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.admin import PostgresAdmin
 from faregate.adapters.redis import keys
-from faregate.bootstrap import open_admin, open_archive, open_audit, open_stream
+from faregate.bootstrap import (
+    open_admin,
+    open_archive,
+    open_audit,
+    open_installer,
+    open_stream,
+)
 from faregate.domain.errors import ConfigurationError, LedgerUninitialisedError
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance, CreditPolicy
@@ -73,8 +79,13 @@ def lose(settings: Settings) -> None:
 
 def rebuilt(settings: Settings) -> int:
     """Rebuild as the command does."""
-    with open_stream(settings) as stream, open_admin(settings) as admin:
-        return rebuild(stream, admin)
+    with (
+        open_stream(settings) as stream,
+        open_installer(settings) as installer,
+        open_admin(settings) as admin,
+    ):
+        made = rebuild(stream, installer, admin, admin.identity(), settings.shard_count)
+    return made.epoch
 
 
 def assert_exact(settings: Settings) -> None:
@@ -109,7 +120,7 @@ def test_a_lost_redis_serves_again_after_a_rebuild(settings: Settings) -> None:
 
 
 def test_an_api_that_kept_running_serves_again(settings: Settings) -> None:
-    """One that starts gives Redis the new epoch; the others need no restart."""
+    """Nothing needs a restart."""
     user_id = uuid4()
 
     async def outlive() -> tuple[int, int]:
@@ -120,8 +131,7 @@ def test_an_api_that_kept_running_serves_again(settings: Settings) -> None:
             with pytest.raises(LedgerUninitialisedError):
                 await gate.charge(user_id)
             await asyncio.to_thread(rebuilt, settings)
-            async with open_gate(settings):
-                decision = await gate.charge(user_id)
+            decision = await gate.charge(user_id)
         return decision.credits, decision.sequence
 
     assert asyncio.run(outlive()) == (1, 3)
@@ -150,38 +160,53 @@ def test_a_redis_that_holds_an_epoch_is_not_rebuilt(
     with Redis.from_url(settings.redis_url) as redis:
         for shard in set(range(settings.shard_count)) - set(shards):
             redis.delete(keys.shards(settings.shard_count)[shard].state)
-    with pytest.raises(ConfigurationError, match=rf"not lost: {len(shards)} of .* empty Redis"):
+    with pytest.raises(ConfigurationError, match=rf"not lost: {len(shards)} of .* an empty Redis"):
         rebuilt(settings)
     with open_admin(settings) as admin:
         assert (admin.identity().epoch, admin.identity().installed) == (1, True)
 
 
-def test_rebuilding_twice_is_rebuilding_once(settings: Settings) -> None:
-    """An epoch that Redis was never given has no history to follow."""
-    assert rebuilt(settings) == 1
+def test_a_redis_that_keeps_accounts_of_another_epoch_is_not_rebuilt(settings: Settings) -> None:
+    """They would count as installed, with balances of then."""
     charge(settings, [uuid4()])
-    lose(settings)
-    assert [rebuilt(settings), rebuilt(settings)] == [2, 2]
-    charge(settings, [uuid4()])
-    with pytest.raises(ConfigurationError, match="hold epoch 2"):
+    with Redis.from_url(settings.redis_url) as redis:
+        redis.delete(*(shard.state for shard in keys.shards(settings.shard_count)))
+    with pytest.raises(ConfigurationError, match="left of epoch 1"):
         rebuilt(settings)
 
 
-def test_two_rebuilds_at_once_begin_one_epoch(settings: Settings) -> None:
-    """The second one looked at an epoch that does not count any more."""
+def test_a_rebuild_that_was_killed_is_made_again(settings: Settings) -> None:
+    """Its epoch counts, and no Redis has it; a gate must not give it to one that is empty."""
+    charge(settings, [uuid4()])
+    drain_all(settings)
+    lose(settings)
     with open_admin(settings) as admin:
-        assert admin.begin_epoch(1) == 2
+        admin.begin_epoch(1, settings.shard_count)
+    with pytest.raises(LedgerUninitialisedError):
+        charge(settings, [uuid4()])
+    assert rebuilt(settings) == 3
+    charge(settings, [uuid4()])
+    assert_exact(settings)
+
+
+def test_two_rebuilds_at_once_begin_one_epoch(settings: Settings) -> None:
+    """The second one looked at an epoch that does not count any more, or finds Redis made."""
+    with open_admin(settings) as admin, open_installer(settings) as installer:
+        begun = admin.begin_epoch(1, settings.shard_count)
+        assert (begun.epoch, begun.installed) == (2, True)
+        assert begun == admin.identity()
         with pytest.raises(ConfigurationError, match="not of epoch 1 any more"):
-            admin.begin_epoch(1)
-        assert (admin.identity().epoch, admin.identity().installed) == (2, False)
+            admin.begin_epoch(1, settings.shard_count)
+        assert [installer.create(begun), installer.create(begun)] == [True, False]
 
 
 def test_settings_of_another_ledger_are_refused(settings: Settings) -> None:
     """With too few shards some would not even be looked at."""
     charge(settings, [uuid4()])
     lose(settings)
-    with pytest.raises(ConfigurationError, match="16 shards, the settings say 4"):
-        rebuilt(settings.model_copy(update={"shard_count": 4}))
+    refused = run_rebuild(settings.model_copy(update={"shard_count": 4}))
+    assert refused.returncode == 2
+    assert "16 shards, the settings say 4" in refused.stderr
 
 
 @pytest.mark.parametrize("role", ["faregate_api", "faregate_worker"])
@@ -190,7 +215,7 @@ def test_only_the_owner_begins_an_epoch(database_url: str, role: str) -> None:
     admin = PostgresAdmin(as_role(database_url, role))
     assert admin.identity().epoch == 1
     with pytest.raises(ConfigurationError, match="the one that ran the migrations"):
-        admin.begin_epoch(1)
+        admin.begin_epoch(1, 16)
     admin.close()
 
 
@@ -258,6 +283,7 @@ def run_rebuild(settings: Settings) -> "subprocess.CompletedProcess[str]":
         "PYTHONPATH": os.pathsep.join(sys.path),
         "FAREGATE_REDIS_URL": settings.redis_url,
         "FAREGATE_POSTGRES_URL": settings.postgres_url,
+        "FAREGATE_SHARD_COUNT": str(settings.shard_count),
     }
     return subprocess.run(
         [sys.executable, "-m", "faregate.cli", "rebuild", "--json"],

@@ -79,6 +79,12 @@ class Wrong:
     def epochs(self) -> Sequence[int | None]:
         return self.stream.epochs()
 
+    def closed_count(self) -> int:
+        return self.stream.closed_count()
+
+    def marks(self) -> Mapping[str, str]:
+        return self.stream.marks()
+
 
 def alter(client: Redis, user_id: UUID, credits_: int) -> None:
     """Write to Redis past the scripts."""

@@ -45,18 +45,23 @@ async def test_a_full_stream_is_a_503_that_is_not_charged() -> None:
 
 
 @pytest.mark.parametrize(
-    "error",
-    [LedgerUnavailableError, LedgerUninitialisedError, ArchiveUnavailableError],
-    ids=lambda error: error.__name__,
+    ("error", "code", "retry_after"),
+    [
+        (LedgerUnavailableError, "unavailable", b"1"),
+        (LedgerUninitialisedError, "rebuilding", b"5"),
+        (ArchiveUnavailableError, "unavailable", b"1"),
+    ],
 )
-async def test_without_a_decision_the_app_does_not_run(error: type[FaregateError]) -> None:
+async def test_without_a_decision_the_app_does_not_run(
+    error: type[FaregateError], code: str, retry_after: bytes
+) -> None:
     """The gate fails closed, with a 503 that says when to come back and shows no internals."""
     world = World()
     world.ledger.script.append(error("10.0.0.7 is away"))
     answer = await call(world.around(never))
     assert answer.status == 503
-    assert answer.header(b"retry-after") == b"1"
-    assert json.loads(answer.body)["code"] == "unavailable"
+    assert answer.header(b"retry-after") == retry_after
+    assert json.loads(answer.body)["code"] == code
     assert b"10.0.0.7" not in answer.body
     assert answer.header(b"ratelimit") is None
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.redis
 
 REDIS = Path(access.__file__).parent
 #: The modules that a gate runs, and those of a worker. Others send nothing by a name of their own.
-GATE_MODULES = ("balances", "holds", "runner", "scripts", "session")
+GATE_MODULES = ("balances", "holds", "installer", "runner", "scripts", "session")
 WORKER_MODULES = ("batches", "client", "holds", "scripts", "stream", "sweeper")
 #: Scripts that the worker runs, and one that reads nothing.
 WORKER_SCRIPTS = {"end", "erase", "stored"}

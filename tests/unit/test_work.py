@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -140,6 +141,21 @@ def test_nothing_is_moved_between_ledgers(job: Job) -> None:
     with pytest.raises(ConfigurationError):
         job.work.run()
     assert (job.archive.batches, job.sweeper.due) == ([], [1])
+
+
+def test_nothing_is_stored_of_a_history_of_another_ledger(job: Job) -> None:
+    """A rebuild with another number of shards began it while the job ran."""
+
+    def rebuild() -> None:
+        job.archive.of = replace(IDENTITY, shard_count=4)
+        job.stream.is_changed = True
+        job.fill(1, 5)
+
+    job.fill(1, 5)
+    job.archive.before_store = lambda _: setattr(job.stream, "on_wait", rebuild)
+    with pytest.raises(ConfigurationError, match="4 shards, the settings say 16"):
+        job.work.run()
+    assert job.archive.batches == [(1, 5)]
 
 
 def test_small_batches_leave_half_of_the_time_to_others(

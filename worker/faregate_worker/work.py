@@ -190,6 +190,9 @@ class Work:
         """Store a batch, and tell Redis how far its shard is, be there a batch or not."""
         if batch is None:
             return Drained(trimmed=self._stream.note_stored(shard, self._turns.cursor(shard)))
+        if batch.is_from_start:
+            # History has changed, perhaps by a rebuild with another number of shards.
+            require_same_ledger(self._stream, self._archive)
         began_at = self._clock()
         try:
             drained, stored = store(self._stream, self._archive, batch)

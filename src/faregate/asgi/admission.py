@@ -24,8 +24,8 @@ from faregate.asgi.problems import (
     KEY_MALFORMED,
     KEY_REQUIRED,
     NO_IDENTITY,
-    UNAVAILABLE,
     Problem,
+    problem_of_outage,
 )
 from faregate.asgi.refusals import problem_of
 from faregate.asgi.rules import KeyUse, Rule, cost_of
@@ -148,7 +148,7 @@ class Admission:
             log.error("a request is refused until this is put right: %s", error)
         else:
             log.error("every request is refused until this is put right: %s", error)
-        return UNAVAILABLE
+        return problem_of_outage(error)
 
     async def answer_instead(self, outcome: Outcome, scope: Scope, send: Send) -> None:
         """Tell a client why it is not served, or what it was answered before."""

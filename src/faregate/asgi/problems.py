@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from faregate.domain.errors import FaregateError, LedgerUninitialisedError
 from faregate.domain.history import PAGE_LENGTH_MAX
 
 #: Problem types that the RateLimit draft asks IANA to register, in its section 10.2, and their
@@ -51,14 +52,15 @@ STATUSES: Mapping[str, int] = MappingProxyType(
         "too_many_keys": 429,
         "overloaded": 503,
         "backlog": 503,
+        "rebuilding": 503,
         "unavailable": 503,
         "identity_unavailable": 503,
     }
 )
 
-#: When to come back for what usually passes at once, and for what the worker must catch up with.
+#: When to come back for what usually passes at once, and for what takes a while.
 SOON_S = 1
-_BACKLOG_S = 5
+_LATER_S = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,6 +84,11 @@ class Problem:
     offers_upgrade: bool = False
 
 
+def problem_of_outage(error: FaregateError) -> Problem:
+    """Return what a client is told while its charge cannot be decided."""
+    return REBUILDING if isinstance(error, LedgerUninitialisedError) else UNAVAILABLE
+
+
 def _named(
     code: str, title: str, detail: str, *, kind: str = "", retry_after_s: int | None = None
 ) -> Problem:
@@ -102,6 +109,10 @@ def _out_of_service(code: str, detail: str, retry_after_s: int = SOON_S) -> Prob
 
 #: The ledger cannot decide now, so it does not serve (it fails closed).
 UNAVAILABLE = _out_of_service("unavailable", "Credits cannot be checked right now.")
+#: The ledger is not there, or is about to move: nothing but a rebuild helps.
+REBUILDING = _out_of_service(
+    "rebuilding", "Credits cannot be checked until all balances are restored.", _LATER_S
+)
 #: More requests wait than can be decided in time. Some clients come back in one second, the others
 #: in two. Made once: an overload is answered often, and must be answered fast.
 OVERLOADED = tuple(
@@ -113,7 +124,7 @@ IDENTITY_UNAVAILABLE = _out_of_service(
     "identity_unavailable", "Your identity cannot be checked right now."
 )
 #: Too many records wait for Postgres.
-BACKLOG = _out_of_service("backlog", "Too many charges wait to be recorded.", _BACKLOG_S)
+BACKLOG = _out_of_service("backlog", "Too many charges wait to be recorded.", _LATER_S)
 
 NO_IDENTITY = _named(
     "no_identity",

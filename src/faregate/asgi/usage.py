@@ -37,6 +37,7 @@ from faregate.asgi.problems import (
     UNAVAILABLE,
     UNKNOWN_USER,
     Problem,
+    problem_of_outage,
 )
 from faregate.asgi.usage_openapi import openapi
 from faregate.domain.errors import (
@@ -127,6 +128,7 @@ class _Resource:
             return await self._tell(gate, caller, query)
         except (LedgerError, ArchiveUnavailableError) as error:
             self._log.warning("a user cannot be told of its credits: %s", error)
+            return problem_of_outage(error)
         except UnknownTierError as error:
             self._log.error("a user is not told of its credits: %s", error)
         except ConfigurationError as error:

@@ -18,6 +18,7 @@ from faregate.cli.commands.export import export
 from faregate.cli.commands.holds import holds
 from faregate.cli.commands.journal import journal
 from faregate.cli.commands.keys import app as keys
+from faregate.cli.commands.rebuild import rebuild, reopen
 from faregate.cli.commands.renew import renew
 from faregate.cli.commands.repair import acknowledge, repair
 from faregate.cli.conventions import EXIT_BROKEN, EXIT_WRONG_USE, error_console
@@ -47,7 +48,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         checks.verify,
         repair,
         acknowledge,
-        checks.rebuild,
+        rebuild,
+        reopen,
     ),
     "Users and credits": (
         users.balance,

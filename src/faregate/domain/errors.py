@@ -12,7 +12,7 @@ FaregateError
             OutcomeUnknownError     ... and the change may have happened
             UnresolvedError         it answered, but not whether this is a retry
             LedgerCorruptError      a value of the ledger cannot be read
-        LedgerUninitialisedError    Redis is empty or of another epoch
+        LedgerUninitialisedError    Redis is empty, closed, or of another epoch
     ArchiveUnavailableError         Postgres did not answer in time
         ShardBlockedError           ... or not for the records of one shard
         StandbyError                it is a standby in recovery
@@ -75,7 +75,7 @@ class LedgerCorruptError(LedgerUnavailableError):
 
 
 class LedgerUninitialisedError(LedgerError):
-    """Redis is empty or holds another epoch than Postgres. It must be rebuilt before it serves."""
+    """Redis is empty, closed, or of another epoch than Postgres. It must be rebuilt."""
 
 
 class ArchiveUnavailableError(FaregateError):

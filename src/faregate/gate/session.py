@@ -67,11 +67,7 @@ class Session:
     """Attaches the gate to its servers, installs users, and asks for all that is no decision."""
 
     def __init__(
-        self,
-        ledger: Ledger,
-        accounts: Accounts,
-        options: GateOptions,
-        starting_credits: int,
+        self, ledger: Ledger, accounts: Accounts, options: GateOptions, starting_credits: int
     ) -> None:
         self.ledger = ledger
         self.accounts = accounts
@@ -83,7 +79,8 @@ class Session:
         self.ready_on: asyncio.AbstractEventLoop | None = None
         self._binding = Binding()
         self._starting_credits = starting_credits
-        self._is_attached = False
+        #: The epoch in which this is attached; 0 while it is not.
+        self._epoch = 0
         self._has_failed = False
         self._attaching: asyncio.Future[None] | None = None
         self._installing: dict[UUID, asyncio.Future[bool]] = {}
@@ -120,12 +117,12 @@ class Session:
             ConfigurationError: It is one of these.
         """
         if self._binding.bind():
-            self.ready_on, self._is_attached, self._attaching = None, False, None
+            self.ready_on, self._epoch, self._attaching = None, 0, None
             self._installing.clear()
             self.retries.open()
 
     async def _attached(self, timeout_s: float | None) -> None:
-        if not self._is_attached:
+        if not self._epoch:
             # One attempt serves all who wait for it, so that they fail together.
             if self._attaching is None:
                 self._attaching = _watched(self._attach())
@@ -143,7 +140,7 @@ class Session:
             await self.ledger.attach(identity)
             if not identity.installed:
                 await self.accounts.mark_installed(identity.epoch)
-            self._is_attached = True
+            self._epoch = identity.epoch
         except FaregateError:
             self._has_failed = True
             raise
@@ -187,6 +184,10 @@ class Session:
         user = await self.accounts.open(user_id, provision=self.options.provision_users)
         if user is None:
             return False
+        if user.epoch != self._epoch:
+            # Redis was rebuilt, perhaps with another number of shards.
+            self._epoch, self.ready_on = 0, None
+            await self._attached(None)
         await self.ask(lambda: self.ledger.install(user))
         return True
 
@@ -201,7 +202,7 @@ class Session:
             self.bind()
         await self.retries.join(self.options.close_timeout_s)
         self._binding.close()
-        self._is_attached, self.ready_on = False, None
+        self._epoch, self.ready_on = 0, None
         if self._attaching is not None:
             self._attaching.cancel()
         for installing in self._installing.values():

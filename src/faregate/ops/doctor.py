@@ -95,6 +95,7 @@ def ledger(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> d
     names = ("ledger_id", "epoch", "shard_count", "starting_credits", "installed")
     return {
         **{name: getattr(identity, name) for name in names},
+        "closed_shards": balances.closed_count(),
         "problems": [finding.detail for finding in findings],
     }
 
@@ -190,7 +191,13 @@ def _queue(queue: Queue) -> Iterator[Symptom]:
 def _ledger(facts: Mapping[str, Any]) -> Iterator[Symptom]:
     for problem in facts["problems"]:
         yield _error(
-            part="ledger", detail=problem, remedy="faregate rebuild, as docs/operate.md says"
+            part="ledger", detail=problem, remedy="faregate rebuild, as docs/recovery.md says"
+        )
+    if facts["closed_shards"]:
+        yield _error(
+            part="ledger",
+            detail=f"{facts['closed_shards']} shards are closed, since the ledger was to move",
+            remedy="the same `faregate rebuild --from` again, or faregate reopen",
         )
 
 

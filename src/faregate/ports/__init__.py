@@ -16,7 +16,7 @@ from faregate.ports.durable import (
     TransactionArchive,
 )
 from faregate.ports.journal import Journal, JournalFile, JournalLine
-from faregate.ports.live import HoldSweeper, Ledger, LiveAccounts, LiveBalances
+from faregate.ports.live import HoldSweeper, Installer, Ledger, Left, LiveAccounts, LiveBalances
 from faregate.ports.pending import (
     ROW_COLUMNS,
     Batch,
@@ -39,6 +39,7 @@ __all__ = [
     "Deletions",
     "History",
     "HoldSweeper",
+    "Installer",
     "Journal",
     "JournalFile",
     "JournalLine",
@@ -46,6 +47,7 @@ __all__ = [
     "Ledger",
     "LedgerAdmin",
     "LedgerSum",
+    "Left",
     "LiveAccounts",
     "LiveBalances",
     "Moment",

@@ -205,12 +205,16 @@ class LedgerAdmin(Protocol):
         """Return what the ledger was created with."""
         ...
 
-    def begin_epoch(self, after: int) -> int:
-        """Begin the epoch that follows `after`, which nobody has installed yet, and return it.
+    def begin_epoch(self, after: int, shard_count: int) -> LedgerIdentity:
+        """Begin the epoch that follows `after`, with so many shards; return the ledger as it is.
 
         Raises:
             ConfigurationError: `after` is not the epoch that counts, or the role may not do this.
         """
+        ...
+
+    def open(self, user_ids: Sequence[UUID]) -> Sequence[User]:
+        """Return the durable balances of users that exist, making profiles that are missing."""
         ...
 
 

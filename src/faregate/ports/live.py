@@ -4,6 +4,7 @@ One port decides on requests; workers and operators use the others.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
@@ -190,6 +191,14 @@ class LiveBalances(Protocol):
         """Return the epoch of each shard, None where Redis holds none."""
         ...
 
+    def closed_count(self) -> int:
+        """Return how many shards take nothing new."""
+        ...
+
+    def marks(self) -> Mapping[str, str]:
+        """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
+        ...
+
 
 class LiveAccounts(Protocol):
     """Live accounts, compared with their ledgers and corrected by operators."""
@@ -213,4 +222,48 @@ class LiveAccounts(Protocol):
             LedgerCorruptError: A value of the ledger cannot be read. Nothing was written.
             LedgerUnavailableError: It does not answer; it may have been done. Ask again.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What is left to do in a Redis whose ledger moves to another one."""
+
+    #: Shards that are still there.
+    shards: int = 0
+    #: Records that are not known to be rows, and open holds.
+    records: int = 0
+    holds: int = 0
+
+    @property
+    def is_any(self) -> bool:
+        """Whether something must be stored or ended."""
+        return bool(self.records or self.holds)
+
+
+class Installer(Protocol):
+    """Gives a Redis a ledger, and takes it away again, for operators."""
+
+    def create(self, identity: LedgerIdentity) -> bool:
+        """Make a ledger of an empty Redis; return False, and change nothing, if it is not empty."""
+        ...
+
+    def install(self, users: Sequence[User]) -> int:
+        """Take over durable balances, and return how many users were not there.
+
+        Raises:
+            LedgerError: Redis is of another epoch, or does not answer. Some users may be there.
+        """
+        ...
+
+    def close_shards(self) -> Left:
+        """Let no shard take anything new: refunds, voids and ends of holds still pass."""
+        ...
+
+    def open_shards(self) -> Left:
+        """Let closed shards serve again."""
+        ...
+
+    def give_up(self) -> Left:
+        """Delete the state of each closed shard in which nothing is left; tell of the others."""
         ...

@@ -1,12 +1,17 @@
 """What only the owner of the ledger may do: it is granted to no role of Faregate."""
 
-from psycopg import errors
-from psycopg.rows import dict_row
+from collections.abc import Sequence
+from uuid import UUID
 
+from psycopg import errors
+from psycopg.rows import class_row
+
+from faregate.adapters.postgres.archive import LOCK_NAMESPACE
 from faregate.adapters.postgres.connection import Bounds, Connector, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
+from faregate.domain.user import User
 
 _BOUNDS = Bounds(statement_ms_max=10_000, lock_ms_max=5_000)
 
@@ -23,14 +28,16 @@ class PostgresAdmin:
     def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
         with unavailable("read identity"), self._connector.transaction() as connection:
-            cursor = connection.cursor(row_factory=dict_row)
+            cursor = connection.cursor(row_factory=class_row(LedgerIdentity))
             row = cursor.execute(statement("read_identity")).fetchone()
         if row is None:
             raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
-        return LedgerIdentity(**row)
+        return row
 
-    def begin_epoch(self, after: int) -> int:
-        """Begin the epoch that follows `after`, which nobody has installed yet, and return it.
+    def begin_epoch(self, after: int, shard_count: int) -> LedgerIdentity:
+        """Begin the epoch that follows `after`, with so many shards; return the ledger as it is.
+
+        It waits for batches that are being stored. All later ones must be of the new epoch.
 
         Of two callers at once one begins it: the other waits for the lock of the row, and is told
         that `after` does not count any more.
@@ -38,18 +45,28 @@ class PostgresAdmin:
         Raises:
             ConfigurationError: `after` is not the epoch that counts, or the role may not do this.
         """
+        asked = {"after": after, "shard_count": shard_count}
         with unavailable("begin an epoch"):
             try:
                 with self._connector.transaction() as connection:
-                    row = connection.execute(statement("begin_epoch"), {"after": after}).fetchone()
+                    connection.execute(statement("lock_shards"), {"namespace": LOCK_NAMESPACE})
+                    cursor = connection.cursor(row_factory=class_row(LedgerIdentity))
+                    begun = cursor.execute(statement("begin_epoch"), asked).fetchone()
             except errors.InsufficientPrivilege as error:
                 message = "this role may not begin an epoch; take the one that ran the migrations"
                 raise ConfigurationError(message) from error
-        if row is None:
+        if begun is None:
             raise ConfigurationError(
                 f"the ledger is not of epoch {after} any more: somebody else has begun another"
             )
-        return int(row[0])
+        return begun
+
+    def open(self, user_ids: Sequence[UUID]) -> list[User]:
+        """Return the durable balances of users; see the port."""
+        asked = {"user_ids": list(user_ids), "provision": False}
+        with unavailable("open users"), self._connector.transaction() as connection:
+            cursor = connection.cursor(row_factory=class_row(User))
+            return cursor.execute(statement("open_users"), asked).fetchall()
 
     def close(self) -> None:
         """Let go of the connection; the next question opens another."""

@@ -176,6 +176,12 @@ select
     set_config('synchronous_commit', 'on', true) as synchronous_commit,
     pg_advisory_xact_lock(%(namespace)s::integer, %(shard)s::integer) as is_locked;
 
+-- name: lock_shards
+-- Waits for the drains of all shards. The statements after this see what they have committed.
+select pg_advisory_xact_lock(%(namespace)s::integer, s.shard)
+from faregate.ledger as l
+cross join lateral generate_series(0, l.shard_count - 1) as s (shard);
+
 -- name: bound_lock_wait
 -- How long to wait for each further lock of this transaction.
 select set_config('lock_timeout', %(lock_ms_max)s::text, true);
@@ -485,13 +491,20 @@ from faregate.users_to_erase(%(count_max)s::integer);
 select faregate.note_erased(%(user_ids)s::uuid[]);
 
 -- name: begin_epoch
--- Begins a new Redis history after one that is over; no row if that one does not count any more.
+-- Begins a new Redis history after one that is over; no row if that one does not count any more. It
+-- counts as installed: no gate may give it to a Redis that happens to be empty.
 update faregate.ledger
 set
     epoch = ledger.epoch + 1,
-    installed_at = null
+    shard_count = %(shard_count)s::integer,
+    installed_at = now()
 where ledger.epoch = %(after)s::bigint
-returning ledger.epoch;
+returning
+    ledger.ledger_id,
+    ledger.shard_count,
+    ledger.starting_credits,
+    ledger.epoch,
+    true as installed;
 
 -- name: read_next_since
 -- What the last reconciliation leaves to the next one.

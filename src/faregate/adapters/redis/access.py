@@ -31,7 +31,6 @@ _DECIDE: Final = (
     f"hlen {_KEY}",
     f"hmget {_KEY} field",
     f"hset {_KEY} field value",
-    f"hsetnx {_KEY} field value",
     f"mget {_KEY}",
     f"mset {_KEY} value",
     f"persist {_KEY}",
@@ -181,7 +180,7 @@ class RedisUser:
 
 GATE: Final = RedisUser(
     name="faregate_gate",
-    purpose="an API with a gate; faregate renew, faregate journal import",
+    purpose="an API with a gate; faregate rebuild, renew, journal import",
     keys=("~fg:*",),
     samples=_SELECT + _RUN_SCRIPTS + _RUN_FUNCTIONS + _DECIDE,
 )
@@ -197,7 +196,7 @@ WORKER: Final = RedisUser(
 )
 OPERATOR: Final = RedisUser(
     name="faregate_operator",
-    purpose="faregate reconcile, verify, rebuild, status, doctor, and all that only shows",
+    purpose="faregate reconcile, verify, status, doctor, and all that only shows",
     keys=("%R~fg:*", "%R~rq:workers:*", "%R~rq:worker:*", "%R~rq:suspended"),
     samples=_SELECT + _AUDIT,
 )

@@ -8,6 +8,8 @@ import struct
 from collections.abc import Callable
 
 VERSION = 1
+#: Stands for the version in the state of a shard that takes nothing new.
+CLOSED = 129
 TIME_MS_BYTES = 6
 TIME_US_BYTES = 7
 ID_BYTES = 16

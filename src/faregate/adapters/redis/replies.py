@@ -54,7 +54,7 @@ _NO_ID = bytes(16)
 
 _ERRORS: dict[str, Callable[[str], FaregateError]] = {
     "uninitialised": lambda _: LedgerUninitialisedError(
-        "Redis is empty: it was wiped, and must be rebuilt"
+        "Redis was wiped, or its ledger moves to another Redis: it must be rebuilt"
     ),
     "corrupt": lambda about: LedgerCorruptError(
         f"a key that {about} needs was overwritten, or is of a newer version"

@@ -10,6 +10,7 @@ from faregate.adapters.redis.changes import ChangeScripts
 from faregate.adapters.redis.clock import LocalClock, ShardClocks, local_us
 from faregate.adapters.redis.flights import Flights
 from faregate.adapters.redis.holds import HoldScripts
+from faregate.adapters.redis.installer import creation
 from faregate.adapters.redis.lane import Lane
 from faregate.adapters.redis.runner import ScriptRunner
 from faregate.adapters.redis.urls import LEDGER_SETTING
@@ -63,9 +64,8 @@ class Session:
                 f"the settings {len(self._runner.shards)}"
             )
         await self._check_rights()
-        now_us = await self._time_us()
         if not identity.installed:
-            await self._create(identity, now_us)
+            await self._create(identity)
         problem = identity.mismatch(await self._marks())
         if problem:
             raise LedgerUninitialisedError(problem)
@@ -93,17 +93,11 @@ class Session:
             raise problem from error
         rights.check_reply(refused, access.GATE, LEDGER_SETTING)
 
-    async def _create(self, identity: LedgerIdentity, now_us: int) -> None:
-        """Mark an empty Redis as this ledger's; what is there already is left for the check."""
-        for name, mark in identity.marks.items():
-            await self._runner.command("HSETNX", self._ledger, name, mark)
-        if (await self._marks()).get("ledger_id") != identity.marks["ledger_id"]:
-            return
-        # Before its first epoch nothing was charged, so nothing can be missing from its streams.
-        is_first = identity.epoch == 1
-        state = ShardState(epoch=identity.epoch, oldest_ms=0 if is_first else now_us // 1_000)
-        for shard in self._runner.shards:
-            await self._runner.command("SET", shard.state, state.pack(), "NX")
+    async def _create(self, identity: LedgerIdentity) -> None:
+        """Make a ledger of an empty Redis; what is there already is left for the check."""
+        script = scripts.load("create")
+        await self._runner.command(*script.load)
+        await self._runner.command(*creation(self._runner.shards, identity))
 
     async def _marks(self) -> dict[str, str]:
         flat = await self._runner.command("HGETALL", self._ledger)

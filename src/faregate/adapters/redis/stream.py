@@ -123,6 +123,10 @@ class RedisStream:
         """Return the epoch of each shard, None where Redis holds none."""
         return [None if state is None else state.epoch for state in self._states()]
 
+    def closed_count(self) -> int:
+        """Return how many shards take nothing new."""
+        return sum(state is not None and state.is_closed for state in self._states())
+
     def marks(self) -> Mapping[str, str]:
         """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
         flat = self._client.ask("HGETALL", keys.ledger(self.shard_count))

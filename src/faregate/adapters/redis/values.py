@@ -7,6 +7,7 @@ from uuid import UUID
 from faregate.adapters.redis.layouts import (
     ACCOUNT,
     ARRIVAL,
+    CLOSED,
     STATE,
     TIME_MS_BYTES,
     TIME_US_BYTES,
@@ -29,6 +30,8 @@ class ShardState:
     last_us: int = 0
     #: From which time on its stream is complete.
     oldest_ms: int = 0
+    #: Whether it takes nothing new, since its ledger moves to another Redis.
+    is_closed: bool = False
 
     @property
     def pending_count(self) -> int:
@@ -38,7 +41,7 @@ class ShardState:
     def pack(self) -> bytes:
         """Return it as it lies in Redis."""
         return STATE.pack(
-            VERSION,
+            CLOSED if self.is_closed else VERSION,
             self.epoch,
             self.ordinal.to_bytes(TIME_MS_BYTES),
             self.stored.to_bytes(TIME_MS_BYTES),
@@ -53,15 +56,16 @@ class ShardState:
         Raises:
             LedgerCorruptError: It was overwritten, or is of another version.
         """
-        if len(packed) != STATE.size or packed[0] != VERSION:
+        if len(packed) != STATE.size or packed[0] not in {VERSION, CLOSED}:
             raise LedgerCorruptError("a shard cannot be read: rebuild the ledger from Postgres")
-        _, epoch, ordinal, stored, last_us, oldest_ms = STATE.unpack(packed)
+        version, epoch, ordinal, stored, last_us, oldest_ms = STATE.unpack(packed)
         return cls(
             epoch=epoch,
             ordinal=whole(ordinal),
             stored=whole(stored),
             last_us=whole(last_us),
             oldest_ms=whole(oldest_ms),
+            is_closed=version == CLOSED,
         )
 
 

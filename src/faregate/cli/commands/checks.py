@@ -1,17 +1,11 @@
-"""Whether the numbers agree: reconcile, verify; and rebuild, where Redis was lost."""
+"""Whether the numbers agree: reconcile and verify."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 
-from faregate.bootstrap import (
-    open_admin,
-    open_audit,
-    open_reconciliations,
-    open_servers,
-    open_stream,
-)
+from faregate.bootstrap import open_audit, open_reconciliations, open_servers, open_stream
 from faregate.cli.conventions import (
     EXIT_NOT_EXACT,
     Json,
@@ -26,7 +20,6 @@ from faregate.config import read_settings
 from faregate.domain.finding import Acknowledgement, Finding
 from faregate.domain.server import Symptom
 from faregate.ops.doctor import examine
-from faregate.ops.rebuild import rebuild as run_rebuild
 from faregate.ops.reconcile import reconcile as run_reconcile
 from faregate.ops.reconcile import verification
 
@@ -90,17 +83,6 @@ def verify(as_json: Json = False) -> None:
         }
         warnings = examine(looks).symptoms
     _tell_findings(report, result.findings, result.acknowledged, as_json, warnings)
-
-
-def rebuild(as_json: Json = False) -> None:
-    """Let an empty Redis take over from one that was lost, from the rows in Postgres.
-
-    Example: faregate rebuild
-    """
-    settings = read_settings()
-    with open_stream(settings) as stream, open_admin(settings) as admin:
-        epoch = run_rebuild(stream, admin)
-    tell({"epoch": epoch}, [f"epoch {epoch} begins with the next API that starts"], as_json=as_json)
 
 
 def _tell_findings(

@@ -1,0 +1,91 @@
+"""Makes a ledger of an empty Redis, and takes users over from Postgres, many at a time."""
+
+from collections.abc import Sequence
+from typing import Self
+
+from redis import Redis
+
+from faregate.adapters.redis import keys, scripts
+from faregate.adapters.redis.client import Client, checked
+from faregate.adapters.redis.link import Argument
+from faregate.adapters.redis.replies import error_of
+from faregate.adapters.redis.urls import check_url
+from faregate.domain.identity import LedgerIdentity
+from faregate.domain.user import User
+from faregate.ports import Left
+
+
+def creation(shards: Sequence[keys.Shard], identity: LedgerIdentity) -> tuple[Argument, ...]:
+    """Return the call of the script `create` that makes a ledger of an empty Redis."""
+    names = keys.ledger(len(shards)), *(shard.state for shard in shards)
+    marks = (text for mark in identity.marks.items() for text in mark)
+    return *scripts.load("create").call, len(names), *names, identity.epoch, *marks
+
+
+def installation(shard: keys.Shard, user: User) -> tuple[Argument, ...]:
+    """Return the call of the script `install` that takes a user over."""
+    names = shard.state, shard.stream, shard.account(user.id.bytes)
+    balance = user.credits, user.sequence, user.epoch, user.allowance_left
+    return *scripts.load("install").call, len(names), *names, *balance, user.period_start_ms or 0
+
+
+class RedisInstaller:
+    """The port `Installer`."""
+
+    def __init__(self, client: Redis, shard_count: int) -> None:
+        self._client = Client(client)
+        self._shards = keys.shards(shard_count)
+
+    @classmethod
+    def from_url(cls, url: str, shard_count: int) -> Self:
+        """Connect at first use, and never repeat a command."""
+        return cls(Redis.from_url(check_url(url)), shard_count)
+
+    def create(self, identity: LedgerIdentity) -> bool:
+        """Make a ledger of an empty Redis; see the port."""
+        self._client.ask(*scripts.load("create").load)
+        (is_made,) = self._client.ask(*creation(self._shards, identity))
+        return bool(is_made)
+
+    def install(self, users: Sequence[User]) -> int:
+        """Take over durable balances; see the port."""
+        self._client.ask(*scripts.load("install").load)
+        shards = self._shards
+        replies = self._client.ask_all(
+            [installation(shards[keys.shard_of(user.id, len(shards))], user) for user in users]
+        )
+        count = 0
+        for user, reply in zip(users, replies, strict=True):
+            status = checked(reply)[0].decode()
+            if status not in {"installed", "present"}:
+                raise error_of(status, f"the installation of user {user.id}")
+            count += status == "installed"
+        return count
+
+    def close_shards(self) -> Left:
+        """Let no shard take anything new; see the port."""
+        return self._close("close")
+
+    def open_shards(self) -> Left:
+        """Let closed shards serve again; see the port."""
+        return self._close("open")
+
+    def give_up(self) -> Left:
+        """Give up the closed shards in which nothing is left to do; see the port."""
+        return self._close("give_up")
+
+    def _close(self, mode: str) -> Left:
+        there = records = holds = 0
+        for shard in self._shards:
+            names = shard.state, shard.stream
+            status, shard_records, shard_holds = self._client.run("close", names, mode)
+            if status == b"corrupt":
+                raise error_of("corrupt", f"closing shard {shard.number}")
+            there += status == b"unfinished" or (status == b"done" and mode != "give_up")
+            records += shard_records
+            holds += shard_holds
+        return Left(shards=there, records=records, holds=holds)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()

@@ -1,0 +1,135 @@
+"""Makes a ledger of an empty Redis: after a loss, or to move there."""
+
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from faregate.bootstrap import open_admin, open_audit, open_installer, open_stream
+from faregate.cli.conventions import Json, error_console, tell
+from faregate.cli.display import counting, progress_on
+from faregate.cli.settings import url_of_option
+from faregate.config import Settings, read_settings
+from faregate.domain.errors import ConfigurationError
+from faregate.domain.identity import LedgerIdentity
+from faregate.ops.leaving import leave, stay
+from faregate.ops.rebuild import install_all, is_rebuilt, require_empty
+from faregate.ops.rebuild import rebuild as run_rebuild
+from faregate.ports import LedgerAdmin, Left
+
+
+def rebuild(
+    all_users: Annotated[
+        bool,
+        typer.Option("--all-users", help="Install all users now, not each at the first request."),
+    ] = False,
+    former: Annotated[
+        str | None,
+        typer.Option("--from", help="The Redis to leave, which still answers: a URL, or env:NAME."),
+    ] = None,
+    shard_count: Annotated[
+        int | None, typer.Option(min=1, max=65_536, help="Give the ledger so many shards.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a ledger of an empty Redis, from the rows in Postgres.
+
+    With --from it moves there. The Redis to leave takes nothing new, and is given up once all of
+    its records are rows and all of its holds have ended.
+
+    Example: faregate rebuild --all-users --from redis://127.0.0.1:6379/0
+    """
+    settings, former_url = read_settings(), url_of_option(former, "--from")
+    console = error_console()
+    with (
+        open_admin(settings) as admin,
+        # In a log it would be an empty line before an error.
+        progress_on(console, is_hidden=not console.is_terminal) as progress,
+    ):
+        identity = admin.identity()
+        target = _target(settings, identity, shard_count)
+        former_settings = _with(target, identity.shard_count, former_url) if former_url else None
+        if not (all_users or former_url) or not _is_rebuilt(target, former_settings, identity):
+            _require_empty(target, identity)
+            if former_settings is not None:
+                _leave(former_settings, identity, progress)
+            identity = _rebuild(target, identity, admin)
+        told, lines = {"epoch": identity.epoch}, [f"epoch {identity.epoch} has begun: gates serve"]
+        if all_users:
+            users = _install_all(target, admin, progress)
+            told |= users
+            lines.append(f"{users['installed']:,} of {users['users']:,} users were installed")
+    tell(told, lines, as_json=as_json)
+
+
+def reopen(as_json: Json = False) -> None:
+    """Let a Redis serve again that `rebuild --from` was to leave, and has not given up.
+
+    Example: faregate reopen
+    """
+    settings = read_settings()
+    with open_admin(settings) as admin:
+        identity = admin.identity()
+        former = _target(settings, identity, None)
+    with open_stream(former) as stream, open_installer(former) as installer:
+        stay(stream, installer, identity)
+    tell({"epoch": identity.epoch}, [f"epoch {identity.epoch} goes on"], as_json=as_json)
+
+
+def _target(settings: Settings, identity: LedgerIdentity, shard_count: int | None) -> Settings:
+    """Return the settings of the Redis that is to serve.
+
+    Raises:
+        ConfigurationError: The settings are of another ledger.
+    """
+    if shard_count is None and identity.shard_count != settings.shard_count:
+        raise ConfigurationError(
+            f"the ledger has {identity.shard_count} shards, the settings say {settings.shard_count}"
+        )
+    return _with(settings, shard_count or settings.shard_count, settings.redis_url)
+
+
+def _with(settings: Settings, shard_count: int, redis_url: str) -> Settings:
+    return settings.model_copy(update={"shard_count": shard_count, "redis_url": redis_url})
+
+
+def _is_rebuilt(target: Settings, former: Settings | None, identity: LedgerIdentity) -> bool:
+    """Say whether there is nothing left to do but to install users."""
+    if former is not None:
+        with open_stream(former) as stream:
+            if any(stream.epochs()):
+                return False
+    with open_stream(target) as stream:
+        return is_rebuilt(stream, identity)
+
+
+def _require_empty(target: Settings, identity: LedgerIdentity) -> None:
+    """Look at the Redis that is to serve, before the one that serves is closed."""
+    for count in sorted({identity.shard_count, target.shard_count}):
+        with open_stream(_with(target, count, target.redis_url)) as stream:
+            require_empty(stream)
+
+
+def _leave(former: Settings, identity: LedgerIdentity, progress: Progress) -> None:
+    task = progress.add_task("records and holds that are left", total=None)
+
+    def update(left: Left) -> None:
+        progress.update(task, description=f"{left.records:,} records, {left.holds:,} holds left")
+
+    with open_stream(former) as stream, open_installer(former) as installer:
+        leave(stream, installer, identity, update)
+
+
+def _rebuild(target: Settings, identity: LedgerIdentity, admin: LedgerAdmin) -> LedgerIdentity:
+    with open_stream(target) as stream, open_installer(target) as installer:
+        return run_rebuild(stream, installer, admin, identity, target.shard_count)
+
+
+def _install_all(target: Settings, admin: LedgerAdmin, progress: Progress) -> dict[str, int]:
+    with (
+        open_stream(target) as stream,
+        open_installer(target) as installer,
+        open_audit(target) as audit,
+    ):
+        done = install_all(stream, installer, audit, admin, counting(progress, "users installed"))
+    return {"users": done.users, "installed": done.installed}

@@ -1,0 +1,87 @@
+"""Leaving a Redis that still answers, so that its ledger can be rebuilt on another one.
+
+    close every shard ─> the worker stores, holds end ─> give every shard up
+
+A closed shard takes no charge, no hold and no credits, and gates refuse; refunds, voids and ends of
+holds still pass. It is given up in a step that looks again whether anything is left. From then on
+the Redis takes nothing more, whichever gates may still point to it.
+"""
+
+import time
+from collections.abc import Callable
+
+from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
+from faregate.domain.identity import LedgerIdentity
+from faregate.ports import Installer, Left, LiveBalances
+
+#: For how long the worker and those who hold credits are waited for, in seconds.
+WAIT_S_MAX = 60.0
+_LOOK_INTERVAL_S = 0.1
+
+#: Is told what is left.
+Watch = Callable[[Left], None]
+
+
+def leave(
+    former: LiveBalances,
+    installer: Installer,
+    identity: LedgerIdentity,
+    on_progress: Watch | None = None,
+    *,
+    seconds_max: float = WAIT_S_MAX,
+) -> None:
+    """Close a Redis, wait until nothing is left to do there, and give it up.
+
+    A second run goes on where the first one ended.
+
+    Args:
+        former: The Redis.
+        installer: Writes to it.
+        identity: The ledger that it must be of.
+        on_progress: Is told what is left.
+        seconds_max: How long to wait.
+
+    Raises:
+        ConfigurationError: It is of another ledger. Nothing was changed.
+        LedgerUnavailableError: It does not answer, or there was still something left. It is closed.
+    """
+    _require_of(former, identity)
+    ends_at = time.monotonic() + seconds_max
+    while True:
+        left = installer.close_shards()
+        if on_progress is not None:
+            on_progress(left)
+        if not left.is_any and not installer.give_up().shards:
+            return
+        if time.monotonic() >= ends_at:
+            raise LedgerUnavailableError(
+                f"the former Redis is closed, but has {left.records} records that are not rows and"
+                f" {left.holds} open holds after {seconds_max:.0f} s: run a worker there, and"
+                " `faregate holds release`; then run this again, or `faregate reopen` there"
+            )
+        time.sleep(_LOOK_INTERVAL_S)
+
+
+def stay(former: LiveBalances, installer: Installer, identity: LedgerIdentity) -> None:
+    """Let a Redis that was closed serve again.
+
+    Raises:
+        ConfigurationError: It is of another ledger, or was given up.
+        LedgerUnavailableError: It does not answer.
+    """
+    _require_of(former, identity)
+    missing = former.epochs().count(None)
+    if missing:
+        raise ConfigurationError(f"{missing} shards have been given up: run the rebuild again")
+    installer.open_shards()
+
+
+def _require_of(former: LiveBalances, identity: LedgerIdentity) -> None:
+    marks = former.marks()
+    if marks.get("ledger_id") != identity.marks["ledger_id"]:
+        raise ConfigurationError("the Redis in --from does not hold this ledger")
+    wrong = {epoch for epoch in former.epochs() if epoch not in {None, identity.epoch}}
+    if wrong:
+        raise ConfigurationError(
+            f"the Redis in --from holds epoch {wrong.pop()}, and the ledger is of {identity.epoch}"
+        )
