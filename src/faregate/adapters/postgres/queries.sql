@@ -516,6 +516,7 @@ limit 1;
 -- name: read_last_run
 -- How long ago the last reconciliation began and ended, and the last one of all users, in seconds.
 select
+    l.finding_counts,
     extract(epoch from now() - l.began_at)::double precision as began_s,
     extract(epoch from now() - l.ended_at)::double precision as ended_s,
     (
@@ -525,8 +526,7 @@ select
         order by w.id desc
         limit 1
     ) as whole_s,
-    l.drift_user_count::integer as drift_users,
-    l.finding_counts
+    l.drift_user_count::integer as drift_users
 from faregate.reconciliations as l
 order by l.id desc
 limit 1;
