@@ -172,3 +172,12 @@ def test_events_and_acknowledgements_go_with_their_user(
 
 def test_an_unknown_id_is_said_to_be_gone(ledger: Sabotaged, command_line: CommandLine) -> None:
     assert command_line.tell("repair", f"live-{uuid4().hex[:8]}")["gone"]
+
+
+def test_dead_letters_are_left_to_their_own_command(
+    ledger: Sabotaged, command_line: CommandLine
+) -> None:
+    """A repair names it, and changes none of them."""
+    ledger.operated.tables.keep_dead_letter()
+    said = command_line.run("repair")
+    assert (said.code, "run `faregate dead-letters list`" in said.out) == (0, True)

@@ -7,6 +7,7 @@ from redis import Redis
 
 from commands import CommandLine
 from durable import Sink
+from faregate.adapters.postgres.repairs import PostgresRepairs
 from faregate.domain.transaction import CreditTransactionId
 from operated import Ledger
 from sabotage import APPLY, Sabotaged
@@ -131,6 +132,30 @@ def test_an_account_that_was_lost_is_made(
     assert ledger.kinds() == ["behind"]
     assert ledger.repaired() == ["correct"]
     assert credits_of(ledger, command_line) == 11
+    goes_on(ledger)
+
+
+def test_a_correction_that_was_sent_by_a_repair_that_was_killed_is_made_once(
+    ledger: Sabotaged, command_line: CommandLine, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next repair finds that it was made; the break that it left in the rows is accepted."""
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    ledger.alter(client, 100)
+    ledger.operated.charge()
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgresRepairs, "end", killed)
+        assert command_line.run("repair", *APPLY).code == 3
+    (event,) = ledger.events()
+    assert (event["action"], event["ended_at"]) == ("correct", None)
+    assert credits_of(ledger, command_line) == 10
+    for _ in range(2):
+        ledger.operated.charge()
+    ledger.operated.drain()
+    assert ledger.kinds() == ["chain", "chain"]
+    assert ledger.repaired() == ["acknowledge", "acknowledge"]
     goes_on(ledger)
 
 

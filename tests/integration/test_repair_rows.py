@@ -112,8 +112,7 @@ def test_no_user_pays_for_what_cannot_be_shown_where_that_is_asked(forgetful: Sa
     delete(ledger, 3, 4)
     steps = {step["action"]: step for step in ledger.shown("--favour", "user")}
     assert "took 2 credits that nothing shows" in steps["acknowledge"]["says"]
-    done = ledger.repaired("--favour", "user", code=1)
-    assert done[:2] == ["acknowledge", "project"]
+    assert ledger.repaired("--favour", "user") == ["acknowledge", "project", "correct"]
     assert ledger.operated.tables.profile(ledger.user) == (11, 6)
 
 
@@ -194,9 +193,8 @@ def test_a_row_made_by_hand_is_found_and_adopted(ledger: Sabotaged) -> None:
     assert ledger.kinds() == ["forged", "live", "projection"]
     first = next(step for step in ledger.shown() if step["action"] != "wait")
     assert (first["action"], first["amount"]) == ("adopt", 50)
-    assert ledger.repaired(code=1)[0] == "adopt"
+    assert ledger.repaired() == ["adopt", "correct"]
     assert ledger.operated.tables.profile(ledger.user) == (59, 6)
-    assert ledger.kinds() == ["live"]
     ledger.forge(f"update {ROWS} set amount = 60 where description = 'by hand'")  # noqa: S608
     assert "forged" in ledger.kinds()
 

@@ -83,7 +83,7 @@ returning b.credits;
 
 -- name: read_around
 -- What surrounds some missing or doubtful numbers of a user: the row before and the row after, what
--- dead letters have moved, what older rows add up to, and the profile, with what all rows add up to.
+-- dead letters have moved, what older rows add up to, and the profile, with the sum of all rows.
 with asked as (
     select
         %(user_id)s::uuid as user_id,

@@ -117,7 +117,13 @@ def _shown(as_json: bool) -> ops.OnStep:
 def _tell(done: Repaired, as_json: bool, *, is_applied: bool) -> None:
     steps = [_step(step) for step in done.steps]
     left = [finding.told() for finding in done.left]
-    told = {"applied": is_applied, "steps": steps, "left": left, "gone": list(done.gone)}
+    told = {
+        "applied": is_applied,
+        "steps": steps,
+        "left": left,
+        "gone": list(done.gone),
+        "dead_letters": done.dead_letter_count,
+    }
     tell(told, _lines(done, is_applied), as_json=as_json)
 
 
@@ -134,6 +140,8 @@ def _step(step: Step) -> dict[str, object]:
 def _lines(done: Repaired, is_applied: bool) -> Sequence[str]:
     """Return what is said at the end; steps that are taken have been shown one by one."""
     gone = [f"{name} is not there any more." for name in done.gone]
+    if done.dead_letter_count:
+        gone.append(f"{done.dead_letter_count} dead letters: run `faregate dead-letters list`.")
     if is_applied:
         left = [f"left: {one.id}: {one.detail}" for one in done.left]
         return [*gone, *left, f"{len(done.steps)} steps taken, {len(left)} findings left"]

@@ -47,6 +47,8 @@ class Repaired:
     left: Sequence[Finding]
     #: Findings that were asked for and are not there any more.
     gone: Sequence[str]
+    #: How many dead letters wait for an operator, who decides about each.
+    dead_letter_count: int
 
 
 #: Takes credits from a user by an adjustment, once for its key, and below zero if need be.
@@ -126,7 +128,8 @@ def preview(servers: Servers, ids: Sequence[str], favour: Favour) -> Repaired:
     found, asked = servers.look(), _Asked(frozenset(ids))
     steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
     left = [one.finding for one in steps]
-    return Repaired(steps=steps, left=left, gone=_gone(asked, found))
+    count = servers.audit.dead_letter_count()
+    return Repaired(steps=steps, left=left, gone=_gone(asked, found), dead_letter_count=count)
 
 
 def repair(
@@ -163,7 +166,8 @@ def repair(
             asked.users |= {step.finding.user_id for step in doing}
             found = servers.look()
     left = [finding for finding in found if asked.has(finding)]
-    return Repaired(steps=taken, left=left, gone=gone)
+    count = servers.audit.dead_letter_count()
+    return Repaired(steps=taken, left=left, gone=gone, dead_letter_count=count)
 
 
 def acknowledge(servers: Servers, ids: Sequence[str], who: Who) -> Repaired:
@@ -179,7 +183,8 @@ def acknowledge(servers: Servers, ids: Sequence[str], who: Who) -> Repaired:
         steps = [_acceptance(found[one]) for one in dict.fromkeys(ids)]
         for step in steps:
             servers.take(step, who)
-    return Repaired(steps=steps, left=(), gone=())
+    count = servers.audit.dead_letter_count()
+    return Repaired(steps=steps, left=(), gone=(), dead_letter_count=count)
 
 
 def _acceptance(finding: Finding) -> Step:
