@@ -20,13 +20,31 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from faregate.adapters.postgres.queries import statement, statements
+from faregate.adapters.postgres.queries import statement
 from faregate.adapters.postgres.roles import OF_SUPABASE, OWN_ROLES, OWNER
 from faregate.adapters.postgres.schema_repairs import Change, repair
 
 FILE: Final = "schema.sql"
 _EXPECTED: Final = Path(__file__).with_name("schema.tsv")
-_SUBJECTS: Final = "find_subjects"
+#: The statements that read facts.
+_READING: Final = (
+    "read_relations",
+    "read_profile_key",
+    "read_schemas",
+    "read_columns",
+    "read_constraints",
+    "read_indexes",
+    "read_policies",
+    "read_triggers",
+    "read_functions",
+    "read_rights",
+    "read_roles",
+    "read_memberships",
+    "read_rules",
+    "read_children",
+    "read_settings",
+    "read_server_settings",
+)
 _ROLES: Final = [*OF_SUPABASE, "authenticator", *(name for name in OWN_ROLES if name != OWNER)]
 #: The application adds to these tables as it likes.
 _THEIRS: Final = "public.profiles", "auth.users"
@@ -92,12 +110,11 @@ def read_facts(connection: psycopg.Connection) -> tuple[Set[Fact], str]:
     """
     cursor = connection.cursor(row_factory=dict_row)
     known = {"roles": _ROLES, "own_roles": OWN_ROLES}
-    (subjects,) = cursor.execute(statement(_SUBJECTS, FILE), known).fetchall()
+    (subjects,) = cursor.execute(statement("find_subjects", FILE), known).fetchall()
     facts = set[Fact]()
-    for name in statements(FILE):
-        if name != _SUBJECTS:
-            rows = cursor.execute(statement(name, FILE), {**known, **subjects})
-            facts.update(_fact(row, subjects["owner_name"]) for row in rows)
+    for name in _READING:
+        rows = cursor.execute(statement(name, FILE), {**known, **subjects})
+        facts.update(_fact(row, subjects["owner_name"]) for row in rows)
     return facts, subjects["owner_name"]
 
 

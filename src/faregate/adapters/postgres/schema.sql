@@ -120,7 +120,7 @@ where
     c.oid = any(%(ours)s::oid[])
     and f.value is not null;
 
--- name: read_profiles_security
+-- name: read_profile_key
 select
     'table' as kind,
     'public.profiles' as name,
