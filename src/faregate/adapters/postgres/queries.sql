@@ -517,6 +517,7 @@ limit 1;
 -- How long ago the last reconciliation began and ended, and the last one of all users, in seconds.
 select
     l.finding_counts,
+    l.drift_user_count::integer as drift_users,
     extract(epoch from now() - l.began_at)::double precision as began_s,
     extract(epoch from now() - l.ended_at)::double precision as ended_s,
     (
@@ -525,8 +526,7 @@ select
         where w.since is null
         order by w.id desc
         limit 1
-    ) as whole_s,
-    l.drift_user_count::integer as drift_users
+    ) as whole_s
 from faregate.reconciliations as l
 order by l.id desc
 limit 1;
