@@ -108,5 +108,6 @@ def test_an_erasure_without_a_worker_says_so_and_goes_on_later(
     words = ("users", "erase", operated.user, *WHO, "--yes")
     said = command_line.run(*words, "--wait-s", 0)
     assert (said.code, "faregate worker" in said.err) == (3, True)
+    operated.drain()
     with erasing(operated):
         assert set(command_line.tell(*words)["left"].values()) == {0}

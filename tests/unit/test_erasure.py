@@ -8,6 +8,7 @@ import pytest
 from clocks import Seconds
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.ops.erasure import GRACE_S, LOOK_INTERVAL_S, Erasure
+from faregate.ports import ShardRecords
 
 USERS = [UUID(int=number) for number in range(3)]
 
@@ -22,6 +23,7 @@ class FakeDeletions:
         #: How long it takes to look through all keys, in seconds.
         self.keys_s = 0.0
         self.error: Exception | None = None
+        self.made = self.stored = 0
 
     def users_to_erase(self, count_max: int) -> list[UUID]:
         return self.deleted[:count_max]
@@ -31,6 +33,9 @@ class FakeDeletions:
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
         self.balances -= set(user_ids)
+
+    def records(self, user_ids: Sequence[UUID]) -> dict[UUID, ShardRecords]:
+        return dict.fromkeys(user_ids, ShardRecords(1, self.made, self.stored))
 
     def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:
         yield 0
@@ -100,3 +105,18 @@ def test_an_erasure_that_was_broken_off_is_made_by_the_next_look(
     deletions.error = None
     assert erasure.look() == 1
     assert (deletions.others, deletions.deleted) == (set(USERS[1:]), [])
+
+
+def test_an_id_is_kept_until_all_records_of_its_user_are_read(
+    erasure: Erasure, deletions: FakeDeletions, clock: Seconds
+) -> None:
+    """Its keys go before, once; records that come later are of others."""
+    deletions.deleted, deletions.made = USERS[:1], 5
+    for _ in range(int(2 * GRACE_S / LOOK_INTERVAL_S)):
+        assert erasure.look() == 0
+        clock.advance(LOOK_INTERVAL_S)
+    assert deletions.others == set(USERS[1:])
+    deletions.others = set(USERS)
+    deletions.made, deletions.stored = 9, 5
+    assert erasure.look() == 1
+    assert (deletions.others, deletions.deleted) == (set(USERS), [])

@@ -178,11 +178,28 @@ class TransactionStream(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ShardRecords:
+    """How many records a shard has made in an epoch, and how many of them are rows."""
+
+    epoch: int
+    made: int
+    stored: int
+
+    def are_rows_of(self, then: "ShardRecords") -> bool:
+        """Whether all records are rows that there were then, or their epoch is over."""
+        return self.epoch != then.epoch or self.stored >= then.made
+
+
 class UserKeys(Protocol):
     """All that the ledger holds of users beside their records. Implemented by Redis."""
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
         """Delete the live balances of users, so that they are charged no more."""
+        ...
+
+    def records(self, user_ids: Sequence[UUID]) -> Mapping[UUID, ShardRecords]:
+        """Return the numbers of records in the shard of each user."""
         ...
 
     def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:

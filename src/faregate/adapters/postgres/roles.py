@@ -9,7 +9,7 @@ READER: Final = "faregate_reader"
 BACKUP: Final = "faregate_backup"
 #: What is run in the roles that are no list of rights.
 OTHER_PURPOSES: Final = {
-    OWNER: "faregate migrate, rebuild, repair, keys, dead-letters; it owns what it makes",
+    OWNER: "faregate migrate, rebuild, repair, keys, dead-letters, users erase; it owns all tables",
     READER: "the history of one user, in which an API reads it; nobody logs in with it",
     BACKUP: "pg_dump of the schemas auth, faregate and public; it passes by row level security",
 }

@@ -20,7 +20,7 @@ from faregate.domain.errors import LedgerCorruptError
 from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
 from faregate.domain.windows import RETENTION_MS, STORED_MS
-from faregate.ports import Cursor
+from faregate.ports import Cursor, ShardRecords
 
 #: How many entries of a stream may stay for longer than the window of retries.
 STORED_COUNT_MAX = 500_000
@@ -143,6 +143,12 @@ class RedisStream:
         """Delete the live balances of users that Postgres knows to be gone."""
         for user_id in user_ids:
             self._client.ask("DEL", keys.account(user_id, self.shard_count))
+
+    def records(self, user_ids: Sequence[UUID]) -> Mapping[UUID, ShardRecords]:
+        """Return the numbers of records in the shard of each user; a wiped one has none."""
+        states = [state or ShardState(epoch=0) for state in self._states()]
+        told = [ShardRecords(state.epoch, state.ordinal, state.stored) for state in states]
+        return {user_id: told[keys.shard_of(user_id, self.shard_count)] for user_id in user_ids}
 
     def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:
         """Look through all keys, a part at each step, and delete those of users; see the port."""
