@@ -157,7 +157,7 @@ async def test_an_allowance_is_measured_and_corrected_with_its_balance(rig: Rig)
     assert (await gate.charge(user_id, cost=1)).allowance_left == 4
     await gate.aclose()
     assert rig.measure(user_id)[user_id].is_zero
-    rig.wait_until_drained()
+    rig.charge_and_drain()
     assert [finding for finding in rig.audit.verify() if finding.user_id == user_id] == []
 
 

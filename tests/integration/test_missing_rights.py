@@ -1,6 +1,7 @@
 """A gate, a worker and an audit that lack a right do not start: one line says which and why."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -13,11 +14,15 @@ from faregate.adapters.postgres.access import DatabaseRole, Right
 from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.roles import roles_sql
-from faregate.adapters.redis import access, rights
+from faregate.adapters.redis import access, keys, rights
+from faregate.adapters.redis.alignments import RedisAccounts
+from faregate.adapters.redis.stream import RedisStream
 from faregate.cli.servers import Binaries, ValkeyServer
+from faregate.domain.alignment import Alignment, AlignmentRecord, LiveDrift
 from faregate.domain.errors import ConfigurationError, HiddenRowsError
+from faregate.domain.transaction import TransactionType
 from least_rights import SECRET, tell
-from redis_ledger import IDENTITY, make_ledger
+from redis_ledger import IDENTITY, install, make_ledger, records_after
 from servers import lone_redis
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
@@ -93,6 +98,29 @@ def test_a_repairer_names_each_command_that_it_may_not_send(
             rights.check_repairer(url(redis, user))
         tell(admin, "ACL", "SETUSER", user.name, f"+{command}")
     rights.check_repairer(url(redis, user))
+
+
+async def test_a_repairer_corrects_balances_and_reads_records_with_its_rights_alone(
+    redis: ValkeyServer, admin: Redis
+) -> None:
+    """Of an account that is there, of one that is lost, and with a record."""
+    admin.flushall()
+    ledger, own = make_ledger(url(redis, access.GATE)), url(redis, access.REPAIRER)
+    await ledger.attach(IDENTITY)
+    user_id = await install(ledger)
+    await ledger.aclose()
+    record = AlignmentRecord(type=TransactionType.ADD, description="found")
+    with (
+        closing(RedisAccounts.from_url(own, 1)) as accounts,
+        closing(RedisStream.from_url(own, 1)) as stream,
+    ):
+        for amount, told in ((-4, None), (-3, record), (6, None)):
+            if amount > 0:
+                admin.delete(keys.account(user_id, 1))
+            account = accounts.look([user_id])[user_id]
+            drift = LiveDrift(account=account, amount=amount, allowance_amount=0, sequence_min=2)
+            assert accounts.align(Alignment.of(drift, told)).credits == 6
+        assert [one.transaction.amount for one in records_after(stream) if one.transaction] == [3]
 
 
 @pytest.mark.parametrize("pattern", [("resetkeys", "~other:*"), ("resetkeys", "%R~fg:*")])
