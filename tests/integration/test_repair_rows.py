@@ -130,8 +130,9 @@ FORGED = {
     "metadata": """metadata = '{"forged": true}'""",
     "amount": "amount = -5",
     "balance": "balance_after = 5",
-    "number": "sequence = 5",
+    "number": "sequence = 3",
     "type": "type = 'admin_adjustment'",
+    "id": "id = gen_random_uuid()",
 }
 
 
