@@ -7,6 +7,7 @@ from uuid import UUID
 
 import typer
 
+from faregate.adapters.postgres.restoration import SchemaRestorer
 from faregate.bootstrap import (
     open_accounts,
     open_audit,
@@ -15,6 +16,7 @@ from faregate.bootstrap import (
     open_stream,
 )
 from faregate.cli.commands.credits import checked_text, require_done
+from faregate.cli.commands.rebuild import rebuild_empty
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, tell
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import read_settings
@@ -85,7 +87,13 @@ def _servers() -> Iterator[Servers]:
         open_moments(settings) as moments,
         open_repairs(settings) as repairs,
     ):
-        yield Servers(audit, Sources(stream, stream, accounts, moments, repairs), _adjust)
+        yield Servers(
+            audit,
+            Sources(stream, stream, accounts, moments, repairs),
+            _adjust,
+            SchemaRestorer(settings.postgres_url).restore,
+            lambda: rebuild_empty(settings),
+        )
 
 
 def _adjust(user_id: UUID, amount: int, key: str, who: Who) -> None:
