@@ -9,6 +9,7 @@ import typer
 
 from faregate.adapters.postgres.restoration import SchemaRestorer
 from faregate.bootstrap import (
+    check_repairer_rights,
     open_accounts,
     open_audit,
     open_moments,
@@ -46,6 +47,8 @@ def repair(
     """
     ids = findings or []
     who = _who(actor, reason) if apply else None
+    if who is not None:
+        check_repairer_rights(read_settings())
     with _servers() as servers:
         if who is None:
             done = ops.preview(servers, ids, favour)

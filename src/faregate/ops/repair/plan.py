@@ -41,10 +41,12 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
         for step in planned:
             first = busy.get(step.finding.user_id)
             steps.append(_wait(step.finding, first) if first else step)
-            if step.action is Action.RESTORE_SCHEMA:
-                busy.setdefault(None, step.finding)
+            if step.drift or step.action is Action.RESTORE_SCHEMA:
+                # It puts right all of its kind at once.
+                busy.setdefault(step.finding.user_id, step.finding)
+        # What nothing repairs keeps the rest waiting, too: its numbers are not to be trusted.
         for step in planned:
-            for user in step.users if step.action.is_done else ():
+            for user in step.users:
                 busy.setdefault(user, step.finding)
     return steps
 
