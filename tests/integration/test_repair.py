@@ -4,6 +4,7 @@ from contextlib import closing
 from uuid import uuid4
 
 import pytest
+from redis import Redis
 
 from commands import CommandLine
 from durable import Database, as_role
@@ -181,3 +182,42 @@ def test_dead_letters_are_left_to_their_own_command(
     ledger.operated.tables.keep_dead_letter()
     said = command_line.run("repair")
     assert (said.code, "run `faregate dead-letters list`" in said.out) == (0, True)
+
+
+def test_a_schema_that_was_changed_is_restored_as_a_whole(
+    ledger: Sabotaged, command_line: CommandLine
+) -> None:
+    """By any of its findings; after that a row is as immutable as before."""
+    ledger.run("drop trigger credit_transactions_immutable on public.credit_transactions")
+    ledger.run("alter table public.credit_transactions disable row level security")
+    assert set(ledger.kinds()) == {"guard"}
+    last = ledger.findings()[-1]
+    (step,) = ledger.shown(last["id"])
+    assert (step["action"], last["subject"] in step["says"]) == ("restore_schema", True)
+    assert ledger.repaired(last["id"]) == ["restore_schema"]
+    with pytest.raises(Exception, match="immutable"):
+        ledger.run("update public.credit_transactions set amount = 0")
+
+
+def test_an_empty_redis_becomes_a_ledger(
+    ledger: Sabotaged, command_line: CommandLine, client: Redis
+) -> None:
+    """Before all else; users come back with their rows."""
+    client.flushdb()
+    ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
+    steps = ledger.shown()
+    assert [step["action"] for step in steps if step["action"] != "wait"] == ["rebuild"]
+    assert ledger.repaired() == ["rebuild", "project"]
+    ledger.operated.charge()
+    assert command_line.tell("balance", ledger.user)["credits"] == 0
+
+
+def test_a_redis_that_is_of_another_ledger_is_left_alone(
+    ledger: Sabotaged, command_line: CommandLine
+) -> None:
+    """It may be in use; nothing else is repaired by it, either."""
+    ledger.run("update faregate.ledger set ledger_id = gen_random_uuid()")
+    assert ledger.repaired(code=1) == []
+    assert "It is not empty" in ledger.shown()[0]["says"]
+    said = command_line.run("acknowledge", ledger.findings()[0]["id"], *WHO)
+    assert (said.code, "cannot be accepted" in said.err) == (2, True)

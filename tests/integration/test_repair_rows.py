@@ -130,8 +130,9 @@ FORGED = {
     "metadata": """metadata = '{"forged": true}'""",
     "amount": "amount = -5",
     "balance": "balance_after = 5",
-    "number": "sequence = 5",
+    "number": "sequence = 3",
     "type": "type = 'admin_adjustment'",
+    "id": "id = gen_random_uuid()",
 }
 
 
@@ -174,6 +175,22 @@ def test_what_nothing_proves_is_left_for_a_person(
     assert (ledger.findings(), ledger.accepted()) == ([], ["forged"])
     change(ledger, 4, "description = 'forged again'")
     assert ledger.kinds() == ["forged"]
+
+
+def test_numbers_that_follow_from_a_row_that_nothing_proves_stay_as_they_are(
+    forgetful: Sabotaged, command_line: CommandLine, client: Redis
+) -> None:
+    """No balance is lowered by what somebody wrote into a row, unless that is accepted."""
+    ledger = forgetful
+    change(ledger, 4, "amount = -6, description = 'forged'")
+    assert ledger.kinds() == ["chain", "forged", "live", "projection"]
+    assert {step["action"] for step in ledger.shown()} == {"none", "wait"}
+    assert ledger.repaired(code=1) == []
+    assert ledger.operated.tables.profile(ledger.user) == (9, 6)
+    forged = next(one["id"] for one in ledger.findings() if one["kind"] == "forged")
+    command_line.tell("acknowledge", forged, "--actor", "ann", "--reason", "ticket 7")
+    assert ledger.repaired() == ["project", "correct", "acknowledge"]
+    assert ledger.operated.tables.profile(ledger.user) == (4, 6)
 
 
 def test_a_row_that_was_given_to_somebody_else_comes_back(ledger: Sabotaged) -> None:

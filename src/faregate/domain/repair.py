@@ -43,6 +43,10 @@ class Action(StrEnum):
     RECORD = "record"
     #: The user is charged by an adjustment.
     ADJUST = "adjust"
+    #: The schema becomes what the migrations make, as a whole.
+    RESTORE_SCHEMA = "restore_schema"
+    #: A new epoch begins in an empty Redis.
+    REBUILD = "rebuild"
     #: The finding is accepted, and no alarm any more.
     ACKNOWLEDGE = "acknowledge"
     #: Nothing is done now: something else comes first.

@@ -346,11 +346,8 @@ summed as (
         numbered,
         balance_after,
         balance_after - sum(amount) over (partition by user_id order by sequence) as start,
-        sequence - count(numbered) over (
-            partition by user_id
-            order by sequence, numbered nulls last
-            rows unbounded preceding
-        ) as missing
+        count(numbered) over (partition by user_id, sequence) as times,
+        sequence - count(numbered) over (partition by user_id order by sequence) as missing
     from entries
 ),
 
@@ -366,7 +363,9 @@ chained as (
         lag(s.missing, 1, 0::bigint) over w as missing_previous
     from summed as s
     left join openings as o on s.user_id = o.user_id
-    where s.balance_after is not null
+    where
+        s.balance_after is not null
+        and s.times <= 1
     window w as (partition by s.user_id order by s.sequence, s.numbered nulls last)
 )
 

@@ -62,6 +62,15 @@ def rebuild(
     tell(told, lines, as_json=as_json)
 
 
+def rebuild_empty(settings: Settings) -> None:
+    """Make a ledger of an empty Redis; raises as `ops.rebuild.rebuild` does."""
+    with open_admin(settings) as admin:
+        identity = admin.identity()
+        target = _target(settings, identity, None)
+        _require_empty(target, identity)
+        _rebuild(target, identity, admin)
+
+
 def reopen(as_json: Json = False) -> None:
     """Let a Redis serve again that `rebuild --from` was to leave, and has not given up.
 

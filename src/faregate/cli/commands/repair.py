@@ -7,7 +7,9 @@ from uuid import UUID
 
 import typer
 
+from faregate.adapters.postgres.restoration import SchemaRestorer
 from faregate.bootstrap import (
+    check_repairer_rights,
     open_accounts,
     open_audit,
     open_moments,
@@ -15,6 +17,7 @@ from faregate.bootstrap import (
     open_stream,
 )
 from faregate.cli.commands.credits import checked_text, require_done
+from faregate.cli.commands.rebuild import rebuild_empty
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, tell
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import read_settings
@@ -44,6 +47,8 @@ def repair(
     """
     ids = findings or []
     who = _who(actor, reason) if apply else None
+    if who is not None:
+        check_repairer_rights(read_settings())
     with _servers() as servers:
         if who is None:
             done = ops.preview(servers, ids, favour)
@@ -85,7 +90,13 @@ def _servers() -> Iterator[Servers]:
         open_moments(settings) as moments,
         open_repairs(settings) as repairs,
     ):
-        yield Servers(audit, Sources(stream, stream, accounts, moments, repairs), _adjust)
+        yield Servers(
+            audit,
+            Sources(stream, stream, accounts, moments, repairs),
+            _adjust,
+            SchemaRestorer(settings.postgres_url).restore,
+            lambda: rebuild_empty(settings),
+        )
 
 
 def _adjust(user_id: UUID, amount: int, key: str, who: Who) -> None:

@@ -174,8 +174,15 @@ def _originals(
     for finding_id, row in rows.items():
         missing = [gap for gap in gaps if str(gap.user_id) == row["user_id"]]
         numbers = [n for gap in missing for n in range(gap.sequence or 0, last_of(gap) + 1)]
-        same = [row_of(one) for one in records if _is_same(one, row)]
-        possible = [*same, *candidates(row, around[finding_id], numbers)]
+        known_by_id = [row_of(one) for one in records if str(one.id) == row["id"]]
+        # The id itself may have been changed: what has that place and is no row was this one.
+        lost = [
+            row_of(one)
+            for one in records
+            if (str(one.user_id), one.sequence) == (row["user_id"], row["sequence"])
+            and repairs.row(one.id.value) is None
+        ]
+        possible = [*known_by_id, *candidates(row, around[finding_id], numbers), *lost]
         asked += [(finding_id, one) for one in possible]
     known = repairs.proven([row for _, row in asked])
     found: dict[str, Row] = {}
@@ -183,8 +190,3 @@ def _originals(
         if is_proven:
             found.setdefault(finding_id, row)
     return found
-
-
-def _is_same(made: CreditTransaction, row: Row) -> bool:
-    place = str(made.user_id), made.sequence
-    return str(made.id) == row["id"] or place == (row["user_id"], row["sequence"])

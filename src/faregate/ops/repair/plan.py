@@ -15,7 +15,7 @@ _Plan: TypeAlias = Callable[[Finding, Facts, Favour], Step]
 #: What comes first of a user. After each of these all else of the user is looked at again, since
 #: one cause shows in many places.
 _ORDER: tuple[frozenset[DriftKind], ...] = (
-    frozenset({DriftKind.GUARD, DriftKind.EPOCH}),
+    frozenset({DriftKind.GUARD}),
     frozenset({DriftKind.FORGED}),
     frozenset({DriftKind.GAP}),
     frozenset({DriftKind.PROJECTION}),
@@ -41,8 +41,12 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
         for step in planned:
             first = busy.get(step.finding.user_id)
             steps.append(_wait(step.finding, first) if first else step)
+            if step.drift or step.action is Action.RESTORE_SCHEMA:
+                # It puts right all of its kind at once.
+                busy.setdefault(step.finding.user_id, step.finding)
+        # What nothing repairs keeps the rest waiting, too: its numbers are not to be trusted.
         for step in planned:
-            for user in step.users if step.action.is_done else ():
+            for user in step.users:
                 busy.setdefault(user, step.finding)
     return steps
 
@@ -97,17 +101,37 @@ def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
     )
 
 
-def _by_hand(says: str) -> _Plan:
-    def nothing(finding: Finding, facts: Facts, favour: Favour) -> Step:
-        del facts, favour
-        return Step(finding=finding, action=Action.NONE, says=f"{finding.id}: {says}")
+def _guard(finding: Finding, facts: Facts, favour: Favour) -> Step:
+    del facts, favour
+    says = (
+        f"restores {finding.subject}, and whatever else of the schema is not as the migrations"
+        " make it; requests wait for that moment."
+    )
+    return Step(finding=finding, action=Action.RESTORE_SCHEMA, says=says)
 
-    return nothing
+
+def plan_epochs(findings: Sequence[Finding], *, is_empty: bool) -> Sequence[Step]:
+    """Say what is to be done where Redis does not belong to the ledger: that comes before all else.
+
+    Args:
+        findings: All that was found; some say that Redis does not belong to the ledger.
+        is_empty: Whether Redis holds no ledger at all.
+    """
+    first = next(one for one in findings if one.kind is DriftKind.EPOCH)
+    if is_empty:
+        says = (
+            "begins a new epoch in the empty Redis: users come back with what their rows add up to,"
+            " and records that were no rows are lost."
+        )
+        step = Step(finding=first, action=Action.REBUILD, says=says)
+    else:
+        says = f"{first.detail} It is not empty: see docs/recovery.md."
+        step = Step(finding=first, action=Action.NONE, says=says)
+    return [step, *(_wait(one, first) for one in findings if one is not first)]
 
 
 _PLANS: Mapping[DriftKind, _Plan] = {
-    DriftKind.GUARD: _by_hand("run the statement of the migration again that makes it."),
-    DriftKind.EPOCH: _by_hand("run `faregate rebuild` once Redis is empty."),
+    DriftKind.GUARD: _guard,
     DriftKind.FORGED: plan_forged,
     DriftKind.GAP: plan_gap,
     DriftKind.PROJECTION: _projection,

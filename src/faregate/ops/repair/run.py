@@ -16,7 +16,7 @@ from faregate.domain.repair import Action, Event, Favour, LiveChange, Row, Step
 from faregate.domain.transaction import TransactionType
 from faregate.ops.reconcile import reconcile, verification
 from faregate.ops.repair.facts import Sources, gather
-from faregate.ops.repair.plan import plan
+from faregate.ops.repair.plan import plan, plan_epochs
 from faregate.ports import Audit
 
 #: How often it looks at most. One cause shows in few kinds, which are repaired one after another.
@@ -62,6 +62,9 @@ class Servers:
     audit: Audit
     sources: Sources
     adjust: Adjust
+    #: Make the schema what the migrations make, and a ledger of an empty Redis.
+    restore_schema: Callable[[], object]
+    rebuild: Callable[[], object]
 
     def look(self) -> list[Finding]:
         """Return all that reconcile and verify find now and nobody has accepted, each once."""
@@ -71,6 +74,10 @@ class Servers:
 
     def plan(self, findings: Sequence[Finding], favour: Favour) -> Sequence[Step]:
         """Say what is to be done about findings."""
+        if any(finding.kind is DriftKind.EPOCH for finding in findings):
+            epochs = self.sources.balances.epochs()
+            is_held = any(epoch is not None for epoch in epochs) or self.sources.stream.marks()
+            return plan_epochs(findings, is_empty=not is_held)
         return plan(findings, gather(findings, self.sources), favour)
 
     def take(self, step: Step, who: Who) -> None:
@@ -82,6 +89,10 @@ class Servers:
         self.sources.repairs.begin(event)
         if step.action is Action.ADJUST and step.finding.user_id:
             self.adjust(step.finding.user_id, step.amount or 0, step.finding.id, who)
+        elif step.action is Action.RESTORE_SCHEMA:
+            self.restore_schema()
+        elif step.action is Action.REBUILD:
+            self.rebuild()
         self.sources.repairs.act(event)
 
 
@@ -126,6 +137,7 @@ class _Asked:
 def preview(servers: Servers, ids: Sequence[str], favour: Favour) -> Repaired:
     """Say what a repair would do first. Writes nothing."""
     found, asked = servers.look(), _Asked(frozenset(ids))
+    found.sort(key=lambda finding: not asked.has(finding))
     steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
     left = [one.finding for one in steps]
     count = servers.audit.dead_letter_count()
@@ -155,6 +167,8 @@ def repair(
         gone = _gone(asked, found)
         asked.known = {finding.id for finding in found}
         for _ in range(LOOKS_MAX):
+            # What restores much at once is done for a finding that was asked for.
+            found.sort(key=lambda finding: not asked.has(finding))
             steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
             doing = [step for step in steps if step.action.is_done]
             if not doing:
