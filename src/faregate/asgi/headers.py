@@ -21,7 +21,7 @@ otherwise); `pk`, since a policy has one quota a user; a cap of the ratio of `r`
 rate limit beside the credits bounds bursts for real.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -39,6 +39,10 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 #: Of how many policies the fields are remembered.
 _POLICIES_MAX = 1_000
 _ALLOWED = Verdict.ALLOWED
+#: What the names of fields begin with that tell what is left, by the draft and as they were sent
+#: before it.
+_OWN = b"ratelimit"
+_OWN_AND_LEGACY = (_OWN, b"x-ratelimit-", b"x-rate-limit-")
 _PRINTABLE_MIN = " "
 _PRINTABLE_MAX = "~"
 
@@ -108,6 +112,22 @@ def rate_limit_fields(
     policy_field = known.policy_field if is_whole else _policy_field(policy, limits)
     fields = [policy_field, (b"ratelimit", told.encode())]
     return [*fields, *_legacy_fields(decision, left)] if legacy else fields
+
+
+def with_fields(
+    headers: Iterable[tuple[bytes, bytes]], fields: Headers, *, legacy: bool = False
+) -> Headers:
+    """Return the fields of a response with ours, which replace those of an upstream.
+
+    Args:
+        headers: The fields of the app, which may pass on how much it has left elsewhere.
+        fields: Those of `rate_limit_fields`; without any, the app's are left as they are.
+        legacy: Whether `X-RateLimit` fields are among them.
+    """
+    if not fields:
+        return list(headers)
+    own = _OWN_AND_LEGACY if legacy else _OWN
+    return [*(pair for pair in headers if not pair[0].lower().startswith(own)), *fields]
 
 
 def _time(ms: int) -> str:

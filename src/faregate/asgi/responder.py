@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from faregate.asgi.admission import Admission
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.completion import Completion
-from faregate.asgi.headers import rate_limit_fields
+from faregate.asgi.headers import rate_limit_fields, with_fields
 from faregate.asgi.open_hold import OpenHold
 from faregate.asgi.refunds import give_back
 from faregate.asgi.rules import Rule
@@ -116,11 +116,10 @@ class Responder:
         status, admission = message["status"], self._admission
         if status in admission.refund_statuses or self._is_disconnected:
             await self._fail_with(status)
-        fields = rate_limit_fields(
-            context.decision, context.credits, legacy=admission.legacy_fields
-        )
-        message = {**message, "headers": [*message.get("headers", ()), *fields]}
-        await self._send(message)
+        legacy = admission.legacy_fields
+        fields = rate_limit_fields(context.decision, context.credits, legacy=legacy)
+        headers = with_fields(message.get("headers", ()), fields, legacy=legacy)
+        await self._send({**message, "headers": headers})
 
     async def _fail_with(self, status: int) -> None:
         if status in self._admission.refund_statuses or self._is_broken():

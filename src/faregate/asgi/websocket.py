@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faregate.asgi.admission import Admission, Outcome, Refusal
 from faregate.asgi.charge_context import ChargeContext
-from faregate.asgi.headers import rate_limit_fields
+from faregate.asgi.headers import rate_limit_fields, with_fields
 from faregate.asgi.open_hold import OpenHold
 from faregate.asgi.refunds import give_back
 from faregate.asgi.responder import STATE_NAME
@@ -115,5 +115,6 @@ class _Connection:
             self._is_accepted = True
             decision, legacy = self._context.decision, self._admission.legacy_fields
             fields = rate_limit_fields(decision, self._context.credits, legacy=legacy)
-            message = {**message, "headers": [*message.get("headers", ()), *fields]}
+            headers = with_fields(message.get("headers", ()), fields, legacy=legacy)
+            message = {**message, "headers": headers}
         await self._send(message)
