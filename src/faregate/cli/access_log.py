@@ -1,17 +1,53 @@
-"""Reads access logs in the common and the combined log format of Apache and nginx."""
+"""Reads access logs in the common and the combined log format of Apache and nginx.
+
+A line may have a prefix: of compose, kubectl or syslog, a time, or the virtual host. It is read only
+where the client is certain, since another word in its place would be charged as a user.
+"""
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 _STATUS_MIN = 100
 _STATUS_MAX = 599
-#: Address, identity and user (which may hold blanks), time, request, status, bytes; the combined
+_ISO_TIME = r"\d{4}-\d\d-\d\dT\S+"
+_TAG = r"[^\s:\[\]]+(?:\[\d+\])?:"
+_COLOUR = r"\x1b\[[0-9;]*m"
+#: What programs put before the lines of others, one after another.
+_PREFIXES = re.compile(
+    "(?:"
+    + "|".join(
+        (
+            _COLOUR,
+            "\ufeff",
+            # kubectl logs --prefix, and docker compose logs.
+            r"\[[A-Za-z][^\]\s]*\] ",
+            rf"[A-Za-z0-9_.-]+ *(?:{_COLOUR})*\|(?:{_COLOUR}| )*",
+            # syslog: its priority, then RFC 5424, or RFC 3164, also with a time of today.
+            r"<\d{1,3}>",
+            rf"1 {_ISO_TIME} \S+ \S+ \S+ \S+ (?:-|(?:\[[^\]]*\])+) ",
+            rf"(?:[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d|{_ISO_TIME}) (?:\S+ {_TAG} )?",
+        )
+    )
+    + ")*"
+)
+#: The client, identity and user (which may hold blanks), time, request, status, bytes; the combined
 #: format adds referrer and user agent, of which nothing is needed. In quotes, `\` escapes.
 _LINE = re.compile(
-    r"(?P<address>[0-9A-Za-z_.:%-]{1,255}) [^\[\"]*\[[^\]]*\] "
+    r"(?P<who>\[?[^\[\"]{1,1000}) \[[^\]]*\] "
     r'"(?P<method>[A-Za-z]{1,32}) (?P<target>(?:[^"\\]|\\.)+?)(?: HTTP/\d(?:\.\d)?)?" '
     r"(?P<status>\d{3})(?= |$)"
 )
+#: A virtual host with its port, as it stands before a blank or a colon.
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9_.-]+:\d{1,5}:(.+)")
+_ADDRESS_AND_PORT = re.compile(r"(?:\[(?P<v6>.+)\]|(?P<v4>[0-9.]+)):\d{1,5}")
+_HOST = re.compile(r"(?=.{1,255}$)(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*")
+_VIRTUAL_HOST = re.compile(r"[A-Za-z0-9_.:\[\]*-]+")
+_IDENTITY = re.compile(r"[A-Za-z0-9_-]+")
+#: What stands in the place of a client that is not known.
+_NOBODY = {"unix", "unknown"}
+#: Client, identity and user.
+_WORDS_MIN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +64,47 @@ class LoggedRequest:
 
 
 def parse_line(line: str) -> LoggedRequest | None:
-    """Read one line; None if address, request or status cannot be read from it."""
-    found = _LINE.match(line)
-    if found is None or found["address"] == "-":
+    """Read one line; None if client, request or status cannot be read from it for sure."""
+    found = _LINE.match(_PREFIXES.sub("", line, count=1))
+    if found is None:
         return None
-    status = int(found["status"])
-    if not _STATUS_MIN <= status <= _STATUS_MAX:
+    address, status = _client_of(found["who"].split(" ")), int(found["status"])
+    if address is None or not _STATUS_MIN <= status <= _STATUS_MAX:
         return None
     return LoggedRequest(
-        address=found["address"], method=found["method"], target=found["target"], status=status
+        address=address, method=found["method"], target=found["target"], status=status
     )
+
+
+def _client_of(words: list[str]) -> str | None:
+    """Return the client that a line names, from the words before its time."""
+    if len(words) > _WORDS_MIN and _address(words[1]) and _VIRTUAL_HOST.fullmatch(words[0]):
+        del words[0]
+    if len(words) < _WORDS_MIN or any(_address(word) is not None for word in words[1:]):
+        # With two addresses, or a user who is named like one, it is not sure which is the client.
+        return None
+    first, identity, *users = words
+    address = _address(first)
+    if address is not None:
+        return address if _IDENTITY.fullmatch(identity) else None
+    is_host = _HOST.fullmatch(first) is not None and first not in _NOBODY
+    # Many words look like the name of a host, so nothing else may be unusual.
+    return first if is_host and identity == "-" and len(users) == 1 else None
+
+
+def _address(word: str) -> str | None:
+    """Return the IP address in a word, which may have a port, or a host and port before it."""
+    behind_host, with_port = _HOST_AND_PORT.fullmatch(word), _ADDRESS_AND_PORT.fullmatch(word)
+    if with_port is not None:
+        found = with_port["v4"] or with_port["v6"]
+    else:
+        found = word if behind_host is None or _is_address(word) else str(behind_host[1])
+    return found if _is_address(found) else None
+
+
+def _is_address(word: str) -> bool:
+    try:
+        ip_address(word)
+    except ValueError:
+        return False
+    return True
