@@ -9,13 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decisions import BURST, DAILY, MINUTE, NOW_MS, ONCE, REFUSALS, decision, states
-from faregate.asgi.headers import (
-    DRAFT,
-    check_names,
-    printable,
-    rate_limit_fields,
-    with_fields,
-)
+from faregate.asgi.headers import DRAFT, check_names, printable, rate_limit_fields
 from faregate.asgi.refusals import problem_of
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ConfigurationError
@@ -295,27 +289,3 @@ def test_the_docs_name_the_draft_that_is_followed() -> None:
     """Drafts change; a client must know which one it reads."""
     root = Path(__file__).resolve().parents[2]
     assert DRAFT in (root / "docs/mount.md").read_text("utf-8")
-
-
-#: As an app passes them on from its upstream, beside a field of its own.
-PASSED_ON = [
-    (b"x-app", b"1"),
-    (b"ratelimit", b'"theirs";r=9'),
-    (b"RateLimit-Policy", b'"theirs";q=9'),
-    (b"ratelimit-remaining", b"9"),
-    (b"x-ratelimit-remaining", b"9"),
-    (b"X-RateLimit-Reset-Tokens", b"9"),
-    (b"x-rate-limit-limit", b"9"),
-]
-
-
-def test_fields_of_an_upstream_are_replaced() -> None:
-    """Each name that the gate sends stands for its own numbers; other names are the app's."""
-    own, all_own = rate_limit_fields(decision()), rate_limit_fields(decision(), legacy=True)
-    assert with_fields(PASSED_ON, own) == [PASSED_ON[0], *PASSED_ON[4:], *own]
-    assert with_fields(PASSED_ON, all_own, legacy=True) == [PASSED_ON[0], *all_own]
-
-
-def test_where_the_gate_tells_nothing_the_app_may() -> None:
-    """Nothing bounds the user here, so whatever the app tells of is another limit."""
-    assert with_fields(iter(PASSED_ON), [], legacy=True) == PASSED_ON

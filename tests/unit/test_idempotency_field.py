@@ -8,7 +8,6 @@ from faregate.asgi.idempotency import (
     KeptResponse,
     MalformedKeyError,
     ResponseRecorder,
-    fingerprint_of,
     key_of,
 )
 
@@ -60,21 +59,6 @@ def test_what_is_no_key_is_no_key(values: tuple[bytes, ...]) -> None:
 def test_a_request_without_the_field_has_no_key() -> None:
     """None is not the empty key."""
     assert key_of(http_scope()) is None
-
-
-def test_the_fingerprint_tells_requests_apart() -> None:
-    """By method, path, query, and what the client says of the body; not by other fields."""
-    base = http_scope("POST", [(b"content-length", b"2"), (b"user-agent", b"x")])
-    same = http_scope("POST", [(b"user-agent", b"y"), (b"content-length", b"2")])
-    assert fingerprint_of(base) == fingerprint_of(same)
-    others: list[Scope] = [
-        http_scope("PUT", base["headers"]),
-        {**base, "path": "/other"},
-        {**base, "query_string": b"a=1"},
-        http_scope("POST", [(b"content-length", b"3")]),
-        http_scope("POST", [(b"content-length", b"2"), (b"content-digest", b"sha-256=:YQ==:")]),
-    ]
-    assert len({fingerprint_of(scope) for scope in [base, *others]}) == 6
 
 
 async def test_a_response_is_kept_as_it_was_but_for_what_is_said_anew() -> None:

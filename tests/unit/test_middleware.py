@@ -61,16 +61,6 @@ async def test_the_app_finds_the_decision_and_keeps_its_state() -> None:
     assert (charge.user_id, charge.credits, charge.cost) == (USER, 2, 1)
 
 
-async def test_fields_that_an_app_passes_on_are_sent_once() -> None:
-    """A client that sees a name twice would believe either."""
-    upstream = [(b"ratelimit", b'"theirs";r=9'), (b"x-ratelimit-remaining", b"9"), (b"x-app", b"1")]
-    app = World().around(answers(200, headers=upstream), legacy_fields=True)
-    answer = await call(app)
-    assert answer.header(b"ratelimit") == b'"credits";r=2'
-    assert answer.header(b"x-ratelimit-remaining") == b"2"
-    assert answer.header(b"x-app") == b"1"
-
-
 async def test_without_credits_the_app_does_not_run() -> None:
     """402 by default, as a problem with balance, cost and fields; nothing is recorded."""
     world = World(credits=1, cost=2)

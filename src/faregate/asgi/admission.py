@@ -12,9 +12,10 @@ from uuid import UUID
 from starlette.types import Scope, Send
 
 from faregate.asgi.answers import ProblemOptions, answer
+from faregate.asgi.body import ClientLeftError, RequestBody
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.headers import Headers, rate_limit_fields
-from faregate.asgi.idempotency import KeptResponse, MalformedKeyError, fingerprint_of, key_of
+from faregate.asgi.idempotency import KeptResponse, MalformedKeyError, key_of
 from faregate.asgi.identity import Identify
 from faregate.asgi.identity.caller import Caller, caller_from
 from faregate.asgi.logs import RequestLog
@@ -54,7 +55,11 @@ class Refusal:
     fields: Headers = field(default_factory=list)
 
 
-Outcome: TypeAlias = ChargeContext | Refusal | KeptResponse
+class Unanswered:
+    """Nothing is charged, and nobody is there to be told."""
+
+
+Outcome: TypeAlias = ChargeContext | Refusal | KeptResponse | Unanswered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,41 +77,46 @@ class Admission:
     legacy_fields: bool
     log: RequestLog = field(default_factory=RequestLog)
 
-    async def admit(self, scope: Scope, rule: Rule) -> Outcome:
+    async def admit(self, scope: Scope, rule: Rule, body: RequestBody | None = None) -> Outcome:
         """Charge a request, once for its idempotency key.
+
+        Args:
+            scope: The request.
+            rule: What it costs.
+            body: Its body, without which it has no idempotency key.
 
         Raises:
             InvalidArgumentError: The application says something ill-formed of a request.
         """
         try:
-            key = None if rule.key_use is _IGNORED else _key_of(scope)
+            key = None if body is None or rule.key_use is _IGNORED else key_of(scope)
             found = self.identify(scope)
             caller = found if type(found) is UUID else await caller_from(found)
             if caller is None:
                 return Refusal(NO_IDENTITY, self.challenge)
             user_id, options = _as_charged(caller, rule)
-            if key is not None or rule.needs_more:
-                return await self._admit_with_more(scope, rule, user_id, options, key)
+            if body is not None and key is not None:
+                fingerprint = await body.fingerprint()
+                keyed = ChargeOptions(idempotency_key=key, fingerprint=fingerprint)
+                return await self._admit_with_more(scope, rule, user_id, options, keyed)
+            if rule.needs_more:
+                return await self._admit_with_more(scope, rule, user_id, options, {})
             gate = self.gate()
             decision = await gate.charge(user_id, cost=rule.cost, **options)  # type: ignore[arg-type]
-        except FaregateError as error:
-            return Refusal(self._problem_of_error(error, rule))
-        except MalformedKeyError:
-            return Refusal(KEY_MALFORMED)
+        except (FaregateError, MalformedKeyError, ClientLeftError) as error:
+            return self._outcome_of_error(error, rule)
         if decision.verdict is not _ALLOWED:
             return self.refusal(decision)
         return ChargeContext(gate, decision, options)
 
     async def _admit_with_more(
-        self, scope: Scope, rule: Rule, user_id: UUID, options: ChargeOptions, key: str | None
+        self, scope: Scope, rule: Rule, user_id: UUID, options: ChargeOptions, keyed: ChargeOptions
     ) -> Outcome:
         """Charge a request with a key, a hold, or a cost that is computed."""
-        gate, own = self.gate(), options.copy()
-        if key is not None:
-            own["idempotency_key"], own["fingerprint"] = key, fingerprint_of(scope)
-        elif rule.key_use is KeyUse.REQUIRED:
+        if rule.key_use is KeyUse.REQUIRED and not keyed:
             return Refusal(KEY_REQUIRED)
-        hold = None
+        gate, hold = self.gate(), None
+        own: ChargeOptions = {**options, **keyed}
         if rule.estimate is not None:
             estimate = await cost_of(rule.estimate, scope)
             hold = await gate.hold(user_id, estimate, ttl_ms=rule.hold_ttl_ms, **own)
@@ -128,6 +138,16 @@ class Admission:
         """Return what a client is told of a decision by which it is not served."""
         fields = rate_limit_fields(decision, legacy=self.legacy_fields)
         return Refusal(problem_of(decision), fields)
+
+    def _outcome_of_error(
+        self, error: FaregateError | MalformedKeyError | ClientLeftError, rule: Rule
+    ) -> Outcome:
+        """Return what becomes of a request that is not decided."""
+        if isinstance(error, ClientLeftError):
+            return Unanswered()
+        if isinstance(error, MalformedKeyError):
+            return Refusal(KEY_MALFORMED)
+        return Refusal(self._problem_of_error(error, rule))
 
     def _problem_of_error(self, error: FaregateError, rule: Rule) -> Problem:
         """Log why a request is refused without a decision, and return what the client is told."""
@@ -173,7 +193,3 @@ def _as_charged(caller: Caller | UUID, rule: Rule) -> tuple[UUID, ChargeOptions]
     if rule.on_failure is not _CLOSED:
         options["on_failure"] = rule.on_failure
     return (caller.user_id if isinstance(caller, Caller) else caller), options
-
-
-def _key_of(scope: Scope) -> str | None:
-    return key_of(scope) if scope["type"] == "http" else None

@@ -4,7 +4,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faregate.asgi.admission import Admission, Outcome, Refusal
+from faregate.asgi.body import RequestBody
 from faregate.asgi.charge_context import ChargeContext
+from faregate.asgi.idempotency import KEY_FIELD
 from faregate.asgi.responder import STATE_NAME, Responder
 from faregate.asgi.rules import Rule
 from faregate.domain.errors import ConfigurationError
@@ -25,6 +27,11 @@ class DeferredCharge:
         self._admission = admission
         self._scope = scope
         self._send = send
+        #: Its body, which the app may have read by the time that it is charged; None without a key.
+        self._body: RequestBody | None = None
+        if any(name == KEY_FIELD for name, _ in scope["headers"]):
+            self._body = RequestBody(scope, receive)
+            receive = self._body.receive
         self._responder = Responder(admission, scope, receive, send)
         self._is_charging = False
         #: What the client is answered in the app's place.
@@ -56,7 +63,7 @@ class DeferredCharge:
         if self._is_charging or self._responder.has_started:
             raise ConfigurationError("an endpoint charges its request once, before it answers")
         self._is_charging = True
-        outcome = await self._admission.admit(self._scope, rule)
+        outcome = await self._admission.admit(self._scope, rule, self._body)
         if not isinstance(outcome, ChargeContext):
             self._instead = outcome
             raise RefusedError(outcome)

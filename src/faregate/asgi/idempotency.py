@@ -16,7 +16,7 @@ from faregate.asgi.headers import Headers
 from faregate.domain.decision import Decision
 from faregate.domain.idempotency import KEY_BYTES_MAX
 
-_FIELD = b"idempotency-key"
+KEY_FIELD = b"idempotency-key"
 #: A String of RFC 9651, section 3.3.3: printable ASCII, in which only `"` and `\` are escaped.
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _BARE = re.compile(r"[!#-~]+")
@@ -40,7 +40,7 @@ def key_of(scope: Scope) -> str | None:
     Raises:
         MalformedKeyError: The field is sent twice, is empty or too long, or no String.
     """
-    values = [value for name, value in scope["headers"] if name == _FIELD]
+    values = [value for name, value in scope["headers"] if name == KEY_FIELD]
     if not values:
         return None
     text = str(values[0], "latin-1").strip()
@@ -52,20 +52,6 @@ def key_of(scope: Scope) -> str | None:
     if len(values) > 1 or not 0 < len(text) <= KEY_BYTES_MAX:
         raise MalformedKeyError
     return text
-
-
-def fingerprint_of(scope: Scope) -> str:
-    """Return what a request is, beside its key: all but its body, which is not read here.
-
-    A client that sends Content-Digest (RFC 9530) has its body told apart by that, too.
-    """
-    told = {
-        name.decode("latin-1"): value.decode("latin-1")
-        for name, value in scope["headers"]
-        if name in {b"content-length", b"content-type", b"content-digest"}
-    }
-    query = scope.get("query_string", b"").decode("latin-1")
-    return json.dumps([scope["method"], scope["path"], query, told], sort_keys=True)
 
 
 class ResponseRecorder:

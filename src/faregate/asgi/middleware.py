@@ -20,12 +20,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from faregate.asgi.admission import Admission
 from faregate.asgi.answers import ProblemOptions
+from faregate.asgi.body import RequestBody
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.deferred import DeferredCharge
 from faregate.asgi.headers import check_names, printable
 from faregate.asgi.identity import Identify
 from faregate.asgi.responder import Responder
-from faregate.asgi.rules import CORS_PREFLIGHT, Rule, Rules
+from faregate.asgi.rules import CORS_PREFLIGHT, KeyUse, Rule, Rules
 from faregate.asgi.statuses import status_set
 from faregate.asgi.websocket import serve_websocket
 from faregate.domain.errors import ConfigurationError, UnknownTierError
@@ -34,6 +35,7 @@ from faregate.gate import Gate
 
 #: The types of scopes that are charged.
 _CHARGED = {"http", "websocket"}
+_IGNORED = KeyUse.IGNORED
 
 
 class FaregateMiddleware:
@@ -96,8 +98,10 @@ class FaregateMiddleware:
         if rule.is_exempt:
             await self._app(scope, receive, send)
         elif kind == "http" and not rule.is_deferred:
-            outcome = await self._admission.admit(scope, rule)
+            body = None if rule.key_use is _IGNORED else RequestBody(scope, receive)
+            outcome = await self._admission.admit(scope, rule, body)
             if type(outcome) is ChargeContext:
+                receive = receive if body is None else body.rest
                 responder = Responder(self._admission, scope, receive, send)
                 responder.begin(outcome, rule)
                 await responder.run(self._app)

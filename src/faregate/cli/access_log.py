@@ -1,7 +1,7 @@
 """Reads access logs in the common and the combined log format of Apache and nginx.
 
-A line may have a prefix: of compose, kubectl or syslog, a time, or the virtual host. It is read only
-where the client is certain, since another word in its place would be charged as a user.
+A line may have a prefix: of compose, kubectl or syslog, a time, or the virtual host. A line is read
+only where its client is certain, since another word in its place would be charged as a user.
 """
 
 import re
