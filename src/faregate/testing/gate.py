@@ -13,6 +13,7 @@ from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.idempotency import KeyState
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import BreakerOptions, CreditPolicy, GateOptions, PolicySet
 from faregate.domain.request import Credit
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
@@ -71,6 +72,8 @@ class MemoryGate(Gate):
         tiers = PolicySet.single(policies) if isinstance(policies, CreditPolicy) else policies
         timeout_ms = options.decision_timeout_ms
         self._faults = faults = Faults()
+        #: Whether nobody has started or used it. Its first use finds it started.
+        self._is_new = True
         self._live = live = MemoryLedger(now_ms=clock, decision_timeout_ms=timeout_ms)
         self._store = store = MemoryStore(
             starting_credits=tiers.of(None).starting_credits, now_ms=clock
@@ -86,8 +89,7 @@ class MemoryGate(Gate):
         self.journal = MemoryJournal()
         super().__init__(
             self.ledger,
-            # A gate that is attached does not ask for the identity again, so it never fails here.
-            guarded(store, faults.reach_postgres, identity=store.identity),
+            guarded(store, faults.reach_postgres, identity=self._identity),
             tiers,
             # Failures come on purpose here, so that no number of them opens the breaker.
             replace(options, breaker=BreakerOptions(failures_max=_NEVER)),
@@ -96,6 +98,7 @@ class MemoryGate(Gate):
             journal=self.journal,
         )
         _at_once(store.mark_installed(_at_once(store.identity()).epoch))
+        self._attach, self.start = self.start, self._start
 
     def sign_up(self, user_id: UUID | None = None, *, credits: int | None = None) -> UUID:
         """Make a user that exists, and return its id; all others are unknown.
@@ -201,6 +204,17 @@ class MemoryGate(Gate):
         stored = self._store.store(batch)
         stream.note_stored(0, stored.cursor)
         return stored.count
+
+    async def _start(self) -> None:
+        self._is_new = False
+        await self._attach()
+
+    async def _identity(self) -> LedgerIdentity:
+        """Tell whose ledger it is, which a gate asks at its start and on each new event loop."""
+        if not self._is_new:
+            self._faults.reach_postgres()
+        self._is_new = False
+        return await self._store.identity()
 
     def _read_rows(self) -> None:
         self._faults.reach_postgres()
