@@ -1,6 +1,7 @@
 """Requests on which there is no decision: who is told what, and what the log says of it."""
 
 import json
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -189,6 +190,21 @@ async def test_a_tier_that_does_not_exist_is_the_fault_of_one_request(
     assert level == "ERROR"
     assert message.startswith("a request is refused until this is put right: no policy for")
     assert "'gold'; known: free, paid" in message
+
+
+async def test_a_tier_that_is_no_name_at_all_is_refused_and_logged_as_that(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A resolver may return anything."""
+    world = World()
+
+    async def tier_of(_: UUID) -> Any:
+        return ["gold"]
+
+    world.gate = Gate(world.ledger, world.store, TIERS, tier_of=tier_of)
+    assert (await call(world.around(never))).status == 503
+    ((_, message),) = lines(caplog)
+    assert "no policy for the tier ['gold']; known: free, paid" in message
 
 
 def test_a_rule_whose_tier_does_not_exist_is_refused_at_the_start() -> None:

@@ -1,5 +1,6 @@
 """The usage app: what it tells whom, in which form, and that it changes nothing."""
 
+import asyncio
 import json
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.memory.store import MemoryStore
 from faregate.asgi import usage_app
 from faregate.domain.errors import ConfigurationError
+from faregate.domain.policy import GateOptions
 from faregate.gate import Gate
 from faregate.testing import Failure, memory_gate
 from usage_client import app_of, document, get, read
@@ -170,3 +172,16 @@ def test_an_app_that_could_not_work_is_not_built() -> None:
         usage_app("gate", lambda _: None)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="challenge"):
         usage_app(gate, lambda _: None, challenge="Bearer\r\nx: y")
+
+
+async def test_to_ask_for_usage_makes_no_user() -> None:
+    """Although its first charge does, also where both come at once."""
+    stranger = uuid4()
+    gate = memory_gate(options=GateOptions(provision_users=True))
+    assert (await read(app_of(gate, stranger), "/usage"))["code"] == "unknown_user"
+    assert gate.records(stranger) == []
+    usage, decision = await asyncio.gather(gate.usage(stranger), gate.charge(stranger))
+    assert (usage, decision.allowed) == (None, True)
+    usage = await gate.usage(stranger)
+    assert usage is not None
+    assert usage.remaining == 2

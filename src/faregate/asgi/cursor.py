@@ -12,11 +12,13 @@ from datetime import UTC, datetime, timedelta
 from faregate.domain.history import Place
 from faregate.domain.transaction import transaction_id_of
 
-#: What every cursor matches; not all that match are cursors.
+#: What every cursor matches; all that match lead to a page.
 PATTERN = "^[A-Za-z0-9_-]{32}$"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_TIME_US_MIN = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_TIME_US_MAX = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _PACKED = struct.Struct(">q16s")
 
 
@@ -32,8 +34,7 @@ def read_cursor(text: str) -> Place | None:
     if not re.fullmatch(PATTERN, text):
         return None
     time_us, id_bytes = _PACKED.unpack(urlsafe_b64decode(text))
-    try:
-        timestamp = _EPOCH + time_us * _MICROSECOND
-    except OverflowError:
-        return None
+    # A time out of range lies before or after all rows, so the first or the last one does as well.
+    time_us = min(max(time_us, _TIME_US_MIN), _TIME_US_MAX)
+    timestamp = _EPOCH + time_us * _MICROSECOND
     return Place(timestamp=timestamp, id=transaction_id_of(id_bytes))

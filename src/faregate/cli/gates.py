@@ -40,14 +40,19 @@ def load_gate(place: str) -> Gate:
     return gate
 
 
-def operator_gate() -> Gate:
-    """Build a gate by the settings. It makes no users, keeps no journal, and knows no policies."""
+def operator_gate(*, makes_users: bool = False) -> Gate:
+    """Build a gate by the settings. It keeps no journal, and knows no policies.
+
+    Args:
+        makes_users: Whether the settings may say that it makes users; else it makes none.
+    """
+    settings = read_settings()
     update = {
         "decision_timeout_ms": DECISION_TIMEOUT_MS,
-        "provision_users": False,
+        "provision_users": makes_users and settings.provision_users,
         "journal_dir": "",
     }
-    return build_gate(read_settings().model_copy(update=update))
+    return build_gate(settings.model_copy(update=update))
 
 
 def ask(gate: Gate, call: Callable[[Gate], Awaitable[_T]]) -> _T:

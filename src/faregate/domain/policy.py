@@ -186,7 +186,7 @@ class PolicySet:
         """
         try:
             return self.tiers[self.default_tier if tier is None else tier]
-        except KeyError:
+        except (KeyError, TypeError):
             known = ", ".join(sorted(self.tiers))
             raise UnknownTierError(f"no policy for the tier {tier!r}; known: {known}") from None
 

@@ -35,20 +35,28 @@ class Queries:
         return await self._balance(user_id, await self._tiers.policy_of(user_id, tier))
 
     async def usage(self, user_id: UUID, *, tier: str | None = None) -> Usage | None:
-        """Return what a user has used and has left, or None if the user does not exist."""
+        """Return what a user has used and has left, or None if the user does not exist.
+
+        A user that does not exist is not made by being asked about.
+        """
         policy = await self._tiers.policy_of(user_id, tier)
-        user = await self._balance(user_id, policy)
+        user = await self._balance(user_id, policy, creates=False)
         return None if user is None else Usage.of(user, policy)
 
-    async def _balance(self, user_id: UUID, policy: CreditPolicy) -> User | None:
+    async def _balance(
+        self, user_id: UUID, policy: CreditPolicy, *, creates: bool = True
+    ) -> User | None:
+        ledger = self._session.ledger
         return await self._known(
-            user_id, lambda: self._session.ledger.read(user_id, policy.granted)
+            user_id, lambda: ledger.read(user_id, policy.granted), creates=creates
         )
 
-    async def _known(self, user_id: UUID, call: Callable[[], Awaitable[_T | None]]) -> _T | None:
+    async def _known(
+        self, user_id: UUID, call: Callable[[], Awaitable[_T | None]], *, creates: bool = True
+    ) -> _T | None:
         """Ask about a user and, if the ledger does not know it, once more after it is installed."""
         answer = await self._session.ask(call)
-        if answer is None and await self._session.install(user_id):
+        if answer is None and await self._session.install(user_id, creates=creates):
             answer = await self._session.ask(call)
         return answer
 

@@ -83,7 +83,7 @@ class Session:
         self._epoch = 0
         self._has_failed = False
         self._attaching: asyncio.Future[None] | None = None
-        self._installing: dict[UUID, asyncio.Future[bool]] = {}
+        self._installing: dict[tuple[UUID, bool], asyncio.Future[bool]] = {}
 
     async def start(self) -> None:
         """Attach to the servers, if that is not done; open the session again if it was closed."""
@@ -168,20 +168,26 @@ class Session:
         self.breaker.succeeded()
         return answer
 
-    async def install(self, user_id: UUID) -> bool:
+    async def install(self, user_id: UUID, *, creates: bool = True) -> bool:
         """Bring a user that the ledger does not know over from Postgres; return whether it exists.
 
         However many requests of the user come at once, Postgres is asked once.
+
+        Args:
+            user_id: The user.
+            creates: Whether a user that does not exist is made, where the options provision users.
         """
         self.bind()
-        installing = self._installing.get(user_id)
+        asked = user_id, creates and self.options.provision_users
+        installing = self._installing.get(asked)
         if installing is None:
-            installing = self._installing[user_id] = _watched(self._install(user_id))
-            installing.add_done_callback(lambda _: self._installing.pop(user_id, None))
+            work = self._install(user_id, creates=asked[1])
+            installing = self._installing[asked] = _watched(work)
+            installing.add_done_callback(lambda _: self._installing.pop(asked, None))
         return await _result(installing)
 
-    async def _install(self, user_id: UUID) -> bool:
-        user = await self.accounts.open(user_id, provision=self.options.provision_users)
+    async def _install(self, user_id: UUID, *, creates: bool) -> bool:
+        user = await self.accounts.open(user_id, provision=creates)
         if user is None:
             return False
         if user.epoch != self._epoch:

@@ -40,7 +40,9 @@ def import_(paths: Paths = None, as_json: Json = False) -> None:
         def progress(count: int) -> None:
             shown.update(f"looked at {count} requests")
 
-        result = ask(operator_gate(), lambda gate: import_journals(gate, files, progress))
+        # A user who was first seen in the outage was served, and is made now.
+        gate = operator_gate(makes_users=True)
+        result = ask(gate, lambda gate: import_journals(gate, files, progress))
     _print_import(result, as_json=as_json)
     if not result.is_exact:
         raise typer.Exit(EXIT_NOT_EXACT)
