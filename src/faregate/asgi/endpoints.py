@@ -1,7 +1,8 @@
 """Costs that stand beside the endpoints which they are for.
 
 Mount the middleware with `rules=[Rule(is_deferred=True)]`; then a request costs what its endpoint
-says, and one that says nothing is free. For Starlette, a decorator; for FastAPI, a dependency:
+says, and one that says nothing is free. For Starlette, a decorator; for FastAPI, that one, which
+charges after the request is validated, or a dependency, which charges before:
 
     @charged(cost=5)
     async def report(request): ...
@@ -26,13 +27,23 @@ from faregate.asgi.rules import Cost, Rule
 from faregate.domain.errors import ConfigurationError
 
 _PROBLEM = {"application/problem+json": {"schema": {"type": "object"}}}
+_DESCRIPTIONS = {
+    400: "The Idempotency-Key is missing or malformed, or the request costs too much.",
+    401: "Nobody can say who is to be charged.",
+    402: "There are not enough credits for this request.",
+    403: "The user has no account with credits.",
+    409: "A request with this Idempotency-Key is in progress, or was served; or it was given back.",
+    422: "The request is not valid, or its Idempotency-Key came with another request.",
+    429: "A limit allows no request now; see Retry-After.",
+    503: "Credits cannot be checked now; see Retry-After.",
+}
 #: The answers of the gate, as OpenAPI has them.
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: {"description": "Nobody can say who is to be charged.", "content": _PROBLEM},
-    402: {"description": "There are not enough credits for this request.", "content": _PROBLEM},
-    429: {"description": "A limit allows no request now; see Retry-After.", "content": _PROBLEM},
-    503: {"description": "Credits cannot be checked now; see Retry-After.", "content": _PROBLEM},
+    status: {"description": description, "content": dict(_PROBLEM)}
+    for status, description in _DESCRIPTIONS.items()
 }
+# Here FastAPI would list its own answer, if this one were not listed.
+RESPONSES[422]["content"]["application/json"] = {"schema": {"type": "object"}}
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -73,10 +84,11 @@ class Charge:
 
 
 def charged(cost: Cost | None = None, **rule: Any) -> Callable[[Endpoint], Endpoint]:
-    """Return a decorator that charges the requests of an endpoint of Starlette.
+    """Return a decorator that charges the requests of an endpoint of Starlette or FastAPI.
 
-    It is for functions and for methods of an HTTPEndpoint, async or not. A schema in the docstring,
-    as Starlette's SchemaGenerator reads it, is told of the gate's answers.
+    It is for functions and for methods of an HTTPEndpoint, async or not; in FastAPI they must take
+    the request. A request that FastAPI finds invalid is not charged. A schema in the docstring, as
+    Starlette's SchemaGenerator reads it, is told of the gate's answers.
     """
     own_rule = Rule(cost=cost, **rule)
 
@@ -85,7 +97,8 @@ def charged(cost: Cost | None = None, **rule: Any) -> Callable[[Endpoint], Endpo
 
         @functools.wraps(endpoint)
         async def charge_first(*arguments: Any, **named: Any) -> Any:
-            (request,) = (item for item in arguments if isinstance(item, HTTPConnection))
+            given = (*arguments, *named.values())
+            (request,) = (item for item in given if isinstance(item, HTTPConnection))
             await charge_endpoint(request, own_rule)
             if is_async:
                 return await endpoint(*arguments, **named)
