@@ -24,6 +24,7 @@ def scope_with(*values: bytes) -> Scope:
         (b'  "with space"  ', "with space"),
         (rb'"a \"quoted\" \\ key"', r'a "quoted" \ key'),
         (b'"' + b"k" * 255 + b'"', "k" * 255),
+        (b'"' + rb"\"" * 255 + b'"', '"' * 255),
     ],
 )
 def test_a_key_is_a_string_of_structured_fields_or_bare(value: bytes, key: str) -> None:
@@ -54,6 +55,49 @@ def test_what_is_no_key_is_no_key(values: tuple[bytes, ...]) -> None:
     """Nothing is guessed: of two fields neither counts."""
     with pytest.raises(MalformedKeyError):
         key_of(scope_with(*values))
+
+
+@pytest.mark.parametrize(
+    "value", [b'"' + b"k" * 1_000_000, b"k" * 1_000_000, b'"' + rb"\"" * 256 + b'"'], ids=len
+)
+def test_a_field_that_is_too_long_is_not_parsed(
+    value: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large it is, it costs nothing."""
+    monkeypatch.setattr("faregate.asgi.idempotency._QUOTED", None)
+    monkeypatch.setattr("faregate.asgi.idempotency._BARE", None)
+    with pytest.raises(MalformedKeyError):
+        key_of(scope_with(value))
+
+
+@pytest.mark.parametrize(
+    ("coding", "accepted", "suits"),
+    [
+        (None, None, True),
+        (b"identity", None, True),
+        (b"gzip", b"br, gzip;q=0.5", True),
+        (b"x-gzip", b"GZIP", True),
+        (b"gzip", b"*", True),
+        (b"gzip, br", b"gzip, br;q=1.0", True),
+        (b"gzip", None, False),
+        (b"gzip", b"", False),
+        (b"gzip", b"identity", False),
+        (b"gzip", b"br", False),
+        (b"gzip", b"gzip; q=0", False),
+        (b"gzip", b"gzip;q=0.000, *", False),
+        (b"gzip", b"*;q=0", False),
+        (b"gzip, br", b"gzip", False),
+    ],
+)
+def test_a_response_suits_a_client_that_accepts_its_codings(
+    coding: bytes | None, accepted: bytes | None, suits: object
+) -> None:
+    """Each of them, by RFC 9110, section 12.5.3."""
+    headers = [] if coding is None else [(b"Content-Encoding", coding)]
+    encoded = ResponseRecorder(200, headers, 1_000).encoded()
+    kept = KeptResponse.decode(encoded, decision=None)  # type: ignore[arg-type]
+    fields = [] if accepted is None else [(b"accept-encoding", accepted)]
+    assert kept.suits(http_scope(headers=fields)) == suits
 
 
 def test_a_request_without_the_field_has_no_key() -> None:

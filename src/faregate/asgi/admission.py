@@ -128,8 +128,9 @@ class Admission:
             return self.refusal(decision)
         if decision.key_state is KeyState.DONE and rule.replay_bytes_max:
             kept = await gate.kept_response(decision)
-            if kept is not None:
-                return KeptResponse.decode(kept, decision)
+            response = None if kept is None else KeptResponse.decode(kept, decision)
+            if response is not None and response.suits(scope):
+                return response
         if decision.key_state in {KeyState.IN_FLIGHT, KeyState.DONE}:
             return self.refusal(decision)
         return ChargeContext(gate, decision, options, hold)

@@ -26,6 +26,9 @@ _NOT_KEPT = frozenset(
     b"connection date keep-alive ratelimit ratelimit-policy server set-cookie trailer"
     b" transfer-encoding upgrade x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset".split()
 )
+#: The longest that a key of KEY_BYTES_MAX bytes can be sent: quoted, and each byte escaped.
+_FIELD_BYTES_MAX = 2 * KEY_BYTES_MAX + 2
+_WEIGHT_0 = re.compile(r"0(?:\.0{0,3})?")
 #: Tells a client that this is what it was answered before.
 _REPLAYED = (b"idempotent-replayed", b"true")
 
@@ -43,13 +46,15 @@ def key_of(scope: Scope) -> str | None:
     values = [value for name, value in scope["headers"] if name == KEY_FIELD]
     if not values:
         return None
+    if len(values) > 1 or len(values[0].strip()) > _FIELD_BYTES_MAX:
+        raise MalformedKeyError
     text = str(values[0], "latin-1").strip()
     quoted = _QUOTED.fullmatch(text)
     if quoted is not None:
         text = _ESCAPED.sub(r"\1", str(quoted[1]))
     elif not _BARE.fullmatch(text):
         raise MalformedKeyError
-    if len(values) > 1 or not 0 < len(text) <= KEY_BYTES_MAX:
+    if not 0 < len(text) <= KEY_BYTES_MAX:
         raise MalformedKeyError
     return text
 
@@ -98,8 +103,34 @@ class KeptResponse:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
         return cls(status=status, headers=headers, body=body, decision=decision)
 
+    def suits(self, scope: Scope) -> bool:
+        """Whether the client of a request accepts the content codings of the response.
+
+        Without Accept-Encoding any coding would be acceptable (RFC 9110, section 12.5.3), but no
+        app encodes for a client that does not say that it decodes.
+        """
+        accepted = _codings(scope["headers"], b"accept-encoding")
+        refused = {name for name, weight in accepted.items() if _WEIGHT_0.fullmatch(weight)}
+        asked = {
+            name if name in accepted else "*"
+            for name in _codings(self.headers, b"content-encoding")
+        }
+        return asked <= accepted.keys() - refused
+
     async def send(self, send: Send, fields: Headers) -> None:
         """Send it again, with the fields of now."""
         headers = [*self.headers, _REPLAYED, *fields]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
+
+
+def _codings(headers: Headers, field_name: bytes) -> dict[str, str]:
+    """Return the codings of a field, but for the one that changes nothing, with their weights."""
+    listed = b",".join(value for name, value in headers if name.lower() == field_name)
+    items = ("".join(item.lower().split()) for item in listed.decode("latin-1").split(","))
+    codings = (item.partition(";q=") for item in items)
+    return {
+        name.removeprefix("x-"): weight
+        for name, _, weight in codings
+        if name not in {"", "identity"}
+    }
