@@ -61,6 +61,8 @@ RULES = [
     Rule(path="/open", on_failure=FailureMode.OPEN),
     Rule(path="/replayed", key_use=KeyUse.OPTIONAL, replay_bytes_max=4_096),
     Rule(path="/keyed", key_use=KeyUse.REQUIRED),
+    Rule(path="/uploads", key_use=KeyUse.REQUIRED, replay_bytes_max=4_096),
+    Rule(path="/cancelled", key_use=KeyUse.OPTIONAL),
     Rule(path="/talk", methods=[WEBSOCKET], message_cost=1),
 ]
 
@@ -138,6 +140,27 @@ async def endless(request: Request) -> Response:
     await asyncio.Event().wait()
     state.runs[user] += 1
     return PlainTextResponse("never")
+
+
+async def upload(request: Request) -> Response:
+    """Answer with how much was sent, and what it was if it is short."""
+    body = await request.body()
+    return JSONResponse({"length": len(body), "start": body[:10].decode()})
+
+
+async def unread(request: Request) -> Response:
+    """Work until released, and only then look or wait for the client to be gone; read nothing."""
+    user = request.headers["x-user"]
+    state.begun[user].set()
+    await state.released[user].wait()
+    if request.url.query == "look":
+        while not await request.is_disconnected():  # noqa: ASYNC110 -- as apps do
+            await asyncio.sleep(0.01)
+    else:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+    state.runs[user] += 1
+    raise RuntimeError("nobody is there any more")
 
 
 async def memory(_request: Request) -> Response:
@@ -224,6 +247,9 @@ app = Starlette(
         Route("/slow", slow),
         Route("/cancelled", endless),
         Route("/memory", memory),
+        Route("/upload", upload, methods=["POST"]),
+        Route("/uploads", upload, methods=["POST"]),
+        Route("/unread", unread, methods=["POST"]),
         Route("/retries", retries),
         Route("/inside", inside),
         Route("/health", health),

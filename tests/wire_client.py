@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,15 +54,24 @@ class Api:
     process: subprocess.Popen[bytes]
 
     def ask(
-        self, path: str, user: UUID | None = None, method: str = "GET", **fields: str
+        self,
+        path: str,
+        user: UUID | None = None,
+        method: str = "GET",
+        *,
+        body: bytes | Iterable[bytes] | None = None,
+        **fields: str,
     ) -> Answer:
-        """Send one request on a connection of its own; `_` in the name of a field is a hyphen."""
+        """Send one request on a connection of its own; `_` in the name of a field is a hyphen.
+
+        A body in several parts is sent without its length.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S_MAX)
         headers = {name.replace("_", "-"): value for name, value in fields.items()}
         if user is not None:
             headers["x-user"] = str(user)
         try:
-            connection.request(method, path, headers=headers)
+            connection.request(method, path, body, headers)
             response = connection.getresponse()
             joined: dict[str, str] = {}
             for name, value in response.getheaders():

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_client import USER, World, answers, call, http_scope
@@ -101,12 +102,64 @@ async def test_a_long_upload_that_breaks_off_is_given_back_and_may_be_made_again
     """Whatever the app makes of it; the retry with the same key is served."""
     world = World(credits=3)
     app = world.around(reading(status), rules=KEYED)
-    scope = upload(length=BODY_BYTES_MAX + 1)
-    await sent(app, scope, {"type": "http.request", "body": b"abc", "more_body": True})
+    length = BODY_BYTES_MAX + 1
+    part = {"type": "http.request", "body": b"abc", "more_body": True}
+    await sent(app, upload(length=length), part)
     assert world.amounts == [-1, 1]
-    start, *_ = await sent(app, scope, {"type": "http.request", "body": b"all"})
+    start, *_ = await sent(app, upload(length=length), {"type": "http.request", "body": b"all"})
     assert start["status"] == 200
     assert world.amounts == [-1, 1, -1]
+
+
+async def test_an_upload_without_a_length_that_breaks_off_is_given_back() -> None:
+    """HTTP/2 announces no body; the app was waiting for it when the client left."""
+    for messages in ([], [{"type": "http.request", "body": b"abc", "more_body": True}]):
+        world, waits = World(), asyncio.Event()
+        incoming: list[Message] = [*messages]
+
+        async def receive(
+            incoming: list[Message] = incoming, waits: asyncio.Event = waits
+        ) -> Message:
+            if incoming:
+                return incoming.pop(0)
+            asyncio.get_running_loop().call_later(0.01, waits.set)
+            await waits.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(_: Message) -> None: ...
+
+        await world.around(reading(400))(http_scope("POST"), receive, send)
+        assert world.amounts == [-1, 1]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_body_that_nobody_read_may_have_arrived(status: int) -> None:
+    """A client that leaves while its work is done has paid, whatever the app does then."""
+    world = World()
+    await sent(world.around(reading(status)), http_scope("POST", [(b"content-length", b"9")]))
+    assert world.amounts == [-1]
+
+
+async def test_a_look_whether_the_client_is_there_waits_for_no_body() -> None:
+    """Starlette cancels such a look at once; the body may have arrived after it."""
+    world, has_left = World(), asyncio.Event()
+
+    async def receive() -> Message:
+        await has_left.wait()
+        return {"type": "http.disconnect"}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        assert not await request.is_disconnected()
+        has_left.set()
+        assert await request.is_disconnected()
+        raise RuntimeError
+
+    async def send(_: Message) -> None: ...
+
+    with pytest.raises(RuntimeError):
+        await world.around(app)(http_scope("POST"), receive, send)
+    assert world.amounts == [-1]
 
 
 async def test_a_failure_after_a_whole_request_completes_no_key() -> None:

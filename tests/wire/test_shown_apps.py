@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -73,7 +74,8 @@ def signed_up(wire_settings: Settings) -> UUID:
 def ask(api: Api, command: str) -> list[str]:
     """Send what a curl command sends; return status and fields, as `-i` shows them."""
     _, *words = shlex.split(command)
-    method, fields = "GET", {}
+    method = "GET"
+    fields: dict[str, Any] = {}
     while words[0].startswith("-"):
         option = words.pop(0)
         if option == "-X":

@@ -127,7 +127,7 @@ def with_fields(
     if not fields:
         return list(headers)
     own = _OWN_AND_LEGACY if legacy else _OWN
-    return [*(pair for pair in headers if not pair[0].lower().startswith(own)), *fields]
+    return [pair for pair in headers if not pair[0].lower().startswith(own)] + fields
 
 
 def _time(ms: int) -> str:

@@ -25,7 +25,7 @@ from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.deferred import DeferredCharge
 from faregate.asgi.headers import check_names, printable
 from faregate.asgi.identity import Identify
-from faregate.asgi.responder import Responder
+from faregate.asgi.responder import STATE_NAME, Responder
 from faregate.asgi.rules import CORS_PREFLIGHT, KeyUse, Rule, Rules
 from faregate.asgi.statuses import status_set
 from faregate.asgi.websocket import serve_websocket
@@ -50,14 +50,16 @@ class FaregateMiddleware:
             by the policy. By default only the CORS preflight is free, which has neither user nor
             effect. Other OPTIONS requests and HEAD are charged unless a rule exempts them.
         refund_statuses: For which statuses of the app a charge is given back: numbers, ranges and
-            classes such as `5xx`. An empty list leaves the exceptions.
+            classes such as `5xx`. By default no error is paid for. An empty list leaves the
+            exceptions.
         problems: How refusals are told: statuses by code, a link to upgrade.
         challenge: The WWW-Authenticate field of a 401, by which clients learn what to send.
         legacy_fields: Whether X-RateLimit fields are sent, too.
 
     Raises:
         TypeError: The gate or the identity is not what it must be.
-        ConfigurationError: A rule, a status or a text cannot be used.
+        ConfigurationError: A rule, a status or a text cannot be used, or rules would not see the
+            paths that the app serves.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class FaregateMiddleware:
         identify: Identify,
         *,
         rules: Sequence[Rule] = (CORS_PREFLIGHT,),
-        refund_statuses: Iterable[int | range | str] = ("5xx",),
+        refund_statuses: Iterable[int | range | str] = ("4xx", "5xx"),
         problems: ProblemOptions | None = None,
         challenge: str = "Bearer",
         legacy_fields: bool = False,
@@ -76,6 +78,7 @@ class FaregateMiddleware:
             raise TypeError("an identity is needed: identify(scope) says who is charged")
         if not isinstance(gate, Gate) and not callable(gate):
             raise TypeError(f"gate is a Gate or a function that returns one, not {gate!r}")
+        _check_paths(app)
         field_value = printable(challenge, "the challenge of a 401").encode()
         self._app = app
         self._rules = Rules(rules)
@@ -94,6 +97,9 @@ class FaregateMiddleware:
         if kind not in _CHARGED:
             await self._app(scope, receive, send)
             return
+        state = scope.get("state")
+        if state and STATE_NAME in state:
+            _check_passes_once(state[STATE_NAME])
         rule = self._rules.of(scope)
         if rule.is_exempt:
             await self._app(scope, receive, send)
@@ -130,6 +136,27 @@ def _found_by(gate: Gate | Callable[[], Gate], rules: Sequence[Rule]) -> Callabl
         return found
 
     return find
+
+
+def _check_paths(app: ASGIApp) -> None:
+    """Refuse an app of FastAPI that takes a prefix off its paths after the rules have seen them.
+
+    Other frameworks have a `root_path` that is a folder.
+    """
+    root_path = getattr(app, "root_path", "") if hasattr(app, "root_path_in_servers") else ""
+    if root_path:
+        raise ConfigurationError(
+            f"the app serves paths with and without {root_path!r}, so rules around it miss some:"
+            " mount the gate inside, by app.add_middleware"
+        )
+
+
+def _check_passes_once(found: object) -> None:
+    """Refuse a request that a middleware around this one charges, or leaves to its endpoint."""
+    if isinstance(found, ChargeContext | DeferredCharge):
+        raise ConfigurationError(
+            "a request passes FaregateMiddleware twice and would be charged twice: mount it once"
+        )
 
 
 def _check(gate: Gate, rules: Sequence[Rule]) -> None:

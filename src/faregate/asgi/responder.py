@@ -3,18 +3,22 @@
 What it promises, beyond the mapping in `problems`:
 
 - A refund is recorded before the response starts: for a status that is refunded, for an exception
-  before the start, and for an app that returns without a response, since the client then got
-  nothing. A refund that Redis does not answer is made in the background; the response goes out.
+  before the start, for a request that is cancelled before it, as by a timeout around the gate, and
+  for an app that returns without a response, since the client then got nothing. A refund that Redis
+  does not answer is made in the background; the response goes out.
+- A redirect to the same path with or without its last slash is given back: what it leads to costs.
 - A response that has started is paid for: nothing is given back after it, and no header changes.
-- A disconnect is no refund, nor is a cancellation. An app learns of a disconnect by `receive`, and
-  often raises then; so once it has been told, nothing is given back. But a request whose body never
-  arrived whole is refunded: its client cannot have been served.
-- A request with an idempotency key is completed before its response ends; see `completion`. Where
-  a request fails and its charge stands, a retry is served for that charge after the lease.
+- A disconnect is no refund. An app learns of it by `receive`, and often raises then; so once it has
+  been told, nothing is given back. But a request whose body broke off while the app waited for it
+  is refunded: its client cannot have been served.
+- A request with an idempotency key is completed before its response ends; see `completion`. One
+  that the client is asked to send again is given back, so that the retry is served. Where a request
+  fails and its charge stands, a retry is served for that charge after the lease.
 - A hold is kept open as long as its app runs; see `open_hold`.
 - Bodies pass through chunk by chunk.
 """
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,12 +29,17 @@ from faregate.asgi.completion import Completion
 from faregate.asgi.headers import rate_limit_fields, with_fields
 from faregate.asgi.open_hold import OpenHold
 from faregate.asgi.refunds import give_back
-from faregate.asgi.rules import Rule
+from faregate.asgi.rules import Rule, is_slash_redirect
 
 #: The app finds its `ChargeContext` under this name in `scope["state"]`.
 STATE_NAME = "faregate"
 
 _START = "http.response.start"
+#: The least status of a response that may have to be given back though its status is not refunded.
+_REDIRECTS_MIN = 300
+#: Asks a client to send the same request again: Request Timeout, Conflict, Too Early, and Too Many
+#: Requests. A response that is kept for a key would be the answer to the retry, too.
+_ASKS_AGAIN = frozenset((408, 409, 425, 429))
 
 
 class Responder:
@@ -39,8 +48,9 @@ class Responder:
     __slots__ = (
         "_admission",
         "_context",
-        "_has_arrived",
         "_has_failed",
+        "_has_received",
+        "_is_broken",
         "_is_disconnected",
         "_open_hold",
         "_receive",
@@ -56,7 +66,10 @@ class Responder:
         self._send = send
         self._context: ChargeContext | None = None
         self._open_hold: OpenHold | None = None
-        self._has_arrived = False
+        self._has_received = False
+        #: Whether the client cannot have been served if it leaves now, since the app waits for the
+        #: rest of its request. A body that nobody reads may have arrived.
+        self._is_broken = False
         self._is_disconnected = False
         self._has_failed = False
         #: Whether the response has begun.
@@ -83,9 +96,13 @@ class Responder:
         try:
             await app(self._scope, self.receive, self.send)
         except Exception as error:
-            # A cancellation is no Exception, so it passes by and the charge stands.
             name = type(error).__name__
             await self._end("the app failed before it answered", {"exception": name})
+            raise
+        except asyncio.CancelledError:
+            # A hold whose response has begun expires, as that of a process that dies.
+            if not self.has_started:
+                await self._give_back("the request was cancelled before it was answered", None)
             raise
         finally:
             if self._open_hold is not None:
@@ -95,12 +112,25 @@ class Responder:
 
     async def receive(self) -> Message:
         """Pass on what the client sends."""
-        message = await self._receive()
+        if not self._has_received:
+            # Comes before the first message only if that one is waited for.
+            asyncio.get_running_loop().call_soon(self._note_waiting)
+        try:
+            message = await self._receive()
+        except asyncio.CancelledError:
+            # It was only a look whether something is there.
+            self._is_broken = False
+            raise
+        finally:
+            self._has_received = True
         if message["type"] == "http.disconnect":
             self._is_disconnected = True
-        elif not message.get("more_body", False):
-            self._has_arrived = True
+        else:
+            self._is_broken = message.get("more_body", False)
         return message
+
+    def _note_waiting(self) -> None:
+        self._is_broken = self._is_broken or not self._has_received
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass on what the app sends; the start of the response tells what is left."""
@@ -114,15 +144,22 @@ class Responder:
 
     async def _begin_response(self, message: Message, context: ChargeContext) -> None:
         status, admission = message["status"], self._admission
-        if status in admission.refund_statuses or self._is_disconnected:
-            await self._fail_with(status)
+        if status in admission.refund_statuses or status >= _REDIRECTS_MIN or self._is_disconnected:
+            await self._fail_with(message)
         legacy = admission.legacy_fields
         fields = rate_limit_fields(context.decision, context.credits, legacy=legacy)
         headers = with_fields(message.get("headers", ()), fields, legacy=legacy)
         await self._send({**message, "headers": headers})
 
-    async def _fail_with(self, status: int) -> None:
-        if status in self._admission.refund_statuses or self._is_broken():
+    async def _fail_with(self, message: Message) -> None:
+        status, context = message["status"], self._context
+        has_key = context is not None and context.decision.keyed_attempt is not None
+        if (
+            status in self._admission.refund_statuses
+            or (has_key and status in _ASKS_AGAIN)
+            or (self._is_disconnected and self._is_broken)
+            or is_slash_redirect(self._scope, message)
+        ):
             self._has_failed = True
             await self._give_back(f"the app answered {status}", {"status": status})
 
@@ -133,19 +170,9 @@ class Responder:
         if self._open_hold is not None:
             await self._open_hold.finish()
 
-    def _is_broken(self) -> bool:
-        """Whether the client went away before its request had arrived whole."""
-        return self._is_disconnected and not self._has_arrived and _announces_body(self._scope)
-
     async def _give_back(self, why: str, metadata: Mapping[str, object] | None) -> None:
         """Give everything back, unless the client has left."""
         context = self._context
-        if context is None or (self._is_disconnected and not self._is_broken()):
+        if context is None or (self._is_disconnected and not self._is_broken):
             return
         await give_back(context, why, metadata, self._admission.log)
-
-
-def _announces_body(scope: Scope) -> bool:
-    """Say whether a request has a body, as RFC 9112 has it announced (section 6)."""
-    fields = dict(scope["headers"])
-    return b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"

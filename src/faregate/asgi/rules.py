@@ -1,14 +1,15 @@
 """Which requests cost what: rules, compiled once, of which the first that matches holds."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from inspect import isawaitable
 from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from starlette.routing import compile_path
-from starlette.types import Scope
+from starlette.types import Message, Scope
 
 from faregate.asgi.identity import Exempt, is_cors_preflight
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
@@ -25,6 +26,8 @@ Cost: TypeAlias = int | Callable[[Scope], int | Awaitable[int]]
 WEBSOCKET = "WEBSOCKET"
 
 _HOLD_TTL_MS = 60_000
+#: By which frameworks lead to the path with the other last slash.
+_REDIRECTS = frozenset((301, 302, 307, 308))
 #: Stands for every method that no rule names. No method is empty.
 _ANY = ""
 
@@ -45,7 +48,8 @@ class Rule:
     """What holds for requests of some paths and methods."""
 
     #: A path as Starlette's routes have it, such as `/reports/{id:int}` or `/files/{rest:path}`,
-    #: below where the app is mounted; empty for every path.
+    #: below where the app is mounted; empty for every path. `/reports` stands for `/reports/`, too,
+    #: unless another rule has that path, and the other way round.
     path: str = ""
     #: For which methods; none for all. GET stands for HEAD, too, as in Starlette.
     methods: Sequence[str] = ()
@@ -123,7 +127,8 @@ class Rules:
     """Compiled rules. A request that no rule matches is charged by the policy."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        compiled = [(rule, _methods(rule), _path_match(rule)) for rule in rules]
+        paths = {rule.path for rule in rules}
+        compiled = [(rule, _methods(rule), _path_match(rule.path, paths)) for rule in rules]
         methods = {method for rule in rules for method in _methods(rule)} | {_ANY}
         #: The rules that may hold for requests of a method; `_ANY` is any that no rule names.
         self._of_method = {
@@ -151,21 +156,36 @@ class Rules:
         return self._otherwise
 
 
-def _path_match(rule: Rule) -> Callable[[str], object] | None:
+def _path_match(path: str, others: Collection[str]) -> Callable[[str], object] | None:
     """Compile the path of a rule; None matches every path.
 
     Paths are matched as Starlette matches its routes, so that no spelling of a path, such as one
     with a line feed at its end, reaches an endpoint past the rule for it; and, for the routes of
-    others, whatever characters the rest of a path has.
+    others, whatever characters the rest of a path has. Most frameworks redirect a path with a slash
+    too much or too few, and some serve it, so that both are one path here, unless `others` has it.
     """
-    if not rule.path:
+    if not path:
         return None
-    return re.compile(compile_path(rule.path)[0].pattern, re.DOTALL).match
+    bare = path.rstrip("/")
+    pattern = compile_path(path)[0].pattern
+    if bare and not {bare, f"{bare}/"} <= {*others, path}:
+        pattern = f"{compile_path(bare)[0].pattern.removesuffix('$')}/?$"
+    return re.compile(pattern, re.DOTALL).match
 
 
 def _methods(rule: Rule) -> frozenset[str]:
     methods = frozenset(method.upper() for method in rule.methods)
     return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def is_slash_redirect(scope: Scope, response: Message) -> bool:
+    """Say whether a response leads to the same path with a slash more, or less, at its end."""
+    if response["status"] not in _REDIRECTS:
+        return False
+    targets = [value for name, value in response.get("headers", ()) if name.lower() == b"location"]
+    path = unquote(urlsplit(targets[0].decode("latin-1")).path) if targets else ""
+    own: str = scope["path"]
+    return path != own and path.rstrip("/") == own.rstrip("/") != ""
 
 
 def route_path(scope: Scope) -> str:

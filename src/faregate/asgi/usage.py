@@ -137,7 +137,7 @@ class _Resource:
 
 
 async def _tell_usage(gate: Gate, caller: Caller, _query: QueryParams) -> Members | Problem:
-    usage = await gate.usage(caller.user_id, tier=caller.tier)
+    usage = await gate.usage(caller.user_id, tier=caller.tier, creates=False)
     return UNKNOWN_USER if usage is None else usage_members(usage)
 
 

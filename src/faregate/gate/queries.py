@@ -34,13 +34,19 @@ class Queries:
         """Return the balance that a charge would find now, or None if the user does not exist."""
         return await self._balance(user_id, await self._tiers.policy_of(user_id, tier))
 
-    async def usage(self, user_id: UUID, *, tier: str | None = None) -> Usage | None:
+    async def usage(
+        self, user_id: UUID, *, tier: str | None = None, creates: bool = True
+    ) -> Usage | None:
         """Return what a user has used and has left, or None if the user does not exist.
 
-        A user that does not exist is not made by being asked about.
+        Args:
+            user_id: The user.
+            tier: Its tier; None for the one that the gate knows it by.
+            creates: Whether a user that does not exist is made, where the options provision users,
+                as a charge makes it. Whoever only looks, as `usage_app` does, makes none.
         """
         policy = await self._tiers.policy_of(user_id, tier)
-        user = await self._balance(user_id, policy, creates=False)
+        user = await self._balance(user_id, policy, creates=creates)
         return None if user is None else Usage.of(user, policy)
 
     async def _balance(

@@ -171,19 +171,15 @@ class Session:
     async def install(self, user_id: UUID, *, creates: bool = True) -> bool:
         """Bring a user that the ledger does not know over from Postgres; return whether it exists.
 
-        However many requests of the user come at once, Postgres is asked once.
-
-        Args:
-            user_id: The user.
-            creates: Whether a user that does not exist is made, where the options provision users.
+        One that does not exist is made if `creates`, where the options provision users. However
+        many requests of the user come at once, Postgres is asked once.
         """
         self.bind()
-        asked = user_id, creates and self.options.provision_users
-        installing = self._installing.get(asked)
+        key = user_id, creates and self.options.provision_users
+        installing = self._installing.get(key)
         if installing is None:
-            work = self._install(user_id, creates=asked[1])
-            installing = self._installing[asked] = _watched(work)
-            installing.add_done_callback(lambda _: self._installing.pop(asked, None))
+            installing = self._installing[key] = _watched(self._install(user_id, creates=key[1]))
+            installing.add_done_callback(lambda _: self._installing.pop(key, None))
         return await _result(installing)
 
     async def _install(self, user_id: UUID, *, creates: bool) -> bool:

@@ -1,12 +1,13 @@
 """Failures and answers that a test asks for, and adapters in memory that give them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from inspect import iscoroutinefunction
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from faregate.adapters.memory.ledger import MemoryLedger
+from faregate.adapters.memory.store import MemoryStore
 from faregate.domain.attempt import Attempt, AttemptError, Event
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import (
@@ -16,12 +17,14 @@ from faregate.domain.errors import (
     LedgerUninitialisedError,
 )
 from faregate.domain.idempotency import KeyState
+from faregate.domain.identity import LedgerIdentity
 from faregate.domain.limit import LimitState, RateLimit
 from faregate.domain.spend import Spend, SpendOptions
 from faregate.domain.transaction import CreditTransactionId
 from faregate.testing.clock import Clock
 
 _P = TypeVar("_P")
+_Start: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 #: The limit that refuses where a policy has none.
 _ON_PURPOSE = RateLimit(name="on purpose", count=1, period_ms=60_000)
@@ -130,6 +133,34 @@ class _Guarded:
             return await method(*args, **named)
 
         return reached
+
+
+class Identity:
+    """Tells whose ledger it is, which a gate asks at its start and on each new event loop.
+
+    The first use of a gate that nobody has started finds it started.
+    """
+
+    def __init__(self, store: MemoryStore, faults: Faults) -> None:
+        self._is_first_use = True
+        self._store = store
+        self._faults = faults
+
+    async def ask(self) -> LedgerIdentity:
+        """See the port `Accounts`."""
+        if not self._is_first_use:
+            self._faults.reach_postgres()
+        self._is_first_use = False
+        return await self._store.identity()
+
+    def asked_by(self, start: _Start) -> _Start:
+        """Return a start that asks although nobody has used the gate."""
+
+        async def started() -> None:
+            self._is_first_use = False
+            await start()
+
+        return started
 
 
 class FaultyDecisions:

@@ -13,14 +13,20 @@ from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.idempotency import KeyState
-from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import BreakerOptions, CreditPolicy, GateOptions, PolicySet
 from faregate.domain.request import Credit
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.gate import Gate, TierOf
 from faregate.ports import Ledger
 from faregate.testing.clock import Clock
-from faregate.testing.faults import Failure, Faults, FaultyDecisions, check_answer, guarded
+from faregate.testing.faults import (
+    Failure,
+    Faults,
+    FaultyDecisions,
+    Identity,
+    check_answer,
+    guarded,
+)
 
 _T = TypeVar("_T")
 
@@ -72,12 +78,11 @@ class MemoryGate(Gate):
         tiers = PolicySet.single(policies) if isinstance(policies, CreditPolicy) else policies
         timeout_ms = options.decision_timeout_ms
         self._faults = faults = Faults()
-        #: Whether nobody has started or used it. Its first use finds it started.
-        self._is_new = True
         self._live = live = MemoryLedger(now_ms=clock, decision_timeout_ms=timeout_ms)
         self._store = store = MemoryStore(
             starting_credits=tiers.of(None).starting_credits, now_ms=clock
         )
+        identity = Identity(store, faults)
         _at_once(live.attach(_at_once(store.identity())))
         #: The time, which moves when it is told to.
         self.clock = clock
@@ -89,7 +94,7 @@ class MemoryGate(Gate):
         self.journal = MemoryJournal()
         super().__init__(
             self.ledger,
-            guarded(store, faults.reach_postgres, identity=self._identity),
+            guarded(store, faults.reach_postgres, identity=identity.ask),
             tiers,
             # Failures come on purpose here, so that no number of them opens the breaker.
             replace(options, breaker=BreakerOptions(failures_max=_NEVER)),
@@ -98,7 +103,7 @@ class MemoryGate(Gate):
             journal=self.journal,
         )
         _at_once(store.mark_installed(_at_once(store.identity()).epoch))
-        self._attach, self.start = self.start, self._start
+        self.start = identity.asked_by(self.start)
 
     def sign_up(self, user_id: UUID | None = None, *, credits: int | None = None) -> UUID:
         """Make a user that exists, and return its id; all others are unknown.
@@ -146,10 +151,9 @@ class MemoryGate(Gate):
         self, user_id: UUID | None = None, kind: TransactionType | None = None
     ) -> list[CreditTransaction]:
         """Return what was recorded, oldest first: of one user or all, of one type or all."""
-        recorded = [*self._store.rows.values(), *self._live.pending.values()]
         found = (
             record
-            for record in recorded
+            for record in (*self._store.rows.values(), *self._live.pending.values())
             if user_id in {None, record.user_id} and kind in {None, record.type}
         )
         return sorted(found, key=lambda record: (record.timestamp, record.sequence))
@@ -204,17 +208,6 @@ class MemoryGate(Gate):
         stored = self._store.store(batch)
         stream.note_stored(0, stored.cursor)
         return stored.count
-
-    async def _start(self) -> None:
-        self._is_new = False
-        await self._attach()
-
-    async def _identity(self) -> LedgerIdentity:
-        """Tell whose ledger it is, which a gate asks at its start and on each new event loop."""
-        if not self._is_new:
-            self._faults.reach_postgres()
-        self._is_new = False
-        return await self._store.identity()
 
     def _read_rows(self) -> None:
         self._faults.reach_postgres()
