@@ -171,8 +171,7 @@ class Session:
     async def install(self, user_id: UUID, *, creates: bool = True) -> bool:
         """Bring a user that the ledger does not know over from Postgres; return whether it exists.
 
-        One that does not exist is made if `creates`, where the options provision users. However
-        many requests of the user come at once, Postgres is asked once.
+        All who wait for a user ask Postgres once. `creates` lets it be made, if the options do.
         """
         self.bind()
         key = user_id, creates and self.options.provision_users
