@@ -1,14 +1,12 @@
 """The testing kit lives as the gate on servers does: lifespans, event loops, closing."""
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import psycopg
-import pytest
 
 from asgi_client import USER
 from faregate import Settings, build_gate
@@ -70,8 +68,6 @@ def through_a_lifespan(gate: Gate, *calls: Call) -> list[str]:
 def lives(kept: Kept) -> Iterator[object]:
     """What a gate answers in the course of its life."""
     gate, charge = kept.gate, CALLS["charge"]
-    # Each loop ends before the next begins, as in tests without a lifespan.
-    yield [tried(gate, call) for call in CALLS.values()]
     yield asyncio.run(_on_two_loops(gate))
     for _ in range(2):
         yield through_a_lifespan(gate, *CALLS.values())
@@ -82,8 +78,9 @@ def lives(kept: Kept) -> Iterator[object]:
 
 
 async def _on_two_loops(gate: Gate) -> list[str]:
-    await gate.charge(USER)
-    return [await asyncio.to_thread(tried, gate, call) for call in CALLS.values()]
+    async with gate.lifespan():
+        await gate.charge(USER)
+        return [await asyncio.to_thread(tried, gate, call) for call in CALLS.values()]
 
 
 @contextmanager
@@ -102,26 +99,25 @@ def closed_to_all(servers: EmbeddedServers, database_url: str) -> Iterator[None]
             admin.execute(f'alter database "{name}" allow_connections true')
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_kit_lives_as_a_gate_on_servers_does(
     servers: EmbeddedServers, ledger_redis: str, database_url: str
 ) -> None:
-    """Unstarted, on two loops at once, through two lifespans, closed, and started in an outage."""
+    """On two loops at once, through two lifespans, closed, and started in an outage."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("insert into auth.users (id) values (%s)", [USER])
-    settings = Settings(redis_url=ledger_redis, postgres_url=database_url)
-    compare(settings, lambda: closed_to_all(servers, database_url))
-    # Connections of loops that ended without a close are let go here, and not in another test.
-    gc.collect()
-
-
-def compare(
-    settings: Settings, without_postgres: Callable[[], AbstractContextManager[None]]
-) -> None:
+    real = Kept(
+        build_gate(Settings(redis_url=ledger_redis, postgres_url=database_url)),
+        lambda: closed_to_all(servers, database_url),
+    )
     kit = memory_gate()
     kit.sign_up(USER)
     told = lives(Kept(kit, lambda: kit.failing(Failure.POSTGRES_DOWN)))
-    for expected, answer in zip(
-        lives(Kept(build_gate(settings), without_postgres)), told, strict=True
-    ):
+    for expected, answer in zip(lives(real), told, strict=True):
         assert answer == expected
+
+
+def test_without_a_lifespan_the_kit_begins_anew_on_each_loop() -> None:
+    """As `test_binding` says of every gate; each loop ends before the next begins."""
+    kit = memory_gate()
+    kit.sign_up(USER)
+    assert [tried(kit, call) for call in CALLS.values()] == ["answered"] * len(CALLS)
