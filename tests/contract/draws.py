@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance
-from faregate.domain.transaction import CREDITS_MAX
+from faregate.domain.transaction import CREDITS_MAX, TransactionType
 from scenarios.limits import FAST, SLOW, SMALL_WINDOW
 from spec.steps import (
     BY_KEY,
@@ -29,6 +29,9 @@ USER = st.sampled_from(["ann", "ann", "bob", "cid"])
 COST = st.sampled_from([1, 2, 3, 1, 2, 4, 5, 8, 0, -1])
 AMOUNT = st.sampled_from([1, 2, 3, 5, 8, 0, CREDITS_MAX - 8])
 CHANGE = st.sampled_from([-1, 1, -2, 3, -6, 0, CREDITS_MAX - 8, -CREDITS_MAX])
+#: What a balance lacks, and how it is told: by the balance itself, or by a record.
+DRIFT = st.sampled_from([-3, -1, 2, 9])
+RECORD = st.sampled_from([None, TransactionType.ADMIN_ADJUSTMENT])
 PART = st.sampled_from([None, 1, 2, 3, None, 4, 0])
 PERIODS = st.sampled_from(
     [

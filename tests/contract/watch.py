@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from uuid import UUID
 
+from faregate.domain.alignment import AlignmentOutcome
 from faregate.domain.decision import Verdict
 from faregate.domain.idempotency import KeyState
 from faregate.domain.request import VoidOutcome
@@ -21,6 +22,7 @@ from spec.steps import USERS, Done, Step
 _SERVED = {None, KeyState.NEW, KeyState.TAKEN_OVER}
 #: Whatever else is answered has written nothing.
 _WRITES = {Verdict.ALLOWED, Verdict.HOLD_EXPIRED, VoidOutcome.REFUNDED, Done.DONE, Done.RENEWED}
+_WRITES |= {AlignmentOutcome.ALIGNED}
 
 
 class Watch:

@@ -1,15 +1,15 @@
 """Plays the steps of scenarios on a backend."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 
-from faregate.domain.alignment import Aligned, LiveAccount
+from faregate.domain.alignment import Aligned, AlignmentOutcome, LiveAccount
 from faregate.domain.attempt import AttemptError
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
 from faregate.domain.hold import HoldAnswer
 from faregate.domain.request import VoidOutcome
-from faregate.domain.transaction import CreditTransactionId
+from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId
 from faregate.domain.user import User
 from faregate.ports import Ledger
 from spec.backends import Backend
@@ -70,6 +70,7 @@ class Driver:
             "alter": self._alter,
             "look": self._look,
             "align": self._align,
+            "mend": self._mend,
         }
         self._looks: dict[CreditTransactionId, LiveAccount] = {}
 
@@ -212,6 +213,17 @@ class Driver:
         """Correct by what was looked at before, or by what is there now."""
         account = self._looks[asked.of] if asked.step.of else self._account(asked)
         return self.backend.accounts_of(asked.user_id).align(asked.alignment(account))
+
+    async def _mend(self, asked: Requests) -> Aligned | Played:
+        """Alter a balance, and correct it at once, and ask for that again."""
+        account, amount = self._account(asked), asked.step.amount or 0
+        if account.user is None or abs(account.user.credits - amount) > CREDITS_MAX:
+            return Played(Done.UNKNOWN)
+        self.backend.alter(asked.user_id, -amount)
+        accounts, alignment = self.backend.accounts_of(asked.user_id), asked.alignment(account)
+        done, again = accounts.align(alignment), accounts.align(alignment)
+        assert again == replace(done, outcome=AlignmentOutcome.REPEATED)
+        return done
 
     def _account(self, asked: Requests) -> LiveAccount:
         return self.backend.accounts_of(asked.user_id).look([asked.user_id])[asked.user_id]
