@@ -70,7 +70,7 @@ bench-reconcile: .venv/ready
 
 # After a change of migrations: writes down what they make, which `faregate verify` compares with.
 schema: .venv/ready
-	FAREGATE_WRITE_SCHEMA=1 $(BIN)/python -m pytest tests/integration/test_schema_facts.py
+	FAREGATE_TEST_WRITE_SCHEMA=1 $(BIN)/python -m pytest tests/integration/test_schema_facts.py
 
 # Format, style, types, layers, Lua, queries, migrations.
 check: .venv/ready

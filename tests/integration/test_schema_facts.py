@@ -14,7 +14,7 @@ pytestmark = pytest.mark.postgres
 def test_the_file_says_what_the_migrations_make(postgres_admin_url: str) -> None:
     """In every layout of a database, on whichever Postgres; `make schema` writes it anew."""
     made = "".join(lines_of(made_by_migrations(postgres_admin_url)))
-    if os.environ.get("FAREGATE_WRITE_SCHEMA"):
+    if os.environ.get("FAREGATE_TEST_WRITE_SCHEMA"):
         schema._EXPECTED.write_text(made, encoding="utf-8")
     written = schema._EXPECTED.read_text(encoding="utf-8")
     assert made.splitlines() == written.splitlines(), "run `make schema`"
