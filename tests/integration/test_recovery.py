@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
@@ -15,9 +14,8 @@ from redis import Redis
 
 from faregate import Settings
 from faregate.adapters.redis import keys
-from faregate.bootstrap import open_admin, open_installer, open_stream
+from faregate.bootstrap import open_installer
 from faregate.cli.servers import Binaries, EmbeddedServers
-from faregate.ops.rebuild import rebuild
 from moved import assert_exact, changed, charge_all, drain, working
 from own_redis import OwnRedis, own_redis
 from servers import administer
@@ -31,16 +29,24 @@ FIRST = UUID("7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e30")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recovery.md"
 #: Each in a shard of its own.
 USERS = [UUID(int=FIRST.int + number) for number in range(12)]
+WELL = ("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory", "200mb")
 OLD, NEW = "redis://old:6379/0", "redis://new:6379/0"
 
 Play: TypeAlias = Callable[[str], Transcript]
 
 
 @pytest.fixture
-def settings(ledger_redis: str, database_url: str) -> Settings:
+def redis(binaries: Binaries) -> Iterator[OwnRedis]:
+    """A Redis as it should be, so that nothing warns of it."""
+    with own_redis(binaries.redis, *WELL) as server:
+        yield server
+
+
+@pytest.fixture
+def settings(redis: OwnRedis, database_url: str) -> Settings:
     """A ledger of which some users were charged, and all records are rows."""
     made = Settings(
-        redis_url=ledger_redis,
+        redis_url=redis.url,
         postgres_url=database_url,
         provision_users=True,
         decision_timeout_ms=10_000,
@@ -56,7 +62,7 @@ def play(
 ) -> Play:
     """Begins the transcript of a section."""
     monkeypatch.setenv("PATH", f"{binaries.postgres}{os.pathsep}{os.environ['PATH']}")
-    names = {NEW: f"{settings.redis_url}&db=1", OLD: settings.redis_url}
+    names = {NEW: f"{settings.redis_url}?db=1", OLD: settings.redis_url}
 
     def begin(section: str) -> Transcript:
         transcript = Transcript(PAGE, section, tmp_path, names)
@@ -95,8 +101,8 @@ def charge_and_drain(settings: Settings, expected: int) -> None:
 def test_redis_was_wiped(settings: Settings, play: Play) -> None:
     """What was a row is there, and what was none was not paid."""
     charge_all(settings, USERS[:3], 1)
-    with Redis.from_url(settings.redis_url) as redis:
-        redis.flushall()
+    with Redis.from_url(settings.redis_url) as client:
+        client.flushall()
     transcript = play("Redis was wiped")
     transcript.play()
     transcript.end()
@@ -105,67 +111,47 @@ def test_redis_was_wiped(settings: Settings, play: Play) -> None:
     assert_exact(settings)
 
 
-@pytest.fixture
-def persistent(binaries: Binaries) -> Iterator[OwnRedis]:
-    """A Redis that can be copied, and started from its copy."""
-    with own_redis(binaries.redis) as server:
-        yield server
-
-
-def on(server: OwnRedis, settings: Settings) -> Settings:
-    """The ledger of the settings, begun on another Redis."""
-    moved = changed(settings, redis_url=server.url)
-    with (
-        open_stream(moved) as stream,
-        open_installer(moved) as installer,
-        open_admin(moved) as admin,
-    ):
-        rebuild(stream, installer, admin, admin.identity(), moved.shard_count)
-    charge_all(moved, USERS, 1)
-    drain(moved)
-    return moved
-
-
 def test_redis_was_restored_from_an_older_copy(
-    settings: Settings, play: Play, persistent: OwnRedis, tmp_path: Path
+    settings: Settings, play: Play, redis: OwnRedis, tmp_path: Path
 ) -> None:
     """Balances follow the rows again; nobody who was not charged since is touched."""
-    moved = on(persistent, settings)
-    copy = persistent.folder / "dump.rdb"
-    with Redis.from_url(moved.redis_url) as redis:
-        redis.save()
-    shutil.copy(copy, tmp_path / "dump.rdb")
-    charge_all(moved, USERS[:3], 0)
-    drain(moved)
-    persistent.kill()
-    shutil.copy(tmp_path / "dump.rdb", copy)
-    persistent.start()
+    data, copy = redis.folder / "appendonlydir", tmp_path / "copy"
+    redis.kill()
+    shutil.copytree(data, copy)
+    redis.start()
+    charge_all(settings, USERS[:3], 1)
+    drain(settings)
+    redis.kill()
+    shutil.rmtree(data)
+    shutil.copytree(copy, data)
+    redis.start()
 
     transcript = play("Redis was restored from an older copy")
-    transcript.let(FAREGATE_REDIS_URL=moved.redis_url)
     transcript.play()
-    drain(moved)
+    drain(settings)
     transcript.play()
     transcript.end()
-    charge_all(moved, USERS[3:], 0)
-    drain(moved)
-    assert_exact(moved)
+    charge_all(settings, USERS[3:], 1)
+    drain(settings)
+    assert_exact(settings)
 
 
 def test_redis_failed_over_to_a_replica_that_lagged(
-    settings: Settings, play: Play, binaries: Binaries
+    settings: Settings, play: Play, redis: OwnRedis, binaries: Binaries
 ) -> None:
     """One user was charged again by the new primary, the other two were not."""
-    with two_redis(binaries) as (primary, replica):
-        moved = on(primary, settings)
-        with Redis.from_url(replica.url) as redis:
-            wait_for(lambda: has_all_of(primary, redis), "the replica has caught up")
-            redis.replicaof("NO", "ONE")
-        charge_all(moved, USERS[:3], 0)
-        drain(moved)
-        primary.kill()
-        moved = changed(moved, redis_url=replica.url)
-        charge_all(moved, USERS[:1], 0)
+    port = free_port()
+    with Redis.from_url(redis.url) as client:
+        client.config_set("port", port)
+    with own_redis(binaries.redis, *WELL, "--replicaof", f"127.0.0.1 {port}") as replica:
+        with Redis.from_url(replica.url) as client:
+            wait_for(lambda: has_all_of(redis, client), "the replica has caught up")
+            client.replicaof("NO", "ONE")
+        charge_all(settings, USERS[:3], 1)
+        drain(settings)
+        redis.kill()
+        moved = changed(settings, redis_url=replica.url)
+        charge_all(moved, USERS[:1], 1)
         drain(moved)
 
         transcript = play("Redis failed over to a replica that lagged")
@@ -174,25 +160,14 @@ def test_redis_failed_over_to_a_replica_that_lagged(
         drain(moved)
         transcript.play()
         transcript.end()
-        charge_all(moved, USERS[3:], 0)
+        charge_all(moved, USERS[3:], 1)
         drain(moved)
         assert_exact(moved)
 
 
-@contextmanager
-def two_redis(binaries: Binaries) -> Iterator[tuple[OwnRedis, OwnRedis]]:
-    """A primary and its replica."""
-    port = free_port()
-    with (
-        own_redis(binaries.redis, "--port", str(port), "--bind", "127.0.0.1") as primary,
-        own_redis(binaries.redis, "--replicaof", f"127.0.0.1 {port}") as replica,
-    ):
-        yield primary, replica
-
-
 def has_all_of(primary: OwnRedis, replica: Redis) -> bool:
-    with Redis.from_url(primary.url) as redis:
-        place = redis.info("replication")["master_repl_offset"]
+    with Redis.from_url(primary.url) as client:
+        place = client.info("replication")["master_repl_offset"]
     told = replica.info("replication")
     return bool(told["master_link_status"] == "up" and told["slave_repl_offset"] >= place)
 
@@ -219,8 +194,8 @@ def test_postgres_was_restored_from_a_backup_that_is_too_old(
 
     def go_on() -> None:
         charge_and_drain(settings, 1)
-        with Redis.from_url(settings.redis_url) as redis:
-            redis.delete(shard.stream)
+        with Redis.from_url(settings.redis_url) as client:
+            client.delete(shard.stream)
         charge_all(settings, [user], 0)
 
     transcript = play("Postgres was restored from a backup that is too old")
@@ -237,8 +212,8 @@ def test_both_were_lost(
 ) -> None:
     """Balances are those of the backup."""
     lose_postgres(lambda: charge_and_drain(settings, 1))
-    with Redis.from_url(settings.redis_url) as redis:
-        redis.flushall()
+    with Redis.from_url(settings.redis_url) as client:
+        client.flushall()
     transcript = play("Both were lost")
     transcript.play()
     transcript.end()
@@ -249,7 +224,7 @@ def test_both_were_lost(
 def test_another_redis(settings: Settings, play: Play) -> None:
     """The command does each step, and checks it."""
     charge_all(settings, USERS, 1)
-    moved = changed(settings, redis_url=f"{settings.redis_url}&db=1")
+    moved = changed(settings, redis_url=f"{settings.redis_url}?db=1")
     transcript = play("Another Redis")
     with working(settings):
         transcript.play()
@@ -274,7 +249,7 @@ def test_a_move_that_waits_in_vain(settings: Settings, play: Play) -> None:
 def test_another_number_of_shards(settings: Settings, play: Play) -> None:
     """It is exact at once, and after more charges."""
     charge_all(settings, USERS, 1)
-    moved = changed(settings, redis_url=f"{settings.redis_url}&db=1", shard_count=32)
+    moved = changed(settings, redis_url=f"{settings.redis_url}?db=1", shard_count=32)
     transcript = play("Another number of shards")
     with working(settings):
         transcript.play()
