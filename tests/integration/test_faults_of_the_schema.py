@@ -18,6 +18,7 @@ from faregate.domain.errors import (
     ConfigurationError,
     HiddenRowsError,
     ShardBlockedError,
+    UnfitDatabaseError,
 )
 from servers import administer
 
@@ -139,7 +140,7 @@ async def test_the_database_speaks_utf8(servers: EmbeddedServers) -> None:
         name,
     )
     url = servers.postgres.database_url(name)
-    with pytest.raises(ConfigurationError, match="encoding LATIN1; Faregate needs UTF8"):
+    with pytest.raises(UnfitDatabaseError, match="encoding LATIN1; Faregate needs UTF8"):
         Migrator(url).apply()
     with pytest.raises(ConfigurationError, match="Faregate needs UTF8"):
         check_worker(url)

@@ -38,3 +38,12 @@ def test_what_compares_refuses_a_standby(standby: System, command: str) -> None:
     (line,) = standby.log.read_text("utf-8").splitlines()[-1:]
     assert "a standby in recovery" in line
     assert "name the primary" in line
+
+
+def test_a_standby_is_not_migrated(standby: System) -> None:
+    """Wrong use: it takes no changes, and the primary would."""
+    standby.log.unlink(missing_ok=True)
+    assert standby.start("faregate.cli", "migrate").wait(WAIT_S_MAX) == 2
+    (line,) = standby.log.read_text("utf-8").splitlines()[-1:]
+    assert "Postgres is a standby" in line
+    assert "name the primary" in line

@@ -30,9 +30,15 @@ from faregate.domain.errors import (
     FaregateError,
     InvalidArgumentError,
     TransactionConflictError,
+    UnfitDatabaseError,
 )
 
-_WRONG_USE = ConfigurationError, InvalidArgumentError, TransactionConflictError
+_WRONG_USE = (
+    ConfigurationError,
+    InvalidArgumentError,
+    TransactionConflictError,
+    UnfitDatabaseError,
+)
 
 app = typer.Typer(
     help="Credits for API calls: charged in Redis, recorded in Postgres, reconciled.",

@@ -22,8 +22,13 @@ FaregateError
     JournalError                    the journal cannot be written, read, or is full
     MigrationError                  a migration cannot be applied, or was edited after it was
         SchemaDiffersError          the schema is not what the migrations make, after all repairs
+        UnfitDatabaseError          the database does not fit, and nothing was changed
     EmbeddedServerError             an embedded development server cannot be started
 """
+
+from collections.abc import Sequence
+
+from faregate.domain.objection import Objection
 
 
 class FaregateError(Exception):
@@ -112,6 +117,14 @@ class MigrationError(FaregateError):
 
 class SchemaDiffersError(MigrationError):
     """The schema is not what the migrations make, even after all repairs."""
+
+
+class UnfitDatabaseError(MigrationError):
+    """A database cannot be migrated as it is. `objections` has all reasons. Nothing was changed."""
+
+    def __init__(self, objections: Sequence[Objection]) -> None:
+        super().__init__("; ".join(map(str, objections)))
+        self.objections = tuple(objections)
 
 
 class EmbeddedServerError(FaregateError):

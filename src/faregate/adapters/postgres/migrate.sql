@@ -4,6 +4,10 @@
 -- One run at a time, until the end of the transaction.
 select pg_advisory_xact_lock(%(key)s::bigint);
 
+-- name: check_at_once
+-- Keys that an application checks at the end would keep its tables from being altered until then.
+set constraints all immediate;
+
 -- name: tell_numbers
 -- What the migration that creates the ledger reads.
 select

@@ -6,6 +6,7 @@ import psycopg
 
 from faregate.adapters.postgres.connection import complete
 from faregate.adapters.postgres.migration_files import bootstrap_sql
+from faregate.adapters.postgres.migration_records import MigrationState
 from faregate.adapters.postgres.migration_run import (
     bounded,
     connected,
@@ -14,7 +15,7 @@ from faregate.adapters.postgres.migration_run import (
     run_again,
     transaction,
 )
-from faregate.adapters.postgres.migrations import MigrationState, Migrator
+from faregate.adapters.postgres.migrations import Migrator
 from faregate.adapters.postgres.schema import SchemaDifference, find_differences, read_facts
 from faregate.domain.errors import MigrationError, SchemaDiffersError
 

@@ -6,8 +6,9 @@ from typing import Final
 from psycopg.rows import dict_row
 
 from faregate.adapters.postgres.connection import Bounds, Connector, require_primary, unavailable
+from faregate.adapters.postgres.migration_records import MigrationState
 from faregate.adapters.postgres.migration_run import holds
-from faregate.adapters.postgres.migrations import MigrationState, Migrator
+from faregate.adapters.postgres.migrations import Migrator
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import MigrationError
 from faregate.domain.server import DurableServer

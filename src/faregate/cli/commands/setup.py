@@ -4,24 +4,31 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from faregate.adapters.postgres.migrations import Migrator
-from faregate.cli.conventions import Json, tell
+from faregate.cli.conventions import EXIT_WRONG_USE, Json, error_console, members, tell
 from faregate.config import PREFIX, LogFormat, Settings, masked, read_settings
+from faregate.domain.errors import UnfitDatabaseError
+from faregate.domain.objection import Objection
 
 
 def migrate(
     status: Annotated[bool, typer.Option(help="Show how each migration stands.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Apply what is pending, and roll it back.")] = False,
+    adopt: Annotated[
+        bool, typer.Option(help="Change tables of yours as --status says, so that they fit.")
+    ] = False,
     export: Annotated[
         Path | None, typer.Option(help="Write the files for `supabase db push` to a folder.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Bring Postgres to the schema of this version. It is safe to run again.
+
+    It looks first, and does all or nothing. It says why a database does not fit, and what to do.
 
     Example: faregate migrate --dry-run
     """
@@ -31,11 +38,32 @@ def migrate(
         _tell_names("exported", [str(path) for path in migrator.export(export)], as_json)
     elif status:
         rows = [{"name": item.name, "state": item.state.value} for item in migrator.status()]
-        tell(rows, as_json=as_json)
+        found = [members(item) for item in migrator.objections()]
+        tell({"migrations": rows, "objections": found}, as_json=as_json)
     else:
         act = migrator.rehearse if dry_run else migrator.apply
-        done = act(shard_count=settings.shard_count, starting_credits=settings.starting_credits)
+        done: list[str] = []
+        try:
+            act(
+                shard_count=settings.shard_count,
+                starting_credits=settings.starting_credits,
+                adopt=adopt,
+                on_progress=done.append,
+            )
+        except UnfitDatabaseError as error:
+            _refuse(error.objections, as_json)
         _tell_names("rehearsed" if dry_run else "applied", done, as_json)
+
+
+def _refuse(objections: Sequence[Objection], as_json: bool) -> NoReturn:
+    """Say all that speaks against a migration, one line each, and end: nothing was done."""
+    if as_json:
+        tell({"objections": [members(one) for one in objections]}, as_json=True)
+    else:
+        for one in objections:
+            line = " ".join(f"faregate: {one}".split())
+            error_console().print(line, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(EXIT_WRONG_USE)
 
 
 def _tell_names(verb: str, names: Sequence[str], as_json: bool) -> None:

@@ -119,7 +119,12 @@ begin
             and a.attnotnull
             and not a.atthasdef
             and a.attidentity = ''
-            and a.attname <> 'id';
+            and a.attname <> 'id'
+            -- Where profiles with a user_id beside their id were adopted, a trigger fills it.
+            and (
+                a.attname <> 'user_id'
+                or to_regprocedure('public.faregate_take_user_id()') is null
+            );
         if unfilled is not null then
             raise exception 'a new user cannot get a profile: public.profiles requires %', unfilled
                 using hint = 'Give these columns a default, or write your own handle_new_user().';

@@ -1,0 +1,98 @@
+"""Looks at a database before anything is changed, and says all that speaks against a migration.
+
+A database that holds a ledger has been looked at. There only the server and the rights to look at
+all are asked for, and the migrations verify the rest.
+"""
+
+from collections.abc import Callable
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg.rows import dict_row
+
+from faregate.adapters.postgres.migration_run import execute, transaction
+from faregate.adapters.postgres.queries import statements
+from faregate.domain.errors import UnfitDatabaseError
+from faregate.domain.objection import Objection, ObjectionKind
+
+#: The oldest Postgres that is supported, as it numbers itself.
+VERSION_MIN: Final = 150_000
+#: As in the migrations: tables may be large, and nobody waits long for a lock.
+_BOUNDS: Final = "set local lock_timeout = '10s';\nset local statement_timeout = '30min';\n"
+_FILES: Final = ("preflight.sql", "preflight_profiles.sql", "preflight_credits.sql")
+_SERVER: Final = ("object_to_server", "object_to_closed_schemas")
+#: Each statement, and the questions that must all be answered with yes before it can be asked.
+_SHAPES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("object_to_rights", ()),
+    ("object_to_names", ()),
+    ("object_to_users", ()),
+    ("object_to_profiles", ()),
+    ("object_to_lost_profiles", ("can_compare_profiles",)),
+    ("object_to_nobodys_profiles", ("can_compare_profiles", "has_optional_users")),
+    ("object_to_required_columns", ("lacks_handler",)),
+    (
+        "object_to_required_columns",
+        ("has_handler", "can_compare_profiles", "has_users_without_profile"),
+    ),
+    ("object_to_columns", ()),
+    ("object_to_values", ("has_credits",)),
+    ("object_to_differences", ("can_compare_profiles", "has_old_transactions")),
+)
+
+
+def objections(connection: psycopg.Connection) -> list[Objection]:
+    """Return all that speaks against a migration; nothing is changed."""
+    execute(connection, _BOUNDS)
+    found = [one for name in _SERVER for one in _ask(connection, name)]
+    if any(one.kind is ObjectionKind.MISSING_RIGHT for one in found) or _is(
+        connection, "is_migrated"
+    ):
+        return found
+    for name, questions in _SHAPES:
+        if all(_is(connection, question) for question in questions):
+            found += _ask(connection, name)
+    return found
+
+
+def refuse(found: list[Objection], *, adopt: bool = False) -> None:
+    """Raise unless there is nothing to object to, or nothing that cannot be adopted.
+
+    Raises:
+        UnfitDatabaseError: With all that was found.
+    """
+    if any(one.adoption is None or not adopt for one in found):
+        raise UnfitDatabaseError(found)
+
+
+def adopt_shapes(
+    connection: psycopg.Connection, found: list[Objection], on_progress: Callable[[str], None]
+) -> None:
+    """Make the database fit, each change reported before it is made, and look again.
+
+    Raises:
+        MigrationError: Postgres refused a change.
+        UnfitDatabaseError: It still does not fit.
+    """
+    for one in found:
+        if one.adoption is not None:
+            name = f"adoption of {one.kind}"
+            on_progress(name)
+            with transaction(connection, name):
+                execute(connection, _BOUNDS + one.adoption)
+    if found:
+        refuse(objections(connection))
+
+
+def _ask(connection: psycopg.Connection, name: str) -> list[Objection]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_sql(name), {"version_min": VERSION_MIN}).fetchall()
+    return [Objection(**{**row, "kind": ObjectionKind(row["kind"])}) for row in rows]
+
+
+def _is(connection: psycopg.Connection, name: str) -> bool:
+    ((answer,),) = connection.execute(_sql(name), {}).fetchall()
+    return bool(answer)
+
+
+def _sql(name: str) -> LiteralString:
+    return next(found[name] for found in map(statements, _FILES) if name in found)
