@@ -112,8 +112,9 @@ def _align(sources: Sources, event: Event, drift: LiveDrift) -> None:
     sources.repairs.begin(event, deadline_at)
     done = sources.accounts.align(alignment)
     change = LiveChange(
-        # The next row follows from the balance that was made; that of the record does, too.
-        sequence=done.sequence - (record is not None),
+        # The next row follows from the balance that was made; that of the record does, too. Nothing
+        # is appended for an amount of 0.
+        sequence=done.sequence - bool(record and drift.amount),
         credits_before=done.credits_before,
         credits_after=done.credits,
     )
