@@ -9,7 +9,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-servers soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile schema check fmt lock clean
+.PHONY: demo test test-servers soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders schema check fmt lock clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
@@ -67,6 +67,10 @@ bench-history: .venv/ready
 # on Debian's redis-server and PostgreSQL.
 bench-reconcile: .venv/ready
 	$(BIN)/python -m benchmarks.reconcile
+
+# How long credits that SQL has ordered take to be usable.
+bench-orders: .venv/ready
+	$(BIN)/python -m benchmarks.orders
 
 # After a change of migrations: writes down what they make, which `faregate verify` compares with.
 schema: .venv/ready

@@ -103,7 +103,7 @@ class FullShard:
 
     async def grant_by_key(self, asked: CreditTransactionId) -> str:
         """Grant a credit with a key of the caller's."""
-        return await self.grant(CreditTransactionId(id_of_key(self.user_id, str(asked))))
+        return await self.grant(id_of_key(self.user_id, str(asked)))
 
     async def refund(self, asked: CreditTransactionId) -> str:
         """Give a charge back that is known by its id alone."""

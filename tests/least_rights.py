@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, Popen, run
+from uuid import UUID, uuid4
 
 import psycopg
 from redis import Redis
@@ -110,6 +111,24 @@ class Restricted:
         """Keep a record that could not be read when it was kept."""
         with psycopg.connect(self.servers.postgres_url) as admin:
             admin.execute(_KEEP_LETTER, [payload])
+
+    def order_credits(self) -> UUID:
+        """Order credits by SQL, as the API, for somebody whom Redis has not seen."""
+        user = uuid4()
+        with psycopg.connect(self.servers.postgres_url) as admin:
+            admin.execute("insert into auth.users (id) values (%s)", [user])
+        with psycopg.connect(self.postgres_url("app_api")) as api:
+            ((made,),) = api.execute("select faregate.add_credits(%s, 5)", [user]).fetchall()
+            waiting = api.execute("select waiting from faregate.balance(%s)", [user]).fetchall()
+        assert waiting == [(5,)]
+        order_id: UUID = made
+        return order_id
+
+    def is_row(self, transaction_id: UUID) -> bool:
+        """Whether there is a row of an id."""
+        asked = "select from public.credit_transactions where id = %s"
+        with psycopg.connect(self.servers.postgres_url) as admin:
+            return admin.execute(asked, [transaction_id]).rowcount == 1
 
     def refused(self) -> list[str]:
         """The commands, keys and channels that Redis has refused to anybody."""

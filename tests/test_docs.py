@@ -120,3 +120,15 @@ def test_queries_run(name: str, query: str, database_url: str) -> None:
     """On a fresh ledger they find nothing, and no error."""
     with psycopg.connect(database_url) as connection:
         assert connection.execute(query).fetchall() == [], name
+
+
+def test_the_webhook_in_sql_orders_once(database_url: str) -> None:
+    """Though its event comes twice, and another event of the same payment."""
+    trigger, event, *_ = blocks(ROOT / "docs/credits-by-sql.md", "sql")
+    (user,) = re.findall(r'"client_reference_id": "(.*)"', event)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("insert into auth.users (id) values (%s)", [user])
+        for statement in (trigger, event, event, event.replace("evt_1", "evt_2")):
+            connection.execute(statement)
+        query = "select user_id::text, amount, metadata ->> 'event' from faregate.orders"
+        assert connection.execute(query).fetchall() == [(user, 100, "evt_1")]

@@ -15,12 +15,14 @@ from faregate.adapters.postgres.erasures import PostgresErasures
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.letters import PostgresLetters
 from faregate.adapters.postgres.moments import PostgresMoments
+from faregate.adapters.postgres.orders import PostgresOrders
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
 from faregate.adapters.postgres.repairs import PostgresRepairs
 from faregate.adapters.postgres.reports import PostgresReports
 from faregate.adapters.postgres.server import PostgresServer
 from faregate.adapters.redis import rights as redis_rights
 from faregate.adapters.redis.alignments import RedisAccounts
+from faregate.adapters.redis.credits import RedisCredits
 from faregate.adapters.redis.installer import RedisInstaller
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.records import read_alone
@@ -160,6 +162,16 @@ def open_archive(settings: Settings) -> closing[PostgresArchive]:
     return closing(PostgresArchive(settings.postgres_url))
 
 
+def open_orders(settings: Settings) -> closing[PostgresOrders]:
+    """Open the orders of credits."""
+    return closing(PostgresOrders(settings.postgres_url))
+
+
+def open_credits(settings: Settings) -> closing[RedisCredits]:
+    """Open what adds credits, for a worker."""
+    return closing(RedisCredits.from_url(settings.redis_url, settings.shard_count))
+
+
 def open_audit(settings: Settings) -> closing[PostgresAudit]:
     """Open Postgres for an operator."""
     return closing(PostgresAudit(settings.postgres_url))
@@ -222,12 +234,14 @@ def open_looks(settings: Settings) -> Iterator[dict[str, Look]]:
         open_servers(settings) as looks,
         open_stream(settings) as stream,
         open_reports(settings) as reports,
+        open_orders(settings) as orders,
         closing(RedisServer.from_url(settings.rq_url, QUEUE_SETTING)) as queue,
     ):
         yield looks | {
             "queue": lambda: queue.look_at_queue(QUEUE_NAME),
             "ledger": lambda: doctor.ledger(stream, stream, reports.audit),
             "records": lambda: doctor.backlog(stream, reports.audit),
+            "orders": orders.counts,
             "dead_letters": reports.audit.dead_letter_counts,
             "reconciliation": reports.last_reconciliation,
         }

@@ -13,7 +13,9 @@ TABLES: Final = {
     "keys": "faregate.api_keys",
     **{
         name: f"faregate.{name}"
-        for name in ("balances", "ledger", "batches", "migrations", "deletions", "repairs")
+        for name in (
+            *("balances", "ledger", "batches", "migrations", "deletions", "repairs", "orders"),
+        )
     },
     "accepted": "faregate.acknowledgements",
 }
@@ -44,6 +46,10 @@ NEW_ROWS: Final = {
         "'x', 'x', 'x', 'x', 'x', 'x'",
     ),
     "accepted": ("finding_id, kind, detail, actor, reason", "'y', 'x', 'x', 'x', 'x'"),
+    "orders": (
+        "id, user_id, amount, type, description",
+        "gen_random_uuid(), '{user}', 1, 'add', 'x'",
+    ),
     "users": ("id", "gen_random_uuid()"),
 }
 CHANGES: Final = {
@@ -59,6 +65,7 @@ CHANGES: Final = {
     "deletions": "deleted_at = now()",
     "repairs": "amount = 9",
     "accepted": "reason = 'y'",
+    "orders": "amount = 1000",
     "users": "created_at = now()",
 }
 #: The routes, by the letter of what they do.

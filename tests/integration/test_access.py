@@ -170,12 +170,10 @@ async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: 
     settings = ledger.settings(access.GATE, "app_api")
     gate = build_gate(settings, POLICIES)
     await gate.start()
-    user, gone = await use(gate), await use(gate)
+    user, gone, ordered = await use(gate), await use(gate), ledger.order_credits()
     delete(ledger, gone)
-    key = ledger.command(
-        access.GATE, "app_owner", "keys", "create", "--user", str(user), "--name", "a key"
-    )
-    assert key[0] == 0, key
+    key = "keys", "create", "--user", str(user), "--name", "a key"
+    assert ledger.command(access.GATE, "app_owner", *key)[0] == 0
     api_keys = build_api_keys(settings)
     assert await api_keys.find(uuid4()) is None
     await api_keys.note_uses({})
@@ -187,7 +185,7 @@ async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: 
             queue.enqueue("faregate_worker.jobs.no_such_job", failure_ttl=60)
         wait_for(lambda: not open_holds(ledger), "the worker ends what its owner has left")
         wait_for(lambda: is_drained(ledger) and is_erased(ledger, gone), "all is done")
-        wait_for(lambda: failed_jobs(ledger), "the job fails")
+        wait_for(lambda: failed_jobs(ledger) and ledger.is_row(ordered), "a job and an order end")
         wait_for(ledger.is_compared, "the worker compares numbers")
         assert ledger.command(access.WORKER, "app_worker", "worker", "--check")[0] == 0
         assert worker.poll() is None

@@ -14,6 +14,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from billing import add
 from clocks import Seconds
 from durable import Database, Sink, as_role
 from faregate import CreditPolicy, Gate, PolicySet, RateLimit, Settings, Verdict, build_gate
@@ -39,7 +40,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 SHARD = 7
 PERSONAL_TABLES = {
     *("auth.users", "public.profiles", "public.credit_transactions"),
-    *("faregate.api_keys", "faregate.dead_letters"),
+    *("faregate.api_keys", "faregate.dead_letters", "faregate.orders"),
 }
 LIMITS = DrainLimits(batch_size_max=1_000, seconds_max=WAIT_S_MAX)
 POLICIES = PolicySet(
@@ -86,6 +87,7 @@ class Ledger:
         key = NewApiKey.mint(user_id, "of a test", now=datetime.now(UTC))
         with closing(PostgresApiKeyAdmin(self.settings.postgres_url)) as admin:
             admin.create(key)
+        add(self.tables, user_id, 1)
         payload = b"bytes " + user_id.bytes
         for kind, whose in (("refused", user_id), ("unreadable", None)):
             place, reason = f"{user_id.int}-{kind == 'refused':d}", f"of {user_id}"

@@ -100,6 +100,7 @@ def test_backlog_workers_and_dead_letters_are_on_one_screen(
     told = command_line.tell("status", code=1)
     assert told["records"]["pending"] > 0
     assert told["dead_letters"] == {"refused": 1}
+    assert told["orders"] == {"waiting": 0, "oldest_s": 0.0, "refused": 0}
     assert (told["queue"]["workers"], told["ledger"]["problems"]) == (0, [])
     with ledger.worker():
         wait_for(lambda: command_line.run("doctor").code == 0, "all is well")

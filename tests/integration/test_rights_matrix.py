@@ -31,24 +31,24 @@ pytestmark = pytest.mark.postgres
 #: Reads all rows (r) or its own (o), adds rows for others (a), writes (w), deletes (d), truncates
 #: (t), adds triggers (x). Of profiles and balances "writes" is about credits.
 EXPECTED = """
-role                rows balances ledger letters batches runs   keys   migrations deletions profiles users repairs  accepted
-anon                -    -        -      -       -       -      -      -          -         -        -     -        -
-authenticated       o    -        -      -       -       -      -      -          -         o        -     -        -
-service_role        ra   -        -      -       -       -      -      -          -         rad      -     -        -
-supabase_auth_admin -    -        -      -       -       -      -      -          -         -        rawd  -        -
-faregate_reader     o    -        -      -       -       -      -      -          -         -        -     -        -
-faregate_api        r    r        r      r       -       -      rw     -          -         -        -     -        -
-faregate_worker     ra   rw       r      ra      raw     ra     -      -          -         -        -     r        r
-faregate_auditor    r    r        r      r       r       ra     -      -          -         -        -     r        r
-faregate_backup     r    r        r      r       r       r      r      r          r         r        r     r        r
+role                rows balances ledger letters batches runs   keys   migrations deletions profiles users repairs  accepted orders
+anon                -    -        -      -       -       -      -      -          -         -        -     -        -        -
+authenticated       o    -        -      -       -       -      -      -          -         o        -     -        -        -
+service_role        ra   -        -      -       -       -      -      -          -         rad      -     -        -        r
+supabase_auth_admin -    -        -      -       -       -      -      -          -         -        rawd  -        -        -
+faregate_reader     o    -        -      -       -       -      -      -          -         -        -     -        -        -
+faregate_api        r    r        r      r       -       -      rw     -          -         -        -     -        -        -
+faregate_worker     ra   rw       r      ra      raw     ra     -      -          -         -        -     r        r        -
+faregate_auditor    r    r        r      r       r       ra     -      -          -         -        -     r        r        -
+faregate_backup     r    r        r      r       r       r      r      r          r         r        r     r        r        r
 """  # noqa: E501 - a table
 #: In a Supabase project profiles are shown to all, and what owns the tables is no superuser.
 ON_SUPABASE = """
-role                rows balances ledger letters batches runs   keys   migrations deletions profiles users repairs  accepted
-anon                -    -        -      -       -       -      -      -          -         r        -     -        -
-authenticated       o    -        -      -       -       -      -      -          -         r        -     -        -
-supabase_auth_admin -    -        -      -       -       -      -      -          -         -        rawdx -        -
-project_owner       rax  rawd     rawdtx rawdtx  rawdtx  rawdtx rawdtx rawdtx     rawdtx    rawdtx   rawdx rawdtx   rawdtx
+role                rows balances ledger letters batches runs   keys   migrations deletions profiles users repairs  accepted orders
+anon                -    -        -      -       -       -      -      -          -         r        -     -        -        -
+authenticated       o    -        -      -       -       -      -      -          -         r        -     -        -        -
+supabase_auth_admin -    -        -      -       -       -      -      -          -         -        rawdx -        -        -
+project_owner       rax  rawd     rawdtx rawdtx  rawdtx  rawdtx rawdtx rawdtx     rawdtx    rawdtx   rawdx rawdtx   rawdtx   rawdtx
 """  # noqa: E501 - a table
 #: Who may call which function. Nobody but their owner calls the others, or those of triggers.
 CALLERS: Final = {
@@ -60,6 +60,11 @@ CALLERS: Final = {
     "faregate.scrub_dead_letters(uuid[])": {"faregate_worker"},
     "faregate.users_to_erase(integer)": {"faregate_worker"},
     "faregate.note_erased(uuid[])": {"faregate_worker"},
+    "faregate.add_credits(uuid,integer,text,text,text,jsonb)": {"service_role", "faregate_api"},
+    "faregate.balance(uuid)": {"service_role", "faregate_api"},
+    "faregate.take_orders(integer)": {"faregate_worker"},
+    "faregate.refuse_orders(uuid[],timestamp with time zone[],text[])": {"faregate_worker"},
+    "faregate.count_orders()": {"faregate_worker", "faregate_auditor"},
 }
 #: COPY into a table is refused to a role that is subject to its row level security.
 NO_COPY: Final = {("faregate_worker", "rows")}
@@ -84,7 +89,16 @@ class Tried:
         self.connection = connection
         self.expected = LAYOUTS[layout]
         self.user, self.other = sign_up(connection), sign_up(connection)
-        for name in ("letters", "batches", "runs", "keys", "deletions", "repairs", "accepted"):
+        for name in (
+            "letters",
+            "batches",
+            "runs",
+            "keys",
+            "deletions",
+            "repairs",
+            "accepted",
+            "orders",
+        ):
             connection.execute(self.statement("insert", name).encode())
         connection.execute("delete from public.profiles where id = %s", [self.other])
         connection.execute("insert into auth.users (id) values (%s)", [uuid4()])

@@ -88,6 +88,7 @@ def test_a_scrape_of_a_running_worker_tells_what_waits_and_what_it_has_done(
     assert after["faregate_drained_records_total/inserted"] == pending - 2
     assert after["faregate_drained_records_total/dead_letters"] == 2
     assert after["faregate_dead_letters/deleted_user"] == 2
+    assert after["faregate_orders_waiting"] == 0
     assert after["faregate_batch_records_sum"] == pending
     count = after["faregate_batch_seconds_count"]
     assert count == after["faregate_batch_seconds_bucket/+Inf"] >= 1

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
+from faregate.domain.order import OrderCounts
 from faregate.domain.server import DurableServer, LiveServer, Queue
 from faregate.ops.doctor import Backlog, examine
 
@@ -39,6 +40,7 @@ WELL: dict[str, Any] = {
     "queue": QUEUE,
     "ledger": {"problems": [], "closed_shards": 0},
     "records": Backlog(pending=5, oldest_s=1.0),
+    "orders": OrderCounts(waiting=5, oldest_s=1.0, refused=0),
     "dead_letters": {},
     "reconciliation": {"users": 5, "findings": {}, "ended_at": datetime.now(UTC)},
 }
@@ -116,6 +118,20 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
         "faregate reopen",
     ),
     "a backlog": ("records", Backlog(pending=1, oldest_s=61.0), "error", "61 s", "--check"),
+    "late orders": (
+        "orders",
+        OrderCounts(waiting=1, oldest_s=61.0, refused=0),
+        "error",
+        "61 s",
+        "--check",
+    ),
+    "refused orders": (
+        "orders",
+        OrderCounts(waiting=0, oldest_s=0.0, refused=2),
+        "warning",
+        "2",
+        "credits-by-sql.md",
+    ),
     "dead letters": ("dead_letters", {"conflict": 2}, "warning", "2 conflict", "dead-letters list"),
     "a finding": (
         "reconciliation",

@@ -13,9 +13,18 @@ pytestmark = pytest.mark.redis
 REDIS = Path(access.__file__).parent
 #: The modules that a gate runs, and those of a worker. Others send nothing by a name of their own.
 GATE_MODULES = ("balances", "holds", "installer", "runner", "scripts", "session")
-WORKER_MODULES = ("batches", "client", "holds", "scripts", "stream", "sweeper")
+WORKER_MODULES = (
+    "batches",
+    "client",
+    "credits",
+    "holds",
+    "installer",
+    "scripts",
+    "stream",
+    "sweeper",
+)
 #: Scripts that the worker runs, and one that reads nothing.
-WORKER_SCRIPTS = {"end", "erase", "stored"}
+WORKER_SCRIPTS = {"credit", "end", "erase", "install", "stored"}
 ASKING_SCRIPTS = {"allowed"}
 #: What corrects live balances, and the modules that it takes.
 REPAIR_SCRIPTS = {"align"}
@@ -51,7 +60,8 @@ def granted(samples: tuple[str, ...]) -> set[str]:
 
 def test_a_gate_may_send_what_it_sends_and_nothing_else(known: set[str]) -> None:
     """By itself or in a script: a command that is added to either is added to the list."""
-    names = set(scripts.names()) - WORKER_SCRIPTS - ASKING_SCRIPTS - REPAIR_SCRIPTS | {"end"}
+    shared = {"credit", "end", "install"}
+    names = set(scripts.names()) - WORKER_SCRIPTS - ASKING_SCRIPTS - REPAIR_SCRIPTS | shared
     assert granted(access.GATE.samples) - CONNECTING == sent(known, GATE_MODULES, names)
 
 

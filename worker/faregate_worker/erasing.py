@@ -4,32 +4,23 @@ A job would be too short: if Redis holds many keys, looking through all of them 
 job may last, and the next job would begin again.
 """
 
-import logging
-
 from faregate.bootstrap import open_archive, open_stream
 from faregate.config import Settings
-from faregate.domain.errors import FaregateError
 from faregate.ops.erasure import LOOK_INTERVAL_S, Erasure
 from faregate_worker.drain import require_same_ledger
-from faregate_worker.runtime import Stop
-
-_logger = logging.getLogger(__name__)
+from faregate_worker.runtime import Stop, repeat
 
 
 def keep_erasing(settings: Settings, stop: Stop) -> None:
-    """Erase users until a stop is requested. An outage is logged once and waited out."""
-    has_failed = False
+    """Erase users until a stop is requested."""
     with open_stream(settings) as stream, open_archive(settings) as archive:
         erasure = Erasure(stream, archive)
-        while not stop.requested:
-            try:
-                # Before the first API has started, Redis has no marks, and holds nobody.
-                if stream.marks():
-                    require_same_ledger(stream, archive)
-                    erasure.look()
-                has_failed = False
-            except FaregateError as error:
-                if not has_failed:
-                    _logger.warning("keys of deleted users stay: %s", error)
-                has_failed = True
-            stop.pause(LOOK_INTERVAL_S)
+
+        def look() -> bool:
+            # Before the first API has started, Redis has no marks, and holds nobody.
+            if stream.marks():
+                require_same_ledger(stream, archive)
+                erasure.look()
+            return False
+
+        repeat(look, stop, LOOK_INTERVAL_S, failure="keys of deleted users stay")

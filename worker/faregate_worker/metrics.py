@@ -17,7 +17,7 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from faregate.bootstrap import open_archive, open_reconciliations, open_stream
+from faregate.bootstrap import open_archive, open_orders, open_reconciliations, open_stream
 from faregate.config import Settings
 from faregate.domain.errors import FaregateError
 from faregate.domain.finding import DriftKind
@@ -79,6 +79,12 @@ class WorkerCollector(Collector):
         with open_reconciliations(self._settings) as kept:
             if last := kept.last():
                 yield from _compared(last)
+        with open_orders(self._settings) as orders:
+            yield GaugeMetricFamily(
+                "faregate_orders_waiting",
+                "Credits that SQL has ordered and that are no rows yet, in orders.",
+                orders.counts().waiting,
+            )
 
     def _pending(self) -> Iterator[Metric]:
         """Ask Redis."""

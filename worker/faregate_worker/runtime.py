@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -14,14 +15,18 @@ from rq.serializers import JSONSerializer
 
 from faregate.adapters.redis.urls import QUEUE_SETTING, check_url
 from faregate.config import QUEUE_NAME, LogFormat
+from faregate.domain.errors import FaregateError
 from faregate.logs import JsonFormatter
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 #: How long a stop can go unnoticed.
 _NOTICE_SECONDS_MAX = 0.1
+_OUTAGE_PAUSE_S = 1.0
 _TEXT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
 _SECRET = re.compile(r"(?<=://)\S*@|(?<=password=)\S+")
+
+_logger = logging.getLogger(__name__)
 
 
 def open_queue(url: str, *, socket_timeout_seconds: float) -> Queue:
@@ -61,6 +66,31 @@ class Stop:
         deadline = time.monotonic() + seconds
         while not self.requested and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, _NOTICE_SECONDS_MAX))
+
+
+def repeat(step: Callable[[], bool], stop: Stop, interval_s: float, *, failure: str) -> None:
+    """Do something until a stop is requested, with a pause unless there is more to do at once.
+
+    An outage is logged once, as a failure, and waited out.
+
+    Args:
+        step: Says whether there is more to do.
+        stop: Says when to stop.
+        interval_s: How long to pause, in seconds; after an outage a second at least.
+        failure: What an outage means.
+    """
+    has_failed = False
+    while not stop.requested:
+        has_more = False
+        try:
+            has_more = step()
+            has_failed = False
+        except FaregateError as error:
+            if not has_failed:
+                _logger.warning("%s: %s", failure, error)
+            has_failed = True
+        if not has_more:
+            stop.pause(max(interval_s, _OUTAGE_PAUSE_S) if has_failed else interval_s)
 
 
 def redact(text: str) -> str:

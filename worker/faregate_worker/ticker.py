@@ -29,6 +29,7 @@ from faregate_worker.check import BEAT_INTERVAL_S, beat, end_beat
 from faregate_worker.counts import COUNTS
 from faregate_worker.erasing import keep_erasing
 from faregate_worker.jobs import work_on
+from faregate_worker.ordering import keep_ordering
 from faregate_worker.reconciling import keep_reconciling
 from faregate_worker.runtime import Stop, configure_logging, open_queue
 
@@ -215,8 +216,9 @@ def main(argv: Sequence[str]) -> int:
     if settings.metrics_port:
         COUNTS.open(arguments.counts_fd)
         _serve_metrics(settings)
-    # It may wait for Postgres, for which the ticker never waits.
-    Thread(target=keep_erasing, args=(settings, stop), name="erasure", daemon=True).start()
+    # They may wait for Postgres, for which the ticker never waits.
+    for keep in (keep_erasing, keep_ordering):
+        Thread(target=keep, args=(settings, stop), name=keep.__name__, daemon=True).start()
     reconciling = Thread(target=keep_reconciling, args=(settings, stop), name="reconciling")
     reconciling.daemon = True
     if settings.reconcile_every_s:

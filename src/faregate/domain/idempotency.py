@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.transaction import CreditTransactionId
@@ -125,9 +125,12 @@ def check_key(key: object) -> str:
     raise InvalidArgumentError(f"an idempotency key is text of 1 to {KEY_BYTES_MAX} bytes")
 
 
-def id_of_key(user_id: UUID, key: str) -> UUID:
-    """Return the id that stands for a user's key, for what is written once for it, for good."""
-    return uuid5(check_user_id(user_id), check_key(key))
+def id_of_key(user_id: UUID, key: str) -> CreditTransactionId:
+    """Return the id that stands for a user's key, for what is written once for it, for good.
+
+    `faregate.add_credits` computes the same one.
+    """
+    return CreditTransactionId.derive(f"key:{check_key(key)}", check_user_id(user_id))
 
 
 def _digest(text: str) -> bytes:

@@ -103,7 +103,7 @@ class Adjustments:
             )
         if transaction_id is not None:
             raise InvalidArgumentError("a key or a transaction id, not both: they mean the same")
-        return CreditTransactionId(id_of_key(user_id, key))
+        return id_of_key(user_id, key)
 
     async def _credit(self, credit: Credit) -> Decision:
         """Ask Postgres for the id first: the ledger remembers it for a day only."""

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, LedgerError
+from faregate.domain.order import OrderCounts
 from faregate.domain.server import (
     DurableServer,
     LiveServer,
@@ -210,6 +211,21 @@ def _records(found: Backlog) -> Iterator[Symptom]:
         )
 
 
+def _orders(found: OrderCounts) -> Iterator[Symptom]:
+    if found.oldest_s > PENDING_S_MAX:
+        yield _error(
+            part="orders",
+            detail=f"credits that SQL has ordered wait for {found.oldest_s:.0f} s",
+            remedy="faregate worker --check, and look at its log",
+        )
+    if found.refused:
+        yield _warning(
+            part="orders",
+            detail=f"orders of credits were refused: {found.refused}",
+            remedy="see docs/credits-by-sql.md",
+        )
+
+
 def _dead_letters(counts: Mapping[str, int]) -> Iterator[Symptom]:
     if counts:
         told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
@@ -254,6 +270,7 @@ _JUDGES: Mapping[str, Callable[[Any], Iterator[Symptom]]] = {
     "postgres": _postgres,
     "ledger": _ledger,
     "records": _records,
+    "orders": _orders,
     "dead_letters": _dead_letters,
     "reconciliation": _reconciliation,
     "queue": _queue,

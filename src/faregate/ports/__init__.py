@@ -12,11 +12,20 @@ from faregate.ports.durable import (
     Deletions,
     History,
     LedgerAdmin,
+    Orders,
     Stored,
     TransactionArchive,
 )
 from faregate.ports.journal import Journal, JournalFile, JournalLine
-from faregate.ports.live import HoldSweeper, Installer, Ledger, Left, LiveAccounts, LiveBalances
+from faregate.ports.live import (
+    Credits,
+    HoldSweeper,
+    Installer,
+    Ledger,
+    Left,
+    LiveAccounts,
+    LiveBalances,
+)
 from faregate.ports.pending import (
     ROW_COLUMNS,
     Batch,
@@ -36,6 +45,7 @@ __all__ = [
     "Audit",
     "Batch",
     "Copy",
+    "Credits",
     "Cursor",
     "Deletions",
     "History",
@@ -53,6 +63,7 @@ __all__ = [
     "LiveBalances",
     "Moment",
     "Moments",
+    "Orders",
     "ShardRecords",
     "Stored",
     "StreamEntry",

@@ -10,6 +10,7 @@ from faregate.domain.api_key import ApiKey, NewApiKey, StoredApiKey
 from faregate.domain.finding import Acknowledgement, Finding
 from faregate.domain.history import HistoryRow, Place
 from faregate.domain.identity import LedgerIdentity
+from faregate.domain.order import Order
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 from faregate.domain.user import User
@@ -148,6 +149,28 @@ class Deletions(Protocol):
 
     def note_erased(self, user_ids: Sequence[UUID]) -> None:
         """Note that Redis holds no keys of users, and forget their ids; raises as above."""
+        ...
+
+
+class Orders(Protocol):
+    """Changes of credits that SQL has asked for. Implemented by Postgres, for the worker.
+
+    Every method raises `ArchiveUnavailableError` where Postgres does not answer in time.
+    """
+
+    def take(self, count_max: int) -> Sequence[Order]:
+        """Finish orders that are rows, and return those to be sent now: each again after a while.
+
+        An order that is a dead letter is refused.
+        """
+        ...
+
+    def refuse(self, refusals: Sequence[tuple[Order, str]]) -> None:
+        """Note why orders were not made, unless somebody else has taken them since."""
+        ...
+
+    def open_users(self, user_ids: Sequence[UUID]) -> Sequence[User]:
+        """Return the durable balances of users, as `Accounts.open` does."""
         ...
 
 

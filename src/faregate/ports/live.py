@@ -11,6 +11,7 @@ from uuid import UUID
 from faregate.domain.alignment import Aligned, Alignment, LiveAccount
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import FaregateError
 from faregate.domain.health import CallCounts
 from faregate.domain.hold import HoldAnswer, Settlement
 from faregate.domain.idempotency import Completion
@@ -174,6 +175,21 @@ class HoldSweeper(Protocol):
 
     def sweep(self, shard: int) -> int:
         """Give back or keep expired holds of a shard; return how many, bounded."""
+        ...
+
+
+class Credits(Protocol):
+    """Adds credits, many at once. Implemented by Redis, for the worker."""
+
+    def add(self, credits_: Sequence[Credit]) -> Sequence[Decision | FaregateError]:
+        """Add credits, each once for its id, which is known for a day.
+
+        Returns:
+            What became of each: a decision, or the error that a gate would raise.
+
+        Raises:
+            LedgerUnavailableError: There is no answer.
+        """
         ...
 
 

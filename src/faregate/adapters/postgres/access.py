@@ -54,6 +54,7 @@ _LEDGER, _DEAD_LETTERS, _KEYS = "faregate.ledger", "faregate.dead_letters", "far
 _BATCHES, _RECONCILIATIONS = "faregate.batches", "faregate.reconciliations"
 _ACKNOWLEDGEMENTS, _REPAIRS = "faregate.acknowledgements", "faregate.repairs"
 _SCHEMAS = Right("usage", "schema", "public"), Right("usage", "schema", "faregate")
+_COUNT_ORDERS = Right("execute", "function", "faregate.count_orders()")
 #: What all of them read.
 _READING = (
     Right("select", "table", _BALANCES),
@@ -85,6 +86,10 @@ API: Final = DatabaseRole(
         Right("select", "rows", _KEYS),
         Right("update", "table", _KEYS, "last_used_at"),
         Right("update", "rows", _KEYS),
+        Right(
+            "execute", "function", "faregate.add_credits(uuid, integer, text, text, text, jsonb)"
+        ),
+        Right("execute", "function", "faregate.balance(uuid)"),
     ),
 )
 #: What is kept of reconciliations; it names the users of findings.
@@ -110,6 +115,13 @@ WORKER: Final = DatabaseRole(
         Right("execute", "function", "faregate.scrub_dead_letters(uuid[])"),
         Right("execute", "function", "faregate.users_to_erase(integer)"),
         Right("execute", "function", "faregate.note_erased(uuid[])"),
+        Right("execute", "function", "faregate.take_orders(integer)"),
+        Right(
+            "execute",
+            "function",
+            "faregate.refuse_orders(uuid[], timestamp with time zone[], text[])",
+        ),
+        _COUNT_ORDERS,
         Right("execute", "function", "faregate.open_user(uuid, boolean)"),
         *_RUNS,
     ),
@@ -119,7 +131,7 @@ AUDIT_RIGHTS: Final = (*_SCHEMAS, *_READING, *_AUDITING)
 AUDITOR: Final = DatabaseRole(
     name="faregate_auditor",
     purpose="faregate reconcile, faregate verify, and queries about anybody's rows",
-    rights=(*AUDIT_RIGHTS, *_RUNS),
+    rights=(*AUDIT_RIGHTS, *_RUNS, _COUNT_ORDERS),
 )
 ROLES: Final = (API, WORKER, AUDITOR)
 

@@ -46,7 +46,8 @@ _DECIDE: Final = (
     f"zrem {_KEY} member",
     f"zremrangebyscore {_KEY} 0 1",
 )
-#: What the drain and the sweeper send, and the scripts `stored`, `end` and `erase`.
+#: What the drain and the sweeper send, and the scripts `stored`, `end`, `erase`, `credit` and
+#: `install`.
 _DRAIN: Final = (
     f"del {_KEY}",
     f"exists {_KEY}",
@@ -69,6 +70,7 @@ _DRAIN: Final = (
     f"xlen {_KEY}",
     f"xrange {_KEY} - +",
     f"xread streams {_KEY} 0",
+    f"xrevrange {_KEY} + -",
     f"xtrim {_KEY} minid 0",
     f"zrange {_KEY} 0 1",
     f"zrangebyscore {_KEY} 0 1",

@@ -63,14 +63,7 @@ class ChangeScripts:
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
-        before = (
-            credit.transaction_id.bytes,
-            credit.type.value,
-            credit.amount,
-            int(credit.negative_allowed),
-        )
-        texts = encode_description(credit.description), encode_metadata(credit.metadata)
-        reply = await self._search("credit", credit, before, texts)
+        reply = await self._search("credit", credit, *credit_arguments(credit))
         return read_decision(reply, credit.user_id, credit.transaction_id, credit.amount)
 
     async def collect(self, entry: JournalEntry) -> Decision:
@@ -108,3 +101,14 @@ class ChangeScripts:
             if reply[-1] == start:
                 raise UnresolvedError(f"the search of {name} makes no progress")
             start = reply[-1]
+
+
+def credit_arguments(credit: Credit) -> tuple[tuple[Argument, ...], tuple[Argument, ...]]:
+    """Return what the script `credit` is given before and after where a search goes on."""
+    before = (
+        credit.transaction_id.bytes,
+        credit.type.value,
+        credit.amount,
+        int(credit.negative_allowed),
+    )
+    return before, (encode_description(credit.description), encode_metadata(credit.metadata))

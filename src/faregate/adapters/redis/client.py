@@ -1,6 +1,6 @@
 """The connection of what works in a thread of its own: the worker, and commands of operators."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
@@ -13,6 +13,9 @@ from faregate.adapters.redis import scripts
 from faregate.adapters.redis.link import Argument
 from faregate.adapters.redis.urls import check_no_cluster
 from faregate.domain.errors import LedgerUnavailableError
+
+#: The keys and the arguments of a script.
+Call: TypeAlias = tuple[tuple[bytes, ...], tuple[Argument, ...]]
 
 _TIMEOUT_S = 5.0
 #: What the URL says of these does not count: replies are bare bytes, and nothing is sent twice.
@@ -74,13 +77,24 @@ class Client:
         Raises:
             LedgerUnavailableError: It was not run, or it is not known to have been.
         """
-        script = scripts.load(name)
-        command = (*script.call, len(keys), *keys, *arguments)
-        (reply,) = self.ask_all([command])
-        if isinstance(reply, Exception) and scripts.is_unknown(reply):
-            self.ask(*script.load)
-            (reply,) = self.ask_all([command])
+        (reply,) = self.run_all(name, [(keys, arguments)])
         return list(checked(reply))
+
+    def run_all(self, name: str, calls: list[Call]) -> list[Any]:
+        """Run a script some times, and return its replies, of which some may be exceptions.
+
+        A server that has to be taught the script may run some calls twice.
+
+        Raises:
+            LedgerUnavailableError: There are no replies.
+        """
+        script = scripts.load(name)
+        commands = [(*script.call, len(keys), *keys, *arguments) for keys, arguments in calls]
+        replies = self.ask_all(commands)
+        if any(isinstance(one, Exception) and scripts.is_unknown(one) for one in replies):
+            self.ask(*script.load)
+            replies = self.ask_all(commands)
+        return replies
 
     def close(self) -> None:
         """Close all connections."""

@@ -117,7 +117,7 @@ def refund(
             user,
             CreditTransactionId(transaction),
             amount=amount,
-            transaction_id=None if key is None else CreditTransactionId(id_of_key(user, key)),
+            transaction_id=None if key is None else id_of_key(user, key),
             description=checked_text("reason", reason),
             metadata={"actor": checked_text("actor", actor)},
         ),

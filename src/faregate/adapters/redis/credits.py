@@ -1,0 +1,69 @@
+"""Credits that the worker adds, many at once: the scripts of a gate, without its event loop."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+from uuid import UUID
+
+from redis import Redis
+
+from faregate.adapters.redis import keys
+from faregate.adapters.redis.changes import credit_arguments
+from faregate.adapters.redis.client import Call, Client, checked
+from faregate.adapters.redis.link import Argument
+from faregate.adapters.redis.replies import read_decision
+from faregate.adapters.redis.urls import check_url
+from faregate.domain.decision import Decision
+from faregate.domain.errors import FaregateError
+from faregate.domain.request import Credit
+
+
+class RedisCredits:
+    """The port `Credits`."""
+
+    def __init__(self, client: Redis, shard_count: int) -> None:
+        """Take the server of a client, which is left alone. It connects at first use."""
+        self._client = Client(client)
+        self._shards = keys.shards(shard_count)
+
+    @classmethod
+    def from_url(cls, url: str, shard_count: int) -> Self:
+        """Connect at first use, and never repeat a command."""
+        return cls(Redis.from_url(check_url(url)), shard_count)
+
+    def add(self, credits_: Sequence[Credit]) -> Sequence[Decision | FaregateError]:
+        """Add credits, each once for its id; see the port."""
+        calls: list[Call] = []
+        problems: dict[int, FaregateError] = {}
+        for place, credit in enumerate(credits_):
+            try:
+                calls.append((self._keys(credit.user_id), _arguments(credit)))
+            except FaregateError as error:
+                problems[place] = error
+        replies = iter(self._client.run_all("credit", calls))
+        return [
+            problems[place] if place in problems else _answer(credit, next(replies))
+            for place, credit in enumerate(credits_)
+        ]
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def _keys(self, user_id: UUID) -> tuple[bytes, ...]:
+        shard = self._shards[keys.shard_of(user_id, len(self._shards))]
+        return shard.state, shard.stream, shard.account(user_id.bytes)
+
+
+def _arguments(credit: Credit) -> tuple[Argument, ...]:
+    before, after = credit_arguments(credit)
+    # The ids of orders carry no time, so nothing is searched that could be cut short.
+    return (*before, b"", *after)
+
+
+def _answer(credit: Credit, reply: Any) -> Decision | FaregateError:
+    try:
+        status, *rest = checked(reply)
+        fields = [status.decode(), *rest]
+        return read_decision(fields, credit.user_id, credit.transaction_id, credit.amount)
+    except FaregateError as error:
+        return error
