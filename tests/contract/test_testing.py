@@ -13,6 +13,7 @@ import pytest
 from asgi_client import Answer, answers, call
 from clocks import Clock
 from faregate import CreditPolicy, KeyState, RateLimit, Settings, Verdict, build_gate
+from faregate.adapters.memory.alignments import MemoryAccounts
 from faregate.adapters.memory.stream import MemoryStream
 from faregate.asgi import FaregateMiddleware
 from faregate.gate import Gate
@@ -31,6 +32,7 @@ class KitBackend(MemoryBackend):
         super()._begin()
         self.gate = memory_gate(credits=STARTING_CREDITS, clock=self.clock)
         self._ledgers = [self.gate._live]
+        self._accounts = [MemoryAccounts(self.gate._live)]
         # The backend says whose identity the ledger takes over.
         self.gate._live.records.epoch = None
         self.streams = [(MemoryStream(self.gate._live), 0)]

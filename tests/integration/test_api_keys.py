@@ -188,15 +188,15 @@ async def test_a_key_that_was_made_by_command_is_charged_until_it_is_revoked(
     settings = Settings(redis_url=ledger_redis, postgres_url=database_url)
     gate, identify = build_gate(settings), ApiKeyIdentity(build_api_keys(settings))
     middleware = FaregateMiddleware(answers(200), gate, identify)
-    scope = http_scope(headers=[(b"authorization", b"Bearer " + key.encode())])
-    assert (await call(middleware, scope)).status == 200
+    headers = [(b"authorization", b"Bearer " + key.encode())]
+    assert (await call(middleware, http_scope(headers=headers))).status == 200
     await identify.aclose()
     (listed,) = json.loads(run("list", "--json").out)
     assert listed["last_used_at"] is not None
     assert run("revoke", listed["id"]).code == 0
     identify = ApiKeyIdentity(build_api_keys(settings))
     middleware = FaregateMiddleware(answers(200), gate, identify)
-    assert (await call(middleware, scope)).status == 401
+    assert (await call(middleware, http_scope(headers=headers))).status == 401
     balance = await gate.balance(user_id)
     assert balance is not None
     assert balance.credits == 2

@@ -35,6 +35,13 @@ NO_IDS = [b"", b"short", V7 + b"!"]
 
 #: Arguments of each script that are well-formed, and by their number others that are not.
 ARGUMENTS: dict[str, tuple[list[Value], dict[int, list[Any]]]] = {
+    "align": (
+        [V7, b"", 1, 1, "", -1, 0, 1, 0, "add", b"d", b""],
+        {
+            **{1: NO_IDS, 3: BELOW_0, 4: BELOW_0, 5: ["1"], 6: [*NO_NUMBERS, "1"]},
+            **{7: NO_NUMBERS, 8: BELOW_0, 9: BELOW_0, 10: ["deduct", "refund", "gift"]},
+        },
+    ),
     "allowed": (["get fg:{0}:probe"], {1: ["", " "]}),
     "close": (["close"], {1: ["", "shut"]}),
     "collect": (
