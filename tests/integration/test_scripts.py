@@ -38,8 +38,15 @@ ARGUMENTS: dict[str, tuple[list[Value], dict[int, list[Any]]]] = {
     "align": (
         [V7, b"", 1, 1, "", -1, 0, 1, 0, "add", b"d", b""],
         {
-            **{1: NO_IDS, 3: BELOW_0, 4: BELOW_0, 5: ["1"], 6: [*NO_NUMBERS, "1"]},
-            **{7: NO_NUMBERS, 8: BELOW_0, 9: BELOW_0, 10: ["deduct", "refund", "gift"]},
+            1: NO_IDS,
+            3: BELOW_0,
+            4: BELOW_0,
+            5: ["1"],
+            6: [*NO_NUMBERS, "1"],
+            7: NO_NUMBERS,
+            8: BELOW_0,
+            9: BELOW_0,
+            10: ["deduct", "refund", "gift"],
         },
     ),
     "allowed": (["get fg:{0}:probe"], {1: ["", " "]}),
