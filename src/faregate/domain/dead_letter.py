@@ -18,14 +18,6 @@ class LetterOutcome(StrEnum):
     STAYS = "stays"
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Who changes something by hand, and why."""
-
-    actor: str
-    reason: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreatedLetter:
     """What was done about one dead letter."""

@@ -26,7 +26,7 @@ class Action(StrEnum):
     """What is done."""
 
     #: The profile gets the sum and the last number of its user's rows.
-    PROJECT = "project"
+    RECOMPUTE = "recompute"
     #: The same, where the last number of the profile is beyond all that ever was.
     REWIND = "rewind"
     #: Rows are stored again as they were.
@@ -36,7 +36,7 @@ class Action(StrEnum):
     #: A new row closes a gap.
     CLOSE = "close"
     #: A row that somebody made by hand counts from now on.
-    ADOPT = "adopt"
+    REGISTER = "register"
     #: The live balance gets what it lacks, or loses what it has beyond.
     CORRECT = "correct"
     #: The live balance stays, and a record makes the ledger follow it.

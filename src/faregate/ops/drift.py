@@ -30,14 +30,14 @@ from faregate.ports import (
     Known,
     LedgerSum,
     LiveAccounts,
-    Moment,
-    Moments,
+    Snapshot,
+    Snapshots,
     StreamEntry,
     TransactionStream,
 )
 
 #: How often users are measured whose drift is not the same twice.
-LOOKS_MAX = 5
+MEASUREMENTS_MAX = 5
 #: How many records are decoded at a time.
 _BATCH_SIZE = 1_000
 
@@ -46,7 +46,7 @@ def measure(
     users: Sequence[UUID],
     accounts: LiveAccounts,
     stream: TransactionStream,
-    moments: Moments,
+    snapshots: Snapshots,
 ) -> Mapping[UUID, LiveDrift]:
     """Measure what live balances lack. Writes nothing.
 
@@ -56,7 +56,7 @@ def measure(
         users: Some users; each shard of theirs is read from its cursor on.
         accounts: Where live credits lie.
         stream: Where pending records lie.
-        moments: Where rows and dead letters lie.
+        snapshots: Where rows and dead letters lie.
 
     Returns:
         The drift of each user. A user that Postgres does not know is left out, and so is one whose
@@ -69,8 +69,8 @@ def measure(
     left = list(dict.fromkeys(users))
     found: dict[UUID, LiveDrift] = {}
     before: dict[UUID, LiveDrift] = {}
-    for _ in range(LOOKS_MAX):
-        now = _look(left, accounts, stream, moments)
+    for _ in range(MEASUREMENTS_MAX):
+        now = _measure_once(left, accounts, stream, snapshots)
         found |= {user_id: drift for user_id, drift in now.items() if _is_same(drift, before)}
         left = [user_id for user_id in now if user_id not in found]
         if not left:
@@ -90,21 +90,21 @@ def _content(drift: LiveDrift) -> tuple[object, ...]:
     return drift.amount, drift.allowance_amount, drift.epoch, is_missing, account.last_id
 
 
-def _look(
-    users: Sequence[UUID], accounts: LiveAccounts, stream: TransactionStream, moments: Moments
+def _measure_once(
+    users: Sequence[UUID], accounts: LiveAccounts, stream: TransactionStream, snapshots: Snapshots
 ) -> dict[UUID, LiveDrift]:
-    cursors = moments.cursors()
-    found = accounts.look(users)
-    with moments.moment() as moment:
-        sums = moment.sums(users)
+    cursors = snapshots.cursors()
+    found = accounts.read(users)
+    with snapshots.take() as snapshot:
+        sums = snapshot.sums(users)
         counts = {
             user_id: _Count(account, sums[user_id])
             for user_id, account in found.items()
             if user_id in sums
         }
         for shard in sorted({count.account.shard for count in counts.values()}):
-            _follow(stream, shard, cursors.get(shard), moment, counts)
-        return {user_id: count.drift(moment) for user_id, count in counts.items()}
+            _follow(stream, shard, cursors.get(shard), snapshot, counts)
+        return {user_id: count.drift(snapshot) for user_id, count in counts.items()}
 
 
 @dataclass(slots=True)
@@ -154,12 +154,12 @@ class _Count:
             period_start_ms=max(self.sum.period_start_ms, start_ms),
         )
 
-    def drift(self, moment: Moment) -> LiveDrift:
+    def drift(self, snapshot: Snapshot) -> LiveDrift:
         """Return what the account lacks."""
         account, user, due = self.account, self.account.user, self.sum
-        if account.epoch != moment.epoch:
+        if account.epoch != snapshot.epoch:
             raise LedgerUninitialisedError(
-                f"Redis is of epoch {account.epoch} where Postgres expects {moment.epoch}"
+                f"Redis is of epoch {account.epoch} where Postgres expects {snapshot.epoch}"
             )
         is_unseen = user is None and not account.is_unreadable
         if is_unseen and due.epoch_max != account.epoch:
@@ -174,16 +174,16 @@ class _Count:
         )
         if drift.is_zero or user is None:
             return drift
-        lost = self._lost(moment, user.sequence)
+        lost = self._lost(snapshot, user.sequence)
         last = max([self.pending.stop - 1, *(one.sequence for one in lost)])
         if last <= user.sequence:
             # The highest number is one of the account's, or of a record that is later.
             drift = replace(drift, sequence_min=min(user.sequence, due.sequence_max))
         return drift if drift.is_zero else replace(drift, lost=lost)
 
-    def _lost(self, moment: Moment, reached: int) -> tuple[LostTransaction, ...]:
+    def _lost(self, snapshot: Snapshot, reached: int) -> tuple[LostTransaction, ...]:
         found = [
-            *moment.lost(self.account, self.pending, self.later),
+            *snapshot.lost(self.account, self.pending, self.later),
             *self.passed,
             *(one for one in self.tail if one.sequence > reached),
         ]
@@ -194,7 +194,7 @@ def _follow(
     stream: TransactionStream,
     shard: int,
     place: Cursor | None,
-    moment: Moment,
+    snapshot: Snapshot,
     counts: Mapping[UUID, _Count],
 ) -> None:
     """Count the records of a shard that follow a place."""
@@ -209,7 +209,7 @@ def _follow(
             for entry in batch.records()
             if entry.transaction and entry.transaction.user_id in counts
         ]
-        known = moment.known(list(_copies(entries))) if entries else {}
+        known = snapshot.known(list(_copies(entries))) if entries else {}
         for entry in entries:
             if entry.transaction:
                 counts[entry.transaction.user_id].add(entry, known.get(entry.stream_id))

@@ -33,7 +33,7 @@ class Known(Enum):
     DISCARDED = "discarded"
 
 
-class Moment(Protocol):
+class Snapshot(Protocol):
     """Postgres as of one moment."""
 
     @property
@@ -65,13 +65,13 @@ class Moment(Protocol):
         ...
 
 
-class Moments(Protocol):
+class Snapshots(Protocol):
     """Takes snapshots. Implemented by Postgres, for operators."""
 
     def cursors(self) -> Mapping[int, Cursor]:
         """Return the newest cursor of each shard of which a batch was stored."""
         ...
 
-    def moment(self) -> AbstractContextManager[Moment]:
+    def take(self) -> AbstractContextManager[Snapshot]:
         """Take a snapshot, and hold it."""
         ...

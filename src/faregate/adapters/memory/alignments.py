@@ -26,7 +26,7 @@ class MemoryAccounts:
         self._answers = Expiring(self._records.time_ms)
         self._last: Expiring[UUID, CreditTransactionId] = Expiring(self._records.time_ms)
 
-    def look(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
+    def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
         """Return all accounts, those included that are missing; see the port."""
         at_ms = self._records.begin()
         return {

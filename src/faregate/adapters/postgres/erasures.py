@@ -9,8 +9,8 @@ from psycopg.rows import DictRow, dict_row
 
 from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.dead_letter import Operator
 from faregate.domain.errors import ConfigurationError
+from faregate.domain.operator import Operator
 
 _FILE = "erasures.sql"
 _BOUNDS = Bounds(statement_ms_max=120_000, lock_ms_max=5_000)

@@ -12,7 +12,7 @@ from faregate.adapters.postgres.dead_letters import DeadLetter
 from faregate.adapters.postgres.inserts import ProfileVanishedError, insert, rows_of
 from faregate.adapters.postgres.queries import statement
 from faregate.adapters.postgres.sorting import REFUSALS, Sorter, content, known_contents
-from faregate.domain.dead_letter import Operator
+from faregate.domain.operator import Operator
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 from faregate.ports import StreamEntry
 

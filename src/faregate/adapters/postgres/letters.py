@@ -27,8 +27,9 @@ from faregate.adapters.postgres.connection import Bounds, Connector, migrated, u
 from faregate.adapters.postgres.dead_letters import DeadLetter, letter_row
 from faregate.adapters.postgres.letter_rows import Letter, Made, resolve, retry
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.dead_letter import LetterOutcome, Operator, TreatedLetter
+from faregate.domain.dead_letter import LetterOutcome, TreatedLetter
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError, ShardBlockedError
+from faregate.domain.operator import Operator
 from faregate.ports import StreamEntry
 
 _FILE = "letters.sql"

@@ -24,9 +24,9 @@ from faregate.adapters.postgres.migration_run import (
     sql,
     transaction,
 )
-from faregate.adapters.postgres.preflight import adopt_shapes, objections, refuse
+from faregate.adapters.postgres.preflight import adopt_shapes, obstacles, refuse
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.objection import Objection
+from faregate.domain.obstacle import Obstacle
 
 
 def _ignore(_name: str) -> None:
@@ -53,7 +53,7 @@ class Migrator:
         with connected(self._conninfo) as connection, bounded(connection):
             return statuses(connection)
 
-    def objections(self) -> list[Objection]:
+    def obstacles(self) -> list[Obstacle]:
         """Return all that speaks against migrating this database.
 
         Raises:
@@ -61,7 +61,7 @@ class Migrator:
             MigrationError: The database cannot be looked at.
         """
         with connected(self._conninfo) as connection, bounded(connection):
-            return objections(connection)
+            return obstacles(connection)
 
     def apply(
         self,
@@ -76,7 +76,7 @@ class Migrator:
         Args:
             shard_count: What the ledger is created with; it never changes.
             starting_credits: What the ledger is created with; it never changes.
-            adopt: Whether to change what the objections say can be adopted.
+            adopt: Whether to change what the obstacles say can be adopted.
             on_progress: Called with the name of each adoption and migration before it is applied.
 
         Raises:
@@ -168,7 +168,7 @@ class _Run:
         # Held until the end of the transaction; then the next one looks anew.
         lock_run(connection)
         connection.execute(sql("check_at_once"))
-        found = objections(connection)
+        found = obstacles(connection)
         refuse(found, adopt=self.adopt)
         self.numbers.say(connection)
         self.numbers.check(connection)

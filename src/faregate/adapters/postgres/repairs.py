@@ -178,14 +178,14 @@ def _change(connection: psycopg.Connection, event: Event) -> bytes:
     if step.action in {Action.STORE, Action.CLOSE}:
         connection.execute(_repairs("store_rows"), {"rows": _json(step.rows)})
         leaves = _leaves(connection, step.rows)
-    elif step.action is Action.ADOPT:
+    elif step.action is Action.REGISTER:
         leaves = _leaves(connection, step.rows)
     elif step.action is Action.RESTORE:
         _restore(connection, event)
     for user_id in event.step.users:
         connection.execute(_repairs("make_profile"), {"user_id": user_id})
         asked = {"user_id": user_id, "rewinds": step.action is Action.REWIND}
-        connection.execute(_repairs("project"), asked)
+        connection.execute(_repairs("recompute"), asked)
     return leaves
 
 

@@ -62,7 +62,7 @@ insert into public.profiles (id)
 values (%(user_id)s)
 on conflict (id) do nothing;
 
--- name: project
+-- name: recompute
 -- Gives a profile what its user's rows add up to. Its number goes back only where that is asked.
 update faregate.balances as b
 set

@@ -35,7 +35,7 @@ class RedisAccounts:
         """Connect at first use, and never repeat a command."""
         return cls(Redis.from_url(check_url(url)), shard_count)
 
-    def look(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
+    def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
         """Return all accounts, those included that are missing; see the port."""
         by_shard: defaultdict[keys.Shard, list[UUID]] = defaultdict(list)
         for user_id in dict.fromkeys(user_ids):

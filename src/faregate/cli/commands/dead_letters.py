@@ -8,12 +8,13 @@ import typer
 
 from faregate.adapters.postgres.letters import PostgresLetters
 from faregate.bootstrap import open_audit, open_letters, open_stream
-from faregate.cli.commands.credits import checked_text
+from faregate.cli.commands.credits import operator_of
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, members, print_tables, show_verdict, tell
 from faregate.config import Settings, read_settings
-from faregate.domain.dead_letter import LetterOutcome, Operator, TreatedLetter
+from faregate.domain.dead_letter import LetterOutcome, TreatedLetter
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.finding import Finding
+from faregate.domain.operator import Operator
 from faregate.ops.reconcile import differences
 
 COUNT_MAX = 10_000
@@ -86,7 +87,9 @@ def retry(
 
     Example: faregate dead-letters retry 42 43 --actor ann --reason "the constraint is gone"
     """
-    _make_rows(LetterOutcome.RETRIED, _asked(ids, kind, is_all), _who(actor, reason), as_json)
+    _make_rows(
+        LetterOutcome.RETRIED, _asked(ids, kind, is_all), operator_of(actor, reason), as_json
+    )
 
 
 @dead_letters.command()
@@ -106,7 +109,9 @@ def resolve(
 
     Example: faregate dead-letters resolve 42 --actor ann --reason "ticket 7"
     """
-    _make_rows(LetterOutcome.RESOLVED, _asked(ids, kind, is_all), _who(actor, reason), as_json)
+    _make_rows(
+        LetterOutcome.RESOLVED, _asked(ids, kind, is_all), operator_of(actor, reason), as_json
+    )
 
 
 @dead_letters.command()
@@ -124,7 +129,7 @@ def discard(
 
     Example: faregate dead-letters discard --kind deleted_user --all --actor ann --reason gone --yes
     """
-    who, settings = _who(actor, reason), read_settings()
+    who, settings = operator_of(actor, reason), read_settings()
     with open_letters(settings) as letters:
         found = letters.letters(_ids(letters, _asked(ids, kind, is_all)))
         if not yes:
@@ -162,10 +167,6 @@ def _asked(
 def _ids(letters: PostgresLetters, asked: tuple[Sequence[int], str | None]) -> Sequence[int]:
     ids, kind = asked
     return letters.of_kind(kind) if kind else ids
-
-
-def _who(actor: str, reason: str) -> Operator:
-    return Operator(checked_text("actor", actor), checked_text("reason", reason))
 
 
 def _tell(settings: Settings, treated: Sequence[TreatedLetter], as_json: bool) -> None:

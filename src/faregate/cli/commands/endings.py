@@ -16,16 +16,16 @@ from faregate.bootstrap import (
     open_stream,
     open_sweeper,
 )
-from faregate.cli.commands.credits import Actor, Reason, checked_text, require_done
+from faregate.cli.commands.credits import Actor, Reason, operator_of, require_done
 from faregate.cli.commands.holds import COUNT_MAX
 from faregate.cli.commands.users import UserId
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, tell
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import Settings, read_settings
-from faregate.domain.dead_letter import Operator
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError, OutcomeUnknownError
 from faregate.domain.hold import Hold
+from faregate.domain.operator import Operator
 from faregate.gate import Gate
 
 #: How often it is looked whether a worker has erased a user, in seconds.
@@ -44,7 +44,7 @@ def close(user: UserId, *, actor: Actor, reason: Reason, as_json: Json = False) 
 
     Example: faregate users close 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --actor ann --reason "left"
     """
-    who = Operator(checked_text("actor", actor), checked_text("reason", reason))
+    who = operator_of(actor, reason)
     settings = read_settings()
     with open_api_key_admin(settings) as admin:
         found = [key for key in admin.keys(user, None, COUNT_MAX) if key.revoked_at is None]
@@ -99,7 +99,7 @@ def erase(
     Example: faregate users erase 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --actor ann
     --reason "article 17" --yes
     """
-    who = Operator(checked_text("actor", actor), checked_text("reason", reason))
+    who = operator_of(actor, reason)
     settings = read_settings()
     with open_erasures(settings) as erasures:
         if erasures.traces(user)["users"]:

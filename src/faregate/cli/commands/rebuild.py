@@ -12,10 +12,11 @@ from faregate.cli.settings import url_of_option
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
-from faregate.ops.leaving import leave, stay
+from faregate.ops.move import reopen as run_reopen
+from faregate.ops.move import retire
 from faregate.ops.rebuild import install_all, is_rebuilt, require_empty
 from faregate.ops.rebuild import rebuild as run_rebuild
-from faregate.ports import LedgerAdmin, Left
+from faregate.ports import LedgerAdmin, Unfinished
 
 
 def rebuild(
@@ -52,7 +53,7 @@ def rebuild(
         if not (all_users or former_url) or not _is_rebuilt(target, former_settings, identity):
             _require_empty(target, identity)
             if former_settings is not None:
-                _leave(former_settings, identity, progress)
+                _retire(former_settings, identity, progress)
             identity = _rebuild(target, identity, admin)
         told, lines = {"epoch": identity.epoch}, [f"epoch {identity.epoch} has begun: gates serve"]
         if all_users:
@@ -81,7 +82,7 @@ def reopen(as_json: Json = False) -> None:
         identity = admin.identity()
         former = _target(settings, identity, None)
     with open_stream(former) as stream, open_installer(former) as installer:
-        stay(stream, installer, identity)
+        run_reopen(stream, installer, identity)
     tell({"epoch": identity.epoch}, [f"epoch {identity.epoch} goes on"], as_json=as_json)
 
 
@@ -119,14 +120,14 @@ def _require_empty(target: Settings, identity: LedgerIdentity) -> None:
             require_empty(stream)
 
 
-def _leave(former: Settings, identity: LedgerIdentity, progress: Progress) -> None:
+def _retire(former: Settings, identity: LedgerIdentity, progress: Progress) -> None:
     task = progress.add_task("records and holds that are left", total=None)
 
-    def update(left: Left) -> None:
+    def update(left: Unfinished) -> None:
         progress.update(task, description=f"{left.records:,} records, {left.holds:,} holds left")
 
     with open_stream(former) as stream, open_installer(former) as installer:
-        leave(stream, installer, identity, update)
+        retire(stream, installer, identity, update)
 
 
 def _rebuild(target: Settings, identity: LedgerIdentity, admin: LedgerAdmin) -> LedgerIdentity:

@@ -12,18 +12,19 @@ from faregate.bootstrap import (
     check_repairer_rights,
     open_accounts,
     open_audit,
-    open_moments,
     open_repairs,
+    open_snapshots,
     open_stream,
 )
-from faregate.cli.commands.credits import checked_text, require_done
+from faregate.cli.commands.credits import operator_of, require_done
 from faregate.cli.commands.rebuild import rebuild_empty
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, tell
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import read_settings
+from faregate.domain.operator import Operator
 from faregate.domain.repair import Favour, Step
 from faregate.ops import repair as ops
-from faregate.ops.repair import Repaired, Servers, Sources, Who
+from faregate.ops.repair import Repaired, Servers, Sources
 
 _Findings = Annotated[
     list[str] | None, typer.Argument(help="Ids, such as live-1a2b3c4d; none for all findings.")
@@ -46,7 +47,7 @@ def repair(
     Example: faregate repair --apply --actor ann --reason "ticket 7"
     """
     ids = findings or []
-    who = _who(actor, reason) if apply else None
+    who = operator_of(actor, reason) if apply else None
     if who is not None:
         check_repairer_rights(read_settings())
     with _servers() as servers:
@@ -70,14 +71,10 @@ def acknowledge(
 
     Example: faregate acknowledge gap-1a2b3c4d --actor ann --reason "lost in the outage, ticket 7"
     """
-    who = _who(actor, reason)
+    who = operator_of(actor, reason)
     with _servers() as servers:
         done = ops.acknowledge(servers, findings, who)
     _tell(done, as_json, is_applied=True)
-
-
-def _who(actor: str, reason: str) -> Who:
-    return Who(actor=checked_text("actor", actor), reason=checked_text("reason", reason))
 
 
 @contextmanager
@@ -87,19 +84,19 @@ def _servers() -> Iterator[Servers]:
         open_stream(settings) as stream,
         open_audit(settings) as audit,
         open_accounts(settings) as accounts,
-        open_moments(settings) as moments,
+        open_snapshots(settings) as snapshots,
         open_repairs(settings) as repairs,
     ):
         yield Servers(
             audit,
-            Sources(stream, stream, accounts, moments, repairs),
+            Sources(stream, stream, accounts, snapshots, repairs),
             _adjust,
             SchemaRestorer(settings.postgres_url).restore,
             lambda: rebuild_empty(settings),
         )
 
 
-def _adjust(user_id: UUID, amount: int, key: str, who: Who) -> None:
+def _adjust(user_id: UUID, amount: int, key: str, who: Operator) -> None:
     """Adjust a balance once for its key."""
     decision = ask(
         operator_gate(),

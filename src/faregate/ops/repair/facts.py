@@ -11,7 +11,7 @@ from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
 from faregate.ops.drift import measure
 from faregate.ops.repair.candidates import candidates
-from faregate.ports import LiveAccounts, LiveBalances, Moments, TransactionStream
+from faregate.ports import LiveAccounts, LiveBalances, Snapshots, TransactionStream
 from faregate.ports.repairs import Repairs
 
 #: How many records are decoded at a time.
@@ -49,7 +49,7 @@ class Sources:
     stream: TransactionStream
     balances: LiveBalances
     accounts: LiveAccounts
-    moments: Moments
+    snapshots: Snapshots
     repairs: Repairs
 
 
@@ -94,7 +94,7 @@ def _drifts(findings: Sequence[Finding], sources: Sources) -> Mapping[UUID, Live
     users = _users([one for one in findings if one.kind in _OF_DRIFT])
     if not users:
         return {}
-    return measure(users, sources.accounts, sources.stream, sources.moments)
+    return measure(users, sources.accounts, sources.stream, sources.snapshots)
 
 
 def row_id_of(finding: Finding) -> UUID:

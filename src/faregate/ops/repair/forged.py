@@ -27,7 +27,7 @@ def plan_forged(finding: Finding, facts: Facts, favour: Favour) -> Step:
         amount = int(str(row["amount"]))
         return Step(
             finding=finding,
-            action=Action.ADOPT,
+            action=Action.REGISTER,
             says=f"lets the row {row['id']} of {amount:+} credits, which somebody made by hand for"
             f" user {finding.user_id}, count from now on.",
             amount=amount,

@@ -61,7 +61,7 @@ def _projection(finding: Finding, facts: Facts, favour: Favour) -> Step:
     user = f"the profile of {finding.user_id}"
     if finding.subject == "sequence":
         says = f"lifts the number of {user} from {finding.found} to {finding.expected}."
-        return Step(finding=finding, action=Action.PROJECT, says=says)
+        return Step(finding=finding, action=Action.RECOMPUTE, says=says)
     expected, found = finding.expected or 0, finding.found
     if found is None:
         says = f"makes {user}, with the {expected} credits that its rows add up to."
@@ -69,7 +69,7 @@ def _projection(finding: Finding, facts: Facts, favour: Favour) -> Step:
         verb = "lowers" if expected < found else "raises"
         says = f"{verb} the credits in {user} from {found} to {expected}, as its rows have it."
     amount = expected - (found or 0)
-    return Step(finding=finding, action=Action.PROJECT, says=says, amount=amount)
+    return Step(finding=finding, action=Action.RECOMPUTE, says=says, amount=amount)
 
 
 def _chain(finding: Finding, facts: Facts, favour: Favour) -> Step:

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from faregate.domain.alignment import Alignment, AlignmentRecord, LiveDrift
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.operator import Operator
 from faregate.domain.repair import Action, Event, Favour, LiveChange, Row, Step
 from faregate.domain.transaction import TransactionType
 from faregate.ops.reconcile import reconcile, verification
@@ -20,21 +21,13 @@ from faregate.ops.repair.plan import plan, plan_epochs
 from faregate.ports import Audit
 
 #: How often it looks at most. One cause shows in few kinds, which are repaired one after another.
-LOOKS_MAX = 10
+ROUNDS_MAX = 10
 #: For how long a drift may be used. Charges do not change it, and of two corrections only one is
 #: made.
 ALIGNMENT_MS_MAX = 600_000
 
 #: Is told each step right before it is taken, or instead where nothing is to be changed.
 OnStep = Callable[[Step], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Who:
-    """Who repairs, and why."""
-
-    actor: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +45,7 @@ class Repaired:
 
 
 #: Takes credits from a user by an adjustment, once for its key, and below zero if need be.
-Adjust = Callable[[UUID, int, str, Who], None]
+Adjust = Callable[[UUID, int, str, Operator], None]
 
 
 @dataclass(slots=True)
@@ -66,7 +59,7 @@ class Servers:
     restore_schema: Callable[[], object]
     rebuild: Callable[[], object]
 
-    def look(self) -> list[Finding]:
+    def findings(self) -> list[Finding]:
         """Return all that reconcile and verify find now and nobody has accepted, each once."""
         asked = self.sources.stream, self.sources.balances, self.audit
         found = [*verification(*asked).findings, *reconcile(*asked).findings]
@@ -80,7 +73,7 @@ class Servers:
             return plan_epochs(findings, is_empty=not is_held)
         return plan(findings, gather(findings, self.sources), favour)
 
-    def take(self, step: Step, who: Who) -> None:
+    def take(self, step: Step, who: Operator) -> None:
         """Take a step, between two notes of it."""
         event = _event(step, who)
         if step.drift:
@@ -137,7 +130,7 @@ class _Asked:
 
 def preview(servers: Servers, ids: Sequence[str], favour: Favour) -> Repaired:
     """Say what a repair would do first. Writes nothing."""
-    found, asked = servers.look(), _Asked(frozenset(ids))
+    found, asked = servers.findings(), _Asked(frozenset(ids))
     found.sort(key=lambda finding: not asked.has(finding))
     steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
     left = [one.finding for one in steps]
@@ -146,7 +139,7 @@ def preview(servers: Servers, ids: Sequence[str], favour: Favour) -> Repaired:
 
 
 def repair(
-    servers: Servers, ids: Sequence[str], favour: Favour, who: Who, on_step: OnStep
+    servers: Servers, ids: Sequence[str], favour: Favour, who: Operator, on_step: OnStep
 ) -> Repaired:
     """Repair findings, by their ids or all, one user at a time.
 
@@ -154,7 +147,7 @@ def repair(
         servers: What is looked at and repaired, in the role of the owner.
         ids: Of findings; none for all that reconcile and verify find.
         favour: Who gets the benefit, where nothing is proven.
-        who: Who repairs, and why: written into each event and each new row.
+        who: Operator repairs, and why: written into each event and each new row.
         on_step: Is told each step right before it is taken.
 
     Raises:
@@ -164,10 +157,10 @@ def repair(
     taken: list[Step] = []
     asked = _Asked(frozenset(ids))
     with servers.sources.repairs.held():
-        found = servers.look()
+        found = servers.findings()
         gone = _gone(asked, found)
         asked.known = {finding.id for finding in found}
-        for _ in range(LOOKS_MAX):
+        for _ in range(ROUNDS_MAX):
             # What restores much at once is done for a finding that was asked for.
             found.sort(key=lambda finding: not asked.has(finding))
             steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
@@ -179,20 +172,20 @@ def repair(
                 servers.take(step, who)
             taken += doing
             asked.users |= {step.finding.user_id for step in doing}
-            found = servers.look()
+            found = servers.findings()
     left = [finding for finding in found if asked.has(finding)]
     count = servers.audit.dead_letter_count()
     return Repaired(steps=taken, left=left, gone=gone, dead_letter_count=count)
 
 
-def acknowledge(servers: Servers, ids: Sequence[str], who: Who) -> Repaired:
+def acknowledge(servers: Servers, ids: Sequence[str], who: Operator) -> Repaired:
     """Accept findings as they are: they are listed, and are no alarm until they change.
 
     Raises:
         InvalidArgumentError: One of them is not found, or says that Redis cannot serve.
     """
     with servers.sources.repairs.held():
-        found = {finding.id: finding for finding in servers.look()}
+        found = {finding.id: finding for finding in servers.findings()}
         if gone := sorted(set(ids) - set(found)):
             raise InvalidArgumentError(f"there is no finding {', '.join(gone)}")
         steps = [_acceptance(found[one]) for one in dict.fromkeys(ids)]
@@ -213,7 +206,7 @@ def _gone(asked: _Asked, found: Sequence[Finding]) -> Sequence[str]:
     return sorted(asked.ids - {finding.id for finding in found})
 
 
-def _event(step: Step, who: Who) -> Event:
+def _event(step: Step, who: Operator) -> Event:
     """Make an event of a step; a new row gets the id of the event, and says who and why."""
     event = Event(id=uuid4(), step=step, actor=who.actor, reason=who.reason)
     if step.action is Action.CLOSE:

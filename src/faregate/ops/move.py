@@ -12,17 +12,17 @@ from collections.abc import Callable
 
 from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
 from faregate.domain.identity import LedgerIdentity
-from faregate.ports import Installer, Left, LiveBalances
+from faregate.ports import Installer, LiveBalances, Unfinished
 
 #: For how long the worker and those who hold credits are waited for, in seconds.
 WAIT_S_MAX = 60.0
 _LOOK_INTERVAL_S = 0.1
 
 #: Is told what is left.
-Watch = Callable[[Left], None]
+Watch = Callable[[Unfinished], None]
 
 
-def leave(
+def retire(
     former: LiveBalances,
     installer: Installer,
     identity: LedgerIdentity,
@@ -62,7 +62,7 @@ def leave(
         time.sleep(_LOOK_INTERVAL_S)
 
 
-def stay(former: LiveBalances, installer: Installer, identity: LedgerIdentity) -> None:
+def reopen(former: LiveBalances, installer: Installer, identity: LedgerIdentity) -> None:
     """Let a Redis that was closed serve again.
 
     Raises:

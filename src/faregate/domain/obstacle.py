@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class ObjectionKind(StrEnum):
+class ObstacleKind(StrEnum):
     """What a look at a database can find."""
 
     #: Its encoding is another one than UTF8.
@@ -42,10 +42,10 @@ class ObjectionKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Objection:
+class Obstacle:
     """One reason why a database cannot be migrated as it is."""
 
-    kind: ObjectionKind
+    kind: ObstacleKind
     found: str
     to_do: str
     #: The SQL by which `faregate migrate --adopt` makes the database fit, where there is one.
