@@ -165,7 +165,6 @@ where t.id = %(id)s::uuid;
 
 -- name: prove_rows
 -- The leaves of rows as they are or might have been, and whether a batch wrote such a row.
--- `find_forged` in audit.sql computes the same leaves.
 with asked as (
     select
         r.*,
@@ -177,16 +176,7 @@ with asked as (
 leaves as (
     select
         t.place,
-        substr(sha256(
-            uuid_send(t.id) || uuid_send(t.user_id) || int4send(t.amount)
-            || coalesce(int8send(t.sequence) || int4send(t.balance_after) || int8send(t.epoch), '')
-            || timestamptz_send(t.timestamp)
-            || coalesce(int4send(t.allowance_amount) || int4send(t.allowance_after), '')
-            || coalesce(timestamptz_send(t.period_start), '')
-            || convert_to(concat_ws(
-                E'\n', t.type, t.refund_of, to_json(t.description), t.metadata
-            ), 'UTF8')
-        ), 1, 16) as leaf
+        leaf_of(t) as leaf
     from asked as t
 )
 
