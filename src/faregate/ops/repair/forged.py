@@ -3,6 +3,7 @@
 from faregate.domain.finding import Finding
 from faregate.domain.repair import Action, Favour, Row, Step
 from faregate.ops.repair.facts import Facts, row_id_of
+from faregate.ops.repair.steps import none
 
 _SHOWN = ("user_id", "sequence", "amount", "balance_after", "type", "description", "timestamp")
 
@@ -41,8 +42,7 @@ def plan_forged(finding: Finding, facts: Facts, favour: Favour) -> Step:
 
 
 def _nothing(finding: Finding, why: str) -> Step:
-    says = f"{why}, or accept it with `faregate acknowledge {finding.id}`."
-    return Step(finding=finding, action=Action.NONE, says=says)
+    return none(finding, f"{why}, or accept it with `faregate acknowledge {finding.id}`.")
 
 
 def _differences(row: Row, original: Row) -> str:

@@ -9,6 +9,7 @@ from faregate.ops.repair.facts import Facts
 from faregate.ops.repair.forged import plan_forged
 from faregate.ops.repair.gaps import plan_gap
 from faregate.ops.repair.live import plan_fork, plan_live
+from faregate.ops.repair.steps import acceptance, none
 
 _Plan: TypeAlias = Callable[[Finding, Facts, Favour], Step]
 
@@ -80,7 +81,7 @@ def _chain(finding: Finding, facts: Facts, favour: Favour) -> Step:
         f" {(finding.found or 0) - (finding.expected or 0):+} without a row before transaction"
         f" {finding.sequence}: rows do not change, and all sums agree now."
     )
-    return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
+    return acceptance(finding, says)
 
 
 def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
@@ -88,7 +89,7 @@ def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
     excess, user_id = (finding.found or 0) - (finding.expected or 0), finding.user_id
     if favour is Favour.USER:
         says = f"accepts that user {user_id} was given back {excess} more than was taken."
-        return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
+        return acceptance(finding, says)
     live = facts.live.get(user_id) if user_id else None
     now = f" from {live.credits} to {live.credits - excess}" if live else ""
     return Step(
@@ -126,7 +127,7 @@ def plan_epochs(findings: Sequence[Finding], *, is_empty: bool) -> Sequence[Step
         step = Step(finding=first, action=Action.REBUILD, says=says)
     else:
         says = f"{first.detail} It is not empty: see docs/recovery.md."
-        step = Step(finding=first, action=Action.NONE, says=says)
+        step = none(first, says)
     return [step, *(_wait(one, first) for one in findings if one is not first)]
 
 

@@ -18,6 +18,7 @@ from faregate.domain.transaction import TransactionType
 from faregate.ops.reconcile import reconcile, verification
 from faregate.ops.repair.facts import Sources, gather
 from faregate.ops.repair.plan import plan, plan_epochs
+from faregate.ops.repair.steps import acceptance
 from faregate.ports import Audit
 
 #: How often it looks at most. One cause shows in few kinds, which are repaired one after another.
@@ -199,7 +200,7 @@ def _acceptance(finding: Finding) -> Step:
     if finding.kind is DriftKind.EPOCH:
         raise InvalidArgumentError(f"{finding.id} cannot be accepted: run `{finding.repair}`")
     says = f"accepts {finding.id}: {finding.detail}"
-    return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
+    return acceptance(finding, says)
 
 
 def _gone(asked: _Asked, found: Sequence[Finding]) -> Sequence[str]:
