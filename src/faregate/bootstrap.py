@@ -143,7 +143,7 @@ def open_stream(settings: Settings) -> closing[RedisStream]:
 
 
 def open_installer(settings: Settings) -> closing[RedisInstaller]:
-    """Open Redis for one who rebuilds it."""
+    """Open Redis for a rebuild."""
     return closing(RedisInstaller.from_url(settings.redis_url, settings.shard_count))
 
 
@@ -208,7 +208,7 @@ def open_erasures(settings: Settings) -> closing[PostgresErasures]:
 
 
 def open_requests(settings: Settings) -> closing[RedisRequests]:
-    """Open what Redis holds of a user, for an operator."""
+    """Open the requests and keys of users in Redis, for an operator."""
     return closing(RedisRequests.from_url(settings.redis_url, settings.shard_count))
 
 

@@ -17,7 +17,7 @@ LOST_MAX = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveAccount:
-    """A live account at one moment, and what tells later records from those that it knows."""
+    """A live account at one moment, with the place that separates its records from later ones."""
 
     user_id: UUID
     #: Where it lies, and the Redis history that its shard holds.
@@ -47,7 +47,7 @@ class LostTransaction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveDrift:
-    """What a live balance lacks to agree with its ledger: rows, dead letters, pending records."""
+    """The difference between a live balance and its ledger: rows, dead letters, pending records."""
 
     #: The account as it was measured.
     account: LiveAccount
@@ -58,9 +58,9 @@ class LiveDrift:
     sequence_min: int
     #: When the period of the allowance began, by the ledger, in Unix milliseconds; 0 for none.
     period_start_ms: int = 0
-    #: What Redis lost when it went on from an older copy of itself, or when the account was lost:
-    #: the newest `LOST_MAX` of them, in the order of their numbers. What was lost and corrected
-    #: before is among them.
+    #: Transactions that Redis lost when it went on from an older copy of itself, or with the account:
+    #: the newest `LOST_MAX`, in the order of their numbers. Those that were corrected before are
+    #: among them.
     lost: tuple[LostTransaction, ...] = ()
 
     @property
@@ -139,7 +139,7 @@ class Alignment:
 
 
 class AlignmentOutcome(StrEnum):
-    """What became of an alignment."""
+    """The outcome of an alignment."""
 
     #: Balance and ledger agree.
     ALIGNED = "aligned"
@@ -154,7 +154,7 @@ class AlignmentOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aligned:
-    """The answer to an alignment. Where it was refused, the account as it is is told."""
+    """The answer to an alignment. If it was refused, the numbers are those of the account now."""
 
     outcome: AlignmentOutcome
     credits: int

@@ -1,11 +1,11 @@
-"""What speaks against migrating a database, for who migrates it."""
+"""Obstacles: reasons why a database cannot be migrated as it is."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class ObstacleKind(StrEnum):
-    """What a look at a database can find."""
+    """The kinds of obstacles."""
 
     #: Its encoding is another one than UTF8.
     ENCODING = "encoding"
@@ -13,7 +13,7 @@ class ObstacleKind(StrEnum):
     STANDBY = "standby"
     #: Postgres is older than what is supported.
     SERVER_VERSION = "server_version"
-    #: The role that migrates lacks a right, or sees not every row.
+    #: The role that migrates lacks a right, or does not see every row.
     MISSING_RIGHT = "missing_right"
     #: Something of the application has a name of Faregate's.
     FOREIGN_NAME = "foreign_name"

@@ -1,20 +1,20 @@
-"""Measures exactly what a live balance lacks to agree with its ledger, while charges go on.
+"""Measures the exact drift of live balances from their ledger, while charges go on.
 
-Numbers cannot tell what a live balance knows. A Redis that went on from an older copy of itself
-gives the numbers of lost records again. So what counts is found by its place. It is read in this
-order.
+The number of an account does not tell which records it contains: a Redis that went on from an older
+copy of itself gives the numbers of lost records again. So records are told apart by their places in
+the stream. The order of reading is:
 
 1. How far each shard is stored.
 2. The account, together with the number of the last record of its shard at that moment.
 3. A snapshot of Postgres.
 4. The stream of the shard from 1 on, each record looked up in that snapshot.
 
-A record of the stream that was made after 2 is no part of the account, so it is taken from the sum
-if it is a row already. One that was made before 2, and is neither row nor dead letter, is pending.
-All other rows count, whatever their numbers: records that Redis has lost are among them.
+A record that was made after step 2 is not part of the account, so it is subtracted from the sum if
+it is a row already. A record that was made before step 2 and is neither row nor dead letter is
+pending. All other rows count, including those of records that Redis has lost.
 
-A drift does not depend on traffic. So it is measured until it is the same twice, and an event
-meanwhile, such as a failover, is no drift.
+A drift does not depend on traffic. So it is measured until it is the same twice in a row. Then a
+failover during a measurement is not taken for a drift.
 """
 
 from collections import deque
@@ -48,7 +48,7 @@ def measure(
     stream: TransactionStream,
     snapshots: Snapshots,
 ) -> Mapping[UUID, LiveDrift]:
-    """Measure what live balances lack. Writes nothing.
+    """Measure the drift of live balances. Writes nothing.
 
     Memory grows with users, and not with their records.
 
@@ -84,7 +84,7 @@ def _is_same(drift: LiveDrift, before: Mapping[UUID, LiveDrift]) -> bool:
 
 
 def _content(drift: LiveDrift) -> tuple[object, ...]:
-    """Return what must be the same twice: all that charges do not change."""
+    """Return the part of a drift that charges do not change, and that must be the same twice."""
     account = drift.account
     is_missing = account.user is None
     return drift.amount, drift.allowance_amount, drift.epoch, is_missing, account.last_id
@@ -113,16 +113,16 @@ class _Count:
 
     account: LiveAccount
     sum: LedgerSum
-    #: The ids of what was made after the account was looked at, as far as it is in the sum.
+    #: The ids of what was made after the account was read, as far as it is in the sum.
     later: list[UUID] = field(default_factory=list)
-    #: The least and the highest number of what is pending, and the last of it.
+    #: The numbers of pending records, from the least to the highest, and the last of the records.
     pending: range = range(0)
     tail: deque[LostTransaction] = field(default_factory=lambda: deque(maxlen=LOST_MAX))
-    #: What is pending although later records have its numbers.
+    #: Pending records whose numbers later records have, too.
     passed: deque[LostTransaction] = field(default_factory=lambda: deque(maxlen=LOST_MAX))
 
     def is_later(self, entry: StreamEntry) -> bool:
-        """Whether a record was made after the account was looked at."""
+        """Whether a record was made after the account was read."""
         made, account = entry.transaction, self.account
         return made is not None and made.epoch == account.epoch and entry.ordinal > account.ordinal
 
@@ -155,7 +155,7 @@ class _Count:
         )
 
     def drift(self, snapshot: Snapshot) -> LiveDrift:
-        """Return what the account lacks."""
+        """Return the drift of the account."""
         account, user, due = self.account, self.account.user, self.sum
         if account.epoch != snapshot.epoch:
             raise LedgerUninitialisedError(

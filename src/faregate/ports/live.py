@@ -243,7 +243,7 @@ class LiveAccounts(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """What is left to do in a Redis whose ledger moves to another one."""
+    """The work that is left in a Redis whose ledger moves to another one."""
 
     #: Shards that are still there.
     shards: int = 0

@@ -1,4 +1,4 @@
-"""Users who are erased by an operator, in the role of the owner."""
+"""Erases users for an operator, in the role of the owner."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _BOUNDS = Bounds(statement_ms_max=120_000, lock_ms_max=5_000)
 
 
 class PostgresErasures:
-    """Deletes users, and says what is left of them. For one thread; connects on first use.
+    """Deletes users, and counts their remains. For one thread; connects on first use.
 
     Every method raises `ArchiveUnavailableError` where Postgres does not answer in time, and
     `ConfigurationError` where it has not been migrated or the role may not do this.
@@ -32,12 +32,12 @@ class PostgresErasures:
         return bool(self._rows(("delete_user", "note_eraser"), noted)[0])
 
     def is_erasing(self, user_id: UUID) -> bool | None:
-        """Return whether Redis may hold keys of a deleted user; None for one who was not."""
+        """Return whether Redis may hold keys of a deleted user; None if it was not deleted."""
         ((*found,),) = self._rows(("read_deletion",), {"user_id": user_id})
         return bool(found[0]["has_keys"]) if found else None
 
     def traces(self, user_id: UUID) -> Mapping[str, int]:
-        """Return how many rows are of a user, by what they are."""
+        """Return how many rows of a user there are, by table."""
         ((found,),) = self._rows(("count_traces",), {"user_id": user_id})
         return found
 

@@ -1,4 +1,4 @@
-"""Makes rows of dead letters: of the record as it is, or of what can be stored of it."""
+"""Makes rows of dead letters: of the record as it is, or of the part that can be stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -99,7 +99,7 @@ def _items(metadata: Mapping[str, object] | None) -> list[tuple[str, object]]:
 
 
 def _storable(value: object) -> object:
-    """Replace what neither text nor JSON in Postgres can hold."""
+    """Replace characters and numbers that neither text nor JSON in Postgres can hold."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""What operators do about dead letters: list, discard, retry, and resolve as rows.
+"""Dead letters for operators: list, discard, retry, and resolve as rows.
 
 A letter becomes a row in a transaction of its own, under the lock of its shard, as a drain stores a
-batch. It holds the row, the balance, the leaf of the row, and the note of who did it and why. The
-letter must still count: of two operators at once one is told that it was done before.
+batch. It holds the row, the balance, the leaf of the row, and a note with actor and reason. The
+letter must still count: the second of two operators gets the answer that it was done before.
 """
 
 import random

@@ -1,7 +1,7 @@
-"""Looks at a database before anything is changed, and says all that speaks against a migration.
+"""Checks a database before a migration changes anything, and names every obstacle.
 
-A database that holds a ledger has been looked at. There only the server and the rights to look at
-all are asked for, and the migrations verify the rest.
+A database that holds a ledger has passed these checks. There only the server and the right to read
+the catalogs are checked, and the migrations verify the rest.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ _SHAPES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 
 
 def obstacles(connection: psycopg.Connection) -> list[Obstacle]:
-    """Return all that speaks against a migration; nothing is changed."""
+    """Return all obstacles to a migration. Changes nothing."""
     execute(connection, _BOUNDS)
     found = [one for name in _SERVER for one in _ask(connection, name)]
     if any(one.kind is ObstacleKind.MISSING_RIGHT for one in found) or _is(
@@ -67,7 +67,7 @@ def refuse(found: list[Obstacle], *, adopt: bool = False) -> None:
 def adopt_shapes(
     connection: psycopg.Connection, found: list[Obstacle], on_progress: Callable[[str], None]
 ) -> None:
-    """Make the database fit, each change reported before it is made, and look again.
+    """Make the database fit, report each change before it is made, and check again.
 
     Raises:
         MigrationError: Postgres refused a change.

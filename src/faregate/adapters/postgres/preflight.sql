@@ -1,5 +1,5 @@
--- What speaks against migrating a database: each row is one obstacle. Nothing is changed here.
--- An adoption is what `faregate migrate --adopt` runs, so that the obstacle falls.
+-- Obstacles to a migration: each row is one. Nothing is changed here.
+-- An adoption is SQL that removes the obstacle; `faregate migrate --adopt` runs it.
 
 -- name: is_migrated
 -- Whether the ledger is there, and is Faregate's. The columns tell: a restore may lose comments.
@@ -59,7 +59,7 @@ from pg_catalog.pg_namespace
 where nspname in ('auth', 'public', 'faregate') and not has_schema_privilege(oid, 'usage');
 
 -- name: check_rights
--- What the role that migrates may not do, and must.
+-- The rights that the migrating role lacks.
 with tables (name, oid, owner, is_forced, is_secured) as (
     select
         n.nspname || '.' || c.relname,

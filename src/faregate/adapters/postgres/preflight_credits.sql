@@ -1,4 +1,4 @@
--- What speaks against migrating a database: credits and rows from before (see preflight.sql).
+-- Obstacles to a migration: credits and rows from before (see preflight.sql).
 
 -- name: check_columns
 -- Columns and rules of the application that balances and rows cannot live with.

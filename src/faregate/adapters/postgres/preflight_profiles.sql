@@ -1,4 +1,4 @@
--- What speaks against migrating a database: profiles that are no users' (see preflight.sql).
+-- Obstacles to a migration: profiles that are no users' (see preflight.sql).
 
 -- name: check_profiles
 -- Profiles whose id is no user's, in one of the ways in which that is known.

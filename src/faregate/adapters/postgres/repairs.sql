@@ -1,4 +1,4 @@
--- What `faregate repair` asks and does, in the role of the owner. Parameters are written %(name)s.
+-- The statements of `faregate repair`, in the role of the owner. Parameters are written %(name)s.
 
 -- name: hold_repairs
 -- One repair at a time, until the transaction ends.
@@ -17,7 +17,7 @@ select pg_advisory_xact_lock(
 from faregate.ledger as l;
 
 -- name: begin_repair
--- Says what is about to be done.
+-- Notes that a step begins.
 insert into faregate.repairs (
     event_id, finding_id, kind, user_id, sequence, action, amount,
     detail, actor, reason, deadline_at
@@ -28,7 +28,7 @@ values (
 );
 
 -- name: end_repair
--- Says that it is done, and which leaves the rows have that it stored or made known.
+-- Notes that a step has ended, with the leaves of the rows that it stored or registered.
 update faregate.repairs
 set
     ended_at = now(),
@@ -39,7 +39,7 @@ set
 where event_id = %(event_id)s;
 
 -- name: acknowledge
--- Accepts a finding; of two who do, the first is kept.
+-- Accepts a finding. The first acknowledgement of a finding is kept.
 insert into faregate.acknowledgements (
     finding_id, kind, user_id, sequence, detail, actor, reason
 )
@@ -49,7 +49,7 @@ values (
 on conflict (finding_id) do nothing;
 
 -- name: read_credits
--- What a profile says.
+-- The durable balance of a user, and its number.
 select
     credits,
     credits_sequence
@@ -63,7 +63,7 @@ values (%(user_id)s)
 on conflict (id) do nothing;
 
 -- name: recompute
--- Gives a profile what its user's rows add up to. Its number goes back only where that is asked.
+-- Sets a durable balance to the sum of the user's rows. Its number goes back only if `rewinds`.
 update faregate.balances as b
 set
     credits = t.credits,
@@ -82,8 +82,8 @@ where b.user_id = %(user_id)s::uuid
 returning b.credits;
 
 -- name: read_around
--- What surrounds some missing or doubtful numbers of a user: the row before and the row after, what
--- dead letters have moved, what older rows add up to, and the profile, with the sum of all rows.
+-- The surroundings of some missing or doubtful numbers of a user: the row before and the row after,
+-- the amounts of dead letters, the sum of older rows, the profile, and the sum of all rows.
 with asked as (
     select
         %(user_id)s::uuid as user_id,
@@ -158,7 +158,7 @@ from around as a
 left join faregate.balances as b on a.user_id = b.user_id;
 
 -- name: read_row
--- A row, whatever it says now.
+-- A row as it is now.
 select to_jsonb(t) - 'created_at' as content
 from public.credit_transactions as t
 where t.id = %(id)s::uuid;
@@ -235,7 +235,7 @@ alter table public.credit_transactions disable trigger credit_transactions_immut
 alter table public.credit_transactions enable trigger credit_transactions_immutable;
 
 -- name: restore_row
--- Gives a row the content that it had.
+-- Gives a row its former content.
 update public.credit_transactions as t
 set
     id = r.id,

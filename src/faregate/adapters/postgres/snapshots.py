@@ -67,7 +67,7 @@ class PostgresSnapshot:
     def lost(
         self, account: LiveAccount, pending: range, later: Sequence[UUID]
     ) -> Sequence[LostTransaction]:
-        """Return what a live account does not know; see the port."""
+        """Return the transactions that a live account does not contain; see the port."""
         asked = {
             "user_id": account.user_id,
             "sequence_reached": account.user.sequence if account.user else 0,

@@ -1,4 +1,4 @@
-"""Live accounts for operators: looked at beside their shards, and made to agree with ledgers."""
+"""Live accounts for operators: read together with their shards, and aligned with their ledgers."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class RedisAccounts:
             by_shard[self._shard(user_id)].append(user_id)
         found = {}
         for shard, users in by_shard.items():
-            # One command for all: what the shard has made by then, and what accounts know of it.
+            # One command reads accounts and the state of the shard as of one time.
             names = [shard.state, *map(shard.account, _bytes(users))]
             names += map(shard.last_alignment, _bytes(users))
             time, values = map(checked, self._client.ask_all([("TIME",), ("MGET", *names)]))

@@ -54,7 +54,7 @@ class Client:
         return checked(reply)
 
     def info(self, *sections: str) -> dict[str, str]:
-        """Return what sections of INFO say; raises as `ask` does."""
+        """Return the fields of some sections of INFO; raises as `ask` does."""
         replies = self.ask_all([("INFO", section) for section in sections])
         lines = [line for reply in replies for line in checked(reply).decode().splitlines()]
         return {name: value for name, _, value in (line.partition(":") for line in lines)}

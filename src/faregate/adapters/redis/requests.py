@@ -1,4 +1,4 @@
-"""What Redis holds of one user, for an operator who closes or erases it. Nothing here writes."""
+"""Requests and keys of one user in Redis, for an operator who erases the user. Writes nothing."""
 
 from collections.abc import Iterator
 from typing import Self

@@ -15,7 +15,7 @@ _SECTIONS: Final = "server", "memory", "persistence", "replication"
 
 
 def _replica(text: str) -> dict[str, str]:
-    """Read what INFO says of a replica."""
+    """Read the line of INFO about a replica."""
     return dict(part.split("=", 1) for part in text.split(","))
 
 

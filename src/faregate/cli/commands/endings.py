@@ -1,4 +1,4 @@
-"""`faregate users close` and `erase`: takes from a user what it has, or deletes all of it."""
+"""`faregate users close` takes a user's keys, holds and credits; `erase` deletes the user."""
 
 import sys
 import time
@@ -28,8 +28,8 @@ from faregate.domain.hold import Hold
 from faregate.domain.operator import Operator
 from faregate.gate import Gate
 
-#: How often it is looked whether a worker has erased a user, in seconds.
-LOOK_INTERVAL_S = 0.2
+#: The interval between two checks whether a worker has erased a user, in seconds.
+CHECK_INTERVAL_S = 0.2
 #: How often credits are taken from a user who spends them meanwhile.
 TRIES_MAX = 10
 
@@ -58,7 +58,7 @@ def close(user: UserId, *, actor: Actor, reason: Reason, as_json: Json = False) 
 
 
 async def _take_all(gate: Gate, user: UUID, holds: list[Hold], who: Operator) -> dict[str, object]:
-    """Give holds back, and take what there is, though the user may spend it meanwhile."""
+    """Give holds back, and take all credits, though the user may spend some meanwhile."""
     for hold in holds:
         metadata = {"actor": who.actor}
         answer = await gate.cancel(hold, description=who.reason, metadata=metadata)
@@ -148,7 +148,7 @@ def _wait(erasures: PostgresErasures, user: UUID, wait_s: int) -> None:
                     f"the user is deleted, and after {wait_s} s no worker has deleted its keys:"
                     " start `faregate worker`, and run this again"
                 )
-            time.sleep(LOOK_INTERVAL_S)
+            time.sleep(CHECK_INTERVAL_S)
 
 
 def _left_in_redis(settings: Settings, user: UUID) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What is done about findings: repaired, or accepted."""
+"""`faregate repair` and `acknowledge`: repair findings, or accept them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,15 +34,15 @@ _Findings = Annotated[
 def repair(
     findings: _Findings = None,
     *,
-    apply: Annotated[bool, typer.Option("--apply", help="Do it; else it is only shown.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Repair; else only show steps.")] = False,
     favour: Annotated[
         Favour, typer.Option(help="Who gets the benefit, where nothing is proven.")
     ] = Favour.LEDGER,
-    actor: Annotated[str, typer.Option(help="Who does it; needed with --apply.")] = "",
+    actor: Annotated[str, typer.Option(help="Who repairs; needed with --apply.")] = "",
     reason: Annotated[str, typer.Option(help="Why; needed with --apply.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Put right what reconcile and verify find. Without --apply it only says what it would do.
+    """Repair the findings of reconcile and verify. Without --apply it only shows the steps.
 
     Example: faregate repair --apply --actor ann --reason "ticket 7"
     """
@@ -67,7 +67,7 @@ def acknowledge(
     reason: Annotated[str, typer.Option(help="Why.")],
     as_json: Json = False,
 ) -> None:
-    """Accept findings as they are: they are listed, and no alarm unless they change.
+    """Accept findings as they are. They stay listed, and are an alarm again if they change.
 
     Example: faregate acknowledge gap-1a2b3c4d --actor ann --reason "lost in the outage, ticket 7"
     """
@@ -113,7 +113,7 @@ def _adjust(user_id: UUID, amount: int, key: str, who: Operator) -> None:
 
 
 def _shown(as_json: bool) -> ops.OnStep:
-    """Return what prints each step right before it is taken."""
+    """Return the function that prints each step right before it is taken."""
 
     def show(step: Step) -> None:
         if not as_json:
@@ -146,7 +146,7 @@ def _step(step: Step) -> dict[str, object]:
 
 
 def _lines(done: Repaired, is_applied: bool) -> Sequence[str]:
-    """Return what is said at the end; steps that are taken have been shown one by one."""
+    """Return the lines at the end; steps that were taken have been shown one by one."""
     gone = [f"{name} is not there any more." for name in done.gone]
     if done.dead_letter_count:
         gone.append(f"{done.dead_letter_count} dead letters: run `faregate dead-letters list`.")

@@ -1,4 +1,4 @@
-"""Repair: what reconcile and verify find is put right, each step with who and why."""
+"""Repairs the findings of reconcile and verify, each step with actor and reason."""
 
 from faregate.ops.repair.facts import Sources
 from faregate.ops.repair.run import OnStep, Repaired, Servers, acknowledge, preview, repair

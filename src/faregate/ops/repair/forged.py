@@ -1,4 +1,4 @@
-"""Rows that nothing vouches for: restored by what was written, or known from now on. Pure."""
+"""Plans for rows that no batch wrote as they are: restored, or registered. Pure."""
 
 from faregate.domain.finding import Finding
 from faregate.domain.repair import Action, Favour, Row, Step
@@ -9,7 +9,7 @@ _SHOWN = ("user_id", "sequence", "amount", "balance_after", "type", "description
 
 
 def plan_forged(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Say what is done about a row that no batch wrote as it is."""
+    """Plan the step for a row that no batch wrote as it is."""
     del favour
     row = facts.rows.get(finding.id)
     if row is None:

@@ -1,4 +1,4 @@
-"""Numbers that are missing: stored again, or closed by one row of the difference. Pure."""
+"""Plans for missing numbers: stored again, or closed by one row of the difference. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from faregate.ops.repair.steps import State, acceptance, difference, none, numbe
 
 
 def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Say what is done about numbers that are missing."""
+    """Plan the step for numbers that are missing."""
     around = facts.around[finding.id]
     found = _found(finding, facts, around)
     if found:
@@ -80,7 +80,7 @@ def _before(finding: Finding, around: Around) -> State:
 
 
 def _after(finding: Finding, facts: Facts, around: Around, live: User | None) -> State | None:
-    """Return the state of a user right after a gap, by what follows it; None for nothing yet."""
+    """Return the state of a user right after a gap; None if nothing follows it yet."""
     last = last_of(finding)
     row = around.after or _next(finding, facts)
     if row is not None:
@@ -92,7 +92,7 @@ def _after(finding: Finding, facts: Facts, around: Around, live: User | None) ->
             epoch=_number(row["epoch"]),
         )
     if live is None:
-        # The profile still has what a row that was deleted had added.
+        # The profile still contains the amount of a row that was deleted.
         before = _before(finding, around)
         return replace(before, credits=before.credits + (around.credits or 0) - around.total)
     if live.sequence != last:

@@ -1,4 +1,4 @@
-"""Live balances that differ from their ledger: corrected exactly, or followed by it. Pure."""
+"""Plans for live balances that differ from their ledger: correct one of the two. Pure."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from faregate.ops.repair.steps import State, acceptance, difference, none, numbe
 
 
 def plan_live(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Say what is done about a live balance that differs from its ledger."""
+    """Plan the step for a live balance that differs from its ledger."""
     drift = facts.drifts.get(finding.user_id) if finding.user_id else None
     if drift is None:
         says = f"the balance of {finding.user_id} could not be measured: run it again."
@@ -35,7 +35,7 @@ def plan_live(finding: Finding, facts: Facts, favour: Favour) -> Step:
 
 
 def plan_fork(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Say what is done about a number that two transactions have: both count, or will."""
+    """Plan the step for a number that two transactions have: both count, or will."""
     drift = facts.drifts.get(finding.user_id) if finding.user_id else None
     if drift is None or not drift.is_zero:
         return plan_live(finding, facts, favour)

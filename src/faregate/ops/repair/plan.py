@@ -1,4 +1,4 @@
-"""The plan: what is done about each finding, in which order. Pure."""
+"""The plan: a step for each finding, in the order of repair. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -13,8 +13,8 @@ from faregate.ops.repair.steps import acceptance, none
 
 _Plan: TypeAlias = Callable[[Finding, Facts, Favour], Step]
 
-#: What comes first of a user. After each of these all else of the user is looked at again, since
-#: one cause shows in many places.
+#: The order of repair for a user. After each of these kinds the user is checked again, since one
+#: cause shows in many places.
 _ORDER: tuple[frozenset[DriftKind], ...] = (
     frozenset({DriftKind.GUARD}),
     frozenset({DriftKind.FORGED}),
@@ -28,11 +28,11 @@ _ORDER: tuple[frozenset[DriftKind], ...] = (
 
 
 def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[Step]:
-    """Say what is to be done about findings, one step for each, in the order in which to do it.
+    """Plan one step for each finding, in the order of repair.
 
     Args:
-        findings: All that was found of the users at hand.
-        facts: What is known about them.
+        findings: All findings of the users at hand.
+        facts: All that the servers know about them.
         favour: Who gets the benefit, where nothing is proven.
     """
     steps: list[Step] = []
@@ -45,7 +45,7 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
             if step.drift or step.action is Action.RESTORE_SCHEMA:
                 # It puts right all of its kind at once.
                 busy.setdefault(step.finding.user_id, step.finding)
-        # What nothing repairs keeps the rest waiting, too: its numbers are not to be trusted.
+        # A finding without a repair keeps the rest waiting, too: its numbers cannot be trusted.
         for step in planned:
             for user in step.users:
                 busy.setdefault(user, step.finding)
@@ -85,7 +85,7 @@ def _chain(finding: Finding, facts: Facts, favour: Favour) -> Step:
 
 
 def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Take back what was given beyond a deduct, or let it be."""
+    """Take back refunds beyond a deduct, or accept them."""
     excess, user_id = (finding.found or 0) - (finding.expected or 0), finding.user_id
     if favour is Favour.USER:
         says = f"accepts that user {user_id} was given back {excess} more than was taken."
@@ -112,7 +112,7 @@ def _guard(finding: Finding, facts: Facts, favour: Favour) -> Step:
 
 
 def plan_epochs(findings: Sequence[Finding], *, is_empty: bool) -> Sequence[Step]:
-    """Say what is to be done where Redis does not belong to the ledger: that comes before all else.
+    """Plan the step for a Redis that does not belong to the ledger: it comes before all others.
 
     Args:
         findings: All that was found; some say that Redis does not belong to the ledger.

@@ -1,7 +1,7 @@
-"""Repair: looks, plans, acts, and looks again, until nothing is left that it can repair.
+"""The run of a repair: find, plan, act, and find again, until nothing is left that it can repair.
 
-It never trusts what an earlier look has found: a finding that is not there any more is left alone.
-So a repair that was killed is run again.
+Each round uses its own findings, and none of an earlier round. So a repair that was killed can be
+run again.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from faregate.ops.repair.plan import plan, plan_epochs
 from faregate.ops.repair.steps import acceptance
 from faregate.ports import Audit
 
-#: How often it looks at most. One cause shows in few kinds, which are repaired one after another.
+#: How many rounds a repair has at most. One cause shows in few kinds, repaired one after another.
 ROUNDS_MAX = 10
 #: For how long a drift may be used. Charges do not change it, and of two corrections only one is
 #: made.
@@ -33,11 +33,11 @@ OnStep = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repaired:
-    """What was done, or would be."""
+    """The steps of a repair, and the findings that are left."""
 
     #: In the order in which they were taken, or would be.
     steps: Sequence[Step]
-    #: What is still wrong, of what was asked.
+    #: Findings that were asked for and are left.
     left: Sequence[Finding]
     #: Findings that were asked for and are not there any more.
     gone: Sequence[str]
@@ -51,7 +51,7 @@ Adjust = Callable[[UUID, int, str, Operator], None]
 
 @dataclass(slots=True)
 class Servers:
-    """What is looked at and repaired."""
+    """The servers that are checked and repaired."""
 
     audit: Audit
     sources: Sources
@@ -67,7 +67,7 @@ class Servers:
         return list({finding.id: finding for finding in found}.values())
 
     def plan(self, findings: Sequence[Finding], favour: Favour) -> Sequence[Step]:
-        """Say what is to be done about findings."""
+        """Plan the steps for findings."""
         if any(finding.kind is DriftKind.EPOCH for finding in findings):
             epochs = self.sources.balances.epochs()
             is_held = any(epoch is not None for epoch in epochs) or self.sources.stream.marks()
@@ -91,7 +91,7 @@ class Servers:
 
 
 def _align(sources: Sources, event: Event, drift: LiveDrift) -> None:
-    """Let a live balance and its ledger agree. What is refused is measured again at the next look.
+    """Align a live balance with its ledger. If it is refused, the next round measures again.
 
     A call that was lost and is executed later does no harm: it is refused once the user has been
     aligned by another one.
@@ -117,7 +117,7 @@ def _align(sources: Sources, event: Event, drift: LiveDrift) -> None:
 
 @dataclass(slots=True)
 class _Asked:
-    """Which findings are repaired: those asked for, and what comes to light behind them."""
+    """Which findings are repaired: those asked for, and those that show once they are gone."""
 
     ids: frozenset[str]
     known: set[str] = field(default_factory=set)
@@ -130,7 +130,7 @@ class _Asked:
 
 
 def preview(servers: Servers, ids: Sequence[str], favour: Favour) -> Repaired:
-    """Say what a repair would do first. Writes nothing."""
+    """Plan the first round of a repair. Writes nothing."""
     found, asked = servers.findings(), _Asked(frozenset(ids))
     found.sort(key=lambda finding: not asked.has(finding))
     steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
@@ -145,7 +145,7 @@ def repair(
     """Repair findings, by their ids or all, one user at a time.
 
     Args:
-        servers: What is looked at and repaired, in the role of the owner.
+        servers: The servers to repair, in the role of the owner.
         ids: Of findings; none for all that reconcile and verify find.
         favour: Who gets the benefit, where nothing is proven.
         who: Operator repairs, and why: written into each event and each new row.
@@ -162,7 +162,7 @@ def repair(
         gone = _gone(asked, found)
         asked.known = {finding.id for finding in found}
         for _ in range(ROUNDS_MAX):
-            # What restores much at once is done for a finding that was asked for.
+            # A step that restores much at once is taken for a finding that was asked for.
             found.sort(key=lambda finding: not asked.has(finding))
             steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
             doing = [step for step in steps if step.action.is_done]
