@@ -5,8 +5,8 @@
 select epoch from faregate.ledger;
 
 -- name: sum_ledgers
--- For each user with a profile or a row: the sum of rows and of dead letters that count as rows, and
--- their highest number. Rows that are older than allowances add nothing to the allowance.
+-- For each user with a profile or a row: the sum of rows and of dead letters that count as rows,
+-- and their highest number. Rows that are older than allowances add nothing to the allowance.
 with entries as (
     select
         user_id,
