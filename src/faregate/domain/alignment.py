@@ -58,7 +58,7 @@ class LiveDrift:
     sequence_min: int
     #: When the period of the allowance began, by the ledger, in Unix milliseconds; 0 for none.
     period_start_ms: int = 0
-    #: Transactions that Redis lost when it went on from an older copy of itself, or lost the account:
+    #: Transactions that Redis lost with the account, or when it went on from an older copy:
     #: the newest `LOST_MAX`, in the order of their numbers. Those that were corrected before are
     #: among them.
     lost: tuple[LostTransaction, ...] = ()
