@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 
-from redis.exceptions import RedisError
 from rq import Queue
 
 from faregate.bootstrap import open_audit, open_reconciliations, open_stream
@@ -23,7 +22,7 @@ from faregate.config import Settings, read_settings
 from faregate.domain.errors import FaregateError
 from faregate.domain.schedule import Run, due
 from faregate.ops.reconcile import reconcile
-from faregate_worker.runtime import Stop, configure_logging, open_queue
+from faregate_worker.runtime import Stop, configure_logging, open_queue, repeat
 
 #: How long a worker waits before it first checks whether a run is due, and between two checks, in
 #: seconds at most.
@@ -46,23 +45,18 @@ _logger = logging.getLogger("faregate_worker.reconciling")
 
 
 def keep_reconciling(settings: Settings, stop: Stop) -> None:
-    """Reconcile whenever it is due until a stop is requested. An outage is logged once."""
-    has_failed = False
+    """Reconcile whenever it is due until a stop is requested."""
+
+    def check() -> bool:
+        with open_reconciliations(settings) as kept:
+            run = due(kept.last(), settings.reconcile_every_s)
+        if run is not None:
+            _run_alone(settings, run, stop)
+        return False
+
     stop.pause(min(FIRST_CHECK_S, settings.reconcile_every_s))
-    while not stop.requested:
-        pause_s = CHECK_INTERVAL_S
-        try:
-            with open_reconciliations(settings) as kept:
-                run, wait_s = due(kept.last(), settings.reconcile_every_s)
-            pause_s = min(pause_s, wait_s) if run is None else pause_s
-            if run is not None:
-                _run_alone(settings, run, stop)
-            has_failed = False
-        except (FaregateError, RedisError) as error:
-            if not has_failed:
-                _logger.warning("numbers are not compared: %s", error)
-            has_failed = True
-        stop.pause(pause_s)
+    interval_s = min(CHECK_INTERVAL_S, settings.reconcile_every_s)
+    repeat(check, stop, interval_s, failure="numbers are not compared")
 
 
 def _run_alone(settings: Settings, run: Run, stop: Stop) -> None:
