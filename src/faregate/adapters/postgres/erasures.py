@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from psycopg import errors
 from psycopg.rows import DictRow, dict_row
 
-from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, owned, unavailable
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.errors import ConfigurationError
 from faregate.domain.operator import Operator
 
 _FILE = "erasures.sql"
@@ -44,19 +42,16 @@ class PostgresErasures:
     def _rows(self, names: tuple[str, ...], asked: Mapping[str, object]) -> list[list[DictRow]]:
         """Run some statements in one transaction; return the rows of each."""
         answers: list[list[Any]] = []
-        with unavailable("erase a user"), migrated():
-            try:
-                with self._connector.transaction() as connection:
-                    cursor = connection.cursor(row_factory=dict_row)
-                    for name in names:
-                        cursor.execute(statement(name, _FILE), asked)
-                        answers.append(cursor.fetchall() if cursor.description else [])
-            except errors.InsufficientPrivilege as error:
-                message = (
-                    "this role may not delete users: take the one that ran the migrations, or"
-                    " delete the user through Supabase Auth"
-                )
-                raise ConfigurationError(message) from error
+        with (
+            unavailable("erase a user"),
+            migrated(),
+            owned("delete users", ", or delete the user through Supabase Auth"),
+            self._connector.transaction() as connection,
+        ):
+            cursor = connection.cursor(row_factory=dict_row)
+            for name in names:
+                cursor.execute(statement(name, _FILE), asked)
+                answers.append(cursor.fetchall() if cursor.description else [])
         return answers
 
     def close(self) -> None:

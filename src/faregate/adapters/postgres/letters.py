@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import psycopg
-from psycopg import errors
 from psycopg.rows import dict_row
 
 from faregate.adapters.postgres.archive import (
@@ -23,12 +22,12 @@ from faregate.adapters.postgres.archive import (
     PAUSE_S_MAX,
     lock_shard,
 )
-from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, owned, unavailable
 from faregate.adapters.postgres.dead_letters import DeadLetter, letter_row
 from faregate.adapters.postgres.letter_rows import Letter, Made, resolve, retry
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.dead_letter import LetterOutcome, TreatedLetter
-from faregate.domain.errors import ConfigurationError, InvalidArgumentError, ShardBlockedError
+from faregate.domain.errors import InvalidArgumentError, ShardBlockedError
 from faregate.domain.operator import Operator
 from faregate.ports import StreamEntry
 
@@ -137,13 +136,13 @@ class PostgresLetters:
 
     @contextmanager
     def _transaction(self) -> Iterator[psycopg.Connection]:
-        with unavailable("treat dead letters"), migrated():
-            try:
-                with self._connector.transaction() as connection:
-                    yield connection
-            except errors.InsufficientPrivilege as error:
-                message = "this role may not treat dead letters; take the one that ran migrations"
-                raise ConfigurationError(message) from error
+        with (
+            unavailable("treat dead letters"),
+            migrated(),
+            owned("treat dead letters"),
+            self._connector.transaction() as connection,
+        ):
+            yield connection
 
     def close(self) -> None:
         """Let go of the connection; the next question opens another."""

@@ -16,7 +16,7 @@ from psycopg import errors
 from psycopg.rows import dict_row
 
 from faregate.adapters.postgres.archive import LOCK_NAMESPACE
-from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, owned, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 from faregate.domain.finding import Finding
@@ -151,13 +151,10 @@ class PostgresRepairs:
 
     @contextmanager
     def _acting(self, doing: str) -> Iterator[psycopg.Connection]:
-        with unavailable(doing), migrated():
+        with unavailable(doing), migrated(), owned("repair"):
             try:
                 with self._connector.transaction() as connection:
                     yield connection
-            except errors.InsufficientPrivilege as error:
-                message = "this role may not repair; take the one that ran the migrations"
-                raise ConfigurationError(message) from error
             except errors.ForeignKeyViolation as error:
                 raise InvalidArgumentError("the user of this finding was deleted") from error
 

@@ -8,9 +8,8 @@ from faregate.ops.repair.steps import none
 _SHOWN = ("user_id", "sequence", "amount", "balance_after", "type", "description", "timestamp")
 
 
-def plan_forged(finding: Finding, facts: Facts, favour: Favour) -> Step:
+def plan_forged(finding: Finding, facts: Facts, _favour: Favour) -> Step:
     """Plan the step for a row that no batch wrote as it is."""
-    del favour
     row = facts.rows.get(finding.id)
     if row is None:
         return _nothing(finding, "batches were changed or are gone, and only a backup has them")

@@ -57,8 +57,7 @@ def _wait(finding: Finding, first: Finding) -> Step:
     return Step(finding=finding, action=Action.WAIT, says=says)
 
 
-def _projection(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    del facts, favour
+def _projection(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
     user = f"the profile of {finding.user_id}"
     if finding.subject == "sequence":
         says = f"lifts the number of {user} from {finding.found} to {finding.expected}."
@@ -73,9 +72,8 @@ def _projection(finding: Finding, facts: Facts, favour: Favour) -> Step:
     return Step(finding=finding, action=Action.RECOMPUTE, says=says, amount=amount)
 
 
-def _chain(finding: Finding, facts: Facts, favour: Favour) -> Step:
+def _chain(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
     """Accept a break: rows stay as they are, and all sums agree now, or it would have to wait."""
-    del facts, favour
     says = (
         f"accepts that the balance of {finding.user_id} moved by"
         f" {(finding.found or 0) - (finding.expected or 0):+} without a row before transaction"
@@ -102,8 +100,7 @@ def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
     )
 
 
-def _guard(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    del facts, favour
+def _guard(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
     says = (
         f"restores {finding.subject}, and whatever else of the schema is not as the migrations"
         " make it; requests wait for that moment."
