@@ -1,4 +1,4 @@
-"""How far a live balance is from its ledger, and how the two are made to agree."""
+"""The drift of a live balance from its ledger, and the alignment of the two."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ class LiveDrift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignmentRecord:
-    """The record by which a ledger is told of a live balance."""
+    """The record that changes a ledger to match a live balance."""
 
     type: TransactionType
     description: str
@@ -103,10 +103,10 @@ class AlignmentRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """A request to let a live balance and its ledger agree, by a drift that was measured.
+    """A request to align a live balance with its ledger, by a drift that was measured.
 
-    The balance gets the amount, and no record is made. Or, with a `record`, the balance stays as it
-    is, and the record of the negated amount makes the ledger follow it.
+    Without a `record` the balance changes by the amount of the drift. With a `record` the balance
+    stays, and the record of the negated amount changes the ledger.
     """
 
     #: Minted for it: the same call again is answered as the first one, for a day. The record has

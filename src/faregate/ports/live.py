@@ -229,7 +229,7 @@ class LiveAccounts(Protocol):
         ...
 
     def align(self, alignment: Alignment) -> Aligned:
-        """Let a live balance and its ledger agree, in one step, while charges go on.
+        """Align a live balance with its ledger, in one step, while charges go on.
 
         Raises:
             LedgerUninitialisedError: Redis was wiped, or is of another epoch than the drift.

@@ -54,7 +54,7 @@ class Migrator:
             return statuses(connection)
 
     def obstacles(self) -> list[Obstacle]:
-        """Return all that speaks against migrating this database.
+        """Return all obstacles to migrating this database.
 
         Raises:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
@@ -76,7 +76,7 @@ class Migrator:
         Args:
             shard_count: What the ledger is created with; it never changes.
             starting_credits: What the ledger is created with; it never changes.
-            adopt: Whether to change what the obstacles say can be adopted.
+            adopt: Whether to run the adoptions of obstacles.
             on_progress: Called with the name of each adoption and migration before it is applied.
 
         Raises:
@@ -85,7 +85,7 @@ class Migrator:
             MigrationError: A migration failed, was edited, or belongs to a newer version.
             ConfigurationError: The ledger was created with other numbers.
 
-        Whatever is raised, nothing was changed.
+        If it raises, nothing was changed.
         """
         with connected(self._conninfo) as connection, bounded(connection):
             return _Run(_Numbers(shard_count, starting_credits), adopt, on_progress).on(connection)
@@ -127,7 +127,7 @@ def _prepare(connection: psycopg.Connection) -> None:
 
 
 def _settle(connection: psycopg.Connection) -> None:
-    """Put policies and rights right, as after REASSIGN OWNED or a restore without owners."""
+    """Restore policies and rights, as after REASSIGN OWNED or a restore without owners."""
     if holds(connection, "is_unsettled"):
         run_again(connection)
 
@@ -165,7 +165,7 @@ class _Run:
 
     def on(self, connection: psycopg.Connection) -> list[str]:
         """Apply what is pending, in order; return the names."""
-        # Held until the end of the transaction; then the next one looks anew.
+        # Held until the end of the transaction; the next run then checks anew.
         lock_run(connection)
         connection.execute(sql("check_at_once"))
         found = obstacles(connection)

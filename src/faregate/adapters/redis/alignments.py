@@ -63,7 +63,7 @@ class RedisAccounts:
         return found
 
     def align(self, alignment: Alignment) -> Aligned:
-        """Let a live balance and its ledger agree; see the port."""
+        """Align a live balance with its ledger; see the port."""
         user_id = alignment.drift.user_id
         shard = self._shard(user_id)
         names = shard.state, shard.stream, shard.account(user_id.bytes)

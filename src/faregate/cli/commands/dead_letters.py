@@ -1,4 +1,4 @@
-"""`faregate dead-letters`: records that cannot be rows, and what is done about them."""
+"""`faregate dead-letters`: show, store or discard records that cannot be rows."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -28,7 +28,9 @@ Kind = Annotated[
 All = Annotated[bool, typer.Option("--all", help="With --kind: all of that kind that count.")]
 Actor = Annotated[str, typer.Option(help="Who does it; kept with the letter.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the letter.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it: what is discarded becomes no row.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Confirm: a discarded record never becomes a row.")
+]
 
 dead_letters = typer.Typer(
     help="Show records that cannot be rows, make rows of them, or discard them.",
@@ -41,7 +43,7 @@ def list_letters(
     kind: Kind = None,
     user: Annotated[UUID | None, typer.Option(help="Whose; everybody's without it.")] = None,
     is_all: Annotated[
-        bool, typer.Option("--all", help="Those, too, that do not count any more.")
+        bool, typer.Option("--all", help="Include those that no longer count.")
     ] = False,
     count: Annotated[int, typer.Option(min=1, max=COUNT_MAX, help="How many at most.")] = 100,
     as_json: Json = False,
@@ -59,7 +61,7 @@ def show(
     letter: Annotated[int, typer.Argument(metavar="ID", help="The number of the letter.")],
     as_json: Json = False,
 ) -> None:
-    """Show a dead letter: why it is one, who has done what about it, and its record.
+    """Show a dead letter: its reason, its outcome with actor and reason, and its record.
 
     Example: faregate dead-letters show 42
     """

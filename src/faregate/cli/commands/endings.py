@@ -84,10 +84,10 @@ def erase(
     actor: Annotated[str, typer.Option(help="Who does it; kept for 30 days with a digest.")],
     reason: EraseReason,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Do it: nothing brings the user back.")
+        bool, typer.Option("--yes", help="Confirm: the user cannot be restored.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Though requests are in flight, or holds are open.")
+        bool, typer.Option("--force", help="Delete despite requests in flight or open holds.")
     ] = False,
     wait_s: Annotated[int, typer.Option(min=0, help="How long to wait for the worker.")] = 120,
     as_json: Json = False,
@@ -119,7 +119,7 @@ def erase(
 
 
 def _require_idle(settings: Settings, user: UUID, *, is_forced: bool) -> None:
-    """Make sure that nothing of a user is going on.
+    """Make sure that a user has no requests in flight and no open holds.
 
     Raises:
         InvalidArgumentError: Requests are in flight, or holds are open.
@@ -159,6 +159,6 @@ def _left_in_redis(settings: Settings, user: UUID) -> dict[str, int]:
         return {
             "keys": requests.key_count(user),
             "open_holds": len(sweeper.list_holds(user, COUNT_MAX)),
-            # All that the stream holds, those included that are rows.
+            # All records in the stream, including those that are rows.
             "records": sum(1 for _ in stream.pending_of(user, {})),
         }

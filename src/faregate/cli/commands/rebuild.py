@@ -1,4 +1,4 @@
-"""Makes a ledger of an empty Redis: after a loss, or to move there."""
+"""`faregate rebuild` and `reopen`: make a ledger of an empty Redis, or take a move back."""
 
 from typing import Annotated
 
@@ -26,10 +26,10 @@ def rebuild(
     ] = False,
     former: Annotated[
         str | None,
-        typer.Option("--from", help="The Redis to leave, which still answers: a URL, or env:NAME."),
+        typer.Option("--from", help="The old Redis, which still answers: a URL, or env:NAME."),
     ] = None,
     shard_count: Annotated[
-        int | None, typer.Option(min=1, max=65_536, help="Give the ledger so many shards.")
+        int | None, typer.Option(min=1, max=65_536, help="The number of shards from now on.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +73,7 @@ def rebuild_empty(settings: Settings) -> None:
 
 
 def reopen(as_json: Json = False) -> None:
-    """Let a Redis serve again that `rebuild --from` was to leave, and has not given up.
+    """Let a Redis serve again that `rebuild --from` has closed, and not yet given up.
 
     Example: faregate reopen
     """
@@ -104,7 +104,7 @@ def _with(settings: Settings, shard_count: int, redis_url: str) -> Settings:
 
 
 def _is_rebuilt(target: Settings, former: Settings | None, identity: LedgerIdentity) -> bool:
-    """Say whether there is nothing left to do but to install users."""
+    """Say whether only users are left to install."""
     if former is not None:
         with open_stream(former) as stream:
             if any(stream.epochs()):
@@ -114,7 +114,7 @@ def _is_rebuilt(target: Settings, former: Settings | None, identity: LedgerIdent
 
 
 def _require_empty(target: Settings, identity: LedgerIdentity) -> None:
-    """Look at the Redis that is to serve, before the one that serves is closed."""
+    """Check the new Redis before the old one is closed."""
     for count in sorted({identity.shard_count, target.shard_count}):
         with open_stream(_with(target, count, target.redis_url)) as stream:
             require_empty(stream)

@@ -19,7 +19,7 @@ def migrate(
     status: Annotated[bool, typer.Option(help="Show how each migration stands.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Apply what is pending, and roll it back.")] = False,
     adopt: Annotated[
-        bool, typer.Option(help="Change tables of yours as --status says, so that they fit.")
+        bool, typer.Option(help="Run the adoptions that --status shows, so that your tables fit.")
     ] = False,
     export: Annotated[
         Path | None, typer.Option(help="Write the files for `supabase db push` to a folder.")
@@ -56,7 +56,7 @@ def migrate(
 
 
 def _refuse(obstacles: Sequence[Obstacle], as_json: bool) -> NoReturn:
-    """Say all that speaks against a migration, one line each, and end: nothing was done."""
+    """Print each obstacle on a line of its own, and exit: nothing was changed."""
     if as_json:
         tell({"obstacles": [members(one) for one in obstacles]}, as_json=True)
     else:
