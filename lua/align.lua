@@ -1,6 +1,6 @@
 -- align: aligns a live balance with its ledger, by a drift that was measured. Without a type the
 -- balance changes by the amount, and no record is made. With a type the balance stays, and a record
--- of the negated amount changes the ledger. Charges go on meanwhile: no value is set, only added to.
+-- of the negated amount changes the ledger. Charges go on meanwhile, since amounts are only added.
 --
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 id of the alignment   2 id of the user's last one when the amount was measured, or empty
