@@ -39,7 +39,7 @@ class RedisAccounts:
         """Return all accounts, those included that are missing; see the port."""
         by_shard: defaultdict[keys.Shard, list[UUID]] = defaultdict(list)
         for user_id in dict.fromkeys(user_ids):
-            by_shard[self._shard(user_id)].append(user_id)
+            by_shard[keys.shard_for(user_id, self._shards)].append(user_id)
         found = {}
         for shard, users in by_shard.items():
             # One command reads accounts and the state of the shard as of one time.
@@ -65,7 +65,7 @@ class RedisAccounts:
     def align(self, alignment: Alignment) -> Aligned:
         """Align a live balance with its ledger; see the port."""
         user_id = alignment.drift.user_id
-        shard = self._shard(user_id)
+        shard = keys.shard_for(user_id, self._shards)
         names = shard.state, shard.stream, shard.account(user_id.bytes)
         reply = self._client.run("align", names, *_arguments(alignment))
         status = reply[0].decode()
@@ -83,9 +83,6 @@ class RedisAccounts:
             credits_before=reply[6],
             sequence_before=reply[7],
         )
-
-    def _shard(self, user_id: UUID) -> keys.Shard:
-        return self._shards[keys.shard_of(user_id, len(self._shards))]
 
     def close(self) -> None:
         """Close all connections."""

@@ -50,9 +50,8 @@ class RedisInstaller:
     def install(self, users: Sequence[User]) -> int:
         """Take over durable balances; see the port."""
         self._client.ask(*scripts.load("install").load)
-        shards = self._shards
         replies = self._client.ask_all(
-            [installation(shards[keys.shard_of(user.id, len(shards))], user) for user in users]
+            [installation(keys.shard_for(user.id, self._shards), user) for user in users]
         )
         count = 0
         for user, reply in zip(users, replies, strict=True):
