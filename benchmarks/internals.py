@@ -49,4 +49,4 @@ def account_bytes(redis_url: str, user_ids: Sequence[UUID]) -> float:
 
 
 def _shard_of(user_id: UUID) -> keys.Shard:
-    return keys.shards(SHARD_COUNT)[keys.shard_of(user_id, SHARD_COUNT)]
+    return keys.shard_for(user_id, keys.shards(SHARD_COUNT))

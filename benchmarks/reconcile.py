@@ -29,6 +29,7 @@ from benchmarks.records import CREDITS, SEED, SHARDS, Made, charge
 from benchmarks.servers import redis_program
 from faregate import Settings
 from faregate.adapters.postgres.migrations import Migrator
+from faregate.adapters.postgres.queries import with_leaf
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.values import Account, ShardState
 from faregate.bootstrap import open_audit
@@ -74,7 +75,7 @@ def fill_postgres(url: str, users: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for name, number in (("users", users), ("rows", ROWS), ("credits", CREDITS)):
             connection.execute(f"set bench.{name} = {number}".encode())
-        for statement in _LOAD.read_text(encoding="utf-8").split(";\n\n"):
+        for statement in with_leaf(_LOAD.read_text(encoding="utf-8")).split(";\n\n"):
             connection.execute(statement.encode())
 
 

@@ -101,15 +101,7 @@ from (
     select
         u.shard,
         (row_number() over (partition by u.shard order by t.timestamp) - 1) / 1000 + 1 as number,
-        substr(sha256(
-            uuid_send(t.id) || uuid_send(t.user_id) || int4send(t.amount) || int8send(t.sequence)
-            || int4send(t.balance_after) || int8send(t.epoch) || timestamptz_send(t.timestamp)
-            || coalesce(int4send(t.allowance_amount) || int4send(t.allowance_after), '')
-            || coalesce(timestamptz_send(t.period_start), '')
-            || convert_to(concat_ws(
-                E'\n', t.type, t.refund_of, to_json(t.description), t.metadata
-            ), 'UTF8')
-        ), 1, 16) as leaf
+        leaf_of(t) as leaf
     from public.credit_transactions as t
     inner join bench_users as u on t.user_id = u.id
     where t.epoch > 0

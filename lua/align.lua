@@ -1,6 +1,6 @@
--- align: makes a live balance and its ledger agree, by an amount that was measured. Either the
--- balance gets the amount, and no record is made; or the balance stays, and a record tells the
--- ledger of it. Charges go on meanwhile, since nothing is set to a value.
+-- align: aligns a live balance with its ledger, by a drift that was measured. Without a type the
+-- balance changes by the amount, and no record is made. With a type the balance stays, and a record
+-- of the negated amount changes the ledger. Charges go on meanwhile, since amounts are only added.
 --
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 id of the alignment   2 id of the user's last one when the amount was measured, or empty
@@ -53,7 +53,7 @@ if shard.problem then
   return refuse(shard.problem)
 end
 
--- Returns how a call is answered that was made before; nil if it was not.
+-- Returns the answer to a call that was made before, or nil.
 local function earlier()
   local packed = redis.pcall('GET', id_name)
   if not packed then
@@ -71,7 +71,7 @@ local function earlier()
     sequence_before }
 end
 
--- Says why an amount that was measured may not be used, or nil.
+-- Returns the status that refuses the alignment, or nil.
 local function refusal()
   local last = redis.pcall('GET', last_name) or ''
   if shard.epoch ~= epoch then
@@ -99,7 +99,7 @@ account.credits, account.allowance = account.credits + amount, account.allowance
 account.period_ms, account.is_changed = math.max(account.period_ms, period_ms), true
 local index
 if is_recorded and amount ~= 0 then
-  -- The record takes from the account again what was added to it, so that it stays as it is.
+  -- The record subtracts from the account the amount that was added, so the balance stays.
   index = append(account, { id = id, kind = kind, amount = -amount, allowance = -allowance,
     text = pack_text(ARGV[11], ARGV[12]) })
 elseif is_recorded then

@@ -5,8 +5,8 @@
 -- Reply  {status, records that are not known to be rows, open holds}
 --        status: done, or the first that holds of uninitialised, corrupt, unfinished (to be given
 --        up, but not closed, or with such records or holds)
--- Appends nothing. A closed shard takes no charge, no hold and no credits. What was begun can be
--- ended: refunds, voids, and ends of holds. One that was given up has no state, and takes nothing.
+-- Appends nothing. A closed shard takes no charge, no hold and no credits. Refunds, voids and ends
+-- of holds still pass. A shard that was given up has no state, and takes nothing.
 -- uses: args, shard
 
 local VERSIONS = { close = CLOSED, open = VERSION, give_up = CLOSED }

@@ -10,7 +10,7 @@ from redis import Redis
 
 from durable import Database, database
 from faregate.adapters.postgres.audit import PostgresAudit
-from faregate.adapters.postgres.moments import PostgresMoments
+from faregate.adapters.postgres.snapshots import PostgresSnapshots
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.alignments import RedisAccounts
 from faregate.adapters.redis.stream import RedisStream
@@ -44,8 +44,8 @@ class Busy(RedisAccounts):
 
     then: Callable[[], None] | None = None
 
-    def look(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
-        found = super().look(user_ids)
+    def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
+        found = super().read(user_ids)
         if self.then:
             self.then()
         return found
@@ -70,7 +70,7 @@ class Rig:
     def measure(self, *users: UUID) -> Mapping[UUID, LiveDrift]:
         """Return the drift of some users, or of all, as it is seen under load."""
         asked = users or self.users
-        found = measure(asked, self.accounts, self.stream, PostgresMoments(self.audit))
+        found = measure(asked, self.accounts, self.stream, PostgresSnapshots(self.audit))
         assert set(found) == set(asked)
         return found
 

@@ -2,8 +2,8 @@
 -- uses: account, records
 
 -- Reads the one account of a script: KEYS are state, stream and account. Returns shard and account;
--- the account is nil where the third value says why. A shard that is closed will do for what ends
--- something, or changes nothing.
+-- the account is nil where the third value says why. With `takes_closed` a closed shard is no
+-- problem: for scripts that end something, or that only read.
 local function load_one(takes_closed)
   local values = redis.call('MGET', KEYS[1], KEYS[3])
   local shard = read_shard(KEYS[1], KEYS[2], values[1], time_us())

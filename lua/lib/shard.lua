@@ -21,8 +21,8 @@ local function state_problem(state_key, packed)
   return nil
 end
 
--- Returns a shard. Its `problem` is nil, 'uninitialised' or 'corrupt'; one that is closed is taken
--- for uninitialised. `entry` is the position of the entry that `commit` has written. Tables are
+-- Returns a shard. Its `problem` is nil, 'uninitialised' or 'corrupt'; a closed shard counts as
+-- uninitialised. `entry` is the position of the entry that `commit` has written. Tables are
 -- made with room for all that they will hold.
 local function read_shard(state_key, stream_key, packed, clock_us)
   local problem = state_problem(state_key, packed)
@@ -44,7 +44,8 @@ local function pack_state(shard, last_us)
     shard.oldest_ms)
 end
 
--- Lets what was begun in a closed shard be ended. Returns whether it is closed.
+-- Takes the problem from a closed shard, so that holds and charges can end. Returns whether it was
+-- closed.
 local function admit_closed(shard)
   local is_closed = shard.version == CLOSED and shard.problem == 'uninitialised'
   if is_closed then

@@ -14,12 +14,12 @@ from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.erasures import PostgresErasures
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.letters import PostgresLetters
-from faregate.adapters.postgres.moments import PostgresMoments
 from faregate.adapters.postgres.orders import PostgresOrders
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
 from faregate.adapters.postgres.repairs import PostgresRepairs
 from faregate.adapters.postgres.reports import PostgresReports
 from faregate.adapters.postgres.server import PostgresServer
+from faregate.adapters.postgres.snapshots import PostgresSnapshots
 from faregate.adapters.redis import rights as redis_rights
 from faregate.adapters.redis.alignments import RedisAccounts
 from faregate.adapters.redis.credits import RedisCredits
@@ -143,7 +143,7 @@ def open_stream(settings: Settings) -> closing[RedisStream]:
 
 
 def open_installer(settings: Settings) -> closing[RedisInstaller]:
-    """Open Redis for one who rebuilds it."""
+    """Open Redis for a rebuild."""
     return closing(RedisInstaller.from_url(settings.redis_url, settings.shard_count))
 
 
@@ -177,9 +177,9 @@ def open_audit(settings: Settings) -> closing[PostgresAudit]:
     return closing(PostgresAudit(settings.postgres_url))
 
 
-def open_moments(settings: Settings) -> closing[PostgresMoments]:
+def open_snapshots(settings: Settings) -> closing[PostgresSnapshots]:
     """Open Postgres for an operator who compares it with live accounts."""
-    return closing(PostgresMoments(PostgresAudit(settings.postgres_url)))
+    return closing(PostgresSnapshots(PostgresAudit(settings.postgres_url)))
 
 
 def open_reconciliations(settings: Settings) -> closing[PostgresReconciliations]:
@@ -208,7 +208,7 @@ def open_erasures(settings: Settings) -> closing[PostgresErasures]:
 
 
 def open_requests(settings: Settings) -> closing[RedisRequests]:
-    """Open what Redis holds of a user, for an operator."""
+    """Open the requests and keys of users in Redis, for an operator."""
     return closing(RedisRequests.from_url(settings.redis_url, settings.shard_count))
 
 

@@ -127,7 +127,7 @@ ADOPTED = (
     ),
 )
 _RAILS = {"profiles_key", "credits_column", "credits_values", "required_column"}
-#: The kinds of objections, with `--adopt` and without.
+#: The kinds of obstacles, with `--adopt` and without.
 REFUSED = (
     ("supabase_user_id", False, {"profiles_id"}),
     ("rails_profiles", False, _RAILS),

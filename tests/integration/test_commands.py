@@ -203,7 +203,7 @@ def test_what_is_exact_and_what_is_not_is_told_by_its_schema(
     assert command_line.tell("migrate") == {"applied": []}
     told = command_line.tell("migrate", "--status")
     assert {row["state"] for row in told["migrations"]} == {"applied"}
-    assert told["objections"] == []
+    assert told["obstacles"] == []
     assert set(command_line.tell("access")) == {"sql", "redis"}
     key = command_line.tell("keys", "create", "--user", operated.user, "--name", "ci")
     assert command_line.tell("keys", "list")[0]["id"] == key["id"]

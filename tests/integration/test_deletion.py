@@ -97,7 +97,7 @@ class Ledger:
         """Correct the balance of a user, by nothing."""
         url, shard_count = self.settings.redis_url, self.settings.shard_count
         with closing(RedisAccounts.from_url(url, shard_count)) as accounts:
-            account = accounts.look([user_id])[user_id]
+            account = accounts.read([user_id])[user_id]
             drift = LiveDrift(account=account, amount=0, allowance_amount=0, sequence_min=0)
             assert accounts.align(Alignment.of(drift)).is_done
 

@@ -12,14 +12,14 @@ import pytest
 from charging import CREDITS, Charger, drained
 from durable import Database, Sink, as_role
 from faregate.adapters.postgres.audit import PostgresAudit
-from faregate.adapters.postgres.moments import PostgresMoments
+from faregate.adapters.postgres.snapshots import PostgresSnapshots
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.alignments import RedisAccounts
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.values import Account
 from faregate.domain.alignment import Alignment, LiveAccount, LiveDrift
 from faregate.domain.errors import LedgerUninitialisedError
-from faregate.ops.drift import LOOKS_MAX, measure
+from faregate.ops.drift import MEASUREMENTS_MAX, measure
 from redis_ledger import IDENTITY, KEYS, SHARD, records_after, spend, state, value
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
@@ -29,11 +29,11 @@ class Accounts(RedisAccounts):
     """Live accounts that somebody alters each time that they have been looked at."""
 
     altered: tuple[Any, UUID] | None = None
-    looks = 0
+    reads = 0
 
-    def look(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
-        found = super().look(user_ids)
-        self.looks += 1
+    def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
+        found = super().read(user_ids)
+        self.reads += 1
         if self.altered:
             alter(*self.altered, 1)
         return found
@@ -46,11 +46,11 @@ def accounts(client: Any) -> Iterator[Accounts]:
 
 
 @pytest.fixture
-def moments(database_url: str, tables: Database) -> Iterator[PostgresMoments]:
+def snapshots(database_url: str, tables: Database) -> Iterator[PostgresSnapshots]:
     """Postgres of a ledger of one shard, in a role that sees all rows."""
     tables.run("update faregate.ledger set shard_count = 1, ledger_id = %s", IDENTITY.ledger_id)
     audit = PostgresAudit(as_role(database_url, "faregate_worker"))
-    with closing(PostgresMoments(audit)) as opened:
+    with closing(PostgresSnapshots(audit)) as opened:
         yield opened
 
 
@@ -67,7 +67,7 @@ async def test_what_was_lost_is_the_same_before_and_after_it_is_a_row(
     store: Sink,
     stream: RedisStream,
     accounts: Accounts,
-    moments: PostgresMoments,
+    snapshots: PostgresSnapshots,
     client: Any,
 ) -> None:
     """Pending or stored, and after its numbers were given again."""
@@ -80,21 +80,21 @@ async def test_what_was_lost_is_the_same_before_and_after_it_is_a_row(
     if drains == 1:
         drained(stream, store)
     client.set(name, kept)
-    check(measure([user_id], accounts, stream, moments)[user_id], ids)
+    check(measure([user_id], accounts, stream, snapshots)[user_id], ids)
     await spend(charger.ledger, user_id)
     if drains == 2:
         drained(stream, store)
     # Its first number was given again, its second one was not.
-    check(measure([user_id], accounts, stream, moments)[user_id], ids)
+    check(measure([user_id], accounts, stream, snapshots)[user_id], ids)
     for _ in range(2):
         await spend(charger.ledger, user_id)
     if drains == 3:
         drained(stream, store)
-    drift = measure([user_id], accounts, stream, moments)[user_id]
+    drift = measure([user_id], accounts, stream, snapshots)[user_id]
     check(drift, ids)
     assert drift.credits == CREDITS - 3
     assert accounts.align(Alignment.of(drift)).credits == CREDITS - 5
-    assert measure([user_id], accounts, stream, moments)[user_id].is_zero
+    assert measure([user_id], accounts, stream, snapshots)[user_id].is_zero
 
 
 def check(drift: LiveDrift, lost: Sequence[UUID]) -> None:
@@ -109,26 +109,30 @@ async def test_a_dead_letter_counts_until_it_is_discarded(
     store: Sink,
     stream: RedisStream,
     accounts: Accounts,
-    moments: PostgresMoments,
+    snapshots: PostgresSnapshots,
 ) -> None:
     """And its record in the stream counts not at all."""
     user_id = charger.users[0]
     tables.run("alter table public.credit_transactions add constraint odd check (amount <> -2)")
     await spend(charger.ledger, user_id, 2)
-    assert measure([user_id], accounts, stream, moments)[user_id].is_zero
+    assert measure([user_id], accounts, stream, snapshots)[user_id].is_zero
     assert drained(stream, store).dead_letters == 1
-    assert measure([user_id], accounts, stream, moments)[user_id].is_zero
+    assert measure([user_id], accounts, stream, snapshots)[user_id].is_zero
     tables.run("update faregate.dead_letters set discarded_at = now(), discarded_by = 'ann'")
-    assert measure([user_id], accounts, stream, moments)[user_id].amount == 2
+    assert measure([user_id], accounts, stream, snapshots)[user_id].amount == 2
     # Read from the beginning, where it still lies.
     await charger.charge()
     drained(stream, store)
     stream._client.ask("XDEL", KEYS.stream, store.archive.cursors()[SHARD].position)
-    assert measure([user_id], accounts, stream, moments)[user_id].amount == 2
+    assert measure([user_id], accounts, stream, snapshots)[user_id].amount == 2
 
 
 async def test_users_are_measured_together_however_many_records_there_are(
-    charger: Charger, stream: RedisStream, accounts: Accounts, moments: PostgresMoments, client: Any
+    charger: Charger,
+    stream: RedisStream,
+    accounts: Accounts,
+    snapshots: PostgresSnapshots,
+    client: Any,
 ) -> None:
     """And a user that Postgres does not know is left out."""
     await charger.charge()
@@ -136,7 +140,7 @@ async def test_users_are_measured_together_however_many_records_there_are(
     for number, user_id in enumerate(charger.users):
         alter(client, user_id, number)
     client.delete(keys.account(charger.users[0], 1))
-    found = measure([*charger.users, unknown], accounts, stream, moments)
+    found = measure([*charger.users, unknown], accounts, stream, snapshots)
     assert {user_id: drift.amount for user_id, drift in found.items()} == {
         charger.users[0]: CREDITS - 1,
         **{user_id: -number for number, user_id in enumerate(charger.users) if number},
@@ -144,24 +148,32 @@ async def test_users_are_measured_together_however_many_records_there_are(
 
 
 async def test_what_is_never_the_same_twice_is_no_drift(
-    charger: Charger, stream: RedisStream, accounts: Accounts, moments: PostgresMoments, client: Any
+    charger: Charger,
+    stream: RedisStream,
+    accounts: Accounts,
+    snapshots: PostgresSnapshots,
+    client: Any,
 ) -> None:
     """The other user has one nevertheless."""
     changing, wrong = charger.users[:2]
     alter(client, wrong, 4)
     accounts.altered = client, changing
-    found = await asyncio.to_thread(measure, [changing, wrong], accounts, stream, moments)
+    found = await asyncio.to_thread(measure, [changing, wrong], accounts, stream, snapshots)
     assert {user_id: drift.amount for user_id, drift in found.items()} == {wrong: -4}
-    assert accounts.looks == LOOKS_MAX
+    assert accounts.reads == MEASUREMENTS_MAX
 
 
 async def test_nothing_is_measured_in_another_epoch(
-    charger: Charger, stream: RedisStream, accounts: Accounts, moments: PostgresMoments, client: Any
+    charger: Charger,
+    stream: RedisStream,
+    accounts: Accounts,
+    snapshots: PostgresSnapshots,
+    client: Any,
 ) -> None:
     """Redis was wiped, or is of a history that is over: rebuild it."""
     client.set(KEYS.state, replace(state(client), epoch=2).pack())
     with pytest.raises(LedgerUninitialisedError, match="epoch 2 where Postgres expects 1"):
-        measure(charger.users, accounts, stream, moments)
+        measure(charger.users, accounts, stream, snapshots)
     client.delete(KEYS.state)
     with pytest.raises(LedgerUninitialisedError, match="wiped"):
-        measure(charger.users, accounts, stream, moments)
+        measure(charger.users, accounts, stream, snapshots)

@@ -67,21 +67,21 @@ def test_an_application_goes_on_with_its_credits(
         assert left == [2, *(max(credits - 1, 0) for credits in shape.balances)]
         for command in ("reconcile", "verify"):
             assert command_line.run(command).code == 0
-        assert Migrator(owner).objections() == []
+        assert Migrator(owner).obstacles() == []
 
 
 @pytest.mark.parametrize(("name", "adopt", "kinds"), REFUSED)
 def test_a_database_that_does_not_fit_is_not_touched(
     name: str, *, adopt: bool, kinds: set[str], postgres_admin_url: str, binaries: Binaries
 ) -> None:
-    """All objections at once; a dump before and after is the same."""
+    """All obstacles at once; a dump before and after is the same."""
     with Shape(name).database(postgres_admin_url) as (url, owner):
         before = dump(binaries, url)
         for act in (Migrator(owner).apply, Migrator(owner).rehearse):
             with pytest.raises(UnfitDatabaseError) as refused:
                 act(adopt=adopt)
-            assert {one.kind.value for one in refused.value.objections} == kinds
-            assert Migrator(owner).objections() == list(refused.value.objections)
+            assert {one.kind.value for one in refused.value.obstacles} == kinds
+            assert Migrator(owner).obstacles() == list(refused.value.obstacles)
         assert dump(binaries, url) == before
 
 
@@ -144,7 +144,7 @@ def test_what_was_adopted_is_rolled_back_with_all_else(
         assert dump(binaries, url) == before
 
 
-def test_the_command_says_each_objection_on_a_line_and_as_json(
+def test_the_command_says_each_obstacle_on_a_line_and_as_json(
     postgres_admin_url: str, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With exit code 2, since nothing was done; --status only tells."""
@@ -156,10 +156,10 @@ def test_the_command_says_each_objection_on_a_line_and_as_json(
             assert (said.code, said.out, len(lines)) == (2, "", 4)
             assert all(line.startswith("faregate: ") for line in lines)
             told = command_line.tell("migrate", *options, code=2)
-            assert len(told["objections"]) == 4
+            assert len(told["obstacles"]) == 4
         told = command_line.tell("migrate", "--status")
         assert {row["state"] for row in told["migrations"]} == {"pending"}
-        assert [one["kind"] for one in told["objections"]].count("profiles_key") == 1
+        assert [one["kind"] for one in told["obstacles"]].count("profiles_key") == 1
         assert "public.profiles.id is bigint" in command_line.run("migrate", "--status").out
 
 
@@ -169,8 +169,8 @@ def test_the_command_says_what_it_adopts(
     """First the changes of tables that were there, then the migrations; a rehearsal too."""
     with Shape("supabase_user_id").database(postgres_admin_url) as (_, owner):
         monkeypatch.setenv("FAREGATE_POSTGRES_URL", owner)
-        (objection,) = command_line.tell("migrate", "--status")["objections"]
-        assert "update public.profiles set id = user_id" in objection["adoption"]
+        (obstacle,) = command_line.tell("migrate", "--status")["obstacles"]
+        assert "update public.profiles set id = user_id" in obstacle["adoption"]
         for options, verb in ((("--dry-run",), "rehearsed"), ((), "applied")):
             told = command_line.tell("migrate", "--adopt", *options)
             assert told[verb] == ["adoption of profiles_id", *(one.name for one in migrations())]

@@ -11,8 +11,9 @@ from durable import Database, Sink, as_role, copies, transactions
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.letters import PostgresLetters
 from faregate.adapters.redis.records import read_alone
-from faregate.domain.dead_letter import LetterOutcome, Operator
+from faregate.domain.dead_letter import LetterOutcome
 from faregate.domain.errors import ArchiveUnavailableError
+from faregate.domain.operator import Operator
 from recorded import recorded
 
 pytestmark = pytest.mark.postgres

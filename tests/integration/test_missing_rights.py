@@ -117,7 +117,7 @@ async def test_a_repairer_corrects_balances_and_reads_records_with_its_rights_al
         for amount, told in ((-4, None), (-3, record), (6, None)):
             if amount > 0:
                 admin.delete(keys.account(user_id, 1))
-            account = accounts.look([user_id])[user_id]
+            account = accounts.read([user_id])[user_id]
             drift = LiveDrift(account=account, amount=amount, allowance_amount=0, sequence_min=2)
             assert accounts.align(Alignment.of(drift, told)).credits == 6
         assert [one.transaction.amount for one in records_after(stream) if one.transaction] == [3]

@@ -16,7 +16,7 @@ from faregate.domain.errors import (
     LedgerUnavailableError,
     LedgerUninitialisedError,
 )
-from faregate.ops.leaving import leave
+from faregate.ops.move import retire
 from faregate_worker.jobs import work_on
 from faregate_worker.runtime import Stop
 from moved import assert_exact, changed, charge_all, drain, working
@@ -163,7 +163,7 @@ def test_a_move_that_waits_in_vain_can_be_taken_back(
         open_installer(settings) as installer,
         pytest.raises(LedgerUnavailableError, match="1 records that are not rows and 0 open holds"),
     ):
-        leave(stream, installer, admin.identity(), seconds_max=0)
+        retire(stream, installer, admin.identity(), seconds_max=0)
     with pytest.raises(LedgerUninitialisedError):
         charge_all(settings, users, 1)
     assert faregate.tell("reopen") == {"epoch": 1}

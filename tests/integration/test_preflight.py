@@ -180,7 +180,7 @@ def connection(project: str) -> Iterator[psycopg.Connection]:
 
 
 def found(connection: psycopg.Connection) -> list[str]:
-    return [f"{one.kind}: {one}" for one in preflight.objections(connection)]
+    return [f"{one.kind}: {one}" for one in preflight.obstacles(connection)]
 
 
 def test_a_project_that_fits_is_not_objected_to(connection: psycopg.Connection) -> None:
@@ -282,4 +282,4 @@ def test_an_adoption_that_postgres_refuses_is_an_error(postgres_admin_url: str) 
         connection.execute("create view public.shown as select credits from public.profiles")
         with pytest.raises(MigrationError, match=r"adoption of credits_column: .* used by a view"):
             Migrator(as_project_owner(url)).apply(adopt=True)
-        assert Migrator(as_project_owner(url)).objections() != []
+        assert Migrator(as_project_owner(url)).obstacles() != []

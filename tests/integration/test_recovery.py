@@ -238,7 +238,7 @@ def test_a_move_that_waits_in_vain(settings: Settings, play: Play) -> None:
     """Nothing is lost by it."""
     with open_installer(settings) as installer:
         installer.close_shards()
-    transcript = play("A move that waits in vain")
+    transcript = play("A move that does not finish")
     transcript.play()
     transcript.end()
     charge_all(settings, USERS, 1)

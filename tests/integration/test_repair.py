@@ -40,10 +40,10 @@ def test_a_profile_gets_the_sum_of_its_rows(ledger: Sabotaged, command_line: Com
     (finding,) = ledger.findings()
     assert finding["repair"] == f"faregate repair {finding['id']}"
     (step,) = ledger.shown()
-    assert (step["action"], step["amount"]) == ("project", -98)
+    assert (step["action"], step["amount"]) == ("recompute", -98)
     assert f"lowers the credits in the profile of {ledger.user} from 99 to 1" in step["says"]
     assert "nothing was changed" in command_line.run("repair", finding["id"]).out
-    assert ledger.repaired(finding["id"]) == ["project"]
+    assert ledger.repaired(finding["id"]) == ["recompute"]
     assert ledger.operated.tables.profile(ledger.user) == (1, 3)
     (event,) = ledger.events()
     assert (event["finding_id"], event["kind"]) == (finding["id"], "projection")
@@ -54,10 +54,10 @@ def test_a_profile_that_is_behind_or_missing_is_made_right(ledger: Sabotaged) ->
     """By its rows, which nobody has touched."""
     ledger.run("update public.profiles set credits_sequence = 1 where id = %s", ledger.user)
     assert "projection" in ledger.kinds()
-    assert ledger.repaired() == ["project"]
+    assert ledger.repaired() == ["recompute"]
     ledger.forge("delete from public.profiles where id = %s", ledger.user)
     assert ledger.kinds() == ["projection"]
-    assert ledger.repaired() == ["project"]
+    assert ledger.repaired() == ["recompute"]
     assert ledger.operated.tables.profile(ledger.user) == (1, 3)
 
 
@@ -106,7 +106,7 @@ def test_one_repair_at_a_time(
     with closing(PostgresRepairs(database_url)) as first, first.held():
         said = command_line.run("repair", *APPLY)
         assert (said.code, "another repair is at work" in said.err) == (2, True)
-    assert ledger.repaired() == ["project"]
+    assert ledger.repaired() == ["recompute"]
 
 
 def test_a_repair_that_was_killed_is_run_again(
@@ -123,7 +123,7 @@ def test_a_repair_that_was_killed_is_run_again(
         assert command_line.run("repair", *APPLY).code == 3
     (event,) = ledger.events()
     assert (event["ended_at"], ledger.kinds()) == (None, ["projection"])
-    assert ledger.repaired() == ["project"]
+    assert ledger.repaired() == ["recompute"]
     assert len(ledger.events()) == 2
 
 
@@ -207,7 +207,7 @@ def test_an_empty_redis_becomes_a_ledger(
     ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
     steps = ledger.shown()
     assert [step["action"] for step in steps if step["action"] != "wait"] == ["rebuild"]
-    assert ledger.repaired() == ["rebuild", "project"]
+    assert ledger.repaired() == ["rebuild", "recompute"]
     ledger.operated.charge()
     assert command_line.tell("balance", ledger.user)["credits"] == 0
 

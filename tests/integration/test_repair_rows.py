@@ -112,7 +112,7 @@ def test_no_user_pays_for_what_cannot_be_shown_where_that_is_asked(forgetful: Sa
     delete(ledger, 3, 4)
     steps = {step["action"]: step for step in ledger.shown("--favour", "user")}
     assert "took 2 credits that nothing shows" in steps["acknowledge"]["says"]
-    assert ledger.repaired("--favour", "user") == ["acknowledge", "project", "correct"]
+    assert ledger.repaired("--favour", "user") == ["acknowledge", "recompute", "correct"]
     assert ledger.operated.tables.profile(ledger.user) == (11, 6)
 
 
@@ -189,7 +189,7 @@ def test_numbers_that_follow_from_a_row_that_nothing_proves_stay_as_they_are(
     assert ledger.operated.tables.profile(ledger.user) == (9, 6)
     forged = next(one["id"] for one in ledger.findings() if one["kind"] == "forged")
     command_line.tell("acknowledge", forged, "--actor", "ann", "--reason", "ticket 7")
-    assert ledger.repaired() == ["project", "correct", "acknowledge"]
+    assert ledger.repaired() == ["recompute", "correct", "acknowledge"]
     assert ledger.operated.tables.profile(ledger.user) == (4, 6)
 
 
@@ -209,8 +209,8 @@ def test_a_row_made_by_hand_is_found_and_adopted(ledger: Sabotaged) -> None:
     ledger.run(f"insert into {ROWS} {made}", ledger.user)
     assert ledger.kinds() == ["forged", "live", "projection"]
     first = next(step for step in ledger.shown() if step["action"] != "wait")
-    assert (first["action"], first["amount"]) == ("adopt", 50)
-    assert ledger.repaired() == ["adopt", "correct"]
+    assert (first["action"], first["amount"]) == ("register", 50)
+    assert ledger.repaired() == ["register", "correct"]
     assert ledger.operated.tables.profile(ledger.user) == (59, 6)
     ledger.forge(f"update {ROWS} set amount = 60 where description = 'by hand'")  # noqa: S608
     assert "forged" in ledger.kinds()

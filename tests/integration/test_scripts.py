@@ -56,7 +56,7 @@ ARGUMENTS: dict[str, tuple[list[Value], dict[int, list[Any]]]] = {
         {1: NO_IDS, 2: BELOW_0, 4: NO_RULES, 5: [b"x" * 39], 7: [b"", b"{}", b"[1]", b'{"a":1']},
     ),
     "complete": ([V7, b"", 1, V7], {1: NO_IDS, 3: [*BELOW_0, "0"], 4: NO_IDS}),
-    "correct": ([-1, 0], {1: NO_NUMBERS, 2: BELOW_0}),
+    "correct_shadow": ([-1, 0], {1: NO_NUMBERS, 2: BELOW_0}),
     "create": ([1, "name", "mark"], {1: [*BELOW_0, "0"]}),
     "credit": (
         [V7, "add", 1, 0, b"", b"d", b""],

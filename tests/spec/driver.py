@@ -226,7 +226,7 @@ class Driver:
         return done
 
     def _account(self, asked: Requests) -> LiveAccount:
-        return self.backend.accounts_of(asked.user_id).look([asked.user_id])[asked.user_id]
+        return self.backend.accounts_of(asked.user_id).read([asked.user_id])[asked.user_id]
 
 
 def _failed(error: FaregateError) -> Played:

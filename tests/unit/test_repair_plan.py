@@ -43,7 +43,7 @@ def actions(*findings: Finding) -> list[tuple[DriftKind, Action]]:
 def test_a_profile_comes_before_the_live_balance_of_its_user_and_of_no_other() -> None:
     other = replace(LIVE, user_id=UUID(int=8))
     assert actions(LIVE, PROFILE, other) == [
-        (DriftKind.PROJECTION, Action.PROJECT),
+        (DriftKind.PROJECTION, Action.RECOMPUTE),
         (DriftKind.LIVE, Action.WAIT),
         (DriftKind.LIVE, Action.NONE),
     ]

@@ -1,4 +1,4 @@
-"""Which reconciliation is due, and when."""
+"""Which reconciliation is due."""
 
 import pytest
 
@@ -14,16 +14,16 @@ def last(began_s: float, whole_s: float | None) -> LastRun:
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (None, (Run.WHOLE, 0)),
-        (last(10, None), (Run.WHOLE, 0)),
-        (last(10, WHOLE_INTERVAL_S), (Run.WHOLE, 0)),
-        (last(EVERY_S, 1_000), (Run.RECENT, 0)),
-        (last(300, 1_000), (None, 600)),
-        (last(300, WHOLE_INTERVAL_S - 100), (None, 100)),
+        (None, Run.WHOLE),
+        (last(10, None), Run.WHOLE),
+        (last(10, WHOLE_INTERVAL_S), Run.WHOLE),
+        (last(EVERY_S, 1_000), Run.RECENT),
+        (last(300, 1_000), None),
+        (last(300, WHOLE_INTERVAL_S - 100), None),
     ],
     ids=["never", "never whole", "whole a day ago", "a while ago", "lately", "whole soon"],
 )
 def test_all_users_are_due_once_a_day_and_others_in_between(
-    found: LastRun | None, expected: tuple[Run | None, float]
+    found: LastRun | None, expected: Run | None
 ) -> None:
     assert due(found, EVERY_S) == expected

@@ -1,9 +1,9 @@
 """Reconciles on a schedule: a thread of the ticker that starts a process for each run.
 
-A job of RQ would be in the way of the drain, since a worker runs one job at a time. A thread would
-be in the way of the ticker. The process has a lower priority than both, and ends with its ticker.
-Of all workers one reconciles at a time. When runs are due is said by what is kept of earlier ones,
-those of `faregate reconcile` included, so nothing is lost where a worker stops.
+A job of RQ would delay the drain, since a worker runs one job at a time. A thread would delay the
+ticker. The process has a lower priority than both, and ends with its ticker. One worker reconciles
+at a time. Postgres keeps each run, those of `faregate reconcile` included, and the next one is due
+some time after the last. So a worker that stops loses nothing.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 
-from redis.exceptions import RedisError
 from rq import Queue
 
 from faregate.bootstrap import open_audit, open_reconciliations, open_stream
@@ -23,11 +22,12 @@ from faregate.config import Settings, read_settings
 from faregate.domain.errors import FaregateError
 from faregate.domain.schedule import Run, due
 from faregate.ops.reconcile import reconcile
-from faregate_worker.runtime import Stop, configure_logging, open_queue
+from faregate_worker.runtime import Stop, configure_logging, open_queue, repeat
 
-#: How long a worker waits before its first look, and between two looks, in seconds at most.
-FIRST_LOOK_S = 60.0
-LOOK_INTERVAL_S = 10.0
+#: How long a worker waits before it first checks whether a run is due, and between two checks, in
+#: seconds at most.
+FIRST_CHECK_S = 60.0
+CHECK_INTERVAL_S = 10.0
 #: For how long a worker that died keeps the others from reconciling, in seconds.
 LOCK_TTL_S = 30
 #: How often the lock is renewed, and the process looked at, in seconds.
@@ -45,23 +45,18 @@ _logger = logging.getLogger("faregate_worker.reconciling")
 
 
 def keep_reconciling(settings: Settings, stop: Stop) -> None:
-    """Reconcile whenever it is due until a stop is requested. An outage is logged once."""
-    has_failed = False
-    stop.pause(min(FIRST_LOOK_S, settings.reconcile_every_s))
-    while not stop.requested:
-        pause_s = LOOK_INTERVAL_S
-        try:
-            with open_reconciliations(settings) as kept:
-                run, wait_s = due(kept.last(), settings.reconcile_every_s)
-            pause_s = min(pause_s, wait_s) if run is None else pause_s
-            if run is not None:
-                _run_alone(settings, run, stop)
-            has_failed = False
-        except (FaregateError, RedisError) as error:
-            if not has_failed:
-                _logger.warning("numbers are not compared: %s", error)
-            has_failed = True
-        stop.pause(pause_s)
+    """Reconcile whenever it is due until a stop is requested."""
+
+    def check() -> bool:
+        with open_reconciliations(settings) as kept:
+            run = due(kept.last(), settings.reconcile_every_s)
+        if run is not None:
+            _run_alone(settings, run, stop)
+        return False
+
+    stop.pause(min(FIRST_CHECK_S, settings.reconcile_every_s))
+    interval_s = min(CHECK_INTERVAL_S, settings.reconcile_every_s)
+    repeat(check, stop, interval_s, failure="numbers are not compared")
 
 
 def _run_alone(settings: Settings, run: Run, stop: Stop) -> None:
@@ -107,7 +102,7 @@ def _is_ours(queue: Queue, mark: str) -> bool:
 
 
 def run_once(settings: Settings, run: Run, stop: Stop) -> None:
-    """Compare the numbers, keep the result, and log what was found.
+    """Compare the numbers, keep the result, and log the findings.
 
     Raises:
         FaregateError: A server does not answer, or the role may not do this.

@@ -85,7 +85,7 @@ def repeat(step: Callable[[], bool], stop: Stop, interval_s: float, *, failure: 
         try:
             has_more = step()
             has_failed = False
-        except FaregateError as error:
+        except (FaregateError, RedisError) as error:
             if not has_failed:
                 _logger.warning("%s: %s", failure, error)
             has_failed = True

@@ -1,4 +1,4 @@
-"""The fingerprint of a request with an idempotency key, for which its body is read ahead.
+"""Reads a body ahead of the app, for the fingerprint of a request with an idempotency key.
 
 The draft has a key stand for one request with its payload, so the body must be known before the
 charge (draft-ietf-httpapi-idempotency-key-header-07, sections 2.4 and 2.6).
@@ -23,13 +23,13 @@ class ClientLeftError(Exception):
 
 
 class RequestBody:
-    """Stands between the server and the app, and notes what passes. Nothing passes twice."""
+    """Passes messages from the server to the app, each once, and keeps a digest of the body."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         """Begin to pass on; nothing is read ahead before a fingerprint is asked for."""
         self._scope = scope
         self._receive = receive
-        #: What was read ahead of the app, if anything.
+        #: The message that was read ahead of the app, if any.
         self._ahead: Message | None = None
         self._sha256 = sha256()
         self._length = 0
@@ -37,20 +37,20 @@ class RequestBody:
 
     @property
     def rest(self) -> Receive:
-        """By what the app receives from now on."""
+        """The function by which the app receives the rest of its request."""
         return self._receive if self._ahead is None else self.receive
 
     async def receive(self) -> Message:
-        """Return what the app receives next."""
+        """Return the next message for the app."""
         ahead, self._ahead = self._ahead, None
         return ahead or await self._next()
 
     async def fingerprint(self) -> str:
-        """Return what tells a request from others with its key, whatever else its fields say.
+        """Return a text that differs between two requests with one key unless they are the same.
 
-        Of a body that is too long its beginning counts, with what the client says of the whole.
-        One that is announced to be too long is not read: to ask for it would be to tell a client
-        that expects `100 (Continue)` to send it.
+        Method, path, query, Content-Type and body count. Of a body that is too long, the first
+        `BODY_BYTES_MAX` bytes, Content-Length and Content-Digest count. A body that is announced as
+        too long is not read, since reading it would send `100 (Continue)` to its client.
 
         Raises:
             ClientLeftError: There will be no whole body.

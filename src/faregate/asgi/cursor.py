@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from faregate.domain.history import Place
 from faregate.domain.transaction import transaction_id_of
 
-#: What every cursor matches; all that match lead to a page.
+#: The pattern of cursors. Every text that matches leads to a page.
 PATTERN = "^[A-Za-z0-9_-]{32}$"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,7 +13,7 @@ _STATUS_MAX = 599
 _ISO_TIME = r"\d{4}-\d\d-\d\dT\S+"
 _TAG = r"[^\s:\[\]]+(?:\[\d+\])?:"
 _COLOUR = r"\x1b\[[0-9;]*m"
-#: What programs put before the lines of others, one after another.
+#: Prefixes that other programs put before a line, in any number.
 _PREFIXES = re.compile(
     "(?:"
     + "|".join(
@@ -44,7 +44,7 @@ _ADDRESS_AND_PORT = re.compile(r"(?:\[(?P<v6>.+)\]|(?P<v4>[0-9.]+)):\d{1,5}")
 _HOST = re.compile(r"(?=.{1,255}$)(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*")
 _VIRTUAL_HOST = re.compile(r"[A-Za-z0-9_.:\[\]*-]+")
 _IDENTITY = re.compile(r"[A-Za-z0-9_-]+")
-#: What stands in the place of a client that is not known.
+#: Stands in the place of an unknown client.
 _NOBODY = {"unix", "unknown"}
 #: Client, identity and user.
 _WORDS_MIN = 3

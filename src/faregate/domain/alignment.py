@@ -1,4 +1,4 @@
-"""How far a live balance is from its ledger, and how the two are made to agree."""
+"""The drift of a live balance from its ledger, and the alignment of the two."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LOST_MAX = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveAccount:
-    """A live account at one moment, and what tells later records from those that it knows."""
+    """A live account at one moment, with the place that separates its records from later ones."""
 
     user_id: UUID
     #: Where it lies, and the Redis history that its shard holds.
@@ -47,7 +47,7 @@ class LostTransaction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveDrift:
-    """What a live balance lacks to agree with its ledger: rows, dead letters, pending records."""
+    """The difference between a live balance and its ledger: rows, dead letters, pending records."""
 
     #: The account as it was measured.
     account: LiveAccount
@@ -58,9 +58,9 @@ class LiveDrift:
     sequence_min: int
     #: When the period of the allowance began, by the ledger, in Unix milliseconds; 0 for none.
     period_start_ms: int = 0
-    #: What Redis lost when it went on from an older copy of itself, or when the account was lost:
-    #: the newest `LOST_MAX` of them, in the order of their numbers. What was lost and corrected
-    #: before is among them.
+    #: Transactions that Redis lost with the account, or when it went on from an older copy:
+    #: the newest `LOST_MAX`, in the order of their numbers. Those that were corrected before are
+    #: among them.
     lost: tuple[LostTransaction, ...] = ()
 
     @property
@@ -94,7 +94,7 @@ class LiveDrift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignmentRecord:
-    """The record by which a ledger is told of a live balance."""
+    """The record that changes a ledger to match a live balance."""
 
     type: TransactionType
     description: str
@@ -103,10 +103,10 @@ class AlignmentRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """A request to let a live balance and its ledger agree, by a drift that was measured.
+    """A request to align a live balance with its ledger, by a drift that was measured.
 
-    The balance gets the amount, and no record is made. Or, with a `record`, the balance stays as it
-    is, and the record of the negated amount makes the ledger follow it.
+    Without a `record` the balance changes by the amount of the drift. With a `record` the balance
+    stays, and the record of the negated amount changes the ledger.
     """
 
     #: Minted for it: the same call again is answered as the first one, for a day. The record has
@@ -139,7 +139,7 @@ class Alignment:
 
 
 class AlignmentOutcome(StrEnum):
-    """What became of an alignment."""
+    """The outcome of an alignment."""
 
     #: Balance and ledger agree.
     ALIGNED = "aligned"
@@ -154,7 +154,7 @@ class AlignmentOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aligned:
-    """The answer to an alignment. Where it was refused, the account as it is is told."""
+    """The answer to an alignment. If it was refused, the numbers are those of the account now."""
 
     outcome: AlignmentOutcome
     credits: int

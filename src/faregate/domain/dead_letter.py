@@ -1,4 +1,4 @@
-"""Dead letters: records that cannot be rows, and what an operator does about them."""
+"""Dead letters: records that cannot be rows, and their outcomes."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,29 +6,21 @@ from uuid import UUID
 
 
 class LetterOutcome(StrEnum):
-    """What has become of a dead letter."""
+    """The outcome of a dead letter."""
 
     #: It counts no more, and there is no row of it.
     DISCARDED = "discarded"
     #: The record is a row, as it was recorded.
     RETRIED = "retried"
-    #: A row stands in place of the record, and says who made it and why.
+    #: A row stands in place of the record; its metadata have actor and reason.
     RESOLVED = "resolved"
     #: It is still a dead letter, and counts as pending.
     STAYS = "stays"
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Who changes something by hand, and why."""
-
-    actor: str
-    reason: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreatedLetter:
-    """What was done about one dead letter."""
+    """One dead letter after an operator has treated it."""
 
     id: int
     kind: str

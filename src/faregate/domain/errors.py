@@ -28,7 +28,7 @@ FaregateError
 
 from collections.abc import Sequence
 
-from faregate.domain.objection import Objection
+from faregate.domain.obstacle import Obstacle
 
 
 class FaregateError(Exception):
@@ -120,11 +120,11 @@ class SchemaDiffersError(MigrationError):
 
 
 class UnfitDatabaseError(MigrationError):
-    """A database cannot be migrated as it is. `objections` has all reasons. Nothing was changed."""
+    """A database cannot be migrated as it is. `obstacles` has all reasons. Nothing was changed."""
 
-    def __init__(self, objections: Sequence[Objection]) -> None:
-        super().__init__("; ".join(map(str, objections)))
-        self.objections = tuple(objections)
+    def __init__(self, obstacles: Sequence[Obstacle]) -> None:
+        super().__init__("; ".join(map(str, obstacles)))
+        self.obstacles = tuple(obstacles)
 
 
 class EmbeddedServerError(FaregateError):

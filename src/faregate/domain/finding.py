@@ -1,4 +1,4 @@
-"""What an operator is told when a number is not what it must be."""
+"""Findings: numbers, rows and objects of the schema that are wrong, as operators see them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass

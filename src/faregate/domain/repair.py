@@ -1,4 +1,4 @@
-"""What a repair does about a finding: planned as values, each with a sentence for the operator."""
+"""The steps of a repair, planned as values, each with a sentence for the operator."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ Row: TypeAlias = Mapping[str, object]
 class Favour(StrEnum):
     """Who gets the benefit, where numbers contradict each other and none is proven."""
 
-    #: What rows and records say counts.
+    #: Rows and records count as they are.
     LEDGER = "ledger"
-    #: No user pays for what cannot be shown.
+    #: No user pays for a charge that no row or record shows.
     USER = "user"
 
 
 class Action(StrEnum):
-    """What is done."""
+    """The kinds of steps."""
 
     #: The profile gets the sum and the last number of its user's rows.
-    PROJECT = "project"
+    RECOMPUTE = "recompute"
     #: The same, where the last number of the profile is beyond all that ever was.
     REWIND = "rewind"
     #: Rows are stored again as they were.
@@ -35,9 +35,9 @@ class Action(StrEnum):
     RESTORE = "restore"
     #: A new row closes a gap.
     CLOSE = "close"
-    #: A row that somebody made by hand counts from now on.
-    ADOPT = "adopt"
-    #: The live balance gets what it lacks, or loses what it has beyond.
+    #: A row that was made by hand counts from now on.
+    REGISTER = "register"
+    #: The live balance gets missing credits, or loses excess ones.
     CORRECT = "correct"
     #: The live balance stays, and a record makes the ledger follow it.
     RECORD = "record"
@@ -51,7 +51,7 @@ class Action(StrEnum):
     ACKNOWLEDGE = "acknowledge"
     #: Nothing is done now: something else comes first.
     WAIT = "wait"
-    #: Nothing here repairs it; the sentence says what may.
+    #: No command repairs it; the sentence says what to do.
     NONE = "none"
 
     @property
@@ -62,7 +62,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What is to be done about one finding."""
+    """The step that answers one finding."""
 
     finding: Finding
     action: Action
@@ -72,11 +72,11 @@ class Step:
     amount: int | None = None
     #: The rows that are stored, or the one that takes the place of `row_id`.
     rows: tuple[Row, ...] = ()
-    #: What a live balance lacks, as it was measured.
+    #: The drift of a live balance, as it was measured.
     drift: LiveDrift | None = None
     #: The row that was changed.
     row_id: UUID | None = None
-    #: What is accepted along with it.
+    #: Findings that are accepted with it.
     accepts: tuple[Finding, ...] = ()
 
     @property
@@ -90,7 +90,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One step that is taken: who takes it, and why."""
+    """One step that is taken, with actor and reason."""
 
     id: UUID
     step: Step
@@ -100,7 +100,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveChange:
-    """What has become of a live balance."""
+    """The change of a live balance."""
 
     #: The next row follows from the balance after this transaction.
     sequence: int
@@ -110,19 +110,19 @@ class LiveChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Around:
-    """What surrounds some numbers of a user."""
+    """The rows and sums around some numbers of a user."""
 
     #: The row before the first of them, and the row after the last.
     before: Row | None
     after: Row | None
-    #: What dead letters have moved, by their numbers.
+    #: The amounts of dead letters, by their numbers.
     moves: tuple[tuple[int, int], ...]
-    #: What rows add up to that are older than Faregate.
+    #: The sum of the rows that are older than Faregate.
     opening: int
-    #: What the profile says, if there is one.
+    #: The durable balance and its number, if there is a profile.
     credits: int | None
     sequence: int | None
-    #: What all rows add up to.
+    #: The sum of all rows.
     total: int
 
     @property
@@ -131,5 +131,5 @@ class Around:
         return self.opening if self.before is None else cast("int", self.before["balance_after"])
 
     def moved(self, first: int, last: int) -> int:
-        """Return what was moved without rows by numbers from `first` to `last`."""
+        """Return the sum of the dead letters numbered `first` to `last`."""
         return sum(amount for number, amount in self.moves if first <= number <= last)

@@ -31,15 +31,13 @@ class LastRun:
     finding_counts: Mapping[str, int]
 
 
-def due(last: LastRun | None, every_s: float) -> tuple[Run | None, float]:
-    """Return which reconciliation is due; or None, and in how many seconds one is.
+def due(last: LastRun | None, every_s: float) -> Run | None:
+    """Return which reconciliation is due, if any.
 
     Args:
         last: The last one; None where there was none.
         every_s: How often the users with new rows are compared, in seconds.
     """
     if last is None or last.whole_s is None or last.whole_s >= WHOLE_INTERVAL_S:
-        return Run.WHOLE, 0.0
-    if last.began_s >= every_s:
-        return Run.RECENT, 0.0
-    return None, min(every_s - last.began_s, WHOLE_INTERVAL_S - last.whole_s)
+        return Run.WHOLE
+    return Run.RECENT if last.began_s >= every_s else None

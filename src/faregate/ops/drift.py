@@ -1,20 +1,20 @@
-"""Measures exactly what a live balance lacks to agree with its ledger, while charges go on.
+"""Measures the exact drift of live balances from their ledger, while charges go on.
 
-Numbers cannot tell what a live balance knows. A Redis that went on from an older copy of itself
-gives the numbers of lost records again. So what counts is found by its place. It is read in this
-order.
+The number of an account does not tell which records it contains: a Redis that went on from an older
+copy of itself gives the numbers of lost records again. So records are told apart by their places in
+the stream. The order of reading is:
 
 1. How far each shard is stored.
 2. The account, together with the number of the last record of its shard at that moment.
 3. A snapshot of Postgres.
 4. The stream of the shard from 1 on, each record looked up in that snapshot.
 
-A record of the stream that was made after 2 is no part of the account, so it is taken from the sum
-if it is a row already. One that was made before 2, and is neither row nor dead letter, is pending.
-All other rows count, whatever their numbers: records that Redis has lost are among them.
+A record that was made after step 2 is not part of the account, so it is subtracted from the sum if
+it is a row already. A record that was made before step 2 and is neither row nor dead letter is
+pending. All other rows count, including those of records that Redis has lost.
 
-A drift does not depend on traffic. So it is measured until it is the same twice, and an event
-meanwhile, such as a failover, is no drift.
+A drift does not depend on traffic. So it is measured until it is the same twice in a row. Then a
+failover during a measurement is not taken for a drift.
 """
 
 from collections import deque
@@ -30,14 +30,14 @@ from faregate.ports import (
     Known,
     LedgerSum,
     LiveAccounts,
-    Moment,
-    Moments,
+    Snapshot,
+    Snapshots,
     StreamEntry,
     TransactionStream,
 )
 
 #: How often users are measured whose drift is not the same twice.
-LOOKS_MAX = 5
+MEASUREMENTS_MAX = 5
 #: How many records are decoded at a time.
 _BATCH_SIZE = 1_000
 
@@ -46,9 +46,9 @@ def measure(
     users: Sequence[UUID],
     accounts: LiveAccounts,
     stream: TransactionStream,
-    moments: Moments,
+    snapshots: Snapshots,
 ) -> Mapping[UUID, LiveDrift]:
-    """Measure what live balances lack. Writes nothing.
+    """Measure the drift of live balances. Writes nothing.
 
     Memory grows with users, and not with their records.
 
@@ -56,7 +56,7 @@ def measure(
         users: Some users; each shard of theirs is read from its cursor on.
         accounts: Where live credits lie.
         stream: Where pending records lie.
-        moments: Where rows and dead letters lie.
+        snapshots: Where rows and dead letters lie.
 
     Returns:
         The drift of each user. A user that Postgres does not know is left out, and so is one whose
@@ -69,8 +69,8 @@ def measure(
     left = list(dict.fromkeys(users))
     found: dict[UUID, LiveDrift] = {}
     before: dict[UUID, LiveDrift] = {}
-    for _ in range(LOOKS_MAX):
-        now = _look(left, accounts, stream, moments)
+    for _ in range(MEASUREMENTS_MAX):
+        now = _measure_once(left, accounts, stream, snapshots)
         found |= {user_id: drift for user_id, drift in now.items() if _is_same(drift, before)}
         left = [user_id for user_id in now if user_id not in found]
         if not left:
@@ -84,27 +84,27 @@ def _is_same(drift: LiveDrift, before: Mapping[UUID, LiveDrift]) -> bool:
 
 
 def _content(drift: LiveDrift) -> tuple[object, ...]:
-    """Return what must be the same twice: all that charges do not change."""
+    """Return the part of a drift that charges do not change, and that must be the same twice."""
     account = drift.account
     is_missing = account.user is None
     return drift.amount, drift.allowance_amount, drift.epoch, is_missing, account.last_id
 
 
-def _look(
-    users: Sequence[UUID], accounts: LiveAccounts, stream: TransactionStream, moments: Moments
+def _measure_once(
+    users: Sequence[UUID], accounts: LiveAccounts, stream: TransactionStream, snapshots: Snapshots
 ) -> dict[UUID, LiveDrift]:
-    cursors = moments.cursors()
-    found = accounts.look(users)
-    with moments.moment() as moment:
-        sums = moment.sums(users)
+    cursors = snapshots.cursors()
+    found = accounts.read(users)
+    with snapshots.take() as snapshot:
+        sums = snapshot.sums(users)
         counts = {
             user_id: _Count(account, sums[user_id])
             for user_id, account in found.items()
             if user_id in sums
         }
         for shard in sorted({count.account.shard for count in counts.values()}):
-            _follow(stream, shard, cursors.get(shard), moment, counts)
-        return {user_id: count.drift(moment) for user_id, count in counts.items()}
+            _follow(stream, shard, cursors.get(shard), snapshot, counts)
+        return {user_id: count.drift(snapshot) for user_id, count in counts.items()}
 
 
 @dataclass(slots=True)
@@ -113,16 +113,16 @@ class _Count:
 
     account: LiveAccount
     sum: LedgerSum
-    #: The ids of what was made after the account was looked at, as far as it is in the sum.
+    #: The ids of what was made after the account was read, as far as it is in the sum.
     later: list[UUID] = field(default_factory=list)
-    #: The least and the highest number of what is pending, and the last of it.
+    #: The numbers of pending records, from the least to the highest, and the last of the records.
     pending: range = range(0)
     tail: deque[LostTransaction] = field(default_factory=lambda: deque(maxlen=LOST_MAX))
-    #: What is pending although later records have its numbers.
+    #: Pending records whose numbers later records have, too.
     passed: deque[LostTransaction] = field(default_factory=lambda: deque(maxlen=LOST_MAX))
 
     def is_later(self, entry: StreamEntry) -> bool:
-        """Whether a record was made after the account was looked at."""
+        """Whether a record was made after the account was read."""
         made, account = entry.transaction, self.account
         return made is not None and made.epoch == account.epoch and entry.ordinal > account.ordinal
 
@@ -154,12 +154,12 @@ class _Count:
             period_start_ms=max(self.sum.period_start_ms, start_ms),
         )
 
-    def drift(self, moment: Moment) -> LiveDrift:
-        """Return what the account lacks."""
+    def drift(self, snapshot: Snapshot) -> LiveDrift:
+        """Return the drift of the account."""
         account, user, due = self.account, self.account.user, self.sum
-        if account.epoch != moment.epoch:
+        if account.epoch != snapshot.epoch:
             raise LedgerUninitialisedError(
-                f"Redis is of epoch {account.epoch} where Postgres expects {moment.epoch}"
+                f"Redis is of epoch {account.epoch} where Postgres expects {snapshot.epoch}"
             )
         is_unseen = user is None and not account.is_unreadable
         if is_unseen and due.epoch_max != account.epoch:
@@ -174,16 +174,16 @@ class _Count:
         )
         if drift.is_zero or user is None:
             return drift
-        lost = self._lost(moment, user.sequence)
+        lost = self._lost(snapshot, user.sequence)
         last = max([self.pending.stop - 1, *(one.sequence for one in lost)])
         if last <= user.sequence:
             # The highest number is one of the account's, or of a record that is later.
             drift = replace(drift, sequence_min=min(user.sequence, due.sequence_max))
         return drift if drift.is_zero else replace(drift, lost=lost)
 
-    def _lost(self, moment: Moment, reached: int) -> tuple[LostTransaction, ...]:
+    def _lost(self, snapshot: Snapshot, reached: int) -> tuple[LostTransaction, ...]:
         found = [
-            *moment.lost(self.account, self.pending, self.later),
+            *snapshot.lost(self.account, self.pending, self.later),
             *self.passed,
             *(one for one in self.tail if one.sequence > reached),
         ]
@@ -194,7 +194,7 @@ def _follow(
     stream: TransactionStream,
     shard: int,
     place: Cursor | None,
-    moment: Moment,
+    snapshot: Snapshot,
     counts: Mapping[UUID, _Count],
 ) -> None:
     """Count the records of a shard that follow a place."""
@@ -209,7 +209,7 @@ def _follow(
             for entry in batch.records()
             if entry.transaction and entry.transaction.user_id in counts
         ]
-        known = moment.known(list(_copies(entries))) if entries else {}
+        known = snapshot.known(list(_copies(entries))) if entries else {}
         for entry in entries:
             if entry.transaction:
                 counts[entry.transaction.user_id].add(entry, known.get(entry.stream_id))

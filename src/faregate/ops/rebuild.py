@@ -5,8 +5,8 @@ on gates serve. Each user is installed from its rows when it is seen for the fir
 `install_all`, whichever comes first: credits, sequence, what is left of the allowance and when its
 period began.
 
-Records that had not been drained are gone with a Redis that was lost. Their sequence numbers are
-given again, and their amounts are neither charged nor given back.
+Records that had not been drained are lost with their Redis. Their sequence numbers are given again,
+and their amounts are neither charged nor given back.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from faregate.ports import Audit, Installer, LedgerAdmin, LiveBalances
 #: How many users are installed together.
 PAGE_SIZE_MAX = 2_000
 
-#: Is told how many users are there, and about how many there are in all.
+#: Receives how many users are done, and an estimate of all.
 Progress = Callable[[int, int | None], None]
 
 
@@ -27,7 +27,7 @@ Progress = Callable[[int, int | None], None]
 class Installed:
     """How far the users are in Redis."""
 
-    #: Who were looked at, and who were not there before.
+    #: Users that were checked, and users that were missing.
     users: int = 0
     installed: int = 0
 
@@ -64,7 +64,7 @@ def rebuild(
 
 
 def require_empty(found: LiveBalances) -> None:
-    """Make sure that a Redis holds no ledger, nor what is left of one.
+    """Make sure that a Redis holds no ledger, and no remains of one.
 
     Raises:
         ConfigurationError: It does. The message says what to do.
@@ -97,10 +97,10 @@ def install_all(
 ) -> Installed:
     """Install every user that Redis does not know yet. Gates may serve meanwhile.
 
-    It keeps no place: a second run after one that was killed passes over those who are there.
+    A run that was killed is run again: users that are there are passed over.
 
     Args:
-        balances: Tells who is there.
+        balances: Tells which users are there.
         installer: Writes to the same Redis.
         audit: Lists the users.
         admin: Reads balances, in the role of the owner.

@@ -3,7 +3,7 @@
 One colour a port: what answers requests is async, what workers and operators use is sync.
 """
 
-from faregate.ports.drift import Known, LedgerSum, Moment, Moments
+from faregate.ports.drift import Known, LedgerSum, Snapshot, Snapshots
 from faregate.ports.durable import (
     Accounts,
     ApiKeyAdmin,
@@ -22,9 +22,9 @@ from faregate.ports.live import (
     HoldSweeper,
     Installer,
     Ledger,
-    Left,
     LiveAccounts,
     LiveBalances,
+    Unfinished,
 )
 from faregate.ports.pending import (
     ROW_COLUMNS,
@@ -58,16 +58,16 @@ __all__ = [
     "Ledger",
     "LedgerAdmin",
     "LedgerSum",
-    "Left",
     "LiveAccounts",
     "LiveBalances",
-    "Moment",
-    "Moments",
     "Orders",
     "ShardRecords",
+    "Snapshot",
+    "Snapshots",
     "Stored",
     "StreamEntry",
     "TransactionArchive",
     "TransactionStream",
+    "Unfinished",
     "UserKeys",
 ]

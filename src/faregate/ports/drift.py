@@ -1,4 +1,4 @@
-"""What lasts in Postgres, as it is compared with live accounts while traffic flows."""
+"""Postgres as live accounts are compared with it while traffic flows."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,7 +13,7 @@ from faregate.ports.pending import Copy, Cursor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerSum:
-    """What the rows of a user, and the dead letters that count as rows, add up to."""
+    """The sum of a user's rows and of the dead letters that count as rows."""
 
     credits: int
     allowance_left: int
@@ -25,7 +25,7 @@ class LedgerSum:
 
 
 class Known(Enum):
-    """What Postgres has made of a record."""
+    """The form in which Postgres knows a record."""
 
     #: A row, or a dead letter that counts as one.
     COUNTED = "counted"
@@ -33,7 +33,7 @@ class Known(Enum):
     DISCARDED = "discarded"
 
 
-class Moment(Protocol):
+class Snapshot(Protocol):
     """Postgres as of one moment."""
 
     @property
@@ -52,26 +52,26 @@ class Moment(Protocol):
     def lost(
         self, account: LiveAccount, pending: range, later: Sequence[UUID]
     ) -> Sequence[LostTransaction]:
-        """Return what a live account does not know, in the order of numbers; the newest, bounded.
+        """Return transactions that a live account does not contain; the newest, bounded, in order.
 
-        That is what has a number that the account has not reached, or one of a pending record, or
-        one that something newer has, too.
+        Each has a number beyond that of the account, or the number of a pending record, or a number
+        that a newer transaction has, too.
 
         Args:
             account: The account.
             pending: The numbers of its records that are not known to be rows.
-            later: The ids of records that were made after the account was looked at.
+            later: The ids of records that were made after the account was read.
         """
         ...
 
 
-class Moments(Protocol):
+class Snapshots(Protocol):
     """Takes snapshots. Implemented by Postgres, for operators."""
 
     def cursors(self) -> Mapping[int, Cursor]:
         """Return the newest cursor of each shard of which a batch was stored."""
         ...
 
-    def moment(self) -> AbstractContextManager[Moment]:
+    def take(self) -> AbstractContextManager[Snapshot]:
         """Take a snapshot, and hold it."""
         ...

@@ -219,7 +219,7 @@ class LiveBalances(Protocol):
 class LiveAccounts(Protocol):
     """Live accounts, compared with their ledgers and corrected by operators."""
 
-    def look(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
+    def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
         """Return all accounts, those included that are missing; a shard's as of one moment.
 
         Raises:
@@ -229,7 +229,7 @@ class LiveAccounts(Protocol):
         ...
 
     def align(self, alignment: Alignment) -> Aligned:
-        """Let a live balance and its ledger agree, in one step, while charges go on.
+        """Align a live balance with its ledger, in one step, while charges go on.
 
         Raises:
             LedgerUninitialisedError: Redis was wiped, or is of another epoch than the drift.
@@ -242,8 +242,8 @@ class LiveAccounts(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
-    """What is left to do in a Redis whose ledger moves to another one."""
+class Unfinished:
+    """The work that is left in a Redis whose ledger moves to another one."""
 
     #: Shards that are still there.
     shards: int = 0
@@ -272,14 +272,14 @@ class Installer(Protocol):
         """
         ...
 
-    def close_shards(self) -> Left:
+    def close_shards(self) -> Unfinished:
         """Let no shard take anything new: refunds, voids and ends of holds still pass."""
         ...
 
-    def open_shards(self) -> Left:
+    def open_shards(self) -> Unfinished:
         """Let closed shards serve again."""
         ...
 
-    def give_up(self) -> Left:
+    def give_up(self) -> Unfinished:
         """Delete the state of each closed shard in which nothing is left; tell of the others."""
         ...

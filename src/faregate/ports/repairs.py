@@ -1,4 +1,4 @@
-"""What a repair needs of Postgres."""
+"""Postgres as a repair uses it."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -13,7 +13,7 @@ class Repairs(Protocol):
     """Rows, profiles and events, in the role of the owner. Implemented by Postgres."""
 
     def held(self) -> AbstractContextManager[None]:
-        """Keep every other repair away, for as long as this is open.
+        """Hold the lock of all repairs for as long as this is open.
 
         Raises:
             ConfigurationError: Another one is at work.
@@ -21,7 +21,7 @@ class Repairs(Protocol):
         ...
 
     def around(self, user_id: UUID, first: int, last: int) -> Around:
-        """Return what surrounds some numbers of a user."""
+        """Return the rows and sums around some numbers of a user."""
         ...
 
     def row(self, row_id: UUID) -> Row | None:
@@ -33,13 +33,13 @@ class Repairs(Protocol):
         ...
 
     def begin(self, event: Event, deadline_at: datetime | None = None) -> None:
-        """Say what is about to be done, and until when what is sent to Redis may still happen."""
+        """Note that a step begins, and until when Redis may still execute its command."""
         ...
 
     def act(self, event: Event) -> None:
-        """Do a step that only Postgres is needed for, and say that it is done, in one commit."""
+        """Do a step that needs only Postgres, and note its end, in one commit."""
         ...
 
     def end(self, event: Event, change: LiveChange | None) -> None:
-        """Say what has become of a live balance; None where nothing was done."""
+        """Note the end of a step that changed a live balance; None if nothing was changed."""
         ...

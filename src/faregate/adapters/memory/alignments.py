@@ -1,4 +1,4 @@
-"""Live accounts of a ledger in memory, as operators look at them and correct them."""
+"""Live accounts of a ledger in memory, read and aligned by operators."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
 from faregate.domain.windows import MEMORY_MS
 
-#: A deadline that is further away is none.
+#: A deadline that is further away is refused.
 _DEADLINE_MS_MAX = 3_600_000
 
 
@@ -21,12 +21,12 @@ class MemoryAccounts:
 
     def __init__(self, ledger: MemoryLedger) -> None:
         self._state, self._records = ledger.state, ledger.records
-        #: What was asked and answered by the id of an alignment, and the last one of each user.
+        #: Alignments and answers by the ids of alignments, and the last one of each user.
         self._answers: Expiring[CreditTransactionId, tuple[UUID, int, Aligned]]
         self._answers = Expiring(self._records.time_ms)
         self._last: Expiring[UUID, CreditTransactionId] = Expiring(self._records.time_ms)
 
-    def look(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
+    def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
         """Return all accounts, those included that are missing; see the port."""
         at_ms = self._records.begin()
         return {
@@ -43,7 +43,7 @@ class MemoryAccounts:
         }
 
     def align(self, alignment: Alignment) -> Aligned:
-        """Let a live balance and its ledger agree; see the port."""
+        """Align a live balance with its ledger; see the port."""
         now_ms, drift = self._records.begin(), alignment.drift
         user_id, amount = drift.user_id, drift.amount
         user = self._state.users.get(user_id)
@@ -80,7 +80,7 @@ class MemoryAccounts:
         if record is None:
             self._state.users[user.id] = corrected
         elif drift.amount:
-            # The record takes again what was added, so that the balance stays as it is.
+            # The record subtracts the amount that was added, so the balance stays.
             self._state.append(
                 corrected,
                 id=alignment.id,

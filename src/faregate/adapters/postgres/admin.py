@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from psycopg import errors
 from psycopg.rows import class_row
 
 from faregate.adapters.postgres.archive import LOCK_NAMESPACE
-from faregate.adapters.postgres.connection import Bounds, Connector, unavailable
+from faregate.adapters.postgres.connection import Bounds, Connector, owned, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
@@ -46,15 +45,14 @@ class PostgresAdmin:
             ConfigurationError: `after` is not the epoch that counts, or the role may not do this.
         """
         asked = {"after": after, "shard_count": shard_count}
-        with unavailable("begin an epoch"):
-            try:
-                with self._connector.transaction() as connection:
-                    connection.execute(statement("lock_shards"), {"namespace": LOCK_NAMESPACE})
-                    cursor = connection.cursor(row_factory=class_row(LedgerIdentity))
-                    begun = cursor.execute(statement("begin_epoch"), asked).fetchone()
-            except errors.InsufficientPrivilege as error:
-                message = "this role may not begin an epoch; take the one that ran the migrations"
-                raise ConfigurationError(message) from error
+        with (
+            unavailable("begin an epoch"),
+            owned("begin an epoch"),
+            self._connector.transaction() as connection,
+        ):
+            connection.execute(statement("lock_shards"), {"namespace": LOCK_NAMESPACE})
+            cursor = connection.cursor(row_factory=class_row(LedgerIdentity))
+            begun = cursor.execute(statement("begin_epoch"), asked).fetchone()
         if begun is None:
             raise ConfigurationError(
                 f"the ledger is not of epoch {after} any more: somebody else has begun another"

@@ -8,11 +8,11 @@ from uuid import UUID
 from psycopg import errors
 from psycopg.rows import DictRow, dict_row
 
-from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, owned, unavailable
 from faregate.adapters.postgres.pool import Pool
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.api_key import ApiKey, NewApiKey, StoredApiKey
-from faregate.domain.errors import ConfigurationError, InvalidArgumentError
+from faregate.domain.errors import InvalidArgumentError
 
 _FILE: Final = "api_keys.sql"
 _BOUNDS: Final = Bounds(statement_ms_max=10_000, lock_ms_max=5_000)
@@ -85,15 +85,12 @@ class PostgresApiKeyAdmin:
         return _api_key(rows[0]) if rows else None
 
     def _rows(self, name: str, parameters: Mapping[str, object]) -> list[DictRow]:
-        with unavailable(name.replace("_", " ")), migrated():
+        with unavailable(name.replace("_", " ")), migrated(), owned("manage API keys"):
             try:
                 with self._connector.transaction() as connection:
                     cursor = connection.cursor(row_factory=dict_row)
                     cursor.execute(statement(name, _FILE), parameters)
                     return cursor.fetchall() if cursor.description else []
-            except errors.InsufficientPrivilege as error:
-                message = "this role may not manage API keys; take the one that ran the migrations"
-                raise ConfigurationError(message) from error
             except errors.ForeignKeyViolation as error:
                 message = f"there is no user {parameters['user_id']}"
                 raise InvalidArgumentError(message) from error

@@ -511,8 +511,7 @@ limit %(findings_max)s::integer;
 
 -- name: find_forged
 -- Rows that no batch wrote as they are now. Each row is of a batch but the first row of a user, the
--- starting credits, which is of epoch 0. `insert_rows` in queries.sql computes the same leaves.
--- Repairs have rows of their own.
+-- starting credits, which is of epoch 0. Repairs keep the leaves of their rows themselves.
 with noted as (
     select leaves
     from faregate.batches
@@ -533,16 +532,7 @@ written as (
         t.id,
         t.user_id,
         t.sequence,
-        substr(sha256(
-            uuid_send(t.id) || uuid_send(t.user_id) || int4send(t.amount)
-            || coalesce(int8send(t.sequence) || int4send(t.balance_after) || int8send(t.epoch), '')
-            || timestamptz_send(t.timestamp)
-            || coalesce(int4send(t.allowance_amount) || int4send(t.allowance_after), '')
-            || coalesce(timestamptz_send(t.period_start), '')
-            || convert_to(concat_ws(
-                E'\n', t.type, t.refund_of, to_json(t.description), t.metadata
-            ), 'UTF8')
-        ), 1, 16) as leaf
+        leaf_of(t) as leaf
     from public.credit_transactions as t
     where
         t.epoch > 0

@@ -114,6 +114,16 @@ def migrated() -> Iterator[None]:
         raise ConfigurationError(message) from error
 
 
+@contextmanager
+def owned(doing: str, hint: str = "") -> Iterator[None]:
+    """Turn a missing right of the owner's role into `ConfigurationError`."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        message = f"this role may not {doing}; take the one that ran the migrations{hint}"
+        raise ConfigurationError(message) from error
+
+
 def require_utf8(info: psycopg.ConnectionInfo) -> None:
     """Make sure that a database can hold all that requests say.
 

@@ -1,4 +1,4 @@
--- What an operator does to erase a user, in the role of the owner. Parameters are written %(name)s.
+-- The statements that erase a user, in the role of the owner. Parameters are written %(name)s.
 
 -- name: delete_user
 -- Deletes a user, with all that refers to it.
@@ -7,7 +7,7 @@ where id = %(user_id)s::uuid
 returning id;
 
 -- name: note_eraser
--- Notes who has deleted a user, and why.
+-- Notes the actor and the reason of a deletion.
 update faregate.deletions
 set
     actor = %(actor)s,
@@ -15,7 +15,7 @@ set
 where digest = faregate.person_digest(%(user_id)s::uuid);
 
 -- name: read_deletion
--- Whether a user who was deleted has keys left, as far as is known; no row if none was.
+-- Whether a deleted user may have keys left in Redis; no row if the user was not deleted.
 select user_id is not null as has_keys
 from faregate.deletions
 where digest = faregate.person_digest(%(user_id)s::uuid);

@@ -1,4 +1,4 @@
-"""Makes rows of dead letters: of the record as it is, or of what can be stored of it."""
+"""Makes rows of dead letters: of the record as it is, or of the part that can be stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from faregate.adapters.postgres.dead_letters import DeadLetter
 from faregate.adapters.postgres.inserts import ProfileVanishedError, insert, rows_of
 from faregate.adapters.postgres.queries import statement
 from faregate.adapters.postgres.sorting import REFUSALS, Sorter, content, known_contents
-from faregate.domain.dead_letter import Operator
+from faregate.domain.operator import Operator
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 from faregate.ports import StreamEntry
 
@@ -99,7 +99,7 @@ def _items(metadata: Mapping[str, object] | None) -> list[tuple[str, object]]:
 
 
 def _storable(value: object) -> object:
-    """Replace what neither text nor JSON in Postgres can hold."""
+    """Replace characters and numbers that neither text nor JSON in Postgres can hold."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):

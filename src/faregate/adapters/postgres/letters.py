@@ -1,8 +1,8 @@
-"""What operators do about dead letters: list, discard, retry, and resolve as rows.
+"""Dead letters for operators: list, discard, retry, and resolve as rows.
 
 A letter becomes a row in a transaction of its own, under the lock of its shard, as a drain stores a
-batch. It holds the row, the balance, the leaf of the row, and the note of who did it and why. The
-letter must still count: of two operators at once one is told that it was done before.
+batch. It holds the row, the balance, the leaf of the row, and a note with actor and reason. The
+letter must still count: the second of two operators gets the answer that it was done before.
 """
 
 import random
@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import psycopg
-from psycopg import errors
 from psycopg.rows import dict_row
 
 from faregate.adapters.postgres.archive import (
@@ -23,12 +22,13 @@ from faregate.adapters.postgres.archive import (
     PAUSE_S_MAX,
     lock_shard,
 )
-from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, owned, unavailable
 from faregate.adapters.postgres.dead_letters import DeadLetter, letter_row
 from faregate.adapters.postgres.letter_rows import Letter, Made, resolve, retry
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.dead_letter import LetterOutcome, Operator, TreatedLetter
-from faregate.domain.errors import ConfigurationError, InvalidArgumentError, ShardBlockedError
+from faregate.domain.dead_letter import LetterOutcome, TreatedLetter
+from faregate.domain.errors import InvalidArgumentError, ShardBlockedError
+from faregate.domain.operator import Operator
 from faregate.ports import StreamEntry
 
 _FILE = "letters.sql"
@@ -136,13 +136,13 @@ class PostgresLetters:
 
     @contextmanager
     def _transaction(self) -> Iterator[psycopg.Connection]:
-        with unavailable("treat dead letters"), migrated():
-            try:
-                with self._connector.transaction() as connection:
-                    yield connection
-            except errors.InsufficientPrivilege as error:
-                message = "this role may not treat dead letters; take the one that ran migrations"
-                raise ConfigurationError(message) from error
+        with (
+            unavailable("treat dead letters"),
+            migrated(),
+            owned("treat dead letters"),
+            self._connector.transaction() as connection,
+        ):
+            yield connection
 
     def close(self) -> None:
         """Let go of the connection; the next question opens another."""

@@ -1,4 +1,4 @@
--- What operators do about dead letters, in the role of the owner. Parameters are written %(name)s.
+-- Dead letters for operators, in the role of the owner. Parameters are written %(name)s.
 
 -- name: list_letters
 -- Dead letters in the order in which they were kept; those that do not count any more if asked for.
@@ -85,7 +85,7 @@ where
 returning id;
 
 -- name: keep_letter
--- Notes that a dead letter stays: why, what can be read of it now, and who has tried.
+-- Notes that a dead letter stays: the reason, its readable columns, and the actor of the attempt.
 update faregate.dead_letters
 set
     kind = %(kind)s,

@@ -1,4 +1,4 @@
-"""Which migrations were applied to a database, and which are to be."""
+"""The migrations that were applied to a database, and those that are pending."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,11 +13,11 @@ from faregate.domain.errors import MigrationError
 
 
 class MigrationState(StrEnum):
-    """How a migration stands in one database."""
+    """The states of a migration in one database."""
 
     APPLIED = "applied"
     PENDING = "pending"
-    #: It was applied, and its file is not the same any more.
+    #: It was applied, and its file has changed since.
     EDITED = "edited"
     #: It was applied by a newer version, which this one does not know.
     UNKNOWN = "unknown"
@@ -25,7 +25,7 @@ class MigrationState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationStatus:
-    """One migration as it stands in one database."""
+    """The status of one migration in one database."""
 
     name: str
     state: MigrationState
@@ -34,7 +34,7 @@ class MigrationStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
-    """What the database remembers of an applied migration."""
+    """The record of an applied migration in the database."""
 
     name: str
     checksum: str
@@ -70,7 +70,7 @@ def _records(connection: psycopg.Connection) -> list[_Record]:
 
 
 def pending(connection: psycopg.Connection) -> list[Migration]:
-    """Return what is to be applied, unless the records forbid to apply anything."""
+    """Return the pending migrations, unless a record forbids to apply any."""
     names = set()
     for status in statuses(connection):
         if status.state is MigrationState.EDITED:

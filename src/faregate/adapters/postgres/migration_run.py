@@ -22,14 +22,14 @@ _logger = logging.getLogger(__name__)
 
 
 def _warn(notice: psycopg.errors.Diagnostic) -> None:
-    """Log what a migration could not do. It gives a hint what to do, and Postgres itself none."""
+    """Log a warning of a migration, which has a hint; notices of Postgres itself have none."""
     if notice.severity_nonlocalized == "WARNING" and notice.message_hint:
         _logger.warning("%s; %s", notice.message_primary, notice.message_hint)
 
 
 @contextmanager
 def connected(conninfo: str) -> Iterator[psycopg.Connection]:
-    """Connect, and turn what the driver raises into errors of the domain."""
+    """Connect, and turn errors of the driver into errors of the domain."""
     try:
         # Statements are not prepared by name, which a pooler between us would not survive.
         connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
@@ -71,7 +71,7 @@ def lock_run(connection: psycopg.Connection) -> None:
 
 
 def run_again(connection: psycopg.Connection) -> None:
-    """Run all migrations. They say what the schema is, and may be run again."""
+    """Run all migrations. They describe the schema, and may be run again."""
     for migration in migrations():
         with transaction(connection, migration.name):
             execute(connection, migration.sql)

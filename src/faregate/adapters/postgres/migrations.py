@@ -24,9 +24,9 @@ from faregate.adapters.postgres.migration_run import (
     sql,
     transaction,
 )
-from faregate.adapters.postgres.preflight import adopt_shapes, objections, refuse
+from faregate.adapters.postgres.preflight import adopt_shapes, obstacles, refuse
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.objection import Objection
+from faregate.domain.obstacle import Obstacle
 
 
 def _ignore(_name: str) -> None:
@@ -53,15 +53,15 @@ class Migrator:
         with connected(self._conninfo) as connection, bounded(connection):
             return statuses(connection)
 
-    def objections(self) -> list[Objection]:
-        """Return all that speaks against migrating this database.
+    def obstacles(self) -> list[Obstacle]:
+        """Return all obstacles to migrating this database.
 
         Raises:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
             MigrationError: The database cannot be looked at.
         """
         with connected(self._conninfo) as connection, bounded(connection):
-            return objections(connection)
+            return obstacles(connection)
 
     def apply(
         self,
@@ -76,7 +76,7 @@ class Migrator:
         Args:
             shard_count: What the ledger is created with; it never changes.
             starting_credits: What the ledger is created with; it never changes.
-            adopt: Whether to change what the objections say can be adopted.
+            adopt: Whether to run the adoptions of obstacles.
             on_progress: Called with the name of each adoption and migration before it is applied.
 
         Raises:
@@ -85,7 +85,7 @@ class Migrator:
             MigrationError: A migration failed, was edited, or belongs to a newer version.
             ConfigurationError: The ledger was created with other numbers.
 
-        Whatever is raised, nothing was changed.
+        If it raises, nothing was changed.
         """
         with connected(self._conninfo) as connection, bounded(connection):
             return _Run(_Numbers(shard_count, starting_credits), adopt, on_progress).on(connection)
@@ -127,7 +127,7 @@ def _prepare(connection: psycopg.Connection) -> None:
 
 
 def _settle(connection: psycopg.Connection) -> None:
-    """Put policies and rights right, as after REASSIGN OWNED or a restore without owners."""
+    """Restore policies and rights, as after REASSIGN OWNED or a restore without owners."""
     if holds(connection, "is_unsettled"):
         run_again(connection)
 
@@ -165,10 +165,10 @@ class _Run:
 
     def on(self, connection: psycopg.Connection) -> list[str]:
         """Apply what is pending, in order; return the names."""
-        # Held until the end of the transaction; then the next one looks anew.
+        # Held until the end of the transaction; the next run then checks anew.
         lock_run(connection)
         connection.execute(sql("check_at_once"))
-        found = objections(connection)
+        found = obstacles(connection)
         refuse(found, adopt=self.adopt)
         self.numbers.say(connection)
         self.numbers.check(connection)

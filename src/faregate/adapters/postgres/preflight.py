@@ -1,7 +1,7 @@
-"""Looks at a database before anything is changed, and says all that speaks against a migration.
+"""Checks a database before a migration changes anything, and names every obstacle.
 
-A database that holds a ledger has been looked at. There only the server and the rights to look at
-all are asked for, and the migrations verify the rest.
+A database that holds a ledger has passed these checks. There only the server and the right to read
+the catalogs are checked, and the migrations verify the rest.
 """
 
 from collections.abc import Callable
@@ -13,38 +13,38 @@ from psycopg.rows import dict_row
 from faregate.adapters.postgres.migration_run import execute, transaction
 from faregate.adapters.postgres.queries import statements
 from faregate.domain.errors import UnfitDatabaseError
-from faregate.domain.objection import Objection, ObjectionKind
+from faregate.domain.obstacle import Obstacle, ObstacleKind
 
 #: The oldest Postgres that is supported, as it numbers itself.
 VERSION_MIN: Final = 150_000
 #: As in the migrations: tables may be large, and nobody waits long for a lock.
 _BOUNDS: Final = "set local lock_timeout = '10s';\nset local statement_timeout = '30min';\n"
 _FILES: Final = ("preflight.sql", "preflight_profiles.sql", "preflight_credits.sql")
-_SERVER: Final = ("object_to_server", "object_to_closed_schemas")
+_SERVER: Final = ("check_server", "check_closed_schemas")
 #: Each statement, and the questions that must all be answered with yes before it can be asked.
 _SHAPES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("object_to_rights", ()),
-    ("object_to_names", ()),
-    ("object_to_users", ()),
-    ("object_to_profiles", ()),
-    ("object_to_lost_profiles", ("can_compare_profiles",)),
-    ("object_to_nobodys_profiles", ("can_compare_profiles", "has_optional_users")),
-    ("object_to_required_columns", ("lacks_handler",)),
+    ("check_rights", ()),
+    ("check_names", ()),
+    ("check_users", ()),
+    ("check_profiles", ()),
+    ("check_lost_profiles", ("can_compare_profiles",)),
+    ("check_nobodys_profiles", ("can_compare_profiles", "has_optional_users")),
+    ("check_required_columns", ("lacks_handler",)),
     (
-        "object_to_required_columns",
+        "check_required_columns",
         ("has_handler", "can_compare_profiles", "has_users_without_profile"),
     ),
-    ("object_to_columns", ()),
-    ("object_to_values", ("has_credits",)),
-    ("object_to_differences", ("can_compare_profiles", "has_old_transactions")),
+    ("check_columns", ()),
+    ("check_values", ("has_credits",)),
+    ("check_differences", ("can_compare_profiles", "has_old_transactions")),
 )
 
 
-def objections(connection: psycopg.Connection) -> list[Objection]:
-    """Return all that speaks against a migration; nothing is changed."""
+def obstacles(connection: psycopg.Connection) -> list[Obstacle]:
+    """Return all obstacles to a migration. Changes nothing."""
     execute(connection, _BOUNDS)
     found = [one for name in _SERVER for one in _ask(connection, name)]
-    if any(one.kind is ObjectionKind.MISSING_RIGHT for one in found) or _is(
+    if any(one.kind is ObstacleKind.MISSING_RIGHT for one in found) or _is(
         connection, "is_migrated"
     ):
         return found
@@ -54,8 +54,8 @@ def objections(connection: psycopg.Connection) -> list[Objection]:
     return found
 
 
-def refuse(found: list[Objection], *, adopt: bool = False) -> None:
-    """Raise unless there is nothing to object to, or nothing that cannot be adopted.
+def refuse(found: list[Obstacle], *, adopt: bool = False) -> None:
+    """Raise unless there is no obstacle, or each one has an adoption.
 
     Raises:
         UnfitDatabaseError: With all that was found.
@@ -65,9 +65,9 @@ def refuse(found: list[Objection], *, adopt: bool = False) -> None:
 
 
 def adopt_shapes(
-    connection: psycopg.Connection, found: list[Objection], on_progress: Callable[[str], None]
+    connection: psycopg.Connection, found: list[Obstacle], on_progress: Callable[[str], None]
 ) -> None:
-    """Make the database fit, each change reported before it is made, and look again.
+    """Make the database fit, report each change before it is made, and check again.
 
     Raises:
         MigrationError: Postgres refused a change.
@@ -80,13 +80,13 @@ def adopt_shapes(
             with transaction(connection, name):
                 execute(connection, _BOUNDS + one.adoption)
     if found:
-        refuse(objections(connection))
+        refuse(obstacles(connection))
 
 
-def _ask(connection: psycopg.Connection, name: str) -> list[Objection]:
+def _ask(connection: psycopg.Connection, name: str) -> list[Obstacle]:
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(_sql(name), {"version_min": VERSION_MIN}).fetchall()
-    return [Objection(**{**row, "kind": ObjectionKind(row["kind"])}) for row in rows]
+    return [Obstacle(**{**row, "kind": ObstacleKind(row["kind"])}) for row in rows]
 
 
 def _is(connection: psycopg.Connection, name: str) -> bool:

@@ -1,5 +1,5 @@
--- What speaks against migrating a database: each row is one objection. Nothing is changed here.
--- An adoption is what `faregate migrate --adopt` runs, so that the objection falls.
+-- Obstacles to a migration: each row is one. Nothing is changed here.
+-- An adoption is SQL that removes the obstacle; `faregate migrate --adopt` runs it.
 
 -- name: is_migrated
 -- Whether the ledger is there, and is Faregate's. The columns tell: a restore may lose comments.
@@ -10,7 +10,7 @@ where
     and attname in ('ledger_id', 'shard_count', 'epoch')
     and not attisdropped;
 
--- name: object_to_server
+-- name: check_server
 -- Servers that cannot hold a ledger.
 select
     o.kind,
@@ -47,7 +47,7 @@ from (
 ) as o (is_so, kind, found, to_do)
 where o.is_so;
 
--- name: object_to_closed_schemas
+-- name: check_closed_schemas
 -- Schemas in which this role sees nothing, so that it cannot look further.
 select
     'missing_right' as kind,
@@ -58,8 +58,8 @@ select
 from pg_catalog.pg_namespace
 where nspname in ('auth', 'public', 'faregate') and not has_schema_privilege(oid, 'usage');
 
--- name: object_to_rights
--- What the role that migrates may not do, and must.
+-- name: check_rights
+-- The rights that the migrating role lacks.
 with tables (name, oid, owner, is_forced, is_secured) as (
     select
         n.nspname || '.' || c.relname,
@@ -151,7 +151,7 @@ select
     null::text as adoption
 from missing;
 
--- name: object_to_names
+-- name: check_names
 -- Things of Faregate's names that are not Faregate's.
 with foreign_things (found, to_do) as (
     select
@@ -274,7 +274,7 @@ select
     null::text as adoption
 from foreign_things;
 
--- name: object_to_users
+-- name: check_users
 -- Tables of users whose ids cannot be those of Faregate.
 select
     'users_key' as kind,

@@ -1,6 +1,6 @@
--- What speaks against migrating a database: credits and rows from before (see preflight.sql).
+-- Obstacles to a migration: credits and rows from before (see preflight.sql).
 
--- name: object_to_columns
+-- name: check_columns
 -- Columns and rules of the application that balances and rows cannot live with.
 with expected (table_name, column_name, type_name) as (
     values
@@ -187,7 +187,7 @@ where
     and not attisdropped
     and has_table_privilege(attrelid, 'select');
 
--- name: object_to_values
+-- name: check_values
 -- Balances that are no integers. The smallest one is no balance: Redis could not pass it.
 select
     'credits_values' as kind,
@@ -222,7 +222,7 @@ where
         (to_regclass('public.credit_transactions'), 'amount', 'integer'::regtype)
     );
 
--- name: object_to_differences
+-- name: check_differences
 -- Balances from before whose opening row would be none.
 select
     'credits_values' as kind,

@@ -1,6 +1,6 @@
--- What speaks against migrating a database: profiles that are no users' (see preflight.sql).
+-- Obstacles to a migration: profiles that are no users' (see preflight.sql).
 
--- name: object_to_profiles
+-- name: check_profiles
 -- Profiles whose id is no user's, in one of the ways in which that is known.
 with profiles as (
     select
@@ -198,7 +198,7 @@ where
     and atttypid = 'uuid'::regtype
     and has_table_privilege(attrelid, 'select');
 
--- name: object_to_lost_profiles
+-- name: check_lost_profiles
 -- Profiles without a user. Where id refers to auth.users there is none, and nothing is read.
 with lost as (
     select p.id
@@ -246,7 +246,7 @@ where
     and not attisdropped
     and has_table_privilege(attrelid, 'select');
 
--- name: object_to_nobodys_profiles
+-- name: check_nobodys_profiles
 -- Profiles without a user beside their id.
 select
     'lost_profiles' as kind,
@@ -287,7 +287,7 @@ select exists(
     )
 );
 
--- name: object_to_required_columns
+-- name: check_required_columns
 -- Columns of profiles that nobody would fill.
 select
     'required_column' as kind,
@@ -305,7 +305,7 @@ where
     and not a.atthasdef
     and a.attidentity = ''
     and a.attname not in ('id', 'credits')
-    -- A user_id beside an id that is no user's is another objection, and its adoption fills it.
+    -- A user_id beside an id that is no user's is another obstacle, and its adoption fills it.
     and (
         a.attname <> 'user_id'
         or (

@@ -7,6 +7,7 @@ from typing import LiteralString
 from faregate.domain.errors import ConfigurationError
 
 _NAME = "-- name: "
+_LEAF = "leaf_of(t)"
 
 
 @cache
@@ -22,7 +23,14 @@ def statement(name: str, file: str = "queries.sql") -> LiteralString:
 @cache
 def statements(file: str) -> dict[str, LiteralString]:
     """Read all statements of a file that lies beside this module."""
-    return parse(Path(__file__).with_name(file).read_text(encoding="utf-8"))
+    return parse(with_leaf(Path(__file__).with_name(file).read_text(encoding="utf-8")))
+
+
+def with_leaf(text: str) -> str:
+    """Put the expression of `leaf.sql` wherever a text asks for the leaf of a row `t`."""
+    if _LEAF not in text:
+        return text
+    return text.replace(_LEAF, statement("leaf", "leaf.sql").removeprefix("select "))
 
 
 def parse(text: str) -> dict[str, LiteralString]:

@@ -345,8 +345,7 @@ copy pg_temp.drained (
 
 -- name: insert_rows
 -- Makes rows of what was copied, and answers how many, with their leaves. The users' order is the
--- order in which the foreign key's check locks them, at the end of the statement. `find_forged` in
--- audit.sql computes the same leaves.
+-- order in which the foreign key's check locks them, at the end of the statement.
 with inserted as (
     insert into public.credit_transactions as t (
         id, user_id, amount, type, description, metadata, timestamp,
@@ -369,15 +368,7 @@ with inserted as (
         period_start
     from pg_temp.drained
     order by user_id, sequence, place
-    returning substr(sha256(
-        uuid_send(t.id) || uuid_send(t.user_id) || int4send(t.amount) || int8send(t.sequence)
-        || int4send(t.balance_after) || int8send(t.epoch) || timestamptz_send(t.timestamp)
-        || coalesce(int4send(t.allowance_amount) || int4send(t.allowance_after), '')
-        || coalesce(timestamptz_send(t.period_start), '')
-        || convert_to(concat_ws(
-            E'\n', t.type, t.refund_of, to_json(t.description), t.metadata
-        ), 'UTF8')
-    ), 1, 16) as leaf
+    returning leaf_of(t) as leaf
 )
 
 select

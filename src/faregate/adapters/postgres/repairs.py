@@ -1,7 +1,7 @@
-"""What `faregate repair` reads and writes in Postgres, in the role of the owner.
+"""Reads and writes Postgres for `faregate repair`, in the role of the owner.
 
 A repair of a user takes the lock of the user's shard first, as the drain does. So no batch is
-stored meanwhile, and a sum of rows is that of the moment.
+stored meanwhile, and a sum of rows stays true until the commit.
 """
 
 import json
@@ -16,7 +16,7 @@ from psycopg import errors
 from psycopg.rows import dict_row
 
 from faregate.adapters.postgres.archive import LOCK_NAMESPACE
-from faregate.adapters.postgres.connection import Bounds, Connector, migrated, unavailable
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, owned, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 from faregate.domain.finding import Finding
@@ -40,7 +40,7 @@ class PostgresRepairs:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep every other repair away, for as long as this is open.
+        """Hold the lock of all repairs for as long as this is open.
 
         Raises:
             ConfigurationError: Another one is at work.
@@ -53,7 +53,7 @@ class PostgresRepairs:
             yield
 
     def around(self, user_id: UUID, first: int, last: int) -> Around:
-        """Return what surrounds some numbers of a user."""
+        """Return the rows and sums around some numbers of a user."""
         asked = {"user_id": user_id, "first": first, "last": last}
         (row,) = self._read("read_around", asked)
         return Around(
@@ -79,11 +79,11 @@ class PostgresRepairs:
         return [row["is_proven"] for row in found]
 
     def begin(self, event: Event, deadline_at: datetime | None = None) -> None:
-        """Say what is about to be done.
+        """Note that a step begins.
 
         Args:
-            event: What it is.
-            deadline_at: Until when what is sent to Redis may still happen.
+            event: The step, with actor and reason.
+            deadline_at: Until when Redis may still execute the command of the step.
         """
         step, finding = event.step, event.step.finding
         row = {
@@ -103,7 +103,7 @@ class PostgresRepairs:
             connection.execute(_repairs("begin_repair"), row)
 
     def act(self, event: Event) -> None:
-        """Do a step that only Postgres is needed for, and say that it is done, in one commit."""
+        """Do a step that needs only Postgres, and note its end, in one commit."""
         user_id = event.step.finding.user_id
         with self._acting("repair") as connection:
             for each in event.step.users:
@@ -123,9 +123,9 @@ class PostgresRepairs:
             connection.execute(_repairs("end_repair"), done)
 
     def end(self, event: Event, change: LiveChange | None) -> None:
-        """Say what has become of a live balance; None where nothing was done.
+        """Note the end of a step that changed a live balance; None if nothing was changed.
 
-        What the step accepts is accepted with it.
+        The findings that the step accepts are accepted in the same commit.
         """
         done = {
             "event_id": event.id,
@@ -151,13 +151,10 @@ class PostgresRepairs:
 
     @contextmanager
     def _acting(self, doing: str) -> Iterator[psycopg.Connection]:
-        with unavailable(doing), migrated():
+        with unavailable(doing), migrated(), owned("repair"):
             try:
                 with self._connector.transaction() as connection:
                     yield connection
-            except errors.InsufficientPrivilege as error:
-                message = "this role may not repair; take the one that ran the migrations"
-                raise ConfigurationError(message) from error
             except errors.ForeignKeyViolation as error:
                 raise InvalidArgumentError("the user of this finding was deleted") from error
 
@@ -171,26 +168,26 @@ def _json(rows: Sequence[Row]) -> str:
 
 
 def _change(connection: psycopg.Connection, event: Event) -> bytes:
-    """Do what a step says; return the leaves of the rows that it stored or made known."""
+    """Execute a step; return the leaves of the rows that it stored or registered."""
     step, leaves = event.step, b""
     if step.action is Action.ACKNOWLEDGE:
         return leaves
     if step.action in {Action.STORE, Action.CLOSE}:
         connection.execute(_repairs("store_rows"), {"rows": _json(step.rows)})
         leaves = _leaves(connection, step.rows)
-    elif step.action is Action.ADOPT:
+    elif step.action is Action.REGISTER:
         leaves = _leaves(connection, step.rows)
     elif step.action is Action.RESTORE:
         _restore(connection, event)
     for user_id in event.step.users:
         connection.execute(_repairs("make_profile"), {"user_id": user_id})
         asked = {"user_id": user_id, "rewinds": step.action is Action.REWIND}
-        connection.execute(_repairs("project"), asked)
+        connection.execute(_repairs("recompute"), asked)
     return leaves
 
 
 def _restore(connection: psycopg.Connection, event: Event) -> None:
-    """Give a row the content that it had, behind the guards, which stand again at the commit."""
+    """Give a row its former content, with the guards off until the end of this function."""
     ((is_kept,),) = connection.execute(_repairs("sees_own_rows")).fetchall()
     names = ["unlock_rows", "lock_rows"]
     if is_kept:

@@ -1,4 +1,4 @@
--- What `faregate repair` asks and does, in the role of the owner. Parameters are written %(name)s.
+-- The statements of `faregate repair`, in the role of the owner. Parameters are written %(name)s.
 
 -- name: hold_repairs
 -- One repair at a time, until the transaction ends.
@@ -17,7 +17,7 @@ select pg_advisory_xact_lock(
 from faregate.ledger as l;
 
 -- name: begin_repair
--- Says what is about to be done.
+-- Notes that a step begins.
 insert into faregate.repairs (
     event_id, finding_id, kind, user_id, sequence, action, amount,
     detail, actor, reason, deadline_at
@@ -28,7 +28,7 @@ values (
 );
 
 -- name: end_repair
--- Says that it is done, and which leaves the rows have that it stored or made known.
+-- Notes that a step has ended, with the leaves of the rows that it stored or registered.
 update faregate.repairs
 set
     ended_at = now(),
@@ -39,7 +39,7 @@ set
 where event_id = %(event_id)s;
 
 -- name: acknowledge
--- Accepts a finding; of two who do, the first is kept.
+-- Accepts a finding. The first acknowledgement of a finding is kept.
 insert into faregate.acknowledgements (
     finding_id, kind, user_id, sequence, detail, actor, reason
 )
@@ -49,7 +49,7 @@ values (
 on conflict (finding_id) do nothing;
 
 -- name: read_credits
--- What a profile says.
+-- The durable balance of a user, and its number.
 select
     credits,
     credits_sequence
@@ -62,8 +62,8 @@ insert into public.profiles (id)
 values (%(user_id)s)
 on conflict (id) do nothing;
 
--- name: project
--- Gives a profile what its user's rows add up to. Its number goes back only where that is asked.
+-- name: recompute
+-- Sets a durable balance to the sum of the user's rows. Its number goes back only if `rewinds`.
 update faregate.balances as b
 set
     credits = t.credits,
@@ -82,8 +82,8 @@ where b.user_id = %(user_id)s::uuid
 returning b.credits;
 
 -- name: read_around
--- What surrounds some missing or doubtful numbers of a user: the row before and the row after, what
--- dead letters have moved, what older rows add up to, and the profile, with the sum of all rows.
+-- The surroundings of some missing or doubtful numbers of a user: the row before and the row after,
+-- the amounts of dead letters, the sum of older rows, the profile, and the sum of all rows.
 with asked as (
     select
         %(user_id)s::uuid as user_id,
@@ -158,14 +158,13 @@ from around as a
 left join faregate.balances as b on a.user_id = b.user_id;
 
 -- name: read_row
--- A row, whatever it says now.
+-- A row as it is now.
 select to_jsonb(t) - 'created_at' as content
 from public.credit_transactions as t
 where t.id = %(id)s::uuid;
 
 -- name: prove_rows
 -- The leaves of rows as they are or might have been, and whether a batch wrote such a row.
--- `find_forged` in audit.sql computes the same leaves.
 with asked as (
     select
         r.*,
@@ -177,16 +176,7 @@ with asked as (
 leaves as (
     select
         t.place,
-        substr(sha256(
-            uuid_send(t.id) || uuid_send(t.user_id) || int4send(t.amount)
-            || coalesce(int8send(t.sequence) || int4send(t.balance_after) || int8send(t.epoch), '')
-            || timestamptz_send(t.timestamp)
-            || coalesce(int4send(t.allowance_amount) || int4send(t.allowance_after), '')
-            || coalesce(timestamptz_send(t.period_start), '')
-            || convert_to(concat_ws(
-                E'\n', t.type, t.refund_of, to_json(t.description), t.metadata
-            ), 'UTF8')
-        ), 1, 16) as leaf
+        leaf_of(t) as leaf
     from asked as t
 )
 
@@ -245,7 +235,7 @@ alter table public.credit_transactions disable trigger credit_transactions_immut
 alter table public.credit_transactions enable trigger credit_transactions_immutable;
 
 -- name: restore_row
--- Gives a row the content that it had.
+-- Gives a row its former content.
 update public.credit_transactions as t
 set
     id = r.id,

@@ -1,7 +1,7 @@
-"""The statements that put a changed schema right, for all that the migrations would not restore.
+"""The statements that restore those parts of a changed schema that the migrations would not.
 
 They are run before the migrations, as the owner of the tables. Names, definitions and rights come
-quoted from the catalogs, or from what the migrations made; none comes from outside.
+quoted from the catalogs or from `schema.tsv`; none comes from outside.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ def repair(change: Change, owner: str) -> tuple[str, ...]:
 
 
 def _rights(change: Change) -> list[str]:
-    """Take away what is too much; the migrations give what is missing."""
+    """Revoke excess rights; the migrations grant missing ones."""
     role = change.aspect.removeprefix("rights of ")
     on = f"on {change.kind.replace('view', 'table')} {change.name}"
     revokes = []

@@ -1,4 +1,4 @@
-"""Live accounts for operators: looked at beside their shards, and made to agree with ledgers."""
+"""Live accounts for operators: read together with their shards, and aligned with their ledgers."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -35,14 +35,14 @@ class RedisAccounts:
         """Connect at first use, and never repeat a command."""
         return cls(Redis.from_url(check_url(url)), shard_count)
 
-    def look(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
+    def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
         """Return all accounts, those included that are missing; see the port."""
         by_shard: defaultdict[keys.Shard, list[UUID]] = defaultdict(list)
         for user_id in dict.fromkeys(user_ids):
-            by_shard[self._shard(user_id)].append(user_id)
+            by_shard[keys.shard_for(user_id, self._shards)].append(user_id)
         found = {}
         for shard, users in by_shard.items():
-            # One command for all: what the shard has made by then, and what accounts know of it.
+            # One command reads accounts and the state of the shard as of one time.
             names = [shard.state, *map(shard.account, _bytes(users))]
             names += map(shard.last_alignment, _bytes(users))
             time, values = map(checked, self._client.ask_all([("TIME",), ("MGET", *names)]))
@@ -63,9 +63,9 @@ class RedisAccounts:
         return found
 
     def align(self, alignment: Alignment) -> Aligned:
-        """Let a live balance and its ledger agree; see the port."""
+        """Align a live balance with its ledger; see the port."""
         user_id = alignment.drift.user_id
-        shard = self._shard(user_id)
+        shard = keys.shard_for(user_id, self._shards)
         names = shard.state, shard.stream, shard.account(user_id.bytes)
         reply = self._client.run("align", names, *_arguments(alignment))
         status = reply[0].decode()
@@ -83,9 +83,6 @@ class RedisAccounts:
             credits_before=reply[6],
             sequence_before=reply[7],
         )
-
-    def _shard(self, user_id: UUID) -> keys.Shard:
-        return self._shards[keys.shard_of(user_id, len(self._shards))]
 
     def close(self) -> None:
         """Close all connections."""

@@ -84,7 +84,7 @@ class BalanceScripts:
         """Change the shadow balance of a user; see the port."""
         account = self._runner.shard(user_id).shadow(shadow_digest(policy.name), user_id.bytes)
         arguments = amount, policy.starting_credits
-        await self._runner.run("correct", user_id, *arguments, account=account)
+        await self._runner.run("correct_shadow", user_id, *arguments, account=account)
 
     async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
         """Return how often each verdict would have been given; see the port."""

@@ -53,6 +53,12 @@ class Client:
         (reply,) = self.ask_all([command])
         return checked(reply)
 
+    def info(self, *sections: str) -> dict[str, str]:
+        """Return the fields of some sections of INFO; raises as `ask` does."""
+        replies = self.ask_all([("INFO", section) for section in sections])
+        lines = [line for reply in replies for line in checked(reply).decode().splitlines()]
+        return {name: value for name, _, value in (line.partition(":") for line in lines)}
+
     def ask_all(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
         """Send commands at once and return their replies, of which some may be exceptions.
 

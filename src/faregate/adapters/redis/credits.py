@@ -50,7 +50,7 @@ class RedisCredits:
         self._client.close()
 
     def _keys(self, user_id: UUID) -> tuple[bytes, ...]:
-        shard = self._shards[keys.shard_of(user_id, len(self._shards))]
+        shard = keys.shard_for(user_id, self._shards)
         return shard.state, shard.stream, shard.account(user_id.bytes)
 
 

@@ -12,7 +12,7 @@ from faregate.adapters.redis.replies import error_of
 from faregate.adapters.redis.urls import check_url
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
-from faregate.ports import Left
+from faregate.ports import Unfinished
 
 
 def creation(shards: Sequence[keys.Shard], identity: LedgerIdentity) -> tuple[Argument, ...]:
@@ -50,9 +50,8 @@ class RedisInstaller:
     def install(self, users: Sequence[User]) -> int:
         """Take over durable balances; see the port."""
         self._client.ask(*scripts.load("install").load)
-        shards = self._shards
         replies = self._client.ask_all(
-            [installation(shards[keys.shard_of(user.id, len(shards))], user) for user in users]
+            [installation(keys.shard_for(user.id, self._shards), user) for user in users]
         )
         count = 0
         for user, reply in zip(users, replies, strict=True):
@@ -62,19 +61,19 @@ class RedisInstaller:
             count += status == "installed"
         return count
 
-    def close_shards(self) -> Left:
+    def close_shards(self) -> Unfinished:
         """Let no shard take anything new; see the port."""
         return self._close("close")
 
-    def open_shards(self) -> Left:
+    def open_shards(self) -> Unfinished:
         """Let closed shards serve again; see the port."""
         return self._close("open")
 
-    def give_up(self) -> Left:
+    def give_up(self) -> Unfinished:
         """Give up the closed shards in which nothing is left to do; see the port."""
         return self._close("give_up")
 
-    def _close(self, mode: str) -> Left:
+    def _close(self, mode: str) -> Unfinished:
         there = records = holds = 0
         for shard in self._shards:
             names = shard.state, shard.stream
@@ -84,7 +83,7 @@ class RedisInstaller:
             there += status == b"unfinished" or (status == b"done" and mode != "give_up")
             records += shard_records
             holds += shard_holds
-        return Left(shards=there, records=records, holds=holds)
+        return Unfinished(shards=there, records=records, holds=holds)
 
     def close(self) -> None:
         """Close all connections."""

@@ -91,6 +91,11 @@ def shards(count: int) -> tuple[Shard, ...]:
     return tuple(_shard(shard, tags[shard]) for shard in range(count))
 
 
+def shard_for(user_id: UUID, among: tuple[Shard, ...]) -> Shard:
+    """Return the shard of a user, among all shards of a ledger."""
+    return among[shard_of(user_id, len(among))]
+
+
 def slot(tag: bytes) -> int:
     """Return the slot of all keys with a tag. The CRC16 of Redis is that of XMODEM."""
     return crc_hqx(tag, 0) % SLOTS
@@ -98,7 +103,7 @@ def slot(tag: bytes) -> int:
 
 def account(user_id: UUID, shard_count: int) -> bytes:
     """Return the key of a user's account."""
-    return shards(shard_count)[shard_of(user_id, shard_count)].account(user_id.bytes)
+    return shard_for(user_id, shards(shard_count)).account(user_id.bytes)
 
 
 def ledger(shard_count: int) -> bytes:

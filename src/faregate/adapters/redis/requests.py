@@ -1,4 +1,4 @@
-"""What Redis holds of one user, for an operator who closes or erases it. Nothing here writes."""
+"""Requests and keys of one user in Redis, for an operator who erases the user. Writes nothing."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -41,7 +41,7 @@ class RedisRequests:
         since_ms = int(seconds) * 1_000 + int(microseconds) // 1_000 - lease_ms
         entries = [
             value
-            for name in self._shard(user_id).idempotency(user_id.bytes)
+            for name in keys.shard_for(user_id, self._shards).idempotency(user_id.bytes)
             for field, value in _pairs(self._client.ask("HGETALL", name))
             if field[:1] == b"k"
         ]
@@ -49,12 +49,9 @@ class RedisRequests:
 
     def key_count(self, user_id: UUID) -> int:
         """Return how many keys have the user in their names: account and idempotency keys."""
-        shard = self._shard(user_id)
+        shard = keys.shard_for(user_id, self._shards)
         names = shard.account(user_id.bytes), *shard.idempotency(user_id.bytes)
         return int(self._client.ask("EXISTS", *names))
-
-    def _shard(self, user_id: UUID) -> keys.Shard:
-        return self._shards[keys.shard_of(user_id, len(self._shards))]
 
     def close(self) -> None:
         """Close all connections."""

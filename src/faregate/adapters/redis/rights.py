@@ -55,16 +55,16 @@ def _check(url: str, setting: str, user: RedisUser, samples: Sequence[str]) -> N
 
 
 def question(samples: Sequence[str]) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
-    """Return two commands, of which the second asks which samples whoever asks may not send.
+    """Return two commands; the second returns the samples that its own user may not send.
 
-    They need only the rights of those who run scripts, and both may be sent twice.
+    Both need only the right to run scripts, and may be sent twice.
     """
     script = scripts.load("allowed")
     return script.load, (*script.call, 0, *samples)
 
 
 def check_reply(refused: Sequence[bytes], user: RedisUser, setting: str) -> None:
-    """Look at the reply to a question.
+    """Check the reply to a question.
 
     Raises:
         ConfigurationError: Something is not allowed. One line says what, and how to get it.
@@ -80,7 +80,7 @@ def check_reply(refused: Sequence[bytes], user: RedisUser, setting: str) -> None
 def problem_of(
     error: LedgerUnavailableError, user: RedisUser, setting: str
 ) -> ConfigurationError | None:
-    """Return what is wrong with a user that a server does not let ask; None if it is not that."""
+    """Return the missing right or the wrong password behind an error; None if it is neither."""
     for cause in _causes(error):
         if isinstance(cause, AuthenticationError):
             return ConfigurationError(f"Redis refuses user or password of {setting}: {cause}")

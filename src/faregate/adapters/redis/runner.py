@@ -30,7 +30,7 @@ class ScriptRunner:
 
     def shard(self, user_id: UUID) -> keys.Shard:
         """Return the shard of a user."""
-        return self.shards[keys.shard_of(user_id, len(self.shards))]
+        return keys.shard_for(user_id, self.shards)
 
     async def run(
         self, name: str, user_id: UUID, *arguments: Argument, account: bytes | None = None

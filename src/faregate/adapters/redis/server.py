@@ -1,7 +1,7 @@
 """What a Redis says of itself, for operators: settings, memory, clock, and the queue on it."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, Self
 
 from redis import Redis
@@ -14,10 +14,9 @@ from faregate.domain.server import LiveServer, Queue
 _SECTIONS: Final = "server", "memory", "persistence", "replication"
 
 
-def _pairs(texts: Iterable[str], sign: str) -> dict[str, str]:
-    """Read what INFO says: names and values."""
-    parts = (text.partition(sign) for text in texts)
-    return {name: value for name, _, value in parts}
+def _replica(text: str) -> dict[str, str]:
+    """Read the line of INFO about a replica."""
+    return dict(part.split("=", 1) for part in text.split(","))
 
 
 def _replicas(info: Mapping[str, str]) -> int:
@@ -44,10 +43,8 @@ class RedisServer:
         before_ms = time.time() * 1_000
         seconds, microseconds = self._client.ask("TIME")
         now_ms = (before_ms + time.time() * 1_000) / 2
-        info: dict[str, str] = {}
-        for reply in self._client.ask_all([("INFO", section) for section in _SECTIONS]):
-            info |= _pairs(checked(reply).decode().splitlines(), ":")
-        replicas = [_pairs(info[f"slave{n}"].split(","), "=") for n in range(_replicas(info))]
+        info = self._client.info(*_SECTIONS)
+        replicas = [_replica(info[f"slave{n}"]) for n in range(_replicas(info))]
         return LiveServer(
             version=info["redis_version"],
             role=info["role"],

@@ -135,8 +135,7 @@ class RedisStream:
 
     def memory(self) -> tuple[int, int]:
         """Return how much memory Redis uses, and how much it may, in bytes; 0 for no limit."""
-        lines = self._client.ask("INFO", "memory").decode().splitlines()
-        told = dict(line.split(":", 1) for line in lines if ":" in line)
+        told = self._client.info("memory")
         return int(told["used_memory"]), int(told["maxmemory"])
 
     def forget(self, user_ids: Iterable[UUID]) -> None:

@@ -63,9 +63,9 @@ def reconcile(
 
 
 def verify(as_json: Json = False) -> None:
-    """Check the invariants of the ledger. Exit 1 where one does not hold, 3 where not all is seen.
+    """Check the invariants of the ledger. Exit 1 if one does not hold, 3 if rows are hidden.
 
-    What endangers the ledger on the servers is a warning, and does not change the exit code.
+    Dangers on the servers are warnings, and do not change the exit code.
 
     Example: faregate verify --json
     """

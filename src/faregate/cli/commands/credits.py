@@ -15,6 +15,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import InvalidArgumentError, OutcomeUnknownError
 from faregate.domain.hold import HoldAnswer
 from faregate.domain.idempotency import id_of_key
+from faregate.domain.operator import Operator
 from faregate.domain.transaction import CreditTransactionId
 
 Actor = Annotated[str, typer.Option(help="Who does it; stored in the metadata of the row.")]
@@ -134,6 +135,11 @@ def checked_text(name: str, text: str) -> str:
     if not text.strip():
         raise InvalidArgumentError(f"--{name} is blank")
     return text
+
+
+def operator_of(actor: str, reason: str) -> Operator:
+    """Return who changes something, and why; raises as `checked_text` does."""
+    return Operator(checked_text("actor", actor), checked_text("reason", reason))
 
 
 def require_done(answer: Decision | HoldAnswer) -> None:

@@ -1,4 +1,4 @@
-"""`faregate dead-letters`: records that cannot be rows, and what is done about them."""
+"""`faregate dead-letters`: show, store or discard records that cannot be rows."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -8,12 +8,13 @@ import typer
 
 from faregate.adapters.postgres.letters import PostgresLetters
 from faregate.bootstrap import open_audit, open_letters, open_stream
-from faregate.cli.commands.credits import checked_text
+from faregate.cli.commands.credits import operator_of
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, members, print_tables, show_verdict, tell
 from faregate.config import Settings, read_settings
-from faregate.domain.dead_letter import LetterOutcome, Operator, TreatedLetter
+from faregate.domain.dead_letter import LetterOutcome, TreatedLetter
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.finding import Finding
+from faregate.domain.operator import Operator
 from faregate.ops.reconcile import differences
 
 COUNT_MAX = 10_000
@@ -27,7 +28,9 @@ Kind = Annotated[
 All = Annotated[bool, typer.Option("--all", help="With --kind: all of that kind that count.")]
 Actor = Annotated[str, typer.Option(help="Who does it; kept with the letter.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the letter.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it: what is discarded becomes no row.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Confirm: a discarded record never becomes a row.")
+]
 
 dead_letters = typer.Typer(
     help="Show records that cannot be rows, make rows of them, or discard them.",
@@ -40,7 +43,7 @@ def list_letters(
     kind: Kind = None,
     user: Annotated[UUID | None, typer.Option(help="Whose; everybody's without it.")] = None,
     is_all: Annotated[
-        bool, typer.Option("--all", help="Those, too, that do not count any more.")
+        bool, typer.Option("--all", help="Include those that no longer count.")
     ] = False,
     count: Annotated[int, typer.Option(min=1, max=COUNT_MAX, help="How many at most.")] = 100,
     as_json: Json = False,
@@ -58,7 +61,7 @@ def show(
     letter: Annotated[int, typer.Argument(metavar="ID", help="The number of the letter.")],
     as_json: Json = False,
 ) -> None:
-    """Show a dead letter: why it is one, who has done what about it, and its record.
+    """Show a dead letter: its reason, its outcome with actor and reason, and its record.
 
     Example: faregate dead-letters show 42
     """
@@ -86,7 +89,9 @@ def retry(
 
     Example: faregate dead-letters retry 42 43 --actor ann --reason "the constraint is gone"
     """
-    _make_rows(LetterOutcome.RETRIED, _asked(ids, kind, is_all), _who(actor, reason), as_json)
+    _make_rows(
+        LetterOutcome.RETRIED, _asked(ids, kind, is_all), operator_of(actor, reason), as_json
+    )
 
 
 @dead_letters.command()
@@ -106,7 +111,9 @@ def resolve(
 
     Example: faregate dead-letters resolve 42 --actor ann --reason "ticket 7"
     """
-    _make_rows(LetterOutcome.RESOLVED, _asked(ids, kind, is_all), _who(actor, reason), as_json)
+    _make_rows(
+        LetterOutcome.RESOLVED, _asked(ids, kind, is_all), operator_of(actor, reason), as_json
+    )
 
 
 @dead_letters.command()
@@ -124,7 +131,7 @@ def discard(
 
     Example: faregate dead-letters discard --kind deleted_user --all --actor ann --reason gone --yes
     """
-    who, settings = _who(actor, reason), read_settings()
+    who, settings = operator_of(actor, reason), read_settings()
     with open_letters(settings) as letters:
         found = letters.letters(_ids(letters, _asked(ids, kind, is_all)))
         if not yes:
@@ -162,10 +169,6 @@ def _asked(
 def _ids(letters: PostgresLetters, asked: tuple[Sequence[int], str | None]) -> Sequence[int]:
     ids, kind = asked
     return letters.of_kind(kind) if kind else ids
-
-
-def _who(actor: str, reason: str) -> Operator:
-    return Operator(checked_text("actor", actor), checked_text("reason", reason))
 
 
 def _tell(settings: Settings, treated: Sequence[TreatedLetter], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`faregate users close` and `erase`: takes from a user what it has, or deletes all of it."""
+"""`faregate users close` takes a user's keys, holds and credits; `erase` deletes the user."""
 
 import sys
 import time
@@ -16,20 +16,20 @@ from faregate.bootstrap import (
     open_stream,
     open_sweeper,
 )
-from faregate.cli.commands.credits import Actor, Reason, checked_text, require_done
+from faregate.cli.commands.credits import Actor, Reason, operator_of, require_done
 from faregate.cli.commands.holds import COUNT_MAX
 from faregate.cli.commands.users import UserId
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, tell
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import Settings, read_settings
-from faregate.domain.dead_letter import Operator
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError, OutcomeUnknownError
 from faregate.domain.hold import Hold
+from faregate.domain.operator import Operator
 from faregate.gate import Gate
 
-#: How often it is looked whether a worker has erased a user, in seconds.
-LOOK_INTERVAL_S = 0.2
+#: The interval between two checks whether a worker has erased a user, in seconds.
+CHECK_INTERVAL_S = 0.2
 #: How often credits are taken from a user who spends them meanwhile.
 TRIES_MAX = 10
 
@@ -44,7 +44,7 @@ def close(user: UserId, *, actor: Actor, reason: Reason, as_json: Json = False) 
 
     Example: faregate users close 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --actor ann --reason "left"
     """
-    who = Operator(checked_text("actor", actor), checked_text("reason", reason))
+    who = operator_of(actor, reason)
     settings = read_settings()
     with open_api_key_admin(settings) as admin:
         found = [key for key in admin.keys(user, None, COUNT_MAX) if key.revoked_at is None]
@@ -58,7 +58,7 @@ def close(user: UserId, *, actor: Actor, reason: Reason, as_json: Json = False) 
 
 
 async def _take_all(gate: Gate, user: UUID, holds: list[Hold], who: Operator) -> dict[str, object]:
-    """Give holds back, and take what there is, though the user may spend it meanwhile."""
+    """Give holds back, and take all credits, though the user may spend some meanwhile."""
     for hold in holds:
         metadata = {"actor": who.actor}
         answer = await gate.cancel(hold, description=who.reason, metadata=metadata)
@@ -84,10 +84,10 @@ def erase(
     actor: Annotated[str, typer.Option(help="Who does it; kept for 30 days with a digest.")],
     reason: EraseReason,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Do it: nothing brings the user back.")
+        bool, typer.Option("--yes", help="Confirm: the user cannot be restored.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Though requests are in flight, or holds are open.")
+        bool, typer.Option("--force", help="Delete despite requests in flight or open holds.")
     ] = False,
     wait_s: Annotated[int, typer.Option(min=0, help="How long to wait for the worker.")] = 120,
     as_json: Json = False,
@@ -99,7 +99,7 @@ def erase(
     Example: faregate users erase 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --actor ann
     --reason "article 17" --yes
     """
-    who = Operator(checked_text("actor", actor), checked_text("reason", reason))
+    who = operator_of(actor, reason)
     settings = read_settings()
     with open_erasures(settings) as erasures:
         if erasures.traces(user)["users"]:
@@ -119,7 +119,7 @@ def erase(
 
 
 def _require_idle(settings: Settings, user: UUID, *, is_forced: bool) -> None:
-    """Make sure that nothing of a user is going on.
+    """Make sure that a user has no requests in flight and no open holds.
 
     Raises:
         InvalidArgumentError: Requests are in flight, or holds are open.
@@ -148,7 +148,7 @@ def _wait(erasures: PostgresErasures, user: UUID, wait_s: int) -> None:
                     f"the user is deleted, and after {wait_s} s no worker has deleted its keys:"
                     " start `faregate worker`, and run this again"
                 )
-            time.sleep(LOOK_INTERVAL_S)
+            time.sleep(CHECK_INTERVAL_S)
 
 
 def _left_in_redis(settings: Settings, user: UUID) -> dict[str, int]:
@@ -159,6 +159,6 @@ def _left_in_redis(settings: Settings, user: UUID) -> dict[str, int]:
         return {
             "keys": requests.key_count(user),
             "open_holds": len(sweeper.list_holds(user, COUNT_MAX)),
-            # All that the stream holds, those included that are rows.
+            # All records in the stream, including those that are rows.
             "records": sum(1 for _ in stream.pending_of(user, {})),
         }

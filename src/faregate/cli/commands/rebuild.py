@@ -1,4 +1,4 @@
-"""Makes a ledger of an empty Redis: after a loss, or to move there."""
+"""`faregate rebuild` and `reopen`: make a ledger of an empty Redis, or take a move back."""
 
 from typing import Annotated
 
@@ -12,10 +12,11 @@ from faregate.cli.settings import url_of_option
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
-from faregate.ops.leaving import leave, stay
+from faregate.ops.move import reopen as run_reopen
+from faregate.ops.move import retire
 from faregate.ops.rebuild import install_all, is_rebuilt, require_empty
 from faregate.ops.rebuild import rebuild as run_rebuild
-from faregate.ports import LedgerAdmin, Left
+from faregate.ports import LedgerAdmin, Unfinished
 
 
 def rebuild(
@@ -25,10 +26,10 @@ def rebuild(
     ] = False,
     former: Annotated[
         str | None,
-        typer.Option("--from", help="The Redis to leave, which still answers: a URL, or env:NAME."),
+        typer.Option("--from", help="The old Redis, which still answers: a URL, or env:NAME."),
     ] = None,
     shard_count: Annotated[
-        int | None, typer.Option(min=1, max=65_536, help="Give the ledger so many shards.")
+        int | None, typer.Option(min=1, max=65_536, help="The number of shards from now on.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -52,7 +53,7 @@ def rebuild(
         if not (all_users or former_url) or not _is_rebuilt(target, former_settings, identity):
             _require_empty(target, identity)
             if former_settings is not None:
-                _leave(former_settings, identity, progress)
+                _retire(former_settings, identity, progress)
             identity = _rebuild(target, identity, admin)
         told, lines = {"epoch": identity.epoch}, [f"epoch {identity.epoch} has begun: gates serve"]
         if all_users:
@@ -72,7 +73,7 @@ def rebuild_empty(settings: Settings) -> None:
 
 
 def reopen(as_json: Json = False) -> None:
-    """Let a Redis serve again that `rebuild --from` was to leave, and has not given up.
+    """Let a Redis serve again that `rebuild --from` has closed, and not yet given up.
 
     Example: faregate reopen
     """
@@ -81,7 +82,7 @@ def reopen(as_json: Json = False) -> None:
         identity = admin.identity()
         former = _target(settings, identity, None)
     with open_stream(former) as stream, open_installer(former) as installer:
-        stay(stream, installer, identity)
+        run_reopen(stream, installer, identity)
     tell({"epoch": identity.epoch}, [f"epoch {identity.epoch} goes on"], as_json=as_json)
 
 
@@ -103,7 +104,7 @@ def _with(settings: Settings, shard_count: int, redis_url: str) -> Settings:
 
 
 def _is_rebuilt(target: Settings, former: Settings | None, identity: LedgerIdentity) -> bool:
-    """Say whether there is nothing left to do but to install users."""
+    """Say whether only users are left to install."""
     if former is not None:
         with open_stream(former) as stream:
             if any(stream.epochs()):
@@ -113,20 +114,20 @@ def _is_rebuilt(target: Settings, former: Settings | None, identity: LedgerIdent
 
 
 def _require_empty(target: Settings, identity: LedgerIdentity) -> None:
-    """Look at the Redis that is to serve, before the one that serves is closed."""
+    """Check the new Redis before the old one is closed."""
     for count in sorted({identity.shard_count, target.shard_count}):
         with open_stream(_with(target, count, target.redis_url)) as stream:
             require_empty(stream)
 
 
-def _leave(former: Settings, identity: LedgerIdentity, progress: Progress) -> None:
+def _retire(former: Settings, identity: LedgerIdentity, progress: Progress) -> None:
     task = progress.add_task("records and holds that are left", total=None)
 
-    def update(left: Left) -> None:
+    def update(left: Unfinished) -> None:
         progress.update(task, description=f"{left.records:,} records, {left.holds:,} holds left")
 
     with open_stream(former) as stream, open_installer(former) as installer:
-        leave(stream, installer, identity, update)
+        retire(stream, installer, identity, update)
 
 
 def _rebuild(target: Settings, identity: LedgerIdentity, admin: LedgerAdmin) -> LedgerIdentity:

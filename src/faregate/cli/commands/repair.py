@@ -1,4 +1,4 @@
-"""What is done about findings: repaired, or accepted."""
+"""`faregate repair` and `acknowledge`: repair findings, or accept them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,18 +12,19 @@ from faregate.bootstrap import (
     check_repairer_rights,
     open_accounts,
     open_audit,
-    open_moments,
     open_repairs,
+    open_snapshots,
     open_stream,
 )
-from faregate.cli.commands.credits import checked_text, require_done
+from faregate.cli.commands.credits import operator_of, require_done
 from faregate.cli.commands.rebuild import rebuild_empty
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, tell
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import read_settings
+from faregate.domain.operator import Operator
 from faregate.domain.repair import Favour, Step
 from faregate.ops import repair as ops
-from faregate.ops.repair import Repaired, Servers, Sources, Who
+from faregate.ops.repair import Repaired, Servers, Sources
 
 _Findings = Annotated[
     list[str] | None, typer.Argument(help="Ids, such as live-1a2b3c4d; none for all findings.")
@@ -33,20 +34,20 @@ _Findings = Annotated[
 def repair(
     findings: _Findings = None,
     *,
-    apply: Annotated[bool, typer.Option("--apply", help="Do it; else it is only shown.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Repair; else only show steps.")] = False,
     favour: Annotated[
         Favour, typer.Option(help="Who gets the benefit, where nothing is proven.")
     ] = Favour.LEDGER,
-    actor: Annotated[str, typer.Option(help="Who does it; needed with --apply.")] = "",
+    actor: Annotated[str, typer.Option(help="Who repairs; needed with --apply.")] = "",
     reason: Annotated[str, typer.Option(help="Why; needed with --apply.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Put right what reconcile and verify find. Without --apply it only says what it would do.
+    """Repair the findings of reconcile and verify. Without --apply it only shows the steps.
 
     Example: faregate repair --apply --actor ann --reason "ticket 7"
     """
     ids = findings or []
-    who = _who(actor, reason) if apply else None
+    who = operator_of(actor, reason) if apply else None
     if who is not None:
         check_repairer_rights(read_settings())
     with _servers() as servers:
@@ -66,18 +67,14 @@ def acknowledge(
     reason: Annotated[str, typer.Option(help="Why.")],
     as_json: Json = False,
 ) -> None:
-    """Accept findings as they are: they are listed, and no alarm unless they change.
+    """Accept findings as they are. They stay listed, and are an alarm again if they change.
 
     Example: faregate acknowledge gap-1a2b3c4d --actor ann --reason "lost in the outage, ticket 7"
     """
-    who = _who(actor, reason)
+    who = operator_of(actor, reason)
     with _servers() as servers:
         done = ops.acknowledge(servers, findings, who)
     _tell(done, as_json, is_applied=True)
-
-
-def _who(actor: str, reason: str) -> Who:
-    return Who(actor=checked_text("actor", actor), reason=checked_text("reason", reason))
 
 
 @contextmanager
@@ -87,19 +84,19 @@ def _servers() -> Iterator[Servers]:
         open_stream(settings) as stream,
         open_audit(settings) as audit,
         open_accounts(settings) as accounts,
-        open_moments(settings) as moments,
+        open_snapshots(settings) as snapshots,
         open_repairs(settings) as repairs,
     ):
         yield Servers(
             audit,
-            Sources(stream, stream, accounts, moments, repairs),
+            Sources(stream, stream, accounts, snapshots, repairs),
             _adjust,
             SchemaRestorer(settings.postgres_url).restore,
             lambda: rebuild_empty(settings),
         )
 
 
-def _adjust(user_id: UUID, amount: int, key: str, who: Who) -> None:
+def _adjust(user_id: UUID, amount: int, key: str, who: Operator) -> None:
     """Adjust a balance once for its key."""
     decision = ask(
         operator_gate(),
@@ -116,7 +113,7 @@ def _adjust(user_id: UUID, amount: int, key: str, who: Who) -> None:
 
 
 def _shown(as_json: bool) -> ops.OnStep:
-    """Return what prints each step right before it is taken."""
+    """Return the function that prints each step right before it is taken."""
 
     def show(step: Step) -> None:
         if not as_json:
@@ -149,7 +146,7 @@ def _step(step: Step) -> dict[str, object]:
 
 
 def _lines(done: Repaired, is_applied: bool) -> Sequence[str]:
-    """Return what is said at the end; steps that are taken have been shown one by one."""
+    """Return the lines at the end; steps that were taken have been shown one by one."""
     gone = [f"{name} is not there any more." for name in done.gone]
     if done.dead_letter_count:
         gone.append(f"{done.dead_letter_count} dead letters: run `faregate dead-letters list`.")

@@ -12,14 +12,14 @@ from faregate.adapters.postgres.migrations import Migrator
 from faregate.cli.conventions import EXIT_WRONG_USE, Json, error_console, members, tell
 from faregate.config import PREFIX, LogFormat, Settings, masked, read_settings
 from faregate.domain.errors import UnfitDatabaseError
-from faregate.domain.objection import Objection
+from faregate.domain.obstacle import Obstacle
 
 
 def migrate(
     status: Annotated[bool, typer.Option(help="Show how each migration stands.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Apply what is pending, and roll it back.")] = False,
     adopt: Annotated[
-        bool, typer.Option(help="Change tables of yours as --status says, so that they fit.")
+        bool, typer.Option(help="Run the adoptions that --status shows, so that your tables fit.")
     ] = False,
     export: Annotated[
         Path | None, typer.Option(help="Write the files for `supabase db push` to a folder.")
@@ -38,8 +38,8 @@ def migrate(
         _tell_names("exported", [str(path) for path in migrator.export(export)], as_json)
     elif status:
         rows = [{"name": item.name, "state": item.state.value} for item in migrator.status()]
-        found = [members(item) for item in migrator.objections()]
-        tell({"migrations": rows, "objections": found}, as_json=as_json)
+        found = [members(item) for item in migrator.obstacles()]
+        tell({"migrations": rows, "obstacles": found}, as_json=as_json)
     else:
         act = migrator.rehearse if dry_run else migrator.apply
         done: list[str] = []
@@ -51,16 +51,16 @@ def migrate(
                 on_progress=done.append,
             )
         except UnfitDatabaseError as error:
-            _refuse(error.objections, as_json)
+            _refuse(error.obstacles, as_json)
         _tell_names("rehearsed" if dry_run else "applied", done, as_json)
 
 
-def _refuse(objections: Sequence[Objection], as_json: bool) -> NoReturn:
-    """Say all that speaks against a migration, one line each, and end: nothing was done."""
+def _refuse(obstacles: Sequence[Obstacle], as_json: bool) -> NoReturn:
+    """Print each obstacle on a line of its own, and exit: nothing was changed."""
     if as_json:
-        tell({"objections": [members(one) for one in objections]}, as_json=True)
+        tell({"obstacles": [members(one) for one in obstacles]}, as_json=True)
     else:
-        for one in objections:
+        for one in obstacles:
             line = " ".join(f"faregate: {one}".split())
             error_console().print(line, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(EXIT_WRONG_USE)

@@ -1,4 +1,4 @@
-"""What a row may have said before it was changed, as far as its neighbours tell."""
+"""The possible contents of a row before it was changed, by the rows beside it."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -12,9 +12,9 @@ _NUMBERS_MAX = 8
 
 
 def candidates(row: Row, around: Around, missing: Sequence[int]) -> Iterator[Row]:
-    """Iterate over what a row may have been, if numbers or the type of it were changed.
+    """Iterate over possible contents of a row whose numbers or type were changed.
 
-    None of them is more than a guess, until a leaf proves it.
+    Each is a guess until a leaf proves it.
     """
     if row["sequence"] is None:
         return

@@ -1,4 +1,4 @@
-"""What a plan is made of: all that servers know about the findings of some users."""
+"""Facts: all that the servers know about the findings of some users."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
 from faregate.ops.drift import measure
 from faregate.ops.repair.candidates import candidates
-from faregate.ports import LiveAccounts, LiveBalances, Moments, TransactionStream
+from faregate.ports import LiveAccounts, LiveBalances, Snapshots, TransactionStream
 from faregate.ports.repairs import Repairs
 
 #: How many records are decoded at a time.
@@ -24,19 +24,19 @@ _OF_DRIFT = frozenset({DriftKind.LIVE, DriftKind.BEHIND, DriftKind.FORK})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known about findings, by their ids where nothing else is said."""
+    """What the servers know about findings, by the ids of findings unless noted otherwise."""
 
     #: Live balances by user, read before the records.
     live: Mapping[UUID, User]
-    #: What live balances lack, by user; without those that could not be measured.
+    #: The drift of live balances, by user; without those that could not be measured.
     drifts: Mapping[UUID, LiveDrift]
     #: The records of the stream by user, in the order of their numbers.
     records: Mapping[UUID, Sequence[CreditTransaction]]
-    #: What surrounds the numbers of gaps and of forged rows, and the newest number of accounts.
+    #: The surroundings of gaps, of forged rows, and of the newest number of accounts.
     around: Mapping[str, Around]
     #: Forged rows as they are now.
     rows: Mapping[str, Row]
-    #: What a batch wrote in their place, where that could be found.
+    #: The rows that a batch wrote in their place, if they could be found.
     originals: Mapping[str, Row]
     #: The records, by the ids of transactions, that a batch wrote as they are.
     proven: frozenset[UUID]
@@ -49,12 +49,12 @@ class Sources:
     stream: TransactionStream
     balances: LiveBalances
     accounts: LiveAccounts
-    moments: Moments
+    snapshots: Snapshots
     repairs: Repairs
 
 
 def gather(findings: Sequence[Finding], sources: Sources) -> Facts:
-    """Read what a plan for some findings is made of. Writes nothing."""
+    """Read all that a plan for some findings needs. Writes nothing."""
     repairs = sources.repairs
     asked = [one for one in findings if one.kind in _OF_RECORDS and one.user_id]
     users = sorted({one.user_id for one in asked if one.user_id})
@@ -94,7 +94,7 @@ def _drifts(findings: Sequence[Finding], sources: Sources) -> Mapping[UUID, Live
     users = _users([one for one in findings if one.kind in _OF_DRIFT])
     if not users:
         return {}
-    return measure(users, sources.accounts, sources.stream, sources.moments)
+    return measure(users, sources.accounts, sources.stream, sources.snapshots)
 
 
 def row_id_of(finding: Finding) -> UUID:
@@ -128,7 +128,7 @@ def last_of(finding: Finding) -> int:
 
 
 def _numbers(finding: Finding, drifts: Mapping[UUID, LiveDrift]) -> tuple[int, int] | None:
-    """Return the first and the last number of which the neighbours must be known."""
+    """Return the first and the last number whose neighbours the plan needs."""
     if finding.kind in _OF_RECORDS:
         first = finding.sequence or 0
         return first, last_of(finding) if finding.kind is DriftKind.GAP else first
@@ -141,7 +141,7 @@ def _numbers(finding: Finding, drifts: Mapping[UUID, LiveDrift]) -> tuple[int, i
 def _records(
     stream: TransactionStream, users: Iterable[UUID], ids: set[UUID]
 ) -> Mapping[UUID, list[CreditTransaction]]:
-    """Read the streams from their beginning, where they hold what has been rows for a while."""
+    """Read the streams from their beginning, since they keep records that are rows for a while."""
     found: dict[UUID, list[CreditTransaction]] = {user_id: [] for user_id in users}
     if not found:
         return found
@@ -168,14 +168,14 @@ def _originals(
     records: Sequence[CreditTransaction],
     repairs: Repairs,
 ) -> Mapping[str, Row]:
-    """Find what a batch wrote in the place of forged rows, among all that it may have been."""
+    """Find the originals of forged rows among their possible contents."""
     gaps = [one for one in findings if one.kind is DriftKind.GAP]
     asked: list[tuple[str, Row]] = []
     for finding_id, row in rows.items():
         missing = [gap for gap in gaps if str(gap.user_id) == row["user_id"]]
         numbers = [n for gap in missing for n in range(gap.sequence or 0, last_of(gap) + 1)]
         known_by_id = [row_of(one) for one in records if str(one.id) == row["id"]]
-        # The id itself may have been changed: what has that place and is no row was this one.
+        # The id itself may have been changed: then a record has this number and is no row.
         lost = [
             row_of(one)
             for one in records

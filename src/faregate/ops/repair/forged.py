@@ -1,15 +1,15 @@
-"""Rows that nothing vouches for: restored by what was written, or known from now on. Pure."""
+"""Plans for rows that no batch wrote as they are: restored, or registered. Pure."""
 
 from faregate.domain.finding import Finding
 from faregate.domain.repair import Action, Favour, Row, Step
 from faregate.ops.repair.facts import Facts, row_id_of
+from faregate.ops.repair.steps import none
 
 _SHOWN = ("user_id", "sequence", "amount", "balance_after", "type", "description", "timestamp")
 
 
-def plan_forged(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Say what is done about a row that no batch wrote as it is."""
-    del favour
+def plan_forged(finding: Finding, facts: Facts, _favour: Favour) -> Step:
+    """Plan the step for a row that no batch wrote as it is."""
     row = facts.rows.get(finding.id)
     if row is None:
         return _nothing(finding, "batches were changed or are gone, and only a backup has them")
@@ -27,7 +27,7 @@ def plan_forged(finding: Finding, facts: Facts, favour: Favour) -> Step:
         amount = int(str(row["amount"]))
         return Step(
             finding=finding,
-            action=Action.ADOPT,
+            action=Action.REGISTER,
             says=f"lets the row {row['id']} of {amount:+} credits, which somebody made by hand for"
             f" user {finding.user_id}, count from now on.",
             amount=amount,
@@ -41,8 +41,7 @@ def plan_forged(finding: Finding, facts: Facts, favour: Favour) -> Step:
 
 
 def _nothing(finding: Finding, why: str) -> Step:
-    says = f"{why}, or accept it with `faregate acknowledge {finding.id}`."
-    return Step(finding=finding, action=Action.NONE, says=says)
+    return none(finding, f"{why}, or accept it with `faregate acknowledge {finding.id}`.")
 
 
 def _differences(row: Row, original: Row) -> str:

@@ -1,37 +1,27 @@
-"""Numbers that are missing: stored again, or closed by one row of the difference. Pure."""
+"""Plans for missing numbers: stored again, or closed by one row of the difference. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import cast
 
 from faregate.domain.finding import Finding
 from faregate.domain.repair import Action, Around, Favour, Row, Step
-from faregate.domain.transaction import CREDITS_MAX, CreditTransaction, TransactionType
+from faregate.domain.transaction import CREDITS_MAX, CreditTransaction
 from faregate.domain.user import User
 from faregate.ops.repair.facts import Facts, last_of, row_of
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """The state of a user between two transactions."""
-
-    credits: int
-    allowance: int
-    period_start: str | None
-    epoch: int
+from faregate.ops.repair.steps import State, acceptance, difference, none, numbers
 
 
 def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Say what is done about numbers that are missing."""
+    """Plan the step for numbers that are missing."""
     around = facts.around[finding.id]
     found = _found(finding, facts, around)
     if found:
-        numbers = ", ".join(str(made.sequence) for made in found)
+        listed = ", ".join(str(made.sequence) for made in found)
         return Step(
             finding=finding,
             action=Action.STORE,
-            says=f"stores transaction {numbers} of user {finding.user_id} again, as the stream"
+            says=f"stores transaction {listed} of user {finding.user_id} again, as the stream"
             f" still has it ({sum(made.amount for made in found):+} credits).",
             amount=sum(made.amount for made in found),
             rows=tuple(map(row_of, found)),
@@ -46,10 +36,10 @@ def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
         )
     after = _after(finding, facts, around, live)
     if after is None:
-        says = (
-            f"waits for the worker: what follows transaction {last_of(finding)} is not known yet."
+        return none(
+            finding,
+            f"waits for the worker: what follows transaction {last_of(finding)} is not known yet.",
         )
-        return Step(finding=finding, action=Action.NONE, says=says)
     return _close(finding, _before(finding, around), after, favour)
 
 
@@ -77,11 +67,11 @@ def _is_beyond(finding: Finding, live: User | None, around: Around) -> bool:
     return live.sequence < last_of(finding)
 
 
-def _before(finding: Finding, around: Around) -> _State:
+def _before(finding: Finding, around: Around) -> State:
     """Return the state of a user right before a gap."""
     row, first = around.before, finding.sequence or 0
     place = _number(row["sequence"]) if row else 0
-    return _State(
+    return State(
         credits=around.balance + around.moved(place + 1, first),
         allowance=_number(row["allowance_after"]) if row else 0,
         period_start=None,
@@ -89,31 +79,25 @@ def _before(finding: Finding, around: Around) -> _State:
     )
 
 
-def _after(finding: Finding, facts: Facts, around: Around, live: User | None) -> _State | None:
-    """Return the state of a user right after a gap, by what follows it; None for nothing yet."""
+def _after(finding: Finding, facts: Facts, around: Around, live: User | None) -> State | None:
+    """Return the state of a user right after a gap; None if nothing follows it yet."""
     last = last_of(finding)
     row = around.after or _next(finding, facts)
     if row is not None:
         moved = around.moved(last + 1, _number(row["sequence"]))
-        return _State(
+        return State(
             credits=_number(row["balance_after"]) - _number(row["amount"]) - moved,
             allowance=_number(row["allowance_after"]) - _number(row["allowance_amount"]),
             period_start=cast("str | None", row["period_start"]),
             epoch=_number(row["epoch"]),
         )
     if live is None:
-        # The profile still has what a row that was deleted had added.
+        # The profile still contains the amount of a row that was deleted.
         before = _before(finding, around)
         return replace(before, credits=before.credits + (around.credits or 0) - around.total)
     if live.sequence != last:
         return None
-    start = live.period_start_ms
-    return _State(
-        credits=live.credits - around.moved(last + 1, last + 1),
-        allowance=live.allowance_left,
-        period_start=datetime.fromtimestamp(start / 1_000, UTC).isoformat() if start else None,
-        epoch=live.epoch,
-    )
+    return replace(State.of(live), credits=live.credits - around.moved(last + 1, last + 1))
 
 
 def _next(finding: Finding, facts: Facts) -> Row | None:
@@ -123,38 +107,25 @@ def _next(finding: Finding, facts: Facts) -> Row | None:
     return next(map(row_of, later), None)
 
 
-def _close(finding: Finding, before: _State, after: _State, favour: Favour) -> Step:
+def _close(finding: Finding, before: State, after: State, favour: Favour) -> Step:
     amount = after.credits - before.credits
-    last, user_id = last_of(finding), finding.user_id
+    first, last, user_id = finding.sequence or 0, last_of(finding), finding.user_id
+    missing = numbers(first, last)
     if max(abs(amount), abs(after.credits)) > CREDITS_MAX:
         says = f"no row can hold the {amount} credits that are missing of user {user_id}."
-        return Step(finding=finding, action=Action.NONE, says=says)
+        return none(finding, says)
     if amount < 0 and favour is Favour.USER:
-        return Step(
-            finding=finding,
-            action=Action.ACKNOWLEDGE,
-            says=f"accepts that {_numbers(finding)} of user {user_id} took {-amount} credits that"
-            " nothing shows; the live balance is raised by them next.",
-            accepts=(finding,),
+        return acceptance(
+            finding,
+            f"accepts that {missing} of user {user_id} took {-amount} credits that nothing shows;"
+            " the live balance is raised by them next.",
         )
-    kind = TransactionType.ADMIN_ADJUSTMENT if amount else TransactionType.DEDUCT
-    row: Row = {
-        "user_id": str(user_id),
-        "amount": amount,
-        "type": kind.value,
-        "sequence": last,
-        "balance_after": after.credits,
-        "epoch": after.epoch,
-        "refund_of": None,
-        "allowance_amount": after.allowance - before.allowance,
-        "allowance_after": after.allowance,
-        "period_start": after.period_start,
-        "metadata": {"missing_first": finding.sequence, "missing_last": last},
-    }
+    allowance = after.allowance - before.allowance
+    row = difference(user_id, (first, last), amount, allowance, after)
     return Step(
         finding=finding,
         action=Action.CLOSE,
-        says=f"closes {_numbers(finding)} of user {user_id} by a row of {amount:+} credits: the"
+        says=f"closes {missing} of user {user_id} by a row of {amount:+} credits: the"
         f" balance was {before.credits} before and {after.credits} after.",
         amount=amount,
         rows=(row,),
@@ -169,11 +140,6 @@ def _rest(finding: Finding) -> tuple[Finding, ...]:
         return ()
     detail = f"{finding.detail} Their sum is in transaction {last + 1}."
     return (replace(finding, subject=str(last), detail=detail),)
-
-
-def _numbers(finding: Finding) -> str:
-    first, last = finding.sequence, last_of(finding)
-    return f"transaction {first}" if first == last else f"transactions {first} to {last}"
 
 
 def _number(value: object) -> int:

@@ -1,25 +1,24 @@
-"""Live balances that differ from their ledger: corrected exactly, or followed by it. Pure."""
+"""Plans for live balances that differ from their ledger: correct one of the two. Pure."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from faregate.domain.alignment import LiveDrift
 from faregate.domain.finding import DriftKind, Finding
-from faregate.domain.repair import Action, Favour, Row, Step
-from faregate.domain.transaction import TransactionType
+from faregate.domain.repair import Action, Favour, Step
 from faregate.domain.user import User
 from faregate.ops.repair.facts import Facts
+from faregate.ops.repair.steps import State, acceptance, difference, none, numbers
 
 
 def plan_live(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Say what is done about a live balance that differs from its ledger."""
+    """Plan the step for a live balance that differs from its ledger."""
     drift = facts.drifts.get(finding.user_id) if finding.user_id else None
     if drift is None:
         says = f"the balance of {finding.user_id} could not be measured: run it again."
-        return Step(finding=finding, action=Action.NONE, says=says)
+        return none(finding, says)
     if drift.is_zero:
         says = f"the balance of {finding.user_id} agrees, measured exactly: run it again."
-        return Step(finding=finding, action=Action.NONE, says=says)
+        return none(finding, says)
     live = drift.account.user
     if live and drift.sequence_min < live.sequence and not _is_known(finding, facts, live):
         return _lost_end(finding, drift, live, favour)
@@ -36,7 +35,7 @@ def plan_live(finding: Finding, facts: Facts, favour: Favour) -> Step:
 
 
 def plan_fork(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Say what is done about a number that two transactions have: both count, or will."""
+    """Plan the step for a number that two transactions have: both count, or will."""
     drift = facts.drifts.get(finding.user_id) if finding.user_id else None
     if drift is None or not drift.is_zero:
         return plan_live(finding, facts, favour)
@@ -44,7 +43,7 @@ def plan_fork(finding: Finding, facts: Facts, favour: Favour) -> Step:
         f"accepts that number {finding.sequence} of user {finding.user_id} was given"
         f" {finding.found} times: the live balance contains all of them."
     )
-    return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
+    return acceptance(finding, says)
 
 
 def _correct(finding: Finding, drift: LiveDrift) -> Step:
@@ -71,30 +70,17 @@ def _is_known(finding: Finding, facts: Facts, live: User) -> bool:
 def _lost_end(finding: Finding, drift: LiveDrift, live: User, favour: Favour) -> Step:
     """Make up for the newest records of a user, which are nowhere, by one row."""
     first, last, amount = drift.sequence_min + 1, live.sequence, -drift.amount
-    numbers = _numbers(first, last)
+    missing = numbers(first, last)
     if amount < 0 and favour is Favour.USER:
         step = _correct(finding, drift)
-        says = f"{step.says} {numbers} took them, and nothing shows that."
+        says = f"{step.says} {missing} took them, and nothing shows that."
         return replace(step, says=says, accepts=(_missing(finding, first, last),))
-    kind = TransactionType.ADMIN_ADJUSTMENT if amount else TransactionType.DEDUCT
-    start = live.period_start_ms
-    row: Row = {
-        "user_id": str(drift.user_id),
-        "amount": amount,
-        "type": kind.value,
-        "sequence": last,
-        "balance_after": live.credits,
-        "epoch": drift.epoch,
-        "refund_of": None,
-        "allowance_amount": -drift.allowance_amount,
-        "allowance_after": live.allowance_left,
-        "period_start": datetime.fromtimestamp(start / 1_000, UTC).isoformat() if start else None,
-        "metadata": {"missing_first": first, "missing_last": last},
-    }
+    missing_allowance = -drift.allowance_amount
+    row = difference(drift.user_id, (first, last), amount, missing_allowance, State.of(live))
     return Step(
         finding=finding,
         action=Action.CLOSE,
-        says=f"stores {numbers} of user {drift.user_id}, which is nowhere, as a row of"
+        says=f"stores {missing} of user {drift.user_id}, which is nowhere, as a row of"
         f" {amount:+} credits: the live balance is {live.credits}, and all else adds up to"
         f" {live.credits - amount}.",
         amount=amount,
@@ -111,10 +97,6 @@ def _missing(finding: Finding, first: int, last: int) -> Finding:
         sequence=first,
         expected=None,
         found=None,
-        detail=f"User {finding.user_id} has no {_numbers(first, last)}: lost.",
+        detail=f"User {finding.user_id} has no {numbers(first, last)}: lost.",
         subject=str(last),
     )
-
-
-def _numbers(first: int, last: int) -> str:
-    return f"transaction {first}" if first == last else f"transactions {first} to {last}"

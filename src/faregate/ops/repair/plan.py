@@ -1,4 +1,4 @@
-"""The plan: what is done about each finding, in which order. Pure."""
+"""The plan: a step for each finding, in the order of repair. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -9,11 +9,12 @@ from faregate.ops.repair.facts import Facts
 from faregate.ops.repair.forged import plan_forged
 from faregate.ops.repair.gaps import plan_gap
 from faregate.ops.repair.live import plan_fork, plan_live
+from faregate.ops.repair.steps import acceptance, none
 
 _Plan: TypeAlias = Callable[[Finding, Facts, Favour], Step]
 
-#: What comes first of a user. After each of these all else of the user is looked at again, since
-#: one cause shows in many places.
+#: The order of repair for a user. After each of these kinds the user is checked again, since one
+#: cause shows in many places.
 _ORDER: tuple[frozenset[DriftKind], ...] = (
     frozenset({DriftKind.GUARD}),
     frozenset({DriftKind.FORGED}),
@@ -27,11 +28,11 @@ _ORDER: tuple[frozenset[DriftKind], ...] = (
 
 
 def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[Step]:
-    """Say what is to be done about findings, one step for each, in the order in which to do it.
+    """Plan one step for each finding, in the order of repair.
 
     Args:
-        findings: All that was found of the users at hand.
-        facts: What is known about them.
+        findings: All findings of the users at hand.
+        facts: All that the servers know about them.
         favour: Who gets the benefit, where nothing is proven.
     """
     steps: list[Step] = []
@@ -44,7 +45,7 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
             if step.drift or step.action is Action.RESTORE_SCHEMA:
                 # It puts right all of its kind at once.
                 busy.setdefault(step.finding.user_id, step.finding)
-        # What nothing repairs keeps the rest waiting, too: its numbers are not to be trusted.
+        # A finding without a repair keeps the rest waiting, too: its numbers cannot be trusted.
         for step in planned:
             for user in step.users:
                 busy.setdefault(user, step.finding)
@@ -56,12 +57,11 @@ def _wait(finding: Finding, first: Finding) -> Step:
     return Step(finding=finding, action=Action.WAIT, says=says)
 
 
-def _projection(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    del facts, favour
+def _projection(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
     user = f"the profile of {finding.user_id}"
     if finding.subject == "sequence":
         says = f"lifts the number of {user} from {finding.found} to {finding.expected}."
-        return Step(finding=finding, action=Action.PROJECT, says=says)
+        return Step(finding=finding, action=Action.RECOMPUTE, says=says)
     expected, found = finding.expected or 0, finding.found
     if found is None:
         says = f"makes {user}, with the {expected} credits that its rows add up to."
@@ -69,26 +69,25 @@ def _projection(finding: Finding, facts: Facts, favour: Favour) -> Step:
         verb = "lowers" if expected < found else "raises"
         says = f"{verb} the credits in {user} from {found} to {expected}, as its rows have it."
     amount = expected - (found or 0)
-    return Step(finding=finding, action=Action.PROJECT, says=says, amount=amount)
+    return Step(finding=finding, action=Action.RECOMPUTE, says=says, amount=amount)
 
 
-def _chain(finding: Finding, facts: Facts, favour: Favour) -> Step:
+def _chain(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
     """Accept a break: rows stay as they are, and all sums agree now, or it would have to wait."""
-    del facts, favour
     says = (
         f"accepts that the balance of {finding.user_id} moved by"
         f" {(finding.found or 0) - (finding.expected or 0):+} without a row before transaction"
         f" {finding.sequence}: rows do not change, and all sums agree now."
     )
-    return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
+    return acceptance(finding, says)
 
 
 def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Take back what was given beyond a deduct, or let it be."""
+    """Take back refunds beyond a deduct, or accept them."""
     excess, user_id = (finding.found or 0) - (finding.expected or 0), finding.user_id
     if favour is Favour.USER:
         says = f"accepts that user {user_id} was given back {excess} more than was taken."
-        return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
+        return acceptance(finding, says)
     live = facts.live.get(user_id) if user_id else None
     now = f" from {live.credits} to {live.credits - excess}" if live else ""
     return Step(
@@ -101,8 +100,7 @@ def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
     )
 
 
-def _guard(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    del facts, favour
+def _guard(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
     says = (
         f"restores {finding.subject}, and whatever else of the schema is not as the migrations"
         " make it; requests wait for that moment."
@@ -111,7 +109,7 @@ def _guard(finding: Finding, facts: Facts, favour: Favour) -> Step:
 
 
 def plan_epochs(findings: Sequence[Finding], *, is_empty: bool) -> Sequence[Step]:
-    """Say what is to be done where Redis does not belong to the ledger: that comes before all else.
+    """Plan the step for a Redis that does not belong to the ledger: it comes before all others.
 
     Args:
         findings: All that was found; some say that Redis does not belong to the ledger.
@@ -126,7 +124,7 @@ def plan_epochs(findings: Sequence[Finding], *, is_empty: bool) -> Sequence[Step
         step = Step(finding=first, action=Action.REBUILD, says=says)
     else:
         says = f"{first.detail} It is not empty: see docs/recovery.md."
-        step = Step(finding=first, action=Action.NONE, says=says)
+        step = none(first, says)
     return [step, *(_wait(one, first) for one in findings if one is not first)]
 
 

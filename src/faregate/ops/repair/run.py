@@ -1,7 +1,7 @@
-"""Repair: looks, plans, acts, and looks again, until nothing is left that it can repair.
+"""The run of a repair: find, plan, act, and find again, until nothing is left that it can repair.
 
-It never trusts what an earlier look has found: a finding that is not there any more is left alone.
-So a repair that was killed is run again.
+Each round uses its own findings, and none of an earlier round. So a repair that was killed can be
+run again.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,15 +12,17 @@ from uuid import UUID, uuid4
 from faregate.domain.alignment import Alignment, AlignmentRecord, LiveDrift
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.operator import Operator
 from faregate.domain.repair import Action, Event, Favour, LiveChange, Row, Step
 from faregate.domain.transaction import TransactionType
 from faregate.ops.reconcile import reconcile, verification
 from faregate.ops.repair.facts import Sources, gather
 from faregate.ops.repair.plan import plan, plan_epochs
+from faregate.ops.repair.steps import acceptance
 from faregate.ports import Audit
 
-#: How often it looks at most. One cause shows in few kinds, which are repaired one after another.
-LOOKS_MAX = 10
+#: How many rounds a repair has at most. One cause shows in few kinds, repaired one after another.
+ROUNDS_MAX = 10
 #: For how long a drift may be used. Charges do not change it, and of two corrections only one is
 #: made.
 ALIGNMENT_MS_MAX = 600_000
@@ -30,20 +32,12 @@ OnStep = Callable[[Step], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Who:
-    """Who repairs, and why."""
-
-    actor: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Repaired:
-    """What was done, or would be."""
+    """The steps of a repair, and the findings that are left."""
 
     #: In the order in which they were taken, or would be.
     steps: Sequence[Step]
-    #: What is still wrong, of what was asked.
+    #: Findings that were asked for and are left.
     left: Sequence[Finding]
     #: Findings that were asked for and are not there any more.
     gone: Sequence[str]
@@ -52,12 +46,12 @@ class Repaired:
 
 
 #: Takes credits from a user by an adjustment, once for its key, and below zero if need be.
-Adjust = Callable[[UUID, int, str, Who], None]
+Adjust = Callable[[UUID, int, str, Operator], None]
 
 
 @dataclass(slots=True)
 class Servers:
-    """What is looked at and repaired."""
+    """The servers that are checked and repaired."""
 
     audit: Audit
     sources: Sources
@@ -66,21 +60,21 @@ class Servers:
     restore_schema: Callable[[], object]
     rebuild: Callable[[], object]
 
-    def look(self) -> list[Finding]:
+    def findings(self) -> list[Finding]:
         """Return all that reconcile and verify find now and nobody has accepted, each once."""
         asked = self.sources.stream, self.sources.balances, self.audit
         found = [*verification(*asked).findings, *reconcile(*asked).findings]
         return list({finding.id: finding for finding in found}.values())
 
     def plan(self, findings: Sequence[Finding], favour: Favour) -> Sequence[Step]:
-        """Say what is to be done about findings."""
+        """Plan the steps for findings."""
         if any(finding.kind is DriftKind.EPOCH for finding in findings):
             epochs = self.sources.balances.epochs()
             is_held = any(epoch is not None for epoch in epochs) or self.sources.stream.marks()
             return plan_epochs(findings, is_empty=not is_held)
         return plan(findings, gather(findings, self.sources), favour)
 
-    def take(self, step: Step, who: Who) -> None:
+    def take(self, step: Step, who: Operator) -> None:
         """Take a step, between two notes of it."""
         event = _event(step, who)
         if step.drift:
@@ -97,7 +91,7 @@ class Servers:
 
 
 def _align(sources: Sources, event: Event, drift: LiveDrift) -> None:
-    """Let a live balance and its ledger agree. What is refused is measured again at the next look.
+    """Align a live balance with its ledger. If it is refused, the next round measures again.
 
     A call that was lost and is executed later does no harm: it is refused once the user has been
     aligned by another one.
@@ -123,7 +117,7 @@ def _align(sources: Sources, event: Event, drift: LiveDrift) -> None:
 
 @dataclass(slots=True)
 class _Asked:
-    """Which findings are repaired: those asked for, and what comes to light behind them."""
+    """Which findings are repaired: those asked for, and those that show once they are gone."""
 
     ids: frozenset[str]
     known: set[str] = field(default_factory=set)
@@ -136,8 +130,8 @@ class _Asked:
 
 
 def preview(servers: Servers, ids: Sequence[str], favour: Favour) -> Repaired:
-    """Say what a repair would do first. Writes nothing."""
-    found, asked = servers.look(), _Asked(frozenset(ids))
+    """Plan the first round of a repair. Writes nothing."""
+    found, asked = servers.findings(), _Asked(frozenset(ids))
     found.sort(key=lambda finding: not asked.has(finding))
     steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
     left = [one.finding for one in steps]
@@ -146,15 +140,15 @@ def preview(servers: Servers, ids: Sequence[str], favour: Favour) -> Repaired:
 
 
 def repair(
-    servers: Servers, ids: Sequence[str], favour: Favour, who: Who, on_step: OnStep
+    servers: Servers, ids: Sequence[str], favour: Favour, who: Operator, on_step: OnStep
 ) -> Repaired:
     """Repair findings, by their ids or all, one user at a time.
 
     Args:
-        servers: What is looked at and repaired, in the role of the owner.
+        servers: The servers to repair, in the role of the owner.
         ids: Of findings; none for all that reconcile and verify find.
         favour: Who gets the benefit, where nothing is proven.
-        who: Who repairs, and why: written into each event and each new row.
+        who: Operator repairs, and why: written into each event and each new row.
         on_step: Is told each step right before it is taken.
 
     Raises:
@@ -164,11 +158,11 @@ def repair(
     taken: list[Step] = []
     asked = _Asked(frozenset(ids))
     with servers.sources.repairs.held():
-        found = servers.look()
+        found = servers.findings()
         gone = _gone(asked, found)
         asked.known = {finding.id for finding in found}
-        for _ in range(LOOKS_MAX):
-            # What restores much at once is done for a finding that was asked for.
+        for _ in range(ROUNDS_MAX):
+            # A step that restores much at once is taken for a finding that was asked for.
             found.sort(key=lambda finding: not asked.has(finding))
             steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
             doing = [step for step in steps if step.action.is_done]
@@ -179,20 +173,20 @@ def repair(
                 servers.take(step, who)
             taken += doing
             asked.users |= {step.finding.user_id for step in doing}
-            found = servers.look()
+            found = servers.findings()
     left = [finding for finding in found if asked.has(finding)]
     count = servers.audit.dead_letter_count()
     return Repaired(steps=taken, left=left, gone=gone, dead_letter_count=count)
 
 
-def acknowledge(servers: Servers, ids: Sequence[str], who: Who) -> Repaired:
+def acknowledge(servers: Servers, ids: Sequence[str], who: Operator) -> Repaired:
     """Accept findings as they are: they are listed, and are no alarm until they change.
 
     Raises:
         InvalidArgumentError: One of them is not found, or says that Redis cannot serve.
     """
     with servers.sources.repairs.held():
-        found = {finding.id: finding for finding in servers.look()}
+        found = {finding.id: finding for finding in servers.findings()}
         if gone := sorted(set(ids) - set(found)):
             raise InvalidArgumentError(f"there is no finding {', '.join(gone)}")
         steps = [_acceptance(found[one]) for one in dict.fromkeys(ids)]
@@ -206,14 +200,14 @@ def _acceptance(finding: Finding) -> Step:
     if finding.kind is DriftKind.EPOCH:
         raise InvalidArgumentError(f"{finding.id} cannot be accepted: run `{finding.repair}`")
     says = f"accepts {finding.id}: {finding.detail}"
-    return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
+    return acceptance(finding, says)
 
 
 def _gone(asked: _Asked, found: Sequence[Finding]) -> Sequence[str]:
     return sorted(asked.ids - {finding.id for finding in found})
 
 
-def _event(step: Step, who: Who) -> Event:
+def _event(step: Step, who: Operator) -> Event:
     """Make an event of a step; a new row gets the id of the event, and says who and why."""
     event = Event(id=uuid4(), step=step, actor=who.actor, reason=who.reason)
     if step.action is Action.CLOSE:

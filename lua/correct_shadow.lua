@@ -1,4 +1,4 @@
--- correct: adds to a shadow balance an amount that was observed and not needed.
+-- correct_shadow: adds to a shadow balance an amount that was observed and not needed.
 --
 -- KEYS   1 state   2 stream   3 shadow account
 -- ARGV   1 amount (credits, of either sign)   2 starting credits

@@ -1,11 +1,11 @@
-"""What speaks against migrating a database, for who migrates it."""
+"""Obstacles: reasons why a database cannot be migrated as it is."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
-class ObjectionKind(StrEnum):
-    """What a look at a database can find."""
+class ObstacleKind(StrEnum):
+    """The kinds of obstacles."""
 
     #: Its encoding is another one than UTF8.
     ENCODING = "encoding"
@@ -13,7 +13,7 @@ class ObjectionKind(StrEnum):
     STANDBY = "standby"
     #: Postgres is older than what is supported.
     SERVER_VERSION = "server_version"
-    #: The role that migrates lacks a right, or sees not every row.
+    #: The role that migrates lacks a right, or does not see every row.
     MISSING_RIGHT = "missing_right"
     #: Something of the application has a name of Faregate's.
     FOREIGN_NAME = "foreign_name"
@@ -42,10 +42,10 @@ class ObjectionKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Objection:
+class Obstacle:
     """One reason why a database cannot be migrated as it is."""
 
-    kind: ObjectionKind
+    kind: ObstacleKind
     found: str
     to_do: str
     #: The SQL by which `faregate migrate --adopt` makes the database fit, where there is one.

@@ -14,8 +14,8 @@ from faregate.domain.alignment import LOST_MAX, LiveAccount, LostTransaction
 from faregate.ports import Copy, Cursor, Known, LedgerSum
 
 
-class PostgresMoments:
-    """The port `Moments`, by the connection of an audit; raises as `PostgresAudit` does."""
+class PostgresSnapshots:
+    """The port `Snapshots`, by the connection of an audit; raises as `PostgresAudit` does."""
 
     def __init__(self, audit: PostgresAudit) -> None:
         self._audit = audit
@@ -25,18 +25,18 @@ class PostgresMoments:
         return self._audit.cursors()
 
     @contextmanager
-    def moment(self) -> Iterator["PostgresMoment"]:
+    def take(self) -> Iterator["PostgresSnapshot"]:
         """Take a snapshot, and hold it."""
         with self._audit.snapshot() as connection:
-            yield PostgresMoment(connection)
+            yield PostgresSnapshot(connection)
 
     def close(self) -> None:
         """Let go of the connection."""
         self._audit.close()
 
 
-class PostgresMoment:
-    """The port `Moment` over a transaction that sees one snapshot."""
+class PostgresSnapshot:
+    """The port `Snapshot` over a transaction that sees one snapshot."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
@@ -67,7 +67,7 @@ class PostgresMoment:
     def lost(
         self, account: LiveAccount, pending: range, later: Sequence[UUID]
     ) -> Sequence[LostTransaction]:
-        """Return what a live account does not know; see the port."""
+        """Return the transactions that a live account does not contain; see the port."""
         asked = {
             "user_id": account.user_id,
             "sequence_reached": account.user.sequence if account.user else 0,
@@ -80,4 +80,4 @@ class PostgresMoment:
 
     def _rows(self, name: LiteralString, asked: Mapping[str, object]) -> list[DictRow]:
         cursor = self._connection.cursor(row_factory=dict_row)
-        return cursor.execute(statement(name, "moments.sql"), asked).fetchall()
+        return cursor.execute(statement(name, "snapshots.sql"), asked).fetchall()

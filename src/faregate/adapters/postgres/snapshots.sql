@@ -1,12 +1,12 @@
--- What operators ask of Postgres to measure how far a live balance is from its ledger.
+-- Rows and dead letters as of one snapshot, from which the drift of live balances is measured.
 
 -- name: read_epoch
--- The Redis history that counts.
+-- The epoch of the ledger.
 select epoch from faregate.ledger;
 
 -- name: sum_ledgers
--- For each user that has a profile or a row: what rows, and the dead letters that count as rows,
--- add up to, and how far they go. What is older than allowances has no part in them.
+-- For each user with a profile or a row: the sum of rows and of dead letters that count as rows,
+-- and their highest number. Rows that are older than allowances add nothing to the allowance.
 with entries as (
     select
         user_id,
@@ -108,8 +108,9 @@ from known
 group by stream_id;
 
 -- name: find_lost
--- What a live account does not know: numbers that it has not reached, numbers of pending records,
--- and numbers that something newer has, too. Records that are newer than the account are left out.
+-- Transactions that a live account does not contain: numbers beyond its own, numbers of pending
+-- records, and numbers that a newer transaction has, too. Records newer than the account are left
+-- out.
 with entries as (
     select
         id,

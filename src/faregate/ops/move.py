@@ -1,10 +1,10 @@
-"""Leaving a Redis that still answers, so that its ledger can be rebuilt on another one.
+"""Moves a ledger: retires a Redis that still answers, so that another one can be rebuilt.
 
     close every shard ─> the worker stores, holds end ─> give every shard up
 
 A closed shard takes no charge, no hold and no credits, and gates refuse; refunds, voids and ends of
-holds still pass. It is given up in a step that looks again whether anything is left. From then on
-the Redis takes nothing more, whichever gates may still point to it.
+holds still pass. The step that gives it up checks again whether anything is left. From then on the
+Redis takes nothing more, even from gates that still point to it.
 """
 
 import time
@@ -12,17 +12,17 @@ from collections.abc import Callable
 
 from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
 from faregate.domain.identity import LedgerIdentity
-from faregate.ports import Installer, Left, LiveBalances
+from faregate.ports import Installer, LiveBalances, Unfinished
 
-#: For how long the worker and those who hold credits are waited for, in seconds.
+#: How long the command waits for the worker and for the ends of holds, in seconds.
 WAIT_S_MAX = 60.0
 _LOOK_INTERVAL_S = 0.1
 
-#: Is told what is left.
-Watch = Callable[[Left], None]
+#: Receives the work that is left.
+Watch = Callable[[Unfinished], None]
 
 
-def leave(
+def retire(
     former: LiveBalances,
     installer: Installer,
     identity: LedgerIdentity,
@@ -38,7 +38,7 @@ def leave(
         former: The Redis.
         installer: Writes to it.
         identity: The ledger that it must be of.
-        on_progress: Is told what is left.
+        on_progress: Receives the work that is left.
         seconds_max: How long to wait.
 
     Raises:
@@ -62,7 +62,7 @@ def leave(
         time.sleep(_LOOK_INTERVAL_S)
 
 
-def stay(former: LiveBalances, installer: Installer, identity: LedgerIdentity) -> None:
+def reopen(former: LiveBalances, installer: Installer, identity: LedgerIdentity) -> None:
     """Let a Redis that was closed serve again.
 
     Raises:

@@ -1,0 +1,76 @@
+"""What several plans have in common: steps without numbers, and the row of a difference. Pure."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+from uuid import UUID
+
+from faregate.domain.finding import Finding
+from faregate.domain.repair import Action, Row, Step
+from faregate.domain.transaction import TransactionType
+from faregate.domain.user import User
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state of a user between two transactions."""
+
+    credits: int
+    allowance: int
+    period_start: str | None
+    epoch: int
+
+    @classmethod
+    def of(cls, live: User) -> Self:
+        """Return the state of a live account."""
+        start = live.period_start_ms
+        return cls(
+            credits=live.credits,
+            allowance=live.allowance_left,
+            period_start=datetime.fromtimestamp(start / 1_000, UTC).isoformat() if start else None,
+            epoch=live.epoch,
+        )
+
+
+def none(finding: Finding, says: str) -> Step:
+    """Return the step that does nothing, and says why."""
+    return Step(finding=finding, action=Action.NONE, says=says)
+
+
+def acceptance(finding: Finding, says: str) -> Step:
+    """Return the step that accepts a finding as it is."""
+    return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
+
+
+def numbers(first: int, last: int) -> str:
+    """Name the transactions from one number to another."""
+    return f"transaction {first}" if first == last else f"transactions {first} to {last}"
+
+
+def difference(
+    user_id: UUID | None, missing: tuple[int, int], amount: int, allowance: int, after: State
+) -> Row:
+    """Return the row that stands for missing transactions.
+
+    Args:
+        user_id: The user.
+        missing: The first and the last number; the row gets the last.
+        amount: The sum of the missing amounts.
+        allowance: The part of it that concerns the allowance.
+        after: The state of the user after the last of them.
+    """
+    kind = TransactionType.ADMIN_ADJUSTMENT if amount else TransactionType.DEDUCT
+    first, last = missing
+    return {
+        "user_id": str(user_id),
+        "amount": amount,
+        "type": kind.value,
+        "sequence": last,
+        "balance_after": after.credits,
+        "epoch": after.epoch,
+        "refund_of": None,
+        "allowance_amount": allowance,
+        "allowance_after": after.allowance,
+        "period_start": after.period_start,
+        "metadata": {"missing_first": first, "missing_last": last},
+    }
