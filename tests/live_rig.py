@@ -40,7 +40,7 @@ RECORD = AlignmentRecord(
 
 
 class Busy(RedisAccounts):
-    """Lets something happen right after accounts were looked at."""
+    """Lets something happen right after accounts were read."""
 
     then: Callable[[], None] | None = None
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
 
 class Accounts(RedisAccounts):
-    """Live accounts that somebody alters each time that they have been looked at."""
+    """Live accounts that somebody alters each time that they have been read."""
 
     altered: tuple[Any, UUID] | None = None
     reads = 0

@@ -120,7 +120,7 @@ class SchemaDiffersError(MigrationError):
 
 
 class UnfitDatabaseError(MigrationError):
-    """A database cannot be migrated as it is. `obstacles` has all reasons. Nothing was changed."""
+    """A database cannot be migrated as it is; `obstacles` has the reasons. Nothing was changed."""
 
     def __init__(self, obstacles: Sequence[Obstacle]) -> None:
         super().__init__("; ".join(map(str, obstacles)))

@@ -24,8 +24,8 @@ class DriftKind(StrEnum):
     FORK = "fork"
     #: A balance does not follow from the one before it.
     CHAIN = "chain"
-    #: A row is not as the worker wrote it, or the worker did not write it; or the notes of what it
-    #: wrote do not follow from one another.
+    #: A row is not as the worker wrote it, or the worker did not write it; or batches do not follow
+    #: from one another.
     FORGED = "forged"
     #: The refunds of a deduct add up to more than the deduct.
     REFUND = "refund"
@@ -93,14 +93,14 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """Findings, parted by whether somebody has accepted them."""
+    """Findings, with those that were accepted apart."""
 
     findings: Sequence[Finding]
     acknowledged: Sequence[tuple[Finding, Acknowledgement]]
 
     @classmethod
     def of(cls, found: Iterable[Finding], accepted: Mapping[str, Acknowledgement]) -> Self:
-        """Part findings, by the ids that are accepted."""
+        """Separate findings by the ids that are accepted."""
         listed = list(found)
         return cls(
             findings=[finding for finding in listed if finding.id not in accepted],
@@ -122,7 +122,7 @@ class Reconciliation:
     users_count: int
     #: Where the numbers differ, in the order of user ids.
     findings: Sequence[Finding]
-    #: Where they differ and somebody has accepted it.
+    #: Differences that were accepted.
     acknowledged: Sequence[tuple[Finding, Acknowledgement]] = ()
     #: How many records were not known to be rows at the end.
     pending_count: int

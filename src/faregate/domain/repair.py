@@ -81,7 +81,7 @@ class Step:
 
     @property
     def users(self) -> Sequence[UUID]:
-        """Whose rows it changes: more than one where a row had been given to somebody else."""
+        """The users whose rows it changes: two if a row was given to another user."""
         users = {UUID(str(row["user_id"])) for row in self.rows}
         if self.finding.user_id:
             users.add(self.finding.user_id)

@@ -54,7 +54,7 @@ def _forged(row: DictRow) -> Finding:
         f"Transaction {row['place']} of user {row['user_id']} is not as it was written,"
         " or was not written by the worker."
     )
-    # By its content: whoever changes it once more makes another finding.
+    # The leaf is part of the id, so a row that is changed once more is another finding.
     return _finding(DriftKind.FORGED, row, detail, (None, None), f"{row['id']} {row['leaf'].hex()}")
 
 

@@ -191,7 +191,7 @@ def _stays(
 
 
 def _known(entry: StreamEntry) -> dict[str, Any]:
-    """Return what is told of a record: it may have been unreadable when it was kept."""
+    """Return the columns of a record that may have been unreadable when it was kept."""
     made = entry.transaction
     return {"user_id": made and made.user_id, "amount": made and made.amount}
 

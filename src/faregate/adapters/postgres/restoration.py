@@ -1,4 +1,4 @@
-"""The restoration of a schema that somebody has changed, in one transaction or not at all."""
+"""Restores a changed schema, in one transaction or not at all."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ class SchemaRestorer:
         self._conninfo = complete(conninfo, "faregate repair")
 
     def differences(self) -> list[SchemaDifference]:
-        """Return in which ways the schema is not what the migrations make; change nothing.
+        """Return the differences between the schema and the migrations. Changes nothing.
 
         Raises:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
@@ -43,7 +43,7 @@ class SchemaRestorer:
             return find_differences(connection)
 
     def restore(self) -> Sequence[SchemaDifference]:
-        """Put every difference right, and return what they were.
+        """Remove every difference, and return those that were found.
 
         The tables are locked for as long as the migrations take to run again, so that requests
         wait, and none is lost.
@@ -86,7 +86,7 @@ def _restore(connection: psycopg.Connection, differences: Sequence[SchemaDiffere
                 execute(connection, statement)
     with connection.transaction(force_rollback=True):
         _, owner = read_facts(connection)
-    # Whatever the migrations make belongs to the owner, and policies name the owner.
+    # All objects of the migrations belong to the owner, and policies name the owner.
     execute(connection, f"set local role {owner}")
     with transaction(connection, "bootstrap.sql"):
         execute(connection, bootstrap_sql())

@@ -1,14 +1,14 @@
-"""Whether the schema is what the migrations make of it: contents are compared, not names.
+"""Compares the contents of the schema with those that the migrations make, and not just names.
 
-What the migrations make is written down in `schema.tsv`, which `make schema` generates from freshly
-migrated databases; a test generates it again and compares. It is part of the package for two
-reasons: a copy inside of the database could be changed with the schema itself, and the migrations
-cannot be run beside the schema in use, since they name it.
+`make schema` generates `schema.tsv` from freshly migrated databases, and a test generates it again
+and compares. It is part of the package for two reasons: a copy in the database could be changed
+with the schema itself, and the migrations cannot be run beside the schema in use, since they name
+it.
 
-Databases differ, and rightly so: Supabase has functions of its own, an application may make its
-profiles itself, an operator may have run `faregate access`. A fact that holds in every layout is
-required. One that holds in some is allowed. Other facts are differences, but for objects that take
-nothing from Faregate, such as columns and indexes of an application.
+Databases may differ: Supabase has functions of its own, an application may make its profiles
+itself, an operator may have run `faregate access`. A fact that holds in every layout is required. A
+fact that holds in some is allowed. Other facts are differences, except objects that do not affect
+Faregate, such as columns and indexes of an application.
 """
 
 from collections.abc import Iterable, Iterator, Set
@@ -48,7 +48,7 @@ _READING: Final = (
 _ROLES: Final = [*OF_SUPABASE, "authenticator", *(name for name in OWN_ROLES if name != OWNER)]
 #: The application adds to these tables as it likes.
 _THEIRS: Final = "public.profiles", "auth.users"
-#: What changes the work of a table, whatever its name.
+#: Objects that change how a table works, under any name.
 _INTRUDERS: Final = "policy", "trigger", "rule", "child table", "setting"
 
 
@@ -72,7 +72,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the migrations make."""
+    """The facts that the migrations make."""
 
     #: In every layout of a database.
     required: Set[Fact]
@@ -82,19 +82,19 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class SchemaDifference:
-    """One way in which the schema is not what the migrations make."""
+    """One difference between the schema and the migrations."""
 
     #: The object, such as `trigger profiles_credits_guard on public.profiles`.
     subject: str
-    #: What is wrong with it, as the end of a sentence.
+    #: The difference, as the end of a sentence.
     detail: str
-    #: What puts it right before the migrations are run again; empty where these alone do.
+    #: Statements to run before the migrations are run again; empty if these suffice.
     repair_sql: tuple[str, ...]
 
 
 @cache
 def expected() -> Expected:
-    """Return what the migrations of this version make."""
+    """Return the facts that the migrations of this version make."""
     lines = [line.split("\t") for line in _EXPECTED.read_text(encoding="utf-8").splitlines()]
     facts = [(mark, Fact(*fields)) for mark, *fields in lines]
     return Expected(
@@ -125,7 +125,7 @@ def _fact(row: dict[str, Any], owner: str) -> Fact:
 
 
 def find_differences(connection: psycopg.Connection) -> list[SchemaDifference]:
-    """Compare the schema with what the migrations make, in the transaction at hand.
+    """Compare the schema with the migrations, in the transaction at hand.
 
     Raises:
         psycopg.Error: Postgres does not answer.
@@ -140,7 +140,7 @@ def find_differences(connection: psycopg.Connection) -> list[SchemaDifference]:
 
 
 def compare(expected: Expected, found: Set[Fact]) -> list[Change]:
-    """Return what is missing or more than is allowed, one change for an aspect of an object."""
+    """Return missing facts and facts beyond the allowed, one change for an aspect of an object."""
     there = {fact.subject for fact in found}
     known = {fact.subject for fact in expected.allowed}
     missing = {fact for fact in expected.required - found if _is_wanted(fact, there)}
@@ -236,7 +236,7 @@ _SAYINGS: Final = {"attribute": "has the attribute {}", "membership": "is a memb
 
 
 def lines_of(facts: Expected) -> Iterator[str]:
-    """Return the lines of the file of what is expected."""
+    """Return the lines of `schema.tsv`."""
     for fact in sorted(facts.allowed):
         mark = "required" if fact in facts.required else "allowed"
         yield "\t".join((mark, *astuple(fact))) + "\n"

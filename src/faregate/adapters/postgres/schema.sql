@@ -6,8 +6,8 @@
 -- its triggers, and the owner, as oids; the names of all roles that Faregate knows, and of its own.
 
 -- name: find_subjects
--- What the other statements are asked about. It is looked up in the catalogs, since a role may not
--- name what lies in a schema that is closed to it. From here on definitions name all schemas.
+-- The objects that the other statements read. They are found in the catalogs, since a role may not
+-- name an object in a schema that is closed to it. From here on definitions name all schemas.
 with ours as (
     select
         c.oid,
@@ -529,7 +529,7 @@ where
     or i.inhparent = any(%(ours)s::oid[]);
 
 -- name: read_settings
--- In replica mode no trigger fires. The host is what ALTER takes to reset it.
+-- In replica mode no trigger fires. The host is the object that ALTER resets it on.
 select
     'setting' as kind,
     'session_replication_role' as name,

@@ -61,7 +61,7 @@ class Servers:
     rebuild: Callable[[], object]
 
     def findings(self) -> list[Finding]:
-        """Return all that reconcile and verify find now and nobody has accepted, each once."""
+        """Return all findings of reconcile and verify that were not accepted, each once."""
         asked = self.sources.stream, self.sources.balances, self.audit
         found = [*verification(*asked).findings, *reconcile(*asked).findings]
         return list({finding.id: finding for finding in found}.values())
