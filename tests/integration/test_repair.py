@@ -30,7 +30,7 @@ def test_a_ledger_that_is_exact_has_nothing_to_repair(
     """Exit 0, and no event."""
     assert ledger.findings() == []
     assert command_line.run("repair").out == "nothing to repair\n"
-    assert command_line.run("repair", *APPLY).out == "0 steps taken, 0 findings left\n"
+    assert command_line.run("repair", *APPLY).out == "steps taken: 0, findings left: 0\n"
     assert ledger.events() == []
 
 

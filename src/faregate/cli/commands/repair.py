@@ -152,7 +152,7 @@ def _lines(done: Repaired, is_applied: bool) -> Sequence[str]:
         gone.append(f"{done.dead_letter_count} dead letters: run `faregate dead-letters list`.")
     if is_applied:
         left = [f"left: {one.id}: {one.detail}" for one in done.left]
-        return [*gone, *left, f"{len(done.steps)} steps taken, {len(left)} findings left"]
+        return [*gone, *left, f"steps taken: {len(done.steps)}, findings left: {len(left)}"]
     planned = [f"{step.finding.id} {step.action}: {step.says}" for step in done.steps]
     end = "nothing to repair" if not planned else "nothing was changed: --apply does it"
     return [*gone, *planned, end]

@@ -52,12 +52,12 @@ def _correct(finding: Finding, drift: LiveDrift) -> Step:
     if drift.credits is None:
         says = f"makes {user}: {due} credits after transaction {drift.sequence_min}."
     elif not drift.amount:
-        says = f"lifts {user}, {due} credits, to transaction {drift.sequence_min}, as rows have it."
+        says = f"keeps {due} credits in {user}, and sets its number to {drift.sequence_min}."
     else:
         verb = "lowers" if drift.amount < 0 else "raises"
-        says = f"{verb} {user} from {drift.credits} to {due}, as rows and pending records have it."
+        says = f"{verb} {user} from {drift.credits} to {due}, the sum of rows and pending records."
     if drift.lost:
-        says += f" Among them are {len(drift.lost)} transactions that Redis had lost."
+        says += f" Transactions that Redis had lost: {len(drift.lost)}."
     return Step(finding=finding, action=Action.CORRECT, says=says, amount=drift.amount, drift=drift)
 
 

@@ -60,14 +60,14 @@ def _wait(finding: Finding, first: Finding) -> Step:
 def _projection(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
     user = f"the profile of {finding.user_id}"
     if finding.subject == "sequence":
-        says = f"lifts the number of {user} from {finding.found} to {finding.expected}."
+        says = f"raises the number of {user} from {finding.found} to {finding.expected}."
         return Step(finding=finding, action=Action.RECOMPUTE, says=says)
     expected, found = finding.expected or 0, finding.found
     if found is None:
         says = f"makes {user}, with the {expected} credits that its rows add up to."
     else:
         verb = "lowers" if expected < found else "raises"
-        says = f"{verb} the credits in {user} from {found} to {expected}, as its rows have it."
+        says = f"{verb} the credits in {user} from {found} to {expected}, the sum of its rows."
     amount = expected - (found or 0)
     return Step(finding=finding, action=Action.RECOMPUTE, says=says, amount=amount)
 
