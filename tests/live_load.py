@@ -23,7 +23,7 @@ CONNECTIONS = 64
 #: What each user is given, beside what it starts with.
 GRANTED = 1_000_000
 TIMEOUT_MS = 10_000
-#: A caller comes again after this time, in seconds, and a drain looks again.
+#: A caller comes again after this time, in seconds, unless it is told otherwise; a drain, too.
 PAUSE_S = 0.05
 _LIMITS = DrainLimits(batch_size_max=500, seconds_max=WAIT_S_MAX)
 
@@ -36,6 +36,8 @@ class Callers:
     database_url: str
     users: Sequence[UUID]
     shard_count: int
+    #: A caller comes again after this time, in seconds.
+    pause_s: float = PAUSE_S
     #: How many charges of each user were allowed.
     allowed: Counter[UUID] = field(default_factory=Counter)
     _is_over: bool = False
@@ -98,7 +100,7 @@ class Callers:
             except (LedgerError, ArchiveUnavailableError):
                 continue
             finally:
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(self.pause_s)
             self.allowed[user_id] += decision.allowed
 
 

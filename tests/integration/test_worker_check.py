@@ -56,7 +56,8 @@ def test_a_sign_of_life_ends_by_itself_and_is_taken_back(
     queue = open_queue(system.queue_url, socket_timeout_seconds=WAIT_S_MAX)
     assert 0 < queue.connection.ttl(beat_key()) <= BEAT_TTL_S
     end_beat(queue)
-    assert problems(settings) == ["no worker of this host has given a sign of life"]
+    (problem,) = problems(settings)
+    assert "no worker of this host has given a sign of life" in problem
     queue.connection.close()
 
 
@@ -141,19 +142,22 @@ def test_a_new_owner_is_told_until_the_next_migration(own_servers: EmbeddedServe
     with pytest.raises(ConfigurationError, match=r"next_owner .* lacks: .*insert on rows"):
         problems(settings)
     Migrator(following).apply()
-    assert problems(settings) == ["no worker of this host has given a sign of life"]
+    (problem,) = problems(settings)
+    assert "no worker of this host has given a sign of life" in problem
 
 
 def test_a_queue_on_which_nothing_ever_ran_is_told(system: System) -> None:
     """Before the first API and the first worker, both servers are empty, and nothing is wrong."""
     settings = system.settings.model_copy(update={"queue_url": system.queue_url})
-    assert problems(settings) == ["no worker of this host has given a sign of life"]
+    (problem,) = problems(settings)
+    assert "no worker of this host has given a sign of life" in problem
     queue = open_queue(system.queue_url, socket_timeout_seconds=WAIT_S_MAX)
     beat(queue)
     assert problems(settings) == []
     queue.connection.flushdb()
     queue.connection.close()
-    assert problems(settings) == ["no worker of this host has given a sign of life"]
+    (problem,) = problems(settings)
+    assert "no worker of this host has given a sign of life" in problem
 
 
 def test_exit_statuses_tell_waiting_from_misconfiguration(

@@ -12,6 +12,7 @@ from faregate.bootstrap import open_archive, open_stream
 from faregate.config import Settings
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError, StandbyError
 from faregate.ops.backlog import PENDING_S_MAX, pending_seconds
+from faregate.ops.doctor import RESUME
 from faregate.ports import TransactionArchive
 from faregate_worker.drain import require_same_ledger
 from faregate_worker.runtime import open_queue
@@ -20,6 +21,10 @@ from faregate_worker.runtime import open_queue
 BEAT_INTERVAL_S = 5.0
 BEAT_TTL_S = 30
 TIMEOUT_S = 2.0
+_NO_WORKER = (
+    "no worker of this host has given a sign of life: end the one that hangs, if there is one, and"
+    " run `faregate worker`"
+)
 
 
 def beat_key() -> str:
@@ -60,8 +65,8 @@ def _queue_problems(settings: Settings) -> list[str]:
             is_paused = is_suspended(queue.connection)
     except RedisError as error:
         return [f"the queue does not answer: {type(error).__name__}: {error}"]
-    found = [] if is_alive else ["no worker of this host has given a sign of life"]
-    return [*found, *(["the queue is suspended; `rq resume` lets it go on"] if is_paused else [])]
+    found = [] if is_alive else [_NO_WORKER]
+    return [*found, *([f"the queue is suspended; `{RESUME}` lets it go on"] if is_paused else [])]
 
 
 def _ledger_problems(settings: Settings) -> list[str]:

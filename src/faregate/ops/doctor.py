@@ -33,6 +33,9 @@ CLOCKS_APART_MS_MAX = 1_000
 #: How long ago numbers may have been compared. A worker compares those of all users once a day.
 COMPARED_AGE_MAX = timedelta(hours=25)
 
+#: Lets a suspended queue go on. RQ itself knows none of our settings.
+RESUME = 'rq resume --url "${FAREGATE_QUEUE_URL:-$FAREGATE_REDIS_URL}"'
+
 _GUIDE = "see docs/operate.md"
 _FAILED = (ArchiveUnavailableError, LedgerError, ConfigurationError)
 _error = partial(Symptom, severity=Severity.ERROR)
@@ -180,7 +183,7 @@ def _postgres(server: DurableServer) -> Iterator[Symptom]:
 
 def _queue(queue: Queue) -> Iterator[Symptom]:
     if queue.suspended:
-        yield _error(part="queue", detail="the queue is suspended", remedy="rq resume")
+        yield _error(part="queue", detail="the queue is suspended", remedy=RESUME)
     if not queue.workers:
         yield _error(
             part="queue",

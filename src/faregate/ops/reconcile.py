@@ -97,7 +97,10 @@ def differences(
     """Compare some users, and report what is seen twice; otherwise as `reconcile`."""
     epoch = _identity(stream, audit).epoch
     first, second = (_Look(stream, balances, audit, epoch) for _ in range(2))
-    seen = {(finding.kind, finding.user_id) for finding in first.at(sorted(users))}
+    seen, asked = set[_Seen](), sorted(users)
+    for start in range(0, len(asked), PAGE_SIZE_MAX):
+        page = asked[start : start + PAGE_SIZE_MAX]
+        seen.update((finding.kind, finding.user_id) for finding in first.at(page))
     return list(_seen_again(second, seen, PAGE_SIZE_MAX))
 
 

@@ -208,8 +208,12 @@ class Audit(Protocol):
         """
         ...
 
-    def verify(self) -> Sequence[Finding]:
-        """Check the invariants that rows, dead letters and schema alone can prove."""
+    def verify(self, users: Sequence[UUID] | None = None) -> Sequence[Finding]:
+        """Check the invariants that rows, dead letters and schema alone can prove.
+
+        Args:
+            users: Whose rows and dead letters, and no more; None for all, and the schema.
+        """
         ...
 
     def acknowledgements(self) -> Mapping[str, Acknowledgement]:

@@ -103,18 +103,20 @@ class PostgresAudit:
         rows = self._rows(_audit("sum_users"), _sums(users, live, copies))
         return [finding for row in rows for finding in _drift(row, live.get(row["user_id"]))]
 
-    def verify(self) -> Sequence[Finding]:
-        """Check the invariants that rows, dead letters and schema alone can prove.
+    def verify(self, users: Sequence[UUID] | None = None) -> Sequence[Finding]:
+        """Check the invariants that rows, dead letters and schema alone can prove; see the port.
 
         At most `FINDINGS_MAX` of each kind about rows are returned.
         """
         findings: list[Finding] = []
+        asked = {"findings_max": FINDINGS_MAX, "user_ids": None if users is None else list(users)}
         with self.snapshot() as connection:
             for name, read in CHECKS.items():
                 cursor = connection.cursor(row_factory=dict_row)
-                findings += map(read, cursor.execute(_audit(name), {"findings_max": FINDINGS_MAX}))
-            # Last, since names are looked up in no schema from here on.
-            findings += map(guard, find_differences(connection))
+                findings += map(read, cursor.execute(_audit(name), asked))
+            if users is None:
+                # Last, since names are looked up in no schema from here on.
+                findings += map(guard, find_differences(connection))
         return findings
 
     def acknowledgements(self) -> Mapping[str, Acknowledgement]:

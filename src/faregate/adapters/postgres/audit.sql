@@ -1,4 +1,6 @@
--- What operators ask of Postgres: whether the numbers agree. All of it only reads.
+-- What operators ask of Postgres: whether the numbers agree. All of it only reads. Who asks a
+-- `find_...` about some users names them; where that is null, it is about all. Postgres moves the
+-- condition into the subqueries, since each of their windows and groups is of one user.
 
 -- name: list_users
 -- The next users by id: all that have a profile, and all that have a row. The second list leaps
@@ -240,7 +242,9 @@ select
     previous + 1 as place,
     sequence - 1 as last_missing
 from spaced
-where sequence > previous + 1
+where
+    sequence > previous + 1
+    and (%(user_ids)s::uuid[] is null or user_id = any(%(user_ids)s::uuid[]))
 order by user_id, sequence
 limit %(findings_max)s::integer;
 
@@ -275,6 +279,7 @@ select
     count(*) as entry_count,
     array_agg(id order by epoch, id) as ids
 from entries
+where (%(user_ids)s::uuid[] is null or user_id = any(%(user_ids)s::uuid[]))
 group by user_id, sequence
 having count(*) > 1
 order by user_id, sequence
@@ -379,6 +384,7 @@ where
     numbered is not null
     and start <> start_previous
     and missing = missing_previous
+    and (%(user_ids)s::uuid[] is null or user_id = any(%(user_ids)s::uuid[]))
 order by user_id, sequence
 limit %(findings_max)s::integer;
 
@@ -437,6 +443,7 @@ where
     allowance_amount is not null
     and sequence = previous + 1
     and allowance_after <> left_before + allowance_amount
+    and (%(user_ids)s::uuid[] is null or user_id = any(%(user_ids)s::uuid[]))
 order by user_id, sequence
 limit %(findings_max)s::integer;
 
@@ -505,7 +512,9 @@ select
     amount as expected,
     total as found
 from taken
-where total > amount
+where
+    total > amount
+    and (%(user_ids)s::uuid[] is null or user_id = any(%(user_ids)s::uuid[]))
 order by user_id, refund_of
 limit %(findings_max)s::integer;
 
@@ -552,11 +561,12 @@ where
         from leaves as l
         where l.leaf = w.leaf
     )
+    and (%(user_ids)s::uuid[] is null or w.user_id = any(%(user_ids)s::uuid[]))
 order by w.user_id, w.sequence
 limit %(findings_max)s::integer;
 
 -- name: find_broken_batches
--- Batches that do not follow from the one before in their shard.
+-- Batches that do not follow from the one before in their shard; of all users, so only then.
 with linked as (
     select
         shard,
@@ -575,8 +585,11 @@ select
     number as place
 from linked
 where
-    number <> number_due
-    or chain <> sha256(chain_before || leaves)
+    %(user_ids)s::uuid[] is null
+    and (
+        number <> number_due
+        or chain <> sha256(chain_before || leaves)
+    )
 order by shard, number
 limit %(findings_max)s::integer;
 
@@ -610,6 +623,8 @@ select
     b.credits_sequence as found
 from faregate.balances as b
 inner join reached as r on b.user_id = r.user_id
-where r.sequence_max > b.credits_sequence
+where
+    r.sequence_max > b.credits_sequence
+    and (%(user_ids)s::uuid[] is null or r.user_id = any(%(user_ids)s::uuid[]))
 order by b.user_id
 limit %(findings_max)s::integer;

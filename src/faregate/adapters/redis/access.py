@@ -142,13 +142,6 @@ _AUDIT: Final = (
     f"xrange {_KEY} - +",
     f"zrangebyscore {_KEY} 0 1",
 )
-#: What `faregate repair` sends: what it compares, and the script `align`.
-_ALIGN: Final = tuple(
-    sample
-    for sample in _DECIDE
-    if sample.split()[0]
-    in {"exists", "get", "hgetall", "mget", "mset", "pexpire", "set", "xadd", "xrange"}
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,11 +195,13 @@ OPERATOR: Final = RedisUser(
     keys=("%R~fg:*", "%R~rq:workers:*", "%R~rq:worker:*", "%R~rq:suspended"),
     samples=_SELECT + _AUDIT,
 )
+#: A repair makes a ledger of an empty Redis, and takes refunds back by an adjustment. Its script
+#: `align` and what it compares need no more than that.
 REPAIRER: Final = RedisUser(
     name="faregate_repairer",
     purpose="faregate repair",
-    keys=("~fg:*",),
-    samples=_SELECT + _RUN_SCRIPTS + _ALIGN,
+    keys=GATE.keys,
+    samples=GATE.samples,
 )
 USERS: Final = (GATE, WORKER, OPERATOR, REPAIRER)
 

@@ -1,7 +1,8 @@
 """The run of a repair: find, plan, act, and find again, until nothing is left that it can repair.
 
 Each round uses its own findings, and none of an earlier round. So a repair that was killed can be
-run again.
+run again. The first round and the last one are about all users, and those between about users who
+were just repaired.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,18 +12,18 @@ from uuid import UUID, uuid4
 
 from faregate.domain.alignment import Alignment, AlignmentRecord, LiveDrift
 from faregate.domain.errors import InvalidArgumentError
-from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.finding import DriftKind, Finding, Verification
 from faregate.domain.operator import Operator
 from faregate.domain.repair import Action, Event, Favour, LiveChange, Row, Step
 from faregate.domain.transaction import TransactionType
-from faregate.ops.reconcile import reconcile, verification
+from faregate.ops.reconcile import differences, reconcile, verification
 from faregate.ops.repair.facts import Sources, gather
 from faregate.ops.repair.plan import plan, plan_epochs
 from faregate.ops.repair.steps import acceptance
 from faregate.ports import Audit
 
 #: How many rounds a repair has at most. One cause shows in few kinds, repaired one after another.
-ROUNDS_MAX = 10
+ROUNDS_MAX = 20
 #: For how long a drift may be used. Charges do not change it, and of two corrections only one is
 #: made.
 ALIGNMENT_MS_MAX = 600_000
@@ -63,8 +64,13 @@ class Servers:
     def findings(self) -> list[Finding]:
         """Return all findings of reconcile and verify that were not accepted, each once."""
         asked = self.sources.stream, self.sources.balances, self.audit
-        found = [*verification(*asked).findings, *reconcile(*asked).findings]
-        return list({finding.id: finding for finding in found}.values())
+        return _each([*verification(*asked).findings, *reconcile(*asked).findings])
+
+    def findings_of(self, users: Sequence[UUID]) -> list[Finding]:
+        """Return those of some users, in a time that does not grow with all other users."""
+        asked = self.sources.stream, self.sources.balances, self.audit
+        found = [*self.audit.verify(users), *differences(*asked, users)]
+        return _each(Verification.of(found, self.audit.acknowledgements()).findings)
 
     def plan(self, findings: Sequence[Finding], favour: Favour) -> Sequence[Step]:
         """Plan the steps for findings."""
@@ -88,6 +94,10 @@ class Servers:
         elif step.action is Action.REBUILD:
             self.rebuild()
         self.sources.repairs.act(event)
+
+
+def _each(found: Sequence[Finding]) -> list[Finding]:
+    return list({finding.id: finding for finding in found}.values())
 
 
 def _align(sources: Sources, event: Event, drift: LiveDrift) -> None:
@@ -158,7 +168,7 @@ def repair(
     taken: list[Step] = []
     asked = _Asked(frozenset(ids))
     with servers.sources.repairs.held():
-        found = servers.findings()
+        found, is_whole = servers.findings(), True
         gone = _gone(asked, found)
         asked.known = {finding.id for finding in found}
         for _ in range(ROUNDS_MAX):
@@ -166,17 +176,31 @@ def repair(
             found.sort(key=lambda finding: not asked.has(finding))
             steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
             doing = [step for step in steps if step.action.is_done]
-            if not doing:
+            if not doing and is_whole:
                 break
             for step in doing:
                 on_step(step)
                 servers.take(step, who)
             taken += doing
             asked.users |= {step.finding.user_id for step in doing}
-            found = servers.findings()
+            found, is_whole = _found_again(servers, found, doing)
     left = [finding for finding in found if asked.has(finding)]
     count = servers.audit.dead_letter_count()
     return Repaired(steps=taken, left=left, gone=gone, dead_letter_count=count)
+
+
+def _found_again(
+    servers: Servers, found: Sequence[Finding], doing: Sequence[Step]
+) -> tuple[list[Finding], bool]:
+    """Return the findings after some steps, and whether those of all users are new.
+
+    Only the users of the steps are compared again, if there are any.
+    """
+    users = {user_id for step in doing for user_id in step.users}
+    if not users or any(step.finding.user_id is None for step in doing):
+        return servers.findings(), True
+    others = [finding for finding in found if finding.user_id not in users]
+    return [*others, *servers.findings_of(sorted(users))], False
 
 
 def acknowledge(servers: Servers, ids: Sequence[str], who: Operator) -> Repaired:
