@@ -70,7 +70,9 @@ def reconcile(
     first, second = (_Look(stream, balances, audit, identity.epoch) for _ in range(2))
     users_count, seen = 0, set[_Seen]()
     estimate = None if since else audit.users_estimate()
-    for users in _pages(audit, since, page_size_max):
+    # An empty Redis is a finding of its own, and not one of each user.
+    is_empty = bool(findings) and _is_empty(balances)
+    for users in () if is_empty else _pages(audit, since, page_size_max):
         seen.update((finding.kind, finding.user_id) for finding in first.at(users))
         users_count += len(users)
         if on_progress:
@@ -221,13 +223,15 @@ def identity_findings(
     """Find a Redis that was wiped in part or whole, or belongs to another ledger."""
     if not identity.installed:
         return []
+    problem = identity.mismatch(stream.marks())
     findings = [
         _wrong_epoch(shard, identity.epoch, epoch)
         for shard, epoch in enumerate(balances.epochs())
         if epoch != identity.epoch
     ]
-    problem = identity.mismatch(stream.marks())
     if problem:
+        if _is_empty(balances):
+            findings.clear()
         detail = f"Redis and Postgres do not belong together: {problem}."
         findings.append(
             Finding(
@@ -240,6 +244,10 @@ def identity_findings(
             )
         )
     return findings
+
+
+def _is_empty(balances: LiveBalances) -> bool:
+    return all(epoch is None for epoch in balances.epochs())
 
 
 def _wrong_epoch(shard: int, expected: int, found: int | None) -> Finding:
