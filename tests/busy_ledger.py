@@ -1,4 +1,4 @@
-"""A ledger that 64 connections charge, and of which a worker process makes rows, to lay hands on."""
+"""A ledger that 64 connections charge, with a worker of its own, to lay hands on."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg.conninfo import conninfo_to_dict
 from redis import Redis
 
-from durable import Database, database
+from durable import database
 from faregate import Settings
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.stream import RedisStream
@@ -162,10 +162,16 @@ class Busy:
         return name
 
     def restore_database(self, copy: str) -> None:
-        """Go on from a copy."""
+        """Go on from a copy, which lacks rows."""
+        assert self._row_count(copy) < self._row_count(self._name)
         with self._disconnected():
             administer(self.servers, "DROP DATABASE {} WITH (FORCE)", self._name)
             administer(self.servers, "ALTER DATABASE {} RENAME TO {}", copy, self._name)
+
+    def _row_count(self, name: str) -> int:
+        with database(self.servers.postgres.database_url(name)) as tables:
+            (row,) = tables.run("select count(*) as number from public.credit_transactions")
+        return int(row["number"])
 
     @contextmanager
     def _disconnected(self) -> Iterator[None]:

@@ -26,6 +26,7 @@ from faregate_worker import check
 from operated import WHO
 from processes import process_state
 from sabotages import SABOTAGES, Sabotage
+from soak import scaled
 from waiting import wait_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
@@ -34,18 +35,14 @@ REPAIR = ("repair", "--apply", *WHO)
 
 
 @pytest.fixture(scope="module")
-def busy(
-    binaries: Binaries, servers: EmbeddedServers, template_database: str
-) -> Iterator[Busy]:
+def busy(binaries: Binaries, servers: EmbeddedServers, template_database: str) -> Iterator[Busy]:
     """One for all, since each test leaves it exact."""
     with busy_ledger(binaries, servers, template_database) as made:
         yield made
 
 
 @pytest.fixture
-def command(
-    busy: Busy, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> CommandLine:
+def command(busy: Busy, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """The command line, for that ledger."""
     for name, text in busy.system.environment.items():
         if name.startswith("FAREGATE_"):
@@ -87,9 +84,12 @@ def check_named(busy: Busy, made: Sabotage, user_id: UUID, found: list[dict[str,
 
 def check_clean(command: CommandLine) -> None:
     """Nothing is found by any command, and a second repair has nothing to do."""
-    for name in ("reconcile", "verify", "doctor", "status"):
+    for name in ("reconcile", "verify"):
         said = command.run(name)
         assert said.code == 0, said
+    # A worker whose queue was flushed tells of itself at its next sign of life.
+    wait_for(lambda: not command.run("doctor").code, "the doctor finds nothing")
+    assert command.run("status").code == 0
     assert command.tell(*REPAIR)["steps"] == []
 
 
@@ -125,6 +125,15 @@ def check_recovered(busy: Busy, command: CommandLine) -> None:
     check_clean(command)
     assert check.problems(busy.settings_of_worker) == []
     busy.check_payments()
+
+
+def test_what_nobody_has_touched_is_clean_however_often_it_is_looked_at(
+    busy: Busy, command: CommandLine
+) -> None:
+    """While all go on."""
+    for _ in range(scaled(100, 5)):
+        assert findings(command) == []
+        busy.callers.wait_for_more(1)
 
 
 def test_a_worker_that_was_stopped_is_named_and_another_one_repairs_it(

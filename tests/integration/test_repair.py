@@ -1,14 +1,18 @@
 """Repair: profiles, acknowledgements, and how the command behaves whatever the finding is."""
 
+from collections.abc import Sequence
 from contextlib import closing
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from redis import Redis
 
 from commands import CommandLine
 from durable import Database, as_role
+from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.repairs import PostgresRepairs
+from faregate.bootstrap import open_audit
+from faregate.domain.finding import Finding
 from operated import WHO, Ledger
 from sabotage import APPLY, Sabotaged
 
@@ -221,3 +225,42 @@ def test_a_redis_that_is_of_another_ledger_is_left_alone(
     assert "It is not empty" in ledger.shown()[0]["says"]
     said = command_line.run("acknowledge", ledger.findings()[0]["id"], *WHO)
     assert (said.code, "cannot be accepted" in said.err) == (2, True)
+
+
+def test_only_the_first_look_and_the_last_are_at_all_users(
+    ledger: Sabotaged, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are at those who were repaired, in a time that does not grow with all users."""
+    looked: list[Sequence[UUID] | None] = []
+    verify = PostgresAudit.verify
+
+    def look(audit: PostgresAudit, users: Sequence[UUID] | None = None) -> Sequence[Finding]:
+        looked.append(users)
+        return verify(audit, users)
+
+    ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
+    monkeypatch.setattr(PostgresAudit, "verify", look)
+    assert command_line.tell("repair", *APPLY)["left"] == []
+    assert looked == [None, [ledger.user], None]
+
+
+def test_a_look_at_a_user_finds_what_a_look_at_all_finds_of_it(ledger: Sabotaged) -> None:
+    """Of each check of rows, and nothing of others."""
+    other = ledger.operated.tables.user().user_id
+    ledger.operated.ask(lambda gate: gate.charge(other))
+    ledger.operated.drain()
+    changes = {
+        ledger.user: "amount = -5, allowance_amount = 1, allowance_after = 7, period_start = now()",
+        other: "sequence = 9, type = 'refund', amount = 3, refund_of = gen_random_uuid()",
+    }
+    for user_id, values in changes.items():
+        where = "where user_id = %s and sequence = 2"
+        ledger.forge(f"update public.credit_transactions set {values} {where}", user_id)  # noqa: S608
+    ledger.forge("update public.credit_transactions set sequence = 2 where sequence = 3")
+    with open_audit(ledger.operated.settings) as audit:
+        assert {one.user_id for one in audit.verify()} == set(changes)
+        for user_id in changes:
+            of_all = [one for one in audit.verify() if one.user_id == user_id]
+            assert audit.verify([user_id]) == of_all
+            assert len({one.kind for one in of_all}) > 2
+        assert audit.verify([]) == []

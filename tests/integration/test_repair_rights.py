@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 from redis import Redis
 
 from durable import archive, database
+from faregate import CreditPolicy, PolicySet
 from faregate.adapters.redis import access
 from faregate.bootstrap import build_gate
 from faregate.cli.servers import Binaries, EmbeddedServers
 from faregate.domain.transaction import CreditTransactionId
-from least_rights import Restricted, restricted_ledger
+from least_rights import STARTING_CREDITS, Restricted, restricted_ledger
 from operated import WHO
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
@@ -36,7 +36,8 @@ def repair(ledger: Restricted) -> str:
 
 async def test_a_repair_needs_one_user_and_one_role(ledger: Restricted) -> None:
     """For rows, live balances, refunds that are taken back, the schema, and an empty Redis."""
-    gate = build_gate(ledger.settings(access.GATE, "app_api"))
+    policies = PolicySet(tiers={"default": CreditPolicy(starting_credits=STARTING_CREDITS)})
+    gate = build_gate(ledger.settings(access.GATE, "app_api"), policies)
     await gate.start()
     await gate.aclose()
     url = ledger.servers.postgres_url
@@ -53,7 +54,7 @@ async def test_a_repair_needs_one_user_and_one_role(ledger: Restricted) -> None:
         tables.run("update public.credit_transactions set amount = -9 where type = 'deduct'")
         tables.run("set session_replication_role = origin")
         tables.run("update public.profiles set credits = 7 where id = %s", user.user_id)
-        assert "restores transaction 2" in repair(ledger)
+        assert "(amount from -9 to -1)" in repair(ledger)
         tables.run("grant insert on public.credit_transactions to anon")
         assert "restores table public.credit_transactions" in repair(ledger)
     with Redis.from_url(ledger.servers.redis_url) as redis:

@@ -17,8 +17,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from redis.client import Pipeline
 from redis.exceptions import RedisError
-from rq import Worker
+from rq import Worker, worker_registration
 from rq.exceptions import StopRequested
 
 from faregate.bootstrap import check_worker_rights, open_servers
@@ -144,9 +145,18 @@ def _build(settings: Settings) -> Worker:
         job_monitoring_interval=JOB_MONITORING_INTERVAL_SECONDS,
     )
     worker.max_connection_wait_time = RECONNECT_WAIT_SECONDS_MAX
+    worker.heartbeat = partial(_heartbeat, worker)  # type: ignore[method-assign]
     # What RQ calls when it is asked to stop, before it waits for the job at hand.
     worker.handle_warm_shutdown_request = partial(_stop_job, worker)  # type: ignore[method-assign]
     return worker
+
+
+def _heartbeat(
+    worker: Worker, timeout: int | None = None, pipeline: Pipeline | None = None
+) -> None:
+    """Give a sign of life, and be among the workers again where the queue has been flushed."""
+    Worker.heartbeat(worker, timeout, pipeline)
+    worker_registration.register(worker, pipeline)
 
 
 def _stop_job(worker: Worker) -> None:

@@ -520,7 +520,9 @@ limit %(findings_max)s::integer;
 
 -- name: find_forged
 -- Rows that no batch wrote as they are now. Each row is of a batch but the first row of a user, the
--- starting credits, which is of epoch 0. Repairs keep the leaves of their rows themselves.
+-- starting credits, which is of epoch 0: that is one of these if it says anything else, or if
+-- neither the ledger nor the row after it knows its amount. Repairs keep the leaves of their rows
+-- themselves.
 with noted as (
     select leaves
     from faregate.batches
@@ -543,10 +545,25 @@ written as (
         t.sequence,
         leaf_of(t) as leaf
     from public.credit_transactions as t
+    cross join faregate.ledger as l
     where
         t.epoch > 0
         or t.sequence > 1
         or t.sequence is null
+        or t.description not in ('starting credits', 'opening balance')
+        or t.metadata is not null
+        or t.refund_of is not null
+        or (
+            t.amount <> l.starting_credits
+            and exists (
+                select 1
+                from public.credit_transactions as n
+                where
+                    n.user_id = t.user_id
+                    and n.sequence = 2
+                    and n.balance_after - n.amount <> t.balance_after
+            )
+        )
 )
 
 select
