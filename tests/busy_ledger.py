@@ -99,7 +99,7 @@ class Busy:
             assert self.account(user_id).credits == before.credits + amount
         self.wait_for_rows([user_id])
 
-    def stream(self, user_id: UUID) -> str:
+    def stream(self, user_id: UUID) -> bytes:
         """The stream of a user's shard."""
         count = self.settings.shard_count
         return keys.shards(count)[keys.shard_of(user_id, count)].stream
