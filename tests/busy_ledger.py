@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from faregate.adapters.redis.values import Account
 from faregate.cli.servers import Binaries, EmbeddedServers
 from live_load import GRANTED, Callers
 from own_redis import OwnRedis, own_redis
-from processes import runs
+from processes import process_state, runs
 from servers import administer, database_like
 from waiting import WAIT_S_MAX, wait_for
 from wire_client import free_port
@@ -137,11 +137,16 @@ class Busy:
         """End the worker with all that it started."""
         assert self.process
         pids = self.worker_pids()
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        _send(signal.SIGKILL, pids)
         self.process.wait(WAIT_S_MAX)
         wait_for(lambda: not any(map(runs, pids)), "the worker is dead")
         self.process = None
+
+    def stop_worker(self) -> None:
+        """Stop the worker, and then all that it started."""
+        for _ in range(2):
+            _send(signal.SIGSTOP, self.worker_pids())
+            wait_for(lambda: {*map(process_state, self.worker_pids())} == {"T"}, "it is stopped")
 
     def worker_pids(self) -> list[int]:
         """The worker, its ticker, and its job."""
@@ -205,6 +210,13 @@ class Busy:
                 paid = STARTING + GRANTED - self.callers.allowed[user_id]
                 assert durable[user_id] == paid + self.given[user_id]
                 assert self.account(user_id).credits == durable[user_id]
+
+
+def _send(number: int, pids: Sequence[int]) -> None:
+    """Send a signal to processes of ours; a job may have ended meanwhile."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 @contextmanager

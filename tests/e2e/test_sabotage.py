@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -24,7 +23,6 @@ from faregate.cli.servers import Binaries, EmbeddedServers
 from faregate.ops import doctor
 from faregate_worker import check
 from operated import WHO
-from processes import process_state
 from sabotages import SABOTAGES, Sabotage
 from soak import scaled
 from waiting import wait_for
@@ -140,10 +138,7 @@ def test_a_worker_that_was_stopped_is_named_and_another_one_repairs_it(
     busy: Busy, command: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds nothing that another one would need."""
-    pids = busy.worker_pids()
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: {process_state(pid) for pid in pids} == {"T"}, "it is stopped")
+    busy.stop_worker()
     with Redis.from_url(busy.system.queue_url) as queue, monkeypatch.context() as patch:
         # As after half a minute.
         queue.delete(check.beat_key())
