@@ -9,7 +9,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-servers soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders schema check fmt lock clean
+.PHONY: demo test test-servers soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture schema check fmt lock clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
@@ -71,6 +71,10 @@ bench-reconcile: .venv/ready
 # How long credits that SQL has ordered take to be usable.
 bench-orders: .venv/ready
 	$(BIN)/python -m benchmarks.orders
+
+# The picture in the README: what the test of the README's first screen saw.
+picture: .venv/ready
+	FAREGATE_TEST_WRITE_PICTURE=1 $(BIN)/python -m pytest tests/e2e/test_dev.py -k readme
 
 # After a change of migrations: writes down what they make, which `faregate verify` compares with.
 schema: .venv/ready

@@ -1,4 +1,4 @@
-"""The apps that README and docs show, run by uvicorn, and asked as they say."""
+"""The apps that the docs show, run by uvicorn, and asked as they say; e2e/ runs the README's."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from waiting import WAIT_S_MAX, wait_for
 from wire_client import Api, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 
 #: The reader's own module, as it is shown for trying the examples.
@@ -59,7 +59,7 @@ APPS = list(shown_apps())
 
 def test_there_are_apps_to_run() -> None:
     """A pattern that finds nothing would make all of this pass."""
-    assert {"README.md 1", "mount.md 1"} <= {shown.name for shown in APPS}
+    assert {"mount.md 1", "mount.md 2"} <= {shown.name for shown in APPS}
 
 
 @pytest.fixture
@@ -96,10 +96,8 @@ def test_a_shown_app_answers_as_it_is_shown(
     shown: Shown, wire_settings: Settings, signed_up: UUID, tmp_path: Path
 ) -> None:
     """Under uvicorn, by requests over the wire."""
-    # The README's app is whole; others stand in an application of the reader's.
-    if not shown.name.startswith("README"):
-        (tmp_path / "myapp").mkdir()
-        (tmp_path / "myapp/auth.py").write_text(AUTH, encoding="utf-8")
+    (tmp_path / "myapp").mkdir()
+    (tmp_path / "myapp/auth.py").write_text(AUTH, encoding="utf-8")
     (tmp_path / "shown.py").write_text(shown.code, encoding="utf-8")
     port = free_port()
     environment = {

@@ -4,6 +4,7 @@ from faregate.asgi.answers import ProblemOptions
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.endpoints import Charge, charged
 from faregate.asgi.identity import Caller
+from faregate.asgi.lifespans import lifespan_of
 from faregate.asgi.middleware import FaregateMiddleware
 from faregate.asgi.rules import CORS_PREFLIGHT, KeyUse, Rule, exempt
 from faregate.asgi.usage import usage_app
@@ -19,5 +20,6 @@ __all__ = [
     "Rule",
     "charged",
     "exempt",
+    "lifespan_of",
     "usage_app",
 ]

@@ -14,8 +14,10 @@ import typer
 from faregate.cli.commands import checks, credits, endings, health, setup, users
 from faregate.cli.commands.access import access
 from faregate.cli.commands.dead_letters import dead_letters
+from faregate.cli.commands.dev import dev
 from faregate.cli.commands.export import export
 from faregate.cli.commands.holds import holds
+from faregate.cli.commands.init import init
 from faregate.cli.commands.journal import journal
 from faregate.cli.commands.keys import app as keys
 from faregate.cli.commands.rebuild import rebuild, reopen
@@ -66,7 +68,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         export,
         renew,
     ),
-    "Try it": (demo, replay, api),
+    "Try it": (init, dev, demo, replay, api),
 }
 for panel, commands in _COMMANDS.items():
     for command in commands:

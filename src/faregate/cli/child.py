@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,8 +35,8 @@ class Program:
     arguments: Sequence[str] = ()
     #: It may hold passwords.
     environment: Mapping[str, str] = field(repr=False)
-    #: Where its output goes.
-    log: Path
+    #: Where its output goes; None for where that of its starter goes.
+    log: Path | None
     #: Open files that it inherits under the same numbers.
     inherited: Sequence[int] = ()
 
@@ -46,7 +47,7 @@ class Child:
     def __init__(self, program: Program) -> None:
         """Start it. Its output is added to the log of earlier ones."""
         command = [sys.executable, "-m", "faregate.cli.child", str(os.getpid()), program.module]
-        with program.log.open("ab") as log:
+        with program.log.open("ab") if program.log else nullcontext() as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 [*command, *program.arguments],
                 env={**os.environ, **program.environment},
@@ -86,7 +87,9 @@ class Child:
         self._process.wait()
 
     def log_tail(self) -> str:
-        """Return the end of what it and its predecessors have said."""
+        """Return the end of what it and its predecessors have said; nothing without a log."""
+        if self.program.log is None:
+            return ""
         with self.program.log.open("rb") as log:
             log.seek(max(0, self.program.log.stat().st_size - _LOG_TAIL_BYTES))
             return log.read().decode(errors="replace").strip()

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Scope
 from faregate.asgi import FaregateMiddleware
 from faregate.bootstrap import build_gate, open_gate
 from faregate.cli.settings import development_settings
+from faregate.cli.sockets import listen, url_of
 from faregate.config import Settings
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError
 from faregate.gate import Gate
@@ -89,15 +90,6 @@ def api(
     settings = development_settings()
     asyncio.run(_check(settings))
     gate = build_gate(settings)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise typer.BadParameter(
-            f"cannot listen on {host} port {port}: {error.strerror}"
-        ) from error
-    with listening:
-        number = listening.getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host
-        print(f"listening on http://{shown}:{number}", file=sys.stderr, flush=True)
+    with listen(host, port) as listening:
+        print(f"listening on {url_of(listening)}", file=sys.stderr, flush=True)
         serve(sample_app(gate), listening)

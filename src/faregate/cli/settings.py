@@ -18,7 +18,9 @@ def development_settings(**given: object) -> Settings:
     """
     settings = read_settings(**given)
     if settings.environment is Environment.PRODUCTION:
-        raise ConfigurationError("this is for development: it believes whatever a request claims")
+        raise ConfigurationError(
+            "this is for development only, and FAREGATE_ENVIRONMENT says production"
+        )
     return settings
 
 

@@ -6,7 +6,6 @@ started again; an API that died is the end, since what became of its requests is
 
 import asyncio
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -21,6 +20,7 @@ from faregate.bootstrap import open_audit, open_stream
 from faregate.cli.child import Child, Program
 from faregate.cli.servers import EmbeddedServers
 from faregate.cli.settings import as_environment, development_settings
+from faregate.cli.sockets import LOOPBACK, listen
 from faregate.config import Settings
 from faregate.domain.errors import (
     ConfigurationError,
@@ -37,8 +37,6 @@ API_STOP_S_MAX = 10.0
 WORKER_STOP_S_MAX = 10.0
 #: The thread may be in the middle of starting a server again.
 WATCH_STOP_S_MAX = 90.0
-#: How many connections may wait for the API to accept them.
-BACKLOG_MAX = 1_024
 #: Charges are decided within this time, or voided. Longer than for users, who do not like to wait,
 #: because on a busy machine a void adds rows and so blurs what is to be counted.
 DECISION_TIMEOUT_MS = 2_000
@@ -180,13 +178,13 @@ class Stack:
             api.child.kill()
 
     def _start_worker(self) -> Child:
-        worker = Child(worker_program(self.settings, self._logs))
+        worker = Child(worker_program(self.settings, self._logs / "worker.log"))
         self.say(f"worker pid {worker.pid}")
         return worker
 
     def _start_api(self, name: str) -> Api:
         # Listening before the API runs: the port is known, and a client that connects early waits.
-        with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG_MAX) as listening:
+        with listen(LOOPBACK, 0) as listening:
             number = listening.fileno()
             program = api_program(name, number, self._options, self.settings, self._logs)
             child = Child(program)
@@ -231,13 +229,13 @@ def fixed_settings(options: StackOptions) -> dict[str, object]:
     }
 
 
-def worker_program(settings: Settings, logs: Path) -> Program:
+def worker_program(settings: Settings, log: Path) -> Program:
     """Return the program of a worker."""
     return Program(
         name="worker",
         module="faregate_worker",
         environment=as_environment(settings),
-        log=logs / "worker.log",
+        log=log,
     )
 
 

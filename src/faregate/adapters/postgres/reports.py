@@ -49,6 +49,12 @@ class PostgresReports:
         with self.audit.snapshot() as connection:
             return list(map(history_row, _rows(connection, statement(name), asked)))
 
+    def newest_of_all(self, count_max: int) -> Sequence[Mapping[str, Any]]:
+        """Return the newest rows of all users, the newest first."""
+        with self.audit.snapshot() as connection:
+            found = _rows(connection, _report("read_newest_of_all"), {"count_max": count_max})
+            return list(map(_plain, found))
+
     def dead_letters(self, user_id: UUID) -> Sequence[Mapping[str, Any]]:
         """Return the dead letters of a user, those included that are discarded."""
         with self.audit.snapshot() as connection:

@@ -24,6 +24,20 @@ where
     and (%(until)s::timestamptz is null or timestamp < %(until)s::timestamptz)
 order by timestamp, sequence, id;
 
+-- name: read_newest_of_all
+-- The newest rows of all users.
+select
+    id,
+    user_id,
+    amount,
+    type,
+    description,
+    timestamp,
+    balance_after
+from public.credit_transactions
+order by timestamp desc, coalesce(sequence, 0) desc, id desc
+limit %(count_max)s::integer;
+
 -- name: read_dead_letters
 -- The dead letters of a user, those included that are discarded.
 select

@@ -69,7 +69,7 @@ class Server(ABC):
         if self.alive:
             return
         self.stop()
-        lock = self._lock()
+        lock = lock_of(self.directory)
         try:
             self._prepare(lock)
             self._process = SupervisedProcess(self._launch(), lock=lock)
@@ -131,18 +131,6 @@ class Server(ABC):
             raise EmbeddedServerError(f"{self.name} does not run")
         return self._process
 
-    def _lock(self) -> int:
-        """Wait until nobody is left who uses the data, and lock it."""
-        path = self.directory / "lock"
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise EmbeddedServerError(f"{self.name}: {error}") from error
-        if not wait_until(lambda: _locked(lock), timeout_ms=LOCK_MS_MAX):
-            os.close(lock)
-            raise EmbeddedServerError(f"{self.directory} is in use by another process")
-        return lock
-
     def _await_ready(self, process: SupervisedProcess) -> None:
         def settled() -> bool:
             return self._ready(process.pid) or not process.alive
@@ -154,6 +142,22 @@ class Server(ABC):
         how = "is not ready in time" if status is None else f"ended with status {status}"
         self.stop()
         raise EmbeddedServerError(f"{self.name} {how}; the end of {self.log}:\n{_tail(self.log)}")
+
+
+def lock_of(directory: Path) -> int:
+    """Wait until nobody is left who uses the data of a server, and lock it: an open file.
+
+    Raises:
+        EmbeddedServerError: Somebody uses it all the time.
+    """
+    try:
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EmbeddedServerError(f"{directory.name}: {error}") from error
+    if not wait_until(lambda: _locked(lock), timeout_ms=LOCK_MS_MAX):
+        os.close(lock)
+        raise EmbeddedServerError(f"{directory} is in use by another process")
+    return lock
 
 
 def _locked(lock: int) -> bool:

@@ -1,0 +1,129 @@
+"""`faregate dev`: runs an app with servers, a worker and a page of their own, for development."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from socket import socket
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from faregate.adapters.postgres.migrations import Migrator
+from faregate.cli.child import Program
+from faregate.cli.dev.demo_user import DEMO_USER, sign_in
+from faregate.cli.dev.folder import DevFolder
+from faregate.cli.dev.page import serving
+from faregate.cli.dev.processes import App, Worker
+from faregate.cli.display import say_on
+from faregate.cli.servers import EmbeddedServers
+from faregate.cli.settings import as_environment, development_settings
+from faregate.cli.sockets import LOOPBACK, listen, url_of
+from faregate.cli.stack import WATCH_INTERVAL_S, stopping_on_signals, worker_program
+from faregate.config import PREFIX, Settings
+
+#: What forgives; a variable that is set wins.
+_DEFAULTS = {"provision_users": True, "decision_timeout_ms": 5_000}
+
+Port = Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)]
+
+
+def dev(
+    app: Annotated[str, typer.Argument(metavar="APP", help="The app to run: module:attribute.")],
+    port: Port = 8000,
+    page_port: Port = 8001,
+    data: Annotated[Path, typer.Option(help="The folder that keeps the data between runs.")] = Path(
+        ".faregate"
+    ),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete the data of earlier runs.")
+    ] = False,
+) -> None:
+    """Run an app for development, with servers, a worker, a demo user and a page.
+
+    It is there for this machine only, and refuses to run in production. Ctrl-C ends all of it.
+
+    Example: faregate dev app:app
+    """
+    development_settings()
+    say, folder = say_on(Console()), DevFolder(data.absolute())
+    with stopping_on_signals(), ExitStack() as opened:
+        sockets = [opened.enter_context(listen(LOOPBACK, one)) for one in (port, page_port)]
+        if fresh:
+            folder.empty()
+        servers = opened.enter_context(EmbeddedServers(folder.path))
+        settings = settings_for(servers.redis_url, servers.postgres_url)
+        token = _prepare(settings, folder)
+        _greet(say, folder, token, app, [url_of(one) for one in sockets])
+        worker = Worker(worker_program(settings, folder.worker_log), say)
+        opened.callback(worker.stop)
+        opened.enter_context(serving(settings, sockets[1]))
+        running = App(_app_program(app, sockets[0], settings), Path.cwd(), say)
+        opened.callback(running.stop)
+        while True:
+            time.sleep(WATCH_INTERVAL_S)
+            for name in servers.watch():
+                say(f"{name} died, and was started again")
+            worker.look()
+            running.look()
+
+
+def settings_for(redis_url: str, postgres_url: str) -> Settings:
+    """Return the settings of app and worker: those of the environment, on these servers."""
+    forgiving = {
+        name: value for name, value in _DEFAULTS.items() if PREFIX + name.upper() not in os.environ
+    }
+    return development_settings(
+        redis_url=redis_url, postgres_url=postgres_url, queue_url="", **forgiving
+    )
+
+
+def _prepare(settings: Settings, folder: DevFolder) -> str:
+    """Bring the schema up to date, and write down what a shell needs; return the token."""
+    folder.hide()
+    folder.worker_log.unlink(missing_ok=True)
+    Migrator(settings.postgres_url).apply(
+        shard_count=settings.shard_count, starting_credits=settings.starting_credits
+    )
+    token = sign_in(settings, folder)
+    folder.write_variables(
+        {
+            "FAREGATE_REDIS_URL": settings.redis_url,
+            "FAREGATE_POSTGRES_URL": settings.postgres_url,
+            "DEMO_USER": str(DEMO_USER),
+            "TOKEN": token,
+        }
+    )
+    return token
+
+
+def _app_program(app: str, listening: socket, settings: Settings) -> Program:
+    number = listening.fileno()
+    return Program(
+        name="app",
+        module="faregate.cli.dev.serving",
+        arguments=(str(number), app),
+        environment=as_environment(settings),
+        log=None,
+        inherited=(number,),
+    )
+
+
+def _greet(
+    say: Callable[[str], None], folder: DevFolder, token: str, app: str, urls: list[str]
+) -> None:
+    shown = os.path.relpath(folder.variables)
+    for line in (
+        "For development: it listens on this machine only, and never runs in production.",
+        f"  app    {urls[0]}   {app}, started again when a file changes",
+        f"  page   {urls[1]}   what is charged, live",
+        f"  user   {DEMO_USER}",
+        f"  token  {token}",
+        f"  data   {os.path.relpath(folder.path)}, kept until --fresh",
+        f"  shell  . {shown}   then: faregate history $DEMO_USER",
+        f'  try    curl -i -H "Authorization: Bearer $TOKEN" {urls[0]}/',
+        "Ctrl-C ends all.",
+    ):
+        say(line)

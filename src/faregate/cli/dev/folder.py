@@ -1,0 +1,71 @@
+"""The folder of `faregate dev`: the data of the servers, a token, and variables for a shell."""
+
+import os
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from faregate.cli.servers.server import lock_of
+
+_COMMENT = "# For a shell: each `faregate dev` writes it anew, and it holds while that runs."
+_SERVERS = ("redis", "postgres")
+
+
+@dataclass(frozen=True, slots=True)
+class DevFolder:
+    """What is kept between two runs. The servers make it."""
+
+    path: Path
+
+    @property
+    def worker_log(self) -> Path:
+        """What the worker says."""
+        return self.path / "worker.log"
+
+    @property
+    def variables(self) -> Path:
+        """The file that a shell reads: `. .faregate/env`."""
+        return self.path / "env"
+
+    @property
+    def token(self) -> str:
+        """The token of the demo user; empty if there is none yet."""
+        file = self.path / "token"
+        return file.read_text("utf-8").strip() if file.is_file() else ""
+
+    def keep_token(self, token: str) -> None:
+        """Keep a token for the next run."""
+        self._write_secret("token", f"{token}\n")
+
+    def hide(self) -> None:
+        """Let git pass over it all."""
+        (self.path / ".gitignore").write_text("*\n", encoding="utf-8")
+
+    def write_variables(self, variables: Mapping[str, str]) -> None:
+        """Write the file for a shell."""
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+        self._write_secret(self.variables.name, "\n".join([_COMMENT, *lines, ""]))
+
+    def empty(self) -> None:
+        """Delete the data and the token of earlier runs, once nobody uses them.
+
+        Raises:
+            EmbeddedServerError: Somebody uses them all the time.
+        """
+        for name in _SERVERS:
+            if (self.path / name).is_dir():
+                lock = lock_of(self.path / name)
+                shutil.rmtree(self.path / name)
+                os.close(lock)
+        for name in ("token", self.variables.name, self.worker_log.name):
+            (self.path / name).unlink(missing_ok=True)
+
+    def _write_secret(self, name: str, text: str) -> None:
+        """Write a file that nobody else may read, whole or not at all."""
+        made = self.path / f".{name}"
+        made.unlink(missing_ok=True)
+        made.touch(mode=0o600, exist_ok=False)
+        made.write_text(text, encoding="utf-8")
+        made.replace(self.path / name)

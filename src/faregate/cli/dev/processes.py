@@ -1,0 +1,91 @@
+"""What `faregate dev` runs beside the servers: the app, which is reloaded, and the worker."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from faregate.cli.child import Child, Program
+from faregate.cli.stack import WORKER_RESTARTS_MAX, WORKER_STOP_S_MAX, broken
+
+_APP_STOP_S_MAX = 5.0
+#: Folders that hold what others have written, and those whose names begin with a dot.
+_FOREIGN = {"__pycache__", "node_modules", "site-packages", "venv"}
+
+Say = Callable[[str], None]
+
+
+class App:
+    """The app: started again when a file has changed, whether it runs or has ended."""
+
+    def __init__(self, program: Program, folder: Path, say: Say) -> None:
+        """Start it. `folder` holds its sources."""
+        self._program = program
+        self._folder = folder
+        self._say = say
+        self._sources = sources(folder)
+        self._child = Child(program)
+        self._is_down = False
+
+    def look(self) -> None:
+        """Look once: start it again if a file has changed, and say once that it has ended."""
+        found = sources(self._folder)
+        if found != self._sources:
+            self._say(f"{self._newest(found)} has changed: the app is started again")
+            self.stop()
+            self._sources, self._is_down = found, False
+            self._child = Child(self._program)
+        elif self._child.exit_status is not None and not self._is_down:
+            self._is_down = True
+            status = self._child.exit_status
+            self._say(f"the app ended with status {status}: change a file, and it is started again")
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._child.stop(_APP_STOP_S_MAX)
+
+    def _newest(self, found: Mapping[Path, int]) -> Path:
+        changed = dict(set(found.items()) ^ set(self._sources.items()))
+        return max(changed, key=lambda path: changed[path]).relative_to(self._folder)
+
+
+class Worker:
+    """The worker: started again if it died."""
+
+    def __init__(self, program: Program, say: Say) -> None:
+        """Start it."""
+        self._program = program
+        self._say = say
+        self._child = Child(program)
+        self._restarts = 0
+
+    def look(self) -> None:
+        """Look once, and start it again if it has ended.
+
+        Raises:
+            EmbeddedServerError: It has ended too often.
+        """
+        if self._child.exit_status is None:
+            return
+        if self._restarts >= WORKER_RESTARTS_MAX:
+            raise broken(self._child)
+        self._restarts += 1
+        self._say(f"the worker ended, and is started again; it says why in {self._program.log}")
+        self._child = Child(self._program)
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._child.stop(WORKER_STOP_S_MAX)
+
+
+def sources(folder: Path) -> dict[Path, int]:
+    """Return the Python files of an app, and when each was last changed, in nanoseconds."""
+    found: dict[Path, int] = {}
+    for name, folders, files in os.walk(folder):
+        folders[:] = [one for one in folders if one[0] != "." and one not in _FOREIGN]
+        for path in (Path(name, file) for file in files if file.endswith(".py")):
+            try:
+                found[path] = path.stat().st_mtime_ns
+            except FileNotFoundError:
+                # An editor has just replaced it.
+                continue
+    return found

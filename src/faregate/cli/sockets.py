@@ -1,0 +1,29 @@
+"""Sockets that listen before the program that serves on them runs."""
+
+import socket
+
+from faregate.domain.errors import InvalidArgumentError
+
+LOOPBACK = "127.0.0.1"
+#: How many connections may wait until a program accepts them.
+BACKLOG_MAX = 1_024
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 is any that is free.
+
+    Raises:
+        InvalidArgumentError: The port is taken, or the address is not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG_MAX)
+    except OSError as error:
+        why = f"cannot listen on {host} port {port}: {error.strerror}"
+        raise InvalidArgumentError(why) from error
+
+
+def url_of(listening: socket.socket) -> str:
+    """Return the URL of what serves on a socket."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
