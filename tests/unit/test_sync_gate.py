@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 from faregate import Gate, SyncGate
 from faregate.domain.errors import AmountError, ConfigurationError, LedgerUnavailableError
 from faregate.testing import Failure, MemoryGate, memory_gate
-from waiting import wait_for
+from waiting import WAIT_S_MAX, wait_for
 
 #: What is named otherwise for threads: `with` is the lifespan.
 OTHERWISE = {"aclose": "close", "lifespan": "__enter__", "retries": "join_retries"}
@@ -186,6 +187,7 @@ def test_a_forked_process_has_a_gate_of_its_own() -> None:
         with gate._lock:
             child = os.fork()
             if not child:
+                signal.alarm(int(WAIT_S_MAX))
                 try:
                     gate.start()
                     os._exit(0 if gate.gate is not mine else 1)
@@ -203,6 +205,7 @@ def test_one_gate_for_parent_and_child_is_refused(memory: MemoryGate, gate: Sync
     assert gate.charge(user).allowed
     child = os.fork()
     if not child:
+        signal.alarm(int(WAIT_S_MAX))
         try:
             gate.charge(user)
         except ConfigurationError as error:
