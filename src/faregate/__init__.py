@@ -1,6 +1,6 @@
 """Faregate: credits for API calls, charged atomically in Redis and recorded in Postgres."""
 
-from faregate.bootstrap import build_api_keys, build_gate, open_gate
+from faregate.bootstrap import build_api_keys, build_gate, build_sync_gate, open_gate
 from faregate.config import Settings
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
@@ -14,6 +14,7 @@ from faregate.domain.transaction import CreditTransaction, CreditTransactionId, 
 from faregate.domain.usage import Usage
 from faregate.domain.user import User, user_id_of
 from faregate.gate import CachedTiers, Gate
+from faregate.sync import SyncGate, SyncHeldBlock
 
 __all__ = [
     "Allowance",
@@ -39,12 +40,15 @@ __all__ = [
     "PolicySet",
     "RateLimit",
     "Settings",
+    "SyncGate",
+    "SyncHeldBlock",
     "TransactionType",
     "Usage",
     "User",
     "Verdict",
     "build_api_keys",
     "build_gate",
+    "build_sync_gate",
     "open_gate",
     "user_id_of",
 ]

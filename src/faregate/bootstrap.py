@@ -37,6 +37,7 @@ from faregate.domain.policy import BreakerOptions, CreditPolicy, GateOptions, Po
 from faregate.gate import Gate, TierOf
 from faregate.ops import doctor
 from faregate.ops.doctor import Look
+from faregate.sync import SyncGate
 
 
 def build_gate(
@@ -72,6 +73,18 @@ def build_gate(
         history=PostgresHistory(settings.postgres_url),
         journal=_journal(settings),
     )
+
+
+def build_sync_gate(
+    settings: Settings | None = None,
+    policies: CreditPolicy | PolicySet | None = None,
+    tier_of: TierOf | None = None,
+) -> SyncGate:
+    """Build a gate for threads, one in each process; see `build_gate` and `SyncGate`.
+
+    Without settings those of the environment hold, as they are at the first use.
+    """
+    return SyncGate(lambda: build_gate(settings or read_settings(), policies, tier_of))
 
 
 def _options(settings: Settings) -> GateOptions:

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.health import BreakerState, CallCounts, Health, JournalState
 from faregate.gate import Gate
+from faregate.sync import SyncGate
 
 
 def serve(collector: Collector, ports: Iterable[int], host: str = "127.0.0.1") -> int:
@@ -60,7 +61,7 @@ def labelled(
 class GateCollector(Collector):
     """Tells how one gate is."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate | SyncGate) -> None:
         self._gate = gate
 
     def collect(self) -> Iterator[Metric]:

@@ -1,0 +1,250 @@
+"""Charges the jobs of a queue, such as RQ or Celery: before the work, and once for each attempt.
+
+    @charged_job(gate, user=lambda user_id, topic: UUID(user_id), attempt=attempt, cost=5)
+    def report(user_id: str, topic: str) -> str: ...
+
+An attempt that fails is given back, so the next one pays again. An attempt that is delivered twice,
+since its worker died, is charged once: job and number of the attempt are its idempotency key.
+"""
+
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar, cast
+from uuid import UUID
+
+from faregate.domain.decision import Decision, Verdict
+from faregate.domain.errors import ConfigurationError, FaregateError
+from faregate.domain.hold import Hold
+from faregate.domain.idempotency import KeyState
+from faregate.gate import ChargeOptions, Gate
+from faregate.gate.spending import TTL_MS
+from faregate.sync import SyncGate
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+#: For how long a job waits at its end for what could not be given back at once, in seconds: the
+#: work horse of RQ ends without finishing what is in the background.
+JOIN_S_MAX = 5.0
+#: When to come back where nothing says it, in milliseconds.
+SOON_MS = 1_000
+_SOON = {
+    Verdict.CREDITS_HELD,
+    Verdict.BACKLOG,
+    Verdict.TOO_MANY_HOLDS,
+    Verdict.OVERLOADED,
+    Verdict.RATE_LIMITED,
+}
+_NOT_SERVED = {KeyState.IN_FLIGHT, KeyState.DONE}
+
+_log = logging.getLogger(__name__)
+
+
+class JobRefusedError(FaregateError):
+    """A job is not run: its user cannot pay now, or another worker has it."""
+
+    def __init__(self, reason: str, retry_after_ms: int | None = None) -> None:
+        # Queues pickle errors, by their class and these two.
+        super().__init__(reason, retry_after_ms)
+        #: The verdict, such as `out_of_credits`, or the state of the attempt: `in_flight`, `done`.
+        self.reason = reason
+        #: After how long a retry may be served, in milliseconds; None where waiting does not help.
+        self.retry_after_ms = retry_after_ms
+
+    def __str__(self) -> str:
+        when = self.retry_after_ms
+        return self.reason if when is None else f"{self.reason}, retry after {when} ms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobAttempt:
+    """Which attempt of which job runs."""
+
+    job_id: str
+    #: How many attempts were made before.
+    number: int = 0
+
+
+class _Charge:
+    """The charge or the hold of one attempt."""
+
+    def __init__(self, decision: Decision, hold: Hold | None) -> None:
+        self._decision = decision
+        self._hold = hold
+
+    async def settle(self, gate: Gate, actual: int | None) -> None:
+        """End it after the work; without an actual cost it has cost its estimate."""
+        if self._hold is None:
+            await gate.complete(self._decision)
+            return
+        cost = self._hold.estimate if actual is None else actual
+        answer = await gate.settle(self._hold, cost)
+        if not answer.allowed and not answer.is_pending:
+            _log.warning("a job is not settled: hold %s: %s", self._hold.id, answer.verdict)
+        await _finish(gate)
+
+    async def give_back(self, gate: Gate) -> None:
+        """Give all of it back; the error of the job is the one that is raised."""
+        try:
+            if self._hold is not None:
+                await gate.cancel(self._hold)
+            else:
+                await gate.refund(self._decision, description="refund: the job failed")
+        except FaregateError as error:
+            _log.warning("a job is not given back: %s: %s", self._decision.transaction_id, error)
+        await _finish(gate)
+
+
+async def _finish(gate: Gate) -> None:
+    if not await gate.retries.join(JOIN_S_MAX):
+        _log.warning("a job has ended, and %d actions wait in the background", len(gate.retries))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What one attempt is to be charged."""
+
+    user_id: UUID
+    attempt: JobAttempt
+    cost: int | None
+    estimate: int | None
+    ttl_ms: int
+    #: The function, so that no other one has this job's charge.
+    name: str
+
+    async def charge(self, gate: Gate) -> _Charge:
+        """Charge it.
+
+        Raises:
+            JobRefusedError: It is not to be run.
+            FaregateError: It is not decided; what may have been taken is being voided.
+        """
+        job, number = self.attempt.job_id, self.attempt.number
+        options: ChargeOptions = {
+            "idempotency_key": f"{job} {number}",
+            "fingerprint": self.name,
+            "description": "job",
+            "metadata": {"job": job, "attempt": number},
+        }
+        hold: Hold | None = None
+        try:
+            if self.estimate is None:
+                decision = await gate.charge(self.user_id, cost=self.cost, **options)
+            else:
+                hold = await gate.hold(self.user_id, self.estimate, ttl_ms=self.ttl_ms, **options)
+                decision = hold.decision
+        except FaregateError:
+            await _finish(gate)
+            raise
+        if not decision.allowed:
+            raise JobRefusedError(decision.verdict.value, _retry_after_ms(decision))
+        if decision.key_state in _NOT_SERVED:
+            soon = SOON_MS if decision.key_state is KeyState.IN_FLIGHT else None
+            raise JobRefusedError(str(decision.key_state), soon)
+        return _Charge(decision, hold)
+
+
+def _retry_after_ms(decision: Decision) -> int | None:
+    """Return when a refused job may be tried again."""
+    if decision.retry_after_ms or decision.verdict in _SOON:
+        return decision.retry_after_ms or SOON_MS
+    if decision.verdict is Verdict.OUT_OF_CREDITS and decision.resets_at_ms is not None:
+        return max(0, decision.resets_at_ms - decision.decided_at_ms)
+    return None
+
+
+def charged_job(
+    gate: SyncGate | Gate | Callable[[], Gate],
+    *,
+    user: Callable[..., UUID],
+    attempt: Callable[[], JobAttempt],
+    cost: int | Callable[..., int] | None = None,
+    estimate: int | Callable[..., int] | None = None,
+    actual: Callable[[Any], int] | None = None,
+    ttl_ms: int = TTL_MS,
+) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """Return a decorator that charges each attempt of a job before it runs.
+
+    Args:
+        gate: A `SyncGate` for functions; a `Gate`, or a function that returns it, for async ones.
+        user: Says who pays, by the arguments of the job.
+        attempt: Says which attempt of which job runs, as the queue knows it.
+        cost: In credits, or computed from the arguments; None for what the policy says.
+        estimate: What is held instead, where only the work tells what it costs.
+        actual: What a held job has cost, by its result; without it, its estimate.
+        ttl_ms: For how long it is held: longer than the job may run. A hold whose worker died
+            expires then. A charge whose worker died stands.
+
+    Raises:
+        ConfigurationError: A cost and an estimate, or an actual cost without an estimate.
+        TypeError: The gate does not suit the function.
+    """
+    if (cost is not None and estimate is not None) or (actual is not None and estimate is None):
+        raise ConfigurationError("a job has a cost, or an estimate that an actual cost may settle")
+
+    def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
+        def ask(*args: _P.args, **options: _P.kwargs) -> _Asked:
+            return _Asked(
+                user_id=user(*args, **options),
+                attempt=attempt(),
+                cost=cost(*args, **options) if callable(cost) else cost,
+                estimate=estimate(*args, **options) if callable(estimate) else estimate,
+                ttl_ms=ttl_ms,
+                name=f"{function.__module__}.{function.__qualname__}",
+            )
+
+        if inspect.iscoroutinefunction(function):
+            if isinstance(gate, SyncGate):
+                raise TypeError(f"{function.__qualname__} is async, so its gate is a Gate")
+            return cast("Callable[_P, _T]", _async_job(gate, ask, function, actual))
+        if not isinstance(gate, SyncGate):
+            raise TypeError(f"{function.__qualname__} is not async, so its gate is a SyncGate")
+        return _sync_job(gate, ask, function, actual)
+
+    return decorate
+
+
+def _sync_job(
+    gate: SyncGate,
+    ask: Callable[_P, _Asked],
+    function: Callable[_P, _T],
+    actual: Callable[[Any], int] | None,
+) -> Callable[_P, _T]:
+    @functools.wraps(function)
+    def run(*args: _P.args, **options: _P.kwargs) -> _T:
+        charge = gate.run(ask(*args, **options).charge)
+        try:
+            result = function(*args, **options)
+            cost = actual and actual(result)
+        except BaseException:
+            gate.run(charge.give_back)
+            raise
+        gate.run(lambda of_job: charge.settle(of_job, cost))
+        return result
+
+    return run
+
+
+def _async_job(
+    gate: Gate | Callable[[], Gate],
+    ask: Callable[_P, _Asked],
+    function: Callable[_P, Awaitable[Any]],
+    actual: Callable[[Any], int] | None,
+) -> Callable[_P, Awaitable[Any]]:
+    @functools.wraps(function)
+    async def run(*args: _P.args, **options: _P.kwargs) -> Any:
+        of_job = gate if isinstance(gate, Gate) else gate()
+        charge = await ask(*args, **options).charge(of_job)
+        try:
+            result = await function(*args, **options)
+            cost = actual and actual(result)
+        except BaseException:
+            await charge.give_back(of_job)
+            raise
+        await charge.settle(of_job, cost)
+        return result
+
+    return run

@@ -1,0 +1,209 @@
+"""A gate for threads: the methods of `Gate`, each of which waits for its answer.
+
+    threads ──> SyncGate ──> GateLoop: one thread with an event loop ──> Gate ──> servers
+
+The loop and the gate are made at the first call in a process. A process that is forked makes its
+own at its first call. It never uses or closes what its parent had, since they share the sockets.
+"""
+
+import atexit
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+from typing import Self, TypeVar, Unpack
+from uuid import UUID
+from weakref import WeakSet
+
+from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
+from faregate.domain.health import Health
+from faregate.domain.policy import PolicySet
+from faregate.gate import ChargeOptions, Gate
+from faregate.gate.adjustments import Adjustments
+from faregate.gate.collecting import Collecting
+from faregate.gate.completions import Completions
+from faregate.gate.hold_ends import HoldEnds
+from faregate.gate.queries import Queries
+from faregate.gate.reversals import Reversals
+from faregate.gate.session import Session
+from faregate.gate.spending import TTL_MS, Spending
+from faregate.gate.tiers import Tiers
+from faregate.sync.loop import GateLoop
+from faregate.sync.waits import SyncHeldBlock, waits
+
+_T = TypeVar("_T")
+
+_CLOSED = "this gate is closed; `gate.start()` opens it again"
+
+
+class SyncGate:
+    """Charges users, and gives back. Safe to share among threads, and across a fork.
+
+    Each method waits as long as that of `Gate` does, and raises the same errors. A call that is
+    interrupted, as by Ctrl-C, is cancelled: a charge that is under way is voided. One whose answer
+    had come stands, as if the interrupt had come after it.
+    """
+
+    def __init__(self, build: Callable[[], Gate]) -> None:
+        """Make a gate; nothing is built, connected or started before its first use.
+
+        Args:
+            build: Builds the gate of a process, such as `lambda: build_gate(settings, policies)`;
+                called once in each process, so that a forked one shares nothing with its parent. If
+                it returns the gate that the parent has used, calls raise a `ConfigurationError`.
+        """
+        self._build = build
+        self._lock = Lock()
+        self._running: GateLoop | None = None
+        self._is_closed = False
+        _gates.add(self)
+
+    charge, hold = waits(Spending.charge), waits(Spending.hold)
+    settle, cancel, extend = waits(HoldEnds.settle), waits(HoldEnds.cancel), waits(HoldEnds.extend)
+    refund, refund_by_id = waits(Reversals.refund), waits(Reversals.refund_by_id)
+    grant, adjust = waits(Adjustments.grant), waits(Adjustments.adjust)
+    complete, kept_response = waits(Completions.complete), waits(Completions.kept_response)
+    balance, usage, history = waits(Queries.balance), waits(Queries.usage), waits(Queries.history)
+    renew, users_after = waits(Queries.renew), waits(Queries.users_after)
+    shadow_counts = waits(Queries.shadow_counts)
+    collect, follow = waits(Collecting.collect), waits(Collecting.follow)
+    install = waits(Session.install)
+    policy_of, tier_of = waits(Tiers.policy_of), waits(Tiers.tier_of)
+
+    @contextmanager
+    def holding(
+        self,
+        user_id: UUID,
+        estimate: int,
+        *,
+        ttl_ms: int = TTL_MS,
+        **options: Unpack[ChargeOptions],
+    ) -> Iterator[SyncHeldBlock]:
+        """Hold an estimate for a block, which settles it; see `HoldEnds.holding`."""
+        manager = self.gate.holding(user_id, estimate, ttl_ms=ttl_ms, **options)
+        block = self.run(lambda _: manager.__aenter__())
+        try:
+            yield SyncHeldBlock(self, block)
+        except BaseException:
+            # Not the exception itself: a GeneratorExit or a KeyboardInterrupt would end more there.
+            failed = RuntimeError("the block failed")
+            self.run(lambda _: manager.__aexit__(RuntimeError, failed, None))
+            raise
+        self.run(lambda _: manager.__aexit__(None, None, None))
+
+    def run(self, call: Callable[[Gate], Awaitable[_T]]) -> _T:
+        """Run something on the event loop of the gate, and wait for its end.
+
+        Raises:
+            LedgerUnavailableError: The gate was closed meanwhile.
+            ConfigurationError: It was closed before, or is called on its own event loop.
+        """
+        future = self.submit(call)
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise LedgerUnavailableError("the gate was closed") from error
+        except BaseException:
+            # The wait was interrupted, unless the call itself has failed.
+            future.cancel()
+            raise
+
+    def submit(self, call: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
+        """Begin something on the event loop of the gate; see `run`."""
+        with self._lock:
+            return self._begun().submit(call)
+
+    def _begun(self) -> GateLoop:
+        if self._is_closed:
+            raise ConfigurationError(_CLOSED)
+        if self._running is None:
+            self._running = GateLoop(self._build())
+        return self._running
+
+    @property
+    def gate(self) -> Gate:
+        """The gate of this process, which belongs to its own event loop."""
+        with self._lock:
+            return self._begun().gate
+
+    @property
+    def policies(self) -> PolicySet:
+        """The policy of each tier."""
+        return self.gate.policies
+
+    @property
+    def serves_open(self) -> bool:
+        """Whether there is a journal; see `Gate.serves_open`."""
+        return self.gate.serves_open
+
+    def now_ms(self) -> int:
+        """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""
+        return self.gate.now_ms()
+
+    def health(self) -> Health:
+        """Return how the gate of this process is now. Asks no server."""
+
+        async def look(gate: Gate) -> Health:
+            return gate.health()
+
+        return self.run(look)
+
+    def join_retries(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to do in the background; return whether that was in time."""
+        return self.run(lambda gate: gate.retries.join(timeout_s))
+
+    def start(self) -> None:
+        """Attach to the servers now, and not at the first use; open a gate that was closed."""
+        with self._lock:
+            self._is_closed = False
+        self.run(lambda gate: gate.start())
+
+    def close(self) -> None:
+        """Finish what is under way and close all connections of this process.
+
+        Callers that still wait get a `LedgerUnavailableError`. The end of a process does it, too,
+        but not `os._exit`, by which a forked work horse of RQ ends.
+        """
+        with self._lock:
+            self._is_closed = True
+            running, self._running = self._running, None
+        if running is not None:
+            running.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _leave_to_parent(self) -> None:
+        """Forget what the parent of this process goes on using, with the lock as it was there."""
+        self._lock = Lock()
+        if self._running is not None:
+            _of_parents.append(self._running)
+            self._running = None
+
+
+_gates: WeakSet[SyncGate] = WeakSet()
+#: Kept for good: to collect one would close sockets that the parent uses.
+_of_parents: list[GateLoop] = []
+
+
+def _leave_all_to_parent() -> None:
+    for gate in tuple(_gates):
+        gate._leave_to_parent()  # noqa: SLF001 -- of this module
+
+
+def _close_all() -> None:
+    with ExitStack() as stack:
+        for gate in tuple(_gates):
+            stack.callback(gate.close)
+
+
+# Before the thread pools end, which a close may need, as of a journal; `atexit` comes after that.
+getattr(threading, "_register_atexit", atexit.register)(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all_to_parent)

@@ -1,0 +1,55 @@
+"""An event loop in a thread of its own, with a gate on it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from threading import Thread, current_thread
+from typing import TypeVar
+
+from faregate.domain.errors import ConfigurationError
+from faregate.gate import Gate
+
+_T = TypeVar("_T")
+
+
+class GateLoop:
+    """Runs calls of one gate until it is closed. Its user sees to it that none comes later."""
+
+    def __init__(self, gate: Gate) -> None:
+        """Start the thread."""
+        self.gate = gate
+        self._loop = asyncio.new_event_loop()
+        self._is_over = asyncio.Event()
+        # A daemon, since the process may end without a close; `atexit` closes it in order.
+        self._thread = Thread(target=self._run, name="faregate", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        # At its end the runner cancels what is under way, so that nobody waits for ever.
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._is_over.wait())
+
+    def submit(self, call: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
+        """Begin a call, from any thread but that of the loop.
+
+        Raises:
+            ConfigurationError: This is the thread of the loop, which would wait for itself.
+        """
+        if current_thread() is self._thread:
+            raise ConfigurationError(
+                "a SyncGate is called on its own event loop, as by `tier_of` or `identify`:"
+                " await the methods of its gate there"
+            )
+
+        async def work() -> _T:
+            return await call(self.gate)
+
+        return asyncio.run_coroutine_threadsafe(work(), self._loop)
+
+    def close(self) -> None:
+        """Close the gate, then end the thread."""
+        try:
+            self.submit(Gate.aclose).result()
+        finally:
+            self._loop.call_soon_threadsafe(self._is_over.set)
+            self._thread.join()

@@ -1,0 +1,71 @@
+"""The one rule by which a method of asyncio becomes one that waits: same name, same arguments."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from faregate.domain.decision import Decision
+from faregate.domain.hold import Hold, HoldAnswer
+from faregate.gate import HeldBlock
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Runner(Protocol):
+    """Runs what is done to an object of asyncio on the event loop of that object."""
+
+    def run(self, call: Callable[[Any], Awaitable[_T]], /) -> _T:
+        """Run it, and wait for its end."""
+
+
+def waits(
+    method: Callable[Concatenate[Any, _P], Coroutine[Any, Any, _T]],
+) -> Callable[Concatenate[Runner, _P], _T]:
+    """Return the method of a `Runner` that calls a method of its object, and waits for it."""
+    name = method.__name__
+
+    @wraps(method)
+    def call(runner: Runner, /, *args: _P.args, **options: _P.kwargs) -> _T:
+        def begin(target: Any) -> Awaitable[_T]:
+            begun: Awaitable[_T] = getattr(target, name)(*args, **options)
+            return begun
+
+        return runner.run(begin)
+
+    return call
+
+
+class SyncHeldBlock:
+    """The hold of a block of `SyncGate.holding`; see `HeldBlock`."""
+
+    def __init__(self, gate: Runner, block: HeldBlock) -> None:
+        self._gate = gate
+        self._block = block
+
+    def run(self, call: Callable[[HeldBlock], Awaitable[_T]]) -> _T:
+        """Run something on the event loop of the gate, and wait for its end."""
+        return self._gate.run(lambda _: call(self._block))
+
+    settle = waits(HeldBlock.settle)
+    extend = waits(HeldBlock.extend)
+
+    @property
+    def hold(self) -> Hold:
+        """The hold; it is refused where `allowed` is false."""
+        return self._block.hold
+
+    @property
+    def answer(self) -> HoldAnswer | None:
+        """How it ended; None as long as it is open."""
+        return self._block.answer
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the estimate is taken."""
+        return self._block.allowed
+
+    @property
+    def decision(self) -> Decision:
+        """How the ledger decided on the estimate."""
+        return self._block.decision

@@ -1,0 +1,215 @@
+"""The gate for threads: the methods of `Gate`, each of which waits."""
+
+import asyncio
+import inspect
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import pytest
+
+from faregate import Gate, SyncGate
+from faregate.domain.errors import AmountError, ConfigurationError, LedgerUnavailableError
+from faregate.testing import Failure, MemoryGate, memory_gate
+from waiting import WAIT_S_MAX, wait_for
+
+#: What is named otherwise for threads: `with` is the lifespan.
+OTHERWISE = {"aclose": "close", "lifespan": "__enter__", "retries": "join_retries"}
+THREADS, CHARGES = 16, 25
+
+
+@pytest.fixture
+def memory() -> MemoryGate:
+    return memory_gate(credits=THREADS * CHARGES)
+
+
+@pytest.fixture
+def gate(memory: MemoryGate) -> Iterator[SyncGate]:
+    with SyncGate(lambda: memory) as gate:
+        yield gate
+
+
+def arguments(of: Callable[..., object]) -> list[str]:
+    """The names and kinds of what a method takes, without its object."""
+    return [str(p) for p in inspect.signature(of).parameters.values() if p.name != "self"]
+
+
+def test_each_method_of_a_gate_is_there_with_its_arguments(
+    memory: MemoryGate, gate: SyncGate
+) -> None:
+    """One that is added to `Gate` and forgotten here fails this test."""
+    plain = Gate(memory.ledger, memory._store, memory.policies)
+    for name in {name for name in dir(plain) if not name.startswith("_")}:
+        assert hasattr(gate, OTHERWISE.get(name, name)), name
+        if name not in OTHERWISE and callable(getattr(plain, name)):
+            assert arguments(getattr(gate, name)) == arguments(getattr(plain, name)), name
+
+
+def test_threads_share_one_gate_and_no_credit_is_lost(memory: MemoryGate, gate: SyncGate) -> None:
+    """Sixteen threads spend all credits, and one more is refused."""
+    user = memory.sign_up()
+
+    def spend(_: int) -> bool:
+        return all(gate.charge(user).allowed for _ in range(CHARGES))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert all(pool.map(spend, range(THREADS)))
+    assert not gate.charge(user).allowed
+    assert memory.charged(user) == THREADS * CHARGES
+
+
+def test_all_threads_use_one_event_loop(memory: MemoryGate) -> None:
+    """However many make the first call at the same time."""
+    built: list[Gate] = []
+
+    def build() -> Gate:
+        built.append(memory)
+        return memory
+
+    gate = SyncGate(build)
+    with gate, ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda _: gate.health(), range(THREADS)))
+    assert len(built) == 1
+
+
+def test_errors_of_the_gate_are_raised_in_the_caller(memory: MemoryGate, gate: SyncGate) -> None:
+    """Those of arguments and those of servers alike."""
+    user = memory.sign_up()
+    with pytest.raises(AmountError):
+        gate.charge(user, cost=-1)
+    with memory.failing(Failure.REDIS_DOWN), pytest.raises(LedgerUnavailableError):
+        gate.charge(user)
+
+
+def test_a_block_settles_its_hold(memory: MemoryGate, gate: SyncGate) -> None:
+    """By what it says, or else by the estimate."""
+    user = memory.sign_up(credits=30)
+    with gate.holding(user, 10) as held:
+        assert held.allowed
+        assert held.settle(4).refunded == 6
+    with gate.holding(user, 10):
+        pass
+    assert memory.credits_of(user) == 16
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
+def test_a_block_that_fails_gives_its_hold_back(
+    memory: MemoryGate, gate: SyncGate, error: type[BaseException]
+) -> None:
+    """By whatever it ends; the thread of the gate goes on."""
+    user = memory.sign_up(credits=30)
+    with pytest.raises(error), gate.holding(user, 10):
+        raise error
+    assert memory.credits_of(user) == 30
+    assert gate.charge(user).allowed
+
+
+def test_a_closed_gate_refuses_until_it_is_started(memory: MemoryGate, gate: SyncGate) -> None:
+    """And leaves no thread behind."""
+    user = memory.sign_up()
+    gate.close()
+    gate.close()
+    assert "faregate" not in {thread.name for thread in threading.enumerate()}
+    with pytest.raises(ConfigurationError, match="closed"):
+        gate.charge(user)
+    gate.start()
+    assert gate.charge(user).allowed
+
+
+def test_a_caller_that_waits_while_the_gate_is_closed_is_told(
+    memory: MemoryGate, gate: SyncGate
+) -> None:
+    """It does not wait for ever."""
+    begun = threading.Event()
+
+    async def never(_: Gate) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(gate.run, never)
+        begun.wait()
+        gate.close()
+        with pytest.raises(LedgerUnavailableError, match="closed"):
+            waiting.result()
+
+
+def test_an_interrupted_call_is_cancelled(gate: SyncGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a cancelled task is, whose charge is voided."""
+    cancelled = threading.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def interrupted(_: Gate) -> None:
+        loops.append(asyncio.get_running_loop())
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    class Interrupted:
+        def __init__(self, future: object) -> None:
+            self._future = future
+
+        def result(self) -> None:
+            wait_for(lambda: loops, "the call has begun")
+            raise KeyboardInterrupt
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._future, name)
+
+    submit = gate.submit
+    monkeypatch.setattr(gate, "submit", lambda call: Interrupted(submit(call)))
+    with pytest.raises(KeyboardInterrupt):
+        gate.run(interrupted)
+    wait_for(cancelled.is_set, "the call is cancelled")
+
+
+def test_a_call_on_the_loop_of_the_gate_itself_is_refused(gate: SyncGate) -> None:
+    """It would wait for itself."""
+
+    async def call_back(_: Gate) -> None:
+        gate.charge(UUID(int=1))
+
+    with pytest.raises(ConfigurationError, match="its own event loop"):
+        gate.run(call_back)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_has_a_gate_of_its_own() -> None:
+    """Even where another thread held the lock at the fork; the parent goes on with its own."""
+    gate = SyncGate(memory_gate)
+    with gate:
+        mine = gate.gate
+        with gate._lock:
+            child = os.fork()
+            if not child:
+                signal.alarm(int(WAIT_S_MAX))
+                try:
+                    gate.start()
+                    os._exit(0 if gate.gate is not mine else 1)
+                finally:
+                    os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert gate.gate is mine
+        gate.health()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_one_gate_for_parent_and_child_is_refused(memory: MemoryGate, gate: SyncGate) -> None:
+    """A builder that returns what the parent uses would share its sockets."""
+    user = memory.sign_up()
+    assert gate.charge(user).allowed
+    child = os.fork()
+    if not child:
+        signal.alarm(int(WAIT_S_MAX))
+        try:
+            gate.charge(user)
+        except ConfigurationError as error:
+            os._exit(0 if "forked" in str(error) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

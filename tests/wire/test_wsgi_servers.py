@@ -1,0 +1,118 @@
+"""Flask behind the gate, on servers of WSGI that fork and have threads: exact to the credit."""
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from faregate import Settings, build_sync_gate
+from faregate.bootstrap import open_audit, open_stream
+from faregate.ops.reconcile import reconcile
+from waiting import WAIT_S_MAX, wait_for
+from wire_client import Api, free_port
+
+PROGRAM = Path(__file__).parents[1] / "wsgi_app.py"
+CONNECTIONS, ROUNDS, GRANTED = 64, 2, 10_000
+#: Method, path, status and what is paid for it. The last two are one request, and its retry.
+REQUESTS = [
+    ("GET", "/", 200, 1),
+    ("GET", "/failed", 500, 0),
+    ("GET", "/held", 200, 1),
+    ("GET", "/streamed", 200, 1),
+    ("GET", "/missing", 404, 0),
+    ("POST", "/replayed", 200, 1),
+    ("POST", "/replayed", 200, 0),
+]
+
+
+def command(server: str, port: int) -> list[str]:
+    """How the app is started on a server."""
+    if server == "flask":
+        return [sys.executable, str(PROGRAM), str(port)]
+    forks = ["--preload", "--workers", "2", "--worker-class", "gthread", "--threads", "16"]
+    bound = ["--bind", f"127.0.0.1:{port}", "--timeout", "120", "--keep-alive", "60"]
+    return [sys.executable, "-m", "gunicorn", *forks, *bound, "wsgi_app:app"]
+
+
+@contextmanager
+def served(server: str, settings: Settings, log: Path, preloaded: UUID) -> Iterator[Api]:
+    """Run the app on a server, and end it in order."""
+    port = free_port()
+    variables = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "FAREGATE_REDIS_URL": settings.redis_url,
+        "FAREGATE_POSTGRES_URL": settings.postgres_url,
+        "WSGI_APP_USER": str(preloaded),
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(server, port), env=os.environ | variables, stdout=output, stderr=output
+        )
+    api = Api(server=server, port=port, settings=settings, process=process)
+    try:
+        wait_for(lambda: api.ready() or process.poll() is not None, f"{server} answers")
+        yield api
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(WAIT_S_MAX)
+
+
+def client(api: Api, user: UUID) -> tuple[int, set[int]]:
+    """Send all requests on one connection, some times; return what was paid and who served."""
+    paid, served_by = 0, set()
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=WAIT_S_MAX)
+    with closing(connection):
+        for _ in range(ROUNDS):
+            fields = {"x-user": str(user), "idempotency-key": str(uuid4())}
+            for method, path, status, cost in REQUESTS:
+                body = bytes(100_000) if method == "POST" else None
+                connection.request(method, path, body, fields)
+                response = connection.getresponse()
+                told = response.read()
+                assert response.status == status, (path, told)
+                paid += cost
+                if path == "/":
+                    served_by.add(int(told))
+    return paid, served_by
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "flask"])
+def test_64_connections_pay_for_what_they_get(
+    server: str, wire_settings: Settings, tmp_path: Path
+) -> None:
+    """All processes are served by gates of their own, though the app was in use at the fork."""
+    users = [uuid4() for _ in range(4)]
+    preloaded, log = uuid4(), tmp_path / "log"
+    settings = wire_settings.model_copy(update={"provision_users": True})
+    with build_sync_gate(settings) as gate:
+        for user in users:
+            gate.grant(user, GRANTED)
+        with (
+            served(server, wire_settings, log, preloaded) as api,
+            ThreadPoolExecutor(CONNECTIONS) as pool,
+        ):
+            payers = users * (CONNECTIONS // len(users))
+            done = list(pool.map(lambda user: client(api, user), payers))
+        processes = {pid for _, pids in done for pid in pids}
+        assert len(processes) == (2 if server == "gunicorn" else 1)
+        assert (api.process.pid in processes) is (server == "flask")
+        for index, user in enumerate(users):
+            balance = gate.balance(user)
+            assert balance is not None
+            paid = sum(paid for paid, _ in done[index :: len(users)])
+            assert balance.credits == 3 + GRANTED - paid, log.read_text()
+        first = gate.balance(preloaded)
+        assert first is not None
+        assert first.credits == 2
+    with open_stream(wire_settings) as stream, open_audit(wire_settings) as audit:
+        assert reconcile(stream, stream, audit).findings == []
+    if server == "gunicorn":
+        assert api.process.returncode == 0, log.read_text()
