@@ -1,6 +1,7 @@
 """Repair: profiles, acknowledgements, and how the command behaves whatever the finding is."""
 
 from contextlib import closing
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -107,6 +108,29 @@ def test_one_repair_at_a_time(
         said = command_line.run("repair", *APPLY)
         assert (said.code, "another repair is at work" in said.err) == (2, True)
     assert ledger.repaired() == ["recompute"]
+
+
+def test_a_repair_that_has_lost_its_lock_doubles_nothing(
+    ledger: Sabotaged, command_line: CommandLine, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one closes the gap between its look and its step."""
+    ledger.forge("delete from public.credit_transactions where sequence = 2")
+    ledger.forget_records(client)
+    begin = PostgresRepairs.begin
+
+    def overtaken(*given: Any) -> None:
+        monkeypatch.setattr(PostgresRepairs, "begin", begin)
+        begin(*given)
+        ledger.run(
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+            " where application_name = 'faregate repair lock'"
+        )
+        assert command_line.run("repair", *APPLY).code == 0
+
+    monkeypatch.setattr(PostgresRepairs, "begin", overtaken)
+    command_line.run("repair", *APPLY)
+    assert [row["sequence"] for row in ledger.operated.tables.rows(ledger.user)] == [2, 3]
+    assert ledger.findings() == []
 
 
 def test_a_repair_that_was_killed_is_run_again(

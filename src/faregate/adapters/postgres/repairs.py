@@ -173,8 +173,9 @@ def _change(connection: psycopg.Connection, event: Event) -> bytes:
     if step.action is Action.ACKNOWLEDGE:
         return leaves
     if step.action in {Action.STORE, Action.CLOSE}:
-        connection.execute(_repairs("store_rows"), {"rows": _json(step.rows)})
-        leaves = _leaves(connection, step.rows)
+        stored = connection.execute(_repairs("store_rows"), {"rows": _json(step.rows)}).fetchall()
+        ids = {str(row_id) for (row_id,) in stored}
+        leaves = _leaves(connection, [row for row in step.rows if row["id"] in ids])
     elif step.action is Action.REGISTER:
         leaves = _leaves(connection, step.rows)
     elif step.action is Action.RESTORE:
