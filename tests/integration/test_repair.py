@@ -175,6 +175,45 @@ def test_what_is_accepted_is_listed_and_no_alarm_until_it_changes(
     assert other["id"] != finding["id"]
 
 
+def test_a_batch_that_was_accepted_is_an_alarm_again_once_it_is_changed_again(
+    ledger: Sabotaged, command_line: CommandLine
+) -> None:
+    """Or whoever adds a leaf to it could add a row unseen."""
+    ledger.run("update faregate.batches set leaves = leaves || sha256('a')")
+    command_line.tell("acknowledge", *(one["id"] for one in ledger.findings()), *WHO)
+    assert ledger.findings() == []
+    ledger.run("update faregate.batches set leaves = leaves || sha256('b')")
+    assert set(ledger.kinds()) == {"forged"}
+
+
+def test_what_was_accepted_is_an_alarm_again_after_a_repair_or_a_rebuild(
+    ledger: Sabotaged, command_line: CommandLine, client: Redis
+) -> None:
+    """A new fault of the same size is another fault."""
+
+    def alter() -> list[str]:
+        ledger.run("update public.profiles set credits = credits + 1 where id = %s", ledger.user)
+        ledger.alter(client, 1)
+        return ledger.kinds()
+
+    def accept() -> None:
+        command_line.tell("acknowledge", *(one["id"] for one in ledger.findings()), *WHO)
+        assert ledger.findings() == []
+
+    assert alter() == ["live", "projection"]
+    accept()
+    assert alter() == ["live", "projection"]
+    ledger.repaired()
+    assert alter() == ["live", "projection"]
+    ledger.repaired()
+    ledger.alter(client, 1)
+    accept()
+    client.flushdb()
+    command_line.tell("rebuild", "--all-users")
+    ledger.alter(client, 1)
+    assert ledger.kinds() == ["live"]
+
+
 def test_what_is_not_found_cannot_be_accepted(ledger: Sabotaged, command_line: CommandLine) -> None:
     """Exit 2, and none of what was named with it is."""
     ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)

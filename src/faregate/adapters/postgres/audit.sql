@@ -572,7 +572,8 @@ with linked as (
 select
     null::uuid as user_id,
     shard,
-    number as place
+    number as place,
+    substr(sha256(int8send(number_due) || chain_before || leaves || chain), 1, 16) as leaf
 from linked
 where
     number <> number_due

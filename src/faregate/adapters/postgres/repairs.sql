@@ -48,6 +48,13 @@ values (
 )
 on conflict (finding_id) do nothing;
 
+-- name: end_acceptances
+-- What was accepted of a balance counts no more once that is right: a new fault may be alike.
+delete from faregate.acknowledgements
+where
+    user_id = %(user_id)s::uuid
+    and kind = any(%(kinds)s::text[]);
+
 -- name: read_credits
 -- The durable balance of a user, and its number.
 select
