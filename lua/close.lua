@@ -6,7 +6,8 @@
 --        status: done, or the first that holds of uninitialised, corrupt, unfinished (to be given
 --        up, but not closed, or with such records or holds)
 -- Appends nothing. A closed shard takes no charge, no hold and no credits. Refunds, voids and ends
--- of holds still pass. A shard that was given up has no state, and takes nothing.
+-- of holds still pass. A shard that was given up has no state, and takes nothing. Its accounts are
+-- left, of which a key tells `create`, whatever number of shards the ledger has then.
 -- uses: args, shard
 
 local VERSIONS = { close = CLOSED, open = VERSION, give_up = CLOSED }
@@ -27,6 +28,7 @@ if mode ~= 'give_up' then
 elseif not was_closed or pending > 0 or holds > 0 then
   return { 'unfinished', pending, holds }
 else
+  redis.call('SET', shard.base .. ':left', shard.epoch)
   redis.call('UNLINK', KEYS[1])
 end
 return { 'done', pending, holds }

@@ -2,7 +2,8 @@
 --
 -- KEYS   1 the marks of the ledger   2... the states of its shards
 -- ARGV   1 epoch   2... name and value of each mark
--- Reply  {1}; {0} if one of the keys is there, and then nothing is changed
+-- Reply  {1}; {0} if one of the keys is there, or a shard of theirs was given up by a ledger that
+--        moved, and then nothing is changed
 -- Appends nothing. In the first epoch nothing was charged before, so the streams are complete from
 -- the beginning of time. Later they are complete from now on.
 -- uses: args, shard
@@ -12,7 +13,7 @@ if not epoch or #ARGV < 3 or #ARGV % 2 == 0 then
   return invalid('epoch: a whole number; names and values of marks')
 end
 for _, key in ipairs(KEYS) do
-  if redis.call('EXISTS', key) == 1 then
+  if redis.call('EXISTS', key, string.sub(key, 1, -3) .. ':left') > 0 then
     return { 0 }
   end
 end

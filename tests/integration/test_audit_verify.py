@@ -162,3 +162,24 @@ def test_a_connection_that_broke_is_replaced(tables: Database, audit: PostgresAu
     with pytest.raises(ArchiveUnavailableError, match="cannot audit the ledger"):
         audit.identity()
     assert audit.identity().epoch == 1
+
+
+def test_the_digest_is_of_all_that_proves_a_row(
+    tables: Database, store: Sink, audit: PostgresAudit
+) -> None:
+    """A shard that the ledger has no more, and what a repair has made known."""
+    user = tables.user()
+    store.store(SHARD, user.deducts(1))
+    known = audit.digest()
+    tables.run("update faregate.ledger set shard_count = 1")
+    assert audit.digest() == known
+    tables.run("update faregate.batches set chain = sha256(chain)")
+    assert audit.digest() != known
+    tables.run("update faregate.ledger set shard_count = 16")
+    known = audit.digest()
+    tables.run(
+        "insert into faregate.repairs"
+        " (finding_id, kind, action, detail, leaves, actor, reason, ended_at)"
+        " values ('none', 'none', 'adopt', 'none', sha256('a'), 'ann', 'a test', now())"
+    )
+    assert audit.digest() != known

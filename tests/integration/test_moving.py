@@ -9,6 +9,7 @@ from redis import Redis
 
 from commands import CommandLine
 from faregate import Gate, Settings, open_gate
+from faregate.adapters.redis import keys
 from faregate.bootstrap import open_admin, open_installer, open_stream
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import (
@@ -214,3 +215,24 @@ async def test_a_gate_with_the_former_number_of_shards_charges_nobody(
             with pytest.raises((ConfigurationError, LedgerUninitialisedError)):
                 await gate.charge(user)
     await asyncio.to_thread(assert_exact, changed(settings, shard_count=4))
+
+
+def test_a_redis_that_was_left_is_not_taken_for_an_empty_one(
+    faregate: CommandLine,
+    settings: Settings,
+    target: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its accounts would come back, where keys of yet another number of shards have their names."""
+    users = [UUID("7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f0012")]
+    assert keys.account(users[0], 16) == keys.account(users[0], 128)
+    charge_all(settings, users, 2)
+    drain(settings)
+    faregate.tell("rebuild", "--from", settings.redis_url, "--shard-count", 8)
+    second = changed(target, shard_count=8)
+    charge_all(second, users, 1)
+    drain(second)
+    monkeypatch.setenv("FAREGATE_REDIS_URL", settings.redis_url)
+    said = faregate.run("rebuild", "--from", target.redis_url, "--shard-count", 128)
+    assert (said.code, "keeps what is left of an earlier ledger" in said.err) == (2, True)
+    charge_all(second, users, 0)

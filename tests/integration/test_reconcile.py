@@ -82,6 +82,9 @@ class Wrong:
     def closed_count(self) -> int:
         return self.stream.closed_count()
 
+    def left_count(self) -> int:
+        return self.stream.left_count()
+
     def marks(self) -> Mapping[str, str]:
         return self.stream.marks()
 

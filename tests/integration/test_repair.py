@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -113,6 +114,29 @@ def test_one_repair_at_a_time(
     assert ledger.repaired() == ["recompute"]
 
 
+def test_a_repair_that_has_lost_its_lock_doubles_nothing(
+    ledger: Sabotaged, command_line: CommandLine, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one closes the gap between its look and its step."""
+    ledger.forge("delete from public.credit_transactions where sequence = 2")
+    ledger.forget_records(client)
+    begin = PostgresRepairs.begin
+
+    def overtaken(*given: Any) -> None:
+        monkeypatch.setattr(PostgresRepairs, "begin", begin)
+        begin(*given)
+        ledger.run(
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+            " where application_name = 'faregate repair lock'"
+        )
+        assert command_line.run("repair", *APPLY).code == 0
+
+    monkeypatch.setattr(PostgresRepairs, "begin", overtaken)
+    command_line.run("repair", *APPLY)
+    assert [row["sequence"] for row in ledger.operated.tables.rows(ledger.user)] == [2, 3]
+    assert ledger.findings() == []
+
+
 def test_a_repair_that_was_killed_is_run_again(
     ledger: Sabotaged, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +177,45 @@ def test_what_is_accepted_is_listed_and_no_alarm_until_it_changes(
     ledger.run("update public.profiles set credits = 98 where id = %s", ledger.user)
     (other,) = ledger.findings()
     assert other["id"] != finding["id"]
+
+
+def test_a_batch_that_was_accepted_is_an_alarm_again_once_it_is_changed_again(
+    ledger: Sabotaged, command_line: CommandLine
+) -> None:
+    """Or whoever adds a leaf to it could add a row unseen."""
+    ledger.run("update faregate.batches set leaves = leaves || sha256('a')")
+    command_line.tell("acknowledge", *(one["id"] for one in ledger.findings()), *WHO)
+    assert ledger.findings() == []
+    ledger.run("update faregate.batches set leaves = leaves || sha256('b')")
+    assert set(ledger.kinds()) == {"forged"}
+
+
+def test_what_was_accepted_is_an_alarm_again_after_a_repair_or_a_rebuild(
+    ledger: Sabotaged, command_line: CommandLine, client: Redis
+) -> None:
+    """A new fault of the same size is another fault."""
+
+    def alter() -> list[str]:
+        ledger.run("update public.profiles set credits = credits + 1 where id = %s", ledger.user)
+        ledger.alter(client, 1)
+        return ledger.kinds()
+
+    def accept() -> None:
+        command_line.tell("acknowledge", *(one["id"] for one in ledger.findings()), *WHO)
+        assert ledger.findings() == []
+
+    assert alter() == ["live", "projection"]
+    accept()
+    assert alter() == ["live", "projection"]
+    ledger.repaired()
+    assert alter() == ["live", "projection"]
+    ledger.repaired()
+    ledger.alter(client, 1)
+    accept()
+    client.flushdb()
+    command_line.tell("rebuild", "--all-users")
+    ledger.alter(client, 1)
+    assert ledger.kinds() == ["live"]
 
 
 def test_what_is_not_found_cannot_be_accepted(ledger: Sabotaged, command_line: CommandLine) -> None:

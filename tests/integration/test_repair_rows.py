@@ -224,3 +224,15 @@ def test_rows_are_immutable_after_a_repair_as_before(
     command_line.tell("repair", *APPLY)
     with pytest.raises(Exception, match="immutable"):
         ledger.run(f"update {ROWS} set amount = 0 where user_id = %s", ledger.user)  # noqa: S608
+
+
+@pytest.mark.parametrize("number", [5, 9_000_000_000_000_000_000])
+def test_a_number_that_was_changed_is_found_however_far_it_is(
+    forgetful: Sabotaged, number: int
+) -> None:
+    """The gap before it is as long, and is not counted out."""
+    before = row(forgetful, 6)
+    delete(forgetful, 5, 5)
+    change(forgetful, 6, f"sequence = {number}")
+    forgetful.repaired()
+    assert row(forgetful, 6) == before

@@ -76,10 +76,9 @@ def require_empty(found: LiveBalances) -> None:
             f"Redis is not lost: {len(held)} of its {len(epochs)} shards hold epoch {max(held)}."
             " If it is to be given up, name it by --from, and name an empty Redis in the settings"
         )
-    if found.marks():
+    if found.marks() or found.left_count():
         raise ConfigurationError(
-            f"Redis is not empty: it keeps what is left of epoch {found.marks().get('epoch')}:"
-            " empty it, then rebuild"
+            "Redis is not empty: it keeps what is left of an earlier ledger: empty it, then rebuild"
         )
 
 

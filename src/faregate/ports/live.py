@@ -211,6 +211,13 @@ class LiveBalances(Protocol):
         """Return how many shards take nothing new."""
         ...
 
+    def left_count(self) -> int:
+        """Return how many shards a ledger that moved has given up here: their accounts are there.
+
+        It may have had another number of shards: those that have names in common are counted.
+        """
+        ...
+
     def marks(self) -> Mapping[str, str]:
         """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
         ...

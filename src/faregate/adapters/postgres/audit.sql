@@ -599,7 +599,8 @@ with linked as (
 select
     null::uuid as user_id,
     shard,
-    number as place
+    number as place,
+    substr(sha256(int8send(number_due) || chain_before || leaves || chain), 1, 16) as leaf
 from linked
 where
     %(user_ids)s::uuid[] is null
@@ -611,10 +612,17 @@ order by shard, number
 limit %(findings_max)s::integer;
 
 -- name: read_digest
--- A digest of all rows that were ever written, in the order of each shard; for safekeeping.
-select encode(sha256(coalesce(string_agg(b.chain, '' order by s.shard), '')), 'hex') as digest
-from faregate.ledger as l
-cross join lateral generate_series(0, l.shard_count - 1) as s (shard)
+-- A digest of all rows that were ever written, in the order of each shard, and of those that
+-- repairs have made known; for safekeeping. The ledger may have had more shards than it has.
+select encode(sha256(
+    coalesce(string_agg(b.chain, '' order by s.shard), '')
+    || coalesce((
+        select string_agg(r.leaves, '' order by r.event_id)
+        from faregate.repairs as r
+        where r.ended_at is not null
+    ), '')
+), 'hex') as digest
+from generate_series(0, (select max(m.shard) from faregate.batches as m)) as s (shard)
 inner join faregate.batches as b
     on
         s.shard = b.shard

@@ -63,7 +63,8 @@ def _broken_batch(row: DictRow) -> Finding:
         f"Batch {row['place']} of shard {row['shard']} does not follow from the one before:"
         " what was stored has been changed, or batches are gone."
     )
-    subject = f"batch {row['place']} of shard {row['shard']}"
+    # By its content, too.
+    subject = f"batch {row['place']} of shard {row['shard']} {row['leaf'].hex()}"
     return _finding(DriftKind.FORGED, row, detail, (None, None), subject)
 
 

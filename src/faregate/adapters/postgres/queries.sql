@@ -483,19 +483,40 @@ select faregate.note_erased(%(user_ids)s::uuid[]);
 
 -- name: begin_epoch
 -- Begins a new Redis history after one that is over; no row if that one does not count any more. It
--- counts as installed: no gate may give it to a Redis that happens to be empty.
-update faregate.ledger
-set
-    epoch = ledger.epoch + 1,
-    shard_count = %(shard_count)s::integer,
-    installed_at = now()
-where ledger.epoch = %(after)s::bigint
-returning
-    ledger.ledger_id,
-    ledger.shard_count,
-    ledger.starting_credits,
-    ledger.epoch,
-    true as installed;
+-- counts as installed: no gate may give it to a Redis that happens to be empty. What was accepted
+-- of live balances counts no more, since they are made anew.
+with begun as (
+    update faregate.ledger
+    set
+        epoch = ledger.epoch + 1,
+        shard_count = %(shard_count)s::integer,
+        installed_at = now()
+    where ledger.epoch = %(after)s::bigint
+    returning
+        ledger.ledger_id,
+        ledger.shard_count,
+        ledger.starting_credits,
+        ledger.epoch,
+        true as installed
+),
+
+over as (
+    delete from faregate.acknowledgements
+    where
+        kind in ('live', 'behind')
+        and exists (
+            select 1
+            from begun
+        )
+)
+
+select
+    ledger_id,
+    shard_count,
+    starting_credits,
+    epoch,
+    installed
+from begun;
 
 -- name: read_next_since
 -- What the last reconciliation leaves to the next one.

@@ -19,12 +19,14 @@ from faregate.adapters.postgres.archive import LOCK_NAMESPACE
 from faregate.adapters.postgres.connection import Bounds, Connector, migrated, owned, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
-from faregate.domain.finding import Finding
+from faregate.domain.finding import DriftKind, Finding
 from faregate.domain.repair import Action, Around, Event, LiveChange, Row
 
 _BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=3_000)
 #: The transaction that holds the lock of all repairs waits between two users.
 _HOLDING = Bounds(statement_ms_max=10_000, lock_ms_max=3_000, idle_ms_max=3_600_000)
+#: What is found about a live balance.
+_LIVE = [DriftKind.LIVE.value, DriftKind.BEHIND.value]
 
 
 class PostgresRepairs:
@@ -135,6 +137,9 @@ class PostgresRepairs:
             "balance_after": change and change.credits_after,
         }
         with self._acting("end a repair") as connection:
+            if change:
+                asked = {"user_id": event.step.finding.user_id, "kinds": _LIVE}
+                connection.execute(_repairs("end_acceptances"), asked)
             for finding in event.step.accepts if change else ():
                 _acknowledge(connection, finding, event)
             connection.execute(_repairs("end_repair"), done)
@@ -173,8 +178,9 @@ def _change(connection: psycopg.Connection, event: Event) -> bytes:
     if step.action is Action.ACKNOWLEDGE:
         return leaves
     if step.action in {Action.STORE, Action.CLOSE}:
-        connection.execute(_repairs("store_rows"), {"rows": _json(step.rows)})
-        leaves = _leaves(connection, step.rows)
+        stored = connection.execute(_repairs("store_rows"), {"rows": _json(step.rows)}).fetchall()
+        ids = {str(row_id) for (row_id,) in stored}
+        leaves = _leaves(connection, [row for row in step.rows if row["id"] in ids])
     elif step.action is Action.REGISTER:
         leaves = _leaves(connection, step.rows)
     elif step.action is Action.RESTORE:
@@ -183,6 +189,8 @@ def _change(connection: psycopg.Connection, event: Event) -> bytes:
         connection.execute(_repairs("make_profile"), {"user_id": user_id})
         asked = {"user_id": user_id, "rewinds": step.action is Action.REWIND}
         connection.execute(_repairs("recompute"), asked)
+        asked = {"user_id": user_id, "kinds": [DriftKind.PROJECTION.value]}
+        connection.execute(_repairs("end_acceptances"), asked)
     return leaves
 
 

@@ -48,6 +48,13 @@ values (
 )
 on conflict (finding_id) do nothing;
 
+-- name: end_acceptances
+-- What was accepted of a balance counts no more once that is right: a new fault may be alike.
+delete from faregate.acknowledgements
+where
+    user_id = %(user_id)s::uuid
+    and kind = any(%(kinds)s::text[]);
+
 -- name: read_credits
 -- The durable balance of a user, and its number.
 select
@@ -196,28 +203,38 @@ left join proven as p on l.leaf = p.leaf
 order by l.place;
 
 -- name: store_rows
--- Adds rows; one whose id is known is left out.
+-- Adds rows, and answers which. One whose id is known is left out, as is one whose number a row has
+-- by now: it was planned before the lock of the user was taken.
 insert into public.credit_transactions (
     id, user_id, amount, type, description, metadata, timestamp,
     sequence, balance_after, epoch, refund_of, allowance_amount, allowance_after, period_start
 )
 select
-    id,
-    user_id,
-    amount,
-    type,
-    description,
-    metadata,
-    timestamp,
-    sequence,
-    balance_after,
-    epoch,
-    refund_of,
-    allowance_amount,
-    allowance_after,
-    period_start
-from jsonb_populate_recordset(null::public.credit_transactions, %(rows)s::jsonb)
-on conflict (id) do nothing;
+    r.id,
+    r.user_id,
+    r.amount,
+    r.type,
+    r.description,
+    r.metadata,
+    r.timestamp,
+    r.sequence,
+    r.balance_after,
+    r.epoch,
+    r.refund_of,
+    r.allowance_amount,
+    r.allowance_after,
+    r.period_start
+from jsonb_populate_recordset(null::public.credit_transactions, %(rows)s::jsonb) as r
+where
+    not exists (
+        select 1
+        from public.credit_transactions as t
+        where
+            t.user_id = r.user_id
+            and t.sequence = r.sequence
+    )
+on conflict (id) do nothing
+returning id;
 
 -- name: sees_own_rows
 -- Whether row level security keeps this role from changing rows.

@@ -25,6 +25,8 @@ class Shard:
     state: bytes
     #: The stream of its records.
     stream: bytes
+    #: Is there once a ledger that moved has given the shard up.
+    left: bytes
     #: The sorted set of its open holds, by their expiry.
     holds: bytes
     #: What the keys of accounts begin with.
@@ -113,4 +115,5 @@ def ledger(shard_count: int) -> bytes:
 
 def _shard(number: int, tag: int) -> Shard:
     base = b"fg:{%d}" % tag
-    return Shard(number, base, base + b":s", base + b":tx", base + b":holds", base + b"u")
+    names = (base + name for name in (b":s", b":tx", b":left", b":holds", b"u"))
+    return Shard(number, base, *names)

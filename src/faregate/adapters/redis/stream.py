@@ -127,6 +127,10 @@ class RedisStream:
         """Return how many shards take nothing new."""
         return sum(state is not None and state.is_closed for state in self._states())
 
+    def left_count(self) -> int:
+        """Return how many shards a ledger that moved has given up here; see the port."""
+        return int(self._client.ask("EXISTS", *(shard.left for shard in self._shards)))
+
     def marks(self) -> Mapping[str, str]:
         """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
         flat = self._client.ask("HGETALL", keys.ledger(self.shard_count))

@@ -1,7 +1,7 @@
 """The possible contents of a row before it was changed, by the rows beside it."""
 
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Iterable, Iterator
+from itertools import islice, product
 from typing import cast
 
 from faregate.domain.repair import Around, Row
@@ -11,7 +11,7 @@ from faregate.domain.transaction import CREDITS_MAX, TransactionType
 _NUMBERS_MAX = 8
 
 
-def candidates(row: Row, around: Around, missing: Sequence[int]) -> Iterator[Row]:
+def candidates(row: Row, around: Around, missing: Iterable[int]) -> Iterator[Row]:
     """Iterate over possible contents of a row whose numbers or type were changed.
 
     Each is a guess until a leaf proves it.
@@ -24,7 +24,7 @@ def candidates(row: Row, around: Around, missing: Sequence[int]) -> Iterator[Row
     if around.after:
         balances.add(_whole(around.after["balance_after"]) - _whole(around.after["amount"]))
     amounts = {amount, *(one - before for one in balances)}
-    sequences = dict.fromkeys([row["sequence"], *missing[:_NUMBERS_MAX]])
+    sequences = dict.fromkeys([row["sequence"], *islice(missing, _NUMBERS_MAX)])
     for sequence, one, after, kind in product(sequences, amounts, balances, TransactionType):
         if max(abs(one), abs(after)) <= CREDITS_MAX:
             yield {

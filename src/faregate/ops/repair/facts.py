@@ -173,7 +173,8 @@ def _originals(
     asked: list[tuple[str, Row]] = []
     for finding_id, row in rows.items():
         missing = [gap for gap in gaps if str(gap.user_id) == row["user_id"]]
-        numbers = [n for gap in missing for n in range(gap.sequence or 0, last_of(gap) + 1)]
+        # A number that was changed may leave a gap of any length, so that it is not listed.
+        numbers = (n for gap in missing for n in range(gap.sequence or 0, last_of(gap) + 1))
         known_by_id = [row_of(one) for one in records if str(one.id) == row["id"]]
         # The id itself may have been changed: then a record has this number and is no row.
         lost = [
