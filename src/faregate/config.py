@@ -31,6 +31,11 @@ _OF_OTHERS = re.compile(
     r"|(?:\w+_)?SERVICE_(?:HOST|PORT(?:_\w+)?)"
     r"|(?:\w+_)?PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)"
 )
+_DATABASE = re.compile(r"(/\d*)?")
+_REDIS_FORM = (
+    "a Redis URL is redis://host:port/number, with a port from 0 to 65535; what stands for itself"
+    " in a password, such as : / @ and #, is written in percent"
+)
 _PORT_OF_A_SERVICE = re.compile(r"(?:tcp|udp|sctp)://.*")
 _SUGGESTIONS_MAX = 3
 
@@ -156,10 +161,10 @@ class Settings(BaseSettings):
             _ = urlsplit(url).port
         except ValueError:
             # The error's own message quotes the URL, which may hold a password.
-            raise ValueError(
-                "a Redis URL is redis://host:port/number, with a port from 0 to 65535; what stands"
-                " for itself in a password, such as : / @ and #, is written in percent"
-            ) from None
+            raise ValueError(_REDIS_FORM) from None
+        # For a database that is no number redis-py would take number 0.
+        if not (url.startswith("unix://") or _DATABASE.fullmatch(urlsplit(url).path)):
+            raise ValueError(_REDIS_FORM)
         return url
 
     @property
@@ -203,7 +208,10 @@ def read_settings(**given: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = (
-            f"{PREFIX}{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+            f"{PREFIX}{'_'.join(map(str, item['loc'])).upper()}: "
+            f"{item['msg'].removeprefix('Value error, ')}"
             for item in error.errors()
+            # A default that depends on a setting which is wrong is no fault of its own.
+            if item["type"] != "default_factory_not_called"
         )
         raise ConfigurationError("; ".join(problems)) from error

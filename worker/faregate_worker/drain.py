@@ -66,10 +66,7 @@ def require_same_ledger(stream: TransactionStream, archive: TransactionArchive) 
         ConfigurationError: They are of different ledgers, or the settings are.
     """
     identity = archive.identity()
-    if identity.shard_count != stream.shard_count:
-        raise ConfigurationError(
-            f"the ledger has {identity.shard_count} shards, the settings say {stream.shard_count}"
-        )
+    identity.require_shards(stream.shard_count)
     problem = identity.mismatch(stream.marks())
     if problem:
         raise ConfigurationError(problem)

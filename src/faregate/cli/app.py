@@ -3,6 +3,7 @@
 Exit codes: 0 all is well, 1 the ledger is not exact, 2 wrong use, 3 something is broken.
 """
 
+import logging
 import sys
 import traceback
 from collections.abc import Callable
@@ -28,9 +29,11 @@ from faregate.cli.demo import demo
 from faregate.cli.replay import replay
 from faregate.cli.sample_api import api
 from faregate.domain.errors import (
+    ArchiveUnavailableError,
     ConfigurationError,
     FaregateError,
     InvalidArgumentError,
+    LedgerUnavailableError,
     TransactionConflictError,
     UnfitDatabaseError,
 )
@@ -41,6 +44,10 @@ _WRONG_USE = (
     TransactionConflictError,
     UnfitDatabaseError,
 )
+
+_NO_ANSWER = ArchiveUnavailableError, LedgerUnavailableError
+#: The driver's pool logs each try to connect; a command says once what came of it.
+logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 app = typer.Typer(
     help="Credits for API calls: charged in Redis, recorded in Postgres, reconciled.",
@@ -104,7 +111,9 @@ def main() -> None:
     try:
         app(prog_name="faregate")
     except FaregateError as error:
-        line = " ".join(f"faregate: {error}".split())
+        # A server that does not answer is looked at by the doctor, which names setting and remedy.
+        advice = "; `faregate doctor` says more" if type(error) in _NO_ANSWER else ""
+        line = " ".join(f"faregate: {error}{advice}".split())
         error_console().print(line, markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_WRONG_USE if isinstance(error, _WRONG_USE) else EXIT_BROKEN)
     except Exception:

@@ -22,7 +22,7 @@ def load_gate(place: str) -> Gate:
     """Import a gate, or call what makes one: `myapp.gates:gate`.
 
     Raises:
-        ConfigurationError: There is none at this place.
+        ConfigurationError: There is none at this place, or its module or function fails.
     """
     module_name, _, attribute = place.partition(":")
     if not module_name or not attribute:
@@ -32,9 +32,10 @@ def load_gate(place: str) -> Gate:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"there is no {place}: {error}") from error
-    gate = found if isinstance(found, Gate) or not callable(found) else found()
+        gate = found if isinstance(found, Gate) or not callable(found) else found()
+    except Exception as error:
+        # An application may fail by any error, and it is the one to be corrected.
+        raise ConfigurationError(f"no {place}: {type(error).__name__}: {error}") from error
     if not isinstance(gate, Gate):
         raise ConfigurationError(f"{place} is neither a gate nor a function that returns one")
     return gate

@@ -5,6 +5,21 @@ from enum import StrEnum
 from uuid import UUID
 
 
+class LetterKind(StrEnum):
+    """Why a record cannot be a row."""
+
+    #: Its user is missing.
+    DELETED_USER = "deleted_user"
+    #: Its id is known with other content.
+    CONFLICT = "conflict"
+    #: Postgres refuses it.
+    REFUSED = "refused"
+    #: It cannot be read.
+    UNREADABLE = "unreadable"
+    #: It is of an epoch that is over, and does not follow from the last row of its user.
+    FORK = "fork"
+
+
 class LetterOutcome(StrEnum):
     """The outcome of a dead letter."""
 

@@ -1,5 +1,6 @@
 """Findings: numbers, rows and objects of the schema that are wrong, as operators see them."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -35,10 +36,17 @@ class DriftKind(StrEnum):
     EPOCH = "epoch"
 
 
+_DIGITS = re.compile("[0-9a-f]{8}")
 #: Found at a row, whose number stays; the number of others moves on under traffic.
 _AT_A_ROW = frozenset(
     {DriftKind.GAP, DriftKind.FORK, DriftKind.CHAIN, DriftKind.FORGED, DriftKind.REFUND}
 )
+
+
+def is_finding_id(name: str) -> bool:
+    """Whether a finding could have this id."""
+    kind, _, digits = name.partition("-")
+    return kind in set(DriftKind) and _DIGITS.fullmatch(digits) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from faregate.domain.errors import ConfigurationError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerIdentity:
@@ -26,6 +28,18 @@ class LedgerIdentity:
             "shard_count": str(self.shard_count),
             "starting_credits": str(self.starting_credits),
         }
+
+    def require_shards(self, count: int) -> None:
+        """Make sure that the settings have the right number of shards.
+
+        Raises:
+            ConfigurationError: They have another one.
+        """
+        if self.shard_count != count:
+            raise ConfigurationError(
+                f"the ledger has {self.shard_count} shards, the settings say {count}: correct"
+                " FAREGATE_SHARD_COUNT"
+            )
 
     def mismatch(self, marks: Mapping[str, str]) -> str | None:
         """Say in what Redis, by the marks it keeps, is not of this ledger; None if it is."""

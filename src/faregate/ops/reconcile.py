@@ -22,7 +22,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
-from faregate.domain.errors import ConfigurationError
 from faregate.domain.finding import DriftKind, Finding, Reconciliation, Verification
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
@@ -192,10 +191,7 @@ def _lost_history(user_id: UUID, expected: int, found: int | None, detail: str) 
 
 def _identity(stream: TransactionStream, audit: Audit) -> LedgerIdentity:
     identity = audit.identity()
-    if identity.shard_count != stream.shard_count:
-        raise ConfigurationError(
-            f"the ledger has {identity.shard_count} shards, the settings say {stream.shard_count}"
-        )
+    identity.require_shards(stream.shard_count)
     return identity
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from faregate.adapters.postgres.archive import LOCK_NAMESPACE
-from faregate.adapters.postgres.connection import Bounds, Connector, owned, unavailable
+from faregate.adapters.postgres.connection import Bounds, Connector, migrated, owned, unavailable
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
@@ -26,7 +26,12 @@ class PostgresAdmin:
 
     def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
-        with unavailable("read identity"), self._connector.transaction() as connection:
+        with (
+            unavailable("read identity"),
+            owned("read the ledger"),
+            migrated(),
+            self._connector.transaction() as connection,
+        ):
             cursor = connection.cursor(row_factory=class_row(LedgerIdentity))
             row = cursor.execute(statement("read_identity")).fetchone()
         if row is None:

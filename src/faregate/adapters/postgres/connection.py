@@ -78,7 +78,10 @@ def complete(conninfo: str, application: str) -> str:
         given = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
         # The driver's own message quotes the string, which may hold a password.
-        raise ConfigurationError("the URL of Postgres is not a connection string") from None
+        raise ConfigurationError(
+            "the URL of Postgres (FAREGATE_POSTGRES_URL) is not a connection string such as"
+            " postgresql://user@host/database"
+        ) from None
     if "@" in str(given.get("host") or ""):
         # The driver looks for this host, and its message quotes the end of the password.
         raise ConfigurationError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import psycopg
 
 from faregate.adapters.postgres.queries import statement
+from faregate.domain.dead_letter import LetterKind
 from faregate.ports import StreamEntry
 
 REASON_LENGTH_MAX = 500
@@ -29,7 +30,7 @@ class DeadLetter:
     """An entry that cannot be a row, and why."""
 
     entry: StreamEntry
-    kind: str
+    kind: LetterKind
     reason: str
 
 

@@ -12,6 +12,7 @@ from faregate.adapters.postgres.dead_letters import DeadLetter
 from faregate.adapters.postgres.inserts import ProfileVanishedError, insert, rows_of
 from faregate.adapters.postgres.queries import statement
 from faregate.adapters.postgres.sorting import REFUSALS, Sorter, content, known_contents
+from faregate.domain.dead_letter import LetterKind
 from faregate.domain.operator import Operator
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 from faregate.ports import StreamEntry
@@ -32,7 +33,7 @@ class Letter:
 
     id: int
     shard: int
-    kind: str
+    kind: LetterKind
     entry: StreamEntry
 
     def stays(self, reason: str) -> DeadLetter:

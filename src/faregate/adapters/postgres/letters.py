@@ -26,7 +26,7 @@ from faregate.adapters.postgres.connection import Bounds, Connector, migrated, o
 from faregate.adapters.postgres.dead_letters import DeadLetter, letter_row
 from faregate.adapters.postgres.letter_rows import Letter, Made, resolve, retry
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.dead_letter import LetterOutcome, TreatedLetter
+from faregate.domain.dead_letter import LetterKind, LetterOutcome, TreatedLetter
 from faregate.domain.errors import InvalidArgumentError, ShardBlockedError
 from faregate.domain.operator import Operator
 from faregate.ports import StreamEntry
@@ -54,14 +54,14 @@ class PostgresLetters:
         self._read = read
 
     def listed(
-        self, kind: str | None, user_id: UUID | None, count_max: int, *, is_all: bool
+        self, kind: LetterKind | None, user_id: UUID | None, count_max: int, *, is_all: bool
     ) -> Sequence[_Row]:
         """Return dead letters, the oldest first; those that do not count any more if `is_all`."""
         asked = {"kind": kind, "user_id": user_id, "count_max": count_max, "is_all": is_all}
         with self._transaction() as connection:
             return _rows(connection, "list_letters", asked)
 
-    def of_kind(self, kind: str) -> Sequence[int]:
+    def of_kind(self, kind: LetterKind) -> Sequence[int]:
         """Return the ids of all dead letters of a kind that count."""
         with self._transaction() as connection:
             return [row["id"] for row in _rows(connection, "open_letters_of_kind", {"kind": kind})]
@@ -124,7 +124,12 @@ class PostgresLetters:
             return _repeated(connection, row["id"])
         # Its user may have been deleted since it was read.
         (row,) = _rows(connection, "read_letters", {"ids": [row["id"]]})
-        letter = Letter(id=row["id"], shard=row["shard"], kind=row["kind"], entry=self.record(row))
+        letter = Letter(
+            id=row["id"],
+            shard=row["shard"],
+            kind=LetterKind(row["kind"]),
+            entry=self.record(row),
+        )
         if not row["payload"]:
             return _stays(connection, row, letter.stays(_SCRUBBED), who)
         made = _MAKERS[outcome](connection, letter, who)

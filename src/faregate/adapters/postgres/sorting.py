@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 from faregate.adapters.postgres.dead_letters import DeadLetter, keep
 from faregate.adapters.postgres.inserts import NOTHING, Inserted, insert, rows_of
 from faregate.adapters.postgres.queries import statement
+from faregate.domain.dead_letter import LetterKind
 from faregate.domain.errors import ShardBlockedError
 from faregate.domain.transaction import (
     CreditTransaction,
@@ -91,7 +92,7 @@ class Sorter:
             asked = {"user_ids": list(users)}
             self.connection.execute(statement("scrub_dead_letters"), asked)
 
-    def _give_up(self, entry: StreamEntry, kind: str, reason: str) -> None:
+    def _give_up(self, entry: StreamEntry, kind: LetterKind, reason: str) -> None:
         self.letters.append(DeadLetter(entry=entry, kind=kind, reason=reason))
 
     def _not_kept(self, records: Sequence[StreamEntry]) -> list[StreamEntry]:
@@ -113,7 +114,7 @@ class Sorter:
         candidates = []
         for entry in records:
             if entry.transaction is None:
-                self._give_up(entry, "unreadable", entry.problem)
+                self._give_up(entry, LetterKind.UNREADABLE, entry.problem)
             else:
                 candidates.append(_Candidate(entry, entry.transaction))
         return candidates
@@ -132,7 +133,7 @@ class Sorter:
                 self.repeated += 1
             else:
                 reason = f"transaction {transaction.id} is stored already, with other content"
-                self._give_up(candidate.entry, "conflict", reason)
+                self._give_up(candidate.entry, LetterKind.CONFLICT, reason)
         return unknown
 
     def _of_users(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
@@ -154,10 +155,10 @@ class Sorter:
             if sequence is None:
                 self.users_gone.add(user_id)
                 reason = "the user was deleted before the record was stored"
-                self._give_up(candidate.entry, "deleted_user", reason)
+                self._give_up(candidate.entry, LetterKind.DELETED_USER, reason)
             elif transaction.epoch < self.epoch and transaction.sequence != sequence + 1:
                 reason = f"epoch {transaction.epoch} is over, and the rows do not go on with this"
-                self._give_up(candidate.entry, "fork", reason)
+                self._give_up(candidate.entry, LetterKind.FORK, reason)
             else:
                 reached[user_id] = max(sequence, transaction.sequence)
                 left.append(candidate)
@@ -174,7 +175,7 @@ class Sorter:
             if not self.has_refused:
                 raise RefusedError from error
             if len(candidates) == 1:
-                self._give_up(candidates[0].entry, "refused", str(error))
+                self._give_up(candidates[0].entry, LetterKind.REFUSED, str(error))
             else:
                 middle = len(candidates) // 2
                 self._insert(candidates[:middle])
@@ -190,7 +191,7 @@ class Sorter:
         Raises:
             ShardBlockedError: It is the schema that refuses.
         """
-        refused = [letter.entry for letter in self.letters if letter.kind == "refused"]
+        refused = [letter.entry for letter in self.letters if letter.kind == LetterKind.REFUSED]
         if self.inserted.count or not refused:
             return
         probe = _usual(next(entry.transaction for entry in refused if entry.transaction))

@@ -52,8 +52,8 @@ def check_url(url: str, setting: str = LEDGER_SETTING) -> str:
     except (TypeError, ValueError):
         # redis-py's own message may quote what was part of a password.
         raise ConfigurationError(
-            f"{setting} has an option after its ? that redis-py does not know, or whose value is "
-            "ill-formed"
+            f"{setting} is no URL such as redis://host:port/number, or has an option after its ? "
+            "that redis-py does not know, or whose value is ill-formed"
         ) from None
     return url
 

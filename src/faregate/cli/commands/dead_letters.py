@@ -11,20 +11,23 @@ from faregate.bootstrap import open_audit, open_letters, open_stream
 from faregate.cli.commands.credits import operator_of
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, members, print_tables, show_verdict, tell
 from faregate.config import Settings, read_settings
-from faregate.domain.dead_letter import LetterOutcome, TreatedLetter
+from faregate.domain.dead_letter import LetterKind, LetterOutcome, TreatedLetter
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.finding import Finding
 from faregate.domain.operator import Operator
 from faregate.ops.reconcile import differences
 
 COUNT_MAX = 10_000
+#: The last number that Postgres has for a letter.
+_ID_MAX = 2**63 - 1
 
 Ids = Annotated[
-    list[int] | None, typer.Argument(metavar="ID...", help="As `faregate dead-letters list` shows.")
+    list[int] | None,
+    typer.Argument(
+        metavar="ID...", min=1, max=_ID_MAX, help="As `faregate dead-letters list` shows."
+    ),
 ]
-Kind = Annotated[
-    str | None, typer.Option(help="deleted_user, conflict, refused, unreadable, fork.")
-]
+Kind = Annotated[LetterKind | None, typer.Option(help="Why a record cannot be a row.")]
 All = Annotated[bool, typer.Option("--all", help="With --kind: all of that kind that count.")]
 Actor = Annotated[str, typer.Option(help="Who does it; kept with the letter.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the letter.")]
@@ -58,7 +61,10 @@ def list_letters(
 
 @dead_letters.command()
 def show(
-    letter: Annotated[int, typer.Argument(metavar="ID", help="The number of the letter.")],
+    letter: Annotated[
+        int,
+        typer.Argument(metavar="ID", min=1, max=_ID_MAX, help="The number of the letter."),
+    ],
     as_json: Json = False,
 ) -> None:
     """Show a dead letter: its reason, its outcome with actor and reason, and its record.
@@ -149,7 +155,10 @@ def _warning(letters: Sequence[Any]) -> str:
 
 
 def _make_rows(
-    outcome: LetterOutcome, asked: tuple[Sequence[int], str | None], who: Operator, as_json: bool
+    outcome: LetterOutcome,
+    asked: tuple[Sequence[int], LetterKind | None],
+    who: Operator,
+    as_json: bool,
 ) -> None:
     settings = read_settings()
     with open_letters(settings) as letters:
@@ -159,14 +168,14 @@ def _make_rows(
 
 
 def _asked(
-    ids: Sequence[int] | None, kind: str | None, is_all: bool
-) -> tuple[Sequence[int], str | None]:
+    ids: Sequence[int] | None, kind: LetterKind | None, is_all: bool
+) -> tuple[Sequence[int], LetterKind | None]:
     if bool(ids) == bool(kind) or bool(kind) != is_all:
         raise InvalidArgumentError("name letters by their ids, or all of a kind: --kind KIND --all")
     return ids or (), kind
 
 
-def _ids(letters: PostgresLetters, asked: tuple[Sequence[int], str | None]) -> Sequence[int]:
+def _ids(letters: PostgresLetters, asked: tuple[Sequence[int], LetterKind | None]) -> Sequence[int]:
     ids, kind = asked
     return letters.of_kind(kind) if kind else ids
 

@@ -79,9 +79,11 @@ class _Line:
 def _csv(rows: Iterable[_Row]) -> Iterator[str]:
     """Write rows as RFC 4180 has it, under their names."""
     writer: Any = csv.writer(_Line())
-    yield writer.writerow(_NAMES)
-    for row in rows:
-        yield writer.writerow([_field(row[name]) for name in _NAMES])
+    lines = (writer.writerow([_field(row[name]) for name in _NAMES]) for row in rows)
+    # Nothing is printed before Postgres has answered.
+    first = next(lines, "")
+    yield writer.writerow(_NAMES) + first
+    yield from lines
 
 
 def _field(value: object) -> object:

@@ -1,5 +1,6 @@
 """`faregate status` and `faregate doctor`: the servers and the ledger, and what is wrong there."""
 
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from importlib.metadata import version
 from typing import Any
@@ -7,13 +8,21 @@ from typing import Any
 import typer
 
 from faregate.bootstrap import open_looks
-from faregate.cli.conventions import EXIT_BROKEN, EXIT_NOT_EXACT, Json, members, tell, text_of
+from faregate.cli.conventions import (
+    EXIT_BROKEN,
+    EXIT_NOT_EXACT,
+    Json,
+    members,
+    show_verdict,
+    tell,
+    text_of,
+)
 from faregate.config import read_settings
 from faregate.ops.doctor import Examination, examine
 
 
 def status(as_json: Json = False) -> None:
-    """Show on one screen how servers, backlog, workers and dead letters are.
+    """Show servers, backlog, workers, dead letters and the last reconciliation on one screen.
 
     It does not compare numbers: `faregate reconcile` does. Exit codes are those of `doctor`.
 
@@ -28,6 +37,7 @@ def status(as_json: Json = False) -> None:
         tell([_row(part, fact, found) for part, fact in facts.items()], as_json=False)
         count = len(found.symptoms)
         print(f"{count} symptoms: run `faregate doctor`" if count else "well")
+        _show_last(facts["reconciliation"])
     _end(found)
 
 
@@ -57,6 +67,14 @@ def _row(part: str, fact: Any, found: Examination) -> dict[str, object]:
     worst = min((one.severity for one in found.symptoms if one.part == part), default="well")
     told = [f"{name.replace('_', ' ')} {text_of(fact[name])}" for name in fact or ()]
     return {"part": part.replace("_", " "), "is": worst, "says": told}
+
+
+def _show_last(last: Mapping[str, Any] | None) -> None:
+    """Say whether the ledger was exact when its numbers were last compared."""
+    if last:
+        show_verdict(not last["findings"], f" at {text_of(last['ended_at'])}, by `reconcile`")
+    else:
+        print("not known to be exact: run `faregate reconcile`")
 
 
 def _end(found: Examination) -> None:

@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from faregate.adapters.redis.urls import check_url
 from faregate.bootstrap import open_admin, open_audit, open_installer, open_stream
 from faregate.cli.conventions import Json, error_console, tell
 from faregate.cli.display import counting, progress_on
 from faregate.cli.settings import url_of_option
 from faregate.config import Settings, read_settings
-from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
 from faregate.ops.move import reopen as run_reopen
 from faregate.ops.move import retire
@@ -41,6 +41,8 @@ def rebuild(
     Example: faregate rebuild --all-users --from redis://127.0.0.1:6379/0
     """
     settings, former_url = read_settings(), url_of_option(former, "--from")
+    if former_url is not None:
+        check_url(former_url, "--from")
     console = error_console()
     with (
         open_admin(settings) as admin,
@@ -92,10 +94,8 @@ def _target(settings: Settings, identity: LedgerIdentity, shard_count: int | Non
     Raises:
         ConfigurationError: The settings are of another ledger.
     """
-    if shard_count is None and identity.shard_count != settings.shard_count:
-        raise ConfigurationError(
-            f"the ledger has {identity.shard_count} shards, the settings say {settings.shard_count}"
-        )
+    if shard_count is None:
+        identity.require_shards(settings.shard_count)
     return _with(settings, shard_count or settings.shard_count, settings.redis_url)
 
 

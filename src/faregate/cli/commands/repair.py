@@ -21,13 +21,25 @@ from faregate.cli.commands.rebuild import rebuild_empty
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, tell
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import read_settings
+from faregate.domain.finding import is_finding_id
 from faregate.domain.operator import Operator
 from faregate.domain.repair import Favour, Step
 from faregate.ops import repair as ops
 from faregate.ops.repair import Repaired, Servers, Sources
 
+
+def _well_formed(ids: list[str] | None) -> list[str] | None:
+    for name in ids or ():
+        if not is_finding_id(name):
+            raise typer.BadParameter(f"{name!r} is no id of a finding, such as live-1a2b3c4d")
+    return ids
+
+
 _Findings = Annotated[
-    list[str] | None, typer.Argument(help="Ids, such as live-1a2b3c4d; none for all findings.")
+    list[str] | None,
+    typer.Argument(
+        callback=_well_formed, help="Ids, such as live-1a2b3c4d; none for all findings."
+    ),
 ]
 
 
@@ -61,7 +73,9 @@ def repair(
 
 
 def acknowledge(
-    findings: Annotated[list[str], typer.Argument(help="Ids, such as gap-1a2b3c4d.")],
+    findings: Annotated[
+        list[str], typer.Argument(callback=_well_formed, help="Ids, such as gap-1a2b3c4d.")
+    ],
     *,
     actor: Annotated[str, typer.Option(help="Who accepts them.")],
     reason: Annotated[str, typer.Option(help="Why.")],

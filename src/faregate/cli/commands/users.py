@@ -165,8 +165,11 @@ def _known(settings: Settings, user: UUID) -> tuple[User | None, User | None, Us
 
     Raises:
         InvalidArgumentError: There is neither.
+        ConfigurationError: The settings have another number of shards.
     """
     with open_stream(settings) as stream, open_audit(settings) as audit:
+        # With another number a user would be looked for where it is not.
+        audit.identity().require_shards(stream.shard_count)
         live, durable = stream.read_many([user]).get(user), audit.reached([user]).get(user)
     newest = live or durable
     if newest is None:
