@@ -1,18 +1,24 @@
 """A ledger as an operator meets it: a user, a gate of an application, and a worker."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Event, Thread
 from typing import Any, TypeVar
 
+from clocks import Seconds
 from durable import Database
 from faregate import Gate, Settings
-from faregate.bootstrap import open_gate, open_stream
+from faregate.bootstrap import open_archive, open_gate, open_stream
+from faregate.ops.erasure import Erasure
 from faregate_worker.jobs import work_on
 from faregate_worker.runtime import Stop
 from waiting import wait_for
 
 #: What each change by hand is told.
 WHO = ("--actor", "ann", "--reason", "ticket 7")
+#: How often a worker looks for users who were deleted, in seconds.
+PAUSE_S = 0.05
 _T = TypeVar("_T")
 
 
@@ -55,3 +61,24 @@ class Ledger:
         """The newest row of the user, once all records are rows."""
         self.drain()
         return self.tables.rows(self.user)[-1]
+
+
+@contextmanager
+def erasing(ledger: Ledger) -> Iterator[None]:
+    """Erase users as a worker does, whose clock goes fast."""
+    clock, is_over = Seconds(), Event()
+
+    def work() -> None:
+        with ExitStack() as opened:
+            stream = opened.enter_context(open_stream(ledger.settings))
+            archive = opened.enter_context(open_archive(ledger.settings))
+            erasure = Erasure(stream, archive, clock)
+            while not is_over.wait(PAUSE_S):
+                erasure.look()
+                clock.advance(1.0)
+
+    worker = Thread(target=work)
+    worker.start()
+    yield
+    is_over.set()
+    worker.join()

@@ -21,12 +21,17 @@ from waiting import WAIT_S_MAX
 
 _WRITES = os.environ.get("FAREGATE_TEST_WRITE") == "1"
 _BLOCK = re.compile(r"^( *)```console\n(.*?)^\1```", re.M | re.S)
+_OF_A_SHELL = re.compile("[|&>$]|^faregate worker")
 #: What differs from run to run, and what stands for it in a comparison.
 _VARYING = {
     r"[0-9a-f]{64}": "<digest>",
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}": "<id>",
     r"(?<=[a-z]-)[0-9a-f]{8}\b": "<finding>",
-    r"\d\d\d\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d": "<time>",
+    r"─+": "<line>",
+    r"\b\d+ s\b": "<seconds>",
+    r"\b\d+ %": "<percent>",
+    r",\d{3} (?P<level>[A-Z]+) (?P<name>\w+)\[\d+\]": r" \g<level> \g<name>",
+    r"\d\d\d\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?": "<time>",
 }
 
 
@@ -67,9 +72,14 @@ class Transcript:
         if not _WRITES:
             assert _as_compared(indented) == _as_compared(block[2]), indented
 
+    @property
+    def is_left(self) -> bool:
+        """Whether there is a block that was not played."""
+        return len(self._played) < len(self._blocks)
+
     def end(self) -> None:
         """Make sure that everything was played, and write the page where that is asked for."""
-        assert len(self._played) == len(self._blocks)
+        assert not self.is_left
         assert self._section is not None
         if _WRITES:
             text, played = self._section[0], iter(self._played)
@@ -85,7 +95,8 @@ class Transcript:
         if real.startswith("export "):
             self.let(**dict(word.split("=", 1) for word in shlex.split(real)[1:]))
             return [f"$ {command}"]
-        is_plain = real.startswith("faregate ") and "|" not in real
+        # A worker takes the place of the process that runs it.
+        is_plain = real.startswith("faregate ") and not _OF_A_SHELL.search(real)
         said = self._faregate(real) if is_plain else self._shell(real)
         for name, value in self._names.items():
             said = said.replace(value, name)
@@ -97,6 +108,7 @@ class Transcript:
         said = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
             patch.setattr(sys, "argv", shlex.split(command))
+            patch.chdir(self._folder)
             for name, value in self._environment.items():
                 patch.setenv(name, value)
             with suppress(SystemExit):

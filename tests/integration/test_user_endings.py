@@ -1,44 +1,16 @@
 """`faregate users close` and `erase`: what is taken, what is refused, and what is left."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from threading import Event, Thread
 from uuid import uuid4
 
 import pytest
 
-from clocks import Seconds
 from commands import CommandLine
-from faregate.bootstrap import open_api_key_admin, open_archive, open_stream
+from faregate.bootstrap import open_api_key_admin
 from faregate.domain.api_key import NewApiKey
-from faregate.ops.erasure import Erasure
-from operated import WHO, Ledger
+from operated import WHO, Ledger, erasing
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
-
-PAUSE_S = 0.05
-
-
-@contextmanager
-def erasing(operated: Ledger) -> Iterator[None]:
-    """Erase users as a worker does, whose clock goes fast."""
-    clock, is_over = Seconds(), Event()
-
-    def work() -> None:
-        with ExitStack() as opened:
-            stream = opened.enter_context(open_stream(operated.settings))
-            archive = opened.enter_context(open_archive(operated.settings))
-            erasure = Erasure(stream, archive, clock)
-            while not is_over.wait(PAUSE_S):
-                erasure.look()
-                clock.advance(1.0)
-
-    worker = Thread(target=work)
-    worker.start()
-    yield
-    is_over.set()
-    worker.join()
 
 
 def test_a_closed_user_has_no_keys_no_holds_and_no_credits(
