@@ -18,9 +18,12 @@ from faregate.domain.operator import Operator
 from faregate.ops.reconcile import differences
 
 COUNT_MAX = 10_000
+#: A BIGINT.
+ID_MAX = 2**63 - 1
 
 Ids = Annotated[
-    list[int] | None, typer.Argument(metavar="ID...", help="As `faregate dead-letters list` shows.")
+    list[int] | None,
+    typer.Argument(metavar="ID...", max=ID_MAX, help="As `faregate dead-letters list` shows."),
 ]
 Kind = Annotated[
     str | None, typer.Option(help="deleted_user, conflict, refused, unreadable, fork.")
@@ -58,7 +61,9 @@ def list_letters(
 
 @dead_letters.command()
 def show(
-    letter: Annotated[int, typer.Argument(metavar="ID", help="The number of the letter.")],
+    letter: Annotated[
+        int, typer.Argument(metavar="ID", max=ID_MAX, help="The number of the letter.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Show a dead letter: its reason, its outcome with actor and reason, and its record.
