@@ -183,3 +183,13 @@ def test_what_names_no_letters_is_wrong_use(
 ) -> None:
     said = command_line.run("dead-letters", action, *words)
     assert (said.code, said.out) == (2, "")
+
+
+@pytest.mark.parametrize("verb", ["show", "retry"])
+def test_a_number_that_no_letter_can_have_is_wrong_use(
+    operated: Ledger, command_line: CommandLine, verb: str
+) -> None:
+    """No server is asked, which would seem not to answer."""
+    del operated
+    who = WHO if verb == "retry" else ()
+    assert command_line.run("dead-letters", verb, 2**63, *who).code == 2

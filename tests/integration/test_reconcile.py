@@ -65,9 +65,7 @@ class Wrong:
     """Live balances of which one is read wrongly, so many times."""
 
     def __init__(self, stream: RedisStream, user_id: UUID, times: int) -> None:
-        self.stream = stream
-        self.user_id = user_id
-        self.times = times
+        self.stream, self.user_id, self.times = stream, user_id, times
 
     def read_many(self, user_ids: Sequence[UUID]) -> Mapping[UUID, User]:
         live = dict(self.stream.read_many(user_ids))

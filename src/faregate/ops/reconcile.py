@@ -63,13 +63,11 @@ def reconcile(
         ConfigurationError: The stream has another shard count than the ledger.
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
     """
-    began_at = datetime.now(UTC)
-    identity = _identity(stream, audit)
+    began_at, identity = datetime.now(UTC), _identity(stream, audit)
     findings = identity_findings(stream, balances, identity)
     first, second = (_Look(stream, balances, audit, identity.epoch) for _ in range(2))
     users_count, seen = 0, set[_Seen]()
     estimate = None if since else audit.users_estimate()
-    # An empty Redis is a finding of its own, and not one of each user.
     is_empty = bool(findings) and _is_empty(balances)
     for users in () if is_empty else _pages(audit, since, page_size_max):
         seen.update((finding.kind, finding.user_id) for finding in first.at(users))
@@ -243,6 +241,7 @@ def identity_findings(
 
 
 def _is_empty(balances: LiveBalances) -> bool:
+    """Say whether Redis holds nothing: a finding of its own, and not one of each user."""
     return all(epoch is None for epoch in balances.epochs())
 
 
