@@ -70,9 +70,7 @@ def reconcile(
     first, second = (_Look(stream, balances, audit, identity.epoch) for _ in range(2))
     users_count, seen = 0, set[_Seen]()
     estimate = None if since else audit.users_estimate()
-    # An empty Redis is a finding of its own, and not one of each user.
-    is_empty = bool(findings) and _is_empty(balances)
-    for users in () if is_empty else _pages(audit, since, page_size_max):
+    for users in () if findings and _is_empty(balances) else _pages(audit, since, page_size_max):
         seen.update((finding.kind, finding.user_id) for finding in first.at(users))
         users_count += len(users)
         if on_progress:
@@ -247,6 +245,7 @@ def identity_findings(
 
 
 def _is_empty(balances: LiveBalances) -> bool:
+    """Whether Redis holds no ledger: that is a finding of its own, and not one of each user."""
     return all(epoch is None for epoch in balances.epochs())
 
 
