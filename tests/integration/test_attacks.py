@@ -90,7 +90,7 @@ def test_a_dead_letter_that_was_deleted_is_named(
 def test_a_trigger_that_doubles_credits_is_named_by_what_it_does(
     ledger: Sabotaged, command_line: CommandLine
 ) -> None:
-    """A repair tries, and says what is left; without the trigger it succeeds."""
+    """A repair tries once, and says what is left; without the trigger it succeeds."""
     ledger.run(
         "create function public.twice() returns trigger language plpgsql as"
         " $$ begin new.credits = 2 * new.credits; return new; end $$"
@@ -104,6 +104,7 @@ def test_a_trigger_that_doubles_credits_is_named_by_what_it_does(
     assert ledger.kinds() == ["projection"]
     said = command_line.run("repair", *APPLY)
     assert said.code == 1
-    assert "1 findings left" in said.out
+    assert said.out.count("lowers the credits") == 1
+    assert "steps taken: 1, findings left: 1" in said.out
     ledger.run("drop trigger a_twice on public.profiles")
     assert ledger.repaired() == ["project"]

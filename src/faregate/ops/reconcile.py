@@ -68,8 +68,7 @@ def reconcile(
     first, second = (_Look(stream, balances, audit, identity.epoch) for _ in range(2))
     users_count, seen = 0, set[_Seen]()
     estimate = None if since else audit.users_estimate()
-    is_empty = bool(findings) and _is_empty(balances)
-    for users in () if is_empty else _pages(audit, since, page_size_max):
+    for users in () if findings and _is_empty(balances) else _pages(audit, since, page_size_max):
         seen.update((finding.kind, finding.user_id) for finding in first.at(users))
         users_count += len(users)
         if on_progress:
@@ -241,7 +240,7 @@ def identity_findings(
 
 
 def _is_empty(balances: LiveBalances) -> bool:
-    """Say whether Redis holds nothing: a finding of its own, and not one of each user."""
+    """Whether Redis holds no ledger: that is a finding of its own, and not one of each user."""
     return all(epoch is None for epoch in balances.epochs())
 
 

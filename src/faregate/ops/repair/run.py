@@ -175,7 +175,7 @@ def repair(
             # A step that restores much at once is taken for a finding that was asked for.
             found.sort(key=lambda finding: not asked.has(finding))
             steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
-            doing = [step for step in steps if step.action.is_done]
+            doing = _next(steps, taken)
             if not doing and is_whole:
                 break
             for step in doing:
@@ -187,6 +187,15 @@ def repair(
     left = [finding for finding in found if asked.has(finding)]
     count = servers.audit.dead_letter_count()
     return Repaired(steps=taken, left=left, gone=gone, dead_letter_count=count)
+
+
+def _next(steps: Sequence[Step], taken: Sequence[Step]) -> Sequence[Step]:
+    """Return the steps to take. One that something has undone is not taken again."""
+    # A script may have been refused.
+    before = {(one.finding.id, one.action) for one in taken if not one.drift}
+    return [
+        one for one in steps if one.action.is_done and (one.finding.id, one.action) not in before
+    ]
 
 
 def _found_again(
