@@ -18,6 +18,7 @@ from faregate.domain.errors import ConfigurationError
 from faregate.testing import Failure, MemoryGate, memory_gate
 from faregate.wsgi import FaregateWSGI
 from faregate.wsgi.middleware import MiddlewareOptions
+from faregate.wsgi.request import scope_of
 from faregate.wsgi.response import StartResponse, WSGIApp
 
 KEYED = Rule(key_use=KeyUse.OPTIONAL, replay_bytes_max=4_096)
@@ -270,6 +271,40 @@ def test_the_app_reads_the_body_that_the_gate_has_read(site: Site, length: int) 
 
     got = ask(site.around(app, rules=[KEYED]), "POST", sent[:length], idempotency_key='"k"')
     assert (got.error, got.body) == (None, b"%d" % length)
+
+
+def test_an_upload_that_breaks_off_is_not_charged(site: Site) -> None:
+    """The gate reads it first, since it has a key; the app does not run."""
+    environ: dict[str, Any] = {"QUERY_STRING": "", "REQUEST_METHOD": "POST"}
+    setup_testing_defaults(environ)
+    environ |= {"CONTENT_LENGTH": "9", "wsgi.input": io.BytesIO(b"four")}
+    environ["HTTP_IDEMPOTENCY_KEY"] = "k"
+    told: list[str] = []
+
+    def start_response(status: str, _: object) -> Callable[[bytes], object]:
+        told.append(status)
+        return bytes
+
+    app = site.around(answers("200 OK", b"a"), rules=[KEYED])
+    body = b"".join(app(environ, start_response))
+    assert (told, body, site.memory.charged()) == (["400 Bad Request"], b"", 0)
+
+
+def test_a_request_has_the_scope_of_its_environ() -> None:
+    """Its path is whole, as ASGI has it, and in UTF-8; an address that is not known is None."""
+    environ: dict[str, Any] = {
+        "SCRIPT_NAME": "/api",
+        "PATH_INFO": "/\xc3\xa9",
+        "QUERY_STRING": "a=1",
+    }
+    setup_testing_defaults(environ)
+    environ |= {"REMOTE_ADDR": "", "CONTENT_TYPE": "", "HTTP_X_USER": "a"}
+    scope = scope_of(environ)
+    assert (scope["path"], scope["root_path"], scope["query_string"]) == ("/api/é", "/api", b"a=1")
+    assert scope["client"] is None
+    assert (b"x-user", b"a") in scope["headers"]
+    assert b"content-type" not in dict(scope["headers"])
+    assert scope_of(environ | {"REMOTE_ADDR": "::1", "REMOTE_PORT": "8"})["client"] == ("::1", 8)
 
 
 def test_exempt_paths_need_no_server(site: Site) -> None:

@@ -20,7 +20,6 @@ def scope_of(environ: dict[str, Any]) -> Scope:
     """
     root_path = _text(environ.get("SCRIPT_NAME", ""))
     path = root_path + _text(environ.get("PATH_INFO", ""))
-    port = environ.get("REMOTE_PORT", "0")
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -32,11 +31,16 @@ def scope_of(environ: dict[str, Any]) -> Scope:
         "query_string": environ.get("QUERY_STRING", "").encode("latin-1"),
         "root_path": root_path,
         "headers": _fields(environ),
-        "client": (environ.get("REMOTE_ADDR", ""), int(port) if str(port).isdigit() else 0),
-        "server": (environ.get("SERVER_NAME", ""), int(environ.get("SERVER_PORT", 0) or 0)),
+        "client": _place(environ.get("REMOTE_ADDR", ""), environ.get("REMOTE_PORT", "")),
+        "server": _place(environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT", "")),
         "state": {},
         "extensions": {"wsgi.environ": environ},
     }
+
+
+def _place(host: str, port: object) -> tuple[str, int] | None:
+    """Return an address; a server on a socket of the file system has none."""
+    return (host, int(str(port)) if str(port).isdigit() else 0) if host else None
 
 
 def _text(wsgi_text: str) -> str:
