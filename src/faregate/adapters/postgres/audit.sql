@@ -545,7 +545,6 @@ written as (
         t.sequence,
         leaf_of(t) as leaf
     from public.credit_transactions as t
-    cross join faregate.ledger as l
     where
         t.epoch > 0
         or t.sequence > 1
@@ -554,7 +553,11 @@ written as (
         or t.metadata is not null
         or t.refund_of is not null
         or (
-            t.amount <> l.starting_credits
+            -- By a subquery, since Postgres takes a table that was never analysed for a large one.
+            t.amount <> (
+                select l.starting_credits
+                from faregate.ledger as l
+            )
             and exists (
                 select 1
                 from public.credit_transactions as n
