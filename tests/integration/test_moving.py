@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from commands import CommandLine
+from durable import as_role
 from faregate import Gate, Settings, open_gate
 from faregate.adapters.redis import keys
 from faregate.bootstrap import open_admin, open_installer, open_stream
@@ -140,6 +141,20 @@ def test_nothing_is_closed_where_the_other_redis_is_not_empty(
     said = faregate.run("rebuild", "--from", settings.redis_url)
     assert said.code == 2
     assert "not lost: 16 of its 16 shards hold epoch 1" in said.err
+    charge_all(settings, users, 1)
+
+
+@pytest.mark.usefixtures("target")
+def test_nothing_is_closed_by_a_role_that_may_not_begin_an_epoch(
+    faregate: CommandLine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said before the Redis that serves is given up."""
+    users = [uuid4()]
+    charge_all(settings, users, 2)
+    drain(settings)
+    monkeypatch.setenv("FAREGATE_POSTGRES_URL", as_role(settings.postgres_url, "faregate_api"))
+    said = faregate.run("rebuild", "--from", settings.redis_url)
+    assert (said.code, "may not begin an epoch" in said.err) == (2, True)
     charge_all(settings, users, 1)
 
 

@@ -38,6 +38,21 @@ class PostgresAdmin:
             raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
         return row
 
+    def check_owner(self) -> None:
+        """Make sure that the role may begin an epoch. Nothing is changed.
+
+        Raises:
+            ConfigurationError: It may not.
+        """
+        # No epoch follows this one, so that the rights of the statement are all that counts.
+        nothing = {"after": -1, "shard_count": 1}
+        with (
+            unavailable("begin an epoch"),
+            owned("begin an epoch"),
+            self._connector.transaction() as connection,
+        ):
+            connection.execute(statement("begin_epoch"), nothing)
+
     def begin_epoch(self, after: int, shard_count: int) -> LedgerIdentity:
         """Begin the epoch that follows `after`, with so many shards; return the ledger as it is.
 

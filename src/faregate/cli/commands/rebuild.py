@@ -54,6 +54,8 @@ def rebuild(
         former_settings = _with(target, identity.shard_count, former_url) if former_url else None
         if not (all_users or former_url) or not _is_rebuilt(target, former_settings, identity):
             _require_empty(target, identity)
+            # Before the one that serves is given up, which cannot be undone.
+            admin.check_owner()
             if former_settings is not None:
                 _retire(former_settings, identity, progress)
             identity = _rebuild(target, identity, admin)
