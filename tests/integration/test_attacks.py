@@ -107,4 +107,4 @@ def test_a_trigger_that_doubles_credits_is_named_by_what_it_does(
     assert said.out.count("lowers the credits") == 1
     assert "steps taken: 1, findings left: 1" in said.out
     ledger.run("drop trigger a_twice on public.profiles")
-    assert ledger.repaired() == ["project"]
+    assert ledger.repaired() == ["recompute"]
