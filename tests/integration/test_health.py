@@ -114,7 +114,7 @@ def test_backlog_workers_and_dead_letters_are_on_one_screen(
         last = command_line.tell("status")["reconciliation"]
     assert (last["users"], last["drift_users"], last["findings"]) == (1, 0, {})
     assert len(shown) < 24
-    assert "1 symptoms" in shown[-1]
+    assert "1 symptoms" in shown[-2]
 
 
 def test_a_server_that_is_away_is_named_and_hides_nothing(
