@@ -30,6 +30,18 @@ class Sabotaged:
         self.run = operated.tables.run
         self._command_line = command_line
 
+    @classmethod
+    def after(
+        cls, operated: Ledger, command_line: CommandLine, *, granted: int = 0, charges: int = 2
+    ) -> "Sabotaged":
+        """Return a ledger whose user was given credits, and charged one credit each time."""
+        if granted:
+            operated.ask(lambda gate: gate.grant(operated.user, granted))
+        for _ in range(charges):
+            operated.charge()
+        operated.drain()
+        return cls(operated, command_line)
+
     def findings(self) -> list[dict[str, Any]]:
         """All that reconcile and verify find and nobody has accepted."""
         found = {}

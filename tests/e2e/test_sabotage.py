@@ -114,8 +114,7 @@ def symptoms(command: CommandLine) -> dict[str, str]:
     told = {one["part"]: one["remedy"] for one in json.loads(said.out)}
     assert said.code == (1 if told else 0)
     # Each looks anew, and what is wrong may have begun in between.
-    codes = (lambda: command.run("status").code, lambda: command.run("doctor").code)
-    wait_for(lambda: codes[0]() == codes[1](), "status says the same")
+    wait_for(lambda: command.run("status").code == command.run("doctor").code, "both agree")
     return told
 
 

@@ -14,10 +14,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 @pytest.fixture
 def ledger(operated: Ledger, command_line: CommandLine) -> Sabotaged:
     """A user with two charges, who has one credit left."""
-    for _ in range(2):
-        operated.charge()
-    operated.drain()
-    return Sabotaged(operated, command_line)
+    return Sabotaged.after(operated, command_line)
 
 
 def test_what_is_accepted_is_listed_and_no_alarm_until_it_changes(

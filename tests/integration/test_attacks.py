@@ -16,11 +16,7 @@ ROWS = "public.credit_transactions"
 @pytest.fixture
 def ledger(operated: Ledger, command_line: CommandLine) -> Sabotaged:
     """A user with ten more credits and two charges: 3, 13, 12, 11."""
-    operated.ask(lambda gate: gate.grant(operated.user, 10))
-    for _ in range(2):
-        operated.charge()
-    operated.drain()
-    return Sabotaged(operated, command_line)
+    return Sabotaged.after(operated, command_line, granted=10)
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def test_nothing_is_sent_while_ids_might_be_forgotten(
     """A record that has been pending for too long may be that of an order."""
     user_id = tables.user().user_id
     billing.ask(lambda gate: gate.charge(user_id))
-    monkeypatch.setattr(ordering, "PENDING_S_MAX", 0.0)
+    monkeypatch.setattr(ordering, "BEHIND_S_MAX", 0.0)
     add(tables, user_id, 5)
     billing.step()
     assert billing.credits(user_id) == 2

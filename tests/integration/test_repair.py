@@ -23,10 +23,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 @pytest.fixture
 def ledger(operated: Ledger, command_line: CommandLine) -> Sabotaged:
     """A user with two charges, who has one credit left."""
-    for _ in range(2):
-        operated.charge()
-    operated.drain()
-    return Sabotaged(operated, command_line)
+    return Sabotaged.after(operated, command_line)
 
 
 def test_a_ledger_that_is_exact_has_nothing_to_repair(

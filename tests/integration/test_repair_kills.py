@@ -26,11 +26,7 @@ CREDITS = 11
 
 @pytest.fixture
 def ledger(operated: Ledger, command_line: CommandLine) -> Sabotaged:
-    operated.ask(lambda gate: gate.grant(operated.user, 10))
-    for _ in range(2):
-        operated.charge()
-    operated.drain()
-    return Sabotaged(operated, command_line)
+    return Sabotaged.after(operated, command_line, granted=10)
 
 
 def raise_balance(ledger: Sabotaged, client: Redis, store: Sink) -> UUID:

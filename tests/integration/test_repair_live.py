@@ -18,11 +18,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 @pytest.fixture
 def ledger(operated: Ledger, command_line: CommandLine) -> Sabotaged:
     """A user with ten more credits and two charges, who has 11 left after transaction 4."""
-    operated.ask(lambda gate: gate.grant(operated.user, 10))
-    for _ in range(2):
-        operated.charge()
-    operated.drain()
-    return Sabotaged(operated, command_line)
+    return Sabotaged.after(operated, command_line, granted=10)
 
 
 def credits_of(ledger: Sabotaged, command_line: CommandLine) -> int:

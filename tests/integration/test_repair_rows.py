@@ -17,11 +17,7 @@ ROWS = "public.credit_transactions"
 @pytest.fixture
 def ledger(operated: Ledger, command_line: CommandLine) -> Sabotaged:
     """A user with ten more credits and four charges: 3, 13, 12, 11, 10, 9."""
-    operated.ask(lambda gate: gate.grant(operated.user, 10))
-    for _ in range(4):
-        operated.charge()
-    operated.drain()
-    return Sabotaged(operated, command_line)
+    return Sabotaged.after(operated, command_line, granted=10, charges=4)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ LOOK_INTERVAL_S = 0.25
 COUNT_MAX = 500
 #: Nothing is sent while a record has been pending for longer, in seconds: half of the time for
 #: which Redis knows its id.
-PENDING_S_MAX = 43_200.0
+BEHIND_S_MAX = 43_200.0
 #: How often it looks how old the oldest pending record is, in seconds.
 BACKLOG_INTERVAL_S = 5.0
 
@@ -110,7 +110,7 @@ class Ordering:
         """Say whether records are pending for so long that ids might be forgotten."""
         if self._clock() >= self._backlog_at:
             ages = pending_seconds(self._stream, self._archive.cursors())
-            self._is_behind = max(ages.values(), default=0.0) > PENDING_S_MAX
+            self._is_behind = max(ages.values(), default=0.0) > BEHIND_S_MAX
             self._backlog_at = self._clock() + BACKLOG_INTERVAL_S
         return self._is_behind
 

@@ -79,11 +79,6 @@ class LiveDrift:
         return self.account.user.credits if self.account.user else None
 
     @property
-    def is_forked(self) -> bool:
-        """Whether Redis has lost a part of the user's history, or given its numbers twice."""
-        return bool(self.lost)
-
-    @property
     def is_zero(self) -> bool:
         """Whether there is nothing to correct."""
         if self.account.user is None:

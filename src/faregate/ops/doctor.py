@@ -78,7 +78,7 @@ def examine(looks: Mapping[str, Look]) -> Examination:
             symptoms += _JUDGES[part](facts[part])
         except _FAILED as error:
             facts[part] = None
-            # A server that does not answer is named once, by the first part that asks it.
+            # The same error is named once, by the first part that meets it.
             if str(error) not in {symptom.detail for symptom in symptoms}:
                 remedy = _ANSWERS.get(part, _GUIDE)
                 symptoms.append(_error(part=part, detail=str(error), remedy=remedy))

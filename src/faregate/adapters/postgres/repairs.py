@@ -205,8 +205,7 @@ def _restore(connection: psycopg.Connection, event: Event) -> None:
         connection.execute(_repairs(name))
     asked = {"rows": _json(event.step.rows), "row_id": event.step.row_id}
     connection.execute(_repairs("restore_row"), asked)
-    # The check of the foreign key waits for the end of the statement, and no trigger is pending.
-    connection.execute("set constraints all immediate")
+    connection.execute(_repairs("check_constraints"))
     for name in names[half:]:
         connection.execute(_repairs(name))
 

@@ -256,6 +256,10 @@ alter table public.credit_transactions disable trigger credit_transactions_immut
 -- Ends that.
 alter table public.credit_transactions enable trigger credit_transactions_immutable;
 
+-- name: check_constraints
+-- Checks the foreign key now, and not at the end of the statement: then no trigger is pending.
+set constraints all immediate;
+
 -- name: restore_row
 -- Gives a row its former content.
 update public.credit_transactions as t
