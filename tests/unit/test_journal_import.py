@@ -1,6 +1,7 @@
 """Importing journals: every line is settled once, and what cannot be is told."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -38,6 +39,8 @@ def write(folder: Path, *lines: JournalEntry | JournalChange) -> None:
     for line in lines:
         journal.write(line)
     journal.close()
+    # Files are read in the order of their names, which begin with the millisecond.
+    time.sleep(0.002)
 
 
 async def run(gate: Gate, folder: Path) -> JournalImport:
