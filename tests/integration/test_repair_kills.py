@@ -106,7 +106,9 @@ def test_a_repair_that_was_killed_is_run_again(
 ) -> None:
     """Nothing is done twice, and nothing is left."""
     user_id = harm(ledger, client, store)
-    command = [sys.executable, "-m", "dying_repair_process", part, when, "repair", *APPLY]
+    # A new epoch begins only for a finding that is named.
+    named = [one["id"] for one in ledger.findings()] if part == "the rebuild" else []
+    command = [sys.executable, "-m", "dying_repair_process", part, when, "repair", *named, *APPLY]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     died = subprocess.run(command, env=environment, timeout=WAIT_S_MAX, check=False)
     assert died.returncode == -signal.SIGKILL

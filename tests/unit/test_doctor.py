@@ -10,7 +10,7 @@ import pytest
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
 from faregate.domain.order import OrderCounts
 from faregate.domain.server import DurableServer, LiveServer, Queue
-from faregate.ops.doctor import Backlog, examine
+from faregate.ops.doctor import Backlog, Look, examine
 
 REDIS = LiveServer(
     version="7.2.4",
@@ -190,3 +190,23 @@ def test_a_part_that_does_not_answer_hides_no_other() -> None:
     assert (found.facts["redis"], found.facts["records"]) == (None, None)
     assert "FAREGATE_REDIS_URL" in found.symptoms[0].remedy
     assert not found.is_well
+
+
+def test_a_server_is_named_once_for_several_parts_that_failed_in_different_ways() -> None:
+    """The queue has an error of its own, since its Redis may be another one."""
+
+    def failing(error: Exception) -> Look:
+        def fail() -> None:
+            raise error
+
+        return fail
+
+    asked = looks() | {
+        "postgres": failing(ArchiveUnavailableError("cannot look")),
+        "orders": failing(ArchiveUnavailableError("cannot count orders")),
+        "redis": failing(LedgerUnavailableError("cannot ask Redis")),
+        "ledger": failing(LedgerUnavailableError("cannot read marks")),
+        "queue": failing(LedgerUnavailableError("cannot count workers")),
+    }
+    found = examine(asked)
+    assert {symptom.part for symptom in found.symptoms} == {"redis", "postgres", "queue"}

@@ -10,7 +10,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from faregate.domain.errors import ArchiveUnavailableError, ConfigurationError, LedgerError
+from faregate.domain.errors import (
+    ArchiveUnavailableError,
+    ConfigurationError,
+    LedgerError,
+    LedgerUnavailableError,
+)
 from faregate.domain.order import OrderCounts
 from faregate.domain.server import (
     DurableServer,
@@ -37,6 +42,7 @@ COMPARED_AGE_MAX = timedelta(hours=25)
 RESUME = 'rq resume --url "${FAREGATE_QUEUE_URL:-$FAREGATE_REDIS_URL}"'
 
 _GUIDE = "see docs/operate.md"
+_UNAVAILABLE = (ArchiveUnavailableError, LedgerUnavailableError)
 _FAILED = (ArchiveUnavailableError, LedgerError, ConfigurationError)
 _error = partial(Symptom, severity=Severity.ERROR)
 _warning = partial(Symptom, severity=Severity.WARNING)
@@ -72,16 +78,22 @@ def examine(looks: Mapping[str, Look]) -> Examination:
     """Look at parts, of those that `_JUDGES` knows, and judge what they say."""
     facts: dict[str, Any] = {}
     symptoms: list[Symptom] = []
+    named: set[object] = set()
     for part, look in looks.items():
         try:
             facts[part] = look()
             symptoms += _JUDGES[part](facts[part])
         except _FAILED as error:
             facts[part] = None
-            # The same error is named once, by the first part that meets it.
-            if str(error) not in {symptom.detail for symptom in symptoms}:
+            # An error is named once, by the first part that meets it, and so is a server that does
+            # not answer. The Redis of the queue may be another one.
+            server = (
+                (type(error), part == "queue") if isinstance(error, _UNAVAILABLE) else str(error)
+            )
+            if not {str(error), server} & named:
                 remedy = _ANSWERS.get(part, _GUIDE)
                 symptoms.append(_error(part=part, detail=str(error), remedy=remedy))
+            named |= {str(error), server}
     return Examination(facts=facts, symptoms=[*symptoms, *_clocks(facts)])
 
 

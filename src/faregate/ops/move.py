@@ -45,7 +45,7 @@ def retire(
         ConfigurationError: It is of another ledger. Nothing was changed.
         LedgerUnavailableError: It does not answer, or there was still something left. It is closed.
     """
-    _require_of(former, identity)
+    _require_of(former, identity, "--from")
     ends_at = time.monotonic() + seconds_max
     while True:
         left = installer.close_shards()
@@ -69,19 +69,19 @@ def reopen(former: LiveBalances, installer: Installer, identity: LedgerIdentity)
         ConfigurationError: It is of another ledger, or was given up.
         LedgerUnavailableError: It does not answer.
     """
-    _require_of(former, identity)
+    _require_of(former, identity, "FAREGATE_REDIS_URL")
     missing = former.epochs().count(None)
     if missing:
         raise ConfigurationError(f"{missing} shards have been given up: run the rebuild again")
     installer.open_shards()
 
 
-def _require_of(former: LiveBalances, identity: LedgerIdentity) -> None:
+def _require_of(former: LiveBalances, identity: LedgerIdentity, named: str) -> None:
     marks = former.marks()
     if marks.get("ledger_id") != identity.marks["ledger_id"]:
-        raise ConfigurationError("the Redis in --from does not hold this ledger")
+        raise ConfigurationError(f"the Redis of {named} does not hold this ledger")
     wrong = {epoch for epoch in former.epochs() if epoch not in {None, identity.epoch}}
     if wrong:
         raise ConfigurationError(
-            f"the Redis in --from holds epoch {wrong.pop()}, and the ledger is of {identity.epoch}"
+            f"the Redis of {named} holds epoch {wrong.pop()}, and the ledger is of {identity.epoch}"
         )

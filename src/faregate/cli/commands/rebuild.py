@@ -83,6 +83,7 @@ def reopen(as_json: Json = False) -> None:
     """
     settings = read_settings()
     with open_admin(settings) as admin:
+        admin.check_owner()
         identity = admin.identity()
         former = _target(settings, identity, None)
     with open_stream(former) as stream, open_installer(former) as installer:

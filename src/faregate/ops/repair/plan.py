@@ -108,15 +108,25 @@ def _guard(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
     return Step(finding=finding, action=Action.RESTORE_SCHEMA, says=says)
 
 
-def plan_epochs(findings: Sequence[Finding], *, is_empty: bool) -> Sequence[Step]:
+def plan_epochs(
+    findings: Sequence[Finding], named: frozenset[str], *, is_empty: bool
+) -> Sequence[Step]:
     """Plan the step for a Redis that does not belong to the ledger: it comes before all others.
 
     Args:
         findings: All that was found; some say that Redis does not belong to the ledger.
+        named: The ids that the operator gave. An empty Redis may be the wrong one, so a new epoch
+            begins only for a finding that was named.
         is_empty: Whether Redis holds no ledger at all.
     """
     first = next(one for one in findings if one.kind is DriftKind.EPOCH)
-    if is_empty:
+    if is_empty and first.id not in named:
+        says = (
+            f"{first.detail} If FAREGATE_REDIS_URL names the right Redis, `faregate repair"
+            f" {first.id} --apply` begins a new epoch in it."
+        )
+        step = none(first, says)
+    elif is_empty:
         says = (
             "begins a new epoch in the empty Redis: users come back with what their rows add up to,"
             " and records that were no rows are lost."

@@ -72,12 +72,14 @@ class Servers:
         found = [*self.audit.verify(users), *differences(*asked, users)]
         return _each(Verification.of(found, self.audit.acknowledgements()).findings)
 
-    def plan(self, findings: Sequence[Finding], favour: Favour) -> Sequence[Step]:
+    def plan(
+        self, findings: Sequence[Finding], named: frozenset[str], favour: Favour
+    ) -> Sequence[Step]:
         """Plan the steps for findings."""
         if any(finding.kind is DriftKind.EPOCH for finding in findings):
             epochs = self.sources.balances.epochs()
             is_held = any(epoch is not None for epoch in epochs) or self.sources.stream.marks()
-            return plan_epochs(findings, is_empty=not is_held)
+            return plan_epochs(findings, named, is_empty=not is_held)
         return plan(findings, gather(findings, self.sources), favour)
 
     def take(self, step: Step, who: Operator) -> None:
@@ -143,7 +145,7 @@ def preview(servers: Servers, ids: Sequence[str], favour: Favour) -> Repaired:
     """Plan the first round of a repair. Writes nothing."""
     found, asked = servers.findings(), _Asked(frozenset(ids))
     found.sort(key=lambda finding: not asked.has(finding))
-    steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
+    steps = [one for one in servers.plan(found, asked.ids, favour) if asked.has(one.finding)]
     left = [one.finding for one in steps]
     count = servers.audit.dead_letter_count()
     return Repaired(steps=steps, left=left, gone=_gone(asked, found), dead_letter_count=count)
@@ -174,7 +176,9 @@ def repair(
         for _ in range(ROUNDS_MAX):
             # A step that restores much at once is taken for a finding that was asked for.
             found.sort(key=lambda finding: not asked.has(finding))
-            steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
+            steps = [
+                one for one in servers.plan(found, asked.ids, favour) if asked.has(one.finding)
+            ]
             doing = _next(steps, taken)
             if not doing and is_whole:
                 break
