@@ -57,6 +57,7 @@ class SyncGate:
         self._build = build
         self._lock = Lock()
         self._running: GateLoop | None = None
+        self._parts: list[Callable[[], Awaitable[None]]] = []
         self._is_closed = False
         _gates.add(self)
 
@@ -154,6 +155,13 @@ class SyncGate:
         """Wait until nothing is left to do in the background; return whether that was in time."""
         return self.run(lambda gate: gate.retries.join(timeout_s))
 
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Close something else first, on the event loop of the gate, wherever the gate closes.
+
+        `FaregateWSGI` names its identity here, such as `ApiKeyIdentity.aclose`.
+        """
+        self._parts.append(close)
+
     def start(self) -> None:
         """Attach to the servers now, and not at the first use; open a gate that was closed."""
         with self._lock:
@@ -170,7 +178,7 @@ class SyncGate:
             self._is_closed = True
             running, self._running = self._running, None
         if running is not None:
-            running.close()
+            running.close(self._parts)
 
     def __enter__(self) -> Self:
         self.start()
