@@ -85,6 +85,7 @@ check: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	@command -v luacheck >/dev/null || { echo "make check: luacheck is missing; on Debian and Ubuntu: apt-get install lua-check" >&2; exit 1; }
 	rm -rf $(SCRIPTS)

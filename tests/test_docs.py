@@ -14,7 +14,9 @@ from faregate.cli import main
 from waiting import WAIT_S_MAX
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "examples/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: A block that shows a file of an example.
+SHOWN = re.compile(r'^```(\w+) title="(examples/[^"]+)"\n(.*?)^```', re.M | re.S)
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -78,6 +80,22 @@ def test_snippets_run(name: str, code: str, tmp_path: Path) -> None:
         timeout=WAIT_S_MAX,
     )
     assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+
+
+def test_examples_are_shown_as_they_are() -> None:
+    """A block with the name of a file is that file; FAREGATE_TEST_WRITE=1 writes it so."""
+    shown = 0
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        whole = SHOWN.sub(
+            lambda b: f'```{b[1]} title="{b[2]}"\n{(ROOT / b[2]).read_text("utf-8")}```', text
+        )
+        shown += len(SHOWN.findall(text))
+        if os.environ.get("FAREGATE_TEST_WRITE") == "1":
+            page.write_text(whole, encoding="utf-8")
+        else:
+            assert text == whole, page
+    assert shown >= 3
 
 
 def test_the_readmes_app_is_short() -> None:

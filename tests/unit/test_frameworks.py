@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from asgi_client import USER, World, answers, call, http_scope
 from faregate.asgi import Charge, ChargeContext, FaregateMiddleware, Rule, charged
+from faregate.asgi.middleware import AnyASGIApp
 from faregate.asgi.problems import STATUSES
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.transaction import TransactionType
@@ -39,22 +40,22 @@ def fastapi_app() -> ASGIApp:
     return app
 
 
-def litestar_app() -> ASGIApp:
+def litestar_app() -> AnyASGIApp:
     @litestar_get("/")
     async def hello() -> str:
         return "hello"
 
-    return Litestar([hello])  # type: ignore[return-value]
+    return Litestar([hello])
 
 
-def quart_app() -> ASGIApp:
+def quart_app() -> AnyASGIApp:
     app = Quart(__name__)
 
     @app.get("/")
     async def hello() -> str:
         return "hello"
 
-    return app  # type: ignore[return-value]
+    return app
 
 
 APPS = [starlette_app, fastapi_app, litestar_app, quart_app, lambda: answers(200, b"hello")]

@@ -119,6 +119,29 @@ def test_a_closed_gate_refuses_until_it_is_started(memory: MemoryGate, gate: Syn
     assert gate.charge(user).allowed
 
 
+def test_what_belongs_to_a_gate_is_closed_before_it(memory: MemoryGate) -> None:
+    """On its event loop, while it still answers; the gate is closed though a part fails."""
+    closed: list[object] = []
+    gate = SyncGate(lambda: memory)
+    user = memory.sign_up()
+
+    async def close() -> None:
+        closed.append(await memory.balance(user))
+        raise ValueError("cannot be closed")
+
+    gate.on_close(close)
+    gate.close()
+    assert closed == []  # Nothing was opened.
+    threads = threading.enumerate()
+    gate.start()
+    with pytest.raises(ValueError, match="cannot be closed"):
+        gate.close()
+    assert len(closed) == 1
+    assert threading.enumerate() == threads
+    with pytest.raises(ConfigurationError, match="closed"):
+        gate.charge(user)
+
+
 def test_a_caller_that_waits_while_the_gate_is_closed_is_told(
     memory: MemoryGate, gate: SyncGate
 ) -> None:

@@ -59,7 +59,7 @@ APPS = list(shown_apps())
 
 def test_there_are_apps_to_run() -> None:
     """A pattern that finds nothing would make all of this pass."""
-    assert {"mount.md 1", "mount.md 2"} <= {shown.name for shown in APPS}
+    assert "mount.md 1" in {shown.name for shown in APPS}
 
 
 @pytest.fixture

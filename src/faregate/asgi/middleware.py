@@ -14,9 +14,8 @@ Where CORSMiddleware is used, put it outside of this one, so that browsers can r
 `expose_headers=["RateLimit", "RateLimit-Policy", "Retry-After"]`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-
-from starlette.types import ASGIApp, Receive, Scope, Send
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 from faregate.asgi.admission import Admission
 from faregate.asgi.answers import ProblemOptions
@@ -32,6 +31,9 @@ from faregate.asgi.websocket import serve_websocket
 from faregate.domain.errors import ConfigurationError, UnknownTierError
 from faregate.domain.policy import FailureMode
 from faregate.gate import Gate
+
+#: An app of any framework: each types scopes and messages in a way of its own.
+AnyASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 #: The types of scopes that are charged.
 _CHARGED = {"http", "websocket"}
@@ -64,7 +66,7 @@ class FaregateMiddleware:
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: AnyASGIApp,
         gate: Gate | Callable[[], Gate],
         identify: Identify,
         *,
@@ -91,7 +93,7 @@ class FaregateMiddleware:
             legacy_fields=legacy_fields,
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one scope: charge it, run the app, refund it where the app fails."""
         kind = scope["type"]
         if kind not in _CHARGED:
@@ -138,7 +140,7 @@ def _found_by(gate: Gate | Callable[[], Gate], rules: Sequence[Rule]) -> Callabl
     return find
 
 
-def _check_paths(app: ASGIApp) -> None:
+def _check_paths(app: AnyASGIApp) -> None:
     """Refuse an app of FastAPI that takes a prefix off its paths after the rules have seen them.
 
     Other frameworks have a `root_path` that is a folder.

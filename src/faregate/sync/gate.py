@@ -42,21 +42,20 @@ class SyncGate:
     """Charges users, and gives back. Safe to share among threads, and across a fork.
 
     Each method waits as long as that of `Gate` does, and raises the same errors. A call that is
-    interrupted, as by Ctrl-C, is cancelled: a charge that is under way is voided. One whose answer
-    had come stands, as if the interrupt had come after it.
+    interrupted, as by Ctrl-C, is cancelled: a charge under way is voided, an answered one stands.
     """
 
     def __init__(self, build: Callable[[], Gate]) -> None:
         """Make a gate; nothing is built, connected or started before its first use.
 
         Args:
-            build: Builds the gate of a process, such as `lambda: build_gate(settings, policies)`;
-                called once in each process, so that a forked one shares nothing with its parent. If
-                it returns the gate that the parent has used, calls raise a `ConfigurationError`.
+            build: Builds a gate, such as `lambda: build_gate(settings)`; called once in each
+                process. If it returns the gate of its parent, calls raise a `ConfigurationError`.
         """
         self._build = build
         self._lock = Lock()
         self._running: GateLoop | None = None
+        self._parts: list[Callable[[], Awaitable[None]]] = []
         self._is_closed = False
         _gates.add(self)
 
@@ -154,6 +153,10 @@ class SyncGate:
         """Wait until nothing is left to do in the background; return whether that was in time."""
         return self.run(lambda gate: gate.retries.join(timeout_s))
 
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have something else closed before the gate, on its event loop, such as an identity."""
+        self._parts.append(close)
+
     def start(self) -> None:
         """Attach to the servers now, and not at the first use; open a gate that was closed."""
         with self._lock:
@@ -170,7 +173,7 @@ class SyncGate:
             self._is_closed = True
             running, self._running = self._running, None
         if running is not None:
-            running.close()
+            running.close(self._parts)
 
     def __enter__(self) -> Self:
         self.start()

@@ -1,8 +1,9 @@
 """An event loop in a thread of its own, with a gate on it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
+from contextlib import AsyncExitStack
 from threading import Thread, current_thread
 from typing import TypeVar
 
@@ -46,10 +47,17 @@ class GateLoop:
 
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
-    def close(self) -> None:
-        """Close the gate, then end the thread."""
+    def close(self, parts: Iterable[Callable[[], Awaitable[None]]]) -> None:
+        """Close other parts and the gate, then end the thread."""
+
+        async def close_all(gate: Gate) -> None:
+            async with AsyncExitStack() as stack:
+                stack.push_async_callback(gate.aclose)
+                for part in parts:
+                    stack.push_async_callback(part)
+
         try:
-            self.submit(Gate.aclose).result()
+            self.submit(close_all).result()
         finally:
             self._loop.call_soon_threadsafe(self._is_over.set)
             self._thread.join()

@@ -44,7 +44,8 @@ class FaregateWSGI:
         app: What runs behind the gate.
         gate: The gate. It is made at the first request of each process.
         identify: Says who sent a request, as for ASGI, by its scope. It runs on the event loop of
-            the gate. `scope["extensions"]["wsgi.environ"]` is the environ of the request.
+            the gate. `scope["extensions"]["wsgi.environ"]` is the environ of the request. Its
+            `aclose`, if it has one, is called when the gate closes.
         **options: See `FaregateMiddleware`.
 
     Raises:
@@ -65,6 +66,8 @@ class FaregateWSGI:
             raise ConfigurationError(
                 "is_deferred is for ASGI: a request of WSGI is charged by a rule"
             )
+        if aclose := getattr(identify, "aclose", None):
+            gate.on_close(aclose)
         self._app = app
         self._gate = gate
         self._middleware = FaregateMiddleware(bridge, lambda: gate.gate, identify, **options)
