@@ -94,7 +94,7 @@ async def use_keys(gate: Gate, user: UUID) -> None:
     assert await gate.complete(first, b"a response")
     again = await gate.charge(user, idempotency_key="order")
     assert again.repeated
-    assert await gate.kept_response(again) == b"a response"
+    assert await gate.saved_response(again) == b"a response"
     lost = await gate.charge(user, idempotency_key="lost")
     assert (await gate.refund(lost)).allowed
     kept = await gate.charge(user, idempotency_key="other")

@@ -18,7 +18,7 @@ from billing import add
 from clocks import Seconds
 from durable import Database, Sink, as_role
 from faregate import CreditPolicy, Gate, PolicySet, RateLimit, Settings, Verdict, build_gate
-from faregate.adapters.journal.reader import KEPT_S, open_journals
+from faregate.adapters.journal.reader import IMPORTED_LIFETIME_S, open_journals
 from faregate.adapters.journal.writer import FileJournal
 from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin
 from faregate.adapters.postgres.archive import PostgresArchive
@@ -155,7 +155,7 @@ async def ledger(
 
 def let_it_grow_old(folder: Path) -> None:
     (path,) = folder.glob("*.imported")
-    os.utime(path, (time.time() - KEPT_S - 60,) * 2)
+    os.utime(path, (time.time() - IMPORTED_LIFETIME_S - 60,) * 2)
 
 
 def delete(tables: Database, user_id: UUID) -> None:

@@ -176,7 +176,10 @@ async def test_what_keys_take_is_bounded_in_room_and_in_time(
         assert used <= KEY_BYTES_MAX * count, f"{count} keys take {used} bytes"
     last = await ask(ledger, user_id)
     completion = Completion(
-        user_id=user_id, transaction_id=last.transaction_id, response=b"x" * 1_000, keep_ms=5_000
+        user_id=user_id,
+        transaction_id=last.transaction_id,
+        response=b"x" * 1_000,
+        lifetime_ms=5_000,
     )
     assert await ledger.complete(completion)
     assert await ledger.response(user_id, last.transaction_id) == b"x" * 1_000

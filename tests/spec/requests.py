@@ -177,5 +177,5 @@ class Requests:
             transaction_id=self.id,
             attempt_id=self.by,
             response=self.step.response,
-            keep_ms=HOUR_MS,
+            lifetime_ms=HOUR_MS,
         )

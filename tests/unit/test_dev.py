@@ -65,7 +65,7 @@ def test_a_shell_reads_the_variables_and_nobody_else_does(tmp_path: Path) -> Non
     script = f'. {folder.variables}; echo "$TOKEN $DEMO_USER"'
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout == "it's $HOME u\n"
-    folder.keep_token("kept")
+    folder.save_token("kept")
     assert folder.token.startswith("kept")
     for file in (folder.variables, tmp_path / "token"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -76,7 +76,7 @@ def test_emptying_deletes_data_and_token_and_nothing_else(tmp_path: Path) -> Non
     folder = DevFolder(tmp_path)
     for name in ("redis", "postgres"):
         (tmp_path / name / "data").mkdir(parents=True)
-    folder.keep_token("t")
+    folder.save_token("t")
     (tmp_path / "letter.txt").touch()
     folder.empty()
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]

@@ -182,14 +182,14 @@ async def test_a_hold_has_a_key(gate: Gate, user_id: UUID) -> None:
 async def test_a_response_is_kept_for_retries(gate: Gate, clock: Clock, user_id: UUID) -> None:
     """As long as the key is, within a bound, and for whoever is told of the charge."""
     first = await order(gate, user_id)
-    assert await gate.kept_response(first) is None
+    assert await gate.saved_response(first) is None
     with pytest.raises(InvalidArgumentError, match="bytes at most"):
         await gate.complete(first, b"x" * (RESPONSE_BYTES_MAX + 1))
     assert await gate.complete(first, b"the response")
     retry = await order(gate, user_id)
-    assert (retry.key_state, await gate.kept_response(retry)) == (KeyState.DONE, b"the response")
+    assert (retry.key_state, await gate.saved_response(retry)) == (KeyState.DONE, b"the response")
     clock.ms += LIFETIME_MS + 1
-    assert await gate.kept_response(retry) is None
+    assert await gate.saved_response(retry) is None
 
 
 async def test_a_completion_that_is_lost_is_made_later(
@@ -201,7 +201,7 @@ async def test_a_completion_that_is_lost_is_made_later(
     assert await gate.complete(first, b"the response")
     assert await gate.retries.join(WAIT_S_MAX)
     retry = await order(gate, user_id)
-    assert (retry.key_state, await gate.kept_response(retry)) == (KeyState.DONE, b"the response")
+    assert (retry.key_state, await gate.saved_response(retry)) == (KeyState.DONE, b"the response")
 
 
 async def test_a_charge_whose_reply_is_lost_leaves_its_key_free(

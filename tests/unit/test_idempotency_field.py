@@ -5,9 +5,9 @@ from starlette.types import Message, Scope
 
 from asgi_client import http_scope
 from faregate.asgi.idempotency import (
-    KeptResponse,
     MalformedKeyError,
     ResponseRecorder,
+    SavedResponse,
     key_of,
 )
 
@@ -95,9 +95,9 @@ def test_a_response_suits_a_client_that_accepts_its_codings(
     """Each of them, by RFC 9110, section 12.5.3."""
     headers = [] if coding is None else [(b"Content-Encoding", coding)]
     encoded = ResponseRecorder(200, headers, 1_000).encoded()
-    kept = KeptResponse.decode(encoded, decision=None)  # type: ignore[arg-type]
+    saved = SavedResponse.decode(encoded, decision=None)  # type: ignore[arg-type]
     fields = [] if accepted is None else [(b"accept-encoding", accepted)]
-    assert kept.suits(http_scope(headers=fields)) == suits
+    assert saved.suits(http_scope(headers=fields)) == suits
 
 
 def test_a_request_without_the_field_has_no_key() -> None:
@@ -111,7 +111,7 @@ async def test_a_response_is_kept_as_it_was_but_for_what_is_said_anew() -> None:
     recorder = ResponseRecorder(201, [*headers, (b"x-caf\xe9", b"\xff")], 1_000)
     for chunk in (b"one ", b"\n", b"two"):
         recorder.add(chunk)
-    decoded = KeptResponse.decode(recorder.encoded(), decision=None)  # type: ignore[arg-type]
+    decoded = SavedResponse.decode(recorder.encoded(), decision=None)  # type: ignore[arg-type]
     assert (decoded.status, decoded.body) == (201, b"one \ntwo")
     sent: list[Message] = []
 

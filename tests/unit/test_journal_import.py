@@ -15,7 +15,7 @@ from faregate.adapters.journal.lines import encode
 from faregate.adapters.journal.reader import PUT_AWAY, open_journals
 from faregate.adapters.journal.writer import SUFFIX, FileJournal
 from faregate.domain.errors import LedgerUnavailableError
-from faregate.domain.idempotency import IdempotencyKey, KeptKey
+from faregate.domain.idempotency import IdempotencyKey, SavedKey
 from faregate.domain.journal import Collected, Collection, JournalChange, JournalEntry
 from faregate.ops.journal import COUNT_AT_ONCE, JournalImport, import_journals
 from journals import POLICIES, USER, Outage, entry, refund_of
@@ -133,10 +133,10 @@ async def test_two_imports_of_the_same_lines_charge_once(outage: Outage, tmp_pat
 
 async def test_the_retries_of_a_key_are_charged_once(outage: Outage, tmp_path: Path) -> None:
     """By whichever process they were served, as long as the key counts; the first one stands."""
-    key = IdempotencyKey(key="once", lifetime_ms=HOUR_MS, lease_ms=0).kept()
+    key = IdempotencyKey(key="once", lifetime_ms=HOUR_MS, lease_ms=0).to_saved()
     other = replace(key, fingerprint_digest=bytes(16))
 
-    def keyed(number: int, key: KeptKey, at_ms: int) -> JournalEntry:
+    def keyed(number: int, key: SavedKey, at_ms: int) -> JournalEntry:
         return replace(entry(number), cost=1, key=key, served_at_ms=at_ms)
 
     first, second, third = (keyed(number, key, number) for number in (1, 2, 3))
@@ -155,7 +155,7 @@ async def test_a_key_that_is_used_again_after_its_lifetime_is_another_request(
     outage: Outage, tmp_path: Path
 ) -> None:
     """Two outages lie in one journal."""
-    key = IdempotencyKey(key="once", lifetime_ms=HOUR_MS, lease_ms=0).kept()
+    key = IdempotencyKey(key="once", lifetime_ms=HOUR_MS, lease_ms=0).to_saved()
     old = replace(entry(1), cost=1, key=key)
     write(tmp_path, old)
     await run(outage.gate, tmp_path)

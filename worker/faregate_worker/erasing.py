@@ -11,7 +11,7 @@ from faregate_worker.drain import require_same_ledger
 from faregate_worker.runtime import Stop, repeat
 
 
-def keep_erasing(settings: Settings, stop: Stop) -> None:
+def run_erasures(settings: Settings, stop: Stop) -> None:
     """Erase users until a stop is requested."""
     with open_stream(settings) as stream, open_archive(settings) as archive:
         erasure = Erasure(stream, archive)

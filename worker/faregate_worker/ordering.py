@@ -133,7 +133,7 @@ def _is_of_stranger(answer: _Answer) -> bool:
     return isinstance(answer, Decision) and answer.verdict is Verdict.UNKNOWN_USER
 
 
-def keep_ordering(settings: Settings, stop: Stop) -> None:
+def run_orders(settings: Settings, stop: Stop) -> None:
     """Make orders until a stop is requested."""
     with (
         open_orders(settings) as orders,

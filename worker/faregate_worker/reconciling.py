@@ -44,12 +44,12 @@ _LOCK_KEY = "faregate:worker:reconciling"
 _logger = logging.getLogger("faregate_worker.reconciling")
 
 
-def keep_reconciling(settings: Settings, stop: Stop) -> None:
+def run_reconciliations(settings: Settings, stop: Stop) -> None:
     """Reconcile whenever it is due until a stop is requested."""
 
     def check() -> bool:
-        with open_reconciliations(settings) as kept:
-            run = due(kept.last(), settings.reconcile_every_s)
+        with open_reconciliations(settings) as reconciliations:
+            run = due(reconciliations.last(), settings.reconcile_every_s)
         if run is not None:
             _run_alone(settings, run, stop)
         return False
@@ -116,11 +116,11 @@ def run_once(settings: Settings, run: Run, stop: Stop) -> None:
     with (
         open_stream(settings) as stream,
         open_audit(settings) as audit,
-        open_reconciliations(settings) as kept,
+        open_reconciliations(settings) as reconciliations,
     ):
-        since = kept.next_since() if run is Run.RECENT else None
+        since = reconciliations.next_since() if run is Run.RECENT else None
         result = reconcile(stream, stream, audit, watch, since=since)
-        kept.keep(result)
+        reconciliations.save(result)
     for finding in result.findings[:LOGGED_COUNT_MAX]:
         _logger.error("%s: %s", finding.kind, finding.detail)
     _logger.info("compared users=%d findings=%d", result.users_count, len(result.findings))

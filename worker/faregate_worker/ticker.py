@@ -27,10 +27,10 @@ from faregate.domain.errors import ConfigurationError, FaregateError
 from faregate.ports import HoldSweeper, TransactionStream
 from faregate_worker.check import BEAT_INTERVAL_S, beat, end_beat
 from faregate_worker.counts import COUNTS
-from faregate_worker.erasing import keep_erasing
+from faregate_worker.erasing import run_erasures
 from faregate_worker.jobs import work_on
-from faregate_worker.ordering import keep_ordering
-from faregate_worker.reconciling import keep_reconciling
+from faregate_worker.ordering import run_orders
+from faregate_worker.reconciling import run_reconciliations
 from faregate_worker.runtime import Stop, configure_logging, open_queue
 
 if TYPE_CHECKING:
@@ -217,9 +217,9 @@ def main(argv: Sequence[str]) -> int:
         COUNTS.open(arguments.counts_fd)
         _serve_metrics(settings)
     # They may wait for Postgres, for which the ticker never waits.
-    for keep in (keep_erasing, keep_ordering):
-        Thread(target=keep, args=(settings, stop), name=keep.__name__, daemon=True).start()
-    reconciling = Thread(target=keep_reconciling, args=(settings, stop), name="reconciling")
+    for run in (run_erasures, run_orders):
+        Thread(target=run, args=(settings, stop), name=run.__name__, daemon=True).start()
+    reconciling = Thread(target=run_reconciliations, args=(settings, stop), name="reconciling")
     reconciling.daemon = True
     if settings.reconcile_every_s:
         reconciling.start()

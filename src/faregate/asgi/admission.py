@@ -15,7 +15,7 @@ from faregate.asgi.answers import ProblemOptions, answer
 from faregate.asgi.body import ClientLeftError, RequestBody
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.headers import Headers, rate_limit_fields
-from faregate.asgi.idempotency import KeptResponse, MalformedKeyError, key_of
+from faregate.asgi.idempotency import MalformedKeyError, SavedResponse, key_of
 from faregate.asgi.identity import Identify
 from faregate.asgi.identity.caller import Caller, caller_from
 from faregate.asgi.logs import RequestLog
@@ -59,7 +59,7 @@ class Unanswered:
     """Nothing is charged, and nobody is there to be told."""
 
 
-Outcome: TypeAlias = ChargeContext | Refusal | KeptResponse | Unanswered
+Outcome: TypeAlias = ChargeContext | Refusal | SavedResponse | Unanswered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +127,8 @@ class Admission:
         if not decision.allowed:
             return self.refusal(decision)
         if decision.key_state is KeyState.DONE and rule.replay_bytes_max:
-            kept = await gate.kept_response(decision)
-            response = None if kept is None else KeptResponse.decode(kept, decision)
+            saved = await gate.saved_response(decision)
+            response = None if saved is None else SavedResponse.decode(saved, decision)
             if response is not None and response.suits(scope):
                 return response
         if decision.key_state in {KeyState.IN_FLIGHT, KeyState.DONE}:
@@ -176,7 +176,7 @@ class Admission:
         if isinstance(outcome, Refusal):
             options = self.problems
             await answer(outcome.problem, scope, send, fields=outcome.fields, options=options)
-        elif isinstance(outcome, KeptResponse):
+        elif isinstance(outcome, SavedResponse):
             fields = rate_limit_fields(outcome.decision, legacy=self.legacy_fields)
             await outcome.send(send, fields)
 

@@ -22,7 +22,7 @@ _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _BARE = re.compile(r"[!#-~]+")
 _ESCAPED = re.compile(r'\\(["\\])')
 #: What is said anew for each response, or must not be said to another browser.
-_NOT_KEPT = frozenset(
+_HEADERS_NOT_SAVED = frozenset(
     b"connection date keep-alive ratelimit ratelimit-policy server set-cookie trailer"
     b" transfer-encoding upgrade x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset".split()
 )
@@ -63,8 +63,10 @@ class ResponseRecorder:
     """Collects a response while it is sent, as long as it is small enough to be kept."""
 
     def __init__(self, status: int, headers: Iterable[tuple[bytes, bytes]], bytes_max: int) -> None:
-        kept = [[part.decode("latin-1") for part in pair] for pair in headers if _is_kept(pair[0])]
-        self._head = json.dumps([status, kept]).encode()
+        saved = [
+            [part.decode("latin-1") for part in pair] for pair in headers if _is_saved(pair[0])
+        ]
+        self._head = json.dumps([status, saved]).encode()
         self._room = bytes_max - len(self._head) - 1
         self._chunks: list[bytes] = []
 
@@ -81,12 +83,12 @@ class ResponseRecorder:
         return b"\n".join((self._head, b"".join(self._chunks))) if self._room >= 0 else b""
 
 
-def _is_kept(name: bytes) -> bool:
-    return name.lower() not in _NOT_KEPT
+def _is_saved(name: bytes) -> bool:
+    return name.lower() not in _HEADERS_NOT_SAVED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptResponse:
+class SavedResponse:
     """A response that was given before."""
 
     status: int

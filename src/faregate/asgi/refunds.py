@@ -86,8 +86,8 @@ class WholeRefund:
         """Give back what was charged at the start."""
         context = self._context
         if context.hold is None:
-            is_kept = context.decision.amount or context.decision.keyed_attempt is not None
-            return await self._refund(context.decision) if is_kept else Verdict.ALLOWED
+            needs_refund = context.decision.amount or context.decision.keyed_attempt is not None
+            return await self._refund(context.decision) if needs_refund else Verdict.ALLOWED
         verdict = await self._give_hold_back()
         if verdict is Verdict.PENDING:
             # What it takes depends on how the hold ends, which is not known yet.

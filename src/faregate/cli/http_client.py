@@ -50,16 +50,16 @@ class HttpConnection:
         Raises:
             RequestFailedError: There is none in time, or the connection broke.
         """
-        is_kept = False
+        is_keep_alive = False
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
                 answer = await self._exchange(path, headers)
-            is_kept = answer.headers.get("connection", "").lower() != "close"
+            is_keep_alive = answer.headers.get("connection", "").lower() != "close"
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             raise RequestFailedError(f"{type(error).__name__} {error}".strip()) from error
         finally:
             # A half-read answer must not be taken for that of the next request.
-            if not is_kept:
+            if not is_keep_alive:
                 self.close()
         return answer
 

@@ -51,7 +51,7 @@ class Completion:
     #: What a retry is to be answered with, as the caller encodes it; empty for nothing.
     response: bytes = b""
     #: For how long that is kept.
-    keep_ms: int = LIFETIME_MS
+    lifetime_ms: int = LIFETIME_MS
 
     def __post_init__(self) -> None:
         if len(self.response) > RESPONSE_BYTES_MAX:
@@ -81,9 +81,9 @@ class IdempotencyKey:
             if not low <= value <= high:
                 raise InvalidArgumentError(f"{what} of a key lies within {low} and {high}")
 
-    def kept(self) -> "KeptKey":
+    def to_saved(self) -> "SavedKey":
         """Return what is kept of it outside of the ledger."""
-        return KeptKey(
+        return SavedKey(
             key_digest=self.key_digest,
             fingerprint_digest=self.fingerprint_digest,
             lifetime_ms=self.lifetime_ms,
@@ -103,7 +103,7 @@ class IdempotencyKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptKey:
+class SavedKey:
     """The key of a request that is over, without what it was made of."""
 
     key_digest: bytes

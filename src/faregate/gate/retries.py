@@ -33,7 +33,7 @@ _DELAY_MAX_S = 2.0
 #: Returns whether it is done; False and a `FaregateError` alike mean: try again later.
 Action: TypeAlias = Callable[[], Awaitable[bool]]
 #: Leaves an action that is given up to the journal; returns whether it did.
-Keep: TypeAlias = Callable[[], bool]
+ToJournal: TypeAlias = Callable[[], bool]
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +75,12 @@ class RetryQueue:
         return len(self._tasks)
 
     def submit(
-        self, name: object, action: Action, keep: Keep | None = None, *, after_s: float = 0.0
+        self,
+        name: object,
+        action: Action,
+        to_journal: ToJournal | None = None,
+        *,
+        after_s: float = 0.0,
     ) -> None:
         """Try `action` until it is done.
 
@@ -87,15 +92,15 @@ class RetryQueue:
         """
         if self._is_closed or len(self._tasks) >= self._length_max:
             why = "the gate is closed" if self._is_closed else "too many actions wait"
-            self._give_up(name, why, keep)
+            self._give_up(name, why, to_journal)
             return
-        task = asyncio.get_running_loop().create_task(self._run(name, action, keep, after_s))
+        task = asyncio.get_running_loop().create_task(self._run(name, action, to_journal, after_s))
         self._tasks.add(task)
 
         def note_end(done: asyncio.Task[None]) -> None:
             self._tasks.discard(done)
             if done.cancelled():
-                self._give_up(name, "closed before it was done", keep)
+                self._give_up(name, "closed before it was done", to_journal)
 
         task.add_done_callback(note_end)
 
@@ -126,7 +131,9 @@ class RetryQueue:
         self.submit(name, again)
         return None
 
-    async def _run(self, name: object, action: Action, keep: Keep | None, after_s: float) -> None:
+    async def _run(
+        self, name: object, action: Action, to_journal: ToJournal | None, after_s: float
+    ) -> None:
         await asyncio.sleep(after_s)
         loop = asyncio.get_running_loop()
         gives_up_at_s = loop.time() + self._tries_seconds_max
@@ -137,16 +144,16 @@ class RetryQueue:
                     if await action():
                         return
             except InvalidArgumentError as error:
-                self._give_up(name, str(error), keep)
+                self._give_up(name, str(error), to_journal)
                 return
             except FaregateError as error:
                 _log.debug("%s: %s; trying again", name, error)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _DELAY_MAX_S)
-        self._give_up(name, f"not done within {self._tries_seconds_max:.0f} s", keep)
+        self._give_up(name, f"not done within {self._tries_seconds_max:.0f} s", to_journal)
 
-    def _give_up(self, name: object, why: str, keep: Keep | None) -> None:
-        if keep is not None and keep():
+    def _give_up(self, name: object, why: str, to_journal: ToJournal | None) -> None:
+        if to_journal is not None and to_journal():
             _log.warning("left to the journal: %s (%s)", name, why)
             return
         self.given_up += 1

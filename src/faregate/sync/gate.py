@@ -64,7 +64,7 @@ class SyncGate:
     settle, cancel, extend = waits(HoldEnds.settle), waits(HoldEnds.cancel), waits(HoldEnds.extend)
     refund, refund_by_id = waits(Reversals.refund), waits(Reversals.refund_by_id)
     grant, adjust = waits(Adjustments.grant), waits(Adjustments.adjust)
-    complete, kept_response = waits(Completions.complete), waits(Completions.kept_response)
+    complete, saved_response = waits(Completions.complete), waits(Completions.saved_response)
     balance, usage, history = waits(Queries.balance), waits(Queries.usage), waits(Queries.history)
     renew, users_after = waits(Queries.renew), waits(Queries.users_after)
     shadow_counts = waits(Queries.shadow_counts)

@@ -15,7 +15,7 @@ from faregate.ports import JournalLine
 #: What the name of a file has in addition that has been put away.
 PUT_AWAY = ".imported"
 #: How long such a file is kept, in seconds: a week, in which it may be imported again.
-KEPT_S = 7 * 86_400
+IMPORTED_LIFETIME_S = 7 * 86_400
 #: More than any line has: description and metadata are bounded.
 _LINE_BYTES_MAX = 65_536
 _BLOCK_BYTES = 1 << 20
@@ -129,7 +129,7 @@ def _journals_at(path: Path) -> list[Path]:
 
 def _delete_old(folder: Path) -> None:
     for path in folder.glob(f"*{SUFFIX}{PUT_AWAY}"):
-        if path.stat().st_mtime < time.time() - KEPT_S:
+        if path.stat().st_mtime < time.time() - IMPORTED_LIFETIME_S:
             path.unlink()
 
 

@@ -227,7 +227,7 @@ class Credits:
             metadata={**entry.row_metadata, **missing},
         )
         self._records.remembered.put(record.id, record, MEMORY_MS)
-        self._keep_key(entry, record)
+        self._save_key(entry, record)
         return allowed(blank, record)
 
     def _earlier(self, entry: JournalEntry, blank: Decision) -> Decision | None:
@@ -244,13 +244,13 @@ class Credits:
             return replace(blank, verdict=Verdict.ALLOWED, repeated=True)
         return None
 
-    def _keep_key(self, entry: JournalEntry, record: CreditTransaction) -> None:
+    def _save_key(self, entry: JournalEntry, record: CreditTransaction) -> None:
         """Remember the key of a journaled request as served, if it is free and there is room."""
         key, user_id, now_ms = entry.key, entry.user_id, self._records.now_ms
         if key is None or self._keys.known(user_id, key, now_ms):
             return
         if not self._keys.is_full(user_id, key, now_ms):
-            self._keys.keep(key, record, now_ms)
+            self._keys.save(key, record, now_ms)
             self._keys.serve(user_id, record.id, record.id)
 
 

@@ -95,8 +95,8 @@ class Holds:
 
     def end(self, held: Held, state: HoldState, description: str) -> None:
         """End a hold that was not settled. A hold that is voided is never kept."""
-        is_kept = held.keeps and state is HoldState.EXPIRED
-        if not is_kept and not held.answer.refunded:
+        is_charged = held.is_kept_at_expiry and state is HoldState.EXPIRED
+        if not is_charged and not held.answer.refunded:
             room = CREDITS_MAX - self._state.users[held.deduct.user_id].credits
             self._give_back(held, min(held.deduct.taken.amount, room), description=description)
         self._close(held, state)
@@ -150,9 +150,9 @@ class Holds:
     ) -> None:
         """Note the end of a hold, and complete or forget its idempotency key."""
         held.note(state=state)
-        self._state.keep(held.deduct)
-        is_kept = held.keeps and state is HoldState.EXPIRED
-        if is_kept or state is HoldState.SETTLED:
+        self._state.save(held.deduct)
+        is_charged = held.is_kept_at_expiry and state is HoldState.EXPIRED
+        if is_charged or state is HoldState.SETTLED:
             self._keys.serve(held.deduct.user_id, held.deduct.id, attempt_id)
         else:
             self._keys.forget(held.deduct.user_id, held.deduct.id)

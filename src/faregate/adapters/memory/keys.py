@@ -6,7 +6,7 @@ from uuid import UUID
 
 from faregate.adapters.memory.state import Records
 from faregate.adapters.memory.values import Expiring
-from faregate.domain.idempotency import Completion, IdempotencyKey, KeptKey
+from faregate.domain.idempotency import Completion, IdempotencyKey, SavedKey
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 
 
@@ -33,7 +33,7 @@ class IdempotencyKeys:
         self._turns: Expiring[tuple[UUID, int], dict[bytes, KeyEntry]] = Expiring(records.time_ms)
         self._responses: Expiring[CreditTransactionId, bytes] = Expiring(records.time_ms)
 
-    def known(self, user_id: UUID, key: IdempotencyKey | KeptKey, now_ms: int) -> KeyEntry | None:
+    def known(self, user_id: UUID, key: IdempotencyKey | SavedKey, now_ms: int) -> KeyEntry | None:
         """Return the entry of a key that still counts."""
         for turn in self._turns_of(user_id):
             entry = turn.get(key.key_digest)
@@ -41,12 +41,12 @@ class IdempotencyKeys:
                 return entry
         return None
 
-    def is_full(self, user_id: UUID, key: IdempotencyKey | KeptKey, now_ms: int) -> bool:
+    def is_full(self, user_id: UUID, key: IdempotencyKey | SavedKey, now_ms: int) -> bool:
         """Say whether there is no room for one more key of the user."""
         turn = self._turns.get((user_id, now_ms // key.lifetime_ms)) or {}
         return len(turn) >= key.keys_max
 
-    def keep(self, key: IdempotencyKey | KeptKey, first: CreditTransaction, now_ms: int) -> None:
+    def save(self, key: IdempotencyKey | SavedKey, first: CreditTransaction, now_ms: int) -> None:
         """Remember the key of what was taken just now."""
         number = now_ms // key.lifetime_ms
         turn = self._turns.get((first.user_id, number))
@@ -63,7 +63,7 @@ class IdempotencyKeys:
         identity = completion.transaction_id
         is_known = self.serve(completion.user_id, identity, completion.attempt_id or identity)
         if is_known and completion.response:
-            self._responses.put(identity, completion.response, completion.keep_ms)
+            self._responses.put(identity, completion.response, completion.lifetime_ms)
         return is_known
 
     async def response(self, _user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:

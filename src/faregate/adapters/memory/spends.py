@@ -220,7 +220,7 @@ class Spends:
             self._records.remembered.put(record.id, record, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
             self._state.note_first_answer(attempt, record)
         if spend.options.key is not None:
-            self._keys.keep(spend.options.key, record, now_ms)
+            self._keys.save(spend.options.key, record, now_ms)
         hold = spend.options.hold
         return allowed(
             blank,
@@ -241,9 +241,9 @@ class Spends:
             state=HoldState.OPEN,
             expires_at_ms=expires_at_ms,
         )
-        keeps = terms.on_expiry is OnExpiry.KEEP
-        deduct.hold = Held(deduct, answer, self._records.now_ms, keeps)
-        self._state.keep(deduct)
+        is_kept_at_expiry = terms.on_expiry is OnExpiry.KEEP
+        deduct.hold = Held(deduct, answer, self._records.now_ms, is_kept_at_expiry)
+        self._state.save(deduct)
         return expires_at_ms
 
 

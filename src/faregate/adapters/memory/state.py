@@ -113,14 +113,14 @@ class Records:
         from_ms = self.time_ms() - RETENTION_MS
         for _, oldest in self.after(self.stored):
             from_ms = min(from_ms, unix_ms_of(oldest.timestamp))
-        kept = {
+        remaining = {
             number: record
             for number, record in self.by_ordinal.items()
             if record.timestamp >= utc(from_ms)
         }
-        count = len(self.by_ordinal) - len(kept)
-        self.by_ordinal, self.oldest_ms = kept, max(self.oldest_ms, from_ms)
-        self.by_id = {record.id: record for record in kept.values()}
+        count = len(self.by_ordinal) - len(remaining)
+        self.by_ordinal, self.oldest_ms = remaining, max(self.oldest_ms, from_ms)
+        self.by_id = {record.id: record for record in remaining.values()}
         return count
 
 
@@ -158,7 +158,7 @@ class State:
         id_ms = min(identity.time_ms or 0, self.records.now_ms + LOOK_BACK_MS)
         self.named_ms[user_id] = max(self.named_ms[user_id], id_ms)
 
-    def keep(self, deduct: Deduct) -> None:
+    def save(self, deduct: Deduct) -> None:
         """Remember a deduct that is new or has changed: for a day, and while it is held."""
         is_open = deduct.hold is not None and deduct.hold.is_open
         self.deducts.put(deduct.id, deduct, float("inf") if is_open else MEMORY_MS)
@@ -166,7 +166,7 @@ class State:
     def refuse(self, identity: CreditTransactionId, user_id: UUID) -> None:
         """Note that an id must not be charged any more, unless more is known of it."""
         if self.deducts.get(identity) is None:
-            self.keep(Deduct(identity, user_id, DurableDeduct(amount=0, refunded=0)))
+            self.save(Deduct(identity, user_id, DurableDeduct(amount=0, refunded=0)))
 
     def note_first_answer(self, attempt: Attempt, record: CreditTransaction) -> None:
         """Note that an attempt with an id of a caller's is told that it was charged."""
@@ -235,7 +235,7 @@ class State:
             **told,
         )
         deduct.taken = replace(taken, refunded=taken.refunded + amount)
-        self.keep(deduct)
+        self.save(deduct)
         self.records.remembered.put(record.id, record, MEMORY_MS)
         return record
 

@@ -24,21 +24,21 @@ class Expiring(Generic[Key, Value]):
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
-        self._kept: dict[Key, tuple[Value, float]] = {}
+        self._values: dict[Key, tuple[Value, float]] = {}
 
     def get(self, key: Key) -> Value | None:
         """Return a value, or None."""
-        value, ends_ms = self._kept.get(key, (None, 0))
+        value, ends_ms = self._values.get(key, (None, 0))
         return value if self._now_ms() <= ends_ms else None
 
     def put(self, key: Key, value: Value, for_ms: float) -> None:
         """Remember a value for a time from now."""
-        self._kept[key] = value, self._now_ms() + for_ms
+        self._values[key] = value, self._now_ms() + for_ms
 
     def all(self) -> dict[Key, Value]:
         """Return all that is remembered now."""
         now_ms = self._now_ms()
-        return {key: value for key, (value, ends_ms) in self._kept.items() if now_ms <= ends_ms}
+        return {key: value for key, (value, ends_ms) in self._values.items() if now_ms <= ends_ms}
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class Held:
     answer: HoldAnswer
     opened_at_ms: int
     #: Whether it has cost its estimate when it expires.
-    keeps: bool
+    is_kept_at_expiry: bool
     #: What it was settled by.
     actual: int = 0
 

@@ -55,7 +55,7 @@ class PostgresReconciliations:
             cursor = connection.cursor(row_factory=class_row(LastRun))
             return cursor.execute(statement("read_last_run")).fetchone()
 
-    def keep(self, result: Reconciliation) -> None:
+    def save(self, result: Reconciliation) -> None:
         """Keep a result, with at most `FINDINGS_MAX` of its findings."""
         parameters = {
             "began_at": result.began_at,

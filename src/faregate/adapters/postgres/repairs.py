@@ -196,9 +196,9 @@ def _change(connection: psycopg.Connection, event: Event) -> bytes:
 
 def _restore(connection: psycopg.Connection, event: Event) -> None:
     """Give a row its former content, with the guards off until the end of this function."""
-    ((is_kept,),) = connection.execute(_repairs("sees_own_rows")).fetchall()
+    ((is_restricted,),) = connection.execute(_repairs("sees_own_rows")).fetchall()
     names = ["unlock_rows", "lock_rows"]
-    if is_kept:
+    if is_restricted:
         names = ["unlock_security", *names, "lock_security"]
     half = len(names) // 2
     for name in names[:half]:

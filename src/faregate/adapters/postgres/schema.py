@@ -170,7 +170,7 @@ def compare(expected: Expected, found: Set[Fact]) -> list[Change]:
                 if (fact.subject, fact.aspect) == (subject, aspect)
             ),
             expected=_aspects(expected.allowed, subject),
-            kept=_rights(found & expected.allowed, subject),
+            granted=_rights(found & expected.allowed, subject),
         )
         for (subject, aspect), facts in groups.items()
     ]

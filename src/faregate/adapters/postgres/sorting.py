@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import dict_row
 
-from faregate.adapters.postgres.dead_letters import DeadLetter, keep
+from faregate.adapters.postgres.dead_letters import DeadLetter, save_letters
 from faregate.adapters.postgres.inserts import NOTHING, Inserted, insert, rows_of
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.dead_letter import LetterKind
@@ -65,19 +65,19 @@ class Sorter:
     letters: list[DeadLetter] = field(default_factory=list)
     inserted: Inserted = NOTHING
     repeated: int = 0
-    kept: int = 0
+    letters_before: int = 0
     users_gone: set[UUID] = field(default_factory=set)
 
     def store(self, records: Sequence[StreamEntry]) -> Stored:
         """Make rows and dead letters of all records."""
-        self.sort(self._not_kept(records))
+        self.sort(self._not_letters(records))
         self._blame()
-        keep(self.connection, self.shard, self.letters)
+        save_letters(self.connection, self.shard, self.letters)
         self._scrub()
         return Stored(
             inserted=self.inserted.count,
             repeated=self.repeated,
-            dead_letters=self.kept + len(self.letters),
+            dead_letters=self.letters_before + len(self.letters),
             users_gone=frozenset(self.users_gone),
         )
 
@@ -95,7 +95,7 @@ class Sorter:
     def _give_up(self, entry: StreamEntry, kind: LetterKind, reason: str) -> None:
         self.letters.append(DeadLetter(entry=entry, kind=kind, reason=reason))
 
-    def _not_kept(self, records: Sequence[StreamEntry]) -> list[StreamEntry]:
+    def _not_letters(self, records: Sequence[StreamEntry]) -> list[StreamEntry]:
         """Leave out those that are dead letters already: they must not become rows as well."""
         asked = {"shard": self.shard, "stream_ids": [record.stream_id for record in records]}
         cursor = self.connection.execute(statement("find_kept"), asked)
@@ -107,7 +107,7 @@ class Sorter:
             for record in records
             if (record.stream_id, sha256(record.payload).digest()) not in known
         ]
-        self.kept = len(records) - len(left)
+        self.letters_before = len(records) - len(left)
         return left
 
     def _readable(self, records: Sequence[StreamEntry]) -> list[_Candidate]:

@@ -34,12 +34,12 @@ class Entry:
     def of(cls, position: bytes, fields: list[bytes]) -> Self:
         """Take one from a reply of XRANGE."""
         payload = fields[1] if fields[:1] == [FIELD] and not fields[2:] else None
-        kept = b"\0".join(fields) if payload is None else payload
+        content = b"\0".join(fields) if payload is None else payload
         try:
             header = None if payload is None else EntryHeader.unpack(payload)
         except (ValueError, struct.error):
             header = None
-        return cls(position.decode(), payload, sha256(kept).digest(), header)
+        return cls(position.decode(), payload, sha256(content).digest(), header)
 
     @property
     def count(self) -> int:

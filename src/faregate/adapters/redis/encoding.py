@@ -24,7 +24,7 @@ from faregate.adapters.redis.layouts import (
 )
 from faregate.domain.attempt import Attempt, Phase
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.idempotency import IdempotencyKey, KeptKey
+from faregate.domain.idempotency import IdempotencyKey, SavedKey
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.period import PeriodKind
 from faregate.domain.policy import Allowance, CreditPolicy, OnExpiry
@@ -128,7 +128,7 @@ def pack_rules(allowance: Allowance | None, limits: tuple[RateLimit, ...] = ()) 
     return packed + b"".join(map(_pack_limit, limits))
 
 
-def pack_key(key: IdempotencyKey | KeptKey) -> bytes:
+def pack_key(key: IdempotencyKey | SavedKey) -> bytes:
     """Pack an idempotency key."""
     return SPEND_KEY.pack(
         key.key_digest,

@@ -194,10 +194,10 @@ class _Lookups:
             del self._asking[key_id]
         self._existing.pop(key_id, None)
         self._missing.pop(key_id, None)
-        kept = self._missing if stored is None else self._existing
-        while len(kept) >= self._keys_max:
-            kept.popitem(last=False)
-        kept[key_id] = _Known(stored, now_s)
+        known = self._missing if stored is None else self._existing
+        while len(known) >= self._keys_max:
+            known.popitem(last=False)
+        known[key_id] = _Known(stored, now_s)
 
 
 class _KeyUses:

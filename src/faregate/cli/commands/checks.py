@@ -38,11 +38,11 @@ def reconcile(
     with (
         open_stream(settings) as stream,
         open_audit(settings) as audit,
-        open_reconciliations(settings) as kept,
+        open_reconciliations(settings) as reconciliations,
         # In a log it would be an empty line before an error.
         progress_on(console, is_hidden=not console.is_terminal) as progress,
     ):
-        next_since = kept.next_since()
+        next_since = reconciliations.next_since()
         result = run_reconcile(
             stream,
             stream,
@@ -50,7 +50,7 @@ def reconcile(
             counting(progress, "users compared"),
             since=next_since if since_last else None,
         )
-        kept.keep(result)
+        reconciliations.save(result)
     report: dict[str, int | str] = {
         "users": result.users_count,
         "drift_users": result.drift_users_count,

@@ -35,7 +35,7 @@ class DevFolder:
         file = self.path / "token"
         return file.read_text("utf-8").strip() if file.is_file() else ""
 
-    def keep_token(self, token: str) -> None:
+    def save_token(self, token: str) -> None:
         """Keep a token for the next run."""
         self._write_secret("token", f"{token}\n")
 
