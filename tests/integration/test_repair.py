@@ -105,7 +105,7 @@ def test_one_repair_at_a_time(
 ) -> None:
     """The second one does nothing, and says why."""
     ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
-    with closing(PostgresRepairs(database_url)) as first, first.held():
+    with closing(PostgresRepairs(database_url)) as first, first.locked():
         said = command_line.run("repair", *APPLY)
         assert (said.code, "another repair is at work" in said.err) == (2, True)
     assert ledger.repaired() == ["recompute"]

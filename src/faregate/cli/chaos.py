@@ -71,7 +71,7 @@ class _Batch:
         )
         sending = asyncio.create_task(sender.send_all(self._requests, self._note_outcome))
         try:
-            owned = await self._all_held()
+            owned = await self._all_locked()
             self._api.child.kill()
             counts = await sending
         finally:
@@ -85,7 +85,7 @@ class _Batch:
         self._done += 1
         self._on_outcome()
 
-    async def _all_held(self) -> frozenset[str]:
+    async def _all_locked(self) -> frozenset[str]:
         """Wait until each request has a hold or its outcome; return the ids of the holds."""
         async with HttpConnection(*self._api.address) as connection:
             while True:

@@ -87,7 +87,7 @@ class RetryQueue:
         Args:
             name: Names the action in the log where it is given up.
             action: What to try.
-            keep: Is asked where the action is given up.
+            to_journal: Writes a given up action to the journal, and returns whether it did.
             after_s: How long to wait before the first try.
         """
         if self._is_closed or len(self._tasks) >= self._length_max:

@@ -70,10 +70,10 @@ def require_empty(found: LiveBalances) -> None:
         ConfigurationError: It does. The message says what to do.
     """
     epochs = found.epochs()
-    held = [epoch for epoch in epochs if epoch is not None]
-    if held:
+    installed = [epoch for epoch in epochs if epoch is not None]
+    if installed:
         raise ConfigurationError(
-            f"Redis is not lost: {len(held)} of its {len(epochs)} shards hold epoch {max(held)}."
+            f"Redis is not lost: {len(installed)} of its {len(epochs)} shards hold epoch {max(installed)}."
             " If it is to be given up, name it by --from, and name an empty Redis in the settings"
         )
     if found.marks() or found.left_count():

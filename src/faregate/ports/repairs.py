@@ -12,7 +12,7 @@ from faregate.domain.repair import Around, Event, LiveChange, Row
 class Repairs(Protocol):
     """Rows, profiles and events, in the role of the owner. Implemented by Postgres."""
 
-    def held(self) -> AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the lock of all repairs for as long as this is open.
 
         Raises:

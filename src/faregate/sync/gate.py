@@ -31,7 +31,7 @@ from faregate.gate.session import Session
 from faregate.gate.spending import TTL_MS, Spending
 from faregate.gate.tiers import Tiers
 from faregate.sync.loop import GateLoop
-from faregate.sync.waits import SyncHeldBlock, waits
+from faregate.sync.waits import SyncHoldBlock, waits
 
 _T = TypeVar("_T")
 
@@ -80,12 +80,12 @@ class SyncGate:
         *,
         ttl_ms: int = TTL_MS,
         **options: Unpack[ChargeOptions],
-    ) -> Iterator[SyncHeldBlock]:
+    ) -> Iterator[SyncHoldBlock]:
         """Hold an estimate for a block, which settles it; see `HoldEnds.holding`."""
         manager = self.gate.holding(user_id, estimate, ttl_ms=ttl_ms, **options)
         block = self.run(lambda _: manager.__aenter__())
         try:
-            yield SyncHeldBlock(self, block)
+            yield SyncHoldBlock(self, block)
         except BaseException:
             # Not the exception itself: a GeneratorExit or a KeyboardInterrupt would end more there.
             failed = RuntimeError("the block failed")

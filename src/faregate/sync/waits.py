@@ -6,7 +6,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from faregate.domain.decision import Decision
 from faregate.domain.hold import Hold, HoldAnswer
-from faregate.gate import HeldBlock
+from faregate.gate import HoldBlock
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -36,19 +36,19 @@ def waits(
     return call
 
 
-class SyncHeldBlock:
-    """The hold of a block of `SyncGate.holding`; see `HeldBlock`."""
+class SyncHoldBlock:
+    """The hold of a block of `SyncGate.holding`; see `HoldBlock`."""
 
-    def __init__(self, gate: Runner, block: HeldBlock) -> None:
+    def __init__(self, gate: Runner, block: HoldBlock) -> None:
         self._gate = gate
         self._block = block
 
-    def run(self, call: Callable[[HeldBlock], Awaitable[_T]]) -> _T:
+    def run(self, call: Callable[[HoldBlock], Awaitable[_T]]) -> _T:
         """Run something on the event loop of the gate, and wait for its end."""
         return self._gate.run(lambda _: call(self._block))
 
-    settle = waits(HeldBlock.settle)
-    extend = waits(HeldBlock.extend)
+    settle = waits(HoldBlock.settle)
+    extend = waits(HoldBlock.extend)
 
     @property
     def hold(self) -> Hold:

@@ -101,9 +101,9 @@ def open_journals(paths: Sequence[Path]) -> Iterator[list[FileJournalReader]]:
     """
     found = list(dict.fromkeys(path for given in paths for path in _journals_at(given)))
     folders = {path.resolve() if path.is_dir() else path.parent.resolve() for path in paths}
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for folder in sorted(folders):
-            held.enter_context(_locked(folder))
+            locks.enter_context(_locked(folder))
             _delete_old(folder)
         # The holder of the lock before may have put some of them away.
         yield [FileJournalReader(path) for path in found if path.exists()]

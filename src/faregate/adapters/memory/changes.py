@@ -8,7 +8,7 @@ from faregate.adapters.memory.keys import IdempotencyKeys
 from faregate.adapters.memory.state import State
 from faregate.adapters.memory.values import (
     Deduct,
-    Held,
+    MemoryHold,
     allowed,
     blank_decision,
     check_range,
@@ -107,9 +107,9 @@ class Reversals:
         if user_id not in self._state.users:
             return VoidOutcome.FORGOTTEN
         self._state.name(user_id, identity)
-        held = self._state.hold(user_id, identity)
-        if held is not None:
-            return self._void_hold(void, held)
+        hold = self._state.hold(user_id, identity)
+        if hold is not None:
+            return self._void_hold(void, hold)
         deduct = self._state.deducts.get(identity)
         if deduct is not None and (deduct.user_id != user_id or not deduct.taken.amount):
             return VoidOutcome.REFUSED
@@ -143,18 +143,18 @@ class Reversals:
         self._keys.forget(user_id, identity)
         return VoidOutcome.REFUNDED
 
-    def _void_hold(self, void: Void, held: Held) -> VoidOutcome:
-        state = held.answer.state
+    def _void_hold(self, void: Void, hold: MemoryHold) -> VoidOutcome:
+        state = hold.answer.state
         if state is HoldState.CANCELLED:
             return VoidOutcome.REFUNDED
-        entry = self._keys.of(void.user_id, held.deduct.id)
-        is_served = entry is not None and entry.is_done and held.is_open
-        is_anothers = entry is not None and entry.holder != held.deduct.id
+        entry = self._keys.of(void.user_id, hold.deduct.id)
+        is_served = entry is not None and entry.is_done and hold.is_open
+        is_anothers = entry is not None and entry.holder != hold.deduct.id
         if state is HoldState.SETTLED or is_served or is_anothers:
             return VoidOutcome.KEPT
-        if self._state.is_told_to_another(void, held.opened_at_ms):
+        if self._state.is_told_to_another(void, hold.opened_at_ms):
             return VoidOutcome.KEPT
-        self._holds.end(held, HoldState.CANCELLED, VOID_DESCRIPTION)
+        self._holds.end(hold, HoldState.CANCELLED, VOID_DESCRIPTION)
         return VoidOutcome.REFUNDED
 
 

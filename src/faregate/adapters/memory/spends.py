@@ -8,7 +8,7 @@ from faregate.adapters.memory.limits import RateLimits
 from faregate.adapters.memory.state import State
 from faregate.adapters.memory.values import (
     Deduct,
-    Held,
+    MemoryHold,
     allowed,
     blank_decision,
     check_same,
@@ -94,10 +94,10 @@ class _Earlier:
         found = self._records.known(identity)
         if found is None:
             return None
-        was_held = deduct is not None and deduct.hold is not None
-        known = (found.type, found.user_id, found.amount, was_held)
-        is_held = spend.options.hold is not None
-        wanted = (TransactionType.DEDUCT, spend.user_id, -spend.cost, is_held)
+        was_hold = deduct is not None and deduct.hold is not None
+        known = (found.type, found.user_id, found.amount, was_hold)
+        is_hold = spend.options.hold is not None
+        wanted = (TransactionType.DEDUCT, spend.user_id, -spend.cost, is_hold)
         check_same(identity, is_same=known == wanted)
         if attempt.is_given:
             self._state.note_answer(attempt, found)
@@ -242,7 +242,7 @@ class Spends:
             expires_at_ms=expires_at_ms,
         )
         is_kept_at_expiry = terms.on_expiry is OnExpiry.KEEP
-        deduct.hold = Held(deduct, answer, self._records.now_ms, is_kept_at_expiry)
+        deduct.hold = MemoryHold(deduct, answer, self._records.now_ms, is_kept_at_expiry)
         self._state.save(deduct)
         return expires_at_ms
 

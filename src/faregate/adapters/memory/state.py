@@ -6,7 +6,7 @@ from hashlib import sha1
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from faregate.adapters.memory.values import Deduct, Expiring, Held, unix_ms_of, utc
+from faregate.adapters.memory.values import Deduct, Expiring, MemoryHold, unix_ms_of, utc
 from faregate.domain.attempt import Attempt
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.domain.identity import LedgerIdentity
@@ -143,12 +143,12 @@ class State:
         held = sum(hold.deduct.taken.amount for hold in self.open_holds(user_id))
         return None if user is None else replace(user, held=held)
 
-    def hold(self, user_id: UUID, hold_id: CreditTransactionId) -> Held | None:
+    def hold(self, user_id: UUID, hold_id: CreditTransactionId) -> MemoryHold | None:
         """Return the hold of a user, if it is known."""
         deduct = self.deducts.get(hold_id)
         return None if deduct is None or deduct.user_id != user_id else deduct.hold
 
-    def open_holds(self, user_id: UUID | None = None) -> Sequence[Held]:
+    def open_holds(self, user_id: UUID | None = None) -> Sequence[MemoryHold]:
         """Return the open holds of a user, or of all."""
         holds = [deduct.hold for deduct in self.deducts.all().values() if deduct.hold is not None]
         return [hold for hold in holds if hold.is_open and user_id in {None, hold.deduct.user_id}]

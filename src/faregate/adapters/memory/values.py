@@ -49,7 +49,7 @@ class Deduct:
     user_id: UUID
     #: Nothing in the note of a void, which stands for an id that must not be charged.
     taken: DurableDeduct
-    hold: "Held | None" = None
+    hold: "MemoryHold | None" = None
 
     @property
     def left(self) -> int:
@@ -72,7 +72,7 @@ class Deduct:
 
 
 @dataclass(slots=True)
-class Held:
+class MemoryHold:
     """The hold that a deduct is."""
 
     deduct: Deduct

@@ -41,7 +41,7 @@ class PostgresRepairs:
         self._holder = Connector(conninfo, "faregate repair lock", _HOLDING)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Hold the lock of all repairs for as long as this is open.
 
         Raises:
@@ -49,8 +49,8 @@ class PostgresRepairs:
         """
         with unavailable("begin a repair"), self._holder.transaction() as connection:
             asked = {"namespace": LOCK_NAMESPACE}
-            ((is_held,),) = connection.execute(_repairs("hold_repairs"), asked).fetchall()
-            if not is_held:
+            ((is_locked,),) = connection.execute(_repairs("hold_repairs"), asked).fetchall()
+            if not is_locked:
                 raise ConfigurationError("another repair is at work: let it end first")
             yield
 

@@ -78,8 +78,8 @@ class Servers:
         """Plan the steps for findings."""
         if any(finding.kind is DriftKind.EPOCH for finding in findings):
             epochs = self.sources.balances.epochs()
-            is_held = any(epoch is not None for epoch in epochs) or self.sources.stream.marks()
-            return plan_epochs(findings, named, is_empty=not is_held)
+            is_installed = any(epoch is not None for epoch in epochs) or self.sources.stream.marks()
+            return plan_epochs(findings, named, is_empty=not is_installed)
         return plan(findings, gather(findings, self.sources), favour)
 
     def take(self, step: Step, who: Operator) -> None:
@@ -169,7 +169,7 @@ def repair(
     """
     taken: list[Step] = []
     asked = _Asked(frozenset(ids))
-    with servers.sources.repairs.held():
+    with servers.sources.repairs.locked():
         found, is_whole = servers.findings(), True
         gone = _gone(asked, found)
         asked.known = {finding.id for finding in found}
@@ -222,7 +222,7 @@ def acknowledge(servers: Servers, ids: Sequence[str], who: Operator) -> Repaired
     Raises:
         InvalidArgumentError: One of them is not found, or says that Redis cannot serve.
     """
-    with servers.sources.repairs.held():
+    with servers.sources.repairs.locked():
         found = {finding.id: finding for finding in servers.findings()}
         if gone := sorted(set(ids) - set(found)):
             raise InvalidArgumentError(f"there is no finding {', '.join(gone)}")
