@@ -5,7 +5,7 @@
 -- ARGV   1 transaction id   2 cost (credits)   3 '1' if a cost of 0 is recorded; else 0 is a peek
 --        4 policy (see lib/policies)   5 idempotency key `>c16c8I6I6I4` (see lib/spends), or empty
 --        6 description   7 metadata (a JSON object)
--- Reply  {status, credits, sequence, now (us), address, allowance left, amount taken, less the
+-- Reply  {status, credits, sequence, now (us), address, allowance left, amount charged, less the
 --        amount that was given back of it since}
 --        status: allowed, repeated (it was collected before, or served by its key), or the first
 --        that holds of uninitialised, corrupt, unknown_user, conflict, backlog, out_of_range
@@ -54,14 +54,14 @@ if is_out_of_range(account, account.credits + added) then
   return answer('out_of_range')
 end
 begin_period(account, added, start_ms, moved)
-local taken = math.max(0, math.min(cost, account.credits))
-if taken < cost then
-  metadata = string.format('%s, "shortfall": %.0f}', string.sub(metadata, 1, -2), cost - taken)
+local charged = math.max(0, math.min(cost, account.credits))
+if charged < cost then
+  metadata = string.format('%s, "shortfall": %.0f}', string.sub(metadata, 1, -2), cost - charged)
 end
-local index, change = take(account, id, taken, pack_text(ARGV[6], metadata))
+local index, change = take(account, id, charged, pack_text(ARGV[6], metadata))
 remember_id(account, change, MEMORY_MS)
 if key and not entry and not is_full(account, key) then
-  complete_key(account, keep_key(account, key, id, -taken))
+  complete_key(account, keep_key(account, key, id, -charged))
 end
 problem = commit_one(shard, account)
-return reply(problem or 'allowed', shard, account, not problem and index or nil, taken)
+return reply(problem or 'allowed', shard, account, not problem and index or nil, charged)

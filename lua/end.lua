@@ -70,8 +70,8 @@ local function take_beyond(amount)
     return false
   elseif charged > 0 or hold.cost == 0 then
     begin_period(account, added, start_ms, moved)
-    local _, taken = take(account, end_id, charged, text)
-    remember_id(account, taken, MEMORY_MS)
+    local _, change = take(account, end_id, charged, text)
+    remember_id(account, change, MEMORY_MS)
   end
   hold.charged, hold.shortfall = charged, amount - charged
   return true

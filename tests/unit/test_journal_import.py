@@ -69,7 +69,7 @@ async def test_all_that_is_written_is_settled_and_put_away(outage: Outage, tmp_p
     write(tmp_path, entry(1), entry(2), refund_of(entry(2)))
     result = await run(outage.gate, tmp_path)
     assert counts(result) == {Collection.COLLECTED: 1, Collection.CANCELLED: 1}
-    assert (result.taken, result.shortfall, result.is_exact) == (1, 0, True)
+    assert (result.charged, result.shortfall, result.is_exact) == (1, 0, True)
     assert len(result.files_done) == 1
     assert suffixes(tmp_path) == [PUT_AWAY]
     assert await outage.live() == 2
@@ -294,4 +294,4 @@ async def test_progress_is_told(outage: Outage, tmp_path: Path) -> None:
     with open_journals([tmp_path]) as files:
         result = await import_journals(outage.gate, files, told.append)
     assert told == [COUNT_AT_ONCE, 2 * COUNT_AT_ONCE, 2 * COUNT_AT_ONCE + 1]
-    assert (result.taken, result.shortfall) == (3, len(attempts) - 3)
+    assert (result.charged, result.shortfall) == (3, len(attempts) - 3)

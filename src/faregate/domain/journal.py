@@ -163,7 +163,7 @@ class Collected:
 
     outcome: Collection
     #: What was taken, and what was not there to be taken, in credits.
-    taken: int = 0
+    charged: int = 0
     shortfall: int = 0
     #: Why it was refused.
     reason: str = ""

@@ -185,5 +185,5 @@ class Spending:
 
 
 def _attempt(user_id: UUID, cost: int, policy: CreditPolicy, asked: SpendOptions) -> Attempt:
-    taken = 0 if policy.is_unlimited else cost
-    return Attempt(spend_of(check_user_id(user_id), taken, policy, asked))
+    charged_cost = 0 if policy.is_unlimited else cost
+    return Attempt(spend_of(check_user_id(user_id), charged_cost, policy, asked))

@@ -62,7 +62,7 @@ class JournalImport:
     #: How often each outcome was met, one for each entry.
     outcomes: Counter[Collection] = field(default_factory=Counter)
     #: How many credits were taken, and how many were owed that were not there.
-    taken: int = 0
+    charged: int = 0
     shortfall: int = 0
     problems: list[JournalProblem] = field(default_factory=list)
     #: The files that were put away, and those that are to be imported again.
@@ -159,7 +159,7 @@ class _Run:
         calls = [self._collect(entry, changes.get(entry.attempt_id, ())) for _, entry in found]
         for (line, entry), collected in zip(found, await _all(calls), strict=True):
             self.result.outcomes[collected.outcome] += 1
-            self.result.taken += collected.taken
+            self.result.charged += collected.charged
             self.result.shortfall += collected.shortfall
             if collected.outcome is Collection.UNKNOWN_USER:
                 self._report(file, line, f"user {entry.user_id} does not exist")

@@ -54,11 +54,11 @@ class PendingRecords:
 
     def take(self, last: UUID) -> list[Copy]:
         """Return the records of all users whose ids are `last` at most, and drop them here."""
-        taken = []
+        selected = []
         for shard, packed in self._packed.items():
-            taken += [record for record in packed if record[:16] <= last.bytes]
+            selected += [record for record in packed if record[:16] <= last.bytes]
             self._packed[shard] = [record for record in packed if record[:16] > last.bytes]
-        return list(map(_unpack, taken))
+        return list(map(_unpack, selected))
 
     def _follow(self, shard: int, place: Cursor | None) -> None:
         packed = self._packed.setdefault(shard, [])

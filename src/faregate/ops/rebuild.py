@@ -73,7 +73,8 @@ def require_empty(found: LiveBalances) -> None:
     installed = [epoch for epoch in epochs if epoch is not None]
     if installed:
         raise ConfigurationError(
-            f"Redis is not lost: {len(installed)} of its {len(epochs)} shards hold epoch {max(installed)}."
+            f"Redis is not lost: {len(installed)} of its {len(epochs)} shards hold epoch"
+            f" {max(installed)}."
             " If it is to be given up, name it by --from, and name an empty Redis in the settings"
         )
     if found.marks() or found.left_count():

@@ -10,10 +10,10 @@ from faregate.adapters.memory.values import (
     Deduct,
     MemoryHold,
     allowed,
+    amounts_of,
     blank_decision,
     check_range,
     check_same,
-    taken_by,
     unix_ms_of,
 )
 from faregate.domain.decision import Decision, Verdict
@@ -94,10 +94,10 @@ class Reversals:
         if deduct is not None:
             # No user is refunded a deduct of another user.
             return deduct if deduct.user_id == user_id else None
-        found, taken = self._records.by_id.get(deduct_id), refund.durable
-        if taken is None and found is not None and _is_deduct_of(user_id, found):
-            taken = taken_by(found)
-        return None if taken is None else Deduct(deduct_id, user_id, taken)
+        found, charged = self._records.by_id.get(deduct_id), refund.durable
+        if charged is None and found is not None and _is_deduct_of(user_id, found):
+            charged = amounts_of(found)
+        return None if charged is None else Deduct(deduct_id, user_id, charged)
 
     async def void(self, void: Void) -> VoidOutcome:
         """Give a spend back if it was made, and refuse its id from now on; see the port."""
@@ -111,7 +111,7 @@ class Reversals:
         if hold is not None:
             return self._void_hold(void, hold)
         deduct = self._state.deducts.get(identity)
-        if deduct is not None and (deduct.user_id != user_id or not deduct.taken.amount):
+        if deduct is not None and (deduct.user_id != user_id or not deduct.amounts.amount):
             return VoidOutcome.REFUSED
         if self._records.remembered.get(void.refund_id) is not None:
             return VoidOutcome.REFUNDED
@@ -138,7 +138,7 @@ class Reversals:
         if charged_at_ms is not None and self._records.is_forgetting(charged_at_ms):
             return VoidOutcome.TOO_EARLY
         check_range(self._state.users[user_id].credits - found.amount)
-        deduct = Deduct(identity, user_id, taken_by(found))
+        deduct = Deduct(identity, user_id, amounts_of(found))
         self._state.give_back(deduct, deduct.left, id=void.refund_id, description=VOID_DESCRIPTION)
         self._keys.forget(user_id, identity)
         return VoidOutcome.REFUNDED
@@ -216,12 +216,12 @@ class Credits:
             return replace(blank, verdict=Verdict.ALLOWED)
         in_period, _ = renewed(user, entry.allowance, self._records.now_ms)
         check_range(in_period.credits)
-        taken = max(0, min(entry.owed, in_period.credits))
-        missing = {"shortfall": entry.owed - taken} if taken < entry.owed else {}
+        charged = max(0, min(entry.owed, in_period.credits))
+        missing = {"shortfall": entry.owed - charged} if charged < entry.owed else {}
         record = self._state.take(
             user,
             entry.allowance,
-            taken,
+            charged,
             id=entry.deduct_id,
             description=entry.description,
             metadata={**entry.row_metadata, **missing},
@@ -236,7 +236,7 @@ class Credits:
         if record is not None:
             check_same(entry.deduct_id, is_same=record.user_id == entry.user_id)
             deduct = self._state.deducts.get(entry.deduct_id)
-            back = deduct.taken.refunded if deduct else 0
+            back = deduct.amounts.refunded if deduct else 0
             return replace(allowed(blank, record, repeated=True), amount=record.amount + back)
         key = entry.key
         known = key and self._keys.known(entry.user_id, key, self._records.now_ms)

@@ -98,12 +98,12 @@ class Holds:
         is_charged = hold.is_kept_at_expiry and state is HoldState.EXPIRED
         if not is_charged and not hold.answer.refunded:
             room = CREDITS_MAX - self._state.users[hold.deduct.user_id].credits
-            self._give_back(hold, min(hold.deduct.taken.amount, room), description=description)
+            self._give_back(hold, min(hold.deduct.amounts.amount, room), description=description)
         self._close(hold, state)
 
     def _balance(self, hold: MemoryHold, settlement: Settlement) -> None:
         """Give back the unused part, or take the missing part."""
-        actual, cost = settlement.actual or 0, hold.deduct.taken.amount
+        actual, cost = settlement.actual or 0, hold.deduct.amounts.amount
         if not cost and settlement.actual is not None:
             self._take(hold, settlement, 0)
         elif actual > cost:
@@ -126,7 +126,7 @@ class Holds:
         check_range(in_period.credits)
         charged = max(0, min(amount, in_period.credits + settlement.overdraft_max))
         hold.note(charged=charged, shortfall=amount - charged)
-        if not charged and hold.deduct.taken.amount:
+        if not charged and hold.deduct.amounts.amount:
             return
         record = self._state.take(
             user,

@@ -10,9 +10,9 @@ from faregate.adapters.memory.values import (
     Deduct,
     MemoryHold,
     allowed,
+    amounts_of,
     blank_decision,
     check_same,
-    taken_by,
 )
 from faregate.domain.attempt import Attempt, AttemptError, Event, Phase
 from faregate.domain.decision import Decision, Verdict
@@ -233,7 +233,7 @@ class Spends:
     def _open(self, terms: HoldTerms, record: CreditTransaction) -> int:
         """Open a hold; return when it expires."""
         expires_at_ms = self._records.now_ms + terms.ttl_ms
-        deduct = Deduct(record.id, record.user_id, taken_by(record))
+        deduct = Deduct(record.id, record.user_id, amounts_of(record))
         answer = HoldAnswer(
             verdict=Verdict.ALLOWED,
             user_id=record.user_id,

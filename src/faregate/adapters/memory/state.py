@@ -140,7 +140,7 @@ class State:
     def user(self, user_id: UUID) -> User | None:
         """Return a user with what it holds, or None."""
         user = self.users.get(user_id)
-        held = sum(hold.deduct.taken.amount for hold in self.open_holds(user_id))
+        held = sum(hold.deduct.amounts.amount for hold in self.open_holds(user_id))
         return None if user is None else replace(user, held=held)
 
     def hold(self, user_id: UUID, hold_id: CreditTransactionId) -> MemoryHold | None:
@@ -225,7 +225,7 @@ class State:
 
     def give_back(self, deduct: Deduct, amount: int, **told: Any) -> CreditTransaction:
         """Give back a part of a deduct, and remember that."""
-        user, taken = self.users[deduct.user_id], deduct.taken
+        user, amounts = self.users[deduct.user_id], deduct.amounts
         record = self.append(
             user,
             type=TransactionType.REFUND,
@@ -234,7 +234,7 @@ class State:
             refund_of=deduct.id,
             **told,
         )
-        deduct.taken = replace(taken, refunded=taken.refunded + amount)
+        deduct.amounts = replace(amounts, refunded=amounts.refunded + amount)
         self.save(deduct)
         self.records.remembered.put(record.id, record, MEMORY_MS)
         return record

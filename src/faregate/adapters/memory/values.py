@@ -48,26 +48,26 @@ class Deduct:
     id: CreditTransactionId
     user_id: UUID
     #: Nothing in the note of a void, which stands for an id that must not be charged.
-    taken: DurableDeduct
+    amounts: DurableDeduct
     hold: "MemoryHold | None" = None
 
     @property
     def left(self) -> int:
         """The credits that may still be given back."""
-        return self.taken.amount - self.taken.refunded
+        return self.amounts.amount - self.amounts.refunded
 
     @property
     def is_over(self) -> bool:
         """Whether an attempt with its id is refused: it was voided, or wholly given back."""
         if self.hold is not None and self.hold.answer.state is HoldState.CANCELLED:
             return True
-        return self.left <= 0 and (self.hold is None or self.taken.amount > 0)
+        return self.left <= 0 and (self.hold is None or self.amounts.amount > 0)
 
     def to_allowance(self, amount: int, period_start_ms: int | None) -> int:
         """Return the part of a refund that goes to the allowance: bought credits go back first."""
-        if period_start_ms is None or period_start_ms != self.taken.period_start_ms:
+        if period_start_ms is None or period_start_ms != self.amounts.period_start_ms:
             return 0
-        bought, before = self.taken.amount - self.taken.allowance_amount, self.taken.refunded
+        bought, before = self.amounts.amount - self.amounts.allowance_amount, self.amounts.refunded
         return amount - (min(before + amount, bought) - min(before, bought))
 
 
@@ -94,7 +94,7 @@ class MemoryHold:
         self.answer = replace(self.answer, **changes)
 
 
-def taken_by(record: CreditTransaction, refunded: int = 0) -> DurableDeduct:
+def amounts_of(record: CreditTransaction, refunded: int = 0) -> DurableDeduct:
     """Return what a deduct has taken, by its record, and what was given back of it."""
     start = record.period_start
     return DurableDeduct(

@@ -106,7 +106,7 @@ where id = %(id)s::bigint;
 
 -- name: is_place_taken
 -- Whether a row has a number in the history of its user.
-select count(*) > 0 as is_taken
+select count(*) > 0 as is_used
 from public.credit_transactions
 where
     user_id = %(user_id)s::uuid

@@ -64,17 +64,21 @@ async def _take_all(gate: Gate, user: UUID, holds: list[Hold], who: Operator) ->
         answer = await gate.cancel(hold, description=who.reason, metadata=metadata)
         if answer.is_pending:
             require_done(answer)
-    taken = 0
+    charged = 0
     for _ in range(TRIES_MAX):
         known = await gate.balance(user)
         if known is None:
             raise InvalidArgumentError(f"there is no user {user}")
         if known.credits <= 0:
-            return {"holds_released": len(holds), "credits_taken": taken, "credits": known.credits}
+            return {
+                "holds_released": len(holds),
+                "credits_taken": charged,
+                "credits": known.credits,
+            }
         done = await gate.adjust(user, -known.credits, actor=who.actor, reason=who.reason)
         if done.verdict is not Verdict.OUT_OF_CREDITS:
             require_done(done)
-            taken += known.credits
+            charged += known.credits
     raise InvalidArgumentError("the user goes on spending: let the application not identify it")
 
 

@@ -69,7 +69,7 @@ def _chosen(paths: Sequence[Path] | None) -> Sequence[Path]:
 def _print_import(result: JournalImport, *, as_json: bool) -> None:
     numbers = {str(outcome): result.outcomes[outcome] for outcome in Collection}
     numbers |= {
-        "credits_taken": result.taken,
+        "credits_taken": result.charged,
         "credits_short": result.shortfall,
         "torn_files": result.torn_files,
     }

@@ -167,7 +167,7 @@ def repair(
         ConfigurationError: Another repair is at work, or the role is not that of the owner.
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
     """
-    taken: list[Step] = []
+    applied: list[Step] = []
     asked = _Asked(frozenset(ids))
     with servers.sources.repairs.locked():
         found, is_whole = servers.findings(), True
@@ -176,27 +176,25 @@ def repair(
         for _ in range(ROUNDS_MAX):
             # A step that restores much at once is taken for a finding that was asked for.
             found.sort(key=lambda finding: not asked.has(finding))
-            steps = [
-                one for one in servers.plan(found, asked.ids, favour) if asked.has(one.finding)
-            ]
-            doing = _next(steps, taken)
+            steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
+            doing = _next(steps, applied)
             if not doing and is_whole:
                 break
             for step in doing:
                 on_step(step)
                 servers.take(step, who)
-            taken += doing
+            applied += doing
             asked.users |= {step.finding.user_id for step in doing}
             found, is_whole = _found_again(servers, found, doing)
     left = [finding for finding in found if asked.has(finding)]
     count = servers.audit.dead_letter_count()
-    return Repaired(steps=taken, left=left, gone=gone, dead_letter_count=count)
+    return Repaired(steps=applied, left=left, gone=gone, dead_letter_count=count)
 
 
-def _next(steps: Sequence[Step], taken: Sequence[Step]) -> Sequence[Step]:
+def _next(steps: Sequence[Step], applied: Sequence[Step]) -> Sequence[Step]:
     """Return the steps to take. One that something has undone is not taken again."""
     # A script may have been refused.
-    before = {(one.finding.id, one.action) for one in taken if not one.drift}
+    before = {(one.finding.id, one.action) for one in applied if not one.drift}
     return [
         one for one in steps if one.action.is_done and (one.finding.id, one.action) not in before
     ]
