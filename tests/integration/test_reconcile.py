@@ -83,8 +83,8 @@ class Wrong:
     def left_count(self) -> int:
         return self.stream.left_count()
 
-    def marks(self) -> Mapping[str, str]:
-        return self.stream.marks()
+    def identity_fields(self) -> Mapping[str, str]:
+        return self.stream.identity_fields()
 
 
 def alter(client: Redis, user_id: UUID, credits_: int) -> None:

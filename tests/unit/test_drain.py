@@ -54,8 +54,8 @@ class FakeStream:
         self.journal.append(f"stored {cursor.position if cursor else 'nothing'}")
         return 5
 
-    def marks(self) -> dict[str, str]:
-        return IDENTITY.marks
+    def identity_fields(self) -> dict[str, str]:
+        return IDENTITY.identity_fields
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
         gone = list(user_ids)

@@ -48,7 +48,7 @@ class FakeStream:
     def pending_count(self) -> int:
         raise NotImplementedError
 
-    def marks(self) -> dict[str, str]:
+    def identity_fields(self) -> dict[str, str]:
         raise NotImplementedError
 
     def forget(self, user_ids: object) -> None:

@@ -72,8 +72,8 @@ def _queue_problems(settings: Settings) -> list[str]:
 def _ledger_problems(settings: Settings) -> list[str]:
     with open_stream(settings) as stream, open_archive(settings) as archive:
         try:
-            # Before the first API has started, Redis has no marks, and nothing is pending.
-            if stream.marks():
+            # Before the first API has started, Redis holds no identity, and nothing is pending.
+            if stream.identity_fields():
                 require_same_ledger(stream, archive)
             archive.rehearse()
             return _late(pending_seconds(stream, archive.cursors()), archive)

@@ -67,7 +67,7 @@ def require_same_ledger(stream: TransactionStream, archive: TransactionArchive) 
     """
     identity = archive.identity()
     identity.require_shards(stream.shard_count)
-    problem = identity.mismatch(stream.marks())
+    problem = identity.mismatch(stream.identity_fields())
     if problem:
         raise ConfigurationError(problem)
 

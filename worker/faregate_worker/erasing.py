@@ -17,8 +17,8 @@ def run_erasures(settings: Settings, stop: Stop) -> None:
         erasure = Erasure(stream, archive)
 
         def look() -> bool:
-            # Before the first API has started, Redis has no marks, and holds nobody.
-            if stream.marks():
+            # Before the first API has started, Redis holds no identity, and holds nobody.
+            if stream.identity_fields():
                 require_same_ledger(stream, archive)
                 erasure.look()
             return False

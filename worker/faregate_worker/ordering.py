@@ -81,8 +81,8 @@ class Ordering:
             ArchiveUnavailableError, LedgerError: A server does not answer.
             ConfigurationError: Redis and Postgres are of different ledgers.
         """
-        # Before the first API has started, Redis has no marks, and takes no credits.
-        if not self._stream.marks() or self._look_behind():
+        # Before the first API has started, Redis holds no identity, and takes no credits.
+        if not self._stream.identity_fields() or self._look_behind():
             return False
         orders = self._orders.take(COUNT_MAX)
         if not orders:

@@ -62,14 +62,14 @@ def run_reconciliations(settings: Settings, stop: Stop) -> None:
 def _run_alone(settings: Settings, run: Run, stop: Stop) -> None:
     """Reconcile in a process, unless another worker does."""
     queue = open_queue(settings.rq_url, socket_timeout_seconds=TIMEOUT_S)
-    mark = secrets.token_hex(8)
+    token = secrets.token_hex(8)
     with closing(queue.connection):
-        if not queue.connection.set(_LOCK_KEY, mark, nx=True, ex=LOCK_TTL_S):
+        if not queue.connection.set(_LOCK_KEY, token, nx=True, ex=LOCK_TTL_S):
             return
         try:
-            _watch(_start(run), queue, mark, stop)
+            _watch(_start(run), queue, token, stop)
         finally:
-            if _is_ours(queue, mark):
+            if _is_ours(queue, token):
                 queue.connection.delete(_LOCK_KEY)
 
 
@@ -79,7 +79,7 @@ def _start(run: Run) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
 
 
-def _watch(process: "subprocess.Popen[bytes]", queue: Queue, mark: str, stop: Stop) -> None:
+def _watch(process: "subprocess.Popen[bytes]", queue: Queue, token: str, stop: Stop) -> None:
     """Wait for the process, and end it where a stop is requested or the lock is another's."""
     left_s = RENEW_INTERVAL_S
     try:
@@ -88,7 +88,7 @@ def _watch(process: "subprocess.Popen[bytes]", queue: Queue, mark: str, stop: St
             left_s -= WATCH_INTERVAL_S
             if left_s <= 0:
                 left_s = RENEW_INTERVAL_S
-                if not _is_ours(queue, mark):
+                if not _is_ours(queue, token):
                     return
                 queue.connection.expire(_LOCK_KEY, LOCK_TTL_S)
     finally:
@@ -97,8 +97,8 @@ def _watch(process: "subprocess.Popen[bytes]", queue: Queue, mark: str, stop: St
         process.wait()
 
 
-def _is_ours(queue: Queue, mark: str) -> bool:
-    return bool(queue.connection.get(_LOCK_KEY) == mark.encode())
+def _is_ours(queue: Queue, token: str) -> bool:
+    return bool(queue.connection.get(_LOCK_KEY) == token.encode())
 
 
 def run_once(settings: Settings, run: Run, stop: Stop) -> None:

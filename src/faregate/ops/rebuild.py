@@ -77,7 +77,7 @@ def require_empty(found: LiveBalances) -> None:
             f" {max(installed)}."
             " If it is to be given up, name it by --from, and name an empty Redis in the settings"
         )
-    if found.marks() or found.left_count():
+    if found.identity_fields() or found.left_count():
         raise ConfigurationError(
             "Redis is not empty: it keeps what is left of an earlier ledger: empty it, then rebuild"
         )
@@ -85,7 +85,9 @@ def require_empty(found: LiveBalances) -> None:
 
 def is_rebuilt(found: LiveBalances, identity: LedgerIdentity) -> bool:
     """Say whether Redis has been given the epoch that counts."""
-    return set(found.epochs()) == {identity.epoch} and not identity.mismatch(found.marks())
+    return set(found.epochs()) == {identity.epoch} and not identity.mismatch(
+        found.identity_fields()
+    )
 
 
 def install_all(

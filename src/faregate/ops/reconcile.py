@@ -216,7 +216,7 @@ def identity_findings(
     """Find a Redis that was wiped in part or whole, or belongs to another ledger."""
     if not identity.installed:
         return []
-    problem = identity.mismatch(stream.marks())
+    problem = identity.mismatch(stream.identity_fields())
     findings = [
         _wrong_epoch(shard, identity.epoch, epoch)
         for shard, epoch in enumerate(balances.epochs())

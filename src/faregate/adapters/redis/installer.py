@@ -18,8 +18,8 @@ from faregate.ports import Unfinished
 def creation(shards: Sequence[keys.Shard], identity: LedgerIdentity) -> tuple[Argument, ...]:
     """Return the call of the script `create` that makes a ledger of an empty Redis."""
     names = keys.ledger(len(shards)), *(shard.state for shard in shards)
-    marks = (text for mark in identity.marks.items() for text in mark)
-    return *scripts.load("create").call, len(names), *names, identity.epoch, *marks
+    identity_fields = (text for field in identity.identity_fields.items() for text in field)
+    return *scripts.load("create").call, len(names), *names, identity.epoch, *identity_fields
 
 
 def installation(shard: keys.Shard, user: User) -> tuple[Argument, ...]:

@@ -66,7 +66,7 @@ class Session:
         await self._check_rights()
         if not identity.installed:
             await self._create(identity)
-        problem = identity.mismatch(await self._marks())
+        problem = identity.mismatch(await self._identity_fields())
         if problem:
             raise LedgerUninitialisedError(problem)
         for name in scripts.names():
@@ -99,7 +99,7 @@ class Session:
         await self._runner.command(*script.load)
         await self._runner.command(*creation(self._runner.shards, identity))
 
-    async def _marks(self) -> dict[str, str]:
+    async def _identity_fields(self) -> dict[str, str]:
         flat = await self._runner.command("HGETALL", self._ledger)
         texts = [part.decode() for part in flat]
         return dict(zip(texts[::2], texts[1::2], strict=True))

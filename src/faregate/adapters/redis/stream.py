@@ -131,8 +131,8 @@ class RedisStream:
         """Return how many shards a ledger that moved has given up here; see the port."""
         return int(self._client.ask("EXISTS", *(shard.left for shard in self._shards)))
 
-    def marks(self) -> Mapping[str, str]:
-        """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
+    def identity_fields(self) -> Mapping[str, str]:
+        """Return the identity of the ledger in Redis; empty if Redis was wiped."""
         flat = self._client.ask("HGETALL", keys.ledger(self.shard_count))
         texts = [part.decode() for part in flat]
         return dict(zip(texts[::2], texts[1::2], strict=True))

@@ -78,7 +78,9 @@ class Servers:
         """Plan the steps for findings."""
         if any(finding.kind is DriftKind.EPOCH for finding in findings):
             epochs = self.sources.balances.epochs()
-            is_installed = any(epoch is not None for epoch in epochs) or self.sources.stream.marks()
+            is_installed = (
+                any(epoch is not None for epoch in epochs) or self.sources.stream.identity_fields()
+            )
             return plan_epochs(findings, named, is_empty=not is_installed)
         return plan(findings, gather(findings, self.sources), favour)
 
