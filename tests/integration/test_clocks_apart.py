@@ -21,7 +21,7 @@ from faregate.adapters.redis.queue import Waiting
 from faregate.domain.attempt import Attempt
 from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
 from faregate.domain.request import VoidOutcome
-from faregate.domain.spend import NO_OPTIONS, HoldTerms, Spend, SpendOptions
+from faregate.domain.spend import NO_OPTIONS, HoldOptions, Spend, SpendOptions
 from faregate.domain.transaction import TransactionType
 from faregate.domain.windows import LOOK_BACK_MS
 from gates_apart import MINUTE_MS, POLICY, Rows, Times, gates_at, learnt_clock, store_at
@@ -152,7 +152,7 @@ async def test_what_is_older_than_its_request_is_voided_where_the_clock_was_set_
     gates: list[Gate], times: Times, rows: Rows, *, is_hold: bool
 ) -> None:
     """A minted id is that of one call, so nothing of it was answered to an earlier one."""
-    options = SpendOptions(hold=HoldTerms(ttl_ms=MINUTE_MS)) if is_hold else NO_OPTIONS
+    options = SpendOptions(hold=HoldOptions(ttl_ms=MINUTE_MS)) if is_hold else NO_OPTIONS
     for gate in gates:
         ledger = gate._session.ledger
         times.go_on(MINUTE_MS)

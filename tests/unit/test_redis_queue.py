@@ -15,7 +15,7 @@ from faregate.domain.errors import ConfigurationError
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.policy import CreditPolicy
-from faregate.domain.spend import HoldTerms, Spend, SpendOptions
+from faregate.domain.spend import HoldOptions, Spend, SpendOptions
 from faregate.domain.transaction import CreditTransactionId
 
 PLAIN = CreditPolicy()
@@ -152,7 +152,7 @@ def test_as_many_wait_as_are_decided_in_a_third_of_the_time() -> None:
         (SpendOptions(description=""), Phase.QUEUED, layouts.TEXT),
         (SpendOptions(metadata={}), Phase.QUEUED, layouts.TEXT),
         (SpendOptions(key=IdempotencyKey(key="k")), Phase.QUEUED, layouts.KEY),
-        (SpendOptions(hold=HoldTerms(ttl_ms=100)), Phase.QUEUED, layouts.HOLD),
+        (SpendOptions(hold=HoldOptions(ttl_ms=100)), Phase.QUEUED, layouts.HOLD),
     ],
 )
 def test_each_option_is_packed_where_it_is_set(

@@ -5,7 +5,7 @@ from typing import TypedDict
 
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.policy import CreditPolicy, FailureMode, GateOptions
-from faregate.domain.spend import NO_OPTIONS, HoldTerms, SpendOptions
+from faregate.domain.spend import NO_OPTIONS, HoldOptions, SpendOptions
 from faregate.domain.transaction import CreditTransactionId
 
 Metadata = Mapping[str, object]
@@ -45,7 +45,7 @@ def spend_options(
     policy: CreditPolicy,
     cost: int,
     options: GateOptions,
-    hold: HoldTerms | None = None,
+    hold: HoldOptions | None = None,
 ) -> SpendOptions:
     """Return the options of the spend that a call means under a policy.
 

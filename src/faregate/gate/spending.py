@@ -13,7 +13,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError, LedgerUnavailableError
 from faregate.domain.hold import Hold
 from faregate.domain.policy import CreditPolicy, FailureMode, OnExpiry
-from faregate.domain.spend import HoldTerms, SpendOptions, spend_of
+from faregate.domain.spend import HoldOptions, SpendOptions, spend_of
 from faregate.domain.transaction import check_whole
 from faregate.domain.user import check_user_id
 from faregate.gate.fallback import Fallback
@@ -100,7 +100,7 @@ class Spending:
             user_id,
             estimate,
             options,
-            lambda policy: HoldTerms(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry),
+            lambda policy: HoldOptions(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry),
         )
         if decision.policy is not None and decision.policy.is_shadow:
             # Nothing is held, so nothing else tells when it would expire.
@@ -112,7 +112,7 @@ class Spending:
         user_id: UUID,
         cost: int | None,
         options: ChargeOptions,
-        terms_by: Callable[[CreditPolicy], HoldTerms] | None = None,
+        hold_options_of: Callable[[CreditPolicy], HoldOptions] | None = None,
     ) -> Decision:
         is_open = options.pop("on_failure", _CLOSED) is _OPEN and self._fallback.check()
         tier, tiers = options.pop("tier", None), self._tiers
@@ -120,8 +120,8 @@ class Spending:
             tier = await tiers.resolver(user_id)
         policy = tiers.policies.of(tier)
         cost = policy.cost_of(cost)
-        terms = terms_by and terms_by(policy)
-        asked = spend_options(options, policy, cost, self._session.options, terms)
+        hold = hold_options_of and hold_options_of(policy)
+        asked = spend_options(options, policy, cost, self._session.options, hold)
         attempt = _attempt(user_id, cost, policy, asked)
         session, breaker = self._session, self._breaker
         if session.ledger.is_full:

@@ -21,7 +21,7 @@ from faregate.domain.hold import HoldAnswer, HoldState
 from faregate.domain.idempotency import KeyState
 from faregate.domain.limit import LimitState
 from faregate.domain.policy import OnExpiry, renewed
-from faregate.domain.spend import HoldTerms
+from faregate.domain.spend import HoldOptions
 from faregate.domain.transaction import (
     CREDITS_MAX,
     CreditTransaction,
@@ -230,9 +230,9 @@ class Spends:
             expires_at_ms=0 if hold is None else self._open(hold, record),
         )
 
-    def _open(self, terms: HoldTerms, record: CreditTransaction) -> int:
+    def _open(self, options: HoldOptions, record: CreditTransaction) -> int:
         """Open a hold; return when it expires."""
-        expires_at_ms = self._records.now_ms + terms.ttl_ms
+        expires_at_ms = self._records.now_ms + options.ttl_ms
         deduct = Deduct(record.id, record.user_id, amounts_of(record))
         answer = HoldAnswer(
             verdict=Verdict.ALLOWED,
@@ -241,7 +241,7 @@ class Spends:
             state=HoldState.OPEN,
             expires_at_ms=expires_at_ms,
         )
-        is_kept_at_expiry = terms.on_expiry is OnExpiry.KEEP
+        is_kept_at_expiry = options.on_expiry is OnExpiry.KEEP
         deduct.hold = MemoryHold(deduct, answer, self._records.now_ms, is_kept_at_expiry)
         self._state.save(deduct)
         return expires_at_ms

@@ -28,7 +28,7 @@ from faregate.domain.idempotency import IdempotencyKey, SavedKey
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.period import PeriodKind
 from faregate.domain.policy import Allowance, CreditPolicy, OnExpiry
-from faregate.domain.spend import NO_OPTIONS, HoldTerms, Spend
+from faregate.domain.spend import NO_OPTIONS, HoldOptions, Spend
 from faregate.domain.texts import encode_description, encode_metadata
 
 #: A policy is packed once. Beyond so many, all are packed again: an application has a few.
@@ -188,7 +188,7 @@ def _pack_text(spend: Spend) -> bytes:
     return b"".join((sizes[0], description, sizes[1], metadata))
 
 
-def _pack_hold(hold: HoldTerms) -> bytes:
+def _pack_hold(hold: HoldOptions) -> bytes:
     return SPEND_HOLD.pack(hold.ttl_ms, hold.on_expiry is OnExpiry.KEEP, hold.open_max)
 
 
