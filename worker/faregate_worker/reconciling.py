@@ -31,7 +31,7 @@ CHECK_INTERVAL_S = 10.0
 #: For how long a worker that died keeps the others from reconciling, in seconds.
 LOCK_TTL_S = 30
 #: How often the lock is renewed, and the process looked at, in seconds.
-RENEW_INTERVAL_S = 10.0
+EXTEND_INTERVAL_S = 10.0
 WATCH_INTERVAL_S = 0.1
 #: How many findings of a run are logged; all are counted, and a hundred are kept.
 LOGGED_COUNT_MAX = 10
@@ -81,13 +81,13 @@ def _start(run: Run) -> "subprocess.Popen[bytes]":
 
 def _watch(process: "subprocess.Popen[bytes]", queue: Queue, token: str, stop: Stop) -> None:
     """Wait for the process, and end it where a stop is requested or the lock is another's."""
-    left_s = RENEW_INTERVAL_S
+    left_s = EXTEND_INTERVAL_S
     try:
         while process.poll() is None and not stop.requested:
             stop.pause(WATCH_INTERVAL_S)
             left_s -= WATCH_INTERVAL_S
             if left_s <= 0:
-                left_s = RENEW_INTERVAL_S
+                left_s = EXTEND_INTERVAL_S
                 if not _is_ours(queue, token):
                     return
                 queue.connection.expire(_LOCK_KEY, LOCK_TTL_S)

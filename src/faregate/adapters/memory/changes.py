@@ -119,8 +119,8 @@ class Reversals:
 
     def _void_charge(self, void: Void, deduct: Deduct | None) -> VoidOutcome:
         user_id, identity = void.user_id, void.transaction_id
-        entry, found = self._keys.of(user_id, identity), self._records.by_id.get(identity)
-        is_answered = entry is not None and (entry.is_done or entry.holder != identity)
+        lease, found = self._keys.of(user_id, identity), self._records.by_id.get(identity)
+        is_answered = lease is not None and (lease.is_done or lease.holder != identity)
         is_other = found is not None and not _is_deduct_of(user_id, found)
         charged_at_ms = None if found is None else unix_ms_of(found.timestamp)
         if is_answered or is_other or self._state.is_told_to_another(void, charged_at_ms):
@@ -147,9 +147,9 @@ class Reversals:
         state = hold.answer.state
         if state is HoldState.CANCELLED:
             return VoidOutcome.REFUNDED
-        entry = self._keys.of(void.user_id, hold.deduct.id)
-        is_served = entry is not None and entry.is_done and hold.is_open
-        is_anothers = entry is not None and entry.holder != hold.deduct.id
+        lease = self._keys.of(void.user_id, hold.deduct.id)
+        is_served = lease is not None and lease.is_done and hold.is_open
+        is_anothers = lease is not None and lease.holder != hold.deduct.id
         if state is HoldState.SETTLED or is_served or is_anothers:
             return VoidOutcome.KEPT
         if self._state.is_told_to_another(void, hold.opened_at_ms):

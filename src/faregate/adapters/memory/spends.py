@@ -63,26 +63,26 @@ class _Earlier:
     def _by_key(self, attempt: Attempt, blank: Decision) -> Decision | None:
         """Answer a request whose key is known. One that is not completed in time is taken over."""
         key, now_ms = attempt.spend.options.key, self._records.now_ms
-        entry = key and self._keys.known(blank.user_id, key, now_ms)
-        if not key or not entry:
+        lease = key and self._keys.known(blank.user_id, key, now_ms)
+        if not key or not lease:
             return None
-        if entry.fingerprint != key.fingerprint_digest:
+        if lease.fingerprint != key.fingerprint_digest:
             return replace(blank, verdict=Verdict.KEY_REUSED)
         identity = blank.transaction_id
         state = KeyState.TAKEN_OVER
-        if entry.is_done:
+        if lease.is_done:
             state = KeyState.DONE
-        elif entry.holder == identity:
+        elif lease.holder == identity:
             # The answer to its first attempt was lost.
-            if entry.first.id == identity:
+            if lease.first.id == identity:
                 return None
-        elif now_ms - entry.leased_at_ms < key.lease_ms:
+        elif now_ms - lease.leased_at_ms < key.lease_ms:
             state = KeyState.IN_FLIGHT
         elif _is_late(attempt, blank):
             raise AttemptError(Event.LATE, _LATE)
         else:
-            entry.leased_at_ms, entry.holder = now_ms, identity
-        return self._repeat(attempt, blank, entry.first, key_state=state, attempt_id=identity)
+            lease.leased_at_ms, lease.holder = now_ms, identity
+        return self._repeat(attempt, blank, lease.first, key_state=state, attempt_id=identity)
 
     def _by_id(self, attempt: Attempt, blank: Decision) -> Decision | None:
         """Answer an attempt whose id is known, or must not be charged any more."""
