@@ -59,7 +59,7 @@ end
 
 -- Says whether another call than this one was told of a spend that was charged at `charged_ms`, and
 -- takes the answers of this one back.
-local function is_told_to_another(charged_ms)
+local function is_answered_elsewhere(charged_ms)
   if not answers then
     return charged_ms < asked_at_ms or charged_ms > deadline_ms
   end
@@ -77,7 +77,7 @@ local function void_hold(hold)
   if hold.state == 'cancelled' then
     return 'refunded'
   elseif hold.state == 'settled' or is_served or is_taken_over(entry, id)
-    or is_told_to_another(hold.opened_ms)
+    or is_answered_elsewhere(hold.opened_ms)
   then
     return 'kept'
   elseif hold.state == 'open' then
@@ -123,7 +123,7 @@ local function void_charge(deduct)
   if cut then
     return 'unresolved', nil, cut
   elseif record and (record.kind ~= KIND.deduct or record.user ~= account.user)
-    or (record or answers) and is_told_to_another(record and record.at_ms)
+    or (record or answers) and is_answered_elsewhere(record and record.at_ms)
   then
     return 'kept'
   elseif deduct then

@@ -154,7 +154,7 @@ FAULTS: dict[str, Fault] = {
         "of_deadline_ms == first_deadline_ms or", "", ATTEMPTS
     ),
     "a void takes back a hold of a later call": Fault(
-        "or is_told_to_another(hold.opened_ms)", "", HOLDS
+        "or is_answered_elsewhere(hold.opened_ms)", "", HOLDS
     ),
     "a void is made anew once its refund is forgotten": Fault(
         "shard.now_ms - record.at_ms > BACKLOG_AGE_MS_MAX", "false", REFUNDS

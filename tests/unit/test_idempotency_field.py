@@ -97,7 +97,7 @@ def test_a_response_suits_a_client_that_accepts_its_codings(
     encoded = ResponseRecorder(200, headers, 1_000).encoded()
     saved = SavedResponse.decode(encoded, decision=None)  # type: ignore[arg-type]
     fields = [] if accepted is None else [(b"accept-encoding", accepted)]
-    assert saved.suits(http_scope(headers=fields)) == suits
+    assert saved.is_acceptable(http_scope(headers=fields)) == suits
 
 
 def test_a_request_without_the_field_has_no_key() -> None:

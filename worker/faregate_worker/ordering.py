@@ -98,7 +98,7 @@ class Ordering:
     def _make(self, orders: Sequence[Order]) -> Sequence[_Answer]:
         """Send orders, those of users whom Redis does not know a second time."""
         answers = list(self._credits.add([order.credit for order in orders]))
-        places = [place for place, answer in enumerate(answers) if _is_of_stranger(answer)]
+        places = [place for place, answer in enumerate(answers) if _is_of_unknown_user(answer)]
         if places:
             again = [orders[place].credit for place in places]
             self._installer.install(self._orders.open_users([credit.user_id for credit in again]))
@@ -129,7 +129,7 @@ def refusal(answer: _Answer) -> str | None:
     return None
 
 
-def _is_of_stranger(answer: _Answer) -> bool:
+def _is_of_unknown_user(answer: _Answer) -> bool:
     return isinstance(answer, Decision) and answer.verdict is Verdict.UNKNOWN_USER
 
 

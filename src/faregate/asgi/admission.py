@@ -12,7 +12,7 @@ from uuid import UUID
 from starlette.types import Scope, Send
 
 from faregate.asgi.answers import ProblemOptions, answer
-from faregate.asgi.body import ClientLeftError, RequestBody
+from faregate.asgi.body import ClientDisconnectedError, RequestBody
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.headers import Headers, rate_limit_fields
 from faregate.asgi.idempotency import MalformedKeyError, SavedResponse, key_of
@@ -103,7 +103,7 @@ class Admission:
                 return await self._admit_with_more(scope, rule, user_id, options, {})
             gate = self.gate()
             decision = await gate.charge(user_id, cost=rule.cost, **options)  # type: ignore[arg-type]
-        except (FaregateError, MalformedKeyError, ClientLeftError) as error:
+        except (FaregateError, MalformedKeyError, ClientDisconnectedError) as error:
             return self._outcome_of_error(error, rule)
         if decision.verdict is not _ALLOWED:
             return self.refusal(decision)
@@ -129,7 +129,7 @@ class Admission:
         if decision.key_state is KeyState.DONE and rule.replay_bytes_max:
             saved = await gate.saved_response(decision)
             response = None if saved is None else SavedResponse.decode(saved, decision)
-            if response is not None and response.suits(scope):
+            if response is not None and response.is_acceptable(scope):
                 return response
         if decision.key_state in {KeyState.IN_FLIGHT, KeyState.DONE}:
             return self.refusal(decision)
@@ -141,10 +141,10 @@ class Admission:
         return Refusal(problem_of(decision), fields)
 
     def _outcome_of_error(
-        self, error: FaregateError | MalformedKeyError | ClientLeftError, rule: Rule
+        self, error: FaregateError | MalformedKeyError | ClientDisconnectedError, rule: Rule
     ) -> Outcome:
         """Return what becomes of a request that is not decided."""
-        if isinstance(error, ClientLeftError):
+        if isinstance(error, ClientDisconnectedError):
             return Unanswered()
         if isinstance(error, MalformedKeyError):
             return Refusal(KEY_MALFORMED)

@@ -18,7 +18,7 @@ _TYPE = frozenset((b"content-type",))
 _DESCRIPTION = _TYPE | {b"content-length", b"content-digest"}
 
 
-class ClientLeftError(Exception):
+class ClientDisconnectedError(Exception):
     """The client left before its request had arrived. Never leaves the middleware."""
 
 
@@ -53,7 +53,7 @@ class RequestBody:
         too long is not read, since reading it would send `100 (Continue)` to its client.
 
         Raises:
-            ClientLeftError: There will be no whole body.
+            ClientDisconnectedError: There will be no whole body.
         """
         scope, digest = self._scope, ""
         if _announced_length(scope) <= BODY_BYTES_MAX:
@@ -75,7 +75,7 @@ class RequestBody:
         while not self._has_arrived and self._length <= BODY_BYTES_MAX:
             message, is_read = await self._next(), True
             if message["type"] != "http.request":
-                raise ClientLeftError
+                raise ClientDisconnectedError
             # Empty ones would be a list without an end.
             if chunk := message.get("body", b""):
                 chunks.append(chunk)

@@ -105,7 +105,7 @@ class SavedResponse:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
         return cls(status=status, headers=headers, body=body, decision=decision)
 
-    def suits(self, scope: Scope) -> bool:
+    def is_acceptable(self, scope: Scope) -> bool:
         """Whether the client of a request accepts the content codings of the response.
 
         Without Accept-Encoding any coding would be acceptable (RFC 9110, section 12.5.3), but no

@@ -42,7 +42,7 @@ class Allowance:
         return max(0, self.amount + min(left, self.rollover_max) - left)
 
 
-def renewed(user: User, allowance: Allowance | None, now_ms: int) -> tuple[User, int]:
+def in_current_period(user: User, allowance: Allowance | None, now_ms: int) -> tuple[User, int]:
     """Return the user as it is in the period of `now_ms`, and how many credits that adds.
 
     A period never moves back. A smaller allowance, or one of other periods, holds from the next

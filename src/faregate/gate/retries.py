@@ -104,12 +104,12 @@ class RetryQueue:
 
         task.add_done_callback(note_end)
 
-    async def ensure(self, name: object, call: Callable[[], Awaitable[_T]]) -> _T | None:
+    async def ensure(self, name: object, operation: Callable[[], Awaitable[_T]]) -> _T | None:
         """Do what must be done in the end: now, or else in the background.
 
         Args:
             name: Names it in the log where it is given up.
-            call: Does it; doing it twice is doing it once.
+            operation: What to do. Doing it twice has the same effect as doing it once.
 
         Returns:
             The answer, or None where it is tried in the background.
@@ -118,11 +118,11 @@ class RetryQueue:
         async def again() -> bool:
             # A conflict says that it was done in another way, which no later try changes.
             with suppress(TransactionConflictError):
-                await call()
+                await operation()
             return True
 
         try:
-            return await call()
+            return await operation()
         except (LedgerError, ArchiveUnavailableError, JournalError) as error:
             _log.debug("%s: %s; trying again in the background", name, error)
         except asyncio.CancelledError:

@@ -147,7 +147,7 @@ class Session:
         finally:
             self._attaching = None
 
-    async def ask(self, call: Callable[[], Awaitable[_T]]) -> _T:
+    async def ask(self, operation: Callable[[], Awaitable[_T]]) -> _T:
         """Ask the ledger for anything but a decision; `GateOptions.end_timeout_ms` bounds it.
 
         Raises:
@@ -157,7 +157,7 @@ class Session:
         timeout_s = self.options.end_timeout_ms / 1000
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await call()
+                answer = await operation()
         except TimeoutError as error:
             late = OutcomeUnknownError(f"no answer from Redis within {timeout_s:.3f} s")
             self.breaker.report(ticket, late)

@@ -75,14 +75,14 @@ class Backlog:
 
 
 def examine(looks: Mapping[str, Look]) -> Examination:
-    """Look at parts, of those that `_JUDGES` knows, and judge what they say."""
+    """Look at parts, of those that `_CHECKS` knows, and judge what they say."""
     facts: dict[str, Any] = {}
     symptoms: list[Symptom] = []
     named: set[object] = set()
     for part, look in looks.items():
         try:
             facts[part] = look()
-            symptoms += _JUDGES[part](facts[part])
+            symptoms += _CHECKS[part](facts[part])
         except _FAILED as error:
             facts[part] = None
             # An error is named once, by the first part that meets it, and so is a server that does
@@ -280,7 +280,7 @@ def _clocks(facts: Mapping[str, Any]) -> Iterator[Symptom]:
         )
 
 
-_JUDGES: Mapping[str, Callable[[Any], Iterator[Symptom]]] = {
+_CHECKS: Mapping[str, Callable[[Any], Iterator[Symptom]]] = {
     "redis": _redis,
     "postgres": _postgres,
     "ledger": _ledger,

@@ -93,14 +93,14 @@ class SyncGate:
             raise
         self.run(lambda _: manager.__aexit__(None, None, None))
 
-    def run(self, call: Callable[[Gate], Awaitable[_T]]) -> _T:
+    def run(self, operation: Callable[[Gate], Awaitable[_T]]) -> _T:
         """Run something on the event loop of the gate, and wait for its end.
 
         Raises:
             LedgerUnavailableError: The gate was closed meanwhile.
             ConfigurationError: It was closed before, or is called on its own event loop.
         """
-        future = self.submit(call)
+        future = self.submit(operation)
         try:
             return future.result()
         except CancelledError as error:
@@ -110,10 +110,10 @@ class SyncGate:
             future.cancel()
             raise
 
-    def submit(self, call: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
+    def submit(self, operation: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
         """Begin something on the event loop of the gate; see `run`."""
         with self._lock:
-            return self._begun().submit(call)
+            return self._begun().submit(operation)
 
     def _begun(self) -> GateLoop:
         if self._is_closed:

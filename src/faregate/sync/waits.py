@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 class Runner(Protocol):
     """Runs what is done to an object of asyncio on the event loop of that object."""
 
-    def run(self, call: Callable[[Any], Awaitable[_T]], /) -> _T:
+    def run(self, operation: Callable[[Any], Awaitable[_T]], /) -> _T:
         """Run it, and wait for its end."""
 
 
@@ -26,14 +26,14 @@ def waits(
     name = method.__name__
 
     @wraps(method)
-    def call(runner: Runner, /, *args: _P.args, **options: _P.kwargs) -> _T:
+    def waiting(runner: Runner, /, *args: _P.args, **options: _P.kwargs) -> _T:
         def begin(target: Any) -> Awaitable[_T]:
             begun: Awaitable[_T] = getattr(target, name)(*args, **options)
             return begun
 
         return runner.run(begin)
 
-    return call
+    return waiting
 
 
 class SyncHoldBlock:
@@ -43,9 +43,9 @@ class SyncHoldBlock:
         self._gate = gate
         self._block = block
 
-    def run(self, call: Callable[[HoldBlock], Awaitable[_T]]) -> _T:
+    def run(self, operation: Callable[[HoldBlock], Awaitable[_T]]) -> _T:
         """Run something on the event loop of the gate, and wait for its end."""
-        return self._gate.run(lambda _: call(self._block))
+        return self._gate.run(lambda _: operation(self._block))
 
     settle = waits(HoldBlock.settle)
     extend = waits(HoldBlock.extend)

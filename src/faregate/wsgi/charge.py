@@ -21,9 +21,9 @@ class SyncChargeContext:
         #: The context of the middleware, which belongs to the event loop of the gate.
         self.context = context
 
-    def run(self, call: Callable[[ChargeContext], Awaitable[_T]]) -> _T:
+    def run(self, operation: Callable[[ChargeContext], Awaitable[_T]]) -> _T:
         """Run something on the event loop of the gate, and wait for its end."""
-        return self.gate.run(lambda _: call(self.context))
+        return self.gate.run(lambda _: operation(self.context))
 
     add, refund = waits(ChargeContext.add), waits(ChargeContext.refund)
     settle, cancel = waits(ChargeContext.settle), waits(ChargeContext.cancel)

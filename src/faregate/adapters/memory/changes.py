@@ -19,7 +19,7 @@ from faregate.adapters.memory.values import (
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.hold import HoldState
 from faregate.domain.journal import JournalEntry
-from faregate.domain.policy import renewed
+from faregate.domain.policy import in_current_period
 from faregate.domain.request import VOID_DESCRIPTION, Credit, Refund, Void, VoidOutcome
 from faregate.domain.transaction import (
     CreditTransaction,
@@ -67,7 +67,7 @@ class Reversals:
 
     def _give_back(self, refund: Refund, user: User, deduct: Deduct, blank: Decision) -> Decision:
         amount = deduct.left if refund.amount is None else refund.amount
-        is_taken_over = self._keys.is_anothers(user.id, deduct.id, refund.attempt_id)
+        is_taken_over = self._keys.is_leased_to_another(user.id, deduct.id, refund.attempt_id)
         if not 0 < amount <= deduct.left:
             if refund.amount is None and not is_taken_over:
                 # Nothing is left to pay for, so the request may be made again.
@@ -123,7 +123,7 @@ class Reversals:
         is_answered = lease is not None and (lease.is_done or lease.holder != identity)
         is_other = found is not None and not _is_deduct_of(user_id, found)
         charged_at_ms = None if found is None else unix_ms_of(found.timestamp)
-        if is_answered or is_other or self._state.is_told_to_another(void, charged_at_ms):
+        if is_answered or is_other or self._state.is_answered_elsewhere(void, charged_at_ms):
             return VoidOutcome.KEPT
         if deduct is not None:
             # A caller who was told of it has refunded a part. Its record says which call that was.
@@ -149,10 +149,10 @@ class Reversals:
             return VoidOutcome.REFUNDED
         lease = self._keys.of(void.user_id, hold.deduct.id)
         is_served = lease is not None and lease.is_done and hold.is_open
-        is_anothers = lease is not None and lease.holder != hold.deduct.id
-        if state is HoldState.SETTLED or is_served or is_anothers:
+        is_leased_to_another = lease is not None and lease.holder != hold.deduct.id
+        if state is HoldState.SETTLED or is_served or is_leased_to_another:
             return VoidOutcome.KEPT
-        if self._state.is_told_to_another(void, hold.opened_at_ms):
+        if self._state.is_answered_elsewhere(void, hold.opened_at_ms):
             return VoidOutcome.KEPT
         self._holds.end(hold, HoldState.CANCELLED, VOID_DESCRIPTION)
         return VoidOutcome.REFUNDED
@@ -214,7 +214,7 @@ class Credits:
             return replace(blank, verdict=Verdict.BACKLOG)
         if not entry.is_recorded:
             return replace(blank, verdict=Verdict.ALLOWED)
-        in_period, _ = renewed(user, entry.allowance, self._records.now_ms)
+        in_period, _ = in_current_period(user, entry.allowance, self._records.now_ms)
         check_range(in_period.credits)
         charged = max(0, min(entry.owed, in_period.credits))
         missing = {"shortfall": entry.owed - charged} if charged < entry.owed else {}

@@ -9,7 +9,7 @@ from faregate.adapters.memory.values import MemoryHold, check_range
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError, TransactionConflictError
 from faregate.domain.hold import HoldAnswer, HoldState, Settlement, closing_id
-from faregate.domain.policy import renewed
+from faregate.domain.policy import in_current_period
 from faregate.domain.spend import TTL_MS_MAX, check_ttl
 from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId
 from faregate.domain.windows import MEMORY_MS
@@ -41,7 +41,7 @@ class Holds:
                 raise TransactionConflictError("the hold has ended in another way")
             return self._tell(hold, Verdict.ALLOWED, repeated=True)
         attempt_id = settlement.attempt_id
-        if actual is None and self._keys.is_anothers(
+        if actual is None and self._keys.is_leased_to_another(
             settlement.user_id, hold.deduct.id, attempt_id
         ):
             return self._tell(hold, Verdict.TAKEN_OVER)
@@ -122,7 +122,7 @@ class Holds:
     def _take(self, hold: MemoryHold, settlement: Settlement, amount: int) -> None:
         """Take the missing part, as far as there is enough."""
         user, allowance = self._state.users[hold.deduct.user_id], settlement.allowance
-        in_period, _ = renewed(user, allowance, self._records.now_ms)
+        in_period, _ = in_current_period(user, allowance, self._records.now_ms)
         check_range(in_period.credits)
         charged = max(0, min(amount, in_period.credits + settlement.overdraft_max))
         hold.note(charged=charged, shortfall=amount - charged)

@@ -97,7 +97,7 @@ class IdempotencyKeys:
         entries = (lease for turn in self._turns_of(user_id) for lease in turn.values())
         return next((lease for lease in entries if lease.first.id == identity), None)
 
-    def is_anothers(
+    def is_leased_to_another(
         self,
         user_id: UUID,
         identity: CreditTransactionId,

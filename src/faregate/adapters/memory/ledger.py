@@ -14,7 +14,7 @@ from faregate.adapters.memory.values import check_range, unix_ms
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision
 from faregate.domain.errors import LedgerUnavailableError, LedgerUninitialisedError
-from faregate.domain.policy import Allowance, renewed
+from faregate.domain.policy import Allowance, in_current_period
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
 from faregate.domain.user import User
 
@@ -72,14 +72,14 @@ class MemoryLedger:
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance; see the port."""
         now_ms, user = self.records.begin(), self.state.user(user_id)
-        return None if user is None else renewed(user, allowance, now_ms)[0]
+        return None if user is None else in_current_period(user, allowance, now_ms)[0]
 
     async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
         """Begin the period of now, if an earlier one is over; see the port."""
         now_ms, user = self.records.begin(), self.state.users.get(user_id)
         if user is None:
             return None
-        in_period, top_up = renewed(user, allowance, now_ms)
+        in_period, top_up = in_current_period(user, allowance, now_ms)
         if user.period_start_ms is None or not top_up:
             return 0
         if self.records.is_full:

@@ -20,7 +20,7 @@ from faregate.domain.errors import AmountError, FaregateError, TransactionIdErro
 from faregate.domain.hold import HoldAnswer, HoldState
 from faregate.domain.idempotency import KeyState
 from faregate.domain.limit import LimitState
-from faregate.domain.policy import OnExpiry, renewed
+from faregate.domain.policy import OnExpiry, in_current_period
 from faregate.domain.spend import HoldOptions
 from faregate.domain.transaction import (
     CREDITS_MAX,
@@ -144,7 +144,7 @@ class Spends:
         spend, now_ms = attempt.spend, self._records.now_ms
         user = self._state.user(spend.user_id)
         if user is not None:
-            user, _ = renewed(user, spend.policy.granted, now_ms)
+            user, _ = in_current_period(user, spend.policy.granted, now_ms)
         blank = blank_decision(
             spend.user_id, identity, -spend.cost, now_ms=now_ms, user=user, policy=spend.policy
         )

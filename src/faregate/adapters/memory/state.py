@@ -10,7 +10,7 @@ from faregate.adapters.memory.values import Deduct, Expiring, MemoryHold, unix_m
 from faregate.domain.attempt import Attempt
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.domain.identity import LedgerIdentity
-from faregate.domain.policy import Allowance, renewed
+from faregate.domain.policy import Allowance, in_current_period
 from faregate.domain.request import DurableDeduct, Void
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
@@ -181,7 +181,7 @@ class State:
         answers = [*answers, _answer_to(attempt, self.records.now_ms)]
         self._answers.put(record.id, answers[-ANSWERS_MAX:], MEMORY_MS)
 
-    def is_told_to_another(self, void: Void, charged_at_ms: int | None) -> bool:
+    def is_answered_elsewhere(self, void: Void, charged_at_ms: int | None) -> bool:
         """Say whether another call than the one that is voided was told of a charge or hold.
 
         The answers of the call that is voided are taken back. The time is None where the record is
@@ -197,7 +197,7 @@ class State:
 
     def begin_period(self, user: User, allowance: Allowance | None) -> User:
         """Begin the period of now, if it is a new one, and record the credits that it adds."""
-        in_period, top_up = renewed(user, allowance, self.records.now_ms)
+        in_period, top_up = in_current_period(user, allowance, self.records.now_ms)
         user = self.users[user.id] = replace(user, period_start_ms=in_period.period_start_ms)
         if top_up:
             self.append(

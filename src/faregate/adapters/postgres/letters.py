@@ -26,7 +26,7 @@ from faregate.adapters.postgres.connection import Bounds, Connector, migrated, o
 from faregate.adapters.postgres.dead_letters import DeadLetter, letter_row
 from faregate.adapters.postgres.letter_rows import Letter, Made, resolve, retry
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.dead_letter import LetterKind, LetterOutcome, TreatedLetter
+from faregate.domain.dead_letter import LetterKind, LetterOutcome, LetterResult
 from faregate.domain.errors import InvalidArgumentError, ShardBlockedError
 from faregate.domain.operator import Operator
 from faregate.ports import StreamEntry
@@ -85,7 +85,7 @@ class PostgresLetters:
         place = letter["stream_id"]
         return StreamEntry(stream_id=place, payload=b"", transaction=None, problem=_SCRUBBED)
 
-    def discard(self, letters: Sequence[_Row], who: Operator) -> Sequence[TreatedLetter]:
+    def discard(self, letters: Sequence[_Row], who: Operator) -> Sequence[LetterResult]:
         """Let letters count no more, all at once. There will be no rows of their records."""
         with self._transaction() as connection:
             ended = _end(connection, letters, LetterOutcome.DISCARDED, who)
@@ -96,7 +96,7 @@ class PostgresLetters:
                 for letter in letters
             ]
 
-    def make_row(self, letter: _Row, outcome: LetterOutcome, who: Operator) -> TreatedLetter:
+    def make_row(self, letter: _Row, outcome: LetterOutcome, who: Operator) -> LetterResult:
         """Make a row of a letter that counts: of the record as it is, or one in its place.
 
         Args:
@@ -117,7 +117,7 @@ class PostgresLetters:
 
     def _made(
         self, connection: psycopg.Connection, row: _Row, outcome: LetterOutcome, who: Operator
-    ) -> TreatedLetter:
+    ) -> LetterResult:
         lock_shard(connection, row["shard"])
         connection.execute(statement("bound_lock_wait"), {"lock_ms_max": str(LOCK_MS_MAX)})
         if not _rows(connection, "lock_letter", {"id": row["id"]}):
@@ -179,7 +179,7 @@ def _end(
     return {row["id"] for row in _rows(connection, "end_letters", asked)}
 
 
-def _repeated(connection: psycopg.Connection, letter_id: int) -> TreatedLetter:
+def _repeated(connection: psycopg.Connection, letter_id: int) -> LetterResult:
     (now,) = _rows(connection, "read_letters", {"ids": [letter_id]})
     # A letter that was discarded by SQL has no outcome.
     outcome = LetterOutcome(now["outcome"] or LetterOutcome.DISCARDED)
@@ -188,7 +188,7 @@ def _repeated(connection: psycopg.Connection, letter_id: int) -> TreatedLetter:
 
 def _stays(
     connection: psycopg.Connection, row: _Row, letter: DeadLetter, who: Operator
-) -> TreatedLetter:
+) -> LetterResult:
     asked = {**letter_row(letter), "id": row["id"], "actor": who.actor, "actor_reason": who.reason}
     connection.execute(statement("keep_letter", _FILE), asked)
     told = {**row, **_known(letter.entry), "kind": letter.kind}
@@ -209,6 +209,6 @@ def _append(connection: psycopg.Connection, shard: int, made: Made) -> None:
         )
 
 
-def _treated(letter: _Row, outcome: LetterOutcome, **more: Any) -> TreatedLetter:
+def _treated(letter: _Row, outcome: LetterOutcome, **more: Any) -> LetterResult:
     names = ("id", "kind", "user_id", "amount")
-    return TreatedLetter(outcome=outcome, **{name: letter[name] for name in names}, **more)
+    return LetterResult(outcome=outcome, **{name: letter[name] for name in names}, **more)

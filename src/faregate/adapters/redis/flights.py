@@ -132,7 +132,7 @@ class Flights:
             self.spends_count -= count
         self.landed(count)
 
-    def leave_stuck_link(self) -> None:
+    def drop_stuck_link(self) -> None:
         """Close a link that has answered nothing for so long that nobody waits for its replies.
 
         The loop may have been too busy to read them, so it reads once more before.

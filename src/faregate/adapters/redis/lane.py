@@ -97,7 +97,7 @@ class Lane:
     def _flush(self) -> None:
         """Send what waits, as far as calls may be in flight."""
         self._flushing = None
-        self._flights.leave_stuck_link()
+        self._flights.drop_stuck_link()
         while self._queue and self._flights.has_room:
             link = self._wire.open_link
             if link is None:
@@ -155,7 +155,7 @@ class Lane:
             event, message = Event.NOT_SENT, "there was no connection to Redis in time"
         now_s = monotonic()
         self._queue.drop_older(now_s - self._wait_s_max, event, message)
-        self._flights.leave_stuck_link()
+        self._flights.drop_stuck_link()
         since_s = self._queue.since_s()
         if since_s is not None:
             left_s = since_s + self._wait_s_max - now_s

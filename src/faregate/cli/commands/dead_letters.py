@@ -11,7 +11,7 @@ from faregate.bootstrap import open_audit, open_letters, open_stream
 from faregate.cli.commands.credits import operator_of
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, members, print_tables, show_verdict, tell
 from faregate.config import Settings, read_settings
-from faregate.domain.dead_letter import LetterKind, LetterOutcome, TreatedLetter
+from faregate.domain.dead_letter import LetterKind, LetterOutcome, LetterResult
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.finding import Finding
 from faregate.domain.operator import Operator
@@ -180,7 +180,7 @@ def _ids(letters: PostgresLetters, asked: tuple[Sequence[int], LetterKind | None
     return letters.of_kind(kind) if kind else ids
 
 
-def _tell(settings: Settings, treated: Sequence[TreatedLetter], as_json: bool) -> None:
+def _tell(settings: Settings, treated: Sequence[LetterResult], as_json: bool) -> None:
     """Print what was done, and how live and durable credits of the users differ now."""
     findings: Sequence[Finding] = ()
     if users := {letter.user_id for letter in treated if letter.user_id}:

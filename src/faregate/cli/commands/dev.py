@@ -56,7 +56,7 @@ def dev(
         servers = opened.enter_context(EmbeddedServers(folder.path))
         settings = settings_for(servers.redis_url, servers.postgres_url)
         token = _prepare(settings, folder)
-        _greet(say, folder, token, app, [url_of(one) for one in sockets])
+        _print_welcome(say, folder, token, app, [url_of(one) for one in sockets])
         worker = Worker(worker_program(settings, folder.worker_log), say)
         opened.callback(worker.stop)
         opened.enter_context(serving(settings, sockets[1]))
@@ -111,7 +111,7 @@ def _app_program(app: str, listening: socket, settings: Settings) -> Program:
     )
 
 
-def _greet(
+def _print_welcome(
     say: Callable[[str], None], folder: DevFolder, token: str, app: str, urls: list[str]
 ) -> None:
     shown = os.path.relpath(folder.variables)
