@@ -10,7 +10,7 @@ from faregate.domain.hold import Hold
 _MS_PER_S = 1_000
 
 
-class OpenHold:
+class RequestHold:
     """Extends a hold again and again, each time for its whole lifetime, for a day at most.
 
     The hold of a process that dies expires, as any other.

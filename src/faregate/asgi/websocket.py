@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from faregate.asgi.admission import Admission, Outcome, Refusal
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.headers import rate_limit_fields, with_fields
-from faregate.asgi.open_hold import OpenHold
+from faregate.asgi.open_hold import RequestHold
 from faregate.asgi.refunds import give_back
 from faregate.asgi.responder import STATE_NAME
 from faregate.asgi.rules import Rule
@@ -68,7 +68,7 @@ class _Connection:
         hold, open_hold = self._context.hold, None
         if hold is not None:
             ttl_ms, log = self._rule.hold_ttl_ms, self._admission.log
-            open_hold = OpenHold(self._context, hold, ttl_ms=ttl_ms, log=log)
+            open_hold = RequestHold(self._context, hold, ttl_ms=ttl_ms, log=log)
         try:
             await app(scope, self.receive, self.send)
         finally:

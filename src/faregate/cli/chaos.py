@@ -16,7 +16,7 @@ from itertools import islice
 
 from faregate.bootstrap import open_sweeper
 from faregate.cli.http_client import HttpConnection, RequestFailedError
-from faregate.cli.load import Counts, PlannedRequest, Sender, read_state
+from faregate.cli.load import LoadCounts, PlannedRequest, Sender, read_state
 from faregate.cli.stack import Api, Stack, broken
 from faregate.domain.errors import LedgerUnavailableError
 
@@ -28,7 +28,7 @@ async def send_and_kill(
     requests: Iterable[PlannedRequest],
     batch_size: int,
     on_outcome: Callable[[], None],
-) -> tuple[Counts, list[str]]:
+) -> tuple[LoadCounts, list[str]]:
     """Send requests to APIs that are killed, a batch to each.
 
     Returns:
@@ -38,7 +38,7 @@ async def send_and_kill(
         EmbeddedServerError: An API ended before it was killed.
     """
     left = iter(requests)
-    counts = Counts()
+    counts = LoadCounts()
     problems: list[str] = []
     while batch := list(islice(left, batch_size)):
         with stack.short_lived_api() as api:
@@ -65,7 +65,7 @@ class _Batch:
         #: How many requests have an outcome: before the kill, those that got no hold.
         self._done = 0
 
-    async def play(self) -> tuple[Counts, list[str]]:
+    async def play(self) -> tuple[LoadCounts, list[str]]:
         sender = Sender(
             *self._api.address, concurrency=len(self._requests), refund_statuses=frozenset()
         )
@@ -108,7 +108,7 @@ class _Batch:
             open_count = "nobody knows how many"
         self._stack.say(f"{self._name} killed: {open_count} of its {len(owned)} holds are open")
 
-    def _problems(self, counts: Counts, owned: frozenset[str]) -> list[str]:
+    def _problems(self, counts: LoadCounts, owned: frozenset[str]) -> list[str]:
         found = []
         if self._api.child.exit_status != -signal.SIGKILL:
             status = self._api.child.exit_status

@@ -21,7 +21,7 @@ from faregate.asgi.statuses import status_set
 from faregate.bootstrap import open_gate, open_stream
 from faregate.cli.conventions import EXIT_NOT_EXACT, error_console
 from faregate.cli.display import progress_on, say_on, show_draining
-from faregate.cli.load import Counts, Sender
+from faregate.cli.load import LoadCounts, Sender
 from faregate.cli.profiles import PROFILES, STARTING_CREDITS, Outcome, Profile, expected_outcome
 from faregate.cli.proof import Proof, count_rows, prove
 from faregate.cli.stack import Stack, StackOptions, stopping_on_signals
@@ -42,7 +42,7 @@ class _Result:
 
     profile: Profile
     #: As the client saw it.
-    counts: Counts
+    counts: LoadCounts
     #: As the servers hold it.
     outcome: Outcome
 
@@ -90,7 +90,7 @@ def _sign_up(settings: Settings) -> None:
 
 async def _send_all(
     stack: Stack, on_outcome: Callable[[], None]
-) -> tuple[Mapping[Profile, Counts], list[str]]:
+) -> tuple[Mapping[Profile, LoadCounts], list[str]]:
     """Send the requests of all profiles at the same time."""
     async with open_gate(stack.settings) as gate, asyncio.TaskGroup() as tasks:
         sending = {
@@ -104,7 +104,7 @@ async def _send_all(
 
 async def _send_profile(
     stack: Stack, gate: Gate, profile: Profile, on_outcome: Callable[[], None]
-) -> tuple[Counts, list[str]]:
+) -> tuple[LoadCounts, list[str]]:
     sender = Sender(
         *stack.api.address,
         concurrency=_CONCURRENCY_OF_BURST if profile.is_burst else _CONCURRENCY,
@@ -128,7 +128,7 @@ def _alter_a_balance(settings: Settings, say: Callable[[str], None]) -> None:
     say(f"{BREAK_VARIABLE}: one credit was given to user {user_id} by hand, without a record")
 
 
-def _read_back(settings: Settings, profile: Profile, counts: Counts) -> _Result:
+def _read_back(settings: Settings, profile: Profile, counts: LoadCounts) -> _Result:
     """Read the result of a profile. Refusals leave no rows, so the client counts them."""
     rows = count_rows(settings, profile.user_ids)
     with open_stream(settings) as stream:

@@ -15,7 +15,7 @@ from faregate.asgi.statuses import status_set
 from faregate.cli.chaos import send_and_kill
 from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, tell
 from faregate.cli.display import progress_on, say_on, show_draining
-from faregate.cli.load import Counts, Sender
+from faregate.cli.load import LoadCounts, Sender
 from faregate.cli.plans import Plan, plan_of
 from faregate.cli.proof import prove
 from faregate.cli.replay_api import statuses_of
@@ -92,7 +92,7 @@ def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, 
 
 async def _send(
     stack: Stack, options: ReplayOptions, plan: Plan, on_outcome: Callable[[], None]
-) -> tuple[Counts, list[str]]:
+) -> tuple[LoadCounts, list[str]]:
     """Send every request, then wait until the API has nothing left to do."""
     # Requests whose owners are killed, and the others, are under way at the same time.
     killed_at_once = min(plan.killed, options.concurrency // 2)

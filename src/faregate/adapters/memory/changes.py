@@ -5,7 +5,7 @@ from uuid import UUID
 
 from faregate.adapters.memory.holds import Holds
 from faregate.adapters.memory.keys import IdempotencyKeys
-from faregate.adapters.memory.state import State
+from faregate.adapters.memory.state import MemoryState
 from faregate.adapters.memory.values import (
     Deduct,
     MemoryHold,
@@ -29,10 +29,10 @@ from faregate.domain.user import User
 from faregate.domain.windows import GIVEN_ID_AHEAD_MS_MAX, MEMORY_MS
 
 
-class Reversals:
+class MemoryReversals:
     """Refunds and voids: credits go back once, and never more than were taken."""
 
-    def __init__(self, state: State, keys: IdempotencyKeys, holds: Holds) -> None:
+    def __init__(self, state: MemoryState, keys: IdempotencyKeys, holds: Holds) -> None:
         self._state = state
         self._records = state.records
         self._keys = keys
@@ -158,10 +158,10 @@ class Reversals:
         return VoidOutcome.REFUNDED
 
 
-class Credits:
+class MemoryCredits:
     """Adds credits, adjusts balances, and charges journaled requests as far as there is enough."""
 
-    def __init__(self, state: State, keys: IdempotencyKeys) -> None:
+    def __init__(self, state: MemoryState, keys: IdempotencyKeys) -> None:
         self._state = state
         self._records = state.records
         self._keys = keys

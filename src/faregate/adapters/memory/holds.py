@@ -4,7 +4,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from faregate.adapters.memory.keys import IdempotencyKeys
-from faregate.adapters.memory.state import State
+from faregate.adapters.memory.state import MemoryState
 from faregate.adapters.memory.values import MemoryHold, check_range
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError, TransactionConflictError
@@ -21,7 +21,7 @@ _USER_COUNT_MAX = 20
 class Holds:
     """The open holds and those that ended. An end writes one record at most."""
 
-    def __init__(self, state: State, keys: IdempotencyKeys) -> None:
+    def __init__(self, state: MemoryState, keys: IdempotencyKeys) -> None:
         self._state = state
         self._records = state.records
         self._keys = keys

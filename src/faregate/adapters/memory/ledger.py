@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from uuid import UUID
 
-from faregate.adapters.memory.changes import Credits, Reversals
+from faregate.adapters.memory.changes import MemoryCredits, MemoryReversals
 from faregate.adapters.memory.holds import Holds
 from faregate.adapters.memory.keys import IdempotencyKeys
 from faregate.adapters.memory.limits import RateLimits
-from faregate.adapters.memory.shadows import Shadows
+from faregate.adapters.memory.shadows import MemoryShadows
 from faregate.adapters.memory.spends import Spends
-from faregate.adapters.memory.state import Records, State
+from faregate.adapters.memory.state import MemoryState, Records
 from faregate.adapters.memory.values import check_range, unix_ms
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision
@@ -33,14 +33,14 @@ class MemoryLedger:
         #: Nobody is called; see the port.
         self.calls = None
         self.records = Records(now_ms, pending_max)
-        self.state = State(self.records)
+        self.state = MemoryState(self.records)
         self.attach, self.now_ms = self.records.attach, self.records.time_ms
 
         keys, limits = IdempotencyKeys(self.records), RateLimits()
-        holds, credits = Holds(self.state, keys), Credits(self.state, keys)
-        reversals = Reversals(self.state, keys, holds)
+        holds, credits = Holds(self.state, keys), MemoryCredits(self.state, keys)
+        reversals = MemoryReversals(self.state, keys, holds)
         self._spends = Spends(self.state, keys, limits)
-        self._shadows = Shadows(self.records, limits)
+        self._shadows = MemoryShadows(self.records, limits)
         self.settle, self.extend = holds.settle, holds.extend
         self.expire_due, self.sweep = holds.expire_due, holds.sweep
         self.refund, self.void = reversals.refund, reversals.void

@@ -16,7 +16,7 @@ from faregate.domain.user import User
 from faregate.domain.windows import SHADOW_MS
 
 
-class Shadows:
+class MemoryShadows:
     """A balance for each user and shadow policy, and how often each verdict would have been."""
 
     def __init__(self, records: Records, limits: RateLimits) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from faregate.adapters.memory.keys import IdempotencyKeys
 from faregate.adapters.memory.limits import RateLimits
-from faregate.adapters.memory.state import State
+from faregate.adapters.memory.state import MemoryState
 from faregate.adapters.memory.values import (
     Deduct,
     MemoryHold,
@@ -45,7 +45,7 @@ _LATE = "it came after its deadline"
 class _Earlier:
     """Answers spends as they were answered before, and refuses those that must not be charged."""
 
-    def __init__(self, state: State, keys: IdempotencyKeys) -> None:
+    def __init__(self, state: MemoryState, keys: IdempotencyKeys) -> None:
         self._state = state
         self._records = state.records
         self._keys = keys
@@ -132,7 +132,7 @@ class _Earlier:
 class Spends:
     """Charges and holds: each is answered by the first answer that holds."""
 
-    def __init__(self, state: State, keys: IdempotencyKeys, limits: RateLimits) -> None:
+    def __init__(self, state: MemoryState, keys: IdempotencyKeys, limits: RateLimits) -> None:
         self._state = state
         self._records = state.records
         self._keys = keys

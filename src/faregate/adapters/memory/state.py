@@ -124,7 +124,7 @@ class Records:
         return count
 
 
-class State:
+class MemoryState:
     """All that a ledger knows of its users. A change of a balance appends its record."""
 
     def __init__(self, records: Records) -> None:

@@ -40,7 +40,7 @@ REFUSALS = (
 )
 
 
-class RefusedError(Exception):
+class RecordRefusedError(Exception):
     """Postgres refuses some records of a batch that is too long for halving."""
 
 
@@ -173,7 +173,7 @@ class Sorter:
             self.inserted += insert(self.connection, fill)
         except REFUSALS as error:
             if not self.has_refused:
-                raise RefusedError from error
+                raise RecordRefusedError from error
             if len(candidates) == 1:
                 self._give_up(candidates[0].entry, LetterKind.REFUSED, str(error))
             else:

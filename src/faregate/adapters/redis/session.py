@@ -39,7 +39,7 @@ class LedgerOptions:
     local: LocalClock = local_us
 
 
-class Session:
+class RedisSession:
     """One connection, the lane to it, and the scripts beside the lane."""
 
     def __init__(self, options: LedgerOptions, counts: CallCounts) -> None:

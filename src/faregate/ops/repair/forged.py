@@ -1,7 +1,7 @@
 """Plans for rows that no batch wrote as they are: restored, or registered. Pure."""
 
 from faregate.domain.finding import Finding
-from faregate.domain.repair import Action, Favour, Row, Step
+from faregate.domain.repair import Favour, Row, Step, StepAction
 from faregate.ops.repair.facts import Facts, row_id_of
 from faregate.ops.repair.steps import none
 
@@ -17,7 +17,7 @@ def plan_forged(finding: Finding, facts: Facts, _favour: Favour) -> Step:
     if original is not None:
         return Step(
             finding=finding,
-            action=Action.RESTORE,
+            action=StepAction.RESTORE,
             says=f"restores transaction {row['id']} of user {original['user_id']} as it was"
             f" written ({_differences(row, original)}), under a short lock of the table.",
             rows=(original,),
@@ -27,7 +27,7 @@ def plan_forged(finding: Finding, facts: Facts, _favour: Favour) -> Step:
         amount = int(str(row["amount"]))
         return Step(
             finding=finding,
-            action=Action.REGISTER,
+            action=StepAction.REGISTER,
             says=f"lets the row {row['id']} of {amount:+} credits, which somebody made by hand for"
             f" user {finding.user_id}, count from now on.",
             amount=amount,

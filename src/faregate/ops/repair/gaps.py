@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import cast
 
 from faregate.domain.finding import Finding
-from faregate.domain.repair import Action, Around, Favour, Row, Step
+from faregate.domain.repair import Around, Favour, Row, Step, StepAction
 from faregate.domain.transaction import CREDITS_MAX, CreditTransaction
 from faregate.domain.user import User
 from faregate.ops.repair.facts import Facts, last_of, row_of
-from faregate.ops.repair.steps import State, acceptance, difference, none, numbers
+from faregate.ops.repair.steps import BalanceState, acceptance, difference, none, numbers
 
 
 def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
@@ -20,7 +20,7 @@ def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
         listed = ", ".join(str(made.sequence) for made in found)
         return Step(
             finding=finding,
-            action=Action.STORE,
+            action=StepAction.STORE,
             says=f"stores transaction {listed} of user {finding.user_id} again, as the stream"
             f" still has it ({sum(made.amount for made in found):+} credits).",
             amount=sum(made.amount for made in found),
@@ -30,7 +30,7 @@ def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
     if around.after is None and _is_beyond(finding, live, around):
         return Step(
             finding=finding,
-            action=Action.REWIND,
+            action=StepAction.REWIND,
             says=f"sets the number of the profile of {finding.user_id} back from"
             f" {around.sequence} to that of its last row, since nothing has ever had a later one.",
         )
@@ -67,11 +67,11 @@ def _is_beyond(finding: Finding, live: User | None, around: Around) -> bool:
     return live.sequence < last_of(finding)
 
 
-def _before(finding: Finding, around: Around) -> State:
+def _before(finding: Finding, around: Around) -> BalanceState:
     """Return the state of a user right before a gap."""
     row, first = around.before, finding.sequence or 0
     place = _number(row["sequence"]) if row else 0
-    return State(
+    return BalanceState(
         credits=around.balance + around.moved(place + 1, first),
         allowance=_number(row["allowance_after"]) if row else 0,
         period_start=None,
@@ -79,13 +79,15 @@ def _before(finding: Finding, around: Around) -> State:
     )
 
 
-def _after(finding: Finding, facts: Facts, around: Around, live: User | None) -> State | None:
+def _after(
+    finding: Finding, facts: Facts, around: Around, live: User | None
+) -> BalanceState | None:
     """Return the state of a user right after a gap; None if nothing follows it yet."""
     last = last_of(finding)
     row = around.after or _next(finding, facts)
     if row is not None:
         moved = around.moved(last + 1, _number(row["sequence"]))
-        return State(
+        return BalanceState(
             credits=_number(row["balance_after"]) - _number(row["amount"]) - moved,
             allowance=_number(row["allowance_after"]) - _number(row["allowance_amount"]),
             period_start=cast("str | None", row["period_start"]),
@@ -97,7 +99,7 @@ def _after(finding: Finding, facts: Facts, around: Around, live: User | None) ->
         return replace(before, credits=before.credits + (around.credits or 0) - around.total)
     if live.sequence != last:
         return None
-    return replace(State.of(live), credits=live.credits - around.moved(last + 1, last + 1))
+    return replace(BalanceState.of(live), credits=live.credits - around.moved(last + 1, last + 1))
 
 
 def _next(finding: Finding, facts: Facts) -> Row | None:
@@ -107,7 +109,7 @@ def _next(finding: Finding, facts: Facts) -> Row | None:
     return next(map(row_of, later), None)
 
 
-def _close(finding: Finding, before: State, after: State, favour: Favour) -> Step:
+def _close(finding: Finding, before: BalanceState, after: BalanceState, favour: Favour) -> Step:
     amount = after.credits - before.credits
     first, last, user_id = finding.sequence or 0, last_of(finding), finding.user_id
     missing = numbers(first, last)
@@ -124,7 +126,7 @@ def _close(finding: Finding, before: State, after: State, favour: Favour) -> Ste
     row = difference(user_id, (first, last), amount, allowance, after)
     return Step(
         finding=finding,
-        action=Action.CLOSE,
+        action=StepAction.CLOSE,
         says=f"closes {missing} of user {user_id} by a row of {amount:+} credits: the"
         f" balance was {before.credits} before and {after.credits} after.",
         amount=amount,

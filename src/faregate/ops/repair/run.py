@@ -14,7 +14,7 @@ from faregate.domain.alignment import Alignment, AlignmentRecord, LiveDrift
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.finding import DriftKind, Finding, Verification
 from faregate.domain.operator import Operator
-from faregate.domain.repair import Action, Event, Favour, LiveChange, Row, Step
+from faregate.domain.repair import Favour, LiveChange, RepairEvent, Row, Step, StepAction
 from faregate.domain.transaction import TransactionType
 from faregate.ops.reconcile import differences, reconcile, verification
 from faregate.ops.repair.facts import Sources, gather
@@ -91,11 +91,11 @@ class Servers:
             _align(self.sources, event, step.drift)
             return
         self.sources.repairs.begin(event)
-        if step.action is Action.ADJUST and step.finding.user_id:
+        if step.action is StepAction.ADJUST and step.finding.user_id:
             self.adjust(step.finding.user_id, step.amount or 0, step.finding.id, who)
-        elif step.action is Action.RESTORE_SCHEMA:
+        elif step.action is StepAction.RESTORE_SCHEMA:
             self.restore_schema()
-        elif step.action is Action.REBUILD:
+        elif step.action is StepAction.REBUILD:
             self.rebuild()
         self.sources.repairs.act(event)
 
@@ -104,14 +104,14 @@ def _each(found: Sequence[Finding]) -> list[Finding]:
     return list({finding.id: finding for finding in found}.values())
 
 
-def _align(sources: Sources, event: Event, drift: LiveDrift) -> None:
+def _align(sources: Sources, event: RepairEvent, drift: LiveDrift) -> None:
     """Align a live balance with its ledger. If it is refused, the next round measures again.
 
     A call that was lost and is executed later does no harm: it is refused once the user has been
     aligned by another one.
     """
     record = None
-    if event.step.action is Action.RECORD:
+    if event.step.action is StepAction.RECORD:
         told = {"actor": event.actor, "repair": event.step.finding.id}
         kind = TransactionType.ADMIN_ADJUSTMENT
         record = AlignmentRecord(type=kind, description=event.reason, metadata=told)
@@ -244,16 +244,16 @@ def _gone(asked: _Asked, found: Sequence[Finding]) -> Sequence[str]:
     return sorted(asked.ids - {finding.id for finding in found})
 
 
-def _event(step: Step, who: Operator) -> Event:
+def _event(step: Step, who: Operator) -> RepairEvent:
     """Make an event of a step; a new row gets the id of the event, and says who and why."""
-    event = Event(id=uuid4(), step=step, actor=who.actor, reason=who.reason)
-    if step.action is Action.CLOSE:
+    event = RepairEvent(id=uuid4(), step=step, actor=who.actor, reason=who.reason)
+    if step.action is StepAction.CLOSE:
         rows = tuple(_signed(row, event) for row in step.rows)
         event = replace(event, step=replace(step, rows=rows))
     return event
 
 
-def _signed(row: Row, event: Event) -> Row:
+def _signed(row: Row, event: RepairEvent) -> Row:
     told = {"actor": event.actor, "repair": event.step.finding.id}
     return {
         **row,
