@@ -36,7 +36,7 @@ elseif shard.now_ms <= deadline_ms then
 elseif not account then
   return reply('forgotten', shard, nil, nil, '')
 end
-name_id(account, math.min(id_ms, shard.now_ms + LOOK_BACK_MS))
+name_id(account, math.min(id_ms, shard.now_ms + MINTED_ID_AHEAD_MS_MAX))
 local text = pack_text(ARGV[8], '')
 local answers = recall_answers(shard, id)
 

@@ -96,7 +96,7 @@ local function decide(spend, call)
   local status
   if spend.shadow then
     status = decide_shadow(spend)
-  elseif spend.id_ms > shard.now_ms + LOOK_BACK_MS and not has(spend.flags, GIVEN) then
+  elseif spend.id_ms > shard.now_ms + MINTED_ID_AHEAD_MS_MAX and not has(spend.flags, GIVEN) then
     status = 'ahead'
   else
     local deadline_ms = call.deadline_ms

@@ -53,7 +53,7 @@ end
 -- be there for longer than what is known of its refunds.
 local function is_stale(spend, is_given)
   local age_ms = spend.shard.now_ms - spend.id_ms
-  local ahead_ms = is_given and GIVEN_ID_AHEAD_MS_MAX or LOOK_BACK_MS
+  local ahead_ms = is_given and GIVEN_ID_AHEAD_MS_MAX or MINTED_ID_AHEAD_MS_MAX
   return age_ms > (is_given and GIVEN_ID_MS_MAX or MEMORY_MS) or -age_ms > ahead_ms
     or spend.id_ms - ahead_ms < spend.shard.oldest_ms
 end
@@ -64,7 +64,7 @@ local function find_minted(spend)
   -- An attempt that was charged later has a key, until that runs out.
   local is_keyed = now_ms - GIVEN_KEY_MS < id_ms
   local late_ms = is_keyed and KEYLESS_MS_MAX or ATTEMPT_MS_MAX
-  local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(now_ms, id_ms + late_ms)
+  local first_ms, last_ms = id_ms - MINTED_ID_AHEAD_MS_MAX, math.min(now_ms, id_ms + late_ms)
   if first_ms > last_ms then
     return nil
   end

@@ -33,7 +33,7 @@ class Fault:
 FAULTS: dict[str, Fault] = {
     # Attempts.
     "a retry is not searched for below its own time": Fault(
-        "local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(now_ms, id_ms + late_ms)",
+        "local first_ms, last_ms = id_ms - MINTED_ID_AHEAD_MS_MAX, math.min(now_ms, id_ms + late_ms)",
         "local first_ms, last_ms = id_ms, math.min(now_ms, id_ms + late_ms)",
         ATTEMPTS,
     ),
@@ -41,7 +41,7 @@ FAULTS: dict[str, Fault] = {
         "name_id(account, spend.id_ms)\n", "local _ = account\n", ATTEMPTS
     ),
     "a void names no id": Fault(
-        "name_id(account, math.min(id_ms, shard.now_ms + LOOK_BACK_MS))", "", ATTEMPTS
+        "name_id(account, math.min(id_ms, shard.now_ms + MINTED_ID_AHEAD_MS_MAX))", "", ATTEMPTS
     ),
     "a caller's id is not named": Fault(
         "name_id(account, math.min(spend.id_ms, spend.shard.now_ms))", "", ATTEMPTS
@@ -53,7 +53,7 @@ FAULTS: dict[str, Fault] = {
         "elseif deduct and is_voided(deduct) then", "elseif false then", ATTEMPTS
     ),
     "an id far ahead is decided": Fault(
-        "spend.id_ms > shard.now_ms + LOOK_BACK_MS", "false", ATTEMPTS
+        "spend.id_ms > shard.now_ms + MINTED_ID_AHEAD_MS_MAX", "false", ATTEMPTS
     ),
     "an attempt lasts for ever": Fault(
         "or now_ms - spend.id_ms > ATTEMPT_MS_MAX and", "or false and", ATTEMPTS

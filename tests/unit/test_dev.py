@@ -115,11 +115,11 @@ def test_an_app_that_ended_is_told_once_and_started_again_by_a_change(tmp_path: 
     app = App(program("this", log), tmp_path, said.append)
 
     def looked(words: str) -> bool:
-        app.look()
+        app.check()
         return any(words in line for line in said)
 
     wait_for(lambda: looked("the app ended with status 0"), "its end is told")
-    app.look()
+    app.check()
     assert len(said) == 1
     (tmp_path / "more.py").touch()
     wait_for(lambda: looked("more.py has changed"), "the change is told")
@@ -140,7 +140,7 @@ def test_a_worker_that_ends_each_time_is_given_up(
 
     def is_given_up() -> bool:
         try:
-            worker.look()
+            worker.check()
         except EmbeddedServerError as error:
             return "No module named no_such_module" in str(error)
         return False

@@ -102,8 +102,8 @@ def check(settings: Settings) -> int:
 
 def _warn(settings: Settings) -> None:
     """Log what `faregate doctor` says of the servers; records are drained all the same."""
-    with open_servers(settings) as looks:
-        for symptom in examine(looks).symptoms:
+    with open_servers(settings) as probes:
+        for symptom in examine(probes).symptoms:
             _logger.warning("%s: %s (%s)", symptom.part, symptom.detail, symptom.remedy)
 
 

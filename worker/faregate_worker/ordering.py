@@ -37,7 +37,7 @@ from faregate_worker.drain import require_same_ledger
 from faregate_worker.runtime import Stop, repeat
 
 #: How often it looks for orders, in seconds.
-LOOK_INTERVAL_S = 0.25
+ORDERS_INTERVAL_S = 0.25
 #: How many are taken together at most.
 COUNT_MAX = 500
 #: Nothing is sent while a record has been pending for longer, in seconds: half of the time for
@@ -82,7 +82,7 @@ class Ordering:
             ConfigurationError: Redis and Postgres are of different ledgers.
         """
         # Before the first API has started, Redis holds no identity, and takes no credits.
-        if not self._stream.identity_fields() or self._look_behind():
+        if not self._stream.identity_fields() or self._check_backlog():
             return False
         orders = self._orders.take(COUNT_MAX)
         if not orders:
@@ -106,7 +106,7 @@ class Ordering:
                 answers[place] = answer
         return answers
 
-    def _look_behind(self) -> bool:
+    def _check_backlog(self) -> bool:
         """Say whether records are pending for so long that ids might be forgotten."""
         if self._clock() >= self._backlog_at:
             ages = pending_seconds(self._stream, self._archive.cursors())
@@ -143,4 +143,4 @@ def run_orders(settings: Settings, stop: Stop) -> None:
         open_archive(settings) as archive,
     ):
         ordering = Ordering(orders, credits_, installer, stream, archive)
-        repeat(ordering.step, stop, LOOK_INTERVAL_S, failure="orders of credits wait")
+        repeat(ordering.step, stop, ORDERS_INTERVAL_S, failure="orders of credits wait")

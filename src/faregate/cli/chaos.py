@@ -20,7 +20,7 @@ from faregate.cli.load import LoadCounts, PlannedRequest, Sender, read_state
 from faregate.cli.stack import Api, Stack, broken
 from faregate.domain.errors import LedgerUnavailableError
 
-LOOK_S = 0.05
+CHECK_S = 0.05
 
 
 async def send_and_kill(
@@ -96,7 +96,7 @@ class _Batch:
                 # A void that waits is of a hold that may have been taken: it must not be lost.
                 if len(state.owned) + self._done >= len(self._requests) and not state.waiting:
                     return frozenset(state.owned)
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(CHECK_S)
 
     def _say_killed(self, owned: frozenset[str]) -> None:
         """Tell how many of its holds Redis knows to be open, now that nobody can settle them."""

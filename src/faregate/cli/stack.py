@@ -195,7 +195,7 @@ class Stack:
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_INTERVAL_S):
             try:
-                self._look()
+                self._check_processes()
             except FaregateError as error:
                 self._failure = error
                 return
@@ -204,7 +204,7 @@ class Stack:
                 self._failure = EmbeddedServerError(f"cannot look after the processes: {error}")
                 return
 
-    def _look(self) -> None:
+    def _check_processes(self) -> None:
         died = self._servers.watch() if self._servers is not None else ()
         for name in died:
             self.say(f"{name} died and was started again")

@@ -48,7 +48,7 @@ _error = partial(Symptom, severity=Severity.ERROR)
 _warning = partial(Symptom, severity=Severity.WARNING)
 
 #: Asks for a part of what `status` shows.
-Look = Callable[[], Any]
+Probe = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +74,13 @@ class Backlog:
     oldest_s: float
 
 
-def examine(looks: Mapping[str, Look]) -> Examination:
+def examine(probes: Mapping[str, Probe]) -> Examination:
     """Look at parts, of those that `_CHECKS` knows, and judge what they say."""
     facts: dict[str, Any] = {}
     symptoms: list[Symptom] = []
-    named: set[object] = set()
-    for part, look in looks.items():
+    for part, probe in probes.items():
         try:
-            facts[part] = look()
+            facts[part] = probe()
             symptoms += _CHECKS[part](facts[part])
         except _FAILED as error:
             facts[part] = None

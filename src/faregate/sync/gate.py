@@ -145,10 +145,10 @@ class SyncGate:
     def health(self) -> Health:
         """Return how the gate of this process is now. Asks no server."""
 
-        async def look(gate: Gate) -> Health:
+        async def probe(gate: Gate) -> Health:
             return gate.health()
 
-        return self.run(look)
+        return self.run(probe)
 
     def join_retries(self, timeout_s: float) -> bool:
         """Wait until nothing is left to do in the background; return whether that was in time."""

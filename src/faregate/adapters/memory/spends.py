@@ -33,8 +33,8 @@ from faregate.domain.windows import (
     ATTEMPT_MS_MAX,
     GIVEN_ID_AHEAD_MS_MAX,
     GIVEN_ID_MS_MAX,
-    LOOK_BACK_MS,
     MEMORY_MS,
+    MINTED_ID_AHEAD_MS_MAX,
 )
 
 #: The refusals before which the rate limits have been looked at.
@@ -108,7 +108,7 @@ class _Earlier:
     def _check_age(self, attempt: Attempt, id_ms: int) -> None:
         """Make sure that an earlier attempt with the id would be found."""
         # What is known of the refunds of a minted id may be gone before its record is.
-        age_ms, ahead_ms, known_ms = self._records.now_ms - id_ms, LOOK_BACK_MS, MEMORY_MS
+        age_ms, ahead_ms, known_ms = self._records.now_ms - id_ms, MINTED_ID_AHEAD_MS_MAX, MEMORY_MS
         if attempt.is_given:
             ahead_ms, known_ms = GIVEN_ID_AHEAD_MS_MAX, GIVEN_ID_MS_MAX
         is_recent = -ahead_ms <= age_ms <= known_ms
@@ -150,7 +150,7 @@ class Spends:
         )
         if user is None:
             return blank
-        if not attempt.is_given and _time_of(blank) > now_ms + LOOK_BACK_MS:
+        if not attempt.is_given and _time_of(blank) > now_ms + MINTED_ID_AHEAD_MS_MAX:
             raise AttemptError(Event.AHEAD, "the id is ahead of the ledger")
         earlier = self._earlier.answer(attempt, blank)
         if earlier is not None:

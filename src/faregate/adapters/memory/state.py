@@ -18,8 +18,8 @@ from faregate.domain.windows import (
     ATTEMPT_MS_MAX,
     BACKLOG_AGE_MS_MAX,
     GIVEN_ID_MS_MAX,
-    LOOK_BACK_MS,
     MEMORY_MS,
+    MINTED_ID_AHEAD_MS_MAX,
     RETENTION_MS,
 )
 
@@ -155,7 +155,7 @@ class MemoryState:
 
     def name(self, user_id: UUID, identity: CreditTransactionId) -> None:
         """Note that an id was named by a retry, a void or a caller."""
-        id_ms = min(identity.time_ms or 0, self.records.now_ms + LOOK_BACK_MS)
+        id_ms = min(identity.time_ms or 0, self.records.now_ms + MINTED_ID_AHEAD_MS_MAX)
         self.named_ms[user_id] = max(self.named_ms[user_id], id_ms)
 
     def save(self, deduct: Deduct) -> None:

@@ -67,7 +67,7 @@ class Flights:
         self._calls[call] = due_at_s = self._loop.time() + self._timeout_s
         self.spends_count += len(waiting)
         if self._watch is None:
-            self._watch = self._loop.call_at(due_at_s, self._look)
+            self._watch = self._loop.call_at(due_at_s, self._check_timeouts)
         self._ask(link, call)
 
     def _ask(self, link: Link, call: Call) -> None:
@@ -116,12 +116,12 @@ class Flights:
         link.send(pack_command(load("spend").load), note)
         self._ask(link, call)
 
-    def _look(self) -> None:
+    def _check_timeouts(self) -> None:
         """End the waits that are over."""
         self._watch, now_s = None, self._loop.time()
         for call, due_at_s in self._calls.items():
             if due_at_s > now_s:
-                self._watch = self._loop.call_at(due_at_s, self._look)
+                self._watch = self._loop.call_at(due_at_s, self._check_timeouts)
                 return
             call.is_awaited = False
             call.fail(Event.TIMED_OUT, f"Redis did not answer within {self._timeout_s:.3f} s")

@@ -78,7 +78,7 @@ class Link(asyncio.Protocol):
             self._heard_at_s = self._loop.time()
         self._due.append(take)
         if self._watch is None:
-            self._watch = self._loop.call_later(self._silence_s_max, self._look)
+            self._watch = self._loop.call_later(self._silence_s_max, self._check_silence)
         self._transport.write(packed)
 
     async def ask(self, packed: bytes) -> Any:
@@ -116,7 +116,7 @@ class Link(asyncio.Protocol):
         if not self._gone.done():
             self._gone.set_result(None)
 
-    def _look(self) -> None:
+    def _check_silence(self) -> None:
         """Close the connection where a reply has been due for too long."""
         self._watch = None
         if not self._due:
@@ -125,7 +125,7 @@ class Link(asyncio.Protocol):
         if left_s <= 0:
             self.close(f"no reply for {self._silence_s_max:.1f} s")
         else:
-            self._watch = self._loop.call_later(left_s, self._look)
+            self._watch = self._loop.call_later(left_s, self._check_silence)
 
     def close(self, why: str) -> None:
         """End the connection. Replies that are due are lost."""

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from faregate.adapters.redis.layouts import (
     NO_TIME,
-    NOT_LOOKED_AT,
+    NOT_CHECKED,
     REPLY,
     REPLY_HOLD,
     REPLY_KEY,
@@ -173,6 +173,6 @@ def read_limits(packed: bytes, limits: tuple[RateLimit, ...]) -> tuple[LimitStat
     states = [
         limit_state_of(limit.name, limit.count, limit.period_ms, remaining, wait_ms)
         for limit, (remaining, wait_ms) in zip(limits, REPLY_LIMIT.iter_unpack(packed), strict=True)
-        if remaining != NOT_LOOKED_AT
+        if remaining != NOT_CHECKED
     ]
     return tuple(states)

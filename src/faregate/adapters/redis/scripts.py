@@ -35,7 +35,7 @@ class Script:
     source: str
     #: The command that teaches it to a server, and the one whose reply says that it is known.
     load: tuple[str, ...]
-    look: tuple[str, ...]
+    exists_command: tuple[str, ...]
     #: What a command that runs it begins with; the number of keys follows.
     call: tuple[str, str]
 
@@ -69,7 +69,7 @@ def make(name: str, code: str) -> Script:
             name,
             source,
             load=("FUNCTION", "LOAD", "REPLACE", source),
-            look=("FUNCTION", "LIST", "LIBRARYNAME", library),
+            exists_command=("FUNCTION", "LIST", "LIBRARYNAME", library),
             call=("FCALL", library),
         )
     flags = _FLAGS.search(code)
@@ -79,7 +79,7 @@ def make(name: str, code: str) -> Script:
         name,
         source,
         load=("SCRIPT", "LOAD", source),
-        look=("SCRIPT", "EXISTS", digest),
+        exists_command=("SCRIPT", "EXISTS", digest),
         call=("EVALSHA", digest),
     )
 

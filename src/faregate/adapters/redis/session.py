@@ -72,7 +72,7 @@ class RedisSession:
         for name in scripts.names():
             script = scripts.load(name)
             # A full Redis takes no library, but it may have it.
-            if not any(await self._runner.command(*script.look)):
+            if not any(await self._runner.command(*script.exists_command)):
                 await self._runner.command(*script.load)
         await self._learn_times()
 

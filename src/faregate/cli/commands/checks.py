@@ -73,7 +73,7 @@ def verify(as_json: Json = False) -> None:
     with (
         open_stream(settings) as stream,
         open_audit(settings) as audit,
-        open_servers(settings) as looks,
+        open_servers(settings) as probes,
     ):
         result = verification(stream, stream, audit)
         report: dict[str, int | str] = {
@@ -81,7 +81,7 @@ def verify(as_json: Json = False) -> None:
             "dead_letters": audit.dead_letter_count(),
             "digest": audit.digest(),
         }
-        warnings = examine(looks).symptoms
+        warnings = examine(probes).symptoms
     _tell_findings(report, result.findings, result.acknowledged, as_json, warnings)
 
 

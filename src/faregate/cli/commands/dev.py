@@ -66,8 +66,8 @@ def dev(
             time.sleep(WATCH_INTERVAL_S)
             for name in servers.watch():
                 say(f"{name} died, and was started again")
-            worker.look()
-            running.look()
+            worker.check()
+            running.check()
 
 
 def settings_for(redis_url: str, postgres_url: str) -> Settings:

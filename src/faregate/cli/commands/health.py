@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from faregate.bootstrap import open_looks
+from faregate.bootstrap import open_probes
 from faregate.cli.conventions import (
     EXIT_BROKEN,
     EXIT_NOT_EXACT,
@@ -54,8 +54,8 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _examined() -> Examination:
-    with open_looks(read_settings()) as looks:
-        return examine(looks)
+    with open_probes(read_settings()) as probes:
+        return examine(probes)
 
 
 def _plain(fact: Any) -> Any:

@@ -26,7 +26,7 @@ class App:
         self._child = Child(program)
         self._is_down = False
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Look once: start it again if a file has changed, and say once that it has ended."""
         found = sources(self._folder)
         if found != self._sources:
@@ -58,7 +58,7 @@ class Worker:
         self._child = Child(program)
         self._restarts = 0
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Look once, and start it again if it has ended.
 
         Raises:

@@ -21,7 +21,7 @@ from typing import TypedDict
 
 STOP_ORDER = 0
 #: How soon a vanished owner is noticed when something else holds its end of the pipe open.
-OWNER_LOOK_S = 1.0
+OWNER_CHECK_S = 1.0
 _PR_SET_PDEATHSIG = 1
 _EXIT_CANNOT_START = 127
 _EXIT_OF_SIGNAL = 128
@@ -115,7 +115,7 @@ def _watch(server: subprocess.Popen[bytes], wake_up: int, *, owner: int) -> End:
     while server.poll() is None:
         if os.getppid() != owner:
             return End.OWNER_GONE
-        readable, _, _ = select.select([orders, wake_up], [], [], OWNER_LOOK_S)
+        readable, _, _ = select.select([orders, wake_up], [], [], OWNER_CHECK_S)
         if wake_up in readable and set(os.read(wake_up, 512)) - {signal.SIGCHLD}:
             return End.STOPPED
         if orders in readable:
