@@ -21,7 +21,8 @@ local epoch, ordinal = whole(ARGV[1], 0, SEQUENCE_MAX), whole(ARGV[2], 0, TIME_M
 local position = string.match(ARGV[3] or '', '^%d+%-%d+$')
 local retention_ms, least_ms = whole(ARGV[4], 0, TIME_MS_MAX), whole(ARGV[5], 0, TIME_MS_MAX)
 local length_max, count_max = whole(ARGV[6], 0, CREDITS_MAX), whole(ARGV[7], 1, CREDITS_MAX)
-if not (epoch and ordinal and position and retention_ms and least_ms and length_max and count_max) then
+if not (epoch and ordinal and position and retention_ms and least_ms and length_max and count_max)
+then
   return invalid('epoch, ordinal, position, retentions or counts')
 end
 local shard = read_shard(KEYS[1], KEYS[2], redis.call('GET', KEYS[1]), time_us())

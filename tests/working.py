@@ -100,7 +100,7 @@ class FakeArchive:
     def cursors(self) -> Mapping[int, Cursor]:
         return dict(self.known)
 
-    def rehearse(self) -> None:
+    def check_writes(self) -> None:
         raise NotImplementedError
 
     def lock_holder(self) -> str:

@@ -5,7 +5,8 @@
 -- cut short goes on. A minted attempt was charged near the time of its id, and until `until_ms`;
 -- any other record has a key, unless that has run out or, if `is_lost`, cannot be read.
 local function find_keyless(shard, id, id_ms, until_ms, is_lost, from)
-  local first_ms, last_ms = id_ms - MINTED_ID_AHEAD_MS_MAX, math.min(id_ms + KEYLESS_MS_MAX, until_ms)
+  local first_ms = id_ms - MINTED_ID_AHEAD_MS_MAX
+  local last_ms = math.min(id_ms + KEYLESS_MS_MAX, until_ms)
   local keyless_ms = is_lost and shard.now_ms or shard.now_ms - GIVEN_KEY_MS
   if id_ms - GIVEN_ID_AHEAD_MS_MAX <= keyless_ms then
     first_ms = id_ms - GIVEN_ID_AHEAD_MS_MAX

@@ -64,7 +64,8 @@ local function find_minted(spend)
   -- An attempt that was charged later has a key, until that runs out.
   local is_keyed = now_ms - GIVEN_KEY_MS < id_ms
   local late_ms = is_keyed and KEYLESS_MS_MAX or ATTEMPT_MS_MAX
-  local first_ms, last_ms = id_ms - MINTED_ID_AHEAD_MS_MAX, math.min(now_ms, id_ms + late_ms)
+  local first_ms = id_ms - MINTED_ID_AHEAD_MS_MAX
+  local last_ms = math.min(now_ms, id_ms + late_ms)
   if first_ms > last_ms then
     return nil
   end

@@ -33,8 +33,8 @@ class Fault:
 FAULTS: dict[str, Fault] = {
     # Attempts.
     "a retry is not searched for below its own time": Fault(
-        "local first_ms, last_ms = id_ms - MINTED_ID_AHEAD_MS_MAX, math.min(now_ms, id_ms + late_ms)",
-        "local first_ms, last_ms = id_ms, math.min(now_ms, id_ms + late_ms)",
+        "local first_ms = id_ms - MINTED_ID_AHEAD_MS_MAX\n  local last_ms = math.min(now_ms",
+        "local first_ms = id_ms\n  local last_ms = math.min(now_ms",
         ATTEMPTS,
     ),
     "a retry names no id": Fault(

@@ -75,7 +75,7 @@ def _ledger_problems(settings: Settings) -> list[str]:
             # Before the first API has started, Redis holds no identity, and nothing is pending.
             if stream.identity_fields():
                 require_same_ledger(stream, archive)
-            archive.rehearse()
+            archive.check_writes()
             return _late(pending_seconds(stream, archive.cursors()), archive)
         except StandbyError:
             raise

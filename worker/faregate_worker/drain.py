@@ -110,7 +110,7 @@ def store(
     stored = archive.store(batch)
     if stored.is_stale:
         return Drained(), stored
-    stream.forget(stored.users_gone)
+    stream.forget(stored.deleted_users)
     return Drained.of(stored, stream.note_stored(batch.shard, stored.cursor)), stored
 
 

@@ -75,7 +75,7 @@ class WorkerCollector(Collector):
                 ),
                 archive.dead_letters(),
             )
-            archive.rehearse()
+            archive.check_writes()
         with open_reconciliations(self._settings) as reconciliations:
             if last := reconciliations.last():
                 yield from _compared(last)

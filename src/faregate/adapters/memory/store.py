@@ -135,7 +135,7 @@ class MemoryStore:
         """Return nothing: there are no locks in memory."""
         return ""
 
-    def rehearse(self) -> None:
+    def check_writes(self) -> None:
         """Do nothing: all may be written here."""
 
     def store(self, batch: Batch) -> Stored:

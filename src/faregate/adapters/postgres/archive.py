@@ -113,7 +113,7 @@ class PostgresArchive:
         ):
             return dict(connection.execute(statement("count_dead_letters")).fetchall())
 
-    def rehearse(self) -> None:
+    def check_writes(self) -> None:
         """Write nothing, by the statements that write; see the port."""
         with (
             unavailable("store records"),

@@ -90,7 +90,7 @@ class Migrator:
         with connected(self._conninfo) as connection, bounded(connection):
             return _Run(_Numbers(shard_count, starting_credits), adopt, on_progress).on(connection)
 
-    def rehearse(
+    def dry_run(
         self,
         *,
         shard_count: int = 16,

@@ -66,7 +66,7 @@ class Sorter:
     inserted: Inserted = NOTHING
     repeated: int = 0
     letters_before: int = 0
-    users_gone: set[UUID] = field(default_factory=set)
+    deleted_users: set[UUID] = field(default_factory=set)
 
     def store(self, records: Sequence[StreamEntry]) -> Stored:
         """Make rows and dead letters of all records."""
@@ -78,7 +78,7 @@ class Sorter:
             inserted=self.inserted.count,
             repeated=self.repeated,
             dead_letters=self.letters_before + len(self.letters),
-            users_gone=frozenset(self.users_gone),
+            deleted_users=frozenset(self.deleted_users),
         )
 
     def sort(self, records: Sequence[StreamEntry]) -> None:
@@ -153,7 +153,7 @@ class Sorter:
             user_id = transaction.user_id
             sequence = reached.get(user_id)
             if sequence is None:
-                self.users_gone.add(user_id)
+                self.deleted_users.add(user_id)
                 reason = "the user was deleted before the record was stored"
                 self._give_up(candidate.entry, LetterKind.DELETED_USER, reason)
             elif transaction.epoch < self.epoch and transaction.sequence != sequence + 1:

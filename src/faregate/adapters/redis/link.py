@@ -49,7 +49,7 @@ class Link(asyncio.Protocol):
         self._heard_at_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._why_closed = ""
-        self._gone = self._loop.create_future()
+        self._closed = self._loop.create_future()
         # The writer is kept, since one that is let go closes its transport.
         self._writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001
         connection._reader = connection._writer = None  # noqa: SLF001
@@ -113,8 +113,8 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Lose the replies that are due."""
         self.close(str(exc) if exc else "Redis closed the connection")
-        if not self._gone.done():
-            self._gone.set_result(None)
+        if not self._closed.done():
+            self._closed.set_result(None)
 
     def _check_silence(self) -> None:
         """Close the connection where a reply has been due for too long."""
@@ -140,4 +140,4 @@ class Link(asyncio.Protocol):
 
     async def wait_closed(self) -> None:
         """Wait until nothing of it is left."""
-        await self._gone
+        await self._closed

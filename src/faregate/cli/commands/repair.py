@@ -143,7 +143,7 @@ def _tell(done: Repaired, as_json: bool, *, is_applied: bool) -> None:
         "applied": is_applied,
         "steps": steps,
         "left": left,
-        "gone": list(done.gone),
+        "gone": list(done.resolved),
         "dead_letters": done.dead_letter_count,
     }
     tell(told, _lines(done, is_applied), as_json=as_json)
@@ -161,12 +161,12 @@ def _step(step: Step) -> dict[str, object]:
 
 def _lines(done: Repaired, is_applied: bool) -> Sequence[str]:
     """Return the lines at the end; steps that were taken have been shown one by one."""
-    gone = [f"{name} is not there any more." for name in done.gone]
+    resolved = [f"{name} is not there any more." for name in done.resolved]
     if done.dead_letter_count:
-        gone.append(f"{done.dead_letter_count} dead letters: run `faregate dead-letters list`.")
+        resolved.append(f"{done.dead_letter_count} dead letters: run `faregate dead-letters list`.")
     if is_applied:
         left = [f"left: {one.id}: {one.detail}" for one in done.left]
-        return [*gone, *left, f"steps taken: {len(done.steps)}, findings left: {len(left)}"]
+        return [*resolved, *left, f"steps taken: {len(done.steps)}, findings left: {len(left)}"]
     planned = [f"{step.finding.id} {step.action}: {step.says}" for step in done.steps]
     end = "nothing to repair" if not planned else "nothing was changed: --apply does it"
-    return [*gone, *planned, end]
+    return [*resolved, *planned, end]

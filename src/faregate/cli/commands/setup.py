@@ -41,7 +41,7 @@ def migrate(
         found = [members(item) for item in migrator.obstacles()]
         tell({"migrations": rows, "obstacles": found}, as_json=as_json)
     else:
-        act = migrator.rehearse if dry_run else migrator.apply
+        act = migrator.dry_run if dry_run else migrator.apply
         done: list[str] = []
         try:
             act(

@@ -54,7 +54,7 @@ class End(Enum):
 
     EXITED = auto()
     STOPPED = auto()
-    OWNER_GONE = auto()
+    OWNER_EXITED = auto()
 
 
 def main(argument: str) -> int:
@@ -69,7 +69,7 @@ def main(argument: str) -> int:
     _tell(f"pid {server.pid}")
     end = _watch(server, wake_up, owner=specification["owner"])
     _stop(server, specification)
-    if end is End.OWNER_GONE:
+    if end is End.OWNER_EXITED:
         _remove(specification)
     status = server.returncode
     return status if status >= 0 else _EXIT_OF_SIGNAL - status
@@ -114,7 +114,7 @@ def _watch(server: subprocess.Popen[bytes], wake_up: int, *, owner: int) -> End:
     orders = sys.stdin.fileno()
     while server.poll() is None:
         if os.getppid() != owner:
-            return End.OWNER_GONE
+            return End.OWNER_EXITED
         readable, _, _ = select.select([orders, wake_up], [], [], OWNER_CHECK_S)
         if wake_up in readable and set(os.read(wake_up, 512)) - {signal.SIGCHLD}:
             return End.STOPPED
@@ -127,7 +127,7 @@ def _watch(server: subprocess.Popen[bytes], wake_up: int, *, owner: int) -> End:
 
 def _obey(server: subprocess.Popen[bytes], orders: bytes) -> End | None:
     if not orders:
-        return End.OWNER_GONE
+        return End.OWNER_EXITED
     for order in orders:
         if order == STOP_ORDER:
             return End.STOPPED

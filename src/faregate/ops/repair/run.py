@@ -41,7 +41,7 @@ class Repaired:
     #: Findings that were asked for and are left.
     left: Sequence[Finding]
     #: Findings that were asked for and are not there any more.
-    gone: Sequence[str]
+    resolved: Sequence[str]
     #: How many dead letters wait for an operator, who decides about each.
     dead_letter_count: int
 
@@ -150,7 +150,9 @@ def preview(servers: Servers, ids: Sequence[str], favour: Favour) -> Repaired:
     steps = [one for one in servers.plan(found, asked.ids, favour) if asked.has(one.finding)]
     left = [one.finding for one in steps]
     count = servers.audit.dead_letter_count()
-    return Repaired(steps=steps, left=left, gone=_gone(asked, found), dead_letter_count=count)
+    return Repaired(
+        steps=steps, left=left, resolved=_resolved(asked, found), dead_letter_count=count
+    )
 
 
 def repair(
@@ -173,7 +175,7 @@ def repair(
     asked = _Asked(frozenset(ids))
     with servers.sources.repairs.locked():
         found, is_whole = servers.findings(), True
-        gone = _gone(asked, found)
+        resolved = _resolved(asked, found)
         asked.known = {finding.id for finding in found}
         for _ in range(ROUNDS_MAX):
             # A step that restores much at once is taken for a finding that was asked for.
@@ -190,7 +192,7 @@ def repair(
             found, is_whole = _found_again(servers, found, doing)
     left = [finding for finding in found if asked.has(finding)]
     count = servers.audit.dead_letter_count()
-    return Repaired(steps=applied, left=left, gone=gone, dead_letter_count=count)
+    return Repaired(steps=applied, left=left, resolved=resolved, dead_letter_count=count)
 
 
 def _next(steps: Sequence[Step], applied: Sequence[Step]) -> Sequence[Step]:
@@ -224,13 +226,13 @@ def acknowledge(servers: Servers, ids: Sequence[str], who: Operator) -> Repaired
     """
     with servers.sources.repairs.locked():
         found = {finding.id: finding for finding in servers.findings()}
-        if gone := sorted(set(ids) - set(found)):
-            raise InvalidArgumentError(f"there is no finding {', '.join(gone)}")
+        if resolved := sorted(set(ids) - set(found)):
+            raise InvalidArgumentError(f"there is no finding {', '.join(resolved)}")
         steps = [_acceptance(found[one]) for one in dict.fromkeys(ids)]
         for step in steps:
             servers.take(step, who)
     count = servers.audit.dead_letter_count()
-    return Repaired(steps=steps, left=(), gone=(), dead_letter_count=count)
+    return Repaired(steps=steps, left=(), resolved=(), dead_letter_count=count)
 
 
 def _acceptance(finding: Finding) -> Step:
@@ -240,7 +242,7 @@ def _acceptance(finding: Finding) -> Step:
     return acceptance(finding, says)
 
 
-def _gone(asked: _Asked, found: Sequence[Finding]) -> Sequence[str]:
+def _resolved(asked: _Asked, found: Sequence[Finding]) -> Sequence[str]:
     return sorted(asked.ids - {finding.id for finding in found})
 
 
