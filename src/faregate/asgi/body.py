@@ -61,13 +61,13 @@ class RequestBody:
             digest = self._sha256.hexdigest()
         is_whole = bool(digest) and self._length <= BODY_BYTES_MAX
         names = _TYPE if is_whole else _DESCRIPTION
-        told = sorted(
+        fields = sorted(
             [name.decode("latin-1"), value.decode("latin-1")]
             for name, value in scope["headers"]
             if name in names
         )
         query = scope.get("query_string", b"").decode("latin-1")
-        return json.dumps([scope["method"], scope["path"], query, told, digest, is_whole])
+        return json.dumps([scope["method"], scope["path"], query, fields, digest, is_whole])
 
     async def _read_ahead(self) -> None:
         chunks: list[bytes] = []

@@ -73,10 +73,10 @@ class HttpConnection:
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")[:-2]
         parts = [line.partition(":") for line in lines]
-        told = {name.lower(): value.strip() for name, _, value in parts}
+        headers = {name.lower(): value.strip() for name, _, value in parts}
         status = int(first[len("HTTP/1.1 ") :][:3])
-        length = 0 if status in _WITHOUT_BODY else int(told.get("content-length", "unknown"))
-        return Answer(status=status, headers=told, body=await reader.readexactly(length))
+        length = 0 if status in _WITHOUT_BODY else int(headers.get("content-length", "unknown"))
+        return Answer(status=status, headers=headers, body=await reader.readexactly(length))
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from faregate.asgi.statuses import status_set
 from faregate.cli.chaos import send_and_kill
-from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, tell
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, print_result
 from faregate.cli.display import progress_on, say_on, show_draining
 from faregate.cli.load import LoadCounts, Sender
 from faregate.cli.plans import Plan, plan_of
@@ -180,7 +180,7 @@ def replay(
     )
     console = error_console()
     report, problems = run_replay(options, console)
-    tell(asdict(report), as_json=as_json)
+    print_result(asdict(report), as_json=as_json)
     for problem in problems:
         say_on(console)(f"not exact: {problem}")
     if problems:

@@ -150,10 +150,10 @@ class Spending:
         self, attempt: Attempt, cost: int, decision: Decision, *, is_open: bool
     ) -> Decision:
         """Return a decision, or serve the request where it says that nothing could be decided."""
-        told = attempt.spend.policy.name, decision.verdict
-        self.followed[told] += 1
+        key = attempt.spend.policy.name, decision.verdict
+        self.followed[key] += 1
         if decision.verdict is not _ALLOWED:
-            self._log_refused("not allowed by %s: %s, %s", *told, decision.transaction_id)
+            self._log_refused("not allowed by %s: %s, %s", *key, decision.transaction_id)
         if decision.verdict is Verdict.OVERLOADED:
             self.shed += 1
             if attempt.spend.policy.is_shadow or (is_open and self._fallback.may_serve_overload()):

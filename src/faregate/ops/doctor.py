@@ -242,20 +242,20 @@ def _orders(found: OrderCounts) -> Iterator[Symptom]:
 
 def _dead_letters(counts: Mapping[str, int]) -> Iterator[Symptom]:
     if counts:
-        told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        counts_text = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         yield _warning(
             part="dead_letters",
-            detail=f"records that cannot be rows: {told}",
+            detail=f"records that cannot be rows: {counts_text}",
             remedy="faregate dead-letters list",
         )
 
 
 def _reconciliation(last: Mapping[str, Any]) -> Iterator[Symptom]:
     if last and last["findings"]:
-        told = ", ".join(f"{count} {kind}" for kind, count in last["findings"].items())
+        counts_text = ", ".join(f"{count} {kind}" for kind, count in last["findings"].items())
         yield _error(
             part="reconciliation",
-            detail=f"the last one found: {told}",
+            detail=f"the last one found: {counts_text}",
             remedy="faregate reconcile",
         )
     if last and (age := datetime.now(UTC) - last["ended_at"]) > COMPARED_AGE_MAX:

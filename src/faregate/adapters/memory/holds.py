@@ -35,20 +35,20 @@ class Holds:
         state = HoldState.CANCELLED if actual is None else HoldState.SETTLED
         self._expire_if_due(hold)
         if hold.answer.state is HoldState.EXPIRED:
-            return self._tell(hold, Verdict.HOLD_EXPIRED)
+            return self._answer(hold, Verdict.HOLD_EXPIRED)
         if not hold.is_open:
             if (hold.answer.state, hold.actual) != (state, actual or 0):
                 raise TransactionConflictError("the hold has ended in another way")
-            return self._tell(hold, Verdict.ALLOWED, repeated=True)
+            return self._answer(hold, Verdict.ALLOWED, repeated=True)
         attempt_id = settlement.attempt_id
         if actual is None and self._keys.is_leased_to_another(
             settlement.user_id, hold.deduct.id, attempt_id
         ):
-            return self._tell(hold, Verdict.TAKEN_OVER)
+            return self._answer(hold, Verdict.TAKEN_OVER)
         self._balance(hold, settlement)
         hold.actual = actual or 0
         self._close(hold, state, attempt_id)
-        return self._tell(hold, Verdict.ALLOWED)
+        return self._answer(hold, Verdict.ALLOWED)
 
     async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
         """Let an open hold expire later; see the port."""
@@ -59,14 +59,14 @@ class Holds:
             return self._with_balance(_unknown(user_id, hold_id))
         self._expire_if_due(hold)
         if hold.answer.state is HoldState.EXPIRED:
-            return self._tell(hold, Verdict.HOLD_EXPIRED)
+            return self._answer(hold, Verdict.HOLD_EXPIRED)
         if not hold.is_open:
-            return self._tell(hold, Verdict.HOLD_CLOSED)
+            return self._answer(hold, Verdict.HOLD_CLOSED)
         expires_at_ms = self._records.now_ms + ttl_ms
         if expires_at_ms > hold.opened_at_ms + TTL_MS_MAX:
             raise InvalidArgumentError("the hold would be open for more than a day")
         hold.note(expires_at_ms=expires_at_ms)
-        return self._tell(hold, Verdict.ALLOWED)
+        return self._answer(hold, Verdict.ALLOWED)
 
     async def expire_due(self, user_id: UUID) -> int:
         """Give back or keep expired holds of a user, the oldest first; see the port."""
@@ -138,11 +138,11 @@ class Holds:
         )
         self._records.remembered.put(record.id, record, MEMORY_MS)
 
-    def _give_back(self, hold: MemoryHold, amount: int, **told: object) -> None:
+    def _give_back(self, hold: MemoryHold, amount: int, **fields: object) -> None:
         """Refund a part of the estimate, as far as it is left."""
         amount = min(amount, hold.deduct.left)
         if amount > 0:
-            self._state.give_back(hold.deduct, amount, id=closing_id(hold.deduct.id), **told)
+            self._state.give_back(hold.deduct, amount, id=closing_id(hold.deduct.id), **fields)
             hold.note(refunded=amount)
 
     def _close(
@@ -157,7 +157,7 @@ class Holds:
         else:
             self._keys.forget(hold.deduct.user_id, hold.deduct.id)
 
-    def _tell(self, hold: MemoryHold, verdict: Verdict, *, repeated: bool = False) -> HoldAnswer:
+    def _answer(self, hold: MemoryHold, verdict: Verdict, *, repeated: bool = False) -> HoldAnswer:
         """Answer with the state of a hold."""
         return self._with_balance(replace(hold.answer, verdict=verdict, repeated=repeated))
 

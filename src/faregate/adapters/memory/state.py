@@ -211,7 +211,7 @@ class MemoryState:
         return self.users[user.id]
 
     def take(
-        self, user: User, allowance: Allowance | None, cost: int, **told: Any
+        self, user: User, allowance: Allowance | None, cost: int, **fields: Any
     ) -> CreditTransaction:
         """Begin the period of now, and take a cost: what is left of the allowance first."""
         user = self.begin_period(user, allowance)
@@ -220,10 +220,10 @@ class MemoryState:
             type=TransactionType.DEDUCT,
             amount=-cost,
             allowance_amount=-min(user.allowance_left, cost),
-            **told,
+            **fields,
         )
 
-    def give_back(self, deduct: Deduct, amount: int, **told: Any) -> CreditTransaction:
+    def give_back(self, deduct: Deduct, amount: int, **fields: Any) -> CreditTransaction:
         """Give back a part of a deduct, and remember that."""
         user, amounts = self.users[deduct.user_id], deduct.amounts
         record = self.append(
@@ -232,25 +232,25 @@ class MemoryState:
             amount=amount,
             allowance_amount=deduct.to_allowance(amount, user.period_start_ms),
             refund_of=deduct.id,
-            **told,
+            **fields,
         )
         deduct.amounts = replace(amounts, refunded=amounts.refunded + amount)
         self.save(deduct)
         self.records.remembered.put(record.id, record, MEMORY_MS)
         return record
 
-    def append(self, user: User, **told: Any) -> CreditTransaction:
-        """Change a balance, and record it; `told` is all that does not follow from the balance."""
+    def append(self, user: User, **fields: Any) -> CreditTransaction:
+        """Change a balance, and record it; `fields` is all that does not follow from the balance."""
         start_ms = user.period_start_ms
         record = CreditTransaction(
             user_id=user.id,
             timestamp=utc(self.records.now_ms),
             sequence=user.sequence + 1,
-            balance_after=user.credits + told["amount"],
+            balance_after=user.credits + fields["amount"],
             epoch=user.epoch,
-            allowance_after=user.allowance_left + told.get("allowance_amount", 0),
+            allowance_after=user.allowance_left + fields.get("allowance_amount", 0),
             period_start=None if start_ms is None else utc(start_ms),
-            **told,
+            **fields,
         )
         self.users[user.id] = replace(
             user,

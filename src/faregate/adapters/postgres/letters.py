@@ -90,7 +90,7 @@ class PostgresLetters:
         with self._transaction() as connection:
             ended = _end(connection, letters, LetterOutcome.DISCARDED, who)
             return [
-                _treated(letter, LetterOutcome.DISCARDED)
+                _result(letter, LetterOutcome.DISCARDED)
                 if letter["id"] in ended
                 else _repeated(connection, letter["id"])
                 for letter in letters
@@ -131,13 +131,13 @@ class PostgresLetters:
             entry=self.record(row),
         )
         if not row["payload"]:
-            return _stays(connection, row, letter.stays(_SCRUBBED), who)
+            return _unchanged(connection, row, letter.stays(_SCRUBBED), who)
         made = _MAKERS[outcome](connection, letter, who)
         if isinstance(made, DeadLetter):
-            return _stays(connection, row, made, who)
+            return _unchanged(connection, row, made, who)
         _append(connection, row["shard"], made)
         _end(connection, [row], outcome, who, made.row_id)
-        return _treated({**row, **_known(letter.entry)}, outcome, row_id=made.row_id)
+        return _result({**row, **_known(letter.entry)}, outcome, row_id=made.row_id)
 
     @contextmanager
     def _transaction(self) -> Iterator[psycopg.Connection]:
@@ -183,16 +183,16 @@ def _repeated(connection: psycopg.Connection, letter_id: int) -> LetterResult:
     (now,) = _rows(connection, "read_letters", {"ids": [letter_id]})
     # A letter that was discarded by SQL has no outcome.
     outcome = LetterOutcome(now["outcome"] or LetterOutcome.DISCARDED)
-    return _treated(now, outcome, row_id=now["row_id"], repeated=True)
+    return _result(now, outcome, row_id=now["row_id"], repeated=True)
 
 
-def _stays(
+def _unchanged(
     connection: psycopg.Connection, row: _Row, letter: DeadLetter, who: Operator
 ) -> LetterResult:
     asked = {**letter_row(letter), "id": row["id"], "actor": who.actor, "actor_reason": who.reason}
     connection.execute(statement("keep_letter", _FILE), asked)
-    told = {**row, **_known(letter.entry), "kind": letter.kind}
-    return _treated(told, LetterOutcome.STAYS, reason=letter.reason)
+    unchanged = {**row, **_known(letter.entry), "kind": letter.kind}
+    return _result(unchanged, LetterOutcome.STAYS, reason=letter.reason)
 
 
 def _known(entry: StreamEntry) -> dict[str, Any]:
@@ -209,6 +209,6 @@ def _append(connection: psycopg.Connection, shard: int, made: Made) -> None:
         )
 
 
-def _treated(letter: _Row, outcome: LetterOutcome, **more: Any) -> LetterResult:
+def _result(letter: _Row, outcome: LetterOutcome, **more: Any) -> LetterResult:
     names = ("id", "kind", "user_id", "amount")
     return LetterResult(outcome=outcome, **{name: letter[name] for name in names}, **more)

@@ -67,7 +67,7 @@ class PostgresReconciliations:
             "pending_count": result.pending_count,
             "dead_letter_count": result.dead_letter_count,
             "finding_counts": Jsonb(Counter(finding.kind for finding in result.findings)),
-            "findings": Jsonb([finding.told() for finding in result.findings[:FINDINGS_MAX]]),
+            "findings": Jsonb([finding.as_dict() for finding in result.findings[:FINDINGS_MAX]]),
         }
         with unavailable("keep a reconciliation"), self._connector.transaction() as connection:
             connection.execute(statement("keep_reconciliation"), parameters)

@@ -221,9 +221,9 @@ def _detail(change: Change, owner: str) -> str:
         text = ", ".join(said)
     elif change.aspect.startswith("rights of "):
         role = change.aspect.removeprefix("rights of ")
-        told = [f"has {extra}"] if extra else []
-        told += [f"lacks {missing}"] if missing else []
-        text = f"role {role} {' and '.join(told)}"
+        differences = [f"has {extra}"] if extra else []
+        differences += [f"lacks {missing}"] if missing else []
+        text = f"role {role} {' and '.join(differences)}"
     elif change.aspect == "body":
         text = "its body is not that of this version"
     else:

@@ -125,8 +125,8 @@ def read_entry(position: str, payload: bytes | None) -> list[StreamEntry]:
 def read_alone(address: str, payload: bytes) -> StreamEntry:
     """Read a record again whose bytes were kept as an entry of its own; see `read_entry`."""
     first, *more = read_entry(address, payload)
-    told = more[-1] if more else first
-    return replace(told, stream_id=address, payload=payload)
+    newest = more[-1] if more else first
+    return replace(newest, stream_id=address, payload=payload)
 
 
 def _split(payload: bytes) -> Iterator[bytes]:

@@ -139,8 +139,8 @@ class RedisStream:
 
     def memory(self) -> tuple[int, int]:
         """Return how much memory Redis uses, and how much it may, in bytes; 0 for no limit."""
-        told = self._client.info("memory")
-        return int(told["used_memory"]), int(told["maxmemory"])
+        info = self._client.info("memory")
+        return int(info["used_memory"]), int(info["maxmemory"])
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
         """Delete the live balances of users that Postgres knows to be gone."""
@@ -150,8 +150,8 @@ class RedisStream:
     def records(self, user_ids: Sequence[UUID]) -> Mapping[UUID, ShardRecords]:
         """Return the numbers of records in the shard of each user; a wiped one has none."""
         states = [state or ShardState(epoch=0) for state in self._states()]
-        told = [ShardRecords(state.epoch, state.ordinal, state.stored) for state in states]
-        return {user_id: told[keys.shard_of(user_id, self.shard_count)] for user_id in user_ids}
+        shards = [ShardRecords(state.epoch, state.ordinal, state.stored) for state in states]
+        return {user_id: shards[keys.shard_of(user_id, self.shard_count)] for user_id in user_ids}
 
     def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:
         """Look through all keys, a part at each step, and delete those of users; see the port."""

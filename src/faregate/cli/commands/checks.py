@@ -11,9 +11,9 @@ from faregate.cli.conventions import (
     Json,
     error_console,
     members,
+    print_result,
     print_tables,
     show_verdict,
-    tell,
 )
 from faregate.cli.display import counting, progress_on
 from faregate.config import read_settings
@@ -59,7 +59,7 @@ def reconcile(
     }
     if result.since:
         report["since"] = result.since.isoformat()
-    _tell_findings(report, result.findings, result.acknowledged, as_json)
+    _print_findings(report, result.findings, result.acknowledged, as_json)
 
 
 def verify(as_json: Json = False) -> None:
@@ -82,10 +82,10 @@ def verify(as_json: Json = False) -> None:
             "digest": audit.digest(),
         }
         warnings = examine(probes).symptoms
-    _tell_findings(report, result.findings, result.acknowledged, as_json, warnings)
+    _print_findings(report, result.findings, result.acknowledged, as_json, warnings)
 
 
-def _tell_findings(
+def _print_findings(
     report: Mapping[str, int | str],
     findings: Sequence[Finding],
     acknowledged: Sequence[tuple[Finding, Acknowledgement]],
@@ -93,11 +93,15 @@ def _tell_findings(
     warnings: Sequence[Symptom] | None = None,
 ) -> None:
     if as_json:
-        accepted = [{**finding.told(), **members(by)} for finding, by in acknowledged]
-        told = {**report, "findings": [one.told() for one in findings], "acknowledged": accepted}
+        accepted = [{**finding.as_dict(), **members(by)} for finding, by in acknowledged]
+        result = {
+            **report,
+            "findings": [one.as_dict() for one in findings],
+            "acknowledged": accepted,
+        }
         if warnings is not None:
-            told["warnings"] = [members(symptom) for symptom in warnings]
-        tell(told, as_json=True)
+            result["warnings"] = [members(symptom) for symptom in warnings]
+        print_result(result, as_json=True)
     else:
         print_tables(report)
         for finding in findings:

@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from faregate.cli.commands.users import UserId
-from faregate.cli.conventions import Json, tell
+from faregate.cli.conventions import Json, print_result
 from faregate.cli.gates import ask, operator_gate
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import InvalidArgumentError, OutcomeUnknownError
@@ -59,7 +59,7 @@ def grant(
             metadata={"actor": checked_text("actor", actor)},
         ),
     )
-    _tell_change(decision, as_json)
+    _print_change(decision, as_json)
 
 
 def adjust(
@@ -87,7 +87,7 @@ def adjust(
             idempotency_key=key,
         ),
     )
-    _tell_change(decision, as_json)
+    _print_change(decision, as_json)
 
 
 def refund(
@@ -123,7 +123,7 @@ def refund(
             metadata={"actor": checked_text("actor", actor)},
         ),
     )
-    _tell_change(decision, as_json)
+    _print_change(decision, as_json)
 
 
 def checked_text(name: str, text: str) -> str:
@@ -156,7 +156,7 @@ def require_done(answer: Decision | HoldAnswer) -> None:
         raise InvalidArgumentError(f"not done: {_REASONS.get(verdict, verdict.replace('_', ' '))}")
 
 
-def _tell_change(decision: Decision, as_json: bool) -> None:
+def _print_change(decision: Decision, as_json: bool) -> None:
     require_done(decision)
     names = ("user_id", "transaction_id", "amount", "credits", "repeated")
-    tell({name: getattr(decision, name) for name in names}, as_json=as_json)
+    print_result({name: getattr(decision, name) for name in names}, as_json=as_json)

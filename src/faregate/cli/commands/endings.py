@@ -19,7 +19,7 @@ from faregate.bootstrap import (
 from faregate.cli.commands.credits import Actor, Reason, operator_of, require_done
 from faregate.cli.commands.holds import COUNT_MAX
 from faregate.cli.commands.users import UserId
-from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, tell
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, print_result
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import Settings, read_settings
 from faregate.domain.decision import Verdict
@@ -52,8 +52,8 @@ def close(user: UserId, *, actor: Actor, reason: Reason, as_json: Json = False) 
             admin.revoke(key.id)
     with open_sweeper(settings) as sweeper:
         holds = [Hold.known_by(user, hold.id) for hold in sweeper.list_holds(user, COUNT_MAX)]
-    told = ask(operator_gate(), lambda gate: _take_all(gate, user, holds, who))
-    tell({"user_id": user, "keys_revoked": len(found), **told}, as_json=as_json)
+    result = ask(operator_gate(), lambda gate: _take_all(gate, user, holds, who))
+    print_result({"user_id": user, "keys_revoked": len(found), **result}, as_json=as_json)
     print("The application must no longer identify this user.", file=sys.stderr)
 
 
@@ -116,8 +116,8 @@ def erase(
         _wait(erasures, user, wait_s)
         left = {**erasures.traces(user), **_left_in_redis(settings, user)}
     records = left.pop("records")
-    told = {"user_id": user, "left": left, "records_in_redis": records}
-    tell(told, as_json=as_json)
+    result = {"user_id": user, "left": left, "records_in_redis": records}
+    print_result(result, as_json=as_json)
     if any(left.values()):
         raise typer.Exit(EXIT_NOT_EXACT)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from faregate.bootstrap import open_api_key_admin
-from faregate.cli.conventions import Json, members, tell
+from faregate.cli.conventions import Json, members, print_result
 from faregate.config import read_settings
 from faregate.domain.api_key import ApiKey, NewApiKey
 from faregate.domain.errors import InvalidArgumentError
@@ -42,7 +42,7 @@ def create(
     new = NewApiKey.mint(user, name, now=now, tier=tier, expires_at=expires_at)
     with open_api_key_admin(read_settings()) as admin:
         admin.create(new)
-    tell(plain_key(new.key) | {"key": new.text}, [new.text], as_json=as_json)
+    print_result(plain_key(new.key) | {"key": new.text}, [new.text], as_json=as_json)
     if not as_json:
         print("This key is shown once, and kept nowhere.", file=sys.stderr)
 
@@ -58,7 +58,7 @@ def list_keys(
     """
     with open_api_key_admin(read_settings()) as admin:
         keys = list(_all(admin, user))
-    tell([plain_key(key) for key in keys], as_json=as_json)
+    print_result([plain_key(key) for key in keys], as_json=as_json)
 
 
 @app.command()
@@ -74,7 +74,7 @@ def revoke(
         key = admin.revoke(key_id)
     if key is None:
         raise InvalidArgumentError(f"there is no API key {key_id.hex}")
-    tell(plain_key(key), [f"revoked {key.id.hex}"], as_json=as_json)
+    print_result(plain_key(key), [f"revoked {key.id.hex}"], as_json=as_json)
 
 
 def _all(admin: ApiKeyAdmin, user: UUID | None) -> Iterator[ApiKey]:

@@ -18,7 +18,7 @@ from faregate.bootstrap import (
 )
 from faregate.cli.commands.credits import operator_of, require_done
 from faregate.cli.commands.rebuild import rebuild_empty
-from faregate.cli.conventions import EXIT_NOT_EXACT, Json, tell
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, print_result
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import read_settings
 from faregate.domain.finding import is_finding_id
@@ -67,7 +67,7 @@ def repair(
             done = ops.preview(servers, ids, favour)
         else:
             done = ops.repair(servers, ids, favour, who, _shown(as_json))
-    _tell(done, as_json, is_applied=who is not None)
+    _print_repaired(done, as_json, is_applied=who is not None)
     if done.left:
         raise typer.Exit(EXIT_NOT_EXACT)
 
@@ -88,7 +88,7 @@ def acknowledge(
     who = operator_of(actor, reason)
     with _servers() as servers:
         done = ops.acknowledge(servers, findings, who)
-    _tell(done, as_json, is_applied=True)
+    _print_repaired(done, as_json, is_applied=True)
 
 
 @contextmanager
@@ -136,17 +136,17 @@ def _shown(as_json: bool) -> ops.OnStep:
     return show
 
 
-def _tell(done: Repaired, as_json: bool, *, is_applied: bool) -> None:
+def _print_repaired(done: Repaired, as_json: bool, *, is_applied: bool) -> None:
     steps = [_step(step) for step in done.steps]
-    left = [finding.told() for finding in done.left]
-    told = {
+    left = [finding.as_dict() for finding in done.left]
+    result = {
         "applied": is_applied,
         "steps": steps,
         "left": left,
-        "gone": list(done.resolved),
+        "resolved": list(done.resolved),
         "dead_letters": done.dead_letter_count,
     }
-    tell(told, _lines(done, is_applied), as_json=as_json)
+    print_result(result, _lines(done, is_applied), as_json=as_json)
 
 
 def _step(step: Step) -> dict[str, object]:

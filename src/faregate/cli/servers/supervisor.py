@@ -64,9 +64,9 @@ def main(argument: str) -> int:
     try:
         server = _start(specification)
     except (OSError, subprocess.SubprocessError) as error:
-        _tell(f"error {error}")
+        _write_line(f"error {error}")
         return _EXIT_CANNOT_START
-    _tell(f"pid {server.pid}")
+    _write_line(f"pid {server.pid}")
     end = _watch(server, wake_up, owner=specification["owner"])
     _stop(server, specification)
     if end is End.OWNER_EXITED:
@@ -159,7 +159,7 @@ def _remove(specification: Specification) -> None:
             continue
 
 
-def _tell(line: str) -> None:
+def _write_line(line: str) -> None:
     try:
         os.write(sys.stdout.fileno(), f"{line}\n".encode())
         os.close(sys.stdout.fileno())
