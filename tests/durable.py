@@ -262,7 +262,7 @@ class Database:
         )
         return self.run(query, user_id)
 
-    def keep_dead_letter(self, user_id: UUID | None = None) -> None:
+    def insert_dead_letter(self, user_id: UUID | None = None) -> None:
         """Keep a record that Postgres has refused."""
         names = "shard, stream_id, kind, reason, payload, payload_digest, user_id"
         values = "0, '1-1/1', 'refused', 'a test', '', sha256(''), %s"

@@ -58,7 +58,7 @@ class System:
     metrics_port: int = 0
     log_format: str = "text"
     #: How often it compares numbers, in seconds; 0 for never.
-    reconcile_every_s: int = 0
+    reconcile_interval_s: int = 0
 
     @property
     def queue_url(self) -> str:
@@ -88,7 +88,7 @@ class System:
             "FAREGATE_DECISION_TIMEOUT_MS": str(DECISION_TIMEOUT_MS),
             "FAREGATE_METRICS_PORT": str(self.metrics_port),
             "FAREGATE_LOG_FORMAT": self.log_format,
-            "FAREGATE_RECONCILE_EVERY_S": str(self.reconcile_every_s),
+            "FAREGATE_RECONCILE_INTERVAL_S": str(self.reconcile_interval_s),
         }
 
     def charge(self, users: Sequence[UUID] = USERS) -> None:

@@ -99,9 +99,9 @@ def _options(settings: Settings) -> GateOptions:
             delay_ms_max=settings.breaker_delay_ms_max,
         ),
         provision_users=settings.provision_users,
-        key_lifetime_ms=settings.key_lifetime_ms,
-        key_lease_ms=settings.key_lease_ms,
-        keys_max=settings.keys_max,
+        idempotency_lifetime_ms=settings.idempotency_lifetime_ms,
+        idempotency_lease_ms=settings.idempotency_lease_ms,
+        idempotency_keys_max=settings.idempotency_keys_max,
     )
 
 

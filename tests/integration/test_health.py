@@ -96,7 +96,7 @@ def test_backlog_workers_and_dead_letters_are_on_one_screen(
 ) -> None:
     """As they are, with one line for each part and the number of symptoms."""
     ledger.charge(USERS[:1])
-    tables.keep_dead_letter()
+    tables.insert_dead_letter()
     told = command_line.tell("status", code=1)
     assert told["records"]["pending"] > 0
     assert told["dead_letters"] == {"refused": 1}

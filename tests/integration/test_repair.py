@@ -160,7 +160,7 @@ def test_dead_letters_are_left_to_their_own_command(
     ledger: Sabotaged, command_line: CommandLine
 ) -> None:
     """A repair names it, and changes none of them."""
-    ledger.operated.tables.keep_dead_letter()
+    ledger.operated.tables.insert_dead_letter()
     said = command_line.run("repair")
     assert (said.code, "run `faregate dead-letters list`" in said.out) == (0, True)
 

@@ -23,9 +23,9 @@ KEYS_MAX = 2
 def gate(ledger: LossyLedger) -> Gate:
     options = GateOptions(
         provision_users=True,
-        key_lease_ms=LEASE_MS,
-        key_lifetime_ms=LIFETIME_MS,
-        keys_max=KEYS_MAX,
+        idempotency_lease_ms=LEASE_MS,
+        idempotency_lifetime_ms=LIFETIME_MS,
+        idempotency_keys_max=KEYS_MAX,
     )
     policy = CreditPolicy(starting_credits=9, cost_max=5)
     return Gate(ledger, MemoryStore(starting_credits=9), policy, options)
@@ -250,7 +250,7 @@ async def test_a_lease_ends_with_the_lifetime_of_its_key(
     ledger: LossyLedger, user_id: UUID
 ) -> None:
     """A lifetime below the lease of those who said nothing of leases refuses no request."""
-    options = GateOptions(provision_users=True, key_lifetime_ms=LIFETIME_MS)
+    options = GateOptions(provision_users=True, idempotency_lifetime_ms=LIFETIME_MS)
     gate = Gate(ledger, MemoryStore(starting_credits=9), CreditPolicy(starting_credits=9), options)
     assert (await order(gate, user_id)).key_state is KeyState.NEW
 

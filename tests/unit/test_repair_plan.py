@@ -30,7 +30,13 @@ ACCOUNT = LiveAccount(
 )
 DRIFT = LiveDrift(account=ACCOUNT, amount=-5, allowance_amount=0, sequence_min=5)
 FACTS = Facts(
-    live={}, drifts={USER: DRIFT}, records={}, around={}, rows={}, originals={}, proven=frozenset()
+    live={},
+    drifts={USER: DRIFT},
+    records={},
+    row_context={},
+    rows={},
+    originals={},
+    proven=frozenset(),
 )
 
 

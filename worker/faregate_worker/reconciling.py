@@ -49,13 +49,13 @@ def run_reconciliations(settings: Settings, stop: Stop) -> None:
 
     def check() -> bool:
         with open_reconciliations(settings) as reconciliations:
-            run = due(reconciliations.last(), settings.reconcile_every_s)
+            run = due(reconciliations.last(), settings.reconcile_interval_s)
         if run is not None:
             _run_alone(settings, run, stop)
         return False
 
-    stop.pause(min(FIRST_CHECK_S, settings.reconcile_every_s))
-    interval_s = min(CHECK_INTERVAL_S, settings.reconcile_every_s)
+    stop.pause(min(FIRST_CHECK_S, settings.reconcile_interval_s))
+    interval_s = min(CHECK_INTERVAL_S, settings.reconcile_interval_s)
     repeat(check, stop, interval_s, failure="numbers are not compared")
 
 

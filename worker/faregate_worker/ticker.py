@@ -221,10 +221,10 @@ def main(argv: Sequence[str]) -> int:
         Thread(target=run, args=(settings, stop), name=run.__name__, daemon=True).start()
     reconciling = Thread(target=run_reconciliations, args=(settings, stop), name="reconciling")
     reconciling.daemon = True
-    if settings.reconcile_every_s:
+    if settings.reconcile_interval_s:
         reconciling.start()
     run(settings, stop)
-    if settings.reconcile_every_s:
+    if settings.reconcile_interval_s:
         # It ends its process.
         reconciling.join(RECONCILING_STOP_SECONDS_MAX)
     return 0

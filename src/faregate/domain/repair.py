@@ -109,7 +109,7 @@ class LiveChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
+class RowContext:
     """The rows and sums around some numbers of a user."""
 
     #: The row before the first of them, and the row after the last.

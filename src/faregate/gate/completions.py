@@ -15,8 +15,9 @@ class Completions:
     async def complete(self, decision: Decision, response: bytes = b"") -> bool:
         """Note that the request of an idempotency key has been served, for good.
 
-        Until then, retries are told that it is in flight; after `GateOptions.key_lease_ms` one of
-        them takes over. A completion that cannot be noted in time is noted in the background.
+        Until then, a retry gets the answer that the request is in flight. After
+        `GateOptions.idempotency_lease_ms` one retry takes over. A completion that cannot be noted
+        in time is noted in the background.
 
         Args:
             decision: The one that the request was served by.
@@ -32,7 +33,7 @@ class Completions:
             transaction_id=decision.transaction_id,
             attempt_id=decision.keyed_attempt,
             response=response,
-            lifetime_ms=self._session.options.key_lifetime_ms,
+            lifetime_ms=self._session.options.idempotency_lifetime_ms,
         )
         is_known = await self._session.retries.ensure(
             Name("completion of", decision.transaction_id, decision.user_id),

@@ -69,9 +69,9 @@ def spend_options(
         else IdempotencyKey(
             key=key,
             fingerprint=f"{name} {given.get('fingerprint') or cost}",
-            lifetime_ms=options.key_lifetime_ms,
-            lease_ms=min(options.key_lease_ms, options.key_lifetime_ms),
-            keys_max=options.keys_max,
+            lifetime_ms=options.idempotency_lifetime_ms,
+            lease_ms=min(options.idempotency_lease_ms, options.idempotency_lifetime_ms),
+            keys_max=options.idempotency_keys_max,
         ),
         hold=hold,
     )

@@ -262,7 +262,7 @@ def _reconciliation(last: Mapping[str, Any]) -> Iterator[Symptom]:
         yield _warning(
             part="reconciliation",
             detail=f"numbers were compared {age.days * 24 + age.seconds // 3_600} hours ago",
-            remedy="faregate reconcile, or FAREGATE_RECONCILE_EVERY_S of the worker",
+            remedy="faregate reconcile, or FAREGATE_RECONCILE_INTERVAL_S of the worker",
         )
 
 

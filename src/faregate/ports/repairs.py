@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from faregate.domain.repair import Around, LiveChange, RepairEvent, Row
+from faregate.domain.repair import LiveChange, RepairEvent, Row, RowContext
 
 
 class Repairs(Protocol):
@@ -20,7 +20,7 @@ class Repairs(Protocol):
         """
         ...
 
-    def around(self, user_id: UUID, first: int, last: int) -> Around:
+    def row_context(self, user_id: UUID, first: int, last: int) -> RowContext:
         """Return the rows and sums around some numbers of a user."""
         ...
 

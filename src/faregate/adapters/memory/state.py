@@ -240,7 +240,7 @@ class MemoryState:
         return record
 
     def append(self, user: User, **fields: Any) -> CreditTransaction:
-        """Change a balance, and record it; `fields` is all that does not follow from the balance."""
+        """Change a balance and record it. The balance determines the other fields."""
         start_ms = user.period_start_ms
         record = CreditTransaction(
             user_id=user.id,

@@ -73,7 +73,7 @@ def resolve(connection: psycopg.Connection, letter: Letter, who: Operator) -> Ma
         # A sequence may be too large for the question, too.
         with connection.transaction():
             ((is_used,),) = connection.execute(
-                statement("is_place_taken", "letters.sql"), user
+                statement("is_place_used", "letters.sql"), user
             ).fetchall()
         if is_used:
             return letter.stays(f"transaction {made.sequence} of its user is another row")

@@ -190,7 +190,7 @@ def _unchanged(
     connection: psycopg.Connection, row: _Row, letter: DeadLetter, who: Operator
 ) -> LetterResult:
     asked = {**letter_row(letter), "id": row["id"], "actor": who.actor, "actor_reason": who.reason}
-    connection.execute(statement("keep_letter", _FILE), asked)
+    connection.execute(statement("save_letter", _FILE), asked)
     unchanged = {**row, **_known(letter.entry), "kind": letter.kind}
     return _result(unchanged, LetterOutcome.STAYS, reason=letter.reason)
 

@@ -70,7 +70,7 @@ class PostgresReconciliations:
             "findings": Jsonb([finding.as_dict() for finding in result.findings[:FINDINGS_MAX]]),
         }
         with unavailable("keep a reconciliation"), self._connector.transaction() as connection:
-            connection.execute(statement("keep_reconciliation"), parameters)
+            connection.execute(statement("save_reconciliation"), parameters)
 
     def close(self) -> None:
         """Let go of the connection; the next question opens another."""

@@ -20,7 +20,7 @@ from faregate.adapters.postgres.connection import Bounds, Connector, migrated, o
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 from faregate.domain.finding import DriftKind, Finding
-from faregate.domain.repair import Around, LiveChange, RepairEvent, Row, StepAction
+from faregate.domain.repair import LiveChange, RepairEvent, Row, RowContext, StepAction
 
 _BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=3_000)
 #: The transaction that holds the lock of all repairs waits between two users.
@@ -54,11 +54,11 @@ class PostgresRepairs:
                 raise ConfigurationError("another repair is at work: let it end first")
             yield
 
-    def around(self, user_id: UUID, first: int, last: int) -> Around:
+    def row_context(self, user_id: UUID, first: int, last: int) -> RowContext:
         """Return the rows and sums around some numbers of a user."""
         asked = {"user_id": user_id, "first": first, "last": last}
         (row,) = self._read("read_around", asked)
-        return Around(
+        return RowContext(
             before=row["row_before"],
             after=row["row_after"],
             moves=tuple((sequence, amount) for sequence, amount in row["moves"]),

@@ -71,7 +71,7 @@ class Sorter:
     def store(self, records: Sequence[StreamEntry]) -> Stored:
         """Make rows and dead letters of all records."""
         self.sort(self._not_letters(records))
-        self._blame()
+        self._find_refused()
         save_letters(self.connection, self.shard, self.letters)
         self._scrub()
         return Stored(
@@ -98,7 +98,7 @@ class Sorter:
     def _not_letters(self, records: Sequence[StreamEntry]) -> list[StreamEntry]:
         """Leave out those that are dead letters already: they must not become rows as well."""
         asked = {"shard": self.shard, "stream_ids": [record.stream_id for record in records]}
-        cursor = self.connection.execute(statement("find_kept"), asked)
+        cursor = self.connection.execute(statement("find_dead_letters"), asked)
         known = {(stream_id, bytes(digest)) for stream_id, digest in cursor}
         if not known:
             return list(records)
@@ -183,7 +183,7 @@ class Sorter:
         else:
             self.connection.execute(statement("discard_rows"))
 
-    def _blame(self) -> None:
+    def _find_refused(self) -> None:
         """Make sure that the refused records are at fault, and not the schema.
 
         They are if Postgres accepts another record of the batch, or a usual one, which is undone.

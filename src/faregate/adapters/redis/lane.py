@@ -51,7 +51,7 @@ class Lane:
         self._is_closed = False
         #: Whether the last call held one spend, so that one caller asks at a time.
         self._is_alone = False
-        flights.landed = self._landed
+        flights.on_reply = self._note_reply
 
     @property
     def is_full(self) -> bool:
@@ -139,7 +139,7 @@ class Lane:
         open_count = len(self._queue) + self._flights.spends_count
         return max(CALL_SIZE_MIN, min(CALL_SIZE_MAX, -(-open_count // CALLS_MAX)))
 
-    def _landed(self, count: int) -> None:
+    def _note_reply(self, count: int) -> None:
         """Go on where a call has come back."""
         self._is_alone = count == 1
         self._limit.note_decided(count, monotonic())

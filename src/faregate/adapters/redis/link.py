@@ -46,7 +46,7 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._due: deque[TakeReply] = deque()
         self._replies = hiredis.Reader(replyError=BaseParser.parse_error)
-        self._heard_at_s = 0.0
+        self._last_reply_at_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._why_closed = ""
         self._closed = self._loop.create_future()
@@ -64,7 +64,7 @@ class Link(asyncio.Protocol):
     @property
     def silence_s(self) -> float:
         """For how long a reply has been due and none has come."""
-        return self._loop.time() - self._heard_at_s if self._due else 0.0
+        return self._loop.time() - self._last_reply_at_s if self._due else 0.0
 
     def send(self, packed: bytes, take: TakeReply) -> None:
         """Send a command, and let `take` have its reply.
@@ -75,7 +75,7 @@ class Link(asyncio.Protocol):
             take(LinkLostError(self._why_closed))
             return
         if not self._due:
-            self._heard_at_s = self._loop.time()
+            self._last_reply_at_s = self._loop.time()
         self._due.append(take)
         if self._watch is None:
             self._watch = self._loop.call_later(self._silence_s_max, self._check_silence)
@@ -102,7 +102,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Give each reply that is whole to the one who asked."""
-        self._heard_at_s = self._loop.time()
+        self._last_reply_at_s = self._loop.time()
         try:
             self._replies.feed(data)
             while (reply := self._replies.gets()) is not False:

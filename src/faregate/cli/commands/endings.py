@@ -129,7 +129,7 @@ def _require_idle(settings: Settings, user: UUID, *, is_forced: bool) -> None:
         InvalidArgumentError: Requests are in flight, or holds are open.
     """
     with open_requests(settings) as requests, open_sweeper(settings) as sweeper:
-        in_flight = requests.in_flight(user, settings.key_lease_ms)
+        in_flight = requests.in_flight(user, settings.idempotency_lease_ms)
         holds = len(sweeper.list_holds(user, COUNT_MAX))
     if (in_flight or holds) and not is_forced:
         raise InvalidArgumentError(

@@ -119,13 +119,13 @@ def _watch(server: subprocess.Popen[bytes], wake_up: int, *, owner: int) -> End:
         if wake_up in readable and set(os.read(wake_up, 512)) - {signal.SIGCHLD}:
             return End.STOPPED
         if orders in readable:
-            end = _obey(server, os.read(orders, 64))
+            end = _handle_command(server, os.read(orders, 64))
             if end is not None:
                 return end
     return End.EXITED
 
 
-def _obey(server: subprocess.Popen[bytes], orders: bytes) -> End | None:
+def _handle_command(server: subprocess.Popen[bytes], orders: bytes) -> End | None:
     if not orders:
         return End.OWNER_EXITED
     for order in orders:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import cast
 
 from faregate.domain.finding import Finding
-from faregate.domain.repair import Around, Favour, Row, Step, StepAction
+from faregate.domain.repair import Favour, Row, RowContext, Step, StepAction
 from faregate.domain.transaction import CREDITS_MAX, CreditTransaction
 from faregate.domain.user import User
 from faregate.ops.repair.facts import Facts, last_of, row_of
@@ -14,8 +14,8 @@ from faregate.ops.repair.steps import BalanceState, acceptance, difference, none
 
 def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
     """Plan the step for numbers that are missing."""
-    around = facts.around[finding.id]
-    found = _found(finding, facts, around)
+    row_context = facts.row_context[finding.id]
+    found = _found(finding, facts, row_context)
     if found:
         listed = ", ".join(str(made.sequence) for made in found)
         return Step(
@@ -27,27 +27,28 @@ def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
             rows=tuple(map(row_of, found)),
         )
     live = facts.live.get(finding.user_id) if finding.user_id else None
-    if around.after is None and _is_beyond(finding, live, around):
+    if row_context.after is None and _is_beyond(finding, live, row_context):
         return Step(
             finding=finding,
             action=StepAction.REWIND,
             says=f"sets the number of the profile of {finding.user_id} back from"
-            f" {around.sequence} to that of its last row, since nothing has ever had a later one.",
+            f" {row_context.sequence} to that of its last row, since nothing has ever had a later"
+            " one.",
         )
-    after = _after(finding, facts, around, live)
+    after = _after(finding, facts, row_context, live)
     if after is None:
         return none(
             finding,
             f"waits for the worker: what follows transaction {last_of(finding)} is not known yet.",
         )
-    return _close(finding, _before(finding, around), after, favour)
+    return _close(finding, _before(finding, row_context), after, favour)
 
 
-def _found(finding: Finding, facts: Facts, around: Around) -> Sequence[CreditTransaction]:
+def _found(finding: Finding, facts: Facts, row_context: RowContext) -> Sequence[CreditTransaction]:
     """Return the records that the stream has of the missing numbers, each once."""
     first, last = finding.sequence or 0, last_of(finding)
     found: dict[int, CreditTransaction] = {}
-    balance = _before(finding, around).credits
+    balance = _before(finding, row_context).credits
     for made in facts.records[finding.user_id] if finding.user_id else ():
         if not first <= made.sequence <= last or made.sequence in found:
             continue
@@ -60,19 +61,19 @@ def _found(finding: Finding, facts: Facts, around: Around) -> Sequence[CreditTra
     return list(found.values())
 
 
-def _is_beyond(finding: Finding, live: User | None, around: Around) -> bool:
+def _is_beyond(finding: Finding, live: User | None, row_context: RowContext) -> bool:
     """Whether only the profile says that there ever were such numbers."""
     if live is None:
-        return around.credits == around.total
+        return row_context.credits == row_context.total
     return live.sequence < last_of(finding)
 
 
-def _before(finding: Finding, around: Around) -> BalanceState:
+def _before(finding: Finding, row_context: RowContext) -> BalanceState:
     """Return the state of a user right before a gap."""
-    row, first = around.before, finding.sequence or 0
+    row, first = row_context.before, finding.sequence or 0
     place = _number(row["sequence"]) if row else 0
     return BalanceState(
-        credits=around.balance + around.moved(place + 1, first),
+        credits=row_context.balance + row_context.moved(place + 1, first),
         allowance=_number(row["allowance_after"]) if row else 0,
         period_start=None,
         epoch=_number(row["epoch"]) if row else 0,
@@ -80,13 +81,13 @@ def _before(finding: Finding, around: Around) -> BalanceState:
 
 
 def _after(
-    finding: Finding, facts: Facts, around: Around, live: User | None
+    finding: Finding, facts: Facts, row_context: RowContext, live: User | None
 ) -> BalanceState | None:
     """Return the state of a user right after a gap; None if nothing follows it yet."""
     last = last_of(finding)
-    row = around.after or _next(finding, facts)
+    row = row_context.after or _next(finding, facts)
     if row is not None:
-        moved = around.moved(last + 1, _number(row["sequence"]))
+        moved = row_context.moved(last + 1, _number(row["sequence"]))
         return BalanceState(
             credits=_number(row["balance_after"]) - _number(row["amount"]) - moved,
             allowance=_number(row["allowance_after"]) - _number(row["allowance_amount"]),
@@ -95,11 +96,15 @@ def _after(
         )
     if live is None:
         # The profile still contains the amount of a row that was deleted.
-        before = _before(finding, around)
-        return replace(before, credits=before.credits + (around.credits or 0) - around.total)
+        before = _before(finding, row_context)
+        return replace(
+            before, credits=before.credits + (row_context.credits or 0) - row_context.total
+        )
     if live.sequence != last:
         return None
-    return replace(BalanceState.of(live), credits=live.credits - around.moved(last + 1, last + 1))
+    return replace(
+        BalanceState.of(live), credits=live.credits - row_context.moved(last + 1, last + 1)
+    )
 
 
 def _next(finding: Finding, facts: Facts) -> Row | None:

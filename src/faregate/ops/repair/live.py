@@ -65,8 +65,8 @@ def _correct(finding: Finding, drift: LiveDrift) -> Step:
 
 def _is_known(finding: Finding, facts: Facts, live: User) -> bool:
     """Whether a dead letter has the newest number of an account."""
-    around = facts.around.get(finding.id)
-    return around is None or any(number == live.sequence for number, _ in around.moves)
+    row_context = facts.row_context.get(finding.id)
+    return row_context is None or any(number == live.sequence for number, _ in row_context.moves)
 
 
 def _lost_end(finding: Finding, drift: LiveDrift, live: User, favour: Favour) -> Step:
