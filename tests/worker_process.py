@@ -82,7 +82,7 @@ class System:
             "PYTHONPATH": os.pathsep.join(sys.path),
             "FAREGATE_REDIS_URL": self.redis_url,
             "FAREGATE_QUEUE_URL": self.queue_url,
-            "FAREGATE_DRAIN_SECONDS_MAX": str(self.seconds_max),
+            "FAREGATE_DRAIN_S_MAX": str(self.seconds_max),
             "FAREGATE_POSTGRES_URL": self.database_url,
             "FAREGATE_TICK_INTERVAL_MS": str(TICK_MS),
             "FAREGATE_DECISION_TIMEOUT_MS": str(DECISION_TIMEOUT_MS),
@@ -130,7 +130,7 @@ class System:
 
     def enqueue(self, count: int) -> None:
         """Enqueue jobs, as many as nobody needs."""
-        queue = open_queue(self.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+        queue = open_queue(self.queue_url, socket_timeout_s=WAIT_S_MAX)
         for _ in range(count):
             queue.enqueue(JOB, 2.0, result_ttl=0)
         queue.connection.close()

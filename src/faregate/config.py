@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     #: How often the ticker looks for pending records.
     tick_interval_ms: int = Field(default=200, ge=10, le=60_000)
     #: How long one job of the worker may go on.
-    drain_seconds_max: float = Field(default=30.0, gt=0, le=600)
+    drain_s_max: float = Field(default=30.0, gt=0, le=600)
     #: How many records are stored in one transaction at most.
     batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
     #: How often the worker compares the numbers of users with new rows, in seconds; 0 for never. It

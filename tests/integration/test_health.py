@@ -61,7 +61,7 @@ def test_the_settings_of_redis_are_seen(
         assert told["redis"]["memory_max"] == MEMORY_MAX
         assert told["redis"]["append_fsync"] == "everysec"
         assert abs(told["redis"]["clock_ahead_ms"] - told["postgres"]["clock_ahead_ms"]) < 1_000
-        queue = open_queue(ledger.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+        queue = open_queue(ledger.queue_url, socket_timeout_s=WAIT_S_MAX)
         suspend(queue.connection)
         queue.connection.close()
     assert "suspended" in symptoms(command_line, 1)["queue"]

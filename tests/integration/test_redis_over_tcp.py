@@ -46,6 +46,6 @@ async def test_everything_that_talks_to_redis_does_so_over_tcp(url: str) -> None
     with closing(RedisSweeper.from_url(url, 1)) as sweeper:
         assert sweeper.open_holds() == {hold.transaction_id}
         assert sweeper.shards_due() == []
-    queue = open_queue(url, socket_timeout_seconds=9.0)
+    queue = open_queue(url, socket_timeout_s=9.0)
     assert queue.job_ids == []
     queue.connection.close()

@@ -76,7 +76,7 @@ def play(
 @contextmanager
 def living(ledger: Ledger) -> Iterator[Redis]:
     """A sign of life of a worker, and the Redis of its queue."""
-    queue = open_queue(ledger.settings.rq_url, socket_timeout_seconds=WAIT_S_MAX)
+    queue = open_queue(ledger.settings.rq_url, socket_timeout_s=WAIT_S_MAX)
     beat(queue)
     try:
         yield queue.connection

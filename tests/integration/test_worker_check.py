@@ -32,7 +32,7 @@ def system(ledger_redis: str, database_url: str, tmp_path: Path) -> System:
 @pytest.fixture
 def settings(system: System) -> Iterator[Settings]:
     """Settings with which all is well: a sign of life, and the role of the worker."""
-    queue = open_queue(system.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+    queue = open_queue(system.queue_url, socket_timeout_s=WAIT_S_MAX)
     beat(queue)
     system.charge(USERS[:1])
     yield system.settings.model_copy(
@@ -53,7 +53,7 @@ def test_a_sign_of_life_ends_by_itself_and_is_taken_back(
     settings: Settings, system: System
 ) -> None:
     """A worker that was killed, or has stopped, makes no host healthy."""
-    queue = open_queue(system.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+    queue = open_queue(system.queue_url, socket_timeout_s=WAIT_S_MAX)
     assert 0 < queue.connection.ttl(beat_key()) <= BEAT_TTL_S
     end_beat(queue)
     (problem,) = problems(settings)
@@ -151,7 +151,7 @@ def test_a_queue_on_which_nothing_ever_ran_is_told(system: System) -> None:
     settings = system.settings.model_copy(update={"queue_url": system.queue_url})
     (problem,) = problems(settings)
     assert "no worker of this host has given a sign of life" in problem
-    queue = open_queue(system.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+    queue = open_queue(system.queue_url, socket_timeout_s=WAIT_S_MAX)
     beat(queue)
     assert problems(settings) == []
     queue.connection.flushdb()

@@ -33,14 +33,14 @@ from faregate_worker.supervisor import TickerSupervisor
 
 #: RQ derives its waits from this: it blocks for a job 15 s less, which is also the longest time
 #: between two heartbeats of an idle worker, and forgets a dead worker 60 s later.
-WORKER_TTL_SECONDS = 30
+WORKER_TTL_S = 30
 #: What RQ asks for: longer than it blocks, so that a reply on time is never taken for an outage.
-REPLY_TIMEOUT_SECONDS = WORKER_TTL_SECONDS - 5
-JOB_MONITORING_INTERVAL_SECONDS = 10
-RECONNECT_WAIT_SECONDS_MAX = 5.0
-RESTART_WAIT_SECONDS = 1.0
+REPLY_TIMEOUT_S = WORKER_TTL_S - 5
+JOB_MONITORING_INTERVAL_S = 10
+RECONNECT_WAIT_S_MAX = 5.0
+RESTART_WAIT_S = 1.0
 #: After how long of work another error is another outage, which is logged anew.
-OUTAGE_GAP_SECONDS = 10.0
+OUTAGE_GAP_S = 10.0
 
 #: Exit status for settings that cannot work, and for a Postgres that cannot be compared with.
 EXIT_MISCONFIGURED, EXIT_BROKEN = 2, 3
@@ -118,7 +118,7 @@ def _work(settings: Settings, stop: Stop) -> None:
             _logger.log(logging.DEBUG if outage else logging.INFO, "working name=%s", worker.name)
             worker.work(logging_level="WARNING")
         except RedisError as error:
-            outage = outage and time.monotonic() - started_at < OUTAGE_GAP_SECONDS
+            outage = outage and time.monotonic() - started_at < OUTAGE_GAP_S
             if not outage:
                 _logger.warning("outage, working goes on: %s: %s", type(error).__name__, error)
             outage = True
@@ -128,11 +128,11 @@ def _work(settings: Settings, stop: Stop) -> None:
             if signal.getsignal(signal.SIGTERM) == worker.request_force_stop:
                 return
         _stop_on_signals(stop)
-        stop.pause(RESTART_WAIT_SECONDS)
+        stop.pause(RESTART_WAIT_S)
 
 
 def _build(settings: Settings) -> Worker:
-    queue = open_queue(settings.rq_url, socket_timeout_seconds=REPLY_TIMEOUT_SECONDS)
+    queue = open_queue(settings.rq_url, socket_timeout_s=REPLY_TIMEOUT_S)
     if queue.connection.info("cluster").get("cluster_enabled"):
         raise ConfigurationError("the queue cannot live in a Redis Cluster; set FAREGATE_QUEUE_URL")
     worker = Worker(
@@ -141,10 +141,10 @@ def _build(settings: Settings) -> Worker:
         name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
         connection=queue.connection,
         serializer=queue.serializer,
-        worker_ttl=WORKER_TTL_SECONDS,
-        job_monitoring_interval=JOB_MONITORING_INTERVAL_SECONDS,
+        worker_ttl=WORKER_TTL_S,
+        job_monitoring_interval=JOB_MONITORING_INTERVAL_S,
     )
-    worker.max_connection_wait_time = RECONNECT_WAIT_SECONDS_MAX
+    worker.max_connection_wait_time = RECONNECT_WAIT_S_MAX
     worker.heartbeat = partial(_heartbeat, worker)  # type: ignore[method-assign]
     # What RQ calls when it is asked to stop, before it waits for the job at hand.
     worker.handle_warm_shutdown_request = partial(_stop_job, worker)  # type: ignore[method-assign]

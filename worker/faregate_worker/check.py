@@ -58,7 +58,7 @@ def problems(settings: Settings) -> list[str]:
 
 
 def _queue_problems(settings: Settings) -> list[str]:
-    queue = open_queue(settings.rq_url, socket_timeout_seconds=TIMEOUT_S)
+    queue = open_queue(settings.rq_url, socket_timeout_s=TIMEOUT_S)
     try:
         with closing(queue.connection):
             is_alive = queue.connection.exists(beat_key())

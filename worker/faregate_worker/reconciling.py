@@ -61,7 +61,7 @@ def run_reconciliations(settings: Settings, stop: Stop) -> None:
 
 def _run_alone(settings: Settings, run: Run, stop: Stop) -> None:
     """Reconcile in a process, unless another worker does."""
-    queue = open_queue(settings.rq_url, socket_timeout_seconds=TIMEOUT_S)
+    queue = open_queue(settings.rq_url, socket_timeout_s=TIMEOUT_S)
     token = secrets.token_hex(8)
     with closing(queue.connection):
         if not queue.connection.set(_LOCK_KEY, token, nx=True, ex=LOCK_TTL_S):

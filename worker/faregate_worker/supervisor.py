@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 #: So that a ticker that cannot live is not started in a hot loop.
-RESTART_WAIT_SECONDS = 1.0
+RESTART_WAIT_S = 1.0
 #: How long a ticker may take to end before it is killed; it holds nothing that could be lost.
-STOP_TIMEOUT_SECONDS = 5.0
+STOP_TIMEOUT_S = 5.0
 
 _logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class TickerSupervisor:
         with self._lock:
             process = self._process
         process.terminate()
-        self._thread.join(STOP_TIMEOUT_SECONDS)
+        self._thread.join(STOP_TIMEOUT_S)
         if self._thread.is_alive():
             process.kill()
             self._thread.join()
@@ -65,7 +65,7 @@ class TickerSupervisor:
             if self._stopping.is_set():
                 return
             _logger.warning("ticker died status=%d, starting it again", status)
-            if self._stopping.wait(RESTART_WAIT_SECONDS):
+            if self._stopping.wait(RESTART_WAIT_S):
                 return
             with self._lock:
                 if self._stopping.is_set():

@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 #: How many actions may wait. Each stands for one request that was answered "not charged".
 QUEUE_LENGTH_MAX = 10_000
 #: How long one action is tried before it is given up, in seconds.
-TRIES_SECONDS_MAX = 600.0
+TRIES_S_MAX = 600.0
 #: How many are tried at a time, so that they do not crowd out requests.
 RUNNING_MAX = 8
 
@@ -57,10 +57,10 @@ class RetryQueue:
         self,
         *,
         length_max: int = QUEUE_LENGTH_MAX,
-        tries_seconds_max: float = TRIES_SECONDS_MAX,
+        tries_s_max: float = TRIES_S_MAX,
     ) -> None:
         self._length_max = length_max
-        self._tries_seconds_max = tries_seconds_max
+        self._tries_s_max = tries_s_max
         #: How many actions were given up for good. Each has been logged, with its name.
         self.given_up = 0
         self.open()
@@ -136,7 +136,7 @@ class RetryQueue:
     ) -> None:
         await asyncio.sleep(after_s)
         loop = asyncio.get_running_loop()
-        gives_up_at_s = loop.time() + self._tries_seconds_max
+        gives_up_at_s = loop.time() + self._tries_s_max
         delay_s = _DELAY_MIN_S
         while loop.time() < gives_up_at_s:
             try:
@@ -150,7 +150,7 @@ class RetryQueue:
                 _log.debug("%s: %s; trying again", name, error)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _DELAY_MAX_S)
-        self._give_up(name, f"not done within {self._tries_seconds_max:.0f} s", to_journal)
+        self._give_up(name, f"not done within {self._tries_s_max:.0f} s", to_journal)
 
     def _give_up(self, name: object, why: str, to_journal: ToJournal | None) -> None:
         if to_journal is not None and to_journal():
