@@ -199,7 +199,7 @@ class MixedCall:
         accounts, *streams = seen
         written = {
             shard: (entry, dict(_records(stream)))
-            for shard, entry, stream in zip(self.shards, reply.entries, streams, strict=True)
+            for shard, entry, stream in zip(self.shards, reply.addresses, streams, strict=True)
         }
         details, answers = packed[reply.details_at :], []
         for place, fields, account in zip(PLACES, reply.spends(), accounts, strict=True):

@@ -16,7 +16,7 @@ from faregate.adapters.postgres.migrations import Migrator
 from faregate.cli.servers import EmbeddedServers
 from faregate.domain.errors import ConfigurationError
 from faregate_worker import check as module
-from faregate_worker.check import BEAT_TTL_S, beat, beat_key, end_beat, problems
+from faregate_worker.check import BEAT_TTL_S, beat, end_beat, heartbeat_name, problems
 from faregate_worker.runtime import open_queue
 from waiting import WAIT_S_MAX, wait_for
 from worker_process import USERS, System
@@ -54,7 +54,7 @@ def test_a_sign_of_life_ends_by_itself_and_is_taken_back(
 ) -> None:
     """A worker that was killed, or has stopped, makes no host healthy."""
     queue = open_queue(system.queue_url, socket_timeout_s=WAIT_S_MAX)
-    assert 0 < queue.connection.ttl(beat_key()) <= BEAT_TTL_S
+    assert 0 < queue.connection.ttl(heartbeat_name()) <= BEAT_TTL_S
     end_beat(queue)
     (problem,) = problems(settings)
     assert "no worker of this host has given a sign of life" in problem

@@ -19,7 +19,7 @@ from faregate.config import QUEUE_NAME, Settings
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.ports import TransactionStream
 from faregate_worker import ticker as ticker_module
-from faregate_worker.check import beat_key
+from faregate_worker.check import heartbeat_name
 from faregate_worker.runtime import Stop
 from faregate_worker.ticker import (
     FAILURE_TTL_S,
@@ -120,7 +120,7 @@ def test_nothing_is_enqueued_where_nothing_is_pending(queue: Queue, clock: FakeC
     ticker = make_ticker(FakeStream(), queue, clock)
 
     assert not ticker.tick()
-    assert queue.connection.keys("*") == [beat_key().encode()]
+    assert queue.connection.keys("*") == [heartbeat_name().encode()]
 
 
 def test_the_queue_does_not_pile_up_while_no_worker_runs(queue: Queue, clock: FakeClock) -> None:

@@ -15,7 +15,11 @@ from faregate.asgi.answers import ProblemOptions, answer
 from faregate.asgi.body import ClientDisconnectedError, RequestBody
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.headers import Headers, rate_limit_fields
-from faregate.asgi.idempotency import MalformedKeyError, SavedResponse, key_of
+from faregate.asgi.idempotency import (
+    MalformedIdempotencyKeyError,
+    SavedResponse,
+    read_idempotency_key,
+)
 from faregate.asgi.identity import Identify
 from faregate.asgi.identity.caller import Caller, caller_from
 from faregate.asgi.logs import RequestLog
@@ -89,7 +93,7 @@ class Admission:
             InvalidArgumentError: The application says something ill-formed of a request.
         """
         try:
-            key = None if body is None or rule.key_use is _IGNORED else key_of(scope)
+            key = None if body is None or rule.key_use is _IGNORED else read_idempotency_key(scope)
             found = self.identify(scope)
             caller = found if type(found) is UUID else await caller_from(found)
             if caller is None:
@@ -103,7 +107,7 @@ class Admission:
                 return await self._admit_with_more(scope, rule, user_id, options, {})
             gate = self.gate()
             decision = await gate.charge(user_id, cost=rule.cost, **options)  # type: ignore[arg-type]
-        except (FaregateError, MalformedKeyError, ClientDisconnectedError) as error:
+        except (FaregateError, MalformedIdempotencyKeyError, ClientDisconnectedError) as error:
             return self._outcome_of_error(error, rule)
         if decision.verdict is not _ALLOWED:
             return self.refusal(decision)
@@ -141,12 +145,14 @@ class Admission:
         return Refusal(problem_of(decision), fields)
 
     def _outcome_of_error(
-        self, error: FaregateError | MalformedKeyError | ClientDisconnectedError, rule: Rule
+        self,
+        error: FaregateError | MalformedIdempotencyKeyError | ClientDisconnectedError,
+        rule: Rule,
     ) -> Outcome:
         """Return what becomes of a request that is not decided."""
         if isinstance(error, ClientDisconnectedError):
             return Unanswered()
-        if isinstance(error, MalformedKeyError):
+        if isinstance(error, MalformedIdempotencyKeyError):
             return Refusal(KEY_MALFORMED)
         return Refusal(self._problem_of_error(error, rule))
 

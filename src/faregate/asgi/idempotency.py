@@ -33,29 +33,29 @@ _WEIGHT_0 = re.compile(r"0(?:\.0{0,3})?")
 _REPLAYED = (b"idempotent-replayed", b"true")
 
 
-class MalformedKeyError(ValueError):
+class MalformedIdempotencyKeyError(ValueError):
     """The field is there, and is no key. Never leaves the middleware."""
 
 
-def key_of(scope: Scope) -> str | None:
+def read_idempotency_key(scope: Scope) -> str | None:
     """Return the idempotency key of a request, or None if it has none.
 
     Raises:
-        MalformedKeyError: The field is sent twice, is empty or too long, or no String.
+        MalformedIdempotencyKeyError: The field is sent twice, is empty or too long, or no String.
     """
     values = [value for name, value in scope["headers"] if name == KEY_FIELD]
     if not values:
         return None
     if len(values) > 1 or len(values[0].strip()) > _FIELD_BYTES_MAX:
-        raise MalformedKeyError
+        raise MalformedIdempotencyKeyError
     text = str(values[0], "latin-1").strip()
     quoted = _QUOTED.fullmatch(text)
     if quoted is not None:
         text = _ESCAPED.sub(r"\1", str(quoted[1]))
     elif not _BARE.fullmatch(text):
-        raise MalformedKeyError
+        raise MalformedIdempotencyKeyError
     if not 0 < len(text) <= KEY_BYTES_MAX:
-        raise MalformedKeyError
+        raise MalformedIdempotencyKeyError
     return text
 
 

@@ -153,10 +153,10 @@ class Responder:
 
     async def _fail_with(self, message: Message) -> None:
         status, context = message["status"], self._context
-        has_key = context is not None and context.decision.keyed_attempt is not None
+        has_idempotency_key = context is not None and context.decision.keyed_attempt is not None
         if (
             status in self._admission.refund_statuses
-            or (has_key and status in _ASKS_AGAIN)
+            or (has_idempotency_key and status in _ASKS_AGAIN)
             or (self._is_disconnected and self._is_broken)
             or is_slash_redirect(self._scope, message)
         ):

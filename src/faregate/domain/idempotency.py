@@ -72,7 +72,7 @@ class IdempotencyKey:
     keys_max: int = KEYS_MAX
 
     def __post_init__(self) -> None:
-        check_key(self.key)
+        check_idempotency_key(self.key)
         for what, value, low, high in (
             ("lifetime_ms", self.lifetime_ms, LIFETIME_MS_MIN, LIFETIME_MS_MAX),
             ("lease_ms", self.lease_ms, 0, self.lifetime_ms),
@@ -113,7 +113,7 @@ class SavedKey:
     keys_max: int
 
 
-def check_key(key: object) -> str:
+def check_idempotency_key(key: object) -> str:
     """Return an idempotency key if it is one.
 
     Raises:
@@ -125,12 +125,12 @@ def check_key(key: object) -> str:
     raise InvalidArgumentError(f"an idempotency key is text of 1 to {KEY_BYTES_MAX} bytes")
 
 
-def id_of_key(user_id: UUID, key: str) -> CreditTransactionId:
+def id_of_idempotency_key(user_id: UUID, key: str) -> CreditTransactionId:
     """Return the id that stands for a user's key, for what is written once for it, for good.
 
     `faregate.add_credits` computes the same one.
     """
-    return CreditTransactionId.derive(f"key:{check_key(key)}", check_user_id(user_id))
+    return CreditTransactionId.derive(f"key:{check_idempotency_key(key)}", check_user_id(user_id))
 
 
 def _digest(text: str) -> bytes:

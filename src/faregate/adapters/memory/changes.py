@@ -227,7 +227,7 @@ class MemoryCredits:
             metadata={**entry.row_metadata, **missing},
         )
         self._records.remembered.put(record.id, record, MEMORY_MS)
-        self._save_key(entry, record)
+        self._save_idempotency_key(entry, record)
         return allowed(blank, record)
 
     def _earlier(self, entry: JournalEntry, blank: Decision) -> Decision | None:
@@ -244,7 +244,7 @@ class MemoryCredits:
             return replace(blank, verdict=Verdict.ALLOWED, repeated=True)
         return None
 
-    def _save_key(self, entry: JournalEntry, record: CreditTransaction) -> None:
+    def _save_idempotency_key(self, entry: JournalEntry, record: CreditTransaction) -> None:
         """Remember the key of a journaled request as served, if it is free and there is room."""
         key, user_id, now_ms = entry.key, entry.user_id, self._records.now_ms
         if key is None or self._keys.known(user_id, key, now_ms):

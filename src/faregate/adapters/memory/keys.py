@@ -11,7 +11,7 @@ from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 
 
 @dataclass(slots=True)
-class KeyLease:
+class IdempotencyKeyLease:
     """The first request with a key, and whether it has been served."""
 
     fingerprint: bytes
@@ -30,10 +30,14 @@ class IdempotencyKeys:
     def __init__(self, records: Records) -> None:
         self._records = records
         #: By user, and by the number of the turn.
-        self._turns: Expiring[tuple[UUID, int], dict[bytes, KeyLease]] = Expiring(records.time_ms)
+        self._turns: Expiring[tuple[UUID, int], dict[bytes, IdempotencyKeyLease]] = Expiring(
+            records.time_ms
+        )
         self._responses: Expiring[CreditTransactionId, bytes] = Expiring(records.time_ms)
 
-    def known(self, user_id: UUID, key: IdempotencyKey | SavedKey, now_ms: int) -> KeyLease | None:
+    def known(
+        self, user_id: UUID, key: IdempotencyKey | SavedKey, now_ms: int
+    ) -> IdempotencyKeyLease | None:
         """Return the lease of a key whose lifetime has not ended."""
         for turn in self._turns_of(user_id):
             lease = turn.get(key.key_digest)
@@ -55,7 +59,9 @@ class IdempotencyKeys:
             self._turns.put((first.user_id, number), turn, 2 * key.lifetime_ms)
             # Two turns alternate.
             self._turns.put((first.user_id, number - 2), {}, 0)
-        turn[key.key_digest] = KeyLease(key.fingerprint_digest, first, now_ms, now_ms, first.id)
+        turn[key.key_digest] = IdempotencyKeyLease(
+            key.fingerprint_digest, first, now_ms, now_ms, first.id
+        )
 
     async def complete(self, completion: Completion) -> bool:
         """Note that a request has been served, and keep its response; see the port."""
@@ -92,7 +98,7 @@ class IdempotencyKeys:
                 if lease.first.id == identity:
                     del turn[digest]
 
-    def of(self, user_id: UUID, identity: CreditTransactionId) -> KeyLease | None:
+    def of(self, user_id: UUID, identity: CreditTransactionId) -> IdempotencyKeyLease | None:
         """Return the lease of a charge or hold that had a key, while the key is known."""
         entries = (lease for turn in self._turns_of(user_id) for lease in turn.values())
         return next((lease for lease in entries if lease.first.id == identity), None)
@@ -107,5 +113,5 @@ class IdempotencyKeys:
         lease = self.of(user_id, identity)
         return lease is not None and attempt_id is not None and lease.holder != attempt_id
 
-    def _turns_of(self, user_id: UUID) -> Iterator[dict[bytes, KeyLease]]:
+    def _turns_of(self, user_id: UUID) -> Iterator[dict[bytes, IdempotencyKeyLease]]:
         return (turn for (owner, _), turn in self._turns.all().items() if owner == user_id)

@@ -54,13 +54,13 @@ class _Earlier:
         """Answer a spend that was asked for before: by its idempotency key, or by its id."""
         if attempt.is_retry:
             self._state.name(blank.user_id, blank.transaction_id)
-        found = self._by_key(attempt, blank)
+        found = self._by_idempotency_key(attempt, blank)
         is_named = _time_of(blank) <= self._state.named_ms[blank.user_id]
         if found is None and (attempt.is_given or is_named):
             found = self._by_id(attempt, blank)
         return found
 
-    def _by_key(self, attempt: Attempt, blank: Decision) -> Decision | None:
+    def _by_idempotency_key(self, attempt: Attempt, blank: Decision) -> Decision | None:
         """Answer a request whose key is known. One that is not completed in time is taken over."""
         key, now_ms = attempt.spend.options.key, self._records.now_ms
         lease = key and self._keys.known(blank.user_id, key, now_ms)

@@ -15,30 +15,30 @@ from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CREDITS_MAX, CreditTransaction, CreditTransactionId
 from faregate.domain.user import User
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
-class Expiring(Generic[Key, Value]):
+class Expiring(Generic[_K, _V]):
     """Remembers values, each for a time in milliseconds."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
-        self._values: dict[Key, tuple[Value, float]] = {}
+        self._values: dict[_K, tuple[_V, float]] = {}
 
-    def get(self, key: Key) -> Value | None:
+    def get(self, name: _K) -> _V | None:
         """Return a value, or None."""
-        value, ends_ms = self._values.get(key, (None, 0))
+        value, ends_ms = self._values.get(name, (None, 0))
         return value if self._now_ms() <= ends_ms else None
 
-    def put(self, key: Key, value: Value, for_ms: float) -> None:
+    def put(self, name: _K, value: _V, for_ms: float) -> None:
         """Remember a value for a time from now."""
-        self._values[key] = value, self._now_ms() + for_ms
+        self._values[name] = value, self._now_ms() + for_ms
 
-    def all(self) -> dict[Key, Value]:
+    def all(self) -> dict[_K, _V]:
         """Return all that is remembered now."""
         now_ms = self._now_ms()
-        return {key: value for key, (value, ends_ms) in self._values.items() if now_ms <= ends_ms}
+        return {name: value for name, (value, ends_ms) in self._values.items() if now_ms <= ends_ms}
 
 
 @dataclass(slots=True)

@@ -102,7 +102,7 @@ def _pack_options(spend: Spend, policy: PackedPolicy, flags: int) -> PackedSpend
         sections.append(_pack_text(spend))
     if options.key is not None:
         flags |= KEY
-        sections.append(pack_key(options.key))
+        sections.append(pack_idempotency_key(options.key))
     if options.hold is not None:
         flags |= HOLD
         sections.append(_pack_hold(options.hold))
@@ -128,7 +128,7 @@ def pack_rules(allowance: Allowance | None, limits: tuple[RateLimit, ...] = ()) 
     return packed + b"".join(map(_pack_limit, limits))
 
 
-def pack_key(key: IdempotencyKey | SavedKey) -> bytes:
+def pack_idempotency_key(key: IdempotencyKey | SavedKey) -> bytes:
     """Pack an idempotency key."""
     return SPEND_KEY.pack(
         key.key_digest,

@@ -37,7 +37,7 @@ class Script:
     load: tuple[str, ...]
     exists_command: tuple[str, ...]
     #: What a command that runs it begins with; the number of keys follows.
-    call: tuple[str, str]
+    run_command: tuple[str, str]
 
 
 def folder() -> Path:
@@ -70,7 +70,7 @@ def make(name: str, code: str) -> Script:
             source,
             load=("FUNCTION", "LOAD", "REPLACE", source),
             exists_command=("FUNCTION", "LIST", "LIBRARYNAME", library),
-            call=("FCALL", library),
+            run_command=("FCALL", library),
         )
     flags = _FLAGS.search(code)
     source = f"#!lua flags={flags['flags']}\n{code}" if flags else f"#!lua\n{code}"
@@ -80,7 +80,7 @@ def make(name: str, code: str) -> Script:
         source,
         load=("SCRIPT", "LOAD", source),
         exists_command=("SCRIPT", "EXISTS", digest),
-        call=("EVALSHA", digest),
+        run_command=("EVALSHA", digest),
     )
 
 

@@ -74,8 +74,8 @@ class ApiKeyIdentity:
             raise ConfigurationError("times are positive, and at least one key is remembered")
         self._api_keys = api_keys
         self._field = field.lower().encode()
-        self._found = _Lookups(api_keys, lifetime_s, outage_s, keys_max, clock)
-        self._uses = _KeyUses(api_keys, use_interval_s, keys_max)
+        self._found = _ApiKeyLookups(api_keys, lifetime_s, outage_s, keys_max, clock)
+        self._uses = _ApiKeyUses(api_keys, use_interval_s, keys_max)
 
     async def __call__(self, scope: Scope) -> Caller | None:
         """Return who sent a request, or None without a key in force.
@@ -117,7 +117,7 @@ class _Known:
     at_s: float
 
 
-class _Lookups:
+class _ApiKeyLookups:
     """Looks keys up, each once for all requests that wait for it, and remembers what it found.
 
     Ids that do not exist are remembered apart, so that made-up ones drive no real key out.
@@ -200,7 +200,7 @@ class _Lookups:
         known[key_id] = _Known(stored, now_s)
 
 
-class _KeyUses:
+class _ApiKeyUses:
     """Collects uses, and writes them `interval_s` after the first that is not written yet."""
 
     def __init__(self, api_keys: ApiKeys, interval_s: float, keys_max: int) -> None:

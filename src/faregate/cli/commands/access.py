@@ -62,7 +62,7 @@ def _redis() -> dict[str, object]:
         {
             "name": user.name,
             "purpose": user.purpose,
-            "keys": user.keys,
+            "keys": user.patterns,
             "channels": user.channels,
             "commands": user.commands,
             "acl": user.acl,

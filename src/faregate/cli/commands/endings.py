@@ -161,7 +161,7 @@ def _left_in_redis(settings: Settings, user: UUID) -> dict[str, int]:
         sweeper = opened.enter_context(open_sweeper(settings))
         stream = opened.enter_context(open_stream(settings))
         return {
-            "keys": requests.key_count(user),
+            "keys": requests.idempotency_key_count(user),
             "open_holds": len(sweeper.list_holds(user, COUNT_MAX)),
             # All records in the stream, including those that are rows.
             "records": sum(1 for _ in stream.pending_of(user, {})),

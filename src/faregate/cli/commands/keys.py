@@ -42,7 +42,7 @@ def create(
     new = NewApiKey.mint(user, name, now=now, tier=tier, expires_at=expires_at)
     with open_api_key_admin(read_settings()) as admin:
         admin.create(new)
-    print_result(plain_key(new.key) | {"key": new.text}, [new.text], as_json=as_json)
+    print_result(plain_api_key(new.key) | {"key": new.text}, [new.text], as_json=as_json)
     if not as_json:
         print("This key is shown once, and kept nowhere.", file=sys.stderr)
 
@@ -58,7 +58,7 @@ def list_keys(
     """
     with open_api_key_admin(read_settings()) as admin:
         keys = list(_all(admin, user))
-    print_result([plain_key(key) for key in keys], as_json=as_json)
+    print_result([plain_api_key(key) for key in keys], as_json=as_json)
 
 
 @app.command()
@@ -74,7 +74,7 @@ def revoke(
         key = admin.revoke(key_id)
     if key is None:
         raise InvalidArgumentError(f"there is no API key {key_id.hex}")
-    print_result(plain_key(key), [f"revoked {key.id.hex}"], as_json=as_json)
+    print_result(plain_api_key(key), [f"revoked {key.id.hex}"], as_json=as_json)
 
 
 def _all(admin: ApiKeyAdmin, user: UUID | None) -> Iterator[ApiKey]:
@@ -84,6 +84,6 @@ def _all(admin: ApiKeyAdmin, user: UUID | None) -> Iterator[ApiKey]:
         after = page[-1].id
 
 
-def plain_key(key: ApiKey) -> dict[str, object]:
+def plain_api_key(key: ApiKey) -> dict[str, object]:
     """Return what is printed of a key: its id as in the key itself, times in UTC."""
     return members(key) | {"id": key.id.hex}

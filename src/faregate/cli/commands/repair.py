@@ -110,7 +110,7 @@ def _servers() -> Iterator[Servers]:
         )
 
 
-def _adjust(user_id: UUID, amount: int, key: str, who: Operator) -> None:
+def _adjust(user_id: UUID, amount: int, idempotency_key: str, who: Operator) -> None:
     """Adjust a balance once for its key."""
     decision = ask(
         operator_gate(),
@@ -120,7 +120,7 @@ def _adjust(user_id: UUID, amount: int, key: str, who: Operator) -> None:
             actor=who.actor,
             reason=who.reason,
             negative_allowed=True,
-            idempotency_key=key,
+            idempotency_key=idempotency_key,
         ),
     )
     require_done(decision)

@@ -16,7 +16,7 @@ from faregate.bootstrap import (
     open_stream,
     open_sweeper,
 )
-from faregate.cli.commands.keys import plain_key
+from faregate.cli.commands.keys import plain_api_key
 from faregate.cli.conventions import Json, json_of, members, print_result, stream_out
 from faregate.cli.gates import ask, load_gate
 from faregate.config import Settings, read_settings
@@ -118,7 +118,7 @@ def show(user: UserId, as_json: Json = False) -> None:
             "live": live and _balance(live),
             "durable": durable and {"credits": durable.credits, "sequence": durable.sequence},
             "open_holds": list(map(members, sweeper.list_holds(user, SHOWN_COUNT))),
-            "api_keys": _keys(settings, user, SHOWN_COUNT),
+            "api_keys": _api_keys(settings, user, SHOWN_COUNT),
             "newest_transactions": _rows(reports.newest(user, SHOWN_COUNT, None)),
         }
     print_result(result, as_json=as_json)
@@ -146,7 +146,7 @@ def _all_of(settings: Settings, user: UUID) -> Iterator[dict[str, object]]:
         open_sweeper(settings) as sweeper,
         open_reports(settings) as reports,
     ):
-        for key in _keys(settings, user, _COUNT_MAX) or []:
+        for key in _api_keys(settings, user, _COUNT_MAX) or []:
             yield {"entry": "api_key", **key}
         for hold in sweeper.list_holds(user, _COUNT_MAX):
             yield {"entry": "open_hold", **members(hold)}
@@ -186,10 +186,10 @@ def _balance(user: User) -> dict[str, object]:
     return {name: getattr(user, name) for name in names}
 
 
-def _keys(settings: Settings, user: UUID, count_max: int) -> list[dict[str, object]] | None:
+def _api_keys(settings: Settings, user: UUID, count_max: int) -> list[dict[str, object]] | None:
     with open_api_key_admin(settings) as admin:
         try:
-            return list(map(plain_key, admin.keys(user, None, count_max)))
+            return list(map(plain_api_key, admin.keys(user, None, count_max)))
         except ConfigurationError:
             return None
 
