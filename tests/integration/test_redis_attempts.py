@@ -227,7 +227,7 @@ async def test_what_is_remembered_is_forgotten_after_a_day(
     refunded = await charged(ledger, attempt_of(user_id))
     await ledger.refund(refund_of(refunded))
     voided = attempt_of(user_id)
-    voided.sent(CreditTransactionId.mint(ledger.now_ms()), 1, 1)
+    voided.note_sent(CreditTransactionId.mint(ledger.now_ms()), 1, 1)
     assert await ledger.void(voided.void()) is VoidOutcome.REFUSED
     for attempt in (refunded, voided):
         assert attempt.transaction_id is not None

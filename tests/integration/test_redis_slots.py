@@ -86,7 +86,7 @@ async def change_in_all_ways(
 ) -> None:
     """Void, retry, refund, credit and begin a period."""
     attempt = attempt_of(user_id)
-    attempt.sent(CreditTransactionId.mint(ledger.now_ms()), 1, 1)
+    attempt.note_sent(CreditTransactionId.mint(ledger.now_ms()), 1, 1)
     assert await ledger.void(attempt.void()) is VoidOutcome.REFUSED
     attempt.phase = Phase.SENT_AGAIN
     assert (await ledger.decide(attempt)).verdict is Verdict.VOIDED

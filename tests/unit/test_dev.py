@@ -78,7 +78,7 @@ def test_emptying_deletes_data_and_token_and_nothing_else(tmp_path: Path) -> Non
         (tmp_path / name / "data").mkdir(parents=True)
     folder.save_token("t")
     (tmp_path / "letter.txt").touch()
-    folder.empty()
+    folder.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
     assert folder.token == ""
 
@@ -88,7 +88,7 @@ def test_data_in_use_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("faregate.cli.servers.server.LOCK_MS_MAX", 0)
     lock = lock_of(tmp_path / "redis")
     with pytest.raises(EmbeddedServerError, match="in use"):
-        DevFolder(tmp_path).empty()
+        DevFolder(tmp_path).clear()
     assert (tmp_path / "redis").is_dir()
     os.close(lock)
 

@@ -51,7 +51,7 @@ class FollowUp:
         event = _event_of(error)
         if event is Event.SHED and attempt.phase is Phase.QUEUED:
             # The table says the same; under overload there is no time to look.
-            self._session.breaker.abandoned(ticket)
+            self._session.breaker.note_abandoned(ticket)
             return overloaded(attempt)
         self._session.breaker.report(ticket, error)
         if attempt.phase is Phase.QUEUED and event in {Event.ANSWERED, Event.ANSWERED_ALONE}:
@@ -100,7 +100,7 @@ class FollowUp:
             decision = await self._session.ledger.decide(attempt)
         except BaseException as error:
             return await self.resume(attempt, error, ticket, asks_left)
-        self._session.breaker.succeeded()
+        self._session.breaker.note_success()
         is_alone = decision.verdict is Verdict.UNKNOWN_USER
         event = Event.ANSWERED_ALONE if is_alone else Event.ANSWERED
         if attempt.follow(event, has_time=True) is Action.VOID_AND_ANSWER:

@@ -104,7 +104,7 @@ class Session:
         except BaseException as error:
             if isinstance(error, ArchiveUnavailableError):
                 # Without Postgres there is no start, and no use in waiting for one.
-                self.breaker.failed(ticket, error)
+                self.breaker.note_failure(ticket, error)
             else:
                 self.breaker.report(ticket, error)
             raise
@@ -165,7 +165,7 @@ class Session:
         except BaseException as error:
             self.breaker.report(ticket, error)
             raise
-        self.breaker.succeeded()
+        self.breaker.note_success()
         return answer
 
     async def install(self, user_id: UUID, *, creates: bool = True) -> bool:

@@ -136,7 +136,7 @@ class Spending:
             except BaseException as error:
                 decision = await self._follow_up.resume(attempt, error, ticket)
             else:
-                breaker.succeeded()
+                breaker.note_success()
                 if decision.verdict is _ALLOWED:
                     self.allowed[policy.name] += 1
                     return decision

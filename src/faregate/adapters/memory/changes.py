@@ -106,7 +106,7 @@ class MemoryReversals:
             return VoidOutcome.TOO_EARLY
         if user_id not in self._state.users:
             return VoidOutcome.FORGOTTEN
-        self._state.name(user_id, identity)
+        self._state.note_named(user_id, identity)
         hold = self._state.hold(user_id, identity)
         if hold is not None:
             return self._void_hold(void, hold)

@@ -63,7 +63,9 @@ class MemoryLedger:
         now_ms, spend = self.now_ms(), attempt.spend
         check_whole("a cost", spend.cost, 0)
         identity = attempt.transaction_id or CreditTransactionId.mint(now_ms)
-        attempt.sent(identity, now_ms, attempt.deadline_ms or now_ms + self._decision_timeout_ms)
+        attempt.note_sent(
+            identity, now_ms, attempt.deadline_ms or now_ms + self._decision_timeout_ms
+        )
         self.records.begin()
         if spend.policy.is_shadow:
             return self._shadows.decide(spend, identity)

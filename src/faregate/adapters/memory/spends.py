@@ -53,7 +53,7 @@ class _Earlier:
     def answer(self, attempt: Attempt, blank: Decision) -> Decision | None:
         """Answer a spend that was asked for before: by its idempotency key, or by its id."""
         if attempt.is_retry:
-            self._state.name(blank.user_id, blank.transaction_id)
+            self._state.note_named(blank.user_id, blank.transaction_id)
         found = self._by_idempotency_key(attempt, blank)
         is_named = _time_of(blank) <= self._state.named_ms[blank.user_id]
         if found is None and (attempt.is_given or is_named):

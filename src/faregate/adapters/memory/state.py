@@ -153,7 +153,7 @@ class MemoryState:
         holds = [deduct.hold for deduct in self.deducts.all().values() if deduct.hold is not None]
         return [hold for hold in holds if hold.is_open and user_id in {None, hold.deduct.user_id}]
 
-    def name(self, user_id: UUID, identity: CreditTransactionId) -> None:
+    def note_named(self, user_id: UUID, identity: CreditTransactionId) -> None:
         """Note that an id was named by a retry, a void or a caller."""
         id_ms = min(identity.time_ms or 0, self.records.now_ms + MINTED_ID_AHEAD_MS_MAX)
         self.named_ms[user_id] = max(self.named_ms[user_id], id_ms)

@@ -138,7 +138,7 @@ class CallPacker:
             attempt, place = one.attempt, one.place
             time_ms = times_ms[place]
             identity = attempt.transaction_id or self._mint(time_ms)
-            attempt.sent(identity, time_ms, deadline_ms)
+            attempt.note_sent(identity, time_ms, deadline_ms)
             policy = policies.setdefault(one.policy, len(policies) + 1)
             spends.append(
                 SPEND.pack(one.flags, place + 1, policy, attempt.spend.cost, identity.bytes)

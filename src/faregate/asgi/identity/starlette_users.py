@@ -17,7 +17,7 @@ def session_identity(name: str = "user_id", *, namespace: UUID | None = None) ->
     """Take the user from the session: what the app wrote under `name` when it logged the user in.
 
     Args:
-        key: The name in `request.session`. Without it there, the request is nobody's.
+        name: A name in `request.session`. A request without it has no caller.
         namespace: Maps what is no UUID, such as a number, to a user; without it, it is nobody.
     """
 

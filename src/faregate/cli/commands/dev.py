@@ -52,7 +52,7 @@ def dev(
     with stopping_on_signals(), ExitStack() as opened:
         sockets = [opened.enter_context(listen(LOOPBACK, one)) for one in (port, page_port)]
         if fresh:
-            folder.empty()
+            folder.clear()
         servers = opened.enter_context(EmbeddedServers(folder.path))
         settings = settings_for(servers.redis_url, servers.postgres_url)
         token = _prepare(settings, folder)

@@ -48,7 +48,7 @@ class DevFolder:
         lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
         self._write_secret(self.variables.name, "\n".join([_COMMENT, *lines, ""]))
 
-    def empty(self) -> None:
+    def clear(self) -> None:
         """Delete the data and the token of earlier runs, once nobody uses them.
 
         Raises:
