@@ -16,7 +16,7 @@
 
 local id, cost = ARGV[1], whole(ARGV[2], 0, CREDITS_MAX)
 local policies, metadata = read_policies(ARGV[4] or ''), ARGV[7] or ''
-local key = ARGV[5] ~= '' and read_key(ARGV[5] or '', 1)
+local key = ARGV[5] ~= '' and read_idempotency_key(ARGV[5] or '', 1)
 if not is_id(id) or not cost or not policies or #policies ~= 1 or key == nil then
   return invalid('an id of 16 bytes; cost, policy and key: whole numbers')
 elseif string.sub(metadata, 1, 1) ~= '{' or string.sub(metadata, -1) ~= '}' or #metadata < 3 then
@@ -32,7 +32,7 @@ if problem then
 end
 
 local known, deduct = recall_id(shard, id), find_deduct(shard, id)
-local entry = key and recall_key(account, key) or nil
+local lease = key and recall_idempotency_key(account, key) or nil
 if known == false or deduct == false then
   return answer('corrupt')
 elseif known then
@@ -41,7 +41,7 @@ elseif known then
     -known.amount - (deduct and deduct.given_back or 0))
   told[2], told[3], told[6] = known.credits, known.sequence, known.left
   return told
-elseif entry and entry.fingerprint == key.fingerprint then
+elseif lease and lease.fingerprint == key.fingerprint then
   return answer('repeated')
 elseif is_backlogged(shard) then
   return answer('backlog')
@@ -60,8 +60,8 @@ if charged < cost then
 end
 local index, change = take(account, id, charged, pack_text(ARGV[6], metadata))
 remember_id(account, change, MEMORY_MS)
-if key and not entry and not is_full(account, key) then
-  complete_key(account, keep_key(account, key, id, -charged))
+if key and not lease and not is_full(account, key) then
+  complete_idempotency_key(account, save_idempotency_key(account, key, id, -charged))
 end
 problem = commit_one(shard, account)
 return reply(problem or 'allowed', shard, account, not problem and index or nil, charged)

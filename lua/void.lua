@@ -72,11 +72,11 @@ end
 
 -- Ends the hold with the id, and returns the answer.
 local function void_hold(hold)
-  local entry, change = entry_of(account, id), { id = end_id, text = text }
-  local is_served = entry and entry.state == DONE and hold.state == 'open'
+  local lease, change = lease_of(account, id), { id = end_id, text = text }
+  local is_served = lease and lease.state == DONE and hold.state == 'open'
   if hold.state == 'cancelled' then
     return 'refunded'
-  elseif hold.state == 'settled' or is_served or is_taken_over(entry, id)
+  elseif hold.state == 'settled' or is_served or is_taken_over(lease, id)
     or is_answered_elsewhere(hold.opened_ms)
   then
     return 'kept'
@@ -88,7 +88,7 @@ local function void_hold(hold)
   end
   hold.state = 'cancelled'
   save_deduct(shard, hold)
-  forget_key(account, id)
+  forget_idempotency_key(account, id)
   return 'refunded'
 end
 
@@ -103,7 +103,7 @@ local function undo(record)
   local index = deduct.cost > 0
     and give_back(account, deduct, deduct.cost, { id = refund_id, text = text }) or nil
   save_deduct(shard, deduct)
-  forget_key(account, id)
+  forget_idempotency_key(account, id)
   return index and 'refunded' or 'refused', index
 end
 
@@ -115,8 +115,8 @@ local function void_charge(deduct)
   elseif deduct and (deduct.cost == 0 or deduct.user ~= account.user) then
     return 'refused'
   end
-  local entry = entry_of(account, id)
-  if entry and (entry.state == DONE or is_taken_over(entry, id)) then
+  local lease = lease_of(account, id)
+  if lease and (lease.state == DONE or is_taken_over(lease, id)) then
     return 'kept'
   end
   local record, cut = find_by_any(shard, id, '', deadline_ms, ARGV[7])

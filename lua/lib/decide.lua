@@ -54,7 +54,7 @@ local function take_cost(spend, deadline_ms)
     count_request(spend)
   end
   if spend.flags > 0 or spend.shard.now_ms - spend.id_ms > KEYLESS_MS_MAX then
-    keep_options(spend, change, deadline_ms)
+    save_options(spend, change, deadline_ms)
   end
 end
 

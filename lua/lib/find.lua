@@ -22,8 +22,8 @@ end
 -- Returns the record at an address, such as 1700000000000-0/1, if it has the id.
 local function record_at(shard, position, id)
   local entry_id = string.match(position, '^(%d+%-%d+)/%d+$')
-  local entry = entry_id and read_entries(shard, 'XRANGE', entry_id, entry_id)[1]
-  return entry and find_in_entry(entry, id)
+  local entry = entry_id and read_stream_entries(shard, 'XRANGE', entry_id, entry_id)[1]
+  return entry and find_in_stream_entry(entry, id)
 end
 
 -- Returns the record of an id: at its address, at the time that is remembered of it, or near the

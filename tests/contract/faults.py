@@ -174,15 +174,15 @@ FAULTS: dict[str, Fault] = {
     ),
     # Idempotency keys.
     "a key that comes with another request is taken for a retry": Fault(
-        "if entry.fingerprint ~= key.fingerprint then", "if false then", KEYS
+        "if lease.fingerprint ~= key.fingerprint then", "if false then", KEYS
     ),
     "a lease ends too late": Fault(
-        "elseif shard.now_ms - entry.leased_ms < key.lease_ms then",
-        "elseif shard.now_ms - entry.leased_ms <= key.lease_ms then",
+        "elseif shard.now_ms - lease.leased_ms < key.lease_ms then",
+        "elseif shard.now_ms - lease.leased_ms <= key.lease_ms then",
         TAKEOVERS,
     ),
     "an attempt gives back a request that was taken over": Fault(
-        "return entry ~= nil and entry.holder ~= random_half(attempt_id)",
+        "return lease ~= nil and lease.holder ~= random_half(attempt_id)",
         "return false",
         TAKEOVERS,
     ),

@@ -78,10 +78,10 @@ def run(settings: Settings) -> int:
     _warn(settings)
     # Loaded before any fork, so that no job pays for the imports.
     importlib.import_module("faregate_worker.jobs")
-    counts_fd = COUNTS.share() if settings.metrics_port else -1
+    counters_fd = COUNTS.share() if settings.metrics_port else -1
     stop = Stop()
     _stop_on_signals(stop)
-    with suppress(StopRequested), TickerSupervisor(counts_fd):
+    with suppress(StopRequested), TickerSupervisor(counters_fd):
         _work(settings, stop)
     _logger.info("stopped")
     return 0

@@ -23,9 +23,9 @@ class TickerSupervisor:
     not tell it: a job's process inherits both ends and may outlive the worker.
     """
 
-    def __init__(self, counts_fd: int = -1) -> None:
+    def __init__(self, counters_fd: int = -1) -> None:
         """Start the ticker, and let it have the file of the counts, if there is one."""
-        self._counts_fd = counts_fd
+        self._counters_fd = counters_fd
         self._stopping = threading.Event()
         # Held where a ticker is started, so that none is started after the last was stopped.
         self._lock = threading.Lock()
@@ -53,7 +53,7 @@ class TickerSupervisor:
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "faregate_worker.ticker", "--parent-pid", str(os.getpid())]
-        handed = [self._counts_fd] if self._counts_fd >= 0 else []
+        handed = [self._counters_fd] if self._counters_fd >= 0 else []
         command += [f"--counts-fd={fd}" for fd in handed]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=handed)  # noqa: S603
         _logger.info("ticker started pid=%d", process.pid)

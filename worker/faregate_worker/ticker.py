@@ -214,7 +214,7 @@ def main(argv: Sequence[str]) -> int:
     # Ctrl-C reaches the whole process group; the worker decides when its ticker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if settings.metrics_port:
-        COUNTS.open(arguments.counts_fd)
+        COUNTS.open(arguments.counters_fd)
         _serve_metrics(settings)
     # They may wait for Postgres, for which the ticker never waits.
     for run in (run_erasures, run_orders):

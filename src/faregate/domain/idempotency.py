@@ -113,24 +113,24 @@ class SavedKey:
     keys_max: int
 
 
-def check_idempotency_key(key: object) -> str:
+def check_idempotency_key(text: object) -> str:
     """Return an idempotency key if it is one.
 
     Raises:
         InvalidArgumentError: It is empty, no text that can be encoded, or too long.
     """
     with suppress(UnicodeEncodeError):
-        if isinstance(key, str) and 0 < len(key.encode()) <= KEY_BYTES_MAX:
-            return key
+        if isinstance(text, str) and 0 < len(text.encode()) <= KEY_BYTES_MAX:
+            return text
     raise InvalidArgumentError(f"an idempotency key is text of 1 to {KEY_BYTES_MAX} bytes")
 
 
-def id_of_idempotency_key(user_id: UUID, key: str) -> CreditTransactionId:
+def id_of_idempotency_key(user_id: UUID, text: str) -> CreditTransactionId:
     """Return the id that stands for a user's key, for what is written once for it, for good.
 
     `faregate.add_credits` computes the same one.
     """
-    return CreditTransactionId.derive(f"key:{check_idempotency_key(key)}", check_user_id(user_id))
+    return CreditTransactionId.derive(f"key:{check_idempotency_key(text)}", check_user_id(user_id))
 
 
 def _digest(text: str) -> bytes:

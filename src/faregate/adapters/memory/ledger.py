@@ -14,6 +14,7 @@ from faregate.adapters.memory.values import check_range, unix_ms
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision
 from faregate.domain.errors import LedgerUnavailableError, LedgerUninitialisedError
+from faregate.domain.health import CallCounts
 from faregate.domain.policy import Allowance, in_current_period
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
 from faregate.domain.user import User
@@ -30,8 +31,8 @@ class MemoryLedger:
         decision_timeout_ms: int = 50,
     ) -> None:
         self._decision_timeout_ms = decision_timeout_ms
-        #: Nobody is called; see the port.
-        self.calls = None
+        #: It makes no calls; see the port.
+        self.calls: CallCounts | None = None
         self.records = Records(now_ms, pending_max)
         self.state = MemoryState(self.records)
         self.attach, self.now_ms = self.records.attach, self.records.time_ms

@@ -48,7 +48,7 @@ def create(
 
 
 @app.command("list")
-def list_keys(
+def list_api_keys(
     user: Annotated[UUID | None, typer.Option(help="Whose keys; everybody's without it.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -63,7 +63,9 @@ def list_keys(
 
 @app.command()
 def revoke(
-    key_id: Annotated[UUID, typer.Argument(metavar="ID", help="As `faregate keys list` shows it.")],
+    api_key_id: Annotated[
+        UUID, typer.Argument(metavar="ID", help="As `faregate keys list` shows it.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Put a key out of force, for good. APIs notice as soon as they look it up anew.
@@ -71,9 +73,9 @@ def revoke(
     Example: faregate keys revoke 0199f5d2c6a07c1e8f0a3b5d7e9f1a2b
     """
     with open_api_key_admin(read_settings()) as admin:
-        key = admin.revoke(key_id)
+        key = admin.revoke(api_key_id)
     if key is None:
-        raise InvalidArgumentError(f"there is no API key {key_id.hex}")
+        raise InvalidArgumentError(f"there is no API key {api_key_id.hex}")
     print_result(plain_api_key(key), [f"revoked {key.id.hex}"], as_json=as_json)
 
 
