@@ -25,7 +25,7 @@ PLACES = (*POINTS, AT_RANDOM)
 RANDOM_S_MAX = 0.3
 #: What a worker says of a job and of a ticker that ended by SIGKILL.
 KILLED_JOB = "waitpid returned 9 (signal 9)"
-KILLED_TICKER = "ticker died status=-9"
+KILLED_TICKER = "ticker died, restarting: status=-9"
 
 
 @dataclass(slots=True)

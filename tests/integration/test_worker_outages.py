@@ -38,7 +38,7 @@ def test_a_paused_redis_is_waited_out(own_system: System, own_redis: EmbeddedVal
         own_system.charge(USERS[:8])
         wait_for(own_system.drained, "the first records are drained")
         own_redis.pause()
-        wait_for(lambda: "ticking goes on" in own_system.log.read_text(), "the ticker has noticed")
+        wait_for(lambda: "ticker waits" in own_system.log.read_text(), "the ticker has noticed")
         own_redis.resume()
 
         own_system.charge(USERS[8:])
@@ -130,7 +130,7 @@ def test_a_full_redis_recovers_by_itself(own_system: System, own_redis: Embedded
             wait_for(own_system.drained, "everything is drained")
             wait_for(lambda: is_charged(own_system, MANY[0]), "a charge is allowed again")
             wait_for(own_system.drained, "that is drained, too")
-        assert "the ticker works itself" in own_system.log.read_text()
+        assert "ticker drains without a job" in own_system.log.read_text()
 
     assert own_system.rows() == 3 * len(MANY) + 1
 

@@ -62,10 +62,10 @@ def main(argv: Sequence[str]) -> int:
         return run(settings)
     except ConfigurationError as error:
         configure_logging()
-        _logger.critical("misconfigured: %s", error)
+        _logger.critical("worker misconfigured: %s", error)
         return EXIT_MISCONFIGURED
     except StandbyError as error:
-        _logger.critical("%s", error)
+        _logger.critical("worker not started, Postgres is a standby: %s", error)
         return EXIT_BROKEN
 
 
@@ -83,7 +83,7 @@ def run(settings: Settings) -> int:
     _stop_on_signals(stop)
     with suppress(StopRequested), TickerSupervisor(counters_fd):
         _work(settings, stop)
-    _logger.info("stopped")
+    _logger.info("worker stopped")
     return 0
 
 
@@ -96,7 +96,7 @@ def check(settings: Settings) -> int:
     """
     found = problems(settings)
     for problem in found:
-        _logger.error("%s", problem)
+        _logger.error("worker check failed: %s", problem)
     return 1 if found else 0
 
 
@@ -104,7 +104,9 @@ def _warn(settings: Settings) -> None:
     """Log what `faregate doctor` says of the servers; records are drained all the same."""
     with open_servers(settings) as probes:
         for symptom in examine(probes).symptoms:
-            _logger.warning("%s: %s (%s)", symptom.part, symptom.detail, symptom.remedy)
+            _logger.warning(
+                "doctor warning: %s: %s (%s)", symptom.part, symptom.detail, symptom.remedy
+            )
 
 
 def _work(settings: Settings, stop: Stop) -> None:
@@ -115,12 +117,14 @@ def _work(settings: Settings, stop: Stop) -> None:
         started_at = time.monotonic()
         try:
             worker = _build(settings)
-            _logger.log(logging.DEBUG if outage else logging.INFO, "working name=%s", worker.name)
+            _logger.log(
+                logging.DEBUG if outage else logging.INFO, "worker started: name=%s", worker.name
+            )
             worker.work(logging_level="WARNING")
         except RedisError as error:
             outage = outage and time.monotonic() - started_at < OUTAGE_GAP_S
             if not outage:
-                _logger.warning("outage, working goes on: %s: %s", type(error).__name__, error)
+                _logger.warning("outage began, worker waits: %s: %s", type(error).__name__, error)
             outage = True
         if worker is not None:
             _let_go(worker)

@@ -23,4 +23,4 @@ def run_erasures(settings: Settings, stop: Stop) -> None:
                 erasure.check_deletions()
             return False
 
-        repeat(check_deletions, stop, DELETIONS_INTERVAL_S, failure="keys of deleted users stay")
+        repeat(check_deletions, stop, DELETIONS_INTERVAL_S, failure="deleted users not erased")

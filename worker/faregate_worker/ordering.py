@@ -92,7 +92,7 @@ class Ordering:
         refused = [(order, why) for order, answer in answers if (why := refusal(answer))]
         if refused:
             self._orders.refuse(refused)
-            _logger.warning("refused orders=%d", len(refused))
+            _logger.warning("orders refused: orders=%d", len(refused))
         return len(orders) == COUNT_MAX
 
     def _make(self, orders: Sequence[Order]) -> Sequence[_Answer]:
@@ -143,4 +143,4 @@ def run_orders(settings: Settings, stop: Stop) -> None:
         open_archive(settings) as archive,
     ):
         ordering = Ordering(orders, credits_, installer, stream, archive)
-        repeat(ordering.step, stop, ORDERS_INTERVAL_S, failure="orders of credits wait")
+        repeat(ordering.step, stop, ORDERS_INTERVAL_S, failure="orders not made")

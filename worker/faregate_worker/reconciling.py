@@ -56,7 +56,7 @@ def run_reconciliations(settings: Settings, stop: Stop) -> None:
 
     stop.pause(min(FIRST_CHECK_S, settings.reconcile_interval_s))
     interval_s = min(CHECK_INTERVAL_S, settings.reconcile_interval_s)
-    repeat(check, stop, interval_s, failure="numbers are not compared")
+    repeat(check, stop, interval_s, failure="reconciliation not run")
 
 
 def _run_alone(settings: Settings, run: Run, stop: Stop) -> None:
@@ -122,8 +122,10 @@ def run_once(settings: Settings, run: Run, stop: Stop) -> None:
         result = reconcile(stream, stream, audit, watch, since=since)
         reconciliations.save(result)
     for finding in result.findings[:LOGGED_COUNT_MAX]:
-        _logger.error("%s: %s", finding.kind, finding.detail)
-    _logger.info("compared users=%d findings=%d", result.users_count, len(result.findings))
+        _logger.error("finding reported: %s: %s", finding.kind, finding.detail)
+    _logger.info(
+        "reconciliation completed: users=%d findings=%d", result.users_count, len(result.findings)
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -138,7 +140,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         run_once(settings, arguments.run, Stop(parent_pid=arguments.parent_pid))
     except FaregateError as error:
-        _logger.warning("numbers were not compared: %s", error)
+        _logger.warning("reconciliation failed: %s", error)
         return 1
     return 0
 

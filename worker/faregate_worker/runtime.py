@@ -87,7 +87,7 @@ def repeat(step: Callable[[], bool], stop: Stop, interval_s: float, *, failure: 
             has_failed = False
         except (FaregateError, RedisError) as error:
             if not has_failed:
-                _logger.warning("%s: %s", failure, error)
+                _logger.warning("outage began, %s: %s", failure, error)
             has_failed = True
         if not has_more:
             stop.pause(max(interval_s, _OUTAGE_PAUSE_S) if has_failed else interval_s)

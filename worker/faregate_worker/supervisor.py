@@ -54,9 +54,9 @@ class TickerSupervisor:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "faregate_worker.ticker", "--parent-pid", str(os.getpid())]
         handed = [self._counters_fd] if self._counters_fd >= 0 else []
-        command += [f"--counts-fd={fd}" for fd in handed]
+        command += [f"--counters-fd={fd}" for fd in handed]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=handed)  # noqa: S603
-        _logger.info("ticker started pid=%d", process.pid)
+        _logger.info("ticker started: pid=%d", process.pid)
         return process
 
     def _watch(self) -> None:
@@ -64,7 +64,7 @@ class TickerSupervisor:
             status = self._process.wait()
             if self._stopping.is_set():
                 return
-            _logger.warning("ticker died status=%d, starting it again", status)
+            _logger.warning("ticker died, restarting: status=%d", status)
             if self._stopping.wait(RESTART_WAIT_S):
                 return
             with self._lock:

@@ -159,17 +159,17 @@ def run(settings: Settings, stop: Stop) -> None:
                 is_full = _tick(ticker)
                 if is_full:
                     if outage != _FULL:
-                        _logger.warning("Redis is full and takes no job; the ticker works itself")
+                        _logger.warning("Redis full, ticker drains without a job")
                     outage = _FULL
                     work_on(settings, stop, OWN_WORK_S_MAX)
             except (FaregateError, RedisError) as error:
                 if type(error).__name__ != outage:
                     outage = type(error).__name__
-                    _logger.warning("outage, ticking goes on: %s: %s", outage, error)
+                    _logger.warning("outage began, ticker waits: %s: %s", outage, error)
                 wait_s = min(wait_s * 2, max(interval_s, BACKOFF_S_MAX))
             else:
                 if outage and not is_full:
-                    _logger.info("outage is over")
+                    _logger.info("outage ended")
                 outage, wait_s = outage if is_full else "", interval_s
             stop.pause(wait_s)
 
@@ -201,7 +201,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the ticker for a worker; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m faregate_worker.ticker")
     parser.add_argument("--parent-pid", type=int, required=True, help="stop when this process ends")
-    parser.add_argument("--counts-fd", type=int, default=-1, help="the file of the counts")
+    parser.add_argument("--counters-fd", type=int, default=-1, help="the file of the counts")
     arguments = parser.parse_args(argv)
     stop = Stop(parent_pid=arguments.parent_pid)
     settings = read_settings()
@@ -236,7 +236,7 @@ def _serve_metrics(settings: Settings) -> None:
         # Loaded where they are wanted alone: they need an extra.
         importlib.import_module("faregate_worker.metrics").serve_worker(settings, COUNTS)
     except (ImportError, ConfigurationError) as error:
-        _logger.warning("no metrics are served: %s", error)
+        _logger.warning("metrics not served: %s", error)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ class Work:
         except ShardBlockedError as error:
             self._counts.add(blocked=1)
             if self._cursors.pause(shard):
-                _logger.warning("left pending: %s", error)
+                _logger.warning("records left pending: %s", error)
             return Drained()
         if stored.is_stale:
             self._cursors.yield_to_other(shard, stored.cursor)
@@ -229,12 +229,12 @@ class Sweeps:
         except LedgerError as error:
             # As on a full Redis, which takes no record; what is pending is stored all the same.
             if not self._has_failed:
-                _logger.warning("holds stay open: %s: %s", type(error).__name__, error)
+                _logger.warning("expired holds not ended: %s: %s", type(error).__name__, error)
             self._has_failed = True
             return False
         self._has_failed = False
         if ended:
-            _logger.info("ended expired holds=%d", ended)
+            _logger.info("expired holds ended: holds=%d", ended)
         return ended > 0
 
 
@@ -259,12 +259,14 @@ class Outage:
     def begin(self, error: Exception) -> None:
         """Note an error of a server."""
         if not self.is_on:
-            _logger.warning("outage, left pending: %s: %s", type(error).__name__, error)
+            _logger.warning(
+                "outage began, records left pending: %s: %s", type(error).__name__, error
+            )
         self._pause_s = min(max(2 * self._pause_s, PAUSE_S_MIN), PAUSE_S_MAX)
         self._until = self._clock() + self._pause_s
 
     def end(self) -> None:
         """Note that the servers answer."""
         if self.is_on:
-            _logger.info("outage is over")
+            _logger.info("outage ended")
         self._pause_s = 0.0

@@ -161,20 +161,20 @@ class Admission:
         log = self.log
         if isinstance(error, AmountError):
             # A cost that is computed may follow from what the client asks for.
-            log.warning("a request is refused, since its cost cannot be charged: %s", error)
+            log.warning("request refused, cost out of range: %s", error)
             return COST_OUT_OF_RANGE
         if isinstance(error, IdentityUnavailableError):
-            log.warning("a request is refused, since its caller cannot be told: %s", error)
+            log.warning("request refused, identity unavailable: %s", error)
             return IDENTITY_UNAVAILABLE
         is_of_some = isinstance(error, UnknownTierError) or rule.on_failure is not _CLOSED
         if isinstance(error, LedgerError | ArchiveUnavailableError):
-            log.warning("a request is refused, since its charge cannot be decided: %s", error)
+            log.warning("request refused, ledger unavailable: %s", error)
         elif not isinstance(error, ConfigurationError):
             raise error
         elif is_of_some:
-            log.error("a request is refused until this is put right: %s", error)
+            log.error("request refused, configuration error: %s", error)
         else:
-            log.error("every request is refused until this is put right: %s", error)
+            log.error("all requests refused, configuration error: %s", error)
         return problem_of_outage(error)
 
     async def answer_instead(self, outcome: Outcome, scope: Scope, send: Send) -> None:

@@ -57,4 +57,4 @@ class RequestCompletion:
         try:
             await self._context.gate.complete(self._context.decision, response)
         except FaregateError as error:
-            self._log.warning("a request is not noted as served: %s", error)
+            self._log.warning("idempotency key not completed: %s", error)

@@ -27,12 +27,12 @@ async def give_back(
     try:
         verdict = await WholeRefund(context, f"refund: {why}", metadata).make()
     except FaregateError as error:
-        log.warning("a charge is not given back: %s: %s", identity, error)
+        log.warning("charge not refunded: %s: %s", identity, error)
         return
     if verdict is Verdict.PENDING:
-        log.warning("a charge is given back in the background: %s", identity)
+        log.warning("refund continues in the background: %s", identity)
     elif verdict is not Verdict.ALLOWED:
-        log.warning("a charge is not given back: %s: %s", identity, verdict)
+        log.warning("charge not refunded: %s: %s", identity, verdict)
 
 
 class WholeRefund:

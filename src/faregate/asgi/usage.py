@@ -109,7 +109,7 @@ class _Resource:
         try:
             caller = await caller_of(self._identify, scope)
         except IdentityUnavailableError as error:
-            self._log.warning("a caller cannot be told: %s", error)
+            self._log.warning("usage refused, identity unavailable: %s", error)
             await answer(IDENTITY_UNAVAILABLE, scope, send, fields=[])
             return
         if caller is None:
@@ -127,12 +127,12 @@ class _Resource:
         try:
             return await self._read(gate, caller, query)
         except (LedgerError, ArchiveUnavailableError) as error:
-            self._log.warning("a user cannot be told of its credits: %s", error)
+            self._log.warning("usage refused, ledger unavailable: %s", error)
             return problem_of_outage(error)
         except UnknownTierError as error:
-            self._log.error("a user is not told of its credits: %s", error)
+            self._log.error("usage refused, unknown tier: %s", error)
         except ConfigurationError as error:
-            self._log.error("no user is told of its credits until this is put right: %s", error)
+            self._log.error("usage refused, configuration error: %s", error)
         return UNAVAILABLE
 
 

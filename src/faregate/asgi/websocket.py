@@ -101,7 +101,7 @@ class _Connection:
             decision = await self._context.add(self._rule.message_cost, description="message")
         except FaregateError as error:
             log = self._admission.log
-            log.warning("a connection is closed, since a charge cannot be decided: %s", error)
+            log.warning("connection closed, message not charged: %s", error)
             return _TRY_AGAIN_LATER, "unavailable"
         if decision.allowed:
             return None

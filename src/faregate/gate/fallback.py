@@ -85,7 +85,7 @@ class Fallback:
             try:
                 self._write(entry)
             except JournalError as error:
-                self._log_refused("a request is refused, as it cannot be written down: %s", error)
+                self._log_refused("request refused, journal not writable: %s", error)
                 raise LedgerUnavailableError(f"{why}; and {error}") from error
         return Decision(
             verdict=Verdict.ALLOWED,

@@ -122,7 +122,7 @@ class Gate:
         try:
             await self.start()
         except (LedgerError, ArchiveUnavailableError) as error:
-            _log.warning("started without a ledger: %s", error)
+            _log.warning("gate started without Redis: %s", error)
         try:
             yield
         finally:

@@ -124,7 +124,7 @@ class RetryQueue:
         try:
             return await operation()
         except (LedgerError, ArchiveUnavailableError, JournalError) as error:
-            _log.debug("%s: %s; trying again in the background", name, error)
+            _log.debug("retrying in the background: %s: %s", name, error)
         except asyncio.CancelledError:
             self.submit(name, again)
             raise
@@ -147,17 +147,17 @@ class RetryQueue:
                 self._give_up(name, str(error), to_journal)
                 return
             except FaregateError as error:
-                _log.debug("%s: %s; trying again", name, error)
+                _log.debug("retrying in the background: %s: %s", name, error)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _DELAY_MAX_S)
         self._give_up(name, f"not done within {self._tries_s_max:.0f} s", to_journal)
 
     def _give_up(self, name: object, why: str, to_journal: ToJournal | None) -> None:
         if to_journal is not None and to_journal():
-            _log.warning("left to the journal: %s (%s)", name, why)
+            _log.warning("action written to the journal: %s (%s)", name, why)
             return
         self.given_up += 1
-        _log.error("given up: %s (%s); settle it by hand", name, why)
+        _log.error("action given up: %s (%s); settle it by hand", name, why)
 
     async def join(self, timeout_s: float) -> bool:
         """Wait until nothing is left to do; return whether that was so in time."""

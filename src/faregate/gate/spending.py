@@ -153,7 +153,7 @@ class Spending:
         key = attempt.spend.policy.name, decision.verdict
         self.followed[key] += 1
         if decision.verdict is not _ALLOWED:
-            self._log_refused("not allowed by %s: %s, %s", *key, decision.transaction_id)
+            self._log_refused("charge refused by policy %s: %s, %s", *key, decision.transaction_id)
         if decision.verdict is Verdict.OVERLOADED:
             self.shed += 1
             if attempt.spend.policy.is_shadow or (is_open and self._fallback.may_serve_overload()):
@@ -175,7 +175,7 @@ class Spending:
     def _serve(self, attempt: Attempt, cost: int, why: Exception, *, is_open: bool) -> Decision:
         """Serve a request without a decision, if that is asked for; else raise why."""
         if attempt.spend.policy.is_shadow:
-            self._log_unobserved("a request is served and was not observed: %s", why)
+            self._log_unobserved("shadow decision missing, request served: %s", why)
             return unobserved(attempt)
         if not is_open:
             raise why

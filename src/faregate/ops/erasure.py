@@ -67,6 +67,6 @@ class Erasure:
         done = [one for one in due if records[one].are_rows_of(self._records[one])]
         if done:
             self._deletions.note_erased(done)
-            _logger.info("erased users=%d", len(done))
+            _logger.info("deleted users erased: users=%d", len(done))
         self._records = {one: self._records[one] for one in due if one not in done}
         return len(done)

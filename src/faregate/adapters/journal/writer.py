@@ -215,7 +215,7 @@ class _Sync:
                 self._closing.wait(SYNC_S)
             os.fsync(self._descriptor)
         except OSError:
-            _log.exception("the journal in %s may not outlive a power failure", self._folder)
+            _log.exception("journal fsync failed: folder=%s", self._folder)
         finally:
             os.close(self._descriptor)
 

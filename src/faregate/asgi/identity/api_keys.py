@@ -188,7 +188,7 @@ class _ApiKeyLookups:
             stored = await self._api_keys.find(key_id)
         except ArchiveUnavailableError as error:
             self._unreachable_until_s = self._clock() + UNREACHABLE_S
-            _log.warning("an API key cannot be looked up: %s", error)
+            _log.warning("API key lookup failed: %s", error)
             return
         finally:
             del self._asking[key_id]
@@ -237,7 +237,7 @@ class _ApiKeyUses:
         try:
             await self._api_keys.note_uses(used_at)
         except FaregateError as error:
-            _log.warning("the last uses of %d API keys are not written: %s", len(used_at), error)
+            _log.warning("API key uses not written: keys=%d: %s", len(used_at), error)
             self._used_at = used_at | self._used_at
 
     async def aclose(self) -> None:

@@ -132,7 +132,7 @@ class JwksKeys:
             self._fetched_at_s = now_s
             self._succeeded = True
         except (OSError, HTTPException, ValueError) as error:
-            _log.warning("the keys at %s cannot be fetched: %s", self._url, error)
+            _log.warning("JWKS fetch failed: %s: %s", self._url, error)
         finally:
             self._fetching = None
 
