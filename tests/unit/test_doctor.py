@@ -10,7 +10,7 @@ import pytest
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
 from faregate.domain.order import OrderCounts
 from faregate.domain.server import DurableServer, LiveServer, Queue
-from faregate.ops.doctor import Backlog, Look, examine
+from faregate.ops.doctor import Backlog, Probe, examine
 
 REDIS = LiveServer(
     version="7.2.4",
@@ -195,13 +195,13 @@ def test_a_part_that_does_not_answer_hides_no_other() -> None:
 def test_a_server_is_named_once_for_several_parts_that_failed_in_different_ways() -> None:
     """The queue has an error of its own, since its Redis may be another one."""
 
-    def failing(error: Exception) -> Look:
+    def failing(error: Exception) -> Probe:
         def fail() -> None:
             raise error
 
         return fail
 
-    asked = looks() | {
+    asked = probes() | {
         "postgres": failing(ArchiveUnavailableError("cannot look")),
         "orders": failing(ArchiveUnavailableError("cannot count orders")),
         "redis": failing(LedgerUnavailableError("cannot ask Redis")),

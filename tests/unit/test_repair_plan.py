@@ -80,6 +80,14 @@ def test_what_falls_is_said_with_its_numbers() -> None:
 def test_nothing_is_repaired_in_a_redis_of_another_ledger() -> None:
     """All else waits, since it may follow from that."""
     epoch = replace(GUARD, kind=DriftKind.EPOCH)
+    named = frozenset({epoch.id})
     for is_empty, action in ((True, StepAction.REBUILD), (False, StepAction.NONE)):
-        steps = plan_epochs([LIVE, epoch, PROFILE], is_empty=is_empty)
+        steps = plan_epochs([LIVE, epoch, PROFILE], named, is_empty=is_empty)
         assert [step.action for step in steps] == [action, StepAction.WAIT, StepAction.WAIT]
+
+
+def test_an_empty_redis_is_left_alone_until_its_finding_is_named() -> None:
+    """It may be the wrong one."""
+    epoch = replace(GUARD, kind=DriftKind.EPOCH)
+    (step,) = plan_epochs([epoch], frozenset({LIVE.id}), is_empty=True)
+    assert (step.action, f"repair {epoch.id} --apply" in step.says) == (StepAction.NONE, True)

@@ -77,5 +77,5 @@ def test_a_blocked_shard_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> 
     assert job.work.run().read == 10
     assert [shard for shard, _ in job.archive.batches] == [2, 1]
     assert [record.getMessage() for record in caplog.records] == [
-        "left pending: the schema refuses"
+        "records left pending: the schema refuses"
     ]

@@ -78,6 +78,7 @@ def examine(probes: Mapping[str, Probe]) -> Examination:
     """Look at parts, of those that `_CHECKS` knows, and judge what they say."""
     facts: dict[str, Any] = {}
     symptoms: list[Symptom] = []
+    named: set[object] = set()
     for part, probe in probes.items():
         try:
             facts[part] = probe()

@@ -76,10 +76,10 @@ def reopen(former: LiveBalances, installer: Installer, identity: LedgerIdentity)
     installer.open_shards()
 
 
-def _require_of(former: LiveBalances, identity: LedgerIdentity) -> None:
+def _require_of(former: LiveBalances, identity: LedgerIdentity, named: str) -> None:
     identity_fields = former.identity_fields()
     if identity_fields.get("ledger_id") != identity.identity_fields["ledger_id"]:
-        raise ConfigurationError("the Redis in --from does not hold this ledger")
+        raise ConfigurationError(f"the Redis of {named} does not hold this ledger")
     wrong = {epoch for epoch in former.epochs() if epoch not in {None, identity.epoch}}
     if wrong:
         raise ConfigurationError(

@@ -180,7 +180,9 @@ def repair(
         for _ in range(ROUNDS_MAX):
             # A step that restores much at once is taken for a finding that was asked for.
             found.sort(key=lambda finding: not asked.has(finding))
-            steps = [one for one in servers.plan(found, favour) if asked.has(one.finding)]
+            steps = [
+                one for one in servers.plan(found, asked.ids, favour) if asked.has(one.finding)
+            ]
             doing = _next(steps, applied)
             if not doing and is_whole:
                 break
