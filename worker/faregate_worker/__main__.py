@@ -127,7 +127,7 @@ def _work(settings: Settings, stop: Stop) -> None:
                 _logger.warning("outage began, worker waits: %s: %s", type(error).__name__, error)
             outage = True
         if worker is not None:
-            _let_go(worker)
+            _release(worker)
             # RQ arms its second, forcible handler when it takes a stop request: the only trace.
             if signal.getsignal(signal.SIGTERM) == worker.request_force_stop:
                 return
@@ -170,7 +170,7 @@ def _stop_job(worker: Worker) -> None:
             os.kill(worker.horse_pid, signal.SIGTERM)
 
 
-def _let_go(worker: Worker) -> None:
+def _release(worker: Worker) -> None:
     """Give up what RQ leaves behind where it could not say goodbye to its Redis."""
     if worker.pubsub_thread is not None:
         worker.pubsub_thread.stop()

@@ -174,7 +174,7 @@ def run(settings: Settings, stop: Stop) -> None:
             stop.pause(wait_s)
 
 
-def _let_go(queue: Queue) -> None:
+def _release(queue: Queue) -> None:
     with suppress(RedisError):
         end_beat(queue)
     queue.connection.close()
@@ -193,7 +193,7 @@ def _build(settings: Settings, resources: ExitStack) -> Ticker:
     stream = resources.enter_context(open_stream(settings))
     sweeper = resources.enter_context(open_sweeper(settings))
     queue = open_queue(settings.rq_url, socket_timeout_s=QUEUE_TIMEOUT_S)
-    resources.callback(_let_go, queue)
+    resources.callback(_release, queue)
     return Ticker(stream, queue, drain_s_max=settings.drain_s_max, sweeper=sweeper)
 
 

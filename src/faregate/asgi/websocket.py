@@ -87,7 +87,7 @@ class _Connection:
         message = await self._receive()
         if message["type"] != "websocket.receive" or not self._rule.message_cost:
             return message
-        refused_with = await self._pay_for_message()
+        refused_with = await self._charge_message()
         if refused_with is None:
             return message
         code, reason = refused_with
@@ -95,7 +95,7 @@ class _Connection:
         self._ended = {"type": "websocket.disconnect", "code": code, "reason": reason}
         return self._ended
 
-    async def _pay_for_message(self) -> tuple[int, str] | None:
+    async def _charge_message(self) -> tuple[int, str] | None:
         """Charge a message; return code and reason of the close if it cannot be paid for."""
         try:
             decision = await self._context.add(self._rule.message_cost, description="message")

@@ -42,7 +42,7 @@ async def send_and_kill(
     problems: list[str] = []
     while batch := list(islice(left, batch_size)):
         with stack.short_lived_api() as api:
-            seen, wrong = await _Batch(stack, api, batch, on_outcome).play()
+            seen, wrong = await _Batch(stack, api, batch, on_outcome).run()
         counts += seen
         problems += wrong
     return counts, problems
@@ -65,7 +65,7 @@ class _Batch:
         #: How many requests have an outcome: before the kill, those that got no hold.
         self._done = 0
 
-    async def play(self) -> tuple[LoadCounts, list[str]]:
+    async def run(self) -> tuple[LoadCounts, list[str]]:
         sender = Sender(
             *self._api.address, concurrency=len(self._requests), refund_statuses=frozenset()
         )
@@ -76,7 +76,7 @@ class _Batch:
             counts = await sending
         finally:
             sending.cancel()
-        self._say_killed(owned)
+        self._print_killed(owned)
         # Requests of a killed owner fail: that is the purpose.
         killed = replace(counts, killed=counts.failed, failed=0, failures=[])
         return killed, self._problems(killed, owned)
@@ -98,7 +98,7 @@ class _Batch:
                     return frozenset(state.owned)
                 await asyncio.sleep(CHECK_S)
 
-    def _say_killed(self, owned: frozenset[str]) -> None:
+    def _print_killed(self, owned: frozenset[str]) -> None:
         """Tell how many of its holds Redis knows to be open, now that nobody can settle them."""
         try:
             with open_sweeper(self._stack.settings) as sweeper:
@@ -106,7 +106,9 @@ class _Batch:
         except LedgerUnavailableError:
             # Redis may be killed, too; the proof at the end tells what became of the holds.
             open_count = "nobody knows how many"
-        self._stack.say(f"{self._name} killed: {open_count} of its {len(owned)} holds are open")
+        self._stack.print_line(
+            f"{self._name} killed: {open_count} of its {len(owned)} holds are open"
+        )
 
     def _problems(self, counts: LoadCounts, owned: frozenset[str]) -> list[str]:
         found = []

@@ -20,7 +20,7 @@ from faregate.adapters.redis.values import Account
 from faregate.asgi.statuses import status_set
 from faregate.bootstrap import open_gate, open_stream
 from faregate.cli.conventions import EXIT_NOT_EXACT, error_console
-from faregate.cli.display import progress_on, say_on, show_draining
+from faregate.cli.display import printer_on, progress_on, show_draining
 from faregate.cli.load import LoadCounts, Sender
 from faregate.cli.profiles import PROFILES, STARTING_CREDITS, Outcome, Profile, expected_outcome
 from faregate.cli.proof import Proof, count_rows, prove
@@ -60,16 +60,16 @@ def demo() -> None:
     options = StackOptions(
         starting_credits=STARTING_CREDITS, provision_users=False, refund_status=_REFUND_STATUS
     )
-    with stopping_on_signals(), Stack(options, say_on(console)) as stack:
+    with stopping_on_signals(), Stack(options, printer_on(console)) as stack:
         _sign_up(stack.settings)
         with progress_on(console) as progress:
             total = sum(expected_outcome(profile).requests for profile in PROFILES)
             task = progress.add_task("sending", total=total)
             sending = _send_all(stack, lambda: progress.advance(task))
-            counts, problems = asyncio.run(stack.while_well(sending))
+            counts, problems = asyncio.run(stack.while_healthy(sending))
             problems += show_draining(stack, progress)
         if os.environ.get(BREAK_VARIABLE) == "1":
-            _alter_a_balance(stack.settings, say_on(console))
+            _alter_a_balance(stack.settings, printer_on(console))
         results = [_read_back(stack.settings, profile, counts[profile]) for profile in PROFILES]
         proof = prove(stack.settings)
     problems += [*proof.problems, *_disagreements(results)]
@@ -118,14 +118,16 @@ async def _send_profile(
     return counts, await sender.problems(counts)
 
 
-def _alter_a_balance(settings: Settings, say: Callable[[str], None]) -> None:
+def _alter_a_balance(settings: Settings, print_line: Callable[[str], None]) -> None:
     """Do what nobody may do: change a live balance without a record."""
     user_id = PROFILES[0].user_ids[0]
     name = keys.account(user_id, settings.shard_count)
     with Redis.from_url(settings.redis_url) as client:
         account = Account.unpack(cast("bytes", client.get(name)))
         client.set(name, replace(account, credits=account.credits + 1).pack())
-    say(f"{BREAK_VARIABLE}: one credit was given to user {user_id} by hand, without a record")
+    print_line(
+        f"{BREAK_VARIABLE}: one credit was given to user {user_id} by hand, without a record"
+    )
 
 
 def _read_back(settings: Settings, profile: Profile, counts: LoadCounts) -> _Result:

@@ -140,7 +140,7 @@ class Spending:
                 if decision.verdict is _ALLOWED:
                     self.allowed[policy.name] += 1
                     return decision
-                decision = await self._follow_up.help(attempt, decision)
+                decision = await self._follow_up.retry_refused(attempt, decision)
         except (LedgerError, ArchiveUnavailableError) as error:
             self.undecided += 1
             return self._serve(attempt, cost, error, is_open=is_open)

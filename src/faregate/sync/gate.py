@@ -30,8 +30,8 @@ from faregate.gate.reversals import Reversals
 from faregate.gate.session import Session
 from faregate.gate.spending import TTL_MS, Spending
 from faregate.gate.tiers import Tiers
+from faregate.sync.blocking import SyncHoldBlock, blocking
 from faregate.sync.loop import GateLoop
-from faregate.sync.waits import SyncHoldBlock, waits
 
 _T = TypeVar("_T")
 
@@ -60,17 +60,25 @@ class SyncGate:
         self._is_closed = False
         _gates.add(self)
 
-    charge, hold = waits(Spending.charge), waits(Spending.hold)
-    settle, cancel, extend = waits(HoldEnds.settle), waits(HoldEnds.cancel), waits(HoldEnds.extend)
-    refund, refund_by_id = waits(Reversals.refund), waits(Reversals.refund_by_id)
-    grant, adjust = waits(Adjustments.grant), waits(Adjustments.adjust)
-    complete, saved_response = waits(Completions.complete), waits(Completions.saved_response)
-    balance, usage, history = waits(Queries.balance), waits(Queries.usage), waits(Queries.history)
-    renew, users_after = waits(Queries.renew), waits(Queries.users_after)
-    shadow_counts = waits(Queries.shadow_counts)
-    collect, follow = waits(Collecting.collect), waits(Collecting.follow)
-    install = waits(Session.install)
-    policy_of, tier_of = waits(Tiers.policy_of), waits(Tiers.tier_of)
+    charge, hold = blocking(Spending.charge), blocking(Spending.hold)
+    settle, cancel, extend = (
+        blocking(HoldEnds.settle),
+        blocking(HoldEnds.cancel),
+        blocking(HoldEnds.extend),
+    )
+    refund, refund_by_id = blocking(Reversals.refund), blocking(Reversals.refund_by_id)
+    grant, adjust = blocking(Adjustments.grant), blocking(Adjustments.adjust)
+    complete, saved_response = blocking(Completions.complete), blocking(Completions.saved_response)
+    balance, usage, history = (
+        blocking(Queries.balance),
+        blocking(Queries.usage),
+        blocking(Queries.history),
+    )
+    renew, users_after = blocking(Queries.renew), blocking(Queries.users_after)
+    shadow_counts = blocking(Queries.shadow_counts)
+    collect, follow = blocking(Collecting.collect), blocking(Collecting.follow)
+    install = blocking(Session.install)
+    policy_of, tier_of = blocking(Tiers.policy_of), blocking(Tiers.tier_of)
 
     @contextmanager
     def holding(

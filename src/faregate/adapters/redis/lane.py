@@ -63,7 +63,7 @@ class Lane:
         waiting = self._pack(attempt)
         if self._is_closed:
             raise AttemptError(Event.NOT_SENT, "the ledger is closed")
-        if not self._queue.offer(waiting, self._limit.count):
+        if not self._queue.add(waiting, self._limit.count):
             raise AttemptError(Event.SHED, "more requests wait than can be decided in time")
         waiting.future = self._loop.create_future()
         waiting.since_s = monotonic()

@@ -66,7 +66,7 @@ class FairQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def offer(self, waiting: Waiting, count_max: int) -> bool:
+    def add(self, waiting: Waiting, count_max: int) -> bool:
         """Let one more wait, unless as many do as may; return whether it does."""
         account, length = waiting.account, len(self._waiting)
         count = self._counts.get(account, 0)

@@ -3,7 +3,7 @@
 from faregate.domain.finding import Finding
 from faregate.domain.repair import Favour, Row, Step, StepAction
 from faregate.ops.repair.facts import Facts, row_id_of
-from faregate.ops.repair.steps import none
+from faregate.ops.repair.steps import no_repair
 
 _SHOWN = ("user_id", "sequence", "amount", "balance_after", "type", "description", "timestamp")
 
@@ -41,7 +41,7 @@ def plan_forged(finding: Finding, facts: Facts, _favour: Favour) -> Step:
 
 
 def _nothing(finding: Finding, why: str) -> Step:
-    return none(finding, f"{why}, or accept it with `faregate acknowledge {finding.id}`.")
+    return no_repair(finding, f"{why}, or accept it with `faregate acknowledge {finding.id}`.")
 
 
 def _differences(row: Row, original: Row) -> str:

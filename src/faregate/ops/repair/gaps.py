@@ -9,7 +9,7 @@ from faregate.domain.repair import Favour, Row, RowContext, Step, StepAction
 from faregate.domain.transaction import CREDITS_MAX, CreditTransaction
 from faregate.domain.user import User
 from faregate.ops.repair.facts import Facts, last_of, row_of
-from faregate.ops.repair.steps import BalanceState, acceptance, difference, none, numbers
+from faregate.ops.repair.steps import BalanceState, acceptance, difference, no_repair, numbers
 
 
 def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
@@ -37,7 +37,7 @@ def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
         )
     after = _after(finding, facts, row_context, live)
     if after is None:
-        return none(
+        return no_repair(
             finding,
             f"waits for the worker: what follows transaction {last_of(finding)} is not known yet.",
         )
@@ -120,7 +120,7 @@ def _close(finding: Finding, before: BalanceState, after: BalanceState, favour: 
     missing = numbers(first, last)
     if max(abs(amount), abs(after.credits)) > CREDITS_MAX:
         says = f"no row can hold the {amount} credits that are missing of user {user_id}."
-        return none(finding, says)
+        return no_repair(finding, says)
     if amount < 0 and favour is Favour.USER:
         return acceptance(
             finding,

@@ -7,7 +7,7 @@ from faregate.domain.finding import DriftKind, Finding
 from faregate.domain.repair import Favour, Step, StepAction
 from faregate.domain.user import User
 from faregate.ops.repair.facts import Facts
-from faregate.ops.repair.steps import BalanceState, acceptance, difference, none, numbers
+from faregate.ops.repair.steps import BalanceState, acceptance, difference, no_repair, numbers
 
 
 def plan_live(finding: Finding, facts: Facts, favour: Favour) -> Step:
@@ -15,10 +15,10 @@ def plan_live(finding: Finding, facts: Facts, favour: Favour) -> Step:
     drift = facts.drifts.get(finding.user_id) if finding.user_id else None
     if drift is None:
         says = f"the balance of {finding.user_id} could not be measured: run it again."
-        return none(finding, says)
+        return no_repair(finding, says)
     if drift.is_zero:
         says = f"the balance of {finding.user_id} agrees, measured exactly: run it again."
-        return none(finding, says)
+        return no_repair(finding, says)
     live = drift.account.user
     if live and drift.sequence_min < live.sequence and not _is_known(finding, facts, live):
         return _lost_end(finding, drift, live, favour)

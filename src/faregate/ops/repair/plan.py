@@ -9,7 +9,7 @@ from faregate.ops.repair.facts import Facts
 from faregate.ops.repair.forged import plan_forged
 from faregate.ops.repair.gaps import plan_gap
 from faregate.ops.repair.live import plan_fork, plan_live
-from faregate.ops.repair.steps import acceptance, none
+from faregate.ops.repair.steps import acceptance, no_repair
 
 _Plan: TypeAlias = Callable[[Finding, Facts, Favour], Step]
 
@@ -125,7 +125,7 @@ def plan_epochs(
             f"{first.detail} If FAREGATE_REDIS_URL names the right Redis, `faregate repair"
             f" {first.id} --apply` begins a new epoch in it."
         )
-        step = none(first, says)
+        step = no_repair(first, says)
     elif is_empty:
         says = (
             "begins a new epoch in the empty Redis: users come back with what their rows add up to,"
@@ -134,7 +134,7 @@ def plan_epochs(
         step = Step(finding=first, action=StepAction.REBUILD, says=says)
     else:
         says = f"{first.detail} It is not empty: see docs/recovery.md."
-        step = none(first, says)
+        step = no_repair(first, says)
     return [step, *(_wait(one, first) for one in findings if one is not first)]
 
 

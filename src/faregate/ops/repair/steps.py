@@ -32,7 +32,7 @@ class BalanceState:
         )
 
 
-def none(finding: Finding, says: str) -> Step:
+def no_repair(finding: Finding, says: str) -> Step:
     """Return the step that does nothing, and says why."""
     return Step(finding=finding, action=StepAction.NONE, says=says)
 

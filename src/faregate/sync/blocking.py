@@ -19,7 +19,7 @@ class Runner(Protocol):
         """Run it, and wait for its end."""
 
 
-def waits(
+def blocking(
     method: Callable[Concatenate[Any, _P], Coroutine[Any, Any, _T]],
 ) -> Callable[Concatenate[Runner, _P], _T]:
     """Return the method of a `Runner` that calls a method of its object, and waits for it."""
@@ -47,8 +47,8 @@ class SyncHoldBlock:
         """Run something on the event loop of the gate, and wait for its end."""
         return self._gate.run(lambda _: operation(self._block))
 
-    settle = waits(HoldBlock.settle)
-    extend = waits(HoldBlock.extend)
+    settle = blocking(HoldBlock.settle)
+    extend = blocking(HoldBlock.extend)
 
     @property
     def hold(self) -> Hold:
