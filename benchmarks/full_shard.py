@@ -18,7 +18,7 @@ from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.values import ShardState
 from faregate.domain.attempt import Attempt, Phase
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.idempotency import id_of_key
+from faregate.domain.idempotency import id_of_idempotency_key
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.policy import CreditPolicy
 from faregate.domain.request import Credit, DurableDeduct, Refund, Void
@@ -103,7 +103,7 @@ class FullShard:
 
     async def grant_by_key(self, asked: CreditTransactionId) -> str:
         """Grant a credit with a key of the caller's."""
-        return await self.grant(id_of_key(self.user_id, str(asked)))
+        return await self.grant(id_of_idempotency_key(self.user_id, str(asked)))
 
     async def refund(self, asked: CreditTransactionId) -> str:
         """Give a charge back that is known by its id alone."""

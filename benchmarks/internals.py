@@ -26,7 +26,7 @@ def install_users(redis_url: str, user_ids: Iterable[UUID]) -> None:
     with Redis.from_url(redis_url) as client:
         state = client.get(keys.shards(SHARD_COUNT)[0].state)
         epoch = ShardState.unpack(state).epoch
-        _, sha = load("install").call
+        _, sha = load("install").run_command
         client.execute_command(*load("install").load)
         remaining = iter(user_ids)
         while some := list(islice(remaining, _PIPELINE_MAX)):

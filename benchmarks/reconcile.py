@@ -103,7 +103,7 @@ def fill_redis(settings: Settings, users: int) -> None:
                 account = Account(credits=CREDITS - ROWS + 1 - more, sequence=ROWS + more)
                 pipe.set(keys.account(user_id, SHARDS), account.pack())
             pipe.execute()
-        redis.hset(keys.ledger(SHARDS), mapping=dict(audit.identity().marks))
+        redis.hset(keys.ledger(SHARDS), mapping=dict(audit.identity().identity_fields))
 
 
 def measure(settings: Settings, command: str) -> tuple[float, int, dict[str, Any]]:

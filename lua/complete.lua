@@ -10,20 +10,20 @@
 -- Appends nothing. Doing it twice is doing it once.
 -- uses: args, key_ends, reply
 
-local keep_ms = whole(ARGV[3], 1, TIME_MS_MAX)
-if not is_id(ARGV[1]) or not is_id(ARGV[4]) or not keep_ms then
+local lifetime_ms = whole(ARGV[3], 1, TIME_MS_MAX)
+if not is_id(ARGV[1]) or not is_id(ARGV[4]) or not lifetime_ms then
   return invalid('ids of 16 bytes, and milliseconds')
 end
 local shard, account, problem = load_one(true)
-local entry = account and entry_of(account, ARGV[1])
-if not entry then
+local lease = account and lease_of(account, ARGV[1])
+if not lease then
   return reply(problem == 'unknown_user' and 'unknown' or problem or 'unknown', shard)
 end
-complete_key(account, entry, ARGV[4])
+complete_idempotency_key(account, lease, ARGV[4])
 if ARGV[2] ~= '' then
   local kept = shard.base .. 'r' .. ARGV[1]
   write_later(shard, 'SET', kept, ARGV[2])
-  expire_later(shard, kept, keep_ms)
+  expire_later(shard, kept, lifetime_ms)
 end
 commit_one(shard, account)
 return reply('completed', shard)

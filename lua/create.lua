@@ -1,6 +1,6 @@
 -- create: makes a ledger of an empty Redis, in one step.
 --
--- KEYS   1 the marks of the ledger   2... the states of its shards
+-- KEYS   1 the identity of the ledger   2... the states of its shards
 -- ARGV   1 epoch   2... name and value of each mark
 -- Reply  {1}; {0} if one of the keys is there, or a shard of theirs was given up by a ledger that
 --        moved, and then nothing is changed
@@ -10,7 +10,7 @@
 
 local epoch = whole(ARGV[1], 1, SEQUENCE_MAX)
 if not epoch or #ARGV < 3 or #ARGV % 2 == 0 then
-  return invalid('epoch: a whole number; names and values of marks')
+  return invalid('epoch: a whole number; names and values of the identity')
 end
 for _, key in ipairs(KEYS) do
   if redis.call('EXISTS', key, string.sub(key, 1, -3) .. ':left') > 0 then

@@ -35,7 +35,7 @@ elseif not hold then
   if mode == 'expire' then
     -- Nothing is left to end. No sweep is to find it again.
     redis.call('ZREM', shard.base .. ':holds', hold_id .. string.sub(KEYS[3], -16))
-    expire(deduct_key(shard, hold_id), MEMORY_MS)
+    expire(deduct_redis_key(shard, hold_id), MEMORY_MS)
   end
   return reply_hold('unknown_hold', shard, account)
 elseif mode ~= 'expire' and hold.state == 'expired' then
@@ -52,7 +52,7 @@ elseif shard.now_ms >= hold.expires_ms then
 elseif mode == 'expire' then
   return reply_hold('hold_open', shard, account, hold)
 elseif mode == 'cancel' and attempt_id ~= ''
-  and is_taken_over(entry_of(account, hold_id), attempt_id)
+  and is_taken_over(lease_of(account, hold_id), attempt_id)
 then
   return reply_hold('taken_over', shard, account, hold)
 end
@@ -70,8 +70,8 @@ local function take_beyond(amount)
     return false
   elseif charged > 0 or hold.cost == 0 then
     begin_period(account, added, start_ms, moved)
-    local _, taken = take(account, end_id, charged, text)
-    remember_id(account, taken, MEMORY_MS)
+    local _, change = take(account, end_id, charged, text)
+    remember_id(account, change, MEMORY_MS)
   end
   hold.charged, hold.shortfall = charged, amount - charged
   return true

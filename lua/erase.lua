@@ -27,7 +27,7 @@ local function delete(name)
 end
 
 -- Deletes the idempotency keys of a user, and all that is kept by the ids of their transactions.
-local function delete_keys(base, name)
+local function delete_user_keys(base, name)
   for _, field in ipairs(redis.pcall('HKEYS', name)) do
     if #field == 17 and string.sub(field, 1, 1) == 't' then
       redis.call('UNLINK', base .. 'r' .. string.sub(field, 2))
@@ -69,7 +69,7 @@ for _, name in ipairs(page[2]) do
   elseif letter == 'i' then
     delete_id(name)
   elseif letter == 'k' and is_named then
-    delete_keys(base, name)
+    delete_user_keys(base, name)
   elseif string.find('uvw', letter, 1, true) and is_named then
     delete(name)
   end

@@ -89,10 +89,10 @@ elseif not deduct or deduct.user ~= account.user then
   return refuse('unknown_deduct')
 end
 amount = amount or deduct.cost - deduct.given_back
-local is_other = attempt_id ~= '' and is_taken_over(entry_of(account, deduct_id), attempt_id)
+local is_other = attempt_id ~= '' and is_taken_over(lease_of(account, deduct_id), attempt_id)
 if amount <= 0 or deduct.given_back + amount > deduct.cost then
   if is_all and is_given_back(deduct) and not is_other then
-    forget_key(account, deduct_id)
+    forget_idempotency_key(account, deduct_id)
     commit_one(shard, account)
   end
   return refuse('refund_exceeded')
@@ -104,7 +104,7 @@ end
 local index = give_back(account, deduct, amount, { id = id, text = pack_text(ARGV[12], ARGV[13]) })
 save_deduct(shard, deduct)
 if is_given_back(deduct) then
-  forget_key(account, deduct_id)
+  forget_idempotency_key(account, deduct_id)
 end
 problem = commit_one(shard, account)
 return reply(problem or 'allowed', shard, account, not problem and index or nil, amount, '')

@@ -57,7 +57,7 @@ local function read_call(keys, args)
 end
 
 -- Finds the account of a spend, one for all spends of its user; returns why there is none.
-local function find_payer(call, spend, key, packed)
+local function find_spender(call, spend, key, packed)
   local account = call.by_key[key]
   if not account then
     local problem
@@ -115,7 +115,7 @@ local function spend(keys, args)
   for i = 1, call.count do
     local key = keys[2 * #shards + i]
     local one, problem = read_spend(args[2 + i], key, shards, call.policies)
-    local status = problem or one.shard.problem or find_payer(call, one, key, values[#shards + i])
+    local status = problem or one.shard.problem or find_spender(call, one, key, values[#shards + i])
       or decide(one, call)
     local has_details = one.flags > 0 or one.policy.limits[1]
     spends[i], details[i] = one, has_details and pack_details(one) or ''

@@ -19,9 +19,10 @@
 
 local epoch, ordinal = whole(ARGV[1], 0, SEQUENCE_MAX), whole(ARGV[2], 0, TIME_MS_MAX)
 local position = string.match(ARGV[3] or '', '^%d+%-%d+$')
-local keep_ms, least_ms = whole(ARGV[4], 0, TIME_MS_MAX), whole(ARGV[5], 0, TIME_MS_MAX)
+local retention_ms, least_ms = whole(ARGV[4], 0, TIME_MS_MAX), whole(ARGV[5], 0, TIME_MS_MAX)
 local length_max, count_max = whole(ARGV[6], 0, CREDITS_MAX), whole(ARGV[7], 1, CREDITS_MAX)
-if not (epoch and ordinal and position and keep_ms and least_ms and length_max and count_max) then
+if not (epoch and ordinal and position and retention_ms and least_ms and length_max and count_max)
+then
   return invalid('epoch, ordinal, position, retentions or counts')
 end
 local shard = read_shard(KEYS[1], KEYS[2], redis.call('GET', KEYS[1]), time_us())
@@ -59,9 +60,9 @@ local function trim(ms, limit)
   return deleted
 end
 
-local deleted = trim(keep_ms, count_max)
+local deleted = trim(retention_ms, count_max)
 local excess = redis.call('XLEN', KEYS[2]) - length_max
-if excess > 0 and least_ms < keep_ms then
+if excess > 0 and least_ms < retention_ms then
   deleted = deleted + trim(least_ms, count_max)
 end
 redis.call('SET', KEYS[1], pack_state(shard, shard.last_us))

@@ -36,7 +36,7 @@ elseif shard.now_ms <= deadline_ms then
 elseif not account then
   return reply('forgotten', shard, nil, nil, '')
 end
-name_id(account, math.min(id_ms, shard.now_ms + LOOK_BACK_MS))
+name_id(account, math.min(id_ms, shard.now_ms + MINTED_ID_AHEAD_MS_MAX))
 local text = pack_text(ARGV[8], '')
 local answers = recall_answers(shard, id)
 
@@ -59,7 +59,7 @@ end
 
 -- Says whether another call than this one was told of a spend that was charged at `charged_ms`, and
 -- takes the answers of this one back.
-local function is_told_to_another(charged_ms)
+local function is_answered_elsewhere(charged_ms)
   if not answers then
     return charged_ms < asked_at_ms or charged_ms > deadline_ms
   end
@@ -72,12 +72,12 @@ end
 
 -- Ends the hold with the id, and returns the answer.
 local function void_hold(hold)
-  local entry, change = entry_of(account, id), { id = end_id, text = text }
-  local is_served = entry and entry.state == DONE and hold.state == 'open'
+  local lease, change = lease_of(account, id), { id = end_id, text = text }
+  local is_served = lease and lease.state == DONE and hold.state == 'open'
   if hold.state == 'cancelled' then
     return 'refunded'
-  elseif hold.state == 'settled' or is_served or is_taken_over(entry, id)
-    or is_told_to_another(hold.opened_ms)
+  elseif hold.state == 'settled' or is_served or is_taken_over(lease, id)
+    or is_answered_elsewhere(hold.opened_ms)
   then
     return 'kept'
   elseif hold.state == 'open' then
@@ -88,7 +88,7 @@ local function void_hold(hold)
   end
   hold.state = 'cancelled'
   save_deduct(shard, hold)
-  forget_key(account, id)
+  forget_idempotency_key(account, id)
   return 'refunded'
 end
 
@@ -103,7 +103,7 @@ local function undo(record)
   local index = deduct.cost > 0
     and give_back(account, deduct, deduct.cost, { id = refund_id, text = text }) or nil
   save_deduct(shard, deduct)
-  forget_key(account, id)
+  forget_idempotency_key(account, id)
   return index and 'refunded' or 'refused', index
 end
 
@@ -115,15 +115,15 @@ local function void_charge(deduct)
   elseif deduct and (deduct.cost == 0 or deduct.user ~= account.user) then
     return 'refused'
   end
-  local entry = entry_of(account, id)
-  if entry and (entry.state == DONE or is_taken_over(entry, id)) then
+  local lease = lease_of(account, id)
+  if lease and (lease.state == DONE or is_taken_over(lease, id)) then
     return 'kept'
   end
   local record, cut = find_by_any(shard, id, '', deadline_ms, ARGV[7])
   if cut then
     return 'unresolved', nil, cut
   elseif record and (record.kind ~= KIND.deduct or record.user ~= account.user)
-    or (record or answers) and is_told_to_another(record and record.at_ms)
+    or (record or answers) and is_answered_elsewhere(record and record.at_ms)
   then
     return 'kept'
   elseif deduct then

@@ -122,7 +122,7 @@ def clock_of_the_test(alter: Alter | None = None) -> Iterator[None]:
         patch.setattr(scripts, "_fragment", read_fragment)
         patch.setattr(scripts, "make", make_altered)
         patch.setattr(session, "ShardClocks", ToldClocks)
-        patch.setattr(session.Session, "_time_us", time_us)
+        patch.setattr(session.RedisSession, "_time_us", time_us)
         scripts.load.cache_clear()
         try:
             yield

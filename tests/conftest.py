@@ -13,7 +13,7 @@ from redis import Redis
 
 from commands import CommandLine
 from faregate.adapters.redis import client
-from faregate.cli.servers import Binaries, EmbeddedServers, ValkeyServer
+from faregate.cli.servers import Binaries, EmbeddedServers, EmbeddedValkey
 from servers import EMPTY, administer, chosen_binaries, database_like, lone_redis
 from soak import SOAK
 from waiting import WAIT_S_MAX
@@ -53,7 +53,7 @@ def servers(binaries: Binaries) -> Iterator[EmbeddedServers]:
 
 
 @pytest.fixture
-def own_redis(binaries: Binaries) -> Iterator[ValkeyServer]:
+def own_redis(binaries: Binaries) -> Iterator[EmbeddedValkey]:
     """A private empty Redis with full durability, to be killed and paused at will."""
     with lone_redis(binaries) as running:
         yield running

@@ -75,7 +75,7 @@ def stored(
         inserted=inserted,
         repeated=repeated,
         dead_letters=dead_letters,
-        users_gone=frozenset(gone),
+        deleted_users=frozenset(gone),
     )
 
 
@@ -173,7 +173,7 @@ class Sink:
                 inserted=stored.inserted + step.inserted,
                 repeated=stored.repeated + step.repeated,
                 dead_letters=stored.dead_letters + step.dead_letters,
-                users_gone=stored.users_gone | step.users_gone,
+                deleted_users=stored.deleted_users | step.deleted_users,
             )
         return stored
 
@@ -262,7 +262,7 @@ class Database:
         )
         return self.run(query, user_id)
 
-    def keep_dead_letter(self, user_id: UUID | None = None) -> None:
+    def insert_dead_letter(self, user_id: UUID | None = None) -> None:
         """Keep a record that Postgres has refused."""
         names = "shard, stream_id, kind, reason, payload, payload_digest, user_id"
         values = "0, '1-1/1', 'refused', 'a test', '', sha256(''), %s"

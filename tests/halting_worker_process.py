@@ -27,9 +27,9 @@ def shorten_pauses() -> None:
     """Pause as after a fault, but not as long."""
     modules: Any = work, jobs, program, supervisor
     modules[0].PAUSE_S_MIN = modules[0].PAUSE_S_MAX = PAUSE_S
-    modules[1].FAILURE_PAUSE_SECONDS = PAUSE_S
-    modules[2].RESTART_WAIT_SECONDS = modules[2].RECONNECT_WAIT_SECONDS_MAX = PAUSE_S
-    modules[3].RESTART_WAIT_SECONDS = PAUSE_S
+    modules[1].FAILURE_PAUSE_S = PAUSE_S
+    modules[2].RESTART_WAIT_S = modules[2].RECONNECT_WAIT_S_MAX = PAUSE_S
+    modules[3].RESTART_WAIT_S = PAUSE_S
 
 
 def watch_jobs(halts: Halts) -> None:

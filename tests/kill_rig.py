@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from faregate.cli.servers import PostgresServer
+from faregate.cli.servers import EmbeddedPostgres
 from halts import Halts
 from own_redis import OwnRedis
 from points import POINTS
@@ -25,7 +25,7 @@ PLACES = (*POINTS, AT_RANDOM)
 RANDOM_S_MAX = 0.3
 #: What a worker says of a job and of a ticker that ended by SIGKILL.
 KILLED_JOB = "waitpid returned 9 (signal 9)"
-KILLED_TICKER = "ticker died status=-9"
+KILLED_TICKER = "ticker died, restarting: status=-9"
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Rig:
 
     system: System
     redis: OwnRedis
-    postgres: PostgresServer
+    postgres: EmbeddedPostgres
     halts: Halts
     draw: random.Random
     worker: "subprocess.Popen[bytes]"
@@ -109,7 +109,7 @@ def start_worker(system: System, halts: Halts) -> "subprocess.Popen[bytes]":
 
 @contextmanager
 def rigged(
-    system: System, redis: OwnRedis, postgres: PostgresServer, folder: Path, seed: int
+    system: System, redis: OwnRedis, postgres: EmbeddedPostgres, folder: Path, seed: int
 ) -> Iterator[Rig]:
     """Run a worker beside servers of the test, and end it."""
     halts = Halts(folder)

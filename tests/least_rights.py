@@ -71,7 +71,7 @@ class Restricted:
             "FAREGATE_REDIS_URL": self.redis_url(user.name),
             "FAREGATE_POSTGRES_URL": self.postgres_url(login),
             "FAREGATE_TICK_INTERVAL_MS": "50",
-            "FAREGATE_RECONCILE_EVERY_S": "1",
+            "FAREGATE_RECONCILE_INTERVAL_S": "1",
             "FAREGATE_STARTING_CREDITS": str(STARTING_CREDITS),
             "PGPASSWORD": SECRET,
         }
@@ -107,7 +107,7 @@ class Restricted:
         with psycopg.connect(self.servers.postgres_url) as admin:
             return admin.execute("select from faregate.reconciliations").rowcount > 0
 
-    def keep_letter(self, payload: bytes) -> None:
+    def save_letter(self, payload: bytes) -> None:
         """Keep a record that could not be read when it was kept."""
         with psycopg.connect(self.servers.postgres_url) as admin:
             admin.execute(_KEEP_LETTER, [payload])

@@ -84,7 +84,7 @@ class LossyLedger(MemoryLedger):
     def _send(self, attempt: Attempt) -> None:
         now_ms = self.now_ms()
         identity = attempt.transaction_id or CreditTransactionId.mint(now_ms)
-        attempt.sent(identity, now_ms, now_ms + 50)
+        attempt.note_sent(identity, now_ms, now_ms + 50)
         self.attempts.append((attempt.transaction_id, attempt.is_retry))
 
     def _losing(

@@ -22,7 +22,7 @@ from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance, CreditPolicy
-from faregate.domain.spend import HoldTerms, Spend, SpendOptions
+from faregate.domain.spend import HoldOptions, Spend, SpendOptions
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
 from redis_ledger import IDENTITY, everything, make_ledger, value
@@ -88,7 +88,7 @@ class Place:
         if self.kind == "key" or has_all:
             options["key"] = IdempotencyKey(key=name, fingerprint="POST /")
         if self.kind == "hold" or has_all:
-            options["hold"] = HoldTerms(ttl_ms=_MINUTE_MS)
+            options["hold"] = HoldOptions(ttl_ms=_MINUTE_MS)
         if self.kind == "given" or has_all:
             options["transaction_id"] = CreditTransactionId.mint(now_ms)
         if self.kind == "text" or has_all:
@@ -199,7 +199,7 @@ class MixedCall:
         accounts, *streams = seen
         written = {
             shard: (entry, dict(_records(stream)))
-            for shard, entry, stream in zip(self.shards, reply.entries, streams, strict=True)
+            for shard, entry, stream in zip(self.shards, reply.addresses, streams, strict=True)
         }
         details, answers = packed[reply.details_at :], []
         for place, fields, account in zip(PLACES, reply.spends(), accounts, strict=True):

@@ -74,7 +74,7 @@ def erasing(ledger: Ledger) -> Iterator[None]:
             archive = opened.enter_context(open_archive(ledger.settings))
             erasure = Erasure(stream, archive, clock)
             while not is_over.wait(PAUSE_S):
-                erasure.look()
+                erasure.check_deletions()
                 clock.advance(1.0)
 
     worker = Thread(target=work)

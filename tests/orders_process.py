@@ -58,7 +58,7 @@ def main() -> None:
     in_ordering.open_orders = watching(open_orders, "take", "open_users", "refuse")
     in_ordering.open_credits = watching(open_credits, "add")
     in_ordering.open_installer = watching(open_installer, "install")
-    ordering.keep_ordering(read_settings(), Stop())
+    ordering.run_orders(read_settings(), Stop())
 
 
 if __name__ == "__main__":

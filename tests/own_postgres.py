@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from faregate.cli.servers import EmbeddedServers
 from faregate.cli.servers.places import Places
-from faregate.cli.servers.postgres import PORT, SUPERUSER, PostgresServer
+from faregate.cli.servers.postgres import PORT, SUPERUSER, EmbeddedPostgres
 from faregate.cli.servers.process import SERVER_ENVIRONMENT, Launch, SupervisedProcess
 from waiting import wait_for
 
@@ -33,7 +33,7 @@ class OwnPostgres:
     @property
     def url(self) -> str:
         """The URL of database `postgres`, as superuser, by a socket file."""
-        server = PostgresServer(self.places, programs=self.programs, durable=False)
+        server = EmbeddedPostgres(self.places, programs=self.programs, durable=False)
         return make_conninfo(server.url, port=str(self.port))
 
     def write(self, name: str, content: bytes) -> Path:

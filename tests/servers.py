@@ -12,10 +12,10 @@ import pytest
 from psycopg import sql
 
 from faregate import Settings
-from faregate.cli.servers import Binaries, EmbeddedServers, PostgresServer, ValkeyServer
+from faregate.cli.servers import Binaries, EmbeddedPostgres, EmbeddedServers, EmbeddedValkey
 from faregate.cli.servers.places import Places
 
-_ServerT = TypeVar("_ServerT", ValkeyServer, PostgresServer)
+_ServerT = TypeVar("_ServerT", EmbeddedValkey, EmbeddedPostgres)
 
 DEBIAN_REDIS = Path("/usr/bin/redis-server")
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
@@ -54,15 +54,15 @@ def _debian_binaries() -> Binaries:
     return Binaries(redis=DEBIAN_REDIS, postgres=newest)
 
 
-def lone_redis(binaries: Binaries) -> AbstractContextManager[ValkeyServer]:
+def lone_redis(binaries: Binaries) -> AbstractContextManager[EmbeddedValkey]:
     """Run a Redis with full durability, and no Postgres, which takes longer to make."""
-    return _running(lambda places: ValkeyServer(places, program=binaries.redis, durable=True))
+    return _running(lambda places: EmbeddedValkey(places, program=binaries.redis, durable=True))
 
 
-def lone_postgres(binaries: Binaries) -> AbstractContextManager[PostgresServer]:
+def lone_postgres(binaries: Binaries) -> AbstractContextManager[EmbeddedPostgres]:
     """Run a Postgres that may be killed; only a crash of the machine loses what it committed."""
     return _running(
-        lambda places: PostgresServer(places, programs=binaries.postgres, durable=False)
+        lambda places: EmbeddedPostgres(places, programs=binaries.postgres, durable=False)
     )
 
 
@@ -91,7 +91,7 @@ def database_like(servers: EmbeddedServers, template: str) -> Iterator[str]:
 @contextmanager
 def lone_ledger(
     binaries: Binaries, servers: EmbeddedServers, template: str
-) -> Iterator[tuple[ValkeyServer, Settings]]:
+) -> Iterator[tuple[EmbeddedValkey, Settings]]:
     """Make an empty ledger on a Redis of its own, and in a database of the shared Postgres."""
     with lone_redis(binaries) as redis, database_like(servers, template) as url:
         yield redis, Settings(redis_url=redis.url, postgres_url=url)

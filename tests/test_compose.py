@@ -28,11 +28,11 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ["migrate", "api", "worker"]
 LASTING = ["valkey", "postgres", "api", "worker"]
-COMMAND_SECONDS_MAX = 120
-HEALTHY_SECONDS_MAX = 120
-STOP_SECONDS_MAX = 120
-SERVED_SECONDS_MAX = 120
-POLL_SECONDS = 0.1
+COMMAND_S_MAX = 120
+HEALTHY_S_MAX = 120
+STOP_S_MAX = 120
+SERVED_S_MAX = 120
+POLL_S = 0.1
 
 #: What the image's entry point runs.
 FAREGATE = [sys.executable, "-c", "import sys; from faregate.cli import main; sys.exit(main())"]
@@ -132,7 +132,7 @@ def test_every_command_and_option_exists(name: str) -> None:
     done = subprocess.run(
         command,
         env=environment(name, "redis://127.0.0.1:1", "postgresql://127.0.0.1:1/none"),
-        timeout=COMMAND_SECONDS_MAX,
+        timeout=COMMAND_S_MAX,
         capture_output=True,
         text=True,
         check=False,
@@ -150,7 +150,7 @@ def running(command: list[str], env: dict[str, str]) -> Iterator[subprocess.Pope
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(STOP_SECONDS_MAX)
+        process.wait(STOP_S_MAX)
 
 
 def healthy(
@@ -160,22 +160,22 @@ def healthy(
     program, *arguments = SERVICES[name]["healthcheck"]["test"][1:]
     assert program == "python"
     command = [sys.executable, *map(here, arguments)]
-    deadline = time.monotonic() + HEALTHY_SECONDS_MAX
+    deadline = time.monotonic() + HEALTHY_S_MAX
     while process.poll() is None and time.monotonic() < deadline:
         done = subprocess.run(
-            command, env=env, capture_output=True, check=False, timeout=COMMAND_SECONDS_MAX
+            command, env=env, capture_output=True, check=False, timeout=COMMAND_S_MAX
         )
         if done.returncode == 0:
             return True
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_S)
     return False
 
 
 def served(process: subprocess.Popen[bytes], port: str) -> bool:
     """Whether somebody new, as in the README, gets a 200; a busy machine may need some tries."""
-    deadline = time.monotonic() + SERVED_SECONDS_MAX
+    deadline = time.monotonic() + SERVED_S_MAX
     while process.poll() is None and time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=SERVED_SECONDS_MAX)
+        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=SERVED_S_MAX)
         connection.request("GET", "/", headers={"authorization": f"Bearer {uuid4()}"})
         response = connection.getresponse()
         body = response.read()
@@ -196,7 +196,7 @@ def test_the_migrations_run_on_an_empty_database(
     for _ in range(2):
         command = [*FAREGATE, *SERVICES["migrate"]["command"]]
         done = subprocess.run(
-            command, env=env, capture_output=True, check=False, timeout=COMMAND_SECONDS_MAX
+            command, env=env, capture_output=True, check=False, timeout=COMMAND_S_MAX
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -221,4 +221,4 @@ def test_services_become_healthy_and_stop_cleanly(
         if name == "api":
             assert served(process, port)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(STOP_SECONDS_MAX) in (0, -signal.SIGTERM)
+        assert process.wait(STOP_S_MAX) in (0, -signal.SIGTERM)

@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 from redis import Redis
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILD_SECONDS_MAX = 120
-CHARGE_SECONDS_MAX = 120
+BUILD_S_MAX = 120
+CHARGE_S_MAX = 120
 USER = UUID("0190f5a0-0000-7000-8000-0000000000aa")
 
 #: Run by the new environment's Python, which finds there what the wheel asks for and nothing else.
@@ -59,7 +59,7 @@ def run(*command: str, cwd: Path, seconds_max: int, env: dict[str, str] | None =
 def build(source: Path, target: str, into: Path) -> Path:
     """Build one distribution with the build backend that is installed here."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(into)]
-    run(*command, cwd=source, seconds_max=BUILD_SECONDS_MAX)
+    run(*command, cwd=source, seconds_max=BUILD_S_MAX)
     (built,) = into.iterdir()
     return built
 
@@ -157,7 +157,7 @@ def lone_python(wheel: Path, tmp_path: Path) -> Path:
     python = tmp_path / "new/bin/python"
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     options = ["--disable-pip-version-check", "--no-index", "--no-deps", str(wheel)]
-    run(*install, *options, cwd=tmp_path, seconds_max=BUILD_SECONDS_MAX)
+    run(*install, *options, cwd=tmp_path, seconds_max=BUILD_S_MAX)
     (site,) = (tmp_path / "new").glob("lib/python*/site-packages")
     for name in closure(wheel):
         link(name, site)
@@ -179,7 +179,7 @@ def test_the_wheel_alone_in_a_new_environment_charges_once(
         "FAREGATE_STARTING_CREDITS": "3",
     }
     command = [str(lone_python), "-I", "-W", "error", "-c", CHARGE_ONCE]
-    said = run(*command, cwd=tmp_path, env=env, seconds_max=CHARGE_SECONDS_MAX).split()
+    said = run(*command, cwd=tmp_path, env=env, seconds_max=CHARGE_S_MAX).split()
     (package,) = (tmp_path / "new").glob("lib/python*/site-packages/faregate")
     assert said == [str(package), str(package / "lua"), "True", "2"]
     with Redis.from_url(ledger_redis) as client:
@@ -202,7 +202,7 @@ print(importlib.util.find_spec("pytest"), decision.credits, gate.charged(user))
 def test_the_testing_kit_needs_no_pytest(lone_python: Path, tmp_path: Path) -> None:
     """It is part of the wheel, and asks for nothing that an API would not."""
     command = [str(lone_python), "-I", "-W", "error", "-c", CHARGE_IN_MEMORY]
-    said = run(*command, cwd=tmp_path, seconds_max=CHARGE_SECONDS_MAX)
+    said = run(*command, cwd=tmp_path, seconds_max=CHARGE_S_MAX)
     assert said.split() == ["None", "2", "1"]
 
 

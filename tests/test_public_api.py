@@ -28,7 +28,7 @@ PUBLIC = [
     "RateLimit",
     "Settings",
     "SyncGate",
-    "SyncHeldBlock",
+    "SyncHoldBlock",
     "TransactionType",
     "Usage",
     "User",

@@ -58,7 +58,7 @@ class System:
     metrics_port: int = 0
     log_format: str = "text"
     #: How often it compares numbers, in seconds; 0 for never.
-    reconcile_every_s: int = 0
+    reconcile_interval_s: int = 0
 
     @property
     def queue_url(self) -> str:
@@ -82,13 +82,13 @@ class System:
             "PYTHONPATH": os.pathsep.join(sys.path),
             "FAREGATE_REDIS_URL": self.redis_url,
             "FAREGATE_QUEUE_URL": self.queue_url,
-            "FAREGATE_DRAIN_SECONDS_MAX": str(self.seconds_max),
+            "FAREGATE_DRAIN_S_MAX": str(self.seconds_max),
             "FAREGATE_POSTGRES_URL": self.database_url,
             "FAREGATE_TICK_INTERVAL_MS": str(TICK_MS),
             "FAREGATE_DECISION_TIMEOUT_MS": str(DECISION_TIMEOUT_MS),
             "FAREGATE_METRICS_PORT": str(self.metrics_port),
             "FAREGATE_LOG_FORMAT": self.log_format,
-            "FAREGATE_RECONCILE_EVERY_S": str(self.reconcile_every_s),
+            "FAREGATE_RECONCILE_INTERVAL_S": str(self.reconcile_interval_s),
         }
 
     def charge(self, users: Sequence[UUID] = USERS) -> None:
@@ -130,7 +130,7 @@ class System:
 
     def enqueue(self, count: int) -> None:
         """Enqueue jobs, as many as nobody needs."""
-        queue = open_queue(self.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+        queue = open_queue(self.queue_url, socket_timeout_s=WAIT_S_MAX)
         for _ in range(count):
             queue.enqueue(JOB, 2.0, result_ttl=0)
         queue.connection.close()

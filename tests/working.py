@@ -73,8 +73,8 @@ class FakeStream:
             self.noted[shard] = cursor.position
         return 0
 
-    def marks(self) -> dict[str, str]:
-        return IDENTITY.marks
+    def identity_fields(self) -> dict[str, str]:
+        return IDENTITY.identity_fields
 
     def forget(self, user_ids: object) -> None:
         pass
@@ -100,7 +100,7 @@ class FakeArchive:
     def cursors(self) -> Mapping[int, Cursor]:
         return dict(self.known)
 
-    def rehearse(self) -> None:
+    def check_writes(self) -> None:
         raise NotImplementedError
 
     def lock_holder(self) -> str:

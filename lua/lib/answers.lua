@@ -7,13 +7,13 @@ local ANSWER_TIME_FORMAT, ANSWER_TIME_BYTES = '>I6I6', 12
 -- Of more answers, the newest are kept.
 local ANSWERS_MAX = 64
 
-local function answers_key(shard, id)
+local function answers_redis_key(shard, id)
   return shard.base .. 'a' .. id
 end
 
 -- Returns the packed answers; nil for none, false for a value that cannot be read.
 local function recall_answers(shard, id)
-  local packed = redis.pcall('GET', answers_key(shard, id))
+  local packed = redis.pcall('GET', answers_redis_key(shard, id))
   if not packed then
     return nil
   end
@@ -21,8 +21,8 @@ local function recall_answers(shard, id)
 end
 
 local function save_answers(shard, id, packed, ms)
-  write_later(shard, 'SET', answers_key(shard, id), packed)
-  expire_later(shard, answers_key(shard, id), ms)
+  write_later(shard, 'SET', answers_redis_key(shard, id), packed)
+  expire_later(shard, answers_redis_key(shard, id), ms)
 end
 
 -- Packs an answer. After the deadline of its call it counts as given at the deadline: a void of the

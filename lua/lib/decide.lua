@@ -54,7 +54,7 @@ local function take_cost(spend, deadline_ms)
     count_request(spend)
   end
   if spend.flags > 0 or spend.shard.now_ms - spend.id_ms > KEYLESS_MS_MAX then
-    keep_options(spend, change, deadline_ms)
+    save_options(spend, change, deadline_ms)
   end
 end
 
@@ -96,7 +96,7 @@ local function decide(spend, call)
   local status
   if spend.shadow then
     status = decide_shadow(spend)
-  elseif spend.id_ms > shard.now_ms + LOOK_BACK_MS and not has(spend.flags, GIVEN) then
+  elseif spend.id_ms > shard.now_ms + MINTED_ID_AHEAD_MS_MAX and not has(spend.flags, GIVEN) then
     status = 'ahead'
   else
     local deadline_ms = call.deadline_ms

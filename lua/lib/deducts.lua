@@ -17,7 +17,7 @@ local DEDUCT_FIELDS = {
 }
 local OF_DEDUCTS, STATE, OF_HOLDS = 5, 6, 12
 
-local function deduct_key(shard, id)
+local function deduct_redis_key(shard, id)
   return shard.base .. 'd' .. id
 end
 
@@ -27,7 +27,7 @@ local function find_deduct(shard, id)
   for i, field in ipairs(DEDUCT_FIELDS) do
     names[i] = field[1]
   end
-  local values = redis.pcall('HMGET', deduct_key(shard, id), unpack(names))
+  local values = redis.pcall('HMGET', deduct_redis_key(shard, id), unpack(names))
   if values.err then
     return false
   elseif not values[1] then
@@ -49,7 +49,7 @@ end
 
 -- Writes a deduct. It is kept for a day after its last change, and while its hold is open.
 local function save_deduct(shard, deduct)
-  local key, values = deduct_key(shard, deduct.id), {}
+  local key, values = deduct_redis_key(shard, deduct.id), {}
   for _, field in ipairs(DEDUCT_FIELDS) do
     local value = deduct[field[2]]
     if value then

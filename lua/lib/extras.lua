@@ -19,14 +19,14 @@ local function open_hold(spend, change)
 end
 
 -- Keeps what a spend has beside its cost, which was taken just now by a change.
-local function keep_options(spend, change, deadline_ms)
+local function save_options(spend, change, deadline_ms)
   local account, shard = spend.account, spend.shard
   if spend.hold then
     open_hold(spend, change)
   end
   if spend.key then
     spend.key_state = KEY_NEW
-    keep_key(account, spend.key, spend.id, -spend.cost)
+    save_idempotency_key(account, spend.key, spend.id, -spend.cost)
   end
   if has(spend.flags, GIVEN) or spend.shard.now_ms - spend.id_ms > KEYLESS_MS_MAX then
     remember_id(account, change, GIVEN_KEY_MS)

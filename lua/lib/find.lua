@@ -5,7 +5,8 @@
 -- cut short goes on. A minted attempt was charged near the time of its id, and until `until_ms`;
 -- any other record has a key, unless that has run out or, if `is_lost`, cannot be read.
 local function find_keyless(shard, id, id_ms, until_ms, is_lost, from)
-  local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(id_ms + KEYLESS_MS_MAX, until_ms)
+  local first_ms = id_ms - MINTED_ID_AHEAD_MS_MAX
+  local last_ms = math.min(id_ms + KEYLESS_MS_MAX, until_ms)
   local keyless_ms = is_lost and shard.now_ms or shard.now_ms - GIVEN_KEY_MS
   if id_ms - GIVEN_ID_AHEAD_MS_MAX <= keyless_ms then
     first_ms = id_ms - GIVEN_ID_AHEAD_MS_MAX
@@ -21,8 +22,8 @@ end
 -- Returns the record at an address, such as 1700000000000-0/1, if it has the id.
 local function record_at(shard, position, id)
   local entry_id = string.match(position, '^(%d+%-%d+)/%d+$')
-  local entry = entry_id and read_entries(shard, 'XRANGE', entry_id, entry_id)[1]
-  return entry and find_in_entry(entry, id)
+  local entry = entry_id and read_stream_entries(shard, 'XRANGE', entry_id, entry_id)[1]
+  return entry and find_in_stream_entry(entry, id)
 end
 
 -- Returns the record of an id: at its address, at the time that is remembered of it, or near the

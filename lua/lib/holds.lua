@@ -24,11 +24,11 @@ local function close_hold(account, hold, state, attempt_id)
   write_later(shard, 'ZREM', shard.base .. ':holds', hold.id .. hold.user)
   hold.state = state
   save_deduct(shard, hold)
-  local entry = entry_of(account, hold.id)
-  if entry and (state == 'settled' or state == 'expired' and hold.keep == 1) then
-    complete_key(account, entry, attempt_id)
-  elseif entry then
-    forget_key(account, hold.id)
+  local lease = lease_of(account, hold.id)
+  if lease and (state == 'settled' or state == 'expired' and hold.keep == 1) then
+    complete_idempotency_key(account, lease, attempt_id)
+  elseif lease then
+    forget_idempotency_key(account, hold.id)
   end
 end
 

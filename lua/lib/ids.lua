@@ -8,14 +8,14 @@ local NO_ID = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 -- How long a key is there at least.
 local GIVEN_KEY_MS = GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX
 
-local function id_key(shard, id)
+local function id_redis_key(shard, id)
   return shard.base .. 'i' .. id
 end
 
 -- Returns the record that is remembered by an id; nil for none, false for a value that cannot be
 -- read.
 local function recall_id(shard, id)
-  local packed = redis.pcall('GET', id_key(shard, id))
+  local packed = redis.pcall('GET', id_redis_key(shard, id))
   if not packed then
     return nil
   elseif type(packed) ~= 'string' or #packed ~= ID_BYTES then
@@ -32,8 +32,8 @@ end
 local function remember_id(account, change, ms)
   local shard = account.shard
   local ahead_ms = shard.now_ms - math.floor(time_us() / 1000)
-  write_later(shard, 'SET', id_key(shard, change.id), struct.pack(ID_FORMAT, change.kind,
+  write_later(shard, 'SET', id_redis_key(shard, change.id), struct.pack(ID_FORMAT, change.kind,
     account.user, change.amount, account.credits, account.sequence, account.allowance,
     shard.now_ms, change.refund_of or NO_ID))
-  expire_later(shard, id_key(shard, change.id), ms + ahead_ms)
+  expire_later(shard, id_redis_key(shard, change.id), ms + ahead_ms)
 end

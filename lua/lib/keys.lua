@@ -1,14 +1,14 @@
 -- Idempotency keys. A key stands for one request of a user. Two hashes of the user take turns, each
 -- for one lifetime of a key, so that nothing is searched and their number is bounded. A hash holds
--- `g`, its turn; `k<digest>`, the entry of a key; `t<id>`, the digest by the id of the transaction.
--- An entry of up to 64 bytes keeps a small hash in its compact form.
+-- `g`, its turn; `k<digest>`, the lease of a key; `t<id>`, the digest by the id of the transaction.
+-- A lease of up to 64 bytes keeps a small hash in its compact form.
 -- uses: account
 
 local KEY_FORMAT, KEY_BYTES = '>BI6I6c8c8c16i4i4I4i4', 61
 local IN_FLIGHT, DONE = 1, 2
 
 -- Reads a key from a packed spend; returns it and where the next part begins, or nil.
-local function read_key(packed, at)
+local function read_idempotency_key(packed, at)
   if at + 39 > #packed then
     return nil
   end
@@ -25,39 +25,39 @@ local function random_half(id)
   return string.sub(id, 9)
 end
 
-local function key_hash(account, turn)
+local function idempotency_key_hash(account, turn)
   return account.shard.base .. 'k' .. turn % 2 .. account.user
 end
 
-local function find_entry(account, turn, digest)
-  local hash = key_hash(account, turn)
+local function find_lease(account, turn, digest)
+  local hash = idempotency_key_hash(account, turn)
   local packed = redis.pcall('HGET', hash, 'k' .. digest)
   if not packed then
     return nil
   elseif type(packed) ~= 'string' or #packed ~= KEY_BYTES then
     return false
   end
-  local entry = { hash = hash, digest = digest }
-  entry.state, entry.made_ms, entry.leased_ms, entry.fingerprint, entry.holder, entry.id,
-    entry.amount, entry.credits, entry.sequence, entry.left = struct.unpack(KEY_FORMAT, packed)
-  return entry
+  local lease = { hash = hash, digest = digest }
+  lease.state, lease.made_ms, lease.leased_ms, lease.fingerprint, lease.holder, lease.id,
+    lease.amount, lease.credits, lease.sequence, lease.left = struct.unpack(KEY_FORMAT, packed)
+  return lease
 end
 
-local function save_entry(shard, entry)
-  write_later(shard, 'HSET', entry.hash, 'k' .. entry.digest, struct.pack(KEY_FORMAT, entry.state,
-    entry.made_ms, entry.leased_ms, entry.fingerprint, entry.holder, entry.id, entry.amount,
-    entry.credits, entry.sequence, entry.left))
+local function save_lease(shard, lease)
+  write_later(shard, 'HSET', lease.hash, 'k' .. lease.digest, struct.pack(KEY_FORMAT, lease.state,
+    lease.made_ms, lease.leased_ms, lease.fingerprint, lease.holder, lease.id, lease.amount,
+    lease.credits, lease.sequence, lease.left))
 end
 
--- Returns the entry of a key that still counts; nil for none, false for a value that cannot be
+-- Returns the lease of a key that still counts; nil for none, false for a value that cannot be
 -- read.
-local function recall_key(account, key)
+local function recall_idempotency_key(account, key)
   for turn = 0, 1 do
-    local entry = find_entry(account, turn, key.digest)
-    if entry == false then
+    local lease = find_lease(account, turn, key.digest)
+    if lease == false then
       return false
-    elseif entry and account.shard.now_ms - entry.made_ms < key.lifetime_ms then
-      return entry
+    elseif lease and account.shard.now_ms - lease.made_ms < key.lifetime_ms then
+      return lease
     end
   end
   return nil
@@ -66,31 +66,31 @@ end
 -- Returns the turn of a time, and whether its hash was begun in it; a key of another type was not.
 local function current_turn(account, key)
   local turn = math.floor(account.shard.now_ms / key.lifetime_ms)
-  local begun = redis.pcall('HGET', key_hash(account, turn), 'g')
+  local begun = redis.pcall('HGET', idempotency_key_hash(account, turn), 'g')
   return turn, begun == string.format('%.0f', turn)
 end
 
 -- Says whether there is no room for one more key. A key has two fields.
 local function is_full(account, key)
   local turn, is_begun = current_turn(account, key)
-  return is_begun and redis.call('HLEN', key_hash(account, turn)) > 2 * key.count_max
+  return is_begun and redis.call('HLEN', idempotency_key_hash(account, turn)) > 2 * key.count_max
 end
 
 -- Remembers a key for the deduct that was taken just now.
-local function keep_key(account, key, id, amount)
+local function save_idempotency_key(account, key, id, amount)
   local shard = account.shard
   local turn, is_begun = current_turn(account, key)
-  local hash = key_hash(account, turn)
+  local hash = idempotency_key_hash(account, turn)
   if not is_begun then
     write_later(shard, 'UNLINK', hash)
     write_later(shard, 'HSET', hash, 'g', string.format('%.0f', turn))
     expire_later(shard, hash, 2 * key.lifetime_ms)
   end
-  local entry = { hash = hash, digest = key.digest, state = IN_FLIGHT, made_ms = shard.now_ms,
+  local lease = { hash = hash, digest = key.digest, state = IN_FLIGHT, made_ms = shard.now_ms,
     leased_ms = shard.now_ms, fingerprint = key.fingerprint, holder = random_half(id), id = id,
     amount = amount, credits = account.credits, sequence = account.sequence,
     left = account.allowance }
   write_later(shard, 'HSET', hash, 't' .. id, key.digest)
-  save_entry(shard, entry)
-  return entry
+  save_lease(shard, lease)
+  return lease
 end

@@ -3,7 +3,7 @@
 -- uses: arrivals
 
 local GCRA, GCRA_KEYED, WINDOW_KEYED = 1, 2, 3
-local LIMIT_STATE_FORMAT, NOT_LOOKED_AT = '>I4I4', 4294967295
+local LIMIT_STATE_FORMAT, NOT_CHECKED = '>I4I4', 4294967295
 
 -- Reads a window; returns how many requests lie in it and when the oldest leaves it, or nil.
 local function read_window(limit, key, now_us)
@@ -115,7 +115,7 @@ end
 local function pack_states(spend)
   local packed, limits = '', spend.policy.limits
   for i = 1, #limits do
-    local remaining, next_ms = NOT_LOOKED_AT, 0
+    local remaining, next_ms = NOT_CHECKED, 0
     if spend.states then
       remaining, next_ms = limit_state(spend, i, limits[i])
     end

@@ -6,24 +6,24 @@ local SPEND_ENTRIES_MAX = 1024
 
 -- Returns how a request is answered whose key is known; nil if it is to be decided. A request that
 -- was not completed within its lease is taken over, by one request for each lease.
-local function answer_known(entry, key, attempt_id, shard, is_late)
-  if entry.fingerprint ~= key.fingerprint then
+local function answer_known(lease, key, attempt_id, shard, is_late)
+  if lease.fingerprint ~= key.fingerprint then
     return 'key_reused'
-  elseif entry.state == DONE then
+  elseif lease.state == DONE then
     return 'repeated', KEY_DONE
-  elseif entry.holder == random_half(attempt_id) then
+  elseif lease.holder == random_half(attempt_id) then
     -- The reply to this very attempt was lost. Its own charge is found by its id.
-    if entry.id == attempt_id then
+    if lease.id == attempt_id then
       return nil
     end
     return 'repeated', KEY_TAKEN_OVER
-  elseif shard.now_ms - entry.leased_ms < key.lease_ms then
+  elseif shard.now_ms - lease.leased_ms < key.lease_ms then
     return 'repeated', KEY_IN_FLIGHT
   elseif is_late then
     return 'late'
   end
-  entry.leased_ms, entry.holder = shard.now_ms, random_half(attempt_id)
-  save_entry(shard, entry)
+  lease.leased_ms, lease.holder = shard.now_ms, random_half(attempt_id)
+  save_lease(shard, lease)
   return 'repeated', KEY_TAKEN_OVER
 end
 
@@ -53,7 +53,7 @@ end
 -- be there for longer than what is known of its refunds.
 local function is_stale(spend, is_given)
   local age_ms = spend.shard.now_ms - spend.id_ms
-  local ahead_ms = is_given and GIVEN_ID_AHEAD_MS_MAX or LOOK_BACK_MS
+  local ahead_ms = is_given and GIVEN_ID_AHEAD_MS_MAX or MINTED_ID_AHEAD_MS_MAX
   return age_ms > (is_given and GIVEN_ID_MS_MAX or MEMORY_MS) or -age_ms > ahead_ms
     or spend.id_ms - ahead_ms < spend.shard.oldest_ms
 end
@@ -64,7 +64,8 @@ local function find_minted(spend)
   -- An attempt that was charged later has a key, until that runs out.
   local is_keyed = now_ms - GIVEN_KEY_MS < id_ms
   local late_ms = is_keyed and KEYLESS_MS_MAX or ATTEMPT_MS_MAX
-  local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(now_ms, id_ms + late_ms)
+  local first_ms = id_ms - MINTED_ID_AHEAD_MS_MAX
+  local last_ms = math.min(now_ms, id_ms + late_ms)
   if first_ms > last_ms then
     return nil
   end
@@ -99,15 +100,15 @@ end
 -- Returns how a spend is answered whose idempotency key is known; nil if it is not.
 local function find_by_key(spend, is_late)
   local account, shard = spend.account, spend.shard
-  local entry = recall_key(account, spend.key)
-  if not entry then
-    return entry == false and 'corrupt' or nil
+  local lease = recall_idempotency_key(account, spend.key)
+  if not lease then
+    return lease == false and 'corrupt' or nil
   end
-  local status, state = answer_known(entry, spend.key, spend.id, shard, is_late)
+  local status, state = answer_known(lease, spend.key, spend.id, shard, is_late)
   if status == 'repeated' then
-    spend.earlier, spend.key_state = entry, state
-    local deduct = spend.hold and find_deduct(shard, entry.id)
-    entry.expires_ms = deduct and deduct.expires_ms
+    spend.earlier, spend.key_state = lease, state
+    local deduct = spend.hold and find_deduct(shard, lease.id)
+    lease.expires_ms = deduct and deduct.expires_ms
   end
   return status
 end

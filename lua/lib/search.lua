@@ -35,7 +35,7 @@ end
 
 -- Returns the record of an id in an entry, with its position, or nil. Most entries are passed over
 -- by one search for the random half of the id: its first bytes are in every record of its time.
-local function find_in_entry(entry, id)
+local function find_in_stream_entry(entry, id)
   local payload = entry[2][2]
   if not payload or not string.find(payload, string.sub(id, 9), 1, true) then
     return nil
@@ -55,7 +55,7 @@ end
 
 -- Reads entries of a shard, by XRANGE or XREVRANGE. A stream that cannot be read makes its shard
 -- corrupt.
-local function read_entries(shard, command, first, last)
+local function read_stream_entries(shard, command, first, last)
   local page = redis.pcall(command, shard.stream, first, last, 'COUNT', PAGE_LENGTH)
   if page.err then
     shard.problem = 'corrupt'
@@ -84,9 +84,9 @@ local function search_page(shard, id, side)
     return nil
   end
   side.is_begun = true
-  local page = read_entries(shard, side.command, side.at, side.last)
+  local page = read_stream_entries(shard, side.command, side.at, side.last)
   for _, entry in ipairs(page) do
-    local record = find_in_entry(entry, id)
+    local record = find_in_stream_entry(entry, id)
     if record then
       return record
     end

@@ -53,7 +53,7 @@ local function read_sections(spend, packed)
     spend.text, at = read_text(packed, at)
   end
   if at and has(flags, KEY) then
-    spend.key, at = read_key(packed, at)
+    spend.key, at = read_idempotency_key(packed, at)
   end
   if at and has(flags, HOLD) then
     spend.hold, at = read_hold(packed, at)

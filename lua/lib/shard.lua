@@ -73,7 +73,7 @@ end
 -- Appends the records of a shard as one entry. XADD is the one command that may fail after values
 -- were computed, so it comes first: a shard whose stream refuses is corrupt, and nothing of it is
 -- written.
-local function append_entry(shard)
+local function append_stream_entry(shard)
   shard.records[1] = struct.pack(ENTRY_FORMAT, VERSION, shard.epoch, shard.ordinal + 1, shard.count,
     shard.now_us)
   local position = redis.pcall('XADD', shard.stream, string.format('%.0f-*', shard.now_ms), 'r',
@@ -92,7 +92,7 @@ local function commit(shards, accounts, pack_account)
   local values, n = {}, 0
   for _, shard in ipairs(shards) do
     if not shard.problem and shard.count > 0 then
-      append_entry(shard)
+      append_stream_entry(shard)
       if not shard.problem then
         values[n + 1] = shard.key
         values[n + 2] = pack_state(shard, shard.now_us)

@@ -14,7 +14,7 @@ from faregate.domain.transaction import CreditTransaction, CreditTransactionId, 
 from faregate.domain.usage import Usage
 from faregate.domain.user import User, user_id_of
 from faregate.gate import CachedTiers, Gate
-from faregate.sync import SyncGate, SyncHeldBlock
+from faregate.sync import SyncGate, SyncHoldBlock
 
 __all__ = [
     "Allowance",
@@ -41,7 +41,7 @@ __all__ = [
     "RateLimit",
     "Settings",
     "SyncGate",
-    "SyncHeldBlock",
+    "SyncHoldBlock",
     "TransactionType",
     "Usage",
     "User",

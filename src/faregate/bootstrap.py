@@ -36,7 +36,7 @@ from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableErr
 from faregate.domain.policy import BreakerOptions, CreditPolicy, GateOptions, PolicySet
 from faregate.gate import Gate, TierOf
 from faregate.ops import doctor
-from faregate.ops.doctor import Look
+from faregate.ops.doctor import Probe
 from faregate.sync import SyncGate
 
 
@@ -99,9 +99,9 @@ def _options(settings: Settings) -> GateOptions:
             delay_ms_max=settings.breaker_delay_ms_max,
         ),
         provision_users=settings.provision_users,
-        key_lifetime_ms=settings.key_lifetime_ms,
-        key_lease_ms=settings.key_lease_ms,
-        keys_max=settings.keys_max,
+        idempotency_lifetime_ms=settings.idempotency_lifetime_ms,
+        idempotency_lease_ms=settings.idempotency_lease_ms,
+        idempotency_keys_max=settings.idempotency_keys_max,
     )
 
 
@@ -231,27 +231,27 @@ def open_admin(settings: Settings) -> closing[PostgresAdmin]:
 
 
 @contextmanager
-def open_servers(settings: Settings) -> Iterator[dict[str, Look]]:
+def open_servers(settings: Settings) -> Iterator[dict[str, Probe]]:
     """Open what the doctor looks at wherever Faregate runs: both servers."""
     with (
         closing(RedisServer.from_url(settings.redis_url)) as redis,
         closing(PostgresServer(settings.postgres_url)) as postgres,
     ):
-        yield {"redis": redis.look, "postgres": postgres.look}
+        yield {"redis": redis.inspect, "postgres": postgres.inspect}
 
 
 @contextmanager
-def open_looks(settings: Settings) -> Iterator[dict[str, Look]]:
+def open_probes(settings: Settings) -> Iterator[dict[str, Probe]]:
     """Open all that the doctor looks at, for an operator."""
     with (
-        open_servers(settings) as looks,
+        open_servers(settings) as probes,
         open_stream(settings) as stream,
         open_reports(settings) as reports,
         open_orders(settings) as orders,
         closing(RedisServer.from_url(settings.rq_url, QUEUE_SETTING)) as queue,
     ):
-        yield looks | {
-            "queue": lambda: queue.look_at_queue(QUEUE_NAME),
+        yield probes | {
+            "queue": lambda: queue.inspect_queue(QUEUE_NAME),
             "ledger": lambda: doctor.ledger(stream, stream, reports.audit),
             "records": lambda: doctor.backlog(stream, reports.audit),
             "orders": orders.counts,

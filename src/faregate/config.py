@@ -108,11 +108,13 @@ class Settings(BaseSettings):
     #: How many such requests a second are served while more wait than can be decided in time.
     open_rate_max: int = Field(default=1_000, ge=0, le=1_000_000)
     #: For how long an idempotency key is remembered; another value forgets those that are.
-    key_lifetime_ms: int = Field(default=LIFETIME_MS, ge=LIFETIME_MS_MIN, le=LIFETIME_MS_MAX)
+    idempotency_lifetime_ms: int = Field(
+        default=LIFETIME_MS, ge=LIFETIME_MS_MIN, le=LIFETIME_MS_MAX
+    )
     #: After how long a request with a key that was not completed may be taken over.
-    key_lease_ms: int = Field(default=LEASE_MS, ge=0, le=LIFETIME_MS_MAX)
+    idempotency_lease_ms: int = Field(default=LEASE_MS, ge=0, le=LIFETIME_MS_MAX)
     #: How many keys of one user are remembered in one lifetime.
-    keys_max: int = Field(default=KEYS_MAX, ge=1, le=KEYS_COUNT_MAX)
+    idempotency_keys_max: int = Field(default=KEYS_MAX, ge=1, le=KEYS_COUNT_MAX)
     #: How many records of a shard may wait for Postgres before charges are refused; about 100
     #: bytes each.
     pending_max: int = Field(default=500_000, ge=1, le=2**31 - 1)
@@ -123,12 +125,12 @@ class Settings(BaseSettings):
     #: How often the ticker looks for pending records.
     tick_interval_ms: int = Field(default=200, ge=10, le=60_000)
     #: How long one job of the worker may go on.
-    drain_seconds_max: float = Field(default=30.0, gt=0, le=600)
+    drain_s_max: float = Field(default=30.0, gt=0, le=600)
     #: How many records are stored in one transaction at most.
     batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
     #: How often the worker compares the numbers of users with new rows, in seconds; 0 for never. It
     #: compares those of all users once a day.
-    reconcile_every_s: int = Field(default=900, ge=0, le=86_400)
+    reconcile_interval_s: int = Field(default=900, ge=0, le=86_400)
     #: Where the worker serves metrics for Prometheus; port 0 for nowhere.
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65_535)

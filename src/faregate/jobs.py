@@ -83,7 +83,7 @@ class _Charge:
         cost = self._hold.estimate if actual is None else actual
         answer = await gate.settle(self._hold, cost)
         if not answer.allowed and not answer.is_pending:
-            _log.warning("a job is not settled: hold %s: %s", self._hold.id, answer.verdict)
+            _log.warning("job hold not settled: %s: %s", self._hold.id, answer.verdict)
         await _finish(gate)
 
     async def give_back(self, gate: Gate) -> None:
@@ -94,13 +94,13 @@ class _Charge:
             else:
                 await gate.refund(self._decision, description="refund: the job failed")
         except FaregateError as error:
-            _log.warning("a job is not given back: %s: %s", self._decision.transaction_id, error)
+            _log.warning("job charge not refunded: %s: %s", self._decision.transaction_id, error)
         await _finish(gate)
 
 
 async def _finish(gate: Gate) -> None:
     if not await gate.retries.join(JOIN_S_MAX):
-        _log.warning("a job has ended, and %d actions wait in the background", len(gate.retries))
+        _log.warning("job ended with actions in the background: count=%d", len(gate.retries))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

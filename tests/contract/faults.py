@@ -33,15 +33,15 @@ class Fault:
 FAULTS: dict[str, Fault] = {
     # Attempts.
     "a retry is not searched for below its own time": Fault(
-        "local first_ms, last_ms = id_ms - LOOK_BACK_MS, math.min(now_ms, id_ms + late_ms)",
-        "local first_ms, last_ms = id_ms, math.min(now_ms, id_ms + late_ms)",
+        "local first_ms = id_ms - MINTED_ID_AHEAD_MS_MAX\n  local last_ms = math.min(now_ms",
+        "local first_ms = id_ms\n  local last_ms = math.min(now_ms",
         ATTEMPTS,
     ),
     "a retry names no id": Fault(
         "name_id(account, spend.id_ms)\n", "local _ = account\n", ATTEMPTS
     ),
     "a void names no id": Fault(
-        "name_id(account, math.min(id_ms, shard.now_ms + LOOK_BACK_MS))", "", ATTEMPTS
+        "name_id(account, math.min(id_ms, shard.now_ms + MINTED_ID_AHEAD_MS_MAX))", "", ATTEMPTS
     ),
     "a caller's id is not named": Fault(
         "name_id(account, math.min(spend.id_ms, spend.shard.now_ms))", "", ATTEMPTS
@@ -53,7 +53,7 @@ FAULTS: dict[str, Fault] = {
         "elseif deduct and is_voided(deduct) then", "elseif false then", ATTEMPTS
     ),
     "an id far ahead is decided": Fault(
-        "spend.id_ms > shard.now_ms + LOOK_BACK_MS", "false", ATTEMPTS
+        "spend.id_ms > shard.now_ms + MINTED_ID_AHEAD_MS_MAX", "false", ATTEMPTS
     ),
     "an attempt lasts for ever": Fault(
         "or now_ms - spend.id_ms > ATTEMPT_MS_MAX and", "or false and", ATTEMPTS
@@ -154,7 +154,7 @@ FAULTS: dict[str, Fault] = {
         "of_deadline_ms == first_deadline_ms or", "", ATTEMPTS
     ),
     "a void takes back a hold of a later call": Fault(
-        "or is_told_to_another(hold.opened_ms)", "", HOLDS
+        "or is_answered_elsewhere(hold.opened_ms)", "", HOLDS
     ),
     "a void is made anew once its refund is forgotten": Fault(
         "shard.now_ms - record.at_ms > BACKLOG_AGE_MS_MAX", "false", REFUNDS
@@ -174,15 +174,15 @@ FAULTS: dict[str, Fault] = {
     ),
     # Idempotency keys.
     "a key that comes with another request is taken for a retry": Fault(
-        "if entry.fingerprint ~= key.fingerprint then", "if false then", KEYS
+        "if lease.fingerprint ~= key.fingerprint then", "if false then", KEYS
     ),
     "a lease ends too late": Fault(
-        "elseif shard.now_ms - entry.leased_ms < key.lease_ms then",
-        "elseif shard.now_ms - entry.leased_ms <= key.lease_ms then",
+        "elseif shard.now_ms - lease.leased_ms < key.lease_ms then",
+        "elseif shard.now_ms - lease.leased_ms <= key.lease_ms then",
         TAKEOVERS,
     ),
     "an attempt gives back a request that was taken over": Fault(
-        "return entry ~= nil and entry.holder ~= random_half(attempt_id)",
+        "return lease ~= nil and lease.holder ~= random_half(attempt_id)",
         "return false",
         TAKEOVERS,
     ),

@@ -110,13 +110,13 @@ async def test_what_was_given_back_is_told(collector: Collector) -> None:
 
 async def test_a_key_that_was_served_is_not_charged_again(collector: Collector) -> None:
     """Neither before the outage nor, from then on, after it."""
-    key = KEY.kept()
+    key = KEY.to_saved()
     charged = await collector.charge(1, KEY)
     assert (await collector.collect("a", 1, key=key))[1:] == (0, 4, 0, True)
     other = replace(key, fingerprint_digest=bytes(16))
     assert await collector.collect("b", 1, key=other) == ("allowed", -1, 3, 0, False)
     fresh = IdempotencyKey(key="another", lifetime_ms=HOUR_MS, lease_ms=HOUR_MS)
-    assert await collector.collect("c", 1, key=fresh.kept()) == ("allowed", -1, 2, 0, False)
+    assert await collector.collect("c", 1, key=fresh.to_saved()) == ("allowed", -1, 2, 0, False)
     again = await collector.charge(1, fresh)
     assert (again.repeated, str(again.key_state), again.amount) == (True, "done", -1)
     assert (await collector.charge(1, KEY)).transaction_id == charged.transaction_id
@@ -128,7 +128,7 @@ async def test_a_user_who_is_full_of_keys_is_charged_all_the_same(collector: Col
     """The request has been served; only its key is not kept."""
     for name in ("a", "b"):
         key = IdempotencyKey(key=name, keys_max=1)
-        assert (await collector.collect(name, 1, key=key.kept()))[1] == -1
+        assert (await collector.collect(name, 1, key=key.to_saved()))[1] == -1
     assert (await collector.charge(1, IdempotencyKey(key="b", keys_max=9))).amount == -1
     assert (await collector.charge(1, IdempotencyKey(key="a", keys_max=9))).repeated
 
@@ -208,7 +208,7 @@ async def _do(collector: Collector, step: tuple[object, ...]) -> object:
     do, *rest = step
     if do == "collect":
         name, cost, allowance, is_unlimited, key = rest
-        kept = IdempotencyKey(key=str(key)).kept() if key else None
+        kept = IdempotencyKey(key=str(key)).to_saved() if key else None
         return await collector.collect(
             str(name), int(str(cost)), allowance=allowance, is_unlimited=is_unlimited, key=kept
         )

@@ -11,7 +11,7 @@ from redis import Redis
 
 from faregate import Decision, Gate, Settings, Verdict, open_gate
 from faregate.adapters.redis import keys
-from faregate.adapters.redis.records import EntryHeader
+from faregate.adapters.redis.records import StreamEntryHeader
 from faregate.adapters.redis.values import ShardState
 from redis_ledger import value
 from waiting import until
@@ -52,7 +52,7 @@ def records_count(system: System) -> int:
     """Return how many records are in the stream of the shard of `USERS`."""
     with Redis.from_url(system.redis_url) as client:
         entries = client.xrange(keys.shards(SHARD_COUNT)[0].stream)
-    return sum(EntryHeader.unpack(fields[b"r"]).count for _, fields in entries)
+    return sum(StreamEntryHeader.unpack(fields[b"r"]).count for _, fields in entries)
 
 
 async def charge(gate: Gate, count: int) -> Sequence[Decision]:

@@ -19,7 +19,7 @@ from e2e.replays import (
     wait_for_traffic,
     write_conversations,
 )
-from faregate.cli.servers import ValkeyServer
+from faregate.cli.servers import EmbeddedValkey
 from soak import Record, soaked
 
 ROWS = 300
@@ -85,7 +85,7 @@ def test_what_killed_owners_held_goes_back_and_the_others_pay_what_it_cost(
 
 
 def test_redis_stopped_for_seconds_makes_nobody_pay_twice_or_not_at_all(
-    tmp_path: Path, own_redis: ValkeyServer, empty_database_url: str
+    tmp_path: Path, own_redis: EmbeddedValkey, empty_database_url: str
 ) -> None:
     """What was not held is held anew, and what was not settled in time is settled once."""
     file = tmp_path / "conversations.csv"

@@ -19,7 +19,7 @@ from faregate import Settings, open_gate
 from faregate.adapters.journal.reader import find_journals
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.bootstrap import open_audit, open_stream
-from faregate.cli.servers import ValkeyServer
+from faregate.cli.servers import EmbeddedValkey
 from faregate.ops.reconcile import reconcile, verify
 from journals import entries_in
 from processes import stopped
@@ -37,7 +37,7 @@ REQUESTS_BESIDE_IMPORT = 1_000
 
 
 @pytest.fixture
-def system(own_redis: ValkeyServer, empty_database_url: str, tmp_path: Path) -> System:
+def system(own_redis: EmbeddedValkey, empty_database_url: str, tmp_path: Path) -> System:
     """A ledger on a Redis of its own."""
     Migrator(empty_database_url).apply(starting_credits=STARTING_CREDITS)
     return System(
@@ -118,7 +118,7 @@ class Moments:
 
 
 async def load(
-    settings: Settings, clients: list[Client], redis: ValkeyServer, moments: Moments
+    settings: Settings, clients: list[Client], redis: EmbeddedValkey, moments: Moments
 ) -> None:
     """Use the API all the time, while Redis stops and goes on."""
 
@@ -160,7 +160,7 @@ async def load(
 
 
 async def test_after_outages_under_load_everybody_has_paid_what_it_got(
-    own_redis: ValkeyServer, system: System, folder: Path
+    own_redis: EmbeddedValkey, system: System, folder: Path
 ) -> None:
     """Imported while the traffic flows, and again by two at once, with the worker draining."""
     clients = [Client(user_id, chance(n)) for n, user_id in enumerate(USERS[:CLIENTS])]
@@ -189,7 +189,9 @@ async def test_after_outages_under_load_everybody_has_paid_what_it_got(
     assert is_exact(system, settings)
 
 
-def served_until_killed(system: System, folder: Path, redis: ValkeyServer, count: int) -> set[str]:
+def served_until_killed(
+    system: System, folder: Path, redis: EmbeddedValkey, count: int
+) -> set[str]:
     """Have a process serve while Redis is stopped, and kill it; return what it says it served."""
     process = subprocess.Popen(
         [sys.executable, str(PROCESS), "serve", str(2 * count)],
@@ -219,7 +221,7 @@ def import_until_killed(system: System, folder: Path, steps: int) -> None:
 
 
 def test_processes_that_are_killed_and_imports_that_are_doubled_charge_once(
-    system: System, folder: Path, own_redis: ValkeyServer
+    system: System, folder: Path, own_redis: EmbeddedValkey
 ) -> None:
     """SIGKILL for the API, and for the import at random entries; then two at once, one of a copy.
 

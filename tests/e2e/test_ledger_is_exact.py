@@ -26,7 +26,7 @@ from worker_process import USERS, System
 
 CHARGER = Path(__file__).parents[1] / "charger.py"
 RECONCILIATIONS = scaled(100, 15)
-LOAD_SECONDS_MAX = 240
+LOAD_S_MAX = 240
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def start(system: System, *arguments: str, **settings: str) -> "subprocess.Popen
 def load(system: System) -> Iterator[None]:
     """Charge all users from two processes, which must outlast the block, and then end them."""
     users = [str(user_id) for user_id in USERS]
-    processes = [start(system, "load", str(LOAD_SECONDS_MAX), *users[part::2]) for part in range(2)]
+    processes = [start(system, "load", str(LOAD_S_MAX), *users[part::2]) for part in range(2)]
     try:
         yield
         assert all(process.poll() is None for process in processes), "the load ended too early"

@@ -21,7 +21,7 @@ from e2e.replays import (
     write_conversations,
     write_log,
 )
-from faregate.cli.servers import EmbeddedServers, ValkeyServer
+from faregate.cli.servers import EmbeddedServers, EmbeddedValkey
 from processes import runs
 from waiting import wait_for
 
@@ -37,7 +37,7 @@ REDIS_STOPPED_S = 3.5
 
 def test_a_worker_killed_three_times_while_records_are_pending_loses_nothing(
     tmp_path: Path,
-    own_redis: ValkeyServer,
+    own_redis: EmbeddedValkey,
     empty_database_url: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -58,7 +58,7 @@ def test_a_worker_killed_three_times_while_records_are_pending_loses_nothing(
 
 
 def test_redis_stopped_for_seconds_charges_nobody_twice(
-    tmp_path: Path, own_redis: ValkeyServer, empty_database_url: str
+    tmp_path: Path, own_redis: EmbeddedValkey, empty_database_url: str
 ) -> None:
     """Requests meet a 503, are sent again as new ones, and nothing of the first attempt stays."""
     log = tmp_path / "access.log"

@@ -145,7 +145,7 @@ def test_a_worker_that_was_stopped_is_named_and_another_one_repairs_it(
     busy.stop_worker()
     with Redis.from_url(busy.system.queue_url) as queue, monkeypatch.context() as patch:
         # As after half a minute.
-        queue.delete(check.beat_key())
+        queue.delete(check.heartbeat_name())
         patch.setattr(doctor, "PENDING_S_MAX", 0.5)
         wait_for(lambda: symptoms(command), "it is named")
         assert symptoms(command) == {"records": "faregate worker --check"}

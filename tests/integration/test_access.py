@@ -94,7 +94,7 @@ async def use_keys(gate: Gate, user: UUID) -> None:
     assert await gate.complete(first, b"a response")
     again = await gate.charge(user, idempotency_key="order")
     assert again.repeated
-    assert await gate.kept_response(again) == b"a response"
+    assert await gate.saved_response(again) == b"a response"
     lost = await gate.charge(user, idempotency_key="lost")
     assert (await gate.refund(lost)).allowed
     kept = await gate.charge(user, idempotency_key="other")
@@ -159,7 +159,7 @@ def use_commands(ledger: Restricted, user: str) -> None:
 def retry_letter(ledger: Restricted, user: UUID) -> None:
     """Make a row of a record that the live balance does not have, which is told."""
     (history := History(user)).sequence = 1_000
-    ledger.keep_letter(recorded(history.record(-1)).payload)
+    ledger.save_letter(recorded(history.record(-1)).payload)
     words = ("--kind", "unreadable", "--all", *WHO, "--json")
     status, said = ledger.command(access.OPERATOR, "app_owner", "dead-letters", "retry", *words)
     assert (status, '"outcome": "retried"' in said) == (1, True), said

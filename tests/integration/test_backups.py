@@ -119,8 +119,8 @@ def test_a_restore_without_owners_and_rights_is_put_right_by_a_migration(
     with closing(PostgresAudit(owner)) as audit, pytest.raises(HiddenRowsError, match="lacks"):
         audit.verify()
     with closing(PostgresArchive(owner)) as rows, pytest.raises(ConfigurationError, match="lacks"):
-        rows.rehearse()
+        rows.check_writes()
     assert Migrator(owner).apply() == []
     assert state(owner) == state(own.postgres_url)
     with closing(PostgresArchive(worker)) as rows:
-        rows.rehearse()
+        rows.check_writes()

@@ -21,9 +21,9 @@ from faregate.adapters.redis.queue import Waiting
 from faregate.domain.attempt import Attempt
 from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
 from faregate.domain.request import VoidOutcome
-from faregate.domain.spend import NO_OPTIONS, HoldTerms, Spend, SpendOptions
+from faregate.domain.spend import NO_OPTIONS, HoldOptions, Spend, SpendOptions
 from faregate.domain.transaction import TransactionType
-from faregate.domain.windows import LOOK_BACK_MS
+from faregate.domain.windows import MINTED_ID_AHEAD_MS_MAX
 from gates_apart import MINUTE_MS, POLICY, Rows, Times, gates_at, learnt_clock, store_at
 from lossy_proxy import lossy_proxy
 from redis_ledger import TIMEOUT_MS
@@ -152,17 +152,17 @@ async def test_what_is_older_than_its_request_is_voided_where_the_clock_was_set_
     gates: list[Gate], times: Times, rows: Rows, *, is_hold: bool
 ) -> None:
     """A minted id is that of one call, so nothing of it was answered to an earlier one."""
-    options = SpendOptions(hold=HoldTerms(ttl_ms=MINUTE_MS)) if is_hold else NO_OPTIONS
+    options = SpendOptions(hold=HoldOptions(ttl_ms=MINUTE_MS)) if is_hold else NO_OPTIONS
     for gate in gates:
         ledger = gate._session.ledger
         times.go_on(MINUTE_MS)
         assert (await gate.charge(USERS[1])).allowed
-        times.step(-LOOK_BACK_MS // 2)
+        times.step(-MINTED_ID_AHEAD_MS_MAX // 2)
         attempt = Attempt(Spend(USERS[0], 5, POLICY, options))
         decision = await ledger.decide(attempt)
         assert decision.allowed
         assert decision.decided_at_ms < attempt.asked_at_ms
-        times.go_on(TIMEOUT_MS + LOOK_BACK_MS)
+        times.go_on(TIMEOUT_MS + MINTED_ID_AHEAD_MS_MAX)
         assert await ledger.void(attempt.void()) is VoidOutcome.REFUNDED
     rows.drain()
     assert rows.spent(USERS[0]) == 0

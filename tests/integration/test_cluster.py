@@ -82,7 +82,7 @@ async def test_a_node_of_a_cluster_is_refused_in_words(node: str, database_url: 
         asked: list[Callable[[], object]] = [
             stream.shards_pending,
             stream.epochs,
-            stream.marks,
+            stream.identity_fields,
             lambda: stream.read(0, None, 1),
             lambda: stream.note_stored(0, CURSOR),
             sweeper.shards_due,

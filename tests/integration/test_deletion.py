@@ -18,7 +18,7 @@ from billing import add
 from clocks import Seconds
 from durable import Database, Sink, as_role
 from faregate import CreditPolicy, Gate, PolicySet, RateLimit, Settings, Verdict, build_gate
-from faregate.adapters.journal.reader import KEPT_S, open_journals
+from faregate.adapters.journal.reader import IMPORTED_LIFETIME_S, open_journals
 from faregate.adapters.journal.writer import FileJournal
 from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin
 from faregate.adapters.postgres.archive import PostgresArchive
@@ -28,7 +28,7 @@ from faregate.domain.alignment import Alignment, LiveDrift
 from faregate.domain.api_key import NewApiKey
 from faregate.domain.journal import Collection
 from faregate.domain.transaction import CreditTransactionId
-from faregate.ops.erasure import GRACE_S, LOOK_INTERVAL_S, Erasure
+from faregate.ops.erasure import DELETIONS_INTERVAL_S, GRACE_S, Erasure
 from faregate.ops.journal import import_journals
 from faregate_worker.drain import DrainLimits, drain
 from journals import entry
@@ -108,16 +108,16 @@ class Ledger:
     def erase(self) -> int:
         """Work until somebody is erased; return for how many seconds."""
         began = self.clock()
-        while self.erasure.look() == 0:
-            self.clock.advance(LOOK_INTERVAL_S)
+        while self.erasure.check_deletions() == 0:
+            self.clock.advance(DELETIONS_INTERVAL_S)
             assert self.clock() - began < WAIT_S_MAX
         return round(self.clock() - began)
 
     def look_in_vain(self) -> None:
         """Work for as long as the keys of users need, and erase nobody."""
         for _ in range(2 * round(GRACE_S)):
-            assert self.erasure.look() == 0
-            self.clock.advance(LOOK_INTERVAL_S)
+            assert self.erasure.check_deletions() == 0
+            self.clock.advance(DELETIONS_INTERVAL_S)
 
     def traces(self, user_id: UUID) -> tuple[set[str], set[str], set[str]]:
         """Where an id is left."""
@@ -155,7 +155,7 @@ async def ledger(
 
 def let_it_grow_old(folder: Path) -> None:
     (path,) = folder.glob("*.imported")
-    os.utime(path, (time.time() - KEPT_S - 60,) * 2)
+    os.utime(path, (time.time() - IMPORTED_LIFETIME_S - 60,) * 2)
 
 
 def delete(tables: Database, user_id: UUID) -> None:
@@ -185,7 +185,7 @@ async def test_nothing_is_left_of_a_deleted_user(ledger: Ledger) -> None:
     # The keys are gone, and the id stays until its records have been read.
     assert traces_in_redis(ledger.client, gone) == {":tx"}
     ledger.drain()
-    assert ledger.erasure.look() == 1
+    assert ledger.erasure.check_deletions() == 1
     with open_journals([folder]) as files:
         result = await import_journals(ledger.gate, files)
     assert result.outcomes == {Collection.UNKNOWN_USER: 1, Collection.COLLECTED: 1}
@@ -211,7 +211,7 @@ async def test_a_token_that_is_still_valid_does_not_bring_a_deleted_user_back(
     delete(ledger.tables, user_id)
     # The worker has not looked yet.
     assert (await ledger.gate.charge(user_id)).allowed
-    assert ledger.erasure.look() == 0
+    assert ledger.erasure.check_deletions() == 0
     assert (await ledger.gate.charge(user_id)).verdict is Verdict.UNKNOWN_USER
     ledger.drain()
     ledger.erase()
@@ -236,7 +236,7 @@ async def test_a_user_is_made_again_once_it_is_erased_and_not_before(ledger: Led
     for _ in range(2):
         with pytest.raises(psycopg.errors.ObjectInUse, match="is being erased"):
             ledger.tables.run(again, user_id)
-        assert ledger.erasure.look() == 0
+        assert ledger.erasure.check_deletions() == 0
     ledger.drain()
     ledger.erase()
     ledger.tables.run(again, user_id)

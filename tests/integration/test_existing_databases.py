@@ -77,7 +77,7 @@ def test_a_database_that_does_not_fit_is_not_touched(
     """All obstacles at once; a dump before and after is the same."""
     with Shape(name).database(postgres_admin_url) as (url, owner):
         before = dump(binaries, url)
-        for act in (Migrator(owner).apply, Migrator(owner).rehearse):
+        for act in (Migrator(owner).apply, Migrator(owner).dry_run):
             with pytest.raises(UnfitDatabaseError) as refused:
                 act(adopt=adopt)
             assert {one.kind.value for one in refused.value.obstacles} == kinds
@@ -132,7 +132,7 @@ def test_what_was_adopted_is_rolled_back_with_all_else(
     """By a rehearsal, and where the database still does not fit."""
     with Shape("supabase_user_id").database(postgres_admin_url) as (url, owner):
         before = dump(binaries, url)
-        Migrator(owner).rehearse(adopt=True)
+        Migrator(owner).dry_run(adopt=True)
         assert dump(binaries, url) == before
         with psycopg.connect(url) as connection:
             connection.execute("alter table public.profiles add referral text not null default ''")

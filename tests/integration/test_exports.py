@@ -72,7 +72,7 @@ def test_all_that_is_known_of_a_user_is_shown_and_exported(
     assert [one["id"] for one in told["open_holds"]] == [hold]
     assert [key["name"] for key in told["api_keys"]] == ["ci"]
     assert [row["amount"] for row in told["newest_transactions"]] == [-1, 3]
-    operated.tables.keep_dead_letter(operated.user)
+    operated.tables.insert_dead_letter(operated.user)
     said = command_line.run("users", "export", operated.user)
     lines = [json.loads(line) for line in said.out.splitlines()]
     for line in lines:

@@ -120,13 +120,13 @@ def test_a_fault_of_the_database_leaves_records_pending_and_says_what_to_do(
             rows.archive.store(batch)
         assert not isinstance(found.value, ShardBlockedError)
         with pytest.raises((ArchiveUnavailableError, ConfigurationError)):
-            rows.archive.rehearse()
+            rows.archive.check_writes()
     assert tables.dead_letters() == []
 
 
 def test_a_rehearsal_leaves_nothing(tables: Database, store: Sink) -> None:
     """It says nothing where all is well."""
-    store.archive.rehearse()
+    store.archive.check_writes()
     assert store.archive.cursors() == {}
     assert tables.dead_letters() == []
 
@@ -222,7 +222,7 @@ def test_a_new_owner_is_settled_by_the_next_migration(
             closing(module.PostgresArchive(following)) as rows,
             pytest.raises(ConfigurationError, match=r"lacks: select on rows.*insert on rows"),
         ):
-            rows.rehearse()
+            rows.check_writes()
         assert Migrator(following).apply() == []
         assert audit.verify() == []
     with closing(module.PostgresArchive(following)) as rows:

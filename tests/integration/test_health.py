@@ -10,7 +10,7 @@ from rq.suspension import suspend
 from commands import CommandLine
 from durable import Database
 from faregate import Settings
-from faregate.cli.servers import ValkeyServer
+from faregate.cli.servers import EmbeddedValkey
 from faregate_worker.runtime import open_queue
 from waiting import WAIT_S_MAX, wait_for
 from worker_process import USERS, System
@@ -23,7 +23,7 @@ MEMORY_MAX = 2**40
 
 @pytest.fixture
 def ledger(
-    own_redis: ValkeyServer, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_redis: EmbeddedValkey, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> System:
     """A ledger on a Redis of its own, with full durability."""
     monkeypatch.setenv("FAREGATE_REDIS_URL", own_redis.url)
@@ -42,7 +42,7 @@ def symptoms(command_line: CommandLine, code: int) -> dict[str, str]:
 
 
 def test_the_settings_of_redis_are_seen(
-    ledger: System, own_redis: ValkeyServer, command_line: CommandLine
+    ledger: System, own_redis: EmbeddedValkey, command_line: CommandLine
 ) -> None:
     """Each by its name."""
     assert symptoms(command_line, 1) == {}
@@ -61,7 +61,7 @@ def test_the_settings_of_redis_are_seen(
         assert told["redis"]["memory_max"] == MEMORY_MAX
         assert told["redis"]["append_fsync"] == "everysec"
         assert abs(told["redis"]["clock_ahead_ms"] - told["postgres"]["clock_ahead_ms"]) < 1_000
-        queue = open_queue(ledger.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+        queue = open_queue(ledger.queue_url, socket_timeout_s=WAIT_S_MAX)
         suspend(queue.connection)
         queue.connection.close()
     assert "suspended" in symptoms(command_line, 1)["queue"]
@@ -96,7 +96,7 @@ def test_backlog_workers_and_dead_letters_are_on_one_screen(
 ) -> None:
     """As they are, with one line for each part and the number of symptoms."""
     ledger.charge(USERS[:1])
-    tables.keep_dead_letter()
+    tables.insert_dead_letter()
     told = command_line.tell("status", code=1)
     assert told["records"]["pending"] > 0
     assert told["dead_letters"] == {"refused": 1}

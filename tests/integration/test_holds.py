@@ -20,7 +20,7 @@ from faregate.domain.attempt import Action, AttemptError, Event
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.hold import HoldState, Settlement
 from faregate.domain.request import VoidOutcome
-from faregate.domain.spend import HoldTerms
+from faregate.domain.spend import HoldOptions
 from faregate.domain.transaction import CreditTransaction
 from faregate.ops.reconcile import reconcile
 from lossy_proxy import lossy_proxy
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.redis
 
 SWEEPS = 8
 #: Expires at once, as far as a test is concerned; and not while one runs.
-SOON, LATE = HoldTerms(ttl_ms=100), HoldTerms(ttl_ms=600_000)
+SOON, LATE = HoldOptions(ttl_ms=100), HoldOptions(ttl_ms=600_000)
 
 
 @pytest.fixture
@@ -52,8 +52,10 @@ def sweeper(ledger_redis: str) -> Iterator[RedisSweeper]:
         yield made
 
 
-async def hold(ledger: RedisLedger, user_id: UUID, cost: int, terms: HoldTerms = LATE) -> Decision:
-    decision = await spend(ledger, user_id, cost, hold=terms)
+async def hold(
+    ledger: RedisLedger, user_id: UUID, cost: int, options: HoldOptions = LATE
+) -> Decision:
+    decision = await spend(ledger, user_id, cost, hold=options)
     assert decision.allowed
     return decision
 

@@ -16,7 +16,7 @@ from faregate.domain.idempotency import Completion, IdempotencyKey, KeyState
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.policy import CreditPolicy
 from faregate.domain.request import Refund
-from faregate.domain.spend import HoldTerms
+from faregate.domain.spend import HoldOptions
 from faregate.domain.transaction import CreditTransactionId
 from redis_ledger import IDENTITY, KEYS, balance, everything, install, make_ledger, spend, state
 
@@ -79,7 +79,7 @@ async def test_one_of_many_holds_with_a_key_is_taken(
 ) -> None:
     """All are told of the one hold, and when it expires."""
     user_id = await install(ledgers[0])
-    holds = await race(ledgers, user_id, cost=4, hold=HoldTerms(ttl_ms=MINUTE_MS))
+    holds = await race(ledgers, user_id, cost=4, hold=HoldOptions(ttl_ms=MINUTE_MS))
     states = Counter(hold.key_state for hold in holds)
     assert states == {KeyState.NEW: 1, KeyState.IN_FLIGHT: RACERS - 1}
     assert len({(hold.transaction_id, hold.expires_at_ms) for hold in holds}) == 1
@@ -143,7 +143,7 @@ async def test_a_refusal_leaves_everything_as_it_was(
     policy = CreditPolicy(limits=limits)
     assert (await ask(ledger, user_id, policy=policy, keys_max=1)).allowed
     before = everything(client)
-    held: list[dict[str, Any]] = [{}, {"hold": HoldTerms(ttl_ms=MINUTE_MS)}]
+    held: list[dict[str, Any]] = [{}, {"hold": HoldOptions(ttl_ms=MINUTE_MS)}]
     for hold in held:
         refused = [
             await ask(ledger, user_id, policy=policy, fingerprint="other", **hold),
@@ -176,7 +176,10 @@ async def test_what_keys_take_is_bounded_in_room_and_in_time(
         assert used <= KEY_BYTES_MAX * count, f"{count} keys take {used} bytes"
     last = await ask(ledger, user_id)
     completion = Completion(
-        user_id=user_id, transaction_id=last.transaction_id, response=b"x" * 1_000, keep_ms=5_000
+        user_id=user_id,
+        transaction_id=last.transaction_id,
+        response=b"x" * 1_000,
+        lifetime_ms=5_000,
     )
     assert await ledger.complete(completion)
     assert await ledger.response(user_id, last.transaction_id) == b"x" * 1_000

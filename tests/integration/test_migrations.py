@@ -71,7 +71,7 @@ def test_a_rehearsal_changes_nothing(
     empty_database_url: str, connection: psycopg.Connection
 ) -> None:
     """It runs every statement, and leaves the database as empty as it was."""
-    assert Migrator(empty_database_url).rehearse() == NAMES
+    assert Migrator(empty_database_url).dry_run() == NAMES
     assert relations(connection) == 0
     assert states(empty_database_url) == {MigrationState.PENDING}
 
@@ -84,7 +84,7 @@ def test_a_rehearsal_fails_where_the_migration_would(
     target = "faregate.adapters.postgres.migration_records.migrations"
     monkeypatch.setattr(target, lambda: [*migrations(), broken])
     with pytest.raises(MigrationError, match=r"broken\.sql: division by zero"):
-        Migrator(empty_database_url).rehearse()
+        Migrator(empty_database_url).dry_run()
 
 
 def test_the_ledger_is_created_with_what_was_asked(

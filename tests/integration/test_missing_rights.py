@@ -17,7 +17,7 @@ from faregate.adapters.postgres.roles import roles_sql
 from faregate.adapters.redis import access, keys, rights
 from faregate.adapters.redis.alignments import RedisAccounts
 from faregate.adapters.redis.stream import RedisStream
-from faregate.cli.servers import Binaries, ValkeyServer
+from faregate.cli.servers import Binaries, EmbeddedValkey
 from faregate.domain.alignment import Alignment, AlignmentRecord, LiveDrift
 from faregate.domain.errors import ConfigurationError, HiddenRowsError
 from faregate.domain.transaction import TransactionType
@@ -29,13 +29,13 @@ pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
 
 @pytest.fixture(scope="module")
-def redis(binaries: Binaries) -> Iterator[ValkeyServer]:
+def redis(binaries: Binaries) -> Iterator[EmbeddedValkey]:
     with lone_redis(binaries) as running:
         yield running
 
 
 @pytest.fixture
-def admin(redis: ValkeyServer) -> Iterator[Redis]:
+def admin(redis: EmbeddedValkey) -> Iterator[Redis]:
     """A server whose users have exactly their rights."""
     with Redis.from_url(redis.url) as client:
         for user in access.USERS:
@@ -44,7 +44,7 @@ def admin(redis: ValkeyServer) -> Iterator[Redis]:
         yield client
 
 
-def url(redis: ValkeyServer, user: access.RedisUser, secret: str = SECRET) -> str:
+def url(redis: EmbeddedValkey, user: access.RedisUser, secret: str = SECRET) -> str:
     return redis.url.replace("unix://", f"unix://{user.name}:{secret}@")
 
 
@@ -57,7 +57,7 @@ async def attach(url: str) -> None:
 
 
 async def test_a_gate_names_each_command_that_it_may_not_send(
-    redis: ValkeyServer, admin: Redis
+    redis: EmbeddedValkey, admin: Redis
 ) -> None:
     """Before it writes anything: a script that may not send one of its commands stops halfway."""
     user = access.GATE
@@ -74,7 +74,7 @@ async def test_a_gate_names_each_command_that_it_may_not_send(
 
 
 def test_a_worker_names_each_command_that_it_may_not_send(
-    redis: ValkeyServer, admin: Redis
+    redis: EmbeddedValkey, admin: Redis
 ) -> None:
     """On the Redis of the ledger as on that of the queue."""
     user = access.WORKER
@@ -88,7 +88,7 @@ def test_a_worker_names_each_command_that_it_may_not_send(
 
 
 def test_a_repairer_names_each_command_that_it_may_not_send(
-    redis: ValkeyServer, admin: Redis
+    redis: EmbeddedValkey, admin: Redis
 ) -> None:
     """Before it corrects anything."""
     user = access.REPAIRER
@@ -101,7 +101,7 @@ def test_a_repairer_names_each_command_that_it_may_not_send(
 
 
 async def test_a_repairer_corrects_balances_and_reads_records_with_its_rights_alone(
-    redis: ValkeyServer, admin: Redis
+    redis: EmbeddedValkey, admin: Redis
 ) -> None:
     """Of an account that is there, of one that is lost, and with a record."""
     admin.flushall()
@@ -125,7 +125,7 @@ async def test_a_repairer_corrects_balances_and_reads_records_with_its_rights_al
 
 @pytest.mark.parametrize("pattern", [("resetkeys", "~other:*"), ("resetkeys", "%R~fg:*")])
 async def test_keys_that_are_closed_are_noticed(
-    redis: ValkeyServer, admin: Redis, pattern: tuple[str, str]
+    redis: EmbeddedValkey, admin: Redis, pattern: tuple[str, str]
 ) -> None:
     """Commands are of no use on keys that are not given, or given for reading alone."""
     tell(admin, "ACL", "SETUSER", access.GATE.name, *pattern)
@@ -134,7 +134,7 @@ async def test_keys_that_are_closed_are_noticed(
 
 
 def test_a_worker_needs_the_channel_and_the_keys_of_its_queue(
-    redis: ValkeyServer, admin: Redis
+    redis: EmbeddedValkey, admin: Redis
 ) -> None:
     own = url(redis, access.WORKER)
     for missing, command in (("resetchannels", "subscribe"), ("resetkeys", "blmove")):
@@ -145,7 +145,7 @@ def test_a_worker_needs_the_channel_and_the_keys_of_its_queue(
 
 
 @pytest.mark.usefixtures("admin")
-async def test_a_wrong_password_is_a_wrong_setting(redis: ValkeyServer) -> None:
+async def test_a_wrong_password_is_a_wrong_setting(redis: EmbeddedValkey) -> None:
     """It is named by its variable, and not repeated."""
     wrong = url(redis, access.GATE, "wrong-secret")
     with pytest.raises(ConfigurationError, match="FAREGATE_REDIS_URL") as caught:

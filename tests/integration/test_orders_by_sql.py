@@ -12,7 +12,7 @@ from psycopg import IsolationLevel, errors
 from billing import ADD, ADMIN, add, waiting
 from durable import Database, Sink, database
 from faregate.domain.errors import InvalidArgumentError
-from faregate.domain.idempotency import id_of_key
+from faregate.domain.idempotency import id_of_idempotency_key
 from faregate.domain.texts import encode_metadata
 from integration.pg_helpers import acting_as
 
@@ -56,7 +56,7 @@ def test_an_order_has_all_that_becomes_of_it(tables: Database) -> None:
     """Its id is that of the key, as a gate computes it; without a key it is new each time."""
     user_id = tables.user().user_id
     made = add(tables, user_id, 5, "payment-7", metadata={"event": "evt_1"})
-    assert made == id_of_key(user_id, "payment-7").value
+    assert made == id_of_idempotency_key(user_id, "payment-7").value
     (order,) = waiting(tables)
     expected = {
         "id": made,
@@ -116,7 +116,7 @@ def test_a_key_orders_once(tables: Database, store: Sink) -> None:
     assert add(tables, tables.user().user_id, 6, "payment-7") != made
 
     tables.run("delete from faregate.orders")
-    store.store(0, [user.record(5, "add", id=id_of_key(user.user_id, "payment-7"))])
+    store.store(0, [user.record(5, "add", id=id_of_idempotency_key(user.user_id, "payment-7"))])
     assert add(tables, user.user_id, 5, "payment-7") == made
     with pytest.raises(errors.UniqueViolation, match="payment-7"):
         add(tables, user.user_id, 6, "payment-7")
@@ -160,7 +160,7 @@ def test_sessions_that_order_by_one_key_at_once_order_once(
 
     with ThreadPoolExecutor(20) as pool:
         ids = set(pool.map(order, range(20)))
-    assert ids == {id_of_key(user_id, "payment-7").value}
+    assert ids == {id_of_idempotency_key(user_id, "payment-7").value}
     assert len(waiting(tables)) == 1
 
 
@@ -175,7 +175,7 @@ def test_who_comes_second_waits_for_the_first(tables: Database, database_url: st
         with database(database_url) as looking:
             looking.wait_for_lock("second")
         tables.run("rollback")
-        assert second.result() == id_of_key(user_id, "payment-7").value
+        assert second.result() == id_of_idempotency_key(user_id, "payment-7").value
     assert [order["amount"] for order in waiting(tables)] == [6]
 
 
@@ -191,7 +191,7 @@ def test_the_balance_tells_rows_and_orders_apart(tables: Database, store: Sink) 
     add(tables, user.user_id, 5, "payment-7")
     add(tables, user.user_id, -1, type="admin_adjustment", metadata=ADMIN)
     assert balance() == (3, 4)
-    store.store(0, [user.record(5, "add", id=id_of_key(user.user_id, "payment-7"))])
+    store.store(0, [user.record(5, "add", id=id_of_idempotency_key(user.user_id, "payment-7"))])
     assert balance() == (8, -1)
     tables.run("update faregate.orders set refusal = 'invalid'")
     assert balance() == (8, 0)

@@ -197,7 +197,7 @@ def test_an_order_that_became_a_dead_letter_is_not_sent_again(
     """Though Redis has forgotten its id."""
     user_id = tables.user().user_id
     made = add(tables, user_id, 5)
-    tables.keep_dead_letter(user_id)
+    tables.insert_dead_letter(user_id)
     tables.run("update faregate.dead_letters set transaction_id = %s", made)
     billing.step()
     assert refusals(tables) == ["dead_letter"]

@@ -18,7 +18,7 @@ from redis import Redis
 
 from faregate import BreakerState, Decision, FailureMode, Gate, Health, Settings, build_gate
 from faregate.adapters.postgres.migrations import Migrator
-from faregate.cli.servers import ValkeyServer
+from faregate.cli.servers import EmbeddedValkey
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError
 from processes import stopped
 from waiting import WAIT_S_MAX, until
@@ -74,7 +74,7 @@ def percentile(values: list[float], part: float) -> float:
 
 
 @asynccontextmanager
-async def gate_on(redis: ValkeyServer, database_url: str, folder: Path) -> AsyncIterator[Gate]:
+async def gate_on(redis: EmbeddedValkey, database_url: str, folder: Path) -> AsyncIterator[Gate]:
     """A gate as an API in production has it, with the breaker of the defaults."""
     Migrator(database_url).apply(starting_credits=STARTING_CREDITS)
     settings = Settings(
@@ -127,7 +127,7 @@ class Phases:
 
 
 async def through_an_outage(
-    gate: Gate, callers: list[Caller], redis: ValkeyServer
+    gate: Gate, callers: list[Caller], redis: EmbeddedValkey
 ) -> tuple[Phases, Health]:
     """Call all the time, while Redis is stopped and goes on; return how the gate was meanwhile."""
     phases, opened = Phases(), gate.health().breaker_opened
@@ -153,7 +153,7 @@ async def through_an_outage(
 
 @pytest.mark.parametrize("mode", list(FailureMode))
 async def test_callers_of_a_redis_that_stopped(
-    own_redis: ValkeyServer, empty_database_url: str, tmp_path: Path, mode: FailureMode
+    own_redis: EmbeddedValkey, empty_database_url: str, tmp_path: Path, mode: FailureMode
 ) -> None:
     """64 at a time, through the whole outage: few go to Redis, and everybody pays what it got."""
     callers = [Caller(uuid4(), mode) for _ in range(CALLERS)]
@@ -186,7 +186,7 @@ def count(callers: list[Caller]) -> int:
 
 
 async def test_a_process_that_starts_while_redis_hangs_serves_once_it_is_back(
-    own_redis: ValkeyServer, empty_database_url: str, tmp_path: Path
+    own_redis: EmbeddedValkey, empty_database_url: str, tmp_path: Path
 ) -> None:
     """Refused or served open meanwhile, and nothing has to be restarted."""
     callers = [
@@ -203,7 +203,7 @@ async def test_a_process_that_starts_while_redis_hangs_serves_once_it_is_back(
 
 
 async def test_a_redis_that_is_restarted_is_found(
-    own_redis: ValkeyServer, empty_database_url: str, tmp_path: Path
+    own_redis: EmbeddedValkey, empty_database_url: str, tmp_path: Path
 ) -> None:
     """Connections are refused for a while; then the same gate goes on, with the same balances."""
     callers = [Caller(uuid4(), FailureMode.CLOSED) for _ in range(8)]

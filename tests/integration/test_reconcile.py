@@ -83,8 +83,8 @@ class Wrong:
     def left_count(self) -> int:
         return self.stream.left_count()
 
-    def marks(self) -> Mapping[str, str]:
-        return self.stream.marks()
+    def identity_fields(self) -> Mapping[str, str]:
+        return self.stream.identity_fields()
 
 
 def alter(client: Redis, user_id: UUID, credits_: int) -> None:
@@ -292,8 +292,8 @@ async def test_kept_findings_of_a_user_who_is_deleted_go_with_it(
     gone, other = charger.users[2], charger.users[6]
     for user_id in (gone, other):
         alter(client, user_id, 9)
-    with closing(PostgresReconciliations(database_url)) as kept:
-        kept.keep(reconcile(stream, stream, audit))
+    with closing(PostgresReconciliations(database_url)) as reconciliations:
+        reconciliations.save(reconcile(stream, stream, audit))
     tables.run("delete from auth.users where id = %s", gone)
     (run,) = tables.run("select finding_counts, findings from faregate.reconciliations")
     assert run["finding_counts"] == {"live": 2}

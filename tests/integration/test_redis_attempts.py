@@ -17,7 +17,7 @@ from faregate.domain.errors import TransactionIdError
 from faregate.domain.request import Refund, VoidOutcome
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
-from faregate.domain.windows import LOOK_BACK_MS
+from faregate.domain.windows import MINTED_ID_AHEAD_MS_MAX
 from redis_ledger import (
     IDENTITY,
     KEYS,
@@ -122,7 +122,7 @@ async def test_an_id_that_is_ahead_of_the_ledger_is_minted_again(ledger: RedisLe
     """The estimate of its time was wrong. Nothing was written, and the reply says the time."""
     user_id = await install(ledger)
     clocks = ledger._session.clocks
-    wrong_us = (ledger.now_ms() + LOOK_BACK_MS + 60_000) * 1_000
+    wrong_us = (ledger.now_ms() + MINTED_ID_AHEAD_MS_MAX + 60_000) * 1_000
     clocks._server.observe(wrong_us)
     attempt = attempt_of(user_id)
     with pytest.raises(AttemptError) as caught:
@@ -227,7 +227,7 @@ async def test_what_is_remembered_is_forgotten_after_a_day(
     refunded = await charged(ledger, attempt_of(user_id))
     await ledger.refund(refund_of(refunded))
     voided = attempt_of(user_id)
-    voided.sent(CreditTransactionId.mint(ledger.now_ms()), 1, 1)
+    voided.note_sent(CreditTransactionId.mint(ledger.now_ms()), 1, 1)
     assert await ledger.void(voided.void()) is VoidOutcome.REFUSED
     for attempt in (refunded, voided):
         assert attempt.transaction_id is not None

@@ -9,7 +9,7 @@ from clocks import patience
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.sweeper import RedisSweeper
 from faregate.cli.servers import Binaries
-from faregate.domain.spend import HoldTerms
+from faregate.domain.spend import HoldOptions
 from faregate_worker.runtime import open_queue
 from own_redis import own_redis
 from redis_ledger import IDENTITY, SHARD, install, make_ledger, spend
@@ -17,7 +17,7 @@ from wire_client import free_port
 
 pytestmark = pytest.mark.redis
 
-HOLD = HoldTerms(ttl_ms=60_000)
+HOLD = HoldOptions(ttl_ms=60_000)
 
 
 @pytest.fixture
@@ -46,6 +46,6 @@ async def test_everything_that_talks_to_redis_does_so_over_tcp(url: str) -> None
     with closing(RedisSweeper.from_url(url, 1)) as sweeper:
         assert sweeper.open_holds() == {hold.transaction_id}
         assert sweeper.shards_due() == []
-    queue = open_queue(url, socket_timeout_seconds=9.0)
+    queue = open_queue(url, socket_timeout_s=9.0)
     assert queue.job_ids == []
     queue.connection.close()

@@ -18,7 +18,7 @@ from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance, CreditPolicy
 from faregate.domain.request import Credit, Refund, VoidOutcome
-from faregate.domain.spend import HoldTerms
+from faregate.domain.spend import HoldOptions
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 from own_redis import own_redis
 from redis_ledger import IDENTITY, attempt_of, install, make_ledger, spend
@@ -72,7 +72,7 @@ async def spend_in_all_ways(ledger: RedisLedger, user_id: UUID) -> CreditTransac
     await spend(ledger, user_id, 1, shadow)
     await ledger.correct_shadow(user_id, shadow, 1)
     assert sum((await ledger.shadow_counts("shadow")).values()) == 1
-    held = await spend(ledger, user_id, 1, policy, hold=HoldTerms(ttl_ms=60_000))
+    held = await spend(ledger, user_id, 1, policy, hold=HoldOptions(ttl_ms=60_000))
     assert (await ledger.extend(user_id, held.transaction_id, 90_000)).allowed
     settlement = Settlement(user_id=user_id, hold_id=held.transaction_id, actual=0)
     assert (await ledger.settle(settlement)).allowed
@@ -86,7 +86,7 @@ async def change_in_all_ways(
 ) -> None:
     """Void, retry, refund, credit and begin a period."""
     attempt = attempt_of(user_id)
-    attempt.sent(CreditTransactionId.mint(ledger.now_ms()), 1, 1)
+    attempt.note_sent(CreditTransactionId.mint(ledger.now_ms()), 1, 1)
     assert await ledger.void(attempt.void()) is VoidOutcome.REFUSED
     attempt.phase = Phase.SENT_AGAIN
     assert (await ledger.decide(attempt)).verdict is Verdict.VOIDED

@@ -225,9 +225,9 @@ async def test_a_ledger_that_was_wiped_is_of_no_epoch(
     """Nothing is pending of it, and it has no marks."""
     await charge(ledger, 1)
     cursor = batch_after(stream, None).end
-    assert (stream.epochs(), stream.marks()["epoch"]) == ([1], "1")
+    assert (stream.epochs(), stream.identity_fields()["epoch"]) == ([1], "1")
     client.flushall()
-    assert (stream.epochs(), stream.marks()) == ([None], {})
+    assert (stream.epochs(), stream.identity_fields()) == ([None], {})
     assert (stream.shards_pending(), stream.pending_count()) == ([], 0)
     assert stream.read(SHARD, cursor, 10) is None
     assert stream.note_stored(SHARD, cursor) == 0

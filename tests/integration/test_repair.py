@@ -73,7 +73,7 @@ def test_only_what_is_named_is_repaired(ledger: Sabotaged, command_line: Command
     (left,) = ledger.findings()
     assert left["user_id"] == str(other)
     again = command_line.tell("repair", named["id"], *APPLY)
-    assert (again["steps"], again["gone"]) == ([], [named["id"]])
+    assert (again["steps"], again["resolved"]) == ([], [named["id"]])
     assert "is not there any more" in command_line.run("repair", named["id"]).out
 
 
@@ -105,7 +105,7 @@ def test_one_repair_at_a_time(
 ) -> None:
     """The second one does nothing, and says why."""
     ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
-    with closing(PostgresRepairs(database_url)) as first, first.held():
+    with closing(PostgresRepairs(database_url)) as first, first.locked():
         said = command_line.run("repair", *APPLY)
         assert (said.code, "another repair is at work" in said.err) == (2, True)
     assert ledger.repaired() == ["recompute"]
@@ -153,14 +153,14 @@ def test_a_repair_that_was_killed_is_run_again(
 
 
 def test_an_unknown_id_is_said_to_be_gone(ledger: Sabotaged, command_line: CommandLine) -> None:
-    assert command_line.tell("repair", f"live-{uuid4().hex[:8]}")["gone"]
+    assert command_line.tell("repair", f"live-{uuid4().hex[:8]}")["resolved"]
 
 
 def test_dead_letters_are_left_to_their_own_command(
     ledger: Sabotaged, command_line: CommandLine
 ) -> None:
     """A repair names it, and changes none of them."""
-    ledger.operated.tables.keep_dead_letter()
+    ledger.operated.tables.insert_dead_letter()
     said = command_line.run("repair")
     assert (said.code, "run `faregate dead-letters list`" in said.out) == (0, True)
 

@@ -22,7 +22,7 @@ from faregate.adapters.journal.writer import FileJournal
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.values import Account
 from faregate.bootstrap import open_api_key_admin, open_audit, open_stream
-from faregate.cli.servers import Binaries, ValkeyServer
+from faregate.cli.servers import Binaries, EmbeddedValkey
 from faregate.domain.api_key import NewApiKey
 from faregate.ops.reconcile import reconcile
 from faregate_worker.check import beat
@@ -76,7 +76,7 @@ def play(
 @contextmanager
 def living(ledger: Ledger) -> Iterator[Redis]:
     """A sign of life of a worker, and the Redis of its queue."""
-    queue = open_queue(ledger.settings.rq_url, socket_timeout_seconds=WAIT_S_MAX)
+    queue = open_queue(ledger.settings.rq_url, socket_timeout_s=WAIT_S_MAX)
     beat(queue)
     try:
         yield queue.connection
@@ -206,7 +206,7 @@ def test_dead_letters(ledger: Ledger, play: Play) -> None:
     all_of(play("Dead letters"))
 
 
-def test_memory_of_redis(play: Play, own_redis: ValkeyServer) -> None:
+def test_memory_of_redis(play: Play, own_redis: EmbeddedValkey) -> None:
     with Redis.from_url(own_redis.url) as redis:
         redis.config_set("maxmemory-policy", "allkeys-lru")
         redis.config_set("maxmemory", redis.info("memory")["used_memory"] * 100 // 95)

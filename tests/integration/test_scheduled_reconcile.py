@@ -27,7 +27,7 @@ def system(ledger_redis: str, database_url: str, tmp_path: Path) -> System:
         redis_url=ledger_redis,
         database_url=database_url,
         log=tmp_path / "worker.log",
-        reconcile_every_s=1,
+        reconcile_interval_s=1,
     )
 
 
@@ -73,7 +73,7 @@ def test_no_worker_compares_while_another_one_does(system: System, tables: Datab
     system.charge()
     with system.worker():
         wait_for(system.drained, "everything is drained")
-        time.sleep(2 * system.reconcile_every_s)
+        time.sleep(2 * system.reconcile_interval_s)
         assert kept(tables) == []
         lock_of(system, is_held=False)
         wait_for(lambda: kept(tables), "a reconciliation")

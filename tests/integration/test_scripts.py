@@ -112,7 +112,7 @@ def test_every_script_is_asked(redis_url: str) -> None:
         for name in scripts.names():
             script = scripts.load(name)
             loaded = client.execute_command(*script.load)
-            assert loaded.decode() == script.call[1]
+            assert loaded.decode() == script.run_command[1]
 
 
 async def test_arguments_that_are_well_formed_are_taken(asker: Client) -> None:
@@ -129,7 +129,7 @@ async def test_arguments_that_are_ill_formed_write_nothing(
     before = everything(client)
     for script, arguments in BAD_ARGUMENTS:
         if script == name:
-            command = (*scripts.load(name).call, 3, *NAMES, *arguments)
+            command = (*scripts.load(name).run_command, 3, *NAMES, *arguments)
             (reply,) = asker.ask_all([command])
             assert isinstance(reply, ResponseError), arguments
             assert str(reply).startswith("INVALID "), reply
@@ -141,7 +141,7 @@ def call(*spends: bytes, head: bytes | None = None, rules: bytes = RULES) -> lis
     if head is None:
         head = layouts.CALL.pack(1, 1, (2**48 - 1).to_bytes(6), 1_000)
     names = [KEYS.stream, KEYS.state, *[KEYS.account(USER.bytes)] * len(spends)]
-    return [*scripts.load("spend").call, len(names), *names, head, rules, *spends]
+    return [*scripts.load("spend").run_command, len(names), *names, head, rules, *spends]
 
 
 def packed(now_ms: int, *, flags: int = 0, tag: int = 1, policy: int = 1, cost: int = 1) -> bytes:

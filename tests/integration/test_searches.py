@@ -16,7 +16,7 @@ from faregate.domain.windows import (
     GIVEN_ID_AHEAD_MS_MAX,
     GIVEN_ID_MS_MAX,
     KEYLESS_MS_MAX,
-    LOOK_BACK_MS,
+    MINTED_ID_AHEAD_MS_MAX,
 )
 from full_stream import AHEAD_MS, FullStream
 from redis_ledger import KEYS, balance, install
@@ -99,7 +99,7 @@ async def test_a_record_near_the_time_of_its_id_is_found_at_the_first_look(
 
 
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("late_ms", [-LOOK_BACK_MS, -1, 0, KEYLESS_MS_MAX])
+@pytest.mark.parametrize("late_ms", [-MINTED_ID_AHEAD_MS_MAX, -1, 0, KEYLESS_MS_MAX])
 async def test_a_minted_attempt_is_found_wherever_it_was_charged_without_a_key(
     stream: FullStream, how: str, late_ms: int
 ) -> None:
@@ -113,7 +113,7 @@ async def test_a_minted_attempt_is_found_wherever_it_was_charged_without_a_key(
 
 
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("late_ms", [-LOOK_BACK_MS - 1, KEYLESS_MS_MAX + 1])
+@pytest.mark.parametrize("late_ms", [-MINTED_ID_AHEAD_MS_MAX - 1, KEYLESS_MS_MAX + 1])
 async def test_nothing_is_found_outside_of_that_time(
     stream: FullStream, how: str, late_ms: int
 ) -> None:
@@ -223,7 +223,7 @@ async def test_a_search_that_is_cut_short_goes_on_until_it_finds(
     """In further calls, on both sides of the time of the id, and none of them reads more."""
     identity, at_ms = stream.id_of(5_000), stream.now_ms - 5_000
     if not is_after:
-        stream.record(identity, at_ms - LOOK_BACK_MS)
+        stream.record(identity, at_ms - MINTED_ID_AHEAD_MS_MAX)
     stream.fill(at_ms - 200, 1_000, an_ms=5)
     stream.fill(at_ms, 1_000, an_ms=5)
     if is_after:

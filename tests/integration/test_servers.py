@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import redis
 
-from faregate.cli.servers import Binaries, EmbeddedServers, PostgresServer, Server, server
+from faregate.cli.servers import Binaries, EmbeddedPostgres, EmbeddedServers, Server, server
 from faregate.domain.errors import ConfigurationError, EmbeddedServerError
 from owner_process import NOTE, read_note, write_note
 from processes import process_state, runs
@@ -36,7 +36,7 @@ def own_servers(pair: EmbeddedServers) -> EmbeddedServers:
     return pair
 
 
-def account_of(postgres: PostgresServer) -> int | None:
+def account_of(postgres: EmbeddedPostgres) -> int | None:
     """The user to run a process as that Postgres could take for another Postgres."""
     return postgres.data.stat().st_uid if os.geteuid() == 0 else None
 
@@ -167,7 +167,7 @@ def test_a_stale_postmaster_file_that_names_a_zombie_does_not_block_the_restart(
     own_servers: EmbeddedServers,
 ) -> None:
     """What a killed Postgres left behind is cleared away even if its process id is taken."""
-    postgres: PostgresServer = own_servers.postgres
+    postgres: EmbeddedPostgres = own_servers.postgres
     write_note(own_servers)
     postgres.kill()
     stale = postgres.data / "postmaster.pid"

@@ -76,7 +76,7 @@ async def test_everything_that_talks_to_redis_does_so_over_tls(
         await ledger.aclose()
     with closing(RedisStream.from_url(url, 1)) as stream:
         assert stream.read(SHARD, None, 100) is not None
-    queue = open_queue(url, socket_timeout_seconds=9.0)
+    queue = open_queue(url, socket_timeout_s=9.0)
     assert queue.job_ids == []
     queue.connection.close()
 

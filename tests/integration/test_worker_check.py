@@ -16,7 +16,7 @@ from faregate.adapters.postgres.migrations import Migrator
 from faregate.cli.servers import EmbeddedServers
 from faregate.domain.errors import ConfigurationError
 from faregate_worker import check as module
-from faregate_worker.check import BEAT_TTL_S, beat, beat_key, end_beat, problems
+from faregate_worker.check import BEAT_TTL_S, beat, end_beat, heartbeat_name, problems
 from faregate_worker.runtime import open_queue
 from waiting import WAIT_S_MAX, wait_for
 from worker_process import USERS, System
@@ -32,7 +32,7 @@ def system(ledger_redis: str, database_url: str, tmp_path: Path) -> System:
 @pytest.fixture
 def settings(system: System) -> Iterator[Settings]:
     """Settings with which all is well: a sign of life, and the role of the worker."""
-    queue = open_queue(system.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+    queue = open_queue(system.queue_url, socket_timeout_s=WAIT_S_MAX)
     beat(queue)
     system.charge(USERS[:1])
     yield system.settings.model_copy(
@@ -53,8 +53,8 @@ def test_a_sign_of_life_ends_by_itself_and_is_taken_back(
     settings: Settings, system: System
 ) -> None:
     """A worker that was killed, or has stopped, makes no host healthy."""
-    queue = open_queue(system.queue_url, socket_timeout_seconds=WAIT_S_MAX)
-    assert 0 < queue.connection.ttl(beat_key()) <= BEAT_TTL_S
+    queue = open_queue(system.queue_url, socket_timeout_s=WAIT_S_MAX)
+    assert 0 < queue.connection.ttl(heartbeat_name()) <= BEAT_TTL_S
     end_beat(queue)
     (problem,) = problems(settings)
     assert "no worker of this host has given a sign of life" in problem
@@ -151,7 +151,7 @@ def test_a_queue_on_which_nothing_ever_ran_is_told(system: System) -> None:
     settings = system.settings.model_copy(update={"queue_url": system.queue_url})
     (problem,) = problems(settings)
     assert "no worker of this host has given a sign of life" in problem
-    queue = open_queue(system.queue_url, socket_timeout_seconds=WAIT_S_MAX)
+    queue = open_queue(system.queue_url, socket_timeout_s=WAIT_S_MAX)
     beat(queue)
     assert problems(settings) == []
     queue.connection.flushdb()

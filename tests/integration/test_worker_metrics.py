@@ -104,7 +104,7 @@ def test_a_port_that_is_taken_keeps_no_record_from_becoming_a_row(system: System
         wait_for(system.drained, "everything is drained")
     lines = map(json.loads, system.log.read_text(encoding="utf-8").splitlines())
     told = {(line["logger"], line["message"].partition(":")[0]) for line in lines}
-    assert ("faregate_worker.ticker", "no metrics are served") in told
+    assert ("faregate_worker.ticker", "metrics not served") in told
     assert len({logger for logger, _ in told}) > 1
 
 

@@ -13,7 +13,7 @@ from redis.exceptions import OutOfMemoryError
 from clocks import ENDS_KEY, NOW_KEY, RedisClock, ToldClocks, clock_of_the_test
 from faregate import open_gate
 from faregate.adapters.postgres.migrations import Migrator
-from faregate.cli.servers import EmbeddedServers, ValkeyServer
+from faregate.cli.servers import EmbeddedServers, EmbeddedValkey
 from faregate.config import QUEUE_NAME
 from faregate.domain.errors import LedgerUnavailableError
 from waiting import WAIT_S_MAX, wait_for
@@ -27,18 +27,18 @@ MANY = [UUID(int=number << 64 | number) for number in range(1, 301)]
 
 
 @pytest.fixture
-def own_system(own_redis: ValkeyServer, database_url: str, tmp_path: Path) -> System:
+def own_system(own_redis: EmbeddedValkey, database_url: str, tmp_path: Path) -> System:
     """A fresh ledger on a Redis that the test may kill and pause."""
     return System(redis_url=own_redis.url, database_url=database_url, log=tmp_path / "worker.log")
 
 
-def test_a_paused_redis_is_waited_out(own_system: System, own_redis: ValkeyServer) -> None:
+def test_a_paused_redis_is_waited_out(own_system: System, own_redis: EmbeddedValkey) -> None:
     """A Redis that hangs and comes back finds the same worker at work."""
     with own_system.worker() as worker:
         own_system.charge(USERS[:8])
         wait_for(own_system.drained, "the first records are drained")
         own_redis.pause()
-        wait_for(lambda: "ticking goes on" in own_system.log.read_text(), "the ticker has noticed")
+        wait_for(lambda: "ticker waits" in own_system.log.read_text(), "the ticker has noticed")
         own_redis.resume()
 
         own_system.charge(USERS[8:])
@@ -48,7 +48,7 @@ def test_a_paused_redis_is_waited_out(own_system: System, own_redis: ValkeyServe
     assert own_system.rows() == ROWS
 
 
-def test_a_restarted_redis_is_waited_out(own_system: System, own_redis: ValkeyServer) -> None:
+def test_a_restarted_redis_is_waited_out(own_system: System, own_redis: EmbeddedValkey) -> None:
     """The queue's Redis may die under the worker and come back."""
     with own_system.worker() as worker:
         own_system.charge(USERS[:8])
@@ -118,7 +118,7 @@ def is_charged(system: System, user: UUID) -> bool:
         return False
 
 
-def test_a_full_redis_recovers_by_itself(own_system: System, own_redis: ValkeyServer) -> None:
+def test_a_full_redis_recovers_by_itself(own_system: System, own_redis: EmbeddedValkey) -> None:
     """No job fits into it. The worker stores what is pending and deletes it, and charges go on."""
     with Redis.from_url(own_redis.url) as redis:
         charge_an_hour_ago(own_system, redis)
@@ -130,13 +130,13 @@ def test_a_full_redis_recovers_by_itself(own_system: System, own_redis: ValkeySe
             wait_for(own_system.drained, "everything is drained")
             wait_for(lambda: is_charged(own_system, MANY[0]), "a charge is allowed again")
             wait_for(own_system.drained, "that is drained, too")
-        assert "the ticker works itself" in own_system.log.read_text()
+        assert "ticker drains without a job" in own_system.log.read_text()
 
     assert own_system.rows() == 3 * len(MANY) + 1
 
 
 def test_sigterm_ends_a_worker_whose_redis_is_away(
-    own_system: System, own_redis: ValkeyServer
+    own_system: System, own_redis: EmbeddedValkey
 ) -> None:
     """An outage is no reason not to stop."""
     with own_system.worker() as worker:

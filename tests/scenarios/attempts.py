@@ -5,7 +5,12 @@ from faregate.domain.decision import Verdict
 from faregate.domain.errors import AmountError, TransactionIdError
 from faregate.domain.request import VoidOutcome
 from faregate.domain.transaction import CREDITS_MAX
-from faregate.domain.windows import ATTEMPT_MS_MAX, KEYLESS_MS_MAX, LOOK_BACK_MS, RETENTION_MS
+from faregate.domain.windows import (
+    ATTEMPT_MS_MAX,
+    KEYLESS_MS_MAX,
+    MINTED_ID_AHEAD_MS_MAX,
+    RETENTION_MS,
+)
 from spec.steps import (
     MINUTE_MS,
     PER_SECOND,
@@ -93,20 +98,20 @@ ATTEMPTS: dict[str, list[Step]] = {
         given(charge("a", 2, credits=3, repeated=True)),
         given(charge("b", 2, credits=1)),
         fresh(charge("b", 2, credits=1, repeated=True)),
-        charge("ahead", 1, age_ms=-LOOK_BACK_MS, credits=0),
+        charge("ahead", 1, age_ms=-MINTED_ID_AHEAD_MS_MAX, credits=0),
         given(charge("ahead", 1, credits=0, repeated=True)),
     ],
     "a minted id lies a quarter of a second ahead at most": [
-        charge("a", 1, age_ms=-LOOK_BACK_MS - 1, answer=Event.AHEAD),
+        charge("a", 1, age_ms=-MINTED_ID_AHEAD_MS_MAX - 1, answer=Event.AHEAD),
         wait(1),
         retry(charge("a", 1, credits=4)),
         retry(charge("a", 1, credits=4, repeated=True)),
-        charge("b", 1, age_ms=-LOOK_BACK_MS, credits=3),
+        charge("b", 1, age_ms=-MINTED_ID_AHEAD_MS_MAX, credits=3),
         charge("b", 1, credits=3, repeated=True),
-        wait(LOOK_BACK_MS),
+        wait(MINTED_ID_AHEAD_MS_MAX),
         charge("b", 1, credits=3, repeated=True),
         void("b", answer=VoidOutcome.REFUNDED),
-        retry(charge("c", 1, age_ms=-LOOK_BACK_MS - 1, answer=Event.AHEAD)),
+        retry(charge("c", 1, age_ms=-MINTED_ID_AHEAD_MS_MAX - 1, answer=Event.AHEAD)),
     ],
     "a minted attempt lasts half a minute, and is known for longer": [
         charge("a", 1, credits=4),
@@ -132,7 +137,7 @@ ATTEMPTS: dict[str, list[Step]] = {
     "a retry whose record may be gone is refused": [
         charge("a", 1, credits=4),
         drain(),
-        wait(RETENTION_MS - LOOK_BACK_MS),
+        wait(RETENTION_MS - MINTED_ID_AHEAD_MS_MAX),
         drain(),
         charge("a", 1, credits=4, repeated=True),
         wait(1),
@@ -140,7 +145,7 @@ ATTEMPTS: dict[str, list[Step]] = {
         drain(),
         charge("a", 1, answer=Event.LATE),
         given(charge("a", 1, answer=TransactionIdError)),
-        wait(LOOK_BACK_MS),
+        wait(MINTED_ID_AHEAD_MS_MAX),
         drain(),
         void("a", asked_in_ms=-MINUTE_MS * 2, answer=VoidOutcome.FORGOTTEN),
         refund("r", of="a", credits=4),

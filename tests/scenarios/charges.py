@@ -4,7 +4,7 @@ from faregate.domain.attempt import Event
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import TransactionConflictError, TransactionIdError
 from faregate.domain.request import VoidOutcome
-from faregate.domain.windows import ATTEMPT_MS_MAX, LOOK_BACK_MS
+from faregate.domain.windows import ATTEMPT_MS_MAX, MINTED_ID_AHEAD_MS_MAX
 from spec.steps import (
     DAY_MS,
     MINUTE_MS,
@@ -95,7 +95,7 @@ CHARGES: dict[str, list[Step]] = {
         batch(
             charge("a", 2, repeated=True, credits=3),
             charge("b", 1, user="bob", answer=TransactionConflictError),
-            charge("i", 1, age_ms=-LOOK_BACK_MS - 1, answer=Event.AHEAD),
+            charge("i", 1, age_ms=-MINTED_ID_AHEAD_MS_MAX - 1, answer=Event.AHEAD),
         ),
         read(credits=0, sequence=3),
         read(user="bob", credits=0, held=3, sequence=3),
@@ -105,7 +105,7 @@ CHARGES: dict[str, list[Step]] = {
         step_back(5_000),
         charge("b", 1, age_ms=-5_000, credits=3),
         charge("b", 1, credits=3, repeated=True),
-        charge("c", 1, age_ms=-5_000 - LOOK_BACK_MS - 1, answer=Event.AHEAD),
+        charge("c", 1, age_ms=-5_000 - MINTED_ID_AHEAD_MS_MAX - 1, answer=Event.AHEAD),
         wait(5_001),
         charge("d", 1, age_ms=ATTEMPT_MS_MAX, credits=2),
     ],

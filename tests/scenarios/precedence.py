@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from faregate.domain.transaction import CREDITS_MAX
-from faregate.domain.windows import LOOK_BACK_MS
+from faregate.domain.windows import MINTED_ID_AHEAD_MS_MAX
 from spec.steps import (
     DAY_MS,
     HOUR_MS,
@@ -66,7 +66,7 @@ UNKNOWN = Cause(change={"user": "nobody"})
 FULL = Cause(before=(add("f", 1),), last=(fill(),))
 LATE = Cause(change={"deadline_in_ms": -1})
 EARLY = Cause(change={"deadline_in_ms": MINUTE_MS})
-AHEAD = Cause(change={"age_ms": -LOOK_BACK_MS - 1})
+AHEAD = Cause(change={"age_ms": -MINTED_ID_AHEAD_MS_MAX - 1})
 #: An id that was named is searched for.
 UNRESOLVED = Cause(before=(complete("x", answer=Done.UNKNOWN), *MANY), change={"send": Send.RETRY})
 #: Its id is made long before it is used.

@@ -8,7 +8,7 @@ from faregate.domain.hold import Settlement, closing_id
 from faregate.domain.idempotency import Completion
 from faregate.domain.policy import CreditPolicy, OnExpiry
 from faregate.domain.request import Credit, Refund, Void
-from faregate.domain.spend import HoldTerms, Spend, SpendOptions
+from faregate.domain.spend import HoldOptions, Spend, SpendOptions
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 from spec.steps import HOUR_MS, STARTING_CREDITS, USERS, Send, Step
 
@@ -86,7 +86,7 @@ class Requests:
         step, hold = self.step, None
         if step.do == "hold":
             on_expiry = OnExpiry.KEEP if step.keeps else OnExpiry.GIVE_BACK
-            hold = HoldTerms(ttl_ms=step.ttl_ms, on_expiry=on_expiry, open_max=step.open_max)
+            hold = HoldOptions(ttl_ms=step.ttl_ms, on_expiry=on_expiry, open_max=step.open_max)
         options = SpendOptions(
             transaction_id=self.id if step.send is Send.GIVEN else None,
             description=f"{step.do} {step.name}",
@@ -177,5 +177,5 @@ class Requests:
             transaction_id=self.id,
             attempt_id=self.by,
             response=self.step.response,
-            keep_ms=HOUR_MS,
+            lifetime_ms=HOUR_MS,
         )

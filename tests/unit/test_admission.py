@@ -79,7 +79,7 @@ async def test_a_ledger_that_does_not_fit_the_settings_is_a_503_and_an_error_in_
     assert b"migrate" not in answer.body
     (entry,) = [item for item in caplog.records if item.name.startswith("faregate")]
     assert entry.levelname == "ERROR"
-    expected = "every request is refused until this is put right: run `faregate migrate`"
+    expected = "all requests refused, configuration error: run `faregate migrate`"
     assert entry.getMessage() == expected
 
 
@@ -115,7 +115,7 @@ async def test_an_outage_is_not_logged_line_by_line(caplog: pytest.LogCaptureFix
     world.ledger.is_down = True
     middleware = world.around(never)
     assert {(await call(middleware)).status for _ in range(5)} == {503}
-    expected = "a request is refused, since its charge cannot be decided: Redis is down"
+    expected = "request refused, ledger unavailable: Redis is down"
     assert lines(caplog) == [("WARNING", expected)]
 
 
@@ -188,7 +188,7 @@ async def test_a_tier_that_does_not_exist_is_the_fault_of_one_request(
     assert statuses == [503, 200, 200]
     ((level, message),) = lines(caplog)
     assert level == "ERROR"
-    assert message.startswith("a request is refused until this is put right: no policy for")
+    assert message.startswith("request refused, configuration error: no policy for")
     assert "'gold'; known: free, paid" in message
 
 
@@ -225,7 +225,7 @@ async def test_a_rule_of_a_late_gate_whose_tier_does_not_exist_refuses_every_req
     )
     assert (await call(middleware)).status == 503
     ((_, message),) = lines(caplog)
-    assert message.startswith("every request is refused until this is put right: the rule for '/x'")
+    assert message.startswith("all requests refused, configuration error: the rule for '/x'")
 
 
 @pytest.mark.parametrize("tier", [None, "paid"])

@@ -100,11 +100,11 @@ async def test_while_postgres_is_away_known_keys_go_on_to_count(
     assert await identify(bearing(new.text)) is not None
     with pytest.raises(IdentityUnavailableError):
         await identify(bearing(other.text))
-    clock.advance(module.AWAY_S)
+    clock.advance(module.UNREACHABLE_S)
     answer = await call(World().around(answers(200), identify=identify), bearing(new.text))
     assert (answer.error, answer.status) == (None, 503)
     keys.error = None
-    clock.advance(module.AWAY_S)
+    clock.advance(module.UNREACHABLE_S)
     assert await identify(bearing(new.text)) is not None
     assert await identify(bearing(other.text)) is not None
     await identify.aclose()
@@ -121,7 +121,7 @@ async def test_a_postgres_that_is_away_is_asked_now_and_then(
             with pytest.raises(IdentityUnavailableError):
                 await identify(bearing(unknown()))
         assert len(keys.lookups) == asked
-        clock.advance(module.AWAY_S)
+        clock.advance(module.UNREACHABLE_S)
 
 
 async def test_a_lookup_that_hangs_is_waited_for_only_so_long(

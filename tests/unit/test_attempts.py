@@ -24,7 +24,7 @@ def attempt_in(phase: Phase, given: CreditTransactionId | None = None) -> Attemp
     options = SpendOptions(transaction_id=given)
     attempt = Attempt(Spend(UUID(int=1), 1, CreditPolicy(), options))
     if phase is not Phase.QUEUED:
-        attempt.sent(given or CreditTransactionId.mint(NOW_MS), NOW_MS, NOW_MS + 50)
+        attempt.note_sent(given or CreditTransactionId.mint(NOW_MS), NOW_MS, NOW_MS + 50)
     if phase is Phase.SENT_AGAIN:
         attempt.follow(Event.LOST, has_time=True)
     assert attempt.phase is phase
@@ -83,6 +83,6 @@ def test_the_void_of_a_given_id_knows_both_sendings(
     """So it tells its answers from those of other calls with the id; a minted id has no others."""
     attempt = attempt_in(Phase.SENT_AGAIN, given)
     assert attempt.transaction_id is not None
-    attempt.sent(attempt.transaction_id, NOW_MS + 20, NOW_MS + 70)
+    attempt.note_sent(attempt.transaction_id, NOW_MS + 20, NOW_MS + 70)
     void = attempt.void()
     assert (void.first_deadline_ms, void.deadline_ms) == (told_ms, NOW_MS + 70)

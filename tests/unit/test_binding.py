@@ -143,7 +143,9 @@ async def test_who_waits_for_a_decision_when_the_gate_closes_is_told_that_there_
     closed = asyncio.Event()
 
     async def hang(attempt: Attempt) -> Decision:
-        attempt.sent(attempt.transaction_id or gate_id(), ledger.now_ms(), ledger.now_ms() + 50)
+        attempt.note_sent(
+            attempt.transaction_id or gate_id(), ledger.now_ms(), ledger.now_ms() + 50
+        )
         await closed.wait()
         raise AttemptError(Event.TIMED_OUT, "the connection was closed")
 

@@ -47,7 +47,7 @@ def breaker(clock: Seconds) -> CircuitBreaker:
 def fail(breaker: CircuitBreaker, times: int) -> None:
     """Let calls in that fail."""
     for _ in range(times):
-        breaker.failed(breaker.admit())
+        breaker.note_failure(breaker.admit())
 
 
 def refuses(breaker: CircuitBreaker) -> bool:
@@ -62,7 +62,7 @@ def refuses(breaker: CircuitBreaker) -> bool:
 def test_it_opens_after_failures_in_a_row(breaker: CircuitBreaker) -> None:
     """Not before, and a success in between begins anew."""
     fail(breaker, 2)
-    breaker.succeeded()
+    breaker.note_success()
     fail(breaker, 2)
     assert breaker.state is BreakerState.CLOSED
     fail(breaker, 1)
@@ -74,13 +74,13 @@ def test_a_moment_in_which_all_stands_still_opens_nothing(breaker: CircuitBreake
     """However many waited in it. Only a call that came after the first failure confirms it."""
     waiting = [breaker.admit() for _ in range(64)]
     for ticket in waiting[:-1]:
-        breaker.failed(ticket)
+        breaker.note_failure(ticket)
     assert not breaker.is_open
-    breaker.succeeded()
+    breaker.note_success()
     for _ in range(2):
         waiting = [breaker.admit() for _ in range(64)]
         for ticket in waiting:
-            breaker.failed(ticket)
+            breaker.note_failure(ticket)
         assert (breaker.state is BreakerState.OPEN) is (breaker.opened == 1)
     assert breaker.opened == 1
 
@@ -126,8 +126,8 @@ def test_it_says_that_it_opens_and_closes_and_no_more(
         assert refuses(breaker)
     clock.now += 0.101
     breaker.admit()
-    breaker.succeeded()
-    breaker.succeeded()
+    breaker.note_success()
+    breaker.note_success()
     lines = [record.getMessage() for record in caplog.records]
     assert lines == ["circuit breaker opened: no route", "circuit breaker closed"]
 
@@ -151,7 +151,7 @@ def test_one_call_at_a_time_finds_out(breaker: CircuitBreaker, clock: Seconds) -
     assert not refuses(breaker)
     assert refuses(breaker)
     assert str(breaker.state) == "half_open"
-    breaker.succeeded()
+    breaker.note_success()
     assert str(breaker.state) == "closed"
     assert not refuses(breaker)
     assert not refuses(breaker)
@@ -166,11 +166,11 @@ def test_the_delay_doubles_up_to_its_bound_and_begins_anew(
         clock.now += delay_s - 0.001
         assert refuses(breaker)
         clock.now += 0.002
-        breaker.failed(breaker.admit())
+        breaker.note_failure(breaker.admit())
         assert breaker.state is BreakerState.OPEN
     clock.now += 0.401
     breaker.admit()
-    breaker.succeeded()
+    breaker.note_success()
     fail(breaker, 3)
     clock.now += 0.101
     assert not refuses(breaker)
@@ -182,9 +182,9 @@ def test_a_probe_that_is_cancelled_makes_room_for_the_next(
     """It has told nothing, so the next call finds out, at once and with the same delay after."""
     fail(breaker, 3)
     clock.now += 0.101
-    breaker.abandoned(breaker.admit())
+    breaker.note_abandoned(breaker.admit())
     assert breaker.state is BreakerState.OPEN
-    breaker.failed(breaker.admit())
+    breaker.note_failure(breaker.admit())
     clock.now += 0.199
     assert refuses(breaker)
 
@@ -200,10 +200,10 @@ def test_a_probe_that_never_comes_back_holds_nothing_up_for_ever(
     assert refuses(breaker)
     clock.now += 0.002
     second = breaker.admit()
-    breaker.failed(lost)
-    breaker.abandoned(lost)
+    breaker.note_failure(lost)
+    breaker.note_abandoned(lost)
     assert str(breaker.state) == "half_open"
-    breaker.failed(second)
+    breaker.note_failure(second)
     assert str(breaker.state) == "open"
 
 
@@ -214,10 +214,10 @@ def test_what_was_let_in_before_it_opened_changes_only_for_the_better(
     late = [breaker.admit() for _ in range(5)]
     fail(breaker, 3)
     for ticket in late[1:]:
-        breaker.failed(ticket)
+        breaker.note_failure(ticket)
     clock.now += 0.101
     assert not refuses(breaker)
-    breaker.succeeded()
+    breaker.note_success()
     assert breaker.state is BreakerState.CLOSED
 
 
@@ -249,7 +249,7 @@ def test_bounds_that_make_no_sense_are_refused(given_: dict[str, int]) -> None:
 
 ACTIONS = st.lists(
     st.tuples(
-        st.sampled_from(["call", "succeeded", "failed", "abandoned", "lose"]),
+        st.sampled_from(["call", "note_success", "note_failure", "note_abandoned", "lose"]),
         st.floats(0, 2),
         st.integers(0, 9),
     ),
@@ -273,13 +273,13 @@ def test_whatever_happens_it_lets_one_call_in_sooner_or_later(
                 assert refuses(breaker), "a second probe beside the first"
         elif tickets:
             ticket = tickets.pop(which % len(tickets))
-            if do == "succeeded":
-                breaker.succeeded()
+            if do == "note_success":
+                breaker.note_success()
             elif do != "lose":
                 getattr(breaker, do)(ticket)
     clock.now += PROBE_S_MAX + 1
     breaker.admit()
-    breaker.succeeded()
+    breaker.note_success()
     assert breaker.state is BreakerState.CLOSED
 
 

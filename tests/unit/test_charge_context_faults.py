@@ -10,7 +10,7 @@ from asgi_client import USER, World, answers, call, http_scope
 from faregate import CreditPolicy
 from faregate.asgi import ChargeContext, KeyUse, Rule
 from faregate.asgi.body import BODY_BYTES_MAX
-from faregate.asgi.deferred import DeferredCharge, RefusedError
+from faregate.asgi.deferred import ChargeRefusedError, DeferredCharge
 from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
 from faregate.gate import Gate
 from waiting import WAIT_S_MAX
@@ -187,7 +187,7 @@ async def test_an_endpoint_that_was_refused_is_not_charged_for_less() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         deferred: DeferredCharge = scope["state"]["faregate"]
         for cost in (9, 1):
-            with pytest.raises(RefusedError):
+            with pytest.raises(ChargeRefusedError):
                 await deferred.charge(Rule(cost=cost))
         await answers(200)(scope, receive, send)
 

@@ -73,9 +73,9 @@ def test_dead_letters_are_told_of_where_the_ledger_is_exact(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What waits for an operator is in no row, though the sums agree."""
-    checks._tell_findings({"dead_letters": 2}, [], [], as_json=False)
+    checks._print_findings({"dead_letters": 2}, [], [], as_json=False)
     assert "exact, but for 2 dead letters" in capsys.readouterr().out
-    checks._tell_findings({"dead_letters": 0}, [], [], as_json=False)
+    checks._print_findings({"dead_letters": 0}, [], [], as_json=False)
     assert capsys.readouterr().out.splitlines()[-1] == "exact"
 
 
@@ -84,5 +84,5 @@ def test_a_digest_is_printed_whole(
 ) -> None:
     """It is to be kept, and a terminal may be narrow."""
     monkeypatch.setattr(conventions, "_WIDTH_OF_FILES", 40)
-    checks._tell_findings({"dead_letters": 0, "digest": "e3" * 32}, [], [], as_json=False)
+    checks._print_findings({"dead_letters": 0, "digest": "e3" * 32}, [], [], as_json=False)
     assert "e3" * 32 in "".join(capsys.readouterr().out.split())

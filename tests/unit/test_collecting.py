@@ -136,7 +136,7 @@ async def test_a_user_who_has_too_little_pays_what_there_is(outage: Outage) -> N
     await outage.charge(cost=5)
     outage.ledger.is_down = False
     collected = await outage.gate.collect(outage.journal.entries[0])
-    assert (collected.taken, collected.shortfall) == (3, 2)
+    assert (collected.charged, collected.shortfall) == (3, 2)
     assert await outage.live() == 0
 
 

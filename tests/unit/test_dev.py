@@ -65,7 +65,7 @@ def test_a_shell_reads_the_variables_and_nobody_else_does(tmp_path: Path) -> Non
     script = f'. {folder.variables}; echo "$TOKEN $DEMO_USER"'
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout == "it's $HOME u\n"
-    folder.keep_token("kept")
+    folder.save_token("kept")
     assert folder.token.startswith("kept")
     for file in (folder.variables, tmp_path / "token"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -76,9 +76,9 @@ def test_emptying_deletes_data_and_token_and_nothing_else(tmp_path: Path) -> Non
     folder = DevFolder(tmp_path)
     for name in ("redis", "postgres"):
         (tmp_path / name / "data").mkdir(parents=True)
-    folder.keep_token("t")
+    folder.save_token("t")
     (tmp_path / "letter.txt").touch()
-    folder.empty()
+    folder.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
     assert folder.token == ""
 
@@ -88,7 +88,7 @@ def test_data_in_use_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("faregate.cli.servers.server.LOCK_MS_MAX", 0)
     lock = lock_of(tmp_path / "redis")
     with pytest.raises(EmbeddedServerError, match="in use"):
-        DevFolder(tmp_path).empty()
+        DevFolder(tmp_path).clear()
     assert (tmp_path / "redis").is_dir()
     os.close(lock)
 
@@ -115,11 +115,11 @@ def test_an_app_that_ended_is_told_once_and_started_again_by_a_change(tmp_path: 
     app = App(program("this", log), tmp_path, said.append)
 
     def looked(words: str) -> bool:
-        app.look()
+        app.check()
         return any(words in line for line in said)
 
     wait_for(lambda: looked("the app ended with status 0"), "its end is told")
-    app.look()
+    app.check()
     assert len(said) == 1
     (tmp_path / "more.py").touch()
     wait_for(lambda: looked("more.py has changed"), "the change is told")
@@ -140,7 +140,7 @@ def test_a_worker_that_ends_each_time_is_given_up(
 
     def is_given_up() -> bool:
         try:
-            worker.look()
+            worker.check()
         except EmbeddedServerError as error:
             return "No module named no_such_module" in str(error)
         return False

@@ -10,7 +10,7 @@ import pytest
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
 from faregate.domain.order import OrderCounts
 from faregate.domain.server import DurableServer, LiveServer, Queue
-from faregate.ops.doctor import Backlog, Look, examine
+from faregate.ops.doctor import Backlog, Probe, examine
 
 REDIS = LiveServer(
     version="7.2.4",
@@ -151,14 +151,14 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
 }
 
 
-def looks(**changed: Any) -> dict[str, Callable[[], Any]]:
+def probes(**changed: Any) -> dict[str, Callable[[], Any]]:
     return {part: (lambda said=said: said) for part, said in (WELL | changed).items()}  # type: ignore[misc]
 
 
 def test_what_is_well_has_no_symptom() -> None:
     """What a role may not see is none either."""
     unseen = replace(POSTGRES, migrations_pending=None)
-    seen = looks(redis=replace(REDIS, append_fsync=None), postgres=unseen, reconciliation={})
+    seen = probes(redis=replace(REDIS, append_fsync=None), postgres=unseen, reconciliation={})
     found = examine(seen)
     assert (found.symptoms, found.is_well) == ([], True)
 
@@ -167,7 +167,7 @@ def test_what_is_well_has_no_symptom() -> None:
 def test_each_rule_is_told_with_its_remedy(rule: tuple[str, Any, str, str, str]) -> None:
     """And nothing else is."""
     part, says, severity, detail, remedy = rule
-    found = examine(looks(**{part: says}))
+    found = examine(probes(**{part: says}))
     (symptom,) = found.symptoms
     assert (symptom.part, symptom.severity) == (part, severity)
     assert detail in symptom.detail
@@ -184,7 +184,7 @@ def test_a_part_that_does_not_answer_hides_no_other() -> None:
     def also_away() -> None:
         raise ArchiveUnavailableError("cannot audit")
 
-    asked = looks(dead_letters={"fork": 1})
+    asked = probes(dead_letters={"fork": 1})
     found = examine(asked | {"redis": away, "ledger": away, "records": also_away})
     assert [symptom.part for symptom in found.symptoms] == ["redis", "records", "dead_letters"]
     assert (found.facts["redis"], found.facts["records"]) == (None, None)
@@ -195,13 +195,13 @@ def test_a_part_that_does_not_answer_hides_no_other() -> None:
 def test_a_server_is_named_once_for_several_parts_that_failed_in_different_ways() -> None:
     """The queue has an error of its own, since its Redis may be another one."""
 
-    def failing(error: Exception) -> Look:
+    def failing(error: Exception) -> Probe:
         def fail() -> None:
             raise error
 
         return fail
 
-    asked = looks() | {
+    asked = probes() | {
         "postgres": failing(ArchiveUnavailableError("cannot look")),
         "orders": failing(ArchiveUnavailableError("cannot count orders")),
         "redis": failing(LedgerUnavailableError("cannot ask Redis")),

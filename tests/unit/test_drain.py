@@ -54,8 +54,8 @@ class FakeStream:
         self.journal.append(f"stored {cursor.position if cursor else 'nothing'}")
         return 5
 
-    def marks(self) -> dict[str, str]:
-        return IDENTITY.marks
+    def identity_fields(self) -> dict[str, str]:
+        return IDENTITY.identity_fields
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
         gone = list(user_ids)
@@ -73,7 +73,7 @@ class FakeArchive:
         self.journal = journal
         self.cursor: Cursor | None = None
         self.batches_until_outage: int | None = None
-        self.users_gone: frozenset[UUID] = frozenset()
+        self.deleted_users: frozenset[UUID] = frozenset()
 
     def identity(self) -> LedgerIdentity:
         return IDENTITY
@@ -84,7 +84,7 @@ class FakeArchive:
     def lock_holder(self) -> str:
         raise NotImplementedError
 
-    def rehearse(self) -> None:
+    def check_writes(self) -> None:
         raise NotImplementedError
 
     def store(self, batch: Batch) -> Stored:
@@ -102,7 +102,10 @@ class FakeArchive:
         dead = sum(name.startswith("dead") for name in names)
         inserted = len(names) - dead
         return Stored(
-            inserted=inserted, dead_letters=dead, cursor=self.cursor, users_gone=self.users_gone
+            inserted=inserted,
+            dead_letters=dead,
+            cursor=self.cursor,
+            deleted_users=self.deleted_users,
         )
 
 
@@ -188,7 +191,7 @@ def test_dead_letters_are_counted_and_hold_up_nothing(
     journal: list[str], archive: FakeArchive
 ) -> None:
     """Balances of users who are gone are deleted."""
-    archive.users_gone = frozenset([UUID(int=1)])
+    archive.deleted_users = frozenset([UUID(int=1)])
     stream = FakeStream(journal, ["1", "dead-2", "3"])
 
     drained = drain(stream, archive, SHARD, limits=LIMITS)

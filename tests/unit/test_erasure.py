@@ -7,7 +7,7 @@ import pytest
 
 from clocks import Seconds
 from faregate.domain.errors import LedgerUnavailableError
-from faregate.ops.erasure import GRACE_S, LOOK_INTERVAL_S, Erasure
+from faregate.ops.erasure import DELETIONS_INTERVAL_S, GRACE_S, Erasure
 from faregate.ports import ShardRecords
 
 USERS = [UUID(int=number) for number in range(3)]
@@ -64,8 +64,8 @@ def erasure(clock: Seconds, deletions: FakeDeletions) -> Erasure:
 def look_until_erased(erasure: Erasure, clock: Seconds) -> float:
     """Look once an interval; return after how many seconds somebody was erased."""
     began = clock()
-    while not erasure.look():
-        clock.advance(LOOK_INTERVAL_S)
+    while not erasure.check_deletions():
+        clock.advance(DELETIONS_INTERVAL_S)
         assert clock() - began <= 2 * GRACE_S
     return clock() - began
 
@@ -75,7 +75,7 @@ def test_accounts_go_at_once_and_other_keys_once_no_gate_can_bring_them_back(
 ) -> None:
     """Those of a user who is deleted meanwhile wait for as long again."""
     deletions.deleted = USERS[:1]
-    assert erasure.look() == 0
+    assert erasure.check_deletions() == 0
     assert (deletions.balances, deletions.others) == (set(USERS[1:]), set(USERS))
     clock.advance(GRACE_S / 2)
     deletions.deleted = USERS[:2]
@@ -103,7 +103,7 @@ def test_an_erasure_that_was_broken_off_is_made_by_the_next_look(
         look_until_erased(erasure, clock)
     assert (deletions.others, deletions.deleted) == (set(USERS), USERS[:1])
     deletions.error = None
-    assert erasure.look() == 1
+    assert erasure.check_deletions() == 1
     assert (deletions.others, deletions.deleted) == (set(USERS[1:]), [])
 
 
@@ -112,11 +112,11 @@ def test_an_id_is_kept_until_all_records_of_its_user_are_read(
 ) -> None:
     """Its keys go before, once; records that come later are of others."""
     deletions.deleted, deletions.made = USERS[:1], 5
-    for _ in range(int(2 * GRACE_S / LOOK_INTERVAL_S)):
-        assert erasure.look() == 0
-        clock.advance(LOOK_INTERVAL_S)
+    for _ in range(int(2 * GRACE_S / DELETIONS_INTERVAL_S)):
+        assert erasure.check_deletions() == 0
+        clock.advance(DELETIONS_INTERVAL_S)
     assert deletions.others == set(USERS[1:])
     deletions.others = set(USERS)
     deletions.made, deletions.stored = 9, 5
-    assert erasure.look() == 1
+    assert erasure.check_deletions() == 1
     assert (deletions.others, deletions.deleted) == (set(USERS), [])

@@ -38,5 +38,5 @@ def test_what_is_found_at_a_row_is_told_by_its_place(change: dict[str, object]) 
 
 
 def test_a_finding_names_the_command_that_repairs_it() -> None:
-    assert LIVE.told()["repair"] == f"faregate repair {LIVE.id}"
-    assert replace(LIVE, kind=DriftKind.EPOCH).told()["repair"] == "faregate rebuild"
+    assert LIVE.as_dict()["repair"] == f"faregate repair {LIVE.id}"
+    assert replace(LIVE, kind=DriftKind.EPOCH).as_dict()["repair"] == "faregate rebuild"

@@ -208,7 +208,7 @@ async def test_an_outage_does_not_hold_up_what_is_only_observed(
         decision = await gate.charge(outage.user_id)
         assert (decision.allowed, decision.shadow) == (True, Verdict.UNDECIDED)
     assert outage.ledger.asked == FAILURES_MAX
-    assert sum("not observed" in record.getMessage() for record in caplog.records) == 1
+    assert sum("shadow decision missing" in record.getMessage() for record in caplog.records) == 1
     outage.ledger.is_down = False
     assert sum((await outage.gate.shadow_counts("tried")).values()) == 0
 

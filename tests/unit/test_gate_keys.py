@@ -23,9 +23,9 @@ KEYS_MAX = 2
 def gate(ledger: LossyLedger) -> Gate:
     options = GateOptions(
         provision_users=True,
-        key_lease_ms=LEASE_MS,
-        key_lifetime_ms=LIFETIME_MS,
-        keys_max=KEYS_MAX,
+        idempotency_lease_ms=LEASE_MS,
+        idempotency_lifetime_ms=LIFETIME_MS,
+        idempotency_keys_max=KEYS_MAX,
     )
     policy = CreditPolicy(starting_credits=9, cost_max=5)
     return Gate(ledger, MemoryStore(starting_credits=9), policy, options)
@@ -182,14 +182,14 @@ async def test_a_hold_has_a_key(gate: Gate, user_id: UUID) -> None:
 async def test_a_response_is_kept_for_retries(gate: Gate, clock: Clock, user_id: UUID) -> None:
     """As long as the key is, within a bound, and for whoever is told of the charge."""
     first = await order(gate, user_id)
-    assert await gate.kept_response(first) is None
+    assert await gate.saved_response(first) is None
     with pytest.raises(InvalidArgumentError, match="bytes at most"):
         await gate.complete(first, b"x" * (RESPONSE_BYTES_MAX + 1))
     assert await gate.complete(first, b"the response")
     retry = await order(gate, user_id)
-    assert (retry.key_state, await gate.kept_response(retry)) == (KeyState.DONE, b"the response")
+    assert (retry.key_state, await gate.saved_response(retry)) == (KeyState.DONE, b"the response")
     clock.ms += LIFETIME_MS + 1
-    assert await gate.kept_response(retry) is None
+    assert await gate.saved_response(retry) is None
 
 
 async def test_a_completion_that_is_lost_is_made_later(
@@ -201,7 +201,7 @@ async def test_a_completion_that_is_lost_is_made_later(
     assert await gate.complete(first, b"the response")
     assert await gate.retries.join(WAIT_S_MAX)
     retry = await order(gate, user_id)
-    assert (retry.key_state, await gate.kept_response(retry)) == (KeyState.DONE, b"the response")
+    assert (retry.key_state, await gate.saved_response(retry)) == (KeyState.DONE, b"the response")
 
 
 async def test_a_charge_whose_reply_is_lost_leaves_its_key_free(
@@ -250,7 +250,7 @@ async def test_a_lease_ends_with_the_lifetime_of_its_key(
     ledger: LossyLedger, user_id: UUID
 ) -> None:
     """A lifetime below the lease of those who said nothing of leases refuses no request."""
-    options = GateOptions(provision_users=True, key_lifetime_ms=LIFETIME_MS)
+    options = GateOptions(provision_users=True, idempotency_lifetime_ms=LIFETIME_MS)
     gate = Gate(ledger, MemoryStore(starting_credits=9), CreditPolicy(starting_credits=9), options)
     assert (await order(gate, user_id)).key_state is KeyState.NEW
 

@@ -5,10 +5,10 @@ from starlette.types import Message, Scope
 
 from asgi_client import http_scope
 from faregate.asgi.idempotency import (
-    KeptResponse,
-    MalformedKeyError,
+    MalformedIdempotencyKeyError,
     ResponseRecorder,
-    key_of,
+    SavedResponse,
+    read_idempotency_key,
 )
 
 
@@ -29,7 +29,7 @@ def scope_with(*values: bytes) -> Scope:
 )
 def test_a_key_is_a_string_of_structured_fields_or_bare(value: bytes, key: str) -> None:
     """Quoted and bare are the same key."""
-    assert key_of(scope_with(value)) == key
+    assert read_idempotency_key(scope_with(value)) == key
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_a_key_is_a_string_of_structured_fields_or_bare(value: bytes, key: str) 
 )
 def test_what_is_no_key_is_no_key(values: tuple[bytes, ...]) -> None:
     """Nothing is guessed: of two fields neither counts."""
-    with pytest.raises(MalformedKeyError):
-        key_of(scope_with(*values))
+    with pytest.raises(MalformedIdempotencyKeyError):
+        read_idempotency_key(scope_with(*values))
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_a_field_that_is_too_long_is_not_parsed(
     """However large it is, it costs nothing."""
     monkeypatch.setattr("faregate.asgi.idempotency._QUOTED", None)
     monkeypatch.setattr("faregate.asgi.idempotency._BARE", None)
-    with pytest.raises(MalformedKeyError):
-        key_of(scope_with(value))
+    with pytest.raises(MalformedIdempotencyKeyError):
+        read_idempotency_key(scope_with(value))
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_a_response_suits_a_client_that_accepts_its_codings(
     """Each of them, by RFC 9110, section 12.5.3."""
     headers = [] if coding is None else [(b"Content-Encoding", coding)]
     encoded = ResponseRecorder(200, headers, 1_000).encoded()
-    kept = KeptResponse.decode(encoded, decision=None)  # type: ignore[arg-type]
+    saved = SavedResponse.decode(encoded, decision=None)  # type: ignore[arg-type]
     fields = [] if accepted is None else [(b"accept-encoding", accepted)]
-    assert kept.suits(http_scope(headers=fields)) == suits
+    assert saved.is_acceptable(http_scope(headers=fields)) == suits
 
 
 def test_a_request_without_the_field_has_no_key() -> None:
     """None is not the empty key."""
-    assert key_of(http_scope()) is None
+    assert read_idempotency_key(http_scope()) is None
 
 
 async def test_a_response_is_kept_as_it_was_but_for_what_is_said_anew() -> None:
@@ -111,7 +111,7 @@ async def test_a_response_is_kept_as_it_was_but_for_what_is_said_anew() -> None:
     recorder = ResponseRecorder(201, [*headers, (b"x-caf\xe9", b"\xff")], 1_000)
     for chunk in (b"one ", b"\n", b"two"):
         recorder.add(chunk)
-    decoded = KeptResponse.decode(recorder.encoded(), decision=None)  # type: ignore[arg-type]
+    decoded = SavedResponse.decode(recorder.encoded(), decision=None)  # type: ignore[arg-type]
     assert (decoded.status, decoded.body) == (201, b"one \ntwo")
     sent: list[Message] = []
 

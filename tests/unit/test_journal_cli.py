@@ -69,7 +69,7 @@ def test_an_import_tells_what_it_did(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *, as_json: bool
 ) -> None:
     """Exit 1 where a line is left over that somebody must look at."""
-    result = JournalImport(taken=4, shortfall=2, files_done=["a"], files_left=["b"])
+    result = JournalImport(charged=4, shortfall=2, files_done=["a"], files_left=["b"])
     result.outcomes.update({Collection.COLLECTED: 3, Collection.UNKNOWN_USER: 1})
 
     def imported(*_: object) -> JournalImport:

@@ -15,7 +15,7 @@ from faregate.adapters.journal.lines import encode
 from faregate.adapters.journal.reader import PUT_AWAY, open_journals
 from faregate.adapters.journal.writer import SUFFIX, FileJournal
 from faregate.domain.errors import LedgerUnavailableError
-from faregate.domain.idempotency import IdempotencyKey, KeptKey
+from faregate.domain.idempotency import IdempotencyKey, SavedKey
 from faregate.domain.journal import Collected, Collection, JournalChange, JournalEntry
 from faregate.ops.journal import COUNT_AT_ONCE, JournalImport, import_journals
 from journals import POLICIES, USER, Outage, entry, refund_of
@@ -69,7 +69,7 @@ async def test_all_that_is_written_is_settled_and_put_away(outage: Outage, tmp_p
     write(tmp_path, entry(1), entry(2), refund_of(entry(2)))
     result = await run(outage.gate, tmp_path)
     assert counts(result) == {Collection.COLLECTED: 1, Collection.CANCELLED: 1}
-    assert (result.taken, result.shortfall, result.is_exact) == (1, 0, True)
+    assert (result.charged, result.shortfall, result.is_exact) == (1, 0, True)
     assert len(result.files_done) == 1
     assert suffixes(tmp_path) == [PUT_AWAY]
     assert await outage.live() == 2
@@ -133,10 +133,10 @@ async def test_two_imports_of_the_same_lines_charge_once(outage: Outage, tmp_pat
 
 async def test_the_retries_of_a_key_are_charged_once(outage: Outage, tmp_path: Path) -> None:
     """By whichever process they were served, as long as the key counts; the first one stands."""
-    key = IdempotencyKey(key="once", lifetime_ms=HOUR_MS, lease_ms=0).kept()
+    key = IdempotencyKey(key="once", lifetime_ms=HOUR_MS, lease_ms=0).to_saved()
     other = replace(key, fingerprint_digest=bytes(16))
 
-    def keyed(number: int, key: KeptKey, at_ms: int) -> JournalEntry:
+    def keyed(number: int, key: SavedKey, at_ms: int) -> JournalEntry:
         return replace(entry(number), cost=1, key=key, served_at_ms=at_ms)
 
     first, second, third = (keyed(number, key, number) for number in (1, 2, 3))
@@ -155,7 +155,7 @@ async def test_a_key_that_is_used_again_after_its_lifetime_is_another_request(
     outage: Outage, tmp_path: Path
 ) -> None:
     """Two outages lie in one journal."""
-    key = IdempotencyKey(key="once", lifetime_ms=HOUR_MS, lease_ms=0).kept()
+    key = IdempotencyKey(key="once", lifetime_ms=HOUR_MS, lease_ms=0).to_saved()
     old = replace(entry(1), cost=1, key=key)
     write(tmp_path, old)
     await run(outage.gate, tmp_path)
@@ -294,4 +294,4 @@ async def test_progress_is_told(outage: Outage, tmp_path: Path) -> None:
     with open_journals([tmp_path]) as files:
         result = await import_journals(outage.gate, files, told.append)
     assert told == [COUNT_AT_ONCE, 2 * COUNT_AT_ONCE, 2 * COUNT_AT_ONCE + 1]
-    assert (result.taken, result.shortfall) == (3, len(attempts) - 3)
+    assert (result.charged, result.shortfall) == (3, len(attempts) - 3)

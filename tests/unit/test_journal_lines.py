@@ -60,7 +60,7 @@ def test_a_line_says_what_was_written(
         may_be_charged=may_be_charged,
         is_served=is_served,
         expires_at_ms=expires_at_ms,
-        key=None if key is None else key.kept(),
+        key=None if key is None else key.to_saved(),
     )
     text = encode(written)
     assert text.count(b"\n") == 1

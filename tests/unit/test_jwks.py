@@ -123,7 +123,7 @@ async def test_an_outage_of_the_issuer_is_not_noticed_at_first(
     issuer.status = 503
     clock.advance(LIFETIME_S - 1)
     assert await identify(with_key()) is not None
-    await until(lambda: "cannot be fetched" in caplog.text)
+    await until(lambda: "JWKS fetch failed" in caplog.text)
     with pytest.raises(IdentityUnavailableError):
         await identify(with_key("b"))
     clock.advance(1)

@@ -74,7 +74,7 @@ async def test_refusals_are_sampled_and_name_nobody(caplog: pytest.LogCaptureFix
     refused = [await gate.charge(user_id) for _ in range(1_000)]
     lines = [written(record) for record in caplog.records]
     assert 1 <= len(lines) < len(refused) / 10
-    assert str(lines[0]["message"]).startswith("not allowed by free: out_of_credits, ")
+    assert str(lines[0]["message"]).startswith("charge refused by policy free: out_of_credits, ")
     assert lines[0]["transaction_id"] == str(refused[0].transaction_id)
     assert str(user_id) not in caplog.text
     await gate.aclose()

@@ -44,7 +44,7 @@ async def test_an_outage_shows(tmp_path: Path) -> None:
     assert after["faregate_retries_waiting"] == 2
     assert (before["faregate_voids_total"], after["faregate_voids_total"]) == (0, 2)
     assert after["faregate_retries_given_up_total"] == 0
-    gate.retries._tries_seconds_max = 0
+    gate.retries._tries_s_max = 0
     await gate.retries.aclose(0)
     assert scrape(gate)["faregate_retries_given_up_total"] == 0, "the journal has them"
     await gate.aclose()

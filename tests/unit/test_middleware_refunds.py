@@ -223,7 +223,7 @@ async def test_a_refund_that_fails_does_not_hold_up_the_answer(
         assert answer.header(b"ratelimit") == b'"credits";r=2'
     else:
         assert isinstance(answer.error, BrokenAppError)
-    assert "given back in the background" in caplog.text
+    assert "refund continues in the background" in caplog.text
     assert await world.gate.retries.join(WAIT_S_MAX)
     assert len(world.refunds) == 1
     assert await world.credits() == 3

@@ -43,7 +43,7 @@ async def test_a_request_is_served_and_charged_later(outage: Outage) -> None:
     assert len(outage.gate.retries) == 0
     outage.ledger.is_down = False
     first = await outage.gate.collect(entry)
-    assert (first.outcome, first.taken) == (Collection.COLLECTED, 2)
+    assert (first.outcome, first.charged) == (Collection.COLLECTED, 2)
     assert (await outage.gate.collect(entry)).outcome is Collection.KNOWN
     assert await outage.live() == 1
     (record,) = outage.ledger.pending.values()

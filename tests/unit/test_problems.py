@@ -16,7 +16,7 @@ from faregate.asgi.problems import STATUSES, TYPES_PREFIX, Problem
 from faregate.asgi.refusals import problem_of
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import InvalidArgumentError
-from faregate.domain.policy import renewed
+from faregate.domain.policy import in_current_period
 from faregate.domain.user import User
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -130,7 +130,7 @@ def test_waiting_is_advised_only_where_the_reset_brings_enough(
         allowance_left=left,
         period_start_ms=MIDNIGHT_MS - DAY_MS,
     )
-    assert renewed(now, DAILY.allowance, MIDNIGHT_MS)[0].credits == brought
+    assert in_current_period(now, DAILY.allowance, MIDNIGHT_MS)[0].credits == brought
     for cost, status in ((brought, 429), (brought + 1, 402)):
         refusal = decision(
             Verdict.OUT_OF_CREDITS,

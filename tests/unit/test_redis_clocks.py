@@ -98,9 +98,9 @@ def test_a_server_whose_clock_was_set_back_is_learnt_anew(back_us: int) -> None:
     clocks = ShardClocks(2, local)
     clocks.start(START_US, [0, 0])
     local.us += 1_000_000
-    (thought_ms,) = clocks.times_ms([0])
+    (assumed_ms,) = clocks.times_ms([0])
     now_us = START_US + 1_000_000 - back_us
-    clocks.observe([(0, thought_ms, now_us)])
+    clocks.observe([(0, assumed_ms, now_us)])
     assert clocks.times_ms([0, 1]) == [now_us // 1_000, now_us // 1_000]
 
 

@@ -15,7 +15,7 @@ from faregate.domain.errors import ConfigurationError
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.policy import CreditPolicy
-from faregate.domain.spend import HoldTerms, Spend, SpendOptions
+from faregate.domain.spend import HoldOptions, Spend, SpendOptions
 from faregate.domain.transaction import CreditTransactionId
 
 PLAIN = CreditPolicy()
@@ -38,7 +38,7 @@ class Line:
         return made
 
     def add(self, *users: int, policy: CreditPolicy = PLAIN, count_max: int = 10_000) -> int:
-        return sum(self.queue.offer(self.waiting(user, policy), count_max) for user in users)
+        return sum(self.queue.add(self.waiting(user, policy), count_max) for user in users)
 
     def take(self, count_max: int) -> list[int]:
         return [int(waiting.account) for waiting in self.queue.take(count_max)]
@@ -96,7 +96,7 @@ async def test_who_has_gone_is_neither_sent_nor_counted() -> None:
     line = Line()
     line.add(1, 2, 3)
     gone = line.waiting(4)
-    line.queue.offer(gone, 100)
+    line.queue.add(gone, 100)
     gone.future.cancel()
     line.add(5)
     assert line.take(4) == [1, 2, 3, 5]
@@ -109,7 +109,7 @@ async def test_what_has_waited_for_too_long_is_told_so() -> None:
     early, late = line.waiting(1), line.waiting(2)
     late.since_s = 5.0
     for waiting in (early, late):
-        line.queue.offer(waiting, 100)
+        line.queue.add(waiting, 100)
     line.queue.drop_older(4.0, Event.SHED, "too long")
     assert line.queue.since_s() == 5.0
     with pytest.raises(AttemptError, match="too long"):
@@ -152,7 +152,7 @@ def test_as_many_wait_as_are_decided_in_a_third_of_the_time() -> None:
         (SpendOptions(description=""), Phase.QUEUED, layouts.TEXT),
         (SpendOptions(metadata={}), Phase.QUEUED, layouts.TEXT),
         (SpendOptions(key=IdempotencyKey(key="k")), Phase.QUEUED, layouts.KEY),
-        (SpendOptions(hold=HoldTerms(ttl_ms=100)), Phase.QUEUED, layouts.HOLD),
+        (SpendOptions(hold=HoldOptions(ttl_ms=100)), Phase.QUEUED, layouts.HOLD),
     ],
 )
 def test_each_option_is_packed_where_it_is_set(

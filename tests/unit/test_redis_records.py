@@ -15,7 +15,7 @@ from faregate.adapters.redis.layouts import (
     TEXT_SIZE,
 )
 from faregate.adapters.redis.pages import RECORDS_MAX, PageSizes
-from faregate.adapters.redis.records import EntryHeader, read_entry
+from faregate.adapters.redis.records import StreamEntryHeader, read_entry
 from faregate.domain.transaction import TransactionType
 
 TIME_US = 1_767_000_000_123_456
@@ -61,7 +61,7 @@ def test_the_neighbours_of_a_record_that_cannot_be_read_are_read() -> None:
     assert alone.problem == told.problem
     (again,) = read_entry("5-3", last.payload)
     assert again.transaction == last.transaction
-    assert EntryHeader.unpack(last.payload) == EntryHeader(7, 43, 1, TIME_US)
+    assert StreamEntryHeader.unpack(last.payload) == StreamEntryHeader(7, 43, 1, TIME_US)
 
 
 def test_a_record_of_an_impossible_size_ends_its_entry() -> None:

@@ -27,7 +27,7 @@ OPENERS: dict[str, Callable[[str], object]] = {
     "FAREGATE_REDIS_URL gate": lambda url: build_gate(Settings(redis_url=url)),
     "FAREGATE_REDIS_URL stream": _open_stream,
     "FAREGATE_REDIS_URL sweeper": _open_sweeper,
-    "FAREGATE_QUEUE_URL queue": lambda url: open_queue(url, socket_timeout_seconds=1.0),
+    "FAREGATE_QUEUE_URL queue": lambda url: open_queue(url, socket_timeout_s=1.0),
 }
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from faregate.domain.alignment import LiveAccount, LiveDrift
 from faregate.domain.finding import DriftKind, Finding
-from faregate.domain.repair import Action, Favour
+from faregate.domain.repair import Favour, StepAction
 from faregate.domain.user import User
 from faregate.ops.repair.facts import Facts
 from faregate.ops.repair.plan import plan, plan_epochs
@@ -30,11 +30,17 @@ ACCOUNT = LiveAccount(
 )
 DRIFT = LiveDrift(account=ACCOUNT, amount=-5, allowance_amount=0, sequence_min=5)
 FACTS = Facts(
-    live={}, drifts={USER: DRIFT}, records={}, around={}, rows={}, originals={}, proven=frozenset()
+    live={},
+    drifts={USER: DRIFT},
+    records={},
+    row_context={},
+    rows={},
+    originals={},
+    proven=frozenset(),
 )
 
 
-def actions(*findings: Finding) -> list[tuple[DriftKind, Action]]:
+def actions(*findings: Finding) -> list[tuple[DriftKind, StepAction]]:
     """What is done about findings."""
     steps = plan(findings, FACTS, Favour.LEDGER)
     return [(step.finding.kind, step.action) for step in steps]
@@ -43,24 +49,24 @@ def actions(*findings: Finding) -> list[tuple[DriftKind, Action]]:
 def test_a_profile_comes_before_the_live_balance_of_its_user_and_of_no_other() -> None:
     other = replace(LIVE, user_id=UUID(int=8))
     assert actions(LIVE, PROFILE, other) == [
-        (DriftKind.PROJECTION, Action.RECOMPUTE),
-        (DriftKind.LIVE, Action.WAIT),
-        (DriftKind.LIVE, Action.NONE),
+        (DriftKind.PROJECTION, StepAction.RECOMPUTE),
+        (DriftKind.LIVE, StepAction.WAIT),
+        (DriftKind.LIVE, StepAction.NONE),
     ]
 
 
 def test_a_user_is_corrected_once_however_many_findings_say_so() -> None:
     assert actions(LIVE, BEHIND) == [
-        (DriftKind.LIVE, Action.CORRECT),
-        (DriftKind.BEHIND, Action.WAIT),
+        (DriftKind.LIVE, StepAction.CORRECT),
+        (DriftKind.BEHIND, StepAction.WAIT),
     ]
 
 
 def test_the_schema_is_restored_once_and_keeps_no_user_waiting() -> None:
     assert actions(LIVE, GUARD, replace(GUARD, subject="a trigger")) == [
-        (DriftKind.GUARD, Action.RESTORE_SCHEMA),
-        (DriftKind.GUARD, Action.WAIT),
-        (DriftKind.LIVE, Action.CORRECT),
+        (DriftKind.GUARD, StepAction.RESTORE_SCHEMA),
+        (DriftKind.GUARD, StepAction.WAIT),
+        (DriftKind.LIVE, StepAction.CORRECT),
     ]
 
 
@@ -68,20 +74,20 @@ def test_what_falls_is_said_with_its_numbers() -> None:
     (step,) = plan([LIVE], FACTS, Favour.LEDGER)
     assert f"lowers the live balance of {USER} from 15 to 10" in step.says
     (step,) = plan([LIVE], FACTS, Favour.USER)
-    assert (step.action, step.amount) == (Action.RECORD, 5)
+    assert (step.action, step.amount) == (StepAction.RECORD, 5)
 
 
 def test_nothing_is_repaired_in_a_redis_of_another_ledger() -> None:
     """All else waits, since it may follow from that."""
     epoch = replace(GUARD, kind=DriftKind.EPOCH)
     named = frozenset({epoch.id})
-    for is_empty, action in ((True, Action.REBUILD), (False, Action.NONE)):
+    for is_empty, action in ((True, StepAction.REBUILD), (False, StepAction.NONE)):
         steps = plan_epochs([LIVE, epoch, PROFILE], named, is_empty=is_empty)
-        assert [step.action for step in steps] == [action, Action.WAIT, Action.WAIT]
+        assert [step.action for step in steps] == [action, StepAction.WAIT, StepAction.WAIT]
 
 
 def test_an_empty_redis_is_left_alone_until_its_finding_is_named() -> None:
     """It may be the wrong one."""
     epoch = replace(GUARD, kind=DriftKind.EPOCH)
     (step,) = plan_epochs([epoch], frozenset({LIVE.id}), is_empty=True)
-    assert (step.action, f"repair {epoch.id} --apply" in step.says) == (Action.NONE, True)
+    assert (step.action, f"repair {epoch.id} --apply" in step.says) == (StepAction.NONE, True)

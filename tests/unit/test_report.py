@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from faregate.cli.load import Counts
+from faregate.cli.load import LoadCounts
 from faregate.cli.proof import Proof, RowCounts
 from faregate.cli.report import disagreements
 
@@ -61,7 +61,7 @@ WRONG: dict[str, tuple[dict[str, int], dict[str, int]]] = {
 
 def found(counts: dict[str, Any], rows: dict[str, int]) -> list[str]:
     proof = replace(PROOF, rows=replace(ROWS, **rows))
-    return disagreements(Counts(**{**COUNTS, **counts}), proof, STARTING_CREDITS)
+    return disagreements(LoadCounts(**{**COUNTS, **counts}), proof, STARTING_CREDITS)
 
 
 def test_the_same_numbers_are_exact() -> None:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_client import USER, Answer, World, answers, http_scope
 from faregate.asgi import Charge, ChargeContext, FaregateMiddleware, KeyUse, Rule
-from faregate.asgi.body import BODY_BYTES_MAX, ClientLeftError, RequestBody
+from faregate.asgi.body import BODY_BYTES_MAX, ClientDisconnectedError, RequestBody
 from waiting import WAIT_S_MAX
 
 KEYED = [Rule(key_use=KeyUse.OPTIONAL, replay_bytes_max=1_000)]
@@ -192,5 +192,5 @@ async def test_a_body_cannot_be_whole_after_a_disconnect() -> None:
     """Whatever is asked of it later."""
     body = RequestBody(http_scope("POST"), Client(part(b"a", more=True), leaves=True).receive)
     for _ in range(2):
-        with pytest.raises(ClientLeftError):
+        with pytest.raises(ClientDisconnectedError):
             await body.fingerprint()

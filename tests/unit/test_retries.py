@@ -71,10 +71,10 @@ async def test_what_is_given_up_is_kept_or_counted(
         kept.append(name)
         return is_kept
 
-    retries = RetryQueue(length_max=2, tries_seconds_max=0.01)
+    retries = RetryQueue(length_max=2, tries_s_max=0.01)
     retries.submit("too long", never, partial(keep, "too long"))
     assert await retries.join(WAIT_S_MAX)
-    retries._tries_seconds_max = 60
+    retries._tries_s_max = 60
     for name in ("meanwhile", "another", "too many"):
         retries.submit(name, never, partial(keep, name))
     await retries.aclose(0.01)

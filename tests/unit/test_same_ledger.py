@@ -22,8 +22,8 @@ class Redis(MemoryStream):
 
     shard_count = 16
 
-    def marks(self) -> dict[str, str]:
-        return IDENTITY.marks
+    def identity_fields(self) -> dict[str, str]:
+        return IDENTITY.identity_fields
 
 
 class Postgres(MemoryStore):
@@ -55,4 +55,4 @@ def test_a_drain_moves_nothing_between_ledgers() -> None:
 def test_an_empty_redis_is_of_no_ledger() -> None:
     """It was wiped, or is not the right one."""
     assert "empty" in (IDENTITY.mismatch({}) or "")
-    assert IDENTITY.mismatch(IDENTITY.marks) is None
+    assert IDENTITY.mismatch(IDENTITY.identity_fields) is None

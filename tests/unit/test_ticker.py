@@ -19,13 +19,13 @@ from faregate.config import QUEUE_NAME, Settings
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.ports import TransactionStream
 from faregate_worker import ticker as ticker_module
-from faregate_worker.check import beat_key
+from faregate_worker.check import heartbeat_name
 from faregate_worker.runtime import Stop
 from faregate_worker.ticker import (
-    FAILURE_TTL_SECONDS,
+    FAILURE_TTL_S,
     JOB,
-    JOB_TTL_SECONDS,
-    UPKEEP_INTERVAL_SECONDS,
+    JOB_TTL_S,
+    UPKEEP_INTERVAL_S,
     Ticker,
     run,
 )
@@ -48,7 +48,7 @@ class FakeStream:
     def pending_count(self) -> int:
         raise NotImplementedError
 
-    def marks(self) -> dict[str, str]:
+    def identity_fields(self) -> dict[str, str]:
         raise NotImplementedError
 
     def forget(self, user_ids: object) -> None:
@@ -93,7 +93,7 @@ def clock() -> FakeClock:
 
 
 def make_ticker(stream: FakeStream, queue: Queue, clock: FakeClock) -> Ticker:
-    return Ticker(stream, queue, drain_seconds_max=2.5, clock=clock)
+    return Ticker(stream, queue, drain_s_max=2.5, clock=clock)
 
 
 def purposes(queue: Queue) -> list[str]:
@@ -120,7 +120,7 @@ def test_nothing_is_enqueued_where_nothing_is_pending(queue: Queue, clock: FakeC
     ticker = make_ticker(FakeStream(), queue, clock)
 
     assert not ticker.tick()
-    assert queue.connection.keys("*") == [beat_key().encode()]
+    assert queue.connection.keys("*") == [heartbeat_name().encode()]
 
 
 def test_the_queue_does_not_pile_up_while_no_worker_runs(queue: Queue, clock: FakeClock) -> None:
@@ -187,8 +187,8 @@ def test_a_job_is_json_and_bounded_in_every_way(queue: Queue, clock: FakeClock) 
 
     assert json.loads(zlib.decompress(job["data"])) == [JOB, None, [2.5], {}]
     assert (job["result_ttl"], job["timeout"]) == (b"0", b"63")
-    assert int(job["failure_ttl"]) == FAILURE_TTL_SECONDS
-    assert 0 < queue.connection.ttl(f"rq:job:{job_id}") <= JOB_TTL_SECONDS
+    assert int(job["failure_ttl"]) == FAILURE_TTL_S
+    assert 0 < queue.connection.ttl(f"rq:job:{job_id}") <= JOB_TTL_S
 
 
 def test_no_job_id_is_used_twice(
@@ -212,12 +212,12 @@ def test_a_job_is_due_at_an_interval_where_nothing_is_pending(
 ) -> None:
     """It deletes what was stored long ago, which no drain comes by any more to do."""
     ticker = make_ticker(FakeStream(), queue, clock)
-    clock.seconds += UPKEEP_INTERVAL_SECONDS
+    clock.seconds += UPKEEP_INTERVAL_S
 
     assert [ticker.tick(), ticker.tick()] == [True, False]
     queue.pop_job_id()
     assert not ticker.tick()
-    clock.seconds += UPKEEP_INTERVAL_SECONDS
+    clock.seconds += UPKEEP_INTERVAL_S
     assert ticker.tick()
 
 
@@ -287,6 +287,6 @@ def test_where_redis_is_full_the_ticker_works_itself(
 
     run_ticks(FakeStream(4), queue, monkeypatch, ticks=5)
 
-    assert worked == [ticker_module.OWN_WORK_SECONDS_MAX] * 3
+    assert worked == [ticker_module.OWN_WORK_S_MAX] * 3
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert purposes(queue) == ["work"]

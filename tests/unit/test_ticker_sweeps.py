@@ -9,7 +9,7 @@ from clocks import Seconds
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.memory.stream import MemoryStream
 from faregate.config import QUEUE_NAME
-from faregate_worker.ticker import SWEEP_INTERVAL_SECONDS, Ticker
+from faregate_worker.ticker import SWEEP_INTERVAL_S, Ticker
 
 
 class FakeSweeper:
@@ -32,12 +32,12 @@ def test_expired_holds_are_looked_for_once_an_interval_and_make_one_job() -> Non
     clock, sweeper = Seconds(), FakeSweeper()
     queue = Queue(QUEUE_NAME, connection=FakeRedis(), serializer="json")
     stream = MemoryStream(MemoryLedger())
-    ticker = Ticker(stream, queue, drain_seconds_max=2.5, sweeper=sweeper, clock=clock)
+    ticker = Ticker(stream, queue, drain_s_max=2.5, sweeper=sweeper, clock=clock)
     assert (ticker.tick(), sweeper.asked) == (False, 0)
-    clock.advance(SWEEP_INTERVAL_SECONDS)
+    clock.advance(SWEEP_INTERVAL_S)
     assert ([ticker.tick(), ticker.tick()], sweeper.asked) == ([False, False], 1)
     sweeper.due.append(3)
     for is_enqueued in (True, False):
-        clock.advance(SWEEP_INTERVAL_SECONDS)
+        clock.advance(SWEEP_INTERVAL_S)
         assert ticker.tick() == is_enqueued
     assert len(queue.job_ids) == 1

@@ -15,8 +15,8 @@ from faregate.domain.errors import (
 )
 from faregate.domain.identity import LedgerIdentity
 from faregate.ports import Batch, Cursor
+from faregate_worker.shard_cursors import YIELD_S
 from faregate_worker.sizes import BATCH_SIZE_MIN, BatchSizes
-from faregate_worker.turns import LEFT_S
 from faregate_worker.work import GATHER_S_MAX, GATHER_S_MIN, IDLE_S_MAX, PAUSE_S_MAX, PAUSE_S_MIN
 from working import IDENTITY, Job
 
@@ -78,7 +78,7 @@ def test_a_shard_that_another_drain_works_on_is_left_to_it(job: Job) -> None:
     back = next(n for n, shards in enumerate(job.stream.waited_for) if n > left and 2 in shards)
     assert back > left
     assert sum(count for _, count in job.archive.batches) == 29
-    assert LEFT_S < IDLE_S_MAX
+    assert YIELD_S < IDLE_S_MAX
 
 
 def test_a_batch_that_was_stored_in_part_is_read_on_from_there(job: Job) -> None:

@@ -32,7 +32,7 @@ def test_a_job_that_fails_fails_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError):
         jobs.work(1.0)
 
-    assert pauses == [jobs.FAILURE_PAUSE_SECONDS]
+    assert pauses == [jobs.FAILURE_PAUSE_S]
 
 
 def logged(message: str, error: Exception) -> str:

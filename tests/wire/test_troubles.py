@@ -9,7 +9,7 @@ import pytest
 
 from faregate import Settings
 from faregate.bootstrap import open_stream
-from faregate.cli.servers import Binaries, EmbeddedServers, ValkeyServer
+from faregate.cli.servers import Binaries, EmbeddedServers, EmbeddedValkey
 from processes import stopped
 from servers import lone_ledger
 from waiting import wait_for
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 @pytest.fixture(scope="module")
 def fragile(
     binaries: Binaries, servers: EmbeddedServers, template_database: str
-) -> Iterator[tuple[ValkeyServer, Settings]]:
+) -> Iterator[tuple[EmbeddedValkey, Settings]]:
     """A Redis that is stopped, and a ledger that is filled, by these tests alone."""
     with lone_ledger(binaries, servers, template_database) as opened:
         yield opened
@@ -36,7 +36,7 @@ def api_with(server: str, settings: Settings, place: Path, **variables: str) -> 
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_redis_that_hangs_closes_some_routes_and_not_others(
-    server: str, fragile: tuple[ValkeyServer, Settings], tmp_path: Path
+    server: str, fragile: tuple[EmbeddedValkey, Settings], tmp_path: Path
 ) -> None:
     """503 and when to come back, or served and written down; and decided as soon as it is back."""
     redis, settings = fragile
@@ -54,7 +54,7 @@ def test_a_redis_that_hangs_closes_some_routes_and_not_others(
 
 
 def test_a_backlog_refuses_with_a_reason_of_its_own(
-    fragile: tuple[ValkeyServer, Settings], tmp_path: Path
+    fragile: tuple[EmbeddedValkey, Settings], tmp_path: Path
 ) -> None:
     """Nothing is charged until the worker has caught up."""
     _, settings = fragile
@@ -71,7 +71,7 @@ def test_a_backlog_refuses_with_a_reason_of_its_own(
 
 
 def test_a_user_whom_nobody_knows_is_refused_or_made(
-    fragile: tuple[ValkeyServer, Settings], tmp_path: Path
+    fragile: tuple[EmbeddedValkey, Settings], tmp_path: Path
 ) -> None:
     """By the setting, and never half."""
     with api_with("uvicorn", fragile[1], tmp_path, FAREGATE_PROVISION_USERS="false") as strict:

@@ -33,14 +33,14 @@ from faregate_worker.supervisor import TickerSupervisor
 
 #: RQ derives its waits from this: it blocks for a job 15 s less, which is also the longest time
 #: between two heartbeats of an idle worker, and forgets a dead worker 60 s later.
-WORKER_TTL_SECONDS = 30
+WORKER_TTL_S = 30
 #: What RQ asks for: longer than it blocks, so that a reply on time is never taken for an outage.
-REPLY_TIMEOUT_SECONDS = WORKER_TTL_SECONDS - 5
-JOB_MONITORING_INTERVAL_SECONDS = 10
-RECONNECT_WAIT_SECONDS_MAX = 5.0
-RESTART_WAIT_SECONDS = 1.0
+REPLY_TIMEOUT_S = WORKER_TTL_S - 5
+JOB_MONITORING_INTERVAL_S = 10
+RECONNECT_WAIT_S_MAX = 5.0
+RESTART_WAIT_S = 1.0
 #: After how long of work another error is another outage, which is logged anew.
-OUTAGE_GAP_SECONDS = 10.0
+OUTAGE_GAP_S = 10.0
 
 #: Exit status for settings that cannot work, and for a Postgres that cannot be compared with.
 EXIT_MISCONFIGURED, EXIT_BROKEN = 2, 3
@@ -62,10 +62,10 @@ def main(argv: Sequence[str]) -> int:
         return run(settings)
     except ConfigurationError as error:
         configure_logging()
-        _logger.critical("misconfigured: %s", error)
+        _logger.critical("worker misconfigured: %s", error)
         return EXIT_MISCONFIGURED
     except StandbyError as error:
-        _logger.critical("%s", error)
+        _logger.critical("worker not started, Postgres is a standby: %s", error)
         return EXIT_BROKEN
 
 
@@ -78,12 +78,12 @@ def run(settings: Settings) -> int:
     _warn(settings)
     # Loaded before any fork, so that no job pays for the imports.
     importlib.import_module("faregate_worker.jobs")
-    counts_fd = COUNTS.share() if settings.metrics_port else -1
+    counters_fd = COUNTS.share() if settings.metrics_port else -1
     stop = Stop()
     _stop_on_signals(stop)
-    with suppress(StopRequested), TickerSupervisor(counts_fd):
+    with suppress(StopRequested), TickerSupervisor(counters_fd):
         _work(settings, stop)
-    _logger.info("stopped")
+    _logger.info("worker stopped")
     return 0
 
 
@@ -96,15 +96,17 @@ def check(settings: Settings) -> int:
     """
     found = problems(settings)
     for problem in found:
-        _logger.error("%s", problem)
+        _logger.error("worker check failed: %s", problem)
     return 1 if found else 0
 
 
 def _warn(settings: Settings) -> None:
     """Log what `faregate doctor` says of the servers; records are drained all the same."""
-    with open_servers(settings) as looks:
-        for symptom in examine(looks).symptoms:
-            _logger.warning("%s: %s (%s)", symptom.part, symptom.detail, symptom.remedy)
+    with open_servers(settings) as probes:
+        for symptom in examine(probes).symptoms:
+            _logger.warning(
+                "doctor warning: %s: %s (%s)", symptom.part, symptom.detail, symptom.remedy
+            )
 
 
 def _work(settings: Settings, stop: Stop) -> None:
@@ -115,24 +117,26 @@ def _work(settings: Settings, stop: Stop) -> None:
         started_at = time.monotonic()
         try:
             worker = _build(settings)
-            _logger.log(logging.DEBUG if outage else logging.INFO, "working name=%s", worker.name)
+            _logger.log(
+                logging.DEBUG if outage else logging.INFO, "worker started: name=%s", worker.name
+            )
             worker.work(logging_level="WARNING")
         except RedisError as error:
-            outage = outage and time.monotonic() - started_at < OUTAGE_GAP_SECONDS
+            outage = outage and time.monotonic() - started_at < OUTAGE_GAP_S
             if not outage:
-                _logger.warning("outage, working goes on: %s: %s", type(error).__name__, error)
+                _logger.warning("outage began, worker waits: %s: %s", type(error).__name__, error)
             outage = True
         if worker is not None:
-            _let_go(worker)
+            _release(worker)
             # RQ arms its second, forcible handler when it takes a stop request: the only trace.
             if signal.getsignal(signal.SIGTERM) == worker.request_force_stop:
                 return
         _stop_on_signals(stop)
-        stop.pause(RESTART_WAIT_SECONDS)
+        stop.pause(RESTART_WAIT_S)
 
 
 def _build(settings: Settings) -> Worker:
-    queue = open_queue(settings.rq_url, socket_timeout_seconds=REPLY_TIMEOUT_SECONDS)
+    queue = open_queue(settings.rq_url, socket_timeout_s=REPLY_TIMEOUT_S)
     if queue.connection.info("cluster").get("cluster_enabled"):
         raise ConfigurationError("the queue cannot live in a Redis Cluster; set FAREGATE_QUEUE_URL")
     worker = Worker(
@@ -141,10 +145,10 @@ def _build(settings: Settings) -> Worker:
         name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
         connection=queue.connection,
         serializer=queue.serializer,
-        worker_ttl=WORKER_TTL_SECONDS,
-        job_monitoring_interval=JOB_MONITORING_INTERVAL_SECONDS,
+        worker_ttl=WORKER_TTL_S,
+        job_monitoring_interval=JOB_MONITORING_INTERVAL_S,
     )
-    worker.max_connection_wait_time = RECONNECT_WAIT_SECONDS_MAX
+    worker.max_connection_wait_time = RECONNECT_WAIT_S_MAX
     worker.heartbeat = partial(_heartbeat, worker)  # type: ignore[method-assign]
     # What RQ calls when it is asked to stop, before it waits for the job at hand.
     worker.handle_warm_shutdown_request = partial(_stop_job, worker)  # type: ignore[method-assign]
@@ -166,7 +170,7 @@ def _stop_job(worker: Worker) -> None:
             os.kill(worker.horse_pid, signal.SIGTERM)
 
 
-def _let_go(worker: Worker) -> None:
+def _release(worker: Worker) -> None:
     """Give up what RQ leaves behind where it could not say goodbye to its Redis."""
     if worker.pubsub_thread is not None:
         worker.pubsub_thread.stop()

@@ -27,7 +27,7 @@ _NO_WORKER = (
 )
 
 
-def beat_key() -> str:
+def heartbeat_name() -> str:
     """Return the key in which the worker of this host gives its signs of life."""
     return f"faregate:worker:{socket.gethostname()}"
 
@@ -38,12 +38,12 @@ def beat(queue: Queue) -> None:
     Raises:
         RedisError: The queue does not answer, or is full.
     """
-    queue.connection.set(beat_key(), "1", ex=BEAT_TTL_S)
+    queue.connection.set(heartbeat_name(), "1", ex=BEAT_TTL_S)
 
 
 def end_beat(queue: Queue) -> None:
     """Take it back: this worker stops."""
-    queue.connection.delete(beat_key())
+    queue.connection.delete(heartbeat_name())
 
 
 def problems(settings: Settings) -> list[str]:
@@ -58,10 +58,10 @@ def problems(settings: Settings) -> list[str]:
 
 
 def _queue_problems(settings: Settings) -> list[str]:
-    queue = open_queue(settings.rq_url, socket_timeout_seconds=TIMEOUT_S)
+    queue = open_queue(settings.rq_url, socket_timeout_s=TIMEOUT_S)
     try:
         with closing(queue.connection):
-            is_alive = queue.connection.exists(beat_key())
+            is_alive = queue.connection.exists(heartbeat_name())
             is_paused = is_suspended(queue.connection)
     except RedisError as error:
         return [f"the queue does not answer: {type(error).__name__}: {error}"]
@@ -72,10 +72,10 @@ def _queue_problems(settings: Settings) -> list[str]:
 def _ledger_problems(settings: Settings) -> list[str]:
     with open_stream(settings) as stream, open_archive(settings) as archive:
         try:
-            # Before the first API has started, Redis has no marks, and nothing is pending.
-            if stream.marks():
+            # Before the first API has started, Redis holds no identity, and nothing is pending.
+            if stream.identity_fields():
                 require_same_ledger(stream, archive)
-            archive.rehearse()
+            archive.check_writes()
             return _late(pending_seconds(stream, archive.cursors()), archive)
         except StandbyError:
             raise

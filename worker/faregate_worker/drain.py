@@ -67,7 +67,7 @@ def require_same_ledger(stream: TransactionStream, archive: TransactionArchive) 
     """
     identity = archive.identity()
     identity.require_shards(stream.shard_count)
-    problem = identity.mismatch(stream.marks())
+    problem = identity.mismatch(stream.identity_fields())
     if problem:
         raise ConfigurationError(problem)
 
@@ -110,7 +110,7 @@ def store(
     stored = archive.store(batch)
     if stored.is_stale:
         return Drained(), stored
-    stream.forget(stored.users_gone)
+    stream.forget(stored.deleted_users)
     return Drained.of(stored, stream.note_stored(batch.shard, stored.cursor)), stored
 
 

@@ -6,21 +6,21 @@ job may last, and the next job would begin again.
 
 from faregate.bootstrap import open_archive, open_stream
 from faregate.config import Settings
-from faregate.ops.erasure import LOOK_INTERVAL_S, Erasure
+from faregate.ops.erasure import DELETIONS_INTERVAL_S, Erasure
 from faregate_worker.drain import require_same_ledger
 from faregate_worker.runtime import Stop, repeat
 
 
-def keep_erasing(settings: Settings, stop: Stop) -> None:
+def run_erasures(settings: Settings, stop: Stop) -> None:
     """Erase users until a stop is requested."""
     with open_stream(settings) as stream, open_archive(settings) as archive:
         erasure = Erasure(stream, archive)
 
-        def look() -> bool:
-            # Before the first API has started, Redis has no marks, and holds nobody.
-            if stream.marks():
+        def check_deletions() -> bool:
+            # Before the first API has started, Redis holds no identity, and holds nobody.
+            if stream.identity_fields():
                 require_same_ledger(stream, archive)
-                erasure.look()
+                erasure.check_deletions()
             return False
 
-        repeat(look, stop, LOOK_INTERVAL_S, failure="keys of deleted users stay")
+        repeat(check_deletions, stop, DELETIONS_INTERVAL_S, failure="deleted users not erased")

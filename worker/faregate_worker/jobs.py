@@ -19,7 +19,7 @@ from faregate_worker.work import Stopping, Work, WorkLimits
 
 #: How long a job lingers after a fault that is no outage: without this pause it would be met by a
 #: new job as fast as processes can be forked.
-FAILURE_PAUSE_SECONDS = 1.0
+FAILURE_PAUSE_S = 1.0
 
 _logger = logging.getLogger(__name__)
 
@@ -84,5 +84,5 @@ def _paced() -> Iterator[None]:
     try:
         yield
     except Exception:
-        time.sleep(FAILURE_PAUSE_SECONDS)
+        time.sleep(FAILURE_PAUSE_S)
         raise

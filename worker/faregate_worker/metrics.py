@@ -75,9 +75,9 @@ class WorkerCollector(Collector):
                 ),
                 archive.dead_letters(),
             )
-            archive.rehearse()
-        with open_reconciliations(self._settings) as kept:
-            if last := kept.last():
+            archive.check_writes()
+        with open_reconciliations(self._settings) as reconciliations:
+            if last := reconciliations.last():
                 yield from _compared(last)
         with open_orders(self._settings) as orders:
             yield GaugeMetricFamily(

@@ -37,7 +37,7 @@ from faregate_worker.drain import require_same_ledger
 from faregate_worker.runtime import Stop, repeat
 
 #: How often it looks for orders, in seconds.
-LOOK_INTERVAL_S = 0.25
+ORDERS_INTERVAL_S = 0.25
 #: How many are taken together at most.
 COUNT_MAX = 500
 #: Nothing is sent while a record has been pending for longer, in seconds: half of the time for
@@ -81,8 +81,8 @@ class Ordering:
             ArchiveUnavailableError, LedgerError: A server does not answer.
             ConfigurationError: Redis and Postgres are of different ledgers.
         """
-        # Before the first API has started, Redis has no marks, and takes no credits.
-        if not self._stream.marks() or self._look_behind():
+        # Before the first API has started, Redis holds no identity, and takes no credits.
+        if not self._stream.identity_fields() or self._check_backlog():
             return False
         orders = self._orders.take(COUNT_MAX)
         if not orders:
@@ -92,13 +92,13 @@ class Ordering:
         refused = [(order, why) for order, answer in answers if (why := refusal(answer))]
         if refused:
             self._orders.refuse(refused)
-            _logger.warning("refused orders=%d", len(refused))
+            _logger.warning("orders refused: orders=%d", len(refused))
         return len(orders) == COUNT_MAX
 
     def _make(self, orders: Sequence[Order]) -> Sequence[_Answer]:
         """Send orders, those of users whom Redis does not know a second time."""
         answers = list(self._credits.add([order.credit for order in orders]))
-        places = [place for place, answer in enumerate(answers) if _is_of_stranger(answer)]
+        places = [place for place, answer in enumerate(answers) if _is_of_unknown_user(answer)]
         if places:
             again = [orders[place].credit for place in places]
             self._installer.install(self._orders.open_users([credit.user_id for credit in again]))
@@ -106,7 +106,7 @@ class Ordering:
                 answers[place] = answer
         return answers
 
-    def _look_behind(self) -> bool:
+    def _check_backlog(self) -> bool:
         """Say whether records are pending for so long that ids might be forgotten."""
         if self._clock() >= self._backlog_at:
             ages = pending_seconds(self._stream, self._archive.cursors())
@@ -129,11 +129,11 @@ def refusal(answer: _Answer) -> str | None:
     return None
 
 
-def _is_of_stranger(answer: _Answer) -> bool:
+def _is_of_unknown_user(answer: _Answer) -> bool:
     return isinstance(answer, Decision) and answer.verdict is Verdict.UNKNOWN_USER
 
 
-def keep_ordering(settings: Settings, stop: Stop) -> None:
+def run_orders(settings: Settings, stop: Stop) -> None:
     """Make orders until a stop is requested."""
     with (
         open_orders(settings) as orders,
@@ -143,4 +143,4 @@ def keep_ordering(settings: Settings, stop: Stop) -> None:
         open_archive(settings) as archive,
     ):
         ordering = Ordering(orders, credits_, installer, stream, archive)
-        repeat(ordering.step, stop, LOOK_INTERVAL_S, failure="orders of credits wait")
+        repeat(ordering.step, stop, ORDERS_INTERVAL_S, failure="orders not made")

@@ -31,7 +31,7 @@ CHECK_INTERVAL_S = 10.0
 #: For how long a worker that died keeps the others from reconciling, in seconds.
 LOCK_TTL_S = 30
 #: How often the lock is renewed, and the process looked at, in seconds.
-RENEW_INTERVAL_S = 10.0
+EXTEND_INTERVAL_S = 10.0
 WATCH_INTERVAL_S = 0.1
 #: How many findings of a run are logged; all are counted, and a hundred are kept.
 LOGGED_COUNT_MAX = 10
@@ -44,32 +44,32 @@ _LOCK_KEY = "faregate:worker:reconciling"
 _logger = logging.getLogger("faregate_worker.reconciling")
 
 
-def keep_reconciling(settings: Settings, stop: Stop) -> None:
+def run_reconciliations(settings: Settings, stop: Stop) -> None:
     """Reconcile whenever it is due until a stop is requested."""
 
     def check() -> bool:
-        with open_reconciliations(settings) as kept:
-            run = due(kept.last(), settings.reconcile_every_s)
+        with open_reconciliations(settings) as reconciliations:
+            run = due(reconciliations.last(), settings.reconcile_interval_s)
         if run is not None:
             _run_alone(settings, run, stop)
         return False
 
-    stop.pause(min(FIRST_CHECK_S, settings.reconcile_every_s))
-    interval_s = min(CHECK_INTERVAL_S, settings.reconcile_every_s)
-    repeat(check, stop, interval_s, failure="numbers are not compared")
+    stop.pause(min(FIRST_CHECK_S, settings.reconcile_interval_s))
+    interval_s = min(CHECK_INTERVAL_S, settings.reconcile_interval_s)
+    repeat(check, stop, interval_s, failure="reconciliation not run")
 
 
 def _run_alone(settings: Settings, run: Run, stop: Stop) -> None:
     """Reconcile in a process, unless another worker does."""
-    queue = open_queue(settings.rq_url, socket_timeout_seconds=TIMEOUT_S)
-    mark = secrets.token_hex(8)
+    queue = open_queue(settings.rq_url, socket_timeout_s=TIMEOUT_S)
+    token = secrets.token_hex(8)
     with closing(queue.connection):
-        if not queue.connection.set(_LOCK_KEY, mark, nx=True, ex=LOCK_TTL_S):
+        if not queue.connection.set(_LOCK_KEY, token, nx=True, ex=LOCK_TTL_S):
             return
         try:
-            _watch(_start(run), queue, mark, stop)
+            _watch(_start(run), queue, token, stop)
         finally:
-            if _is_ours(queue, mark):
+            if _is_ours(queue, token):
                 queue.connection.delete(_LOCK_KEY)
 
 
@@ -79,16 +79,16 @@ def _start(run: Run) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
 
 
-def _watch(process: "subprocess.Popen[bytes]", queue: Queue, mark: str, stop: Stop) -> None:
+def _watch(process: "subprocess.Popen[bytes]", queue: Queue, token: str, stop: Stop) -> None:
     """Wait for the process, and end it where a stop is requested or the lock is another's."""
-    left_s = RENEW_INTERVAL_S
+    left_s = EXTEND_INTERVAL_S
     try:
         while process.poll() is None and not stop.requested:
             stop.pause(WATCH_INTERVAL_S)
             left_s -= WATCH_INTERVAL_S
             if left_s <= 0:
-                left_s = RENEW_INTERVAL_S
-                if not _is_ours(queue, mark):
+                left_s = EXTEND_INTERVAL_S
+                if not _is_ours(queue, token):
                     return
                 queue.connection.expire(_LOCK_KEY, LOCK_TTL_S)
     finally:
@@ -97,8 +97,8 @@ def _watch(process: "subprocess.Popen[bytes]", queue: Queue, mark: str, stop: St
         process.wait()
 
 
-def _is_ours(queue: Queue, mark: str) -> bool:
-    return bool(queue.connection.get(_LOCK_KEY) == mark.encode())
+def _is_ours(queue: Queue, token: str) -> bool:
+    return bool(queue.connection.get(_LOCK_KEY) == token.encode())
 
 
 def run_once(settings: Settings, run: Run, stop: Stop) -> None:
@@ -116,14 +116,16 @@ def run_once(settings: Settings, run: Run, stop: Stop) -> None:
     with (
         open_stream(settings) as stream,
         open_audit(settings) as audit,
-        open_reconciliations(settings) as kept,
+        open_reconciliations(settings) as reconciliations,
     ):
-        since = kept.next_since() if run is Run.RECENT else None
+        since = reconciliations.next_since() if run is Run.RECENT else None
         result = reconcile(stream, stream, audit, watch, since=since)
-        kept.keep(result)
+        reconciliations.save(result)
     for finding in result.findings[:LOGGED_COUNT_MAX]:
-        _logger.error("%s: %s", finding.kind, finding.detail)
-    _logger.info("compared users=%d findings=%d", result.users_count, len(result.findings))
+        _logger.error("finding reported: %s: %s", finding.kind, finding.detail)
+    _logger.info(
+        "reconciliation completed: users=%d findings=%d", result.users_count, len(result.findings)
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -138,7 +140,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         run_once(settings, arguments.run, Stop(parent_pid=arguments.parent_pid))
     except FaregateError as error:
-        _logger.warning("numbers were not compared: %s", error)
+        _logger.warning("reconciliation failed: %s", error)
         return 1
     return 0
 

@@ -18,10 +18,10 @@ from faregate.config import QUEUE_NAME, LogFormat
 from faregate.domain.errors import FaregateError
 from faregate.logs import JsonFormatter
 
-CONNECT_TIMEOUT_SECONDS = 5.0
+CONNECT_TIMEOUT_S = 5.0
 
 #: How long a stop can go unnoticed.
-_NOTICE_SECONDS_MAX = 0.1
+_NOTICE_S_MAX = 0.1
 _OUTAGE_PAUSE_S = 1.0
 _TEXT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
 _SECRET = re.compile(r"(?<=://)\S*@|(?<=password=)\S+")
@@ -29,7 +29,7 @@ _SECRET = re.compile(r"(?<=://)\S*@|(?<=password=)\S+")
 _logger = logging.getLogger(__name__)
 
 
-def open_queue(url: str, *, socket_timeout_seconds: float) -> Queue:
+def open_queue(url: str, *, socket_timeout_s: float) -> Queue:
     """Return the queue at `url`; connects on first use.
 
     Jobs are JSON on both ends: with pickle, whoever can write to the queue's Redis could run any
@@ -37,8 +37,8 @@ def open_queue(url: str, *, socket_timeout_seconds: float) -> Queue:
     """
     connection = Redis.from_url(
         check_url(url, QUEUE_SETTING),
-        socket_timeout=socket_timeout_seconds,
-        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        socket_timeout=socket_timeout_s,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
     )
     return Queue(QUEUE_NAME, connection=connection, serializer=JSONSerializer)
@@ -65,7 +65,7 @@ class Stop:
         """Wait for `seconds`, or less if a stop is requested meanwhile."""
         deadline = time.monotonic() + seconds
         while not self.requested and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, _NOTICE_SECONDS_MAX))
+            time.sleep(min(left, _NOTICE_S_MAX))
 
 
 def repeat(step: Callable[[], bool], stop: Stop, interval_s: float, *, failure: str) -> None:
@@ -87,7 +87,7 @@ def repeat(step: Callable[[], bool], stop: Stop, interval_s: float, *, failure: 
             has_failed = False
         except (FaregateError, RedisError) as error:
             if not has_failed:
-                _logger.warning("%s: %s", failure, error)
+                _logger.warning("outage began, %s: %s", failure, error)
             has_failed = True
         if not has_more:
             stop.pause(max(interval_s, _OUTAGE_PAUSE_S) if has_failed else interval_s)

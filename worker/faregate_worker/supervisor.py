@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 #: So that a ticker that cannot live is not started in a hot loop.
-RESTART_WAIT_SECONDS = 1.0
+RESTART_WAIT_S = 1.0
 #: How long a ticker may take to end before it is killed; it holds nothing that could be lost.
-STOP_TIMEOUT_SECONDS = 5.0
+STOP_TIMEOUT_S = 5.0
 
 _logger = logging.getLogger(__name__)
 
@@ -23,9 +23,9 @@ class TickerSupervisor:
     not tell it: a job's process inherits both ends and may outlive the worker.
     """
 
-    def __init__(self, counts_fd: int = -1) -> None:
+    def __init__(self, counters_fd: int = -1) -> None:
         """Start the ticker, and let it have the file of the counts, if there is one."""
-        self._counts_fd = counts_fd
+        self._counters_fd = counters_fd
         self._stopping = threading.Event()
         # Held where a ticker is started, so that none is started after the last was stopped.
         self._lock = threading.Lock()
@@ -46,17 +46,17 @@ class TickerSupervisor:
         with self._lock:
             process = self._process
         process.terminate()
-        self._thread.join(STOP_TIMEOUT_SECONDS)
+        self._thread.join(STOP_TIMEOUT_S)
         if self._thread.is_alive():
             process.kill()
             self._thread.join()
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "faregate_worker.ticker", "--parent-pid", str(os.getpid())]
-        handed = [self._counts_fd] if self._counts_fd >= 0 else []
-        command += [f"--counts-fd={fd}" for fd in handed]
+        handed = [self._counters_fd] if self._counters_fd >= 0 else []
+        command += [f"--counters-fd={fd}" for fd in handed]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=handed)  # noqa: S603
-        _logger.info("ticker started pid=%d", process.pid)
+        _logger.info("ticker started: pid=%d", process.pid)
         return process
 
     def _watch(self) -> None:
@@ -64,8 +64,8 @@ class TickerSupervisor:
             status = self._process.wait()
             if self._stopping.is_set():
                 return
-            _logger.warning("ticker died status=%d, starting it again", status)
-            if self._stopping.wait(RESTART_WAIT_SECONDS):
+            _logger.warning("ticker died, restarting: status=%d", status)
+            if self._stopping.wait(RESTART_WAIT_S):
                 return
             with self._lock:
                 if self._stopping.is_set():

@@ -27,10 +27,10 @@ from faregate.domain.errors import ConfigurationError, FaregateError
 from faregate.ports import HoldSweeper, TransactionStream
 from faregate_worker.check import BEAT_INTERVAL_S, beat, end_beat
 from faregate_worker.counts import COUNTS
-from faregate_worker.erasing import keep_erasing
+from faregate_worker.erasing import run_erasures
 from faregate_worker.jobs import work_on
-from faregate_worker.ordering import keep_ordering
-from faregate_worker.reconciling import keep_reconciling
+from faregate_worker.ordering import run_orders
+from faregate_worker.reconciling import run_reconciliations
 from faregate_worker.runtime import Stop, configure_logging, open_queue
 
 if TYPE_CHECKING:
@@ -38,28 +38,28 @@ if TYPE_CHECKING:
 
 JOB = "faregate_worker.jobs.work"
 #: How often the ticker looks for holds that have expired.
-SWEEP_INTERVAL_SECONDS = 1.0
+SWEEP_INTERVAL_S = 1.0
 #: How often a job is due where nothing else is: stored records are deleted once they are old.
-UPKEEP_INTERVAL_SECONDS = 30.0
+UPKEEP_INTERVAL_S = 30.0
 #: What the ids of jobs begin with.
 JOB_PREFIX = "work-"
 #: How long the ticker works itself where no job can be enqueued, before it tries again.
-OWN_WORK_SECONDS_MAX = 5.0
+OWN_WORK_S_MAX = 5.0
 
 #: How long a job may wait for a worker before it is dropped; the next tick makes a new one.
-JOB_TTL_SECONDS = 60
+JOB_TTL_S = 60
 #: How long the record of a failed job is kept for the operator.
-FAILURE_TTL_SECONDS = 3_600
+FAILURE_TTL_S = 3_600
 #: How much longer than its own time bound a job may take: connecting, and its last batch.
-JOB_OVERTIME_SECONDS_MAX = 60
+JOB_OVERTIME_S_MAX = 60
 
 #: How long the ticker waits at its end until a reconciliation has ended.
-RECONCILING_STOP_SECONDS_MAX = 0.5
+RECONCILING_STOP_S_MAX = 0.5
 
 ENQUEUE_TRIES_MAX = 3
-QUEUE_TIMEOUT_SECONDS = 2.0
+QUEUE_TIMEOUT_S = 2.0
 #: The longest wait between two looks while Redis is away.
-BACKOFF_SECONDS_MAX = 2.0
+BACKOFF_S_MAX = 2.0
 
 #: The outage that is none: Redis answers, and takes no job.
 _FULL = "full"
@@ -75,17 +75,17 @@ class Ticker:
         stream: TransactionStream,
         queue: Queue,
         *,
-        drain_seconds_max: float,
+        drain_s_max: float,
         sweeper: HoldSweeper | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
         self._queue = queue
-        self._drain_seconds_max = drain_seconds_max
+        self._drain_s_max = drain_s_max
         self._clock = clock
         self._sweeper = sweeper
-        self._sweep_at = clock() + SWEEP_INTERVAL_SECONDS
-        self._upkeep_at = clock() + UPKEEP_INTERVAL_SECONDS
+        self._sweep_at = clock() + SWEEP_INTERVAL_S
+        self._upkeep_at = clock() + UPKEEP_INTERVAL_S
         self._beat_at = clock()
 
     def tick(self) -> bool:
@@ -102,14 +102,14 @@ class Ticker:
         if not (is_upkeep or self._stream.shards_pending() or self._sweep_is_due()):
             return False
         is_enqueued = self._enqueue()
-        self._upkeep_at = self._clock() + UPKEEP_INTERVAL_SECONDS
+        self._upkeep_at = self._clock() + UPKEEP_INTERVAL_S
         return is_enqueued
 
     def _sweep_is_due(self) -> bool:
         """Look for expired holds, once an interval."""
         if self._sweeper is None or self._clock() < self._sweep_at:
             return False
-        self._sweep_at = self._clock() + SWEEP_INTERVAL_SECONDS
+        self._sweep_at = self._clock() + SWEEP_INTERVAL_S
         return bool(self._sweeper.shards_due())
 
     def _enqueue(self) -> bool:
@@ -132,11 +132,11 @@ class Ticker:
         # The time makes the id new each tick: an id that is used again stays blocked by a failure.
         return Queue.prepare_data(
             JOB,
-            args=(self._drain_seconds_max,),
-            timeout=math.ceil(self._drain_seconds_max) + JOB_OVERTIME_SECONDS_MAX,
+            args=(self._drain_s_max,),
+            timeout=math.ceil(self._drain_s_max) + JOB_OVERTIME_S_MAX,
             result_ttl=0,
-            ttl=JOB_TTL_SECONDS,
-            failure_ttl=FAILURE_TTL_SECONDS,
+            ttl=JOB_TTL_S,
+            failure_ttl=FAILURE_TTL_S,
             description="work",
             job_id=f"{JOB_PREFIX}{time.time_ns() // 1_000_000}",
         )
@@ -148,8 +148,8 @@ def run(settings: Settings, stop: Stop) -> None:
     Where Redis is full no job can be enqueued. Then this process does the work of one itself: what
     is stored can be deleted, and Redis becomes less full.
     """
-    interval_seconds = settings.tick_interval_ms / 1_000
-    wait_seconds = interval_seconds
+    interval_s = settings.tick_interval_ms / 1_000
+    wait_s = interval_s
     ticker: Ticker | None = None
     outage = ""
     with ExitStack() as resources:
@@ -159,22 +159,22 @@ def run(settings: Settings, stop: Stop) -> None:
                 is_full = _tick(ticker)
                 if is_full:
                     if outage != _FULL:
-                        _logger.warning("Redis is full and takes no job; the ticker works itself")
+                        _logger.warning("Redis full, ticker drains without a job")
                     outage = _FULL
-                    work_on(settings, stop, OWN_WORK_SECONDS_MAX)
+                    work_on(settings, stop, OWN_WORK_S_MAX)
             except (FaregateError, RedisError) as error:
                 if type(error).__name__ != outage:
                     outage = type(error).__name__
-                    _logger.warning("outage, ticking goes on: %s: %s", outage, error)
-                wait_seconds = min(wait_seconds * 2, max(interval_seconds, BACKOFF_SECONDS_MAX))
+                    _logger.warning("outage began, ticker waits: %s: %s", outage, error)
+                wait_s = min(wait_s * 2, max(interval_s, BACKOFF_S_MAX))
             else:
                 if outage and not is_full:
-                    _logger.info("outage is over")
-                outage, wait_seconds = outage if is_full else "", interval_seconds
-            stop.pause(wait_seconds)
+                    _logger.info("outage ended")
+                outage, wait_s = outage if is_full else "", interval_s
+            stop.pause(wait_s)
 
 
-def _let_go(queue: Queue) -> None:
+def _release(queue: Queue) -> None:
     with suppress(RedisError):
         end_beat(queue)
     queue.connection.close()
@@ -192,16 +192,16 @@ def _tick(ticker: Ticker) -> bool:
 def _build(settings: Settings, resources: ExitStack) -> Ticker:
     stream = resources.enter_context(open_stream(settings))
     sweeper = resources.enter_context(open_sweeper(settings))
-    queue = open_queue(settings.rq_url, socket_timeout_seconds=QUEUE_TIMEOUT_SECONDS)
-    resources.callback(_let_go, queue)
-    return Ticker(stream, queue, drain_seconds_max=settings.drain_seconds_max, sweeper=sweeper)
+    queue = open_queue(settings.rq_url, socket_timeout_s=QUEUE_TIMEOUT_S)
+    resources.callback(_release, queue)
+    return Ticker(stream, queue, drain_s_max=settings.drain_s_max, sweeper=sweeper)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the ticker for a worker; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m faregate_worker.ticker")
     parser.add_argument("--parent-pid", type=int, required=True, help="stop when this process ends")
-    parser.add_argument("--counts-fd", type=int, default=-1, help="the file of the counts")
+    parser.add_argument("--counters-fd", type=int, default=-1, help="the file of the counts")
     arguments = parser.parse_args(argv)
     stop = Stop(parent_pid=arguments.parent_pid)
     settings = read_settings()
@@ -214,19 +214,19 @@ def main(argv: Sequence[str]) -> int:
     # Ctrl-C reaches the whole process group; the worker decides when its ticker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if settings.metrics_port:
-        COUNTS.open(arguments.counts_fd)
+        COUNTS.open(arguments.counters_fd)
         _serve_metrics(settings)
     # They may wait for Postgres, for which the ticker never waits.
-    for keep in (keep_erasing, keep_ordering):
-        Thread(target=keep, args=(settings, stop), name=keep.__name__, daemon=True).start()
-    reconciling = Thread(target=keep_reconciling, args=(settings, stop), name="reconciling")
+    for run in (run_erasures, run_orders):
+        Thread(target=run, args=(settings, stop), name=run.__name__, daemon=True).start()
+    reconciling = Thread(target=run_reconciliations, args=(settings, stop), name="reconciling")
     reconciling.daemon = True
-    if settings.reconcile_every_s:
+    if settings.reconcile_interval_s:
         reconciling.start()
     run(settings, stop)
-    if settings.reconcile_every_s:
+    if settings.reconcile_interval_s:
         # It ends its process.
-        reconciling.join(RECONCILING_STOP_SECONDS_MAX)
+        reconciling.join(RECONCILING_STOP_S_MAX)
     return 0
 
 
@@ -236,7 +236,7 @@ def _serve_metrics(settings: Settings) -> None:
         # Loaded where they are wanted alone: they need an extra.
         importlib.import_module("faregate_worker.metrics").serve_worker(settings, COUNTS)
     except (ImportError, ConfigurationError) as error:
-        _logger.warning("no metrics are served: %s", error)
+        _logger.warning("metrics not served: %s", error)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from faregate.domain.errors import ArchiveUnavailableError, LedgerError, ShardBl
 from faregate.ports import Batch, Cursor, HoldSweeper, TransactionArchive, TransactionStream
 from faregate_worker.counts import Counts
 from faregate_worker.drain import Drained, require_same_ledger, store
+from faregate_worker.shard_cursors import ShardCursors
 from faregate_worker.sizes import BatchSizes
-from faregate_worker.turns import Turns
 
 #: How long it waits for a record at most, in seconds. A stop is noticed within this time.
 WAIT_S_MAX = 0.5
@@ -87,7 +87,7 @@ class Work:
         self._stop = stop
         self._clock = clock
         self._ends_at = clock() + limits.seconds_max
-        self._turns = Turns(stream.shard_count, clock)
+        self._cursors = ShardCursors(stream.shard_count, clock)
         self._sizes = BatchSizes(limits.batch_size_max)
         self._outage = Outage(clock)
         self._is_known = False
@@ -128,8 +128,8 @@ class Work:
                 return Drained()
         if not self._is_known:
             require_same_ledger(self._stream, self._archive)
-        if not self._is_known or self._turns.is_to_learn:
-            self._turns.learn(self._archive.cursors())
+        if not self._is_known or self._cursors.is_update_due:
+            self._cursors.update(self._archive.cursors())
             self._is_known = True
         shards = self._wait()
         began_at = self._clock()
@@ -142,11 +142,11 @@ class Work:
 
     def _wait(self) -> Sequence[int]:
         """Wait for records; return the shards to read."""
-        free = self._turns.free
+        free = self._cursors.free
         if not free:
             self._stop.pause(WAIT_S_MAX)
             return ()
-        cursors = {shard: self._turns.cursor(shard) for shard in free}
+        cursors = {shard: self._cursors.cursor(shard) for shard in free}
         awake = self._stream.wait(cursors, WAIT_S_MAX)
         if awake and not self._has_backlog:
             self._stop.pause(min(max(self._round_s, GATHER_S_MIN), GATHER_S_MAX))
@@ -158,7 +158,7 @@ class Work:
 
     def _round(self, reader: ThreadPoolExecutor, shards: Iterable[int]) -> Drained:
         """Store what some shards have, batch by batch in turn, reading one ahead."""
-        todo = deque((shard, self._turns.cursor(shard)) for shard in shards)
+        todo = deque((shard, self._cursors.cursor(shard)) for shard in shards)
         drained = Drained()
         self._has_backlog = False
         ahead = self._read_ahead(reader, todo)
@@ -168,7 +168,7 @@ class Work:
                 self._has_backlog = True
                 todo.append((shard, batch.end))
             ahead = self._read_ahead(reader, todo)
-            if batch is None or batch.after == self._turns.cursor(shard):
+            if batch is None or batch.after == self._cursors.cursor(shard):
                 done = self._store(shard, batch)
                 self._counts.add(**asdict(done))
                 drained += done
@@ -189,7 +189,7 @@ class Work:
     def _store(self, shard: int, batch: Batch | None) -> Drained:
         """Store a batch, and tell Redis how far its shard is, be there a batch or not."""
         if batch is None:
-            return Drained(trimmed=self._stream.note_stored(shard, self._turns.cursor(shard)))
+            return Drained(trimmed=self._stream.note_stored(shard, self._cursors.cursor(shard)))
         if batch.is_from_start:
             # History has changed, perhaps by a rebuild with another number of shards.
             require_same_ledger(self._stream, self._archive)
@@ -198,13 +198,13 @@ class Work:
             drained, stored = store(self._stream, self._archive, batch)
         except ShardBlockedError as error:
             self._counts.add(blocked=1)
-            if self._turns.rest(shard):
-                _logger.warning("left pending: %s", error)
+            if self._cursors.pause(shard):
+                _logger.warning("records left pending: %s", error)
             return Drained()
         if stored.is_stale:
-            self._turns.leave(shard, stored.cursor)
+            self._cursors.yield_to_other(shard, stored.cursor)
         else:
-            self._turns.stored(shard, stored.cursor)
+            self._cursors.note_stored(shard, stored.cursor)
             self._counts.batch_seconds.observe(self._clock() - began_at)
             self._counts.batch_records.observe(stored.count)
         return drained
@@ -229,12 +229,12 @@ class Sweeps:
         except LedgerError as error:
             # As on a full Redis, which takes no record; what is pending is stored all the same.
             if not self._has_failed:
-                _logger.warning("holds stay open: %s: %s", type(error).__name__, error)
+                _logger.warning("expired holds not ended: %s: %s", type(error).__name__, error)
             self._has_failed = True
             return False
         self._has_failed = False
         if ended:
-            _logger.info("ended expired holds=%d", ended)
+            _logger.info("expired holds ended: holds=%d", ended)
         return ended > 0
 
 
@@ -259,12 +259,14 @@ class Outage:
     def begin(self, error: Exception) -> None:
         """Note an error of a server."""
         if not self.is_on:
-            _logger.warning("outage, left pending: %s: %s", type(error).__name__, error)
+            _logger.warning(
+                "outage began, records left pending: %s: %s", type(error).__name__, error
+            )
         self._pause_s = min(max(2 * self._pause_s, PAUSE_S_MIN), PAUSE_S_MAX)
         self._until = self._clock() + self._pause_s
 
     def end(self) -> None:
         """Note that the servers answer."""
         if self.is_on:
-            _logger.info("outage is over")
+            _logger.info("outage ended")
         self._pause_s = 0.0

@@ -12,10 +12,14 @@ from uuid import UUID
 from starlette.types import Scope, Send
 
 from faregate.asgi.answers import ProblemOptions, answer
-from faregate.asgi.body import ClientLeftError, RequestBody
+from faregate.asgi.body import ClientDisconnectedError, RequestBody
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.headers import Headers, rate_limit_fields
-from faregate.asgi.idempotency import KeptResponse, MalformedKeyError, key_of
+from faregate.asgi.idempotency import (
+    MalformedIdempotencyKeyError,
+    SavedResponse,
+    read_idempotency_key,
+)
 from faregate.asgi.identity import Identify
 from faregate.asgi.identity.caller import Caller, caller_from
 from faregate.asgi.logs import RequestLog
@@ -59,7 +63,7 @@ class Unanswered:
     """Nothing is charged, and nobody is there to be told."""
 
 
-Outcome: TypeAlias = ChargeContext | Refusal | KeptResponse | Unanswered
+Outcome: TypeAlias = ChargeContext | Refusal | SavedResponse | Unanswered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +93,7 @@ class Admission:
             InvalidArgumentError: The application says something ill-formed of a request.
         """
         try:
-            key = None if body is None or rule.key_use is _IGNORED else key_of(scope)
+            key = None if body is None or rule.key_use is _IGNORED else read_idempotency_key(scope)
             found = self.identify(scope)
             caller = found if type(found) is UUID else await caller_from(found)
             if caller is None:
@@ -103,7 +107,7 @@ class Admission:
                 return await self._admit_with_more(scope, rule, user_id, options, {})
             gate = self.gate()
             decision = await gate.charge(user_id, cost=rule.cost, **options)  # type: ignore[arg-type]
-        except (FaregateError, MalformedKeyError, ClientLeftError) as error:
+        except (FaregateError, MalformedIdempotencyKeyError, ClientDisconnectedError) as error:
             return self._outcome_of_error(error, rule)
         if decision.verdict is not _ALLOWED:
             return self.refusal(decision)
@@ -127,9 +131,9 @@ class Admission:
         if not decision.allowed:
             return self.refusal(decision)
         if decision.key_state is KeyState.DONE and rule.replay_bytes_max:
-            kept = await gate.kept_response(decision)
-            response = None if kept is None else KeptResponse.decode(kept, decision)
-            if response is not None and response.suits(scope):
+            saved = await gate.saved_response(decision)
+            response = None if saved is None else SavedResponse.decode(saved, decision)
+            if response is not None and response.is_acceptable(scope):
                 return response
         if decision.key_state in {KeyState.IN_FLIGHT, KeyState.DONE}:
             return self.refusal(decision)
@@ -141,12 +145,14 @@ class Admission:
         return Refusal(problem_of(decision), fields)
 
     def _outcome_of_error(
-        self, error: FaregateError | MalformedKeyError | ClientLeftError, rule: Rule
+        self,
+        error: FaregateError | MalformedIdempotencyKeyError | ClientDisconnectedError,
+        rule: Rule,
     ) -> Outcome:
         """Return what becomes of a request that is not decided."""
-        if isinstance(error, ClientLeftError):
+        if isinstance(error, ClientDisconnectedError):
             return Unanswered()
-        if isinstance(error, MalformedKeyError):
+        if isinstance(error, MalformedIdempotencyKeyError):
             return Refusal(KEY_MALFORMED)
         return Refusal(self._problem_of_error(error, rule))
 
@@ -155,20 +161,20 @@ class Admission:
         log = self.log
         if isinstance(error, AmountError):
             # A cost that is computed may follow from what the client asks for.
-            log.warning("a request is refused, since its cost cannot be charged: %s", error)
+            log.warning("request refused, cost out of range: %s", error)
             return COST_OUT_OF_RANGE
         if isinstance(error, IdentityUnavailableError):
-            log.warning("a request is refused, since its caller cannot be told: %s", error)
+            log.warning("request refused, identity unavailable: %s", error)
             return IDENTITY_UNAVAILABLE
         is_of_some = isinstance(error, UnknownTierError) or rule.on_failure is not _CLOSED
         if isinstance(error, LedgerError | ArchiveUnavailableError):
-            log.warning("a request is refused, since its charge cannot be decided: %s", error)
+            log.warning("request refused, ledger unavailable: %s", error)
         elif not isinstance(error, ConfigurationError):
             raise error
         elif is_of_some:
-            log.error("a request is refused until this is put right: %s", error)
+            log.error("request refused, configuration error: %s", error)
         else:
-            log.error("every request is refused until this is put right: %s", error)
+            log.error("all requests refused, configuration error: %s", error)
         return problem_of_outage(error)
 
     async def answer_instead(self, outcome: Outcome, scope: Scope, send: Send) -> None:
@@ -176,7 +182,7 @@ class Admission:
         if isinstance(outcome, Refusal):
             options = self.problems
             await answer(outcome.problem, scope, send, fields=outcome.fields, options=options)
-        elif isinstance(outcome, KeptResponse):
+        elif isinstance(outcome, SavedResponse):
             fields = rate_limit_fields(outcome.decision, legacy=self.legacy_fields)
             await outcome.send(send, fields)
 

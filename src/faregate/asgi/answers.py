@@ -165,20 +165,20 @@ _encode_once = lru_cache(maxsize=256)(_encode)
 
 def _page(members: Mapping[str, object]) -> bytes:
     """Return a problem as a page that says the same as its JSON."""
-    told = {name: escape(str(value)) for name, value in members.items()}
-    lines = [f"<h1>{told['title']}</h1>", f"<p>{told['detail']}</p>"]
-    if "resets_at" in told:
-        moment = told["resets_at"]
+    texts = {name: escape(str(value)) for name, value in members.items()}
+    lines = [f"<h1>{texts['title']}</h1>", f"<p>{texts['detail']}</p>"]
+    if "resets_at" in texts:
+        moment = texts["resets_at"]
         lines.append(f'<p>Comes back: <time datetime="{moment}">{moment}</time>.</p>')
-    if "retry_after" in told:
-        lines.append(f"<p>Try again in {told['retry_after']} s.</p>")
-    if "upgrade_url" in told:
-        lines.append(f'<p><a href="{told["upgrade_url"]}" rel="payment">Get more</a></p>')
-    lines.append(f"<p><small>{told['status']} {told['code']}</small></p>")
+    if "retry_after" in texts:
+        lines.append(f"<p>Try again in {texts['retry_after']} s.</p>")
+    if "upgrade_url" in texts:
+        lines.append(f'<p><a href="{texts["upgrade_url"]}" rel="payment">Get more</a></p>')
+    lines.append(f"<p><small>{texts['status']} {texts['code']}</small></p>")
     head = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>{told['title']}</title><style>{_STYLE}</style></head><body>"
+        f"<title>{texts['title']}</title><style>{_STYLE}</style></head><body>"
     )
     return "\n".join([head, *lines, "</body></html>\n"]).encode()
 

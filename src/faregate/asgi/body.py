@@ -18,7 +18,7 @@ _TYPE = frozenset((b"content-type",))
 _DESCRIPTION = _TYPE | {b"content-length", b"content-digest"}
 
 
-class ClientLeftError(Exception):
+class ClientDisconnectedError(Exception):
     """The client left before its request had arrived. Never leaves the middleware."""
 
 
@@ -53,7 +53,7 @@ class RequestBody:
         too long is not read, since reading it would send `100 (Continue)` to its client.
 
         Raises:
-            ClientLeftError: There will be no whole body.
+            ClientDisconnectedError: There will be no whole body.
         """
         scope, digest = self._scope, ""
         if _announced_length(scope) <= BODY_BYTES_MAX:
@@ -61,13 +61,13 @@ class RequestBody:
             digest = self._sha256.hexdigest()
         is_whole = bool(digest) and self._length <= BODY_BYTES_MAX
         names = _TYPE if is_whole else _DESCRIPTION
-        told = sorted(
+        fields = sorted(
             [name.decode("latin-1"), value.decode("latin-1")]
             for name, value in scope["headers"]
             if name in names
         )
         query = scope.get("query_string", b"").decode("latin-1")
-        return json.dumps([scope["method"], scope["path"], query, told, digest, is_whole])
+        return json.dumps([scope["method"], scope["path"], query, fields, digest, is_whole])
 
     async def _read_ahead(self) -> None:
         chunks: list[bytes] = []
@@ -75,7 +75,7 @@ class RequestBody:
         while not self._has_arrived and self._length <= BODY_BYTES_MAX:
             message, is_read = await self._next(), True
             if message["type"] != "http.request":
-                raise ClientLeftError
+                raise ClientDisconnectedError
             # Empty ones would be a list without an end.
             if chunk := message.get("body", b""):
                 chunks.append(chunk)

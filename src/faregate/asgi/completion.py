@@ -12,7 +12,7 @@ from faregate.domain.errors import FaregateError
 _BODY = {"http.response.body", "http.response.pathsend"}
 
 
-class Completion:
+class RequestCompletion:
     """Stands between the response of a request with a key and the server.
 
     The request is completed right before the last part of its response goes out, so a client that
@@ -57,4 +57,4 @@ class Completion:
         try:
             await self._context.gate.complete(self._context.decision, response)
         except FaregateError as error:
-            self._log.warning("a request is not noted as served: %s", error)
+            self._log.warning("idempotency key not completed: %s", error)

@@ -12,7 +12,7 @@ from faregate.asgi.rules import Rule
 from faregate.domain.errors import ConfigurationError
 
 
-class RefusedError(HTTPException):
+class ChargeRefusedError(HTTPException):
     """Ends an endpoint whose request is refused; the middleware answers for it."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -46,7 +46,7 @@ class DeferredCharge:
 
         try:
             await self._responder.run(watched)
-        except RefusedError:
+        except ChargeRefusedError:
             if self._instead is None:
                 raise
         await self._answer_instead()
@@ -59,14 +59,14 @@ class DeferredCharge:
             ConfigurationError: It is charged already, or its response has begun.
         """
         if self._instead is not None:
-            raise RefusedError(self._instead)
+            raise ChargeRefusedError(self._instead)
         if self._is_charging or self._responder.has_started:
             raise ConfigurationError("an endpoint charges its request once, before it answers")
         self._is_charging = True
         outcome = await self._admission.admit(self._scope, rule, self._body)
         if not isinstance(outcome, ChargeContext):
             self._instead = outcome
-            raise RefusedError(outcome)
+            raise ChargeRefusedError(outcome)
         self._responder.begin(outcome, rule)
         return outcome
 

@@ -99,18 +99,18 @@ def rate_limit_fields(
         return []
     known, verdict, limits = _known_of(policy), decision.verdict, decision.limits
     left = decision.credits if credits is None else credits
-    told = f"{known.credits_left}{left if left > 0 else 0}"
+    ratelimit = f"{known.credits_left}{left if left > 0 else 0}"
     is_allowed, resets_at_ms = verdict is _ALLOWED, decision.resets_at_ms
     if resets_at_ms is not None and (is_allowed or verdict is Verdict.OUT_OF_CREDITS):
-        told += _time(resets_at_ms - decision.decided_at_ms)
+        ratelimit += _time(resets_at_ms - decision.decided_at_ms)
     for state in limits:
-        told += f", {sf_string(state.name)};r={state.remaining}"
+        ratelimit += f", {sf_string(state.name)};r={state.remaining}"
         if is_allowed or (verdict is Verdict.RATE_LIMITED and not state.remaining):
-            told += _time(state.resets_in_ms)
+            ratelimit += _time(state.resets_in_ms)
     # A retry looks at no limits.
     is_whole = len(limits) == len(policy.limits)
     policy_field = known.policy_field if is_whole else _policy_field(policy, limits)
-    fields = [policy_field, (b"ratelimit", told.encode())]
+    fields = [policy_field, (b"ratelimit", ratelimit.encode())]
     return [*fields, *_legacy_fields(decision, left)] if legacy else fields
 
 
@@ -141,13 +141,13 @@ def _policy_item(name: str, size: int, period_ms: int | None) -> str:
 
 def _legacy_fields(decision: Decision, credits: int) -> Headers:
     quotas = quotas_of(decision, credits)
-    told = min(quotas, key=lambda quota: (not quota.is_violated, quota.remaining))
+    tightest = min(quotas, key=lambda quota: (not quota.is_violated, quota.remaining))
     fields = [
-        (b"x-ratelimit-limit", str(told.size).encode()),
-        (b"x-ratelimit-remaining", str(told.remaining).encode()),
+        (b"x-ratelimit-limit", str(tightest.size).encode()),
+        (b"x-ratelimit-remaining", str(tightest.remaining).encode()),
     ]
-    if told.resets_in_ms is not None:
-        resets_at_s = whole_seconds(decision.decided_at_ms + told.resets_in_ms)
+    if tightest.resets_in_ms is not None:
+        resets_at_s = whole_seconds(decision.decided_at_ms + tightest.resets_in_ms)
         fields.append((b"x-ratelimit-reset", str(resets_at_s).encode()))
     return fields
 

@@ -22,7 +22,7 @@ _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _BARE = re.compile(r"[!#-~]+")
 _ESCAPED = re.compile(r'\\(["\\])')
 #: What is said anew for each response, or must not be said to another browser.
-_NOT_KEPT = frozenset(
+_HEADERS_NOT_SAVED = frozenset(
     b"connection date keep-alive ratelimit ratelimit-policy server set-cookie trailer"
     b" transfer-encoding upgrade x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset".split()
 )
@@ -33,29 +33,29 @@ _WEIGHT_0 = re.compile(r"0(?:\.0{0,3})?")
 _REPLAYED = (b"idempotent-replayed", b"true")
 
 
-class MalformedKeyError(ValueError):
+class MalformedIdempotencyKeyError(ValueError):
     """The field is there, and is no key. Never leaves the middleware."""
 
 
-def key_of(scope: Scope) -> str | None:
+def read_idempotency_key(scope: Scope) -> str | None:
     """Return the idempotency key of a request, or None if it has none.
 
     Raises:
-        MalformedKeyError: The field is sent twice, is empty or too long, or no String.
+        MalformedIdempotencyKeyError: The field is sent twice, is empty or too long, or no String.
     """
     values = [value for name, value in scope["headers"] if name == KEY_FIELD]
     if not values:
         return None
     if len(values) > 1 or len(values[0].strip()) > _FIELD_BYTES_MAX:
-        raise MalformedKeyError
+        raise MalformedIdempotencyKeyError
     text = str(values[0], "latin-1").strip()
     quoted = _QUOTED.fullmatch(text)
     if quoted is not None:
         text = _ESCAPED.sub(r"\1", str(quoted[1]))
     elif not _BARE.fullmatch(text):
-        raise MalformedKeyError
+        raise MalformedIdempotencyKeyError
     if not 0 < len(text) <= KEY_BYTES_MAX:
-        raise MalformedKeyError
+        raise MalformedIdempotencyKeyError
     return text
 
 
@@ -63,8 +63,10 @@ class ResponseRecorder:
     """Collects a response while it is sent, as long as it is small enough to be kept."""
 
     def __init__(self, status: int, headers: Iterable[tuple[bytes, bytes]], bytes_max: int) -> None:
-        kept = [[part.decode("latin-1") for part in pair] for pair in headers if _is_kept(pair[0])]
-        self._head = json.dumps([status, kept]).encode()
+        saved = [
+            [part.decode("latin-1") for part in pair] for pair in headers if _is_saved(pair[0])
+        ]
+        self._head = json.dumps([status, saved]).encode()
         self._room = bytes_max - len(self._head) - 1
         self._chunks: list[bytes] = []
 
@@ -81,12 +83,12 @@ class ResponseRecorder:
         return b"\n".join((self._head, b"".join(self._chunks))) if self._room >= 0 else b""
 
 
-def _is_kept(name: bytes) -> bool:
-    return name.lower() not in _NOT_KEPT
+def _is_saved(name: bytes) -> bool:
+    return name.lower() not in _HEADERS_NOT_SAVED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptResponse:
+class SavedResponse:
     """A response that was given before."""
 
     status: int
@@ -103,7 +105,7 @@ class KeptResponse:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
         return cls(status=status, headers=headers, body=body, decision=decision)
 
-    def suits(self, scope: Scope) -> bool:
+    def is_acceptable(self, scope: Scope) -> bool:
         """Whether the client of a request accepts the content codings of the response.
 
         Without Accept-Encoding any coding would be acceptable (RFC 9110, section 12.5.3), but no

@@ -10,7 +10,7 @@ from faregate.domain.hold import Hold
 _MS_PER_S = 1_000
 
 
-class OpenHold:
+class RequestHold:
     """Extends a hold again and again, each time for its whole lifetime, for a day at most.
 
     The hold of a process that dies expires, as any other.
@@ -35,10 +35,10 @@ class OpenHold:
         try:
             answer = await self._context.settle(self._hold.estimate)
         except FaregateError as error:
-            self._log.warning("a hold is not settled: %s", error)
+            self._log.warning("hold not settled: %s", error)
             return
         if not answer.allowed and not answer.is_pending:
-            self._log.warning("hold %s was not settled in time: %s", self._hold.id, answer.verdict)
+            self._log.warning("hold settled too late: %s: %s", self._hold.id, answer.verdict)
 
     async def _extend(self, ttl_ms: int) -> None:
         while self._context.answer is None:
@@ -50,7 +50,7 @@ class OpenHold:
                 return
             except FaregateError as error:
                 # The next time may come before it expires.
-                self._log.warning("a hold is not extended: %s", error)
+                self._log.warning("hold not extended: %s", error)
             else:
                 if not answer.allowed and not answer.is_pending:
                     return

@@ -53,18 +53,18 @@ def quotas_of(decision: Decision, credits: int | None = None) -> Sequence[Quota]
     policy = bounding_policy(decision)
     if policy is None:
         return ()
-    is_held = decision.verdict is Verdict.CREDITS_HELD
+    is_over_holds = decision.verdict is Verdict.CREDITS_HELD
     is_limited = decision.verdict is Verdict.RATE_LIMITED
     resets_in_ms = None
     # Held credits may come back at any moment, so the time is not known.
-    if decision.resets_at_ms is not None and not is_held:
+    if decision.resets_at_ms is not None and not is_over_holds:
         resets_in_ms = max(0, decision.resets_at_ms - decision.decided_at_ms)
     of_credits = Quota(
         name=policy.name,
         size=policy.quota,
         remaining=max(0, decision.credits if credits is None else credits),
         resets_in_ms=resets_in_ms,
-        is_violated=is_held or decision.verdict is Verdict.OUT_OF_CREDITS,
+        is_violated=is_over_holds or decision.verdict is Verdict.OUT_OF_CREDITS,
     )
     of_limits = (
         Quota(

@@ -27,12 +27,12 @@ async def give_back(
     try:
         verdict = await WholeRefund(context, f"refund: {why}", metadata).make()
     except FaregateError as error:
-        log.warning("a charge is not given back: %s: %s", identity, error)
+        log.warning("charge not refunded: %s: %s", identity, error)
         return
     if verdict is Verdict.PENDING:
-        log.warning("a charge is given back in the background: %s", identity)
+        log.warning("refund continues in the background: %s", identity)
     elif verdict is not Verdict.ALLOWED:
-        log.warning("a charge is not given back: %s: %s", identity, verdict)
+        log.warning("charge not refunded: %s: %s", identity, verdict)
 
 
 class WholeRefund:
@@ -86,8 +86,8 @@ class WholeRefund:
         """Give back what was charged at the start."""
         context = self._context
         if context.hold is None:
-            is_kept = context.decision.amount or context.decision.keyed_attempt is not None
-            return await self._refund(context.decision) if is_kept else Verdict.ALLOWED
+            needs_refund = context.decision.amount or context.decision.keyed_attempt is not None
+            return await self._refund(context.decision) if needs_refund else Verdict.ALLOWED
         verdict = await self._give_hold_back()
         if verdict is Verdict.PENDING:
             # What it takes depends on how the hold ends, which is not known yet.

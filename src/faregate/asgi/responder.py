@@ -25,9 +25,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faregate.asgi.admission import Admission
 from faregate.asgi.charge_context import ChargeContext
-from faregate.asgi.completion import Completion
+from faregate.asgi.completion import RequestCompletion
 from faregate.asgi.headers import rate_limit_fields, with_fields
-from faregate.asgi.open_hold import OpenHold
+from faregate.asgi.open_hold import RequestHold
 from faregate.asgi.refunds import give_back
 from faregate.asgi.rules import Rule, is_slash_redirect
 
@@ -65,7 +65,7 @@ class Responder:
         self._receive = receive
         self._send = send
         self._context: ChargeContext | None = None
-        self._open_hold: OpenHold | None = None
+        self._open_hold: RequestHold | None = None
         self._has_received = False
         #: Whether the client cannot have been served if it leaves now, since the app waits for the
         #: rest of its request. A body that nobody reads may have arrived.
@@ -81,9 +81,9 @@ class Responder:
         self._scope.setdefault("state", {})[STATE_NAME] = context
         if context.hold is not None:
             ttl_ms, log = rule.hold_ttl_ms, self._admission.log
-            self._open_hold = OpenHold(context, context.hold, ttl_ms=ttl_ms, log=log)
+            self._open_hold = RequestHold(context, context.hold, ttl_ms=ttl_ms, log=log)
         if context.decision.keyed_attempt is not None:
-            self._send = Completion(
+            self._send = RequestCompletion(
                 context,
                 lambda: self._has_failed,
                 send=self._send,
@@ -153,10 +153,10 @@ class Responder:
 
     async def _fail_with(self, message: Message) -> None:
         status, context = message["status"], self._context
-        has_key = context is not None and context.decision.keyed_attempt is not None
+        has_idempotency_key = context is not None and context.decision.keyed_attempt is not None
         if (
             status in self._admission.refund_statuses
-            or (has_key and status in _ASKS_AGAIN)
+            or (has_idempotency_key and status in _ASKS_AGAIN)
             or (self._is_disconnected and self._is_broken)
             or is_slash_redirect(self._scope, message)
         ):

@@ -53,7 +53,7 @@ from faregate.gate import Gate
 
 Members: TypeAlias = Mapping[str, object]
 #: Answers one question of a user, by what the query of the URL says.
-_Tell: TypeAlias = Callable[[Gate, Caller, QueryParams], Awaitable[Members | Problem]]
+_Read: TypeAlias = Callable[[Gate, Caller, QueryParams], Awaitable[Members | Problem]]
 
 
 def usage_app(
@@ -77,13 +77,13 @@ def usage_app(
         raise TypeError(f"gate is a Gate or a function that returns one, not {gate!r}")
     fields = [(b"www-authenticate", printable(challenge, "the challenge of a 401").encode())]
 
-    def route(path: str, tell: _Tell) -> Route:
-        return Route(path, _Resource(gate, identify, fields, tell), methods=["GET"])
+    def route(path: str, read: _Read) -> Route:
+        return Route(path, _Resource(gate, identify, fields, read), methods=["GET"])
 
     return Starlette(
         routes=[
-            route("/usage", _tell_usage),
-            route("/usage/history", _tell_history),
+            route("/usage", _read_usage),
+            route("/usage/history", _read_history),
             Route("/usage/openapi.json", _describe),
         ]
     )
@@ -97,51 +97,51 @@ class _Resource:
         gate: Gate | Callable[[], Gate],
         identify: Identify,
         challenge: Headers,
-        tell: _Tell,
+        read: _Read,
     ) -> None:
         self._gate = gate
         self._identify = identify
         self._challenge = challenge
-        self._tell = tell
+        self._read = read
         self._log = RequestLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             caller = await caller_of(self._identify, scope)
         except IdentityUnavailableError as error:
-            self._log.warning("a caller cannot be told: %s", error)
+            self._log.warning("usage refused, identity unavailable: %s", error)
             await answer(IDENTITY_UNAVAILABLE, scope, send, fields=[])
             return
         if caller is None:
             await answer(NO_IDENTITY, scope, send, fields=self._challenge)
             return
-        told = await self._answer_to(caller, QueryParams(scope["query_string"]))
-        if isinstance(told, Problem):
-            await answer(told, scope, send, fields=[])
+        members = await self._answer_to(caller, QueryParams(scope["query_string"]))
+        if isinstance(members, Problem):
+            await answer(members, scope, send, fields=[])
             return
-        response = JSONResponse(told, headers={"cache-control": "no-store"})
+        response = JSONResponse(members, headers={"cache-control": "no-store"})
         await response(scope, receive, send)
 
     async def _answer_to(self, caller: Caller, query: QueryParams) -> Members | Problem:
         gate = self._gate if isinstance(self._gate, Gate) else self._gate()
         try:
-            return await self._tell(gate, caller, query)
+            return await self._read(gate, caller, query)
         except (LedgerError, ArchiveUnavailableError) as error:
-            self._log.warning("a user cannot be told of its credits: %s", error)
+            self._log.warning("usage refused, ledger unavailable: %s", error)
             return problem_of_outage(error)
         except UnknownTierError as error:
-            self._log.error("a user is not told of its credits: %s", error)
+            self._log.error("usage refused, unknown tier: %s", error)
         except ConfigurationError as error:
-            self._log.error("no user is told of its credits until this is put right: %s", error)
+            self._log.error("usage refused, configuration error: %s", error)
         return UNAVAILABLE
 
 
-async def _tell_usage(gate: Gate, caller: Caller, _query: QueryParams) -> Members | Problem:
+async def _read_usage(gate: Gate, caller: Caller, _query: QueryParams) -> Members | Problem:
     usage = await gate.usage(caller.user_id, tier=caller.tier, creates=False)
     return UNKNOWN_USER if usage is None else usage_members(usage)
 
 
-async def _tell_history(gate: Gate, caller: Caller, query: QueryParams) -> Members | Problem:
+async def _read_history(gate: Gate, caller: Caller, query: QueryParams) -> Members | Problem:
     limit = query.get("limit", str(PAGE_LENGTH))
     # As many digits as the largest limit has, so that no number is long.
     if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= PAGE_LENGTH_MAX:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from faregate.asgi.admission import Admission, Outcome, Refusal
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.headers import rate_limit_fields, with_fields
-from faregate.asgi.open_hold import OpenHold
+from faregate.asgi.open_hold import RequestHold
 from faregate.asgi.refunds import give_back
 from faregate.asgi.responder import STATE_NAME
 from faregate.asgi.rules import Rule
@@ -68,7 +68,7 @@ class _Connection:
         hold, open_hold = self._context.hold, None
         if hold is not None:
             ttl_ms, log = self._rule.hold_ttl_ms, self._admission.log
-            open_hold = OpenHold(self._context, hold, ttl_ms=ttl_ms, log=log)
+            open_hold = RequestHold(self._context, hold, ttl_ms=ttl_ms, log=log)
         try:
             await app(scope, self.receive, self.send)
         finally:
@@ -87,7 +87,7 @@ class _Connection:
         message = await self._receive()
         if message["type"] != "websocket.receive" or not self._rule.message_cost:
             return message
-        refused_with = await self._pay_for_message()
+        refused_with = await self._charge_message()
         if refused_with is None:
             return message
         code, reason = refused_with
@@ -95,13 +95,13 @@ class _Connection:
         self._ended = {"type": "websocket.disconnect", "code": code, "reason": reason}
         return self._ended
 
-    async def _pay_for_message(self) -> tuple[int, str] | None:
+    async def _charge_message(self) -> tuple[int, str] | None:
         """Charge a message; return code and reason of the close if it cannot be paid for."""
         try:
             decision = await self._context.add(self._rule.message_cost, description="message")
         except FaregateError as error:
             log = self._admission.log
-            log.warning("a connection is closed, since a charge cannot be decided: %s", error)
+            log.warning("connection closed, message not charged: %s", error)
             return _TRY_AGAIN_LATER, "unavailable"
         if decision.allowed:
             return None

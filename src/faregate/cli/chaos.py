@@ -16,11 +16,11 @@ from itertools import islice
 
 from faregate.bootstrap import open_sweeper
 from faregate.cli.http_client import HttpConnection, RequestFailedError
-from faregate.cli.load import Counts, PlannedRequest, Sender, read_state
+from faregate.cli.load import LoadCounts, PlannedRequest, Sender, read_state
 from faregate.cli.stack import Api, Stack, broken
 from faregate.domain.errors import LedgerUnavailableError
 
-LOOK_S = 0.05
+CHECK_S = 0.05
 
 
 async def send_and_kill(
@@ -28,7 +28,7 @@ async def send_and_kill(
     requests: Iterable[PlannedRequest],
     batch_size: int,
     on_outcome: Callable[[], None],
-) -> tuple[Counts, list[str]]:
+) -> tuple[LoadCounts, list[str]]:
     """Send requests to APIs that are killed, a batch to each.
 
     Returns:
@@ -38,11 +38,11 @@ async def send_and_kill(
         EmbeddedServerError: An API ended before it was killed.
     """
     left = iter(requests)
-    counts = Counts()
+    counts = LoadCounts()
     problems: list[str] = []
     while batch := list(islice(left, batch_size)):
         with stack.short_lived_api() as api:
-            seen, wrong = await _Batch(stack, api, batch, on_outcome).play()
+            seen, wrong = await _Batch(stack, api, batch, on_outcome).run()
         counts += seen
         problems += wrong
     return counts, problems
@@ -65,18 +65,18 @@ class _Batch:
         #: How many requests have an outcome: before the kill, those that got no hold.
         self._done = 0
 
-    async def play(self) -> tuple[Counts, list[str]]:
+    async def run(self) -> tuple[LoadCounts, list[str]]:
         sender = Sender(
             *self._api.address, concurrency=len(self._requests), refund_statuses=frozenset()
         )
         sending = asyncio.create_task(sender.send_all(self._requests, self._note_outcome))
         try:
-            owned = await self._all_held()
+            owned = await self._all_locked()
             self._api.child.kill()
             counts = await sending
         finally:
             sending.cancel()
-        self._say_killed(owned)
+        self._print_killed(owned)
         # Requests of a killed owner fail: that is the purpose.
         killed = replace(counts, killed=counts.failed, failed=0, failures=[])
         return killed, self._problems(killed, owned)
@@ -85,7 +85,7 @@ class _Batch:
         self._done += 1
         self._on_outcome()
 
-    async def _all_held(self) -> frozenset[str]:
+    async def _all_locked(self) -> frozenset[str]:
         """Wait until each request has a hold or its outcome; return the ids of the holds."""
         async with HttpConnection(*self._api.address) as connection:
             while True:
@@ -96,9 +96,9 @@ class _Batch:
                 # A void that waits is of a hold that may have been taken: it must not be lost.
                 if len(state.owned) + self._done >= len(self._requests) and not state.waiting:
                     return frozenset(state.owned)
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(CHECK_S)
 
-    def _say_killed(self, owned: frozenset[str]) -> None:
+    def _print_killed(self, owned: frozenset[str]) -> None:
         """Tell how many of its holds Redis knows to be open, now that nobody can settle them."""
         try:
             with open_sweeper(self._stack.settings) as sweeper:
@@ -106,9 +106,11 @@ class _Batch:
         except LedgerUnavailableError:
             # Redis may be killed, too; the proof at the end tells what became of the holds.
             open_count = "nobody knows how many"
-        self._stack.say(f"{self._name} killed: {open_count} of its {len(owned)} holds are open")
+        self._stack.print_line(
+            f"{self._name} killed: {open_count} of its {len(owned)} holds are open"
+        )
 
-    def _problems(self, counts: Counts, owned: frozenset[str]) -> list[str]:
+    def _problems(self, counts: LoadCounts, owned: frozenset[str]) -> list[str]:
         found = []
         if self._api.child.exit_status != -signal.SIGKILL:
             status = self._api.child.exit_status

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 #: How soon a vanished parent is noticed.
-PARENT_LOOK_S = 0.5
+PARENT_CHECK_S = 0.5
 #: After its parent is gone, a child that does not stop in this time is killed.
 ORPHAN_STOP_S_MAX = 20.0
 _EXIT_ORPHANED = 70
@@ -97,7 +97,7 @@ class Child:
 
 def _end_with(parent_pid: int) -> None:
     while os.getppid() == parent_pid:
-        time.sleep(PARENT_LOOK_S)
+        time.sleep(PARENT_CHECK_S)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHAN_STOP_S_MAX)
     os._exit(_EXIT_ORPHANED)

@@ -29,20 +29,20 @@ _WIDTH_OF_FILES = 1_000
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 
-def tell(told: object, lines: Iterable[str] | None = None, *, as_json: bool) -> None:
+def print_result(result: object, lines: Iterable[str] | None = None, *, as_json: bool) -> None:
     """Print plain data: as JSON for programs, or for people as lines or, without any, as tables."""
     if as_json:
-        print(json_of(told))
+        print(json_of(result))
     elif lines is not None:
         for line in lines:
             print(line)
     else:
-        print_tables(told)
+        print_tables(result)
 
 
-def json_of(told: object) -> str:
+def json_of(result: object) -> str:
     """Return plain data as one line of JSON."""
-    return json.dumps(told, default=_as_text)
+    return json.dumps(result, default=_as_text)
 
 
 def _as_text(value: object) -> str:
@@ -65,17 +65,17 @@ def stream_out(lines: Iterable[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def print_tables(told: object, title: str | None = None) -> None:
+def print_tables(result: object, title: str | None = None) -> None:
     """Print plain data as tables: a list is one, and so are the plain members of a mapping."""
-    if isinstance(told, Mapping):
-        parts = {name: value for name, value in told.items() if _is_nested(value)}
-        plain = [(_words(name), value) for name, value in told.items() if name not in parts]
+    if isinstance(result, Mapping):
+        parts = {name: value for name, value in result.items() if _is_nested(value)}
+        plain = [(_words(name), value) for name, value in result.items() if name not in parts]
         if plain or not parts:
             _print_table(plain, [None, None], title)
         for name, value in parts.items():
             print_tables(value, _words(name))
     else:
-        items = cast("Sequence[Mapping[str, object]]", told)
+        items = cast("Sequence[Mapping[str, object]]", result)
         names = list(items[0]) if items else []
         _print_table([list(item.values()) for item in items], names, title)
 

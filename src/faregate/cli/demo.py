@@ -20,8 +20,8 @@ from faregate.adapters.redis.values import Account
 from faregate.asgi.statuses import status_set
 from faregate.bootstrap import open_gate, open_stream
 from faregate.cli.conventions import EXIT_NOT_EXACT, error_console
-from faregate.cli.display import progress_on, say_on, show_draining
-from faregate.cli.load import Counts, Sender
+from faregate.cli.display import printer_on, progress_on, show_draining
+from faregate.cli.load import LoadCounts, Sender
 from faregate.cli.profiles import PROFILES, STARTING_CREDITS, Outcome, Profile, expected_outcome
 from faregate.cli.proof import Proof, count_rows, prove
 from faregate.cli.stack import Stack, StackOptions, stopping_on_signals
@@ -42,7 +42,7 @@ class _Result:
 
     profile: Profile
     #: As the client saw it.
-    counts: Counts
+    counts: LoadCounts
     #: As the servers hold it.
     outcome: Outcome
 
@@ -60,16 +60,16 @@ def demo() -> None:
     options = StackOptions(
         starting_credits=STARTING_CREDITS, provision_users=False, refund_status=_REFUND_STATUS
     )
-    with stopping_on_signals(), Stack(options, say_on(console)) as stack:
+    with stopping_on_signals(), Stack(options, printer_on(console)) as stack:
         _sign_up(stack.settings)
         with progress_on(console) as progress:
             total = sum(expected_outcome(profile).requests for profile in PROFILES)
             task = progress.add_task("sending", total=total)
             sending = _send_all(stack, lambda: progress.advance(task))
-            counts, problems = asyncio.run(stack.while_well(sending))
+            counts, problems = asyncio.run(stack.while_healthy(sending))
             problems += show_draining(stack, progress)
         if os.environ.get(BREAK_VARIABLE) == "1":
-            _alter_a_balance(stack.settings, say_on(console))
+            _alter_a_balance(stack.settings, printer_on(console))
         results = [_read_back(stack.settings, profile, counts[profile]) for profile in PROFILES]
         proof = prove(stack.settings)
     problems += [*proof.problems, *_disagreements(results)]
@@ -90,7 +90,7 @@ def _sign_up(settings: Settings) -> None:
 
 async def _send_all(
     stack: Stack, on_outcome: Callable[[], None]
-) -> tuple[Mapping[Profile, Counts], list[str]]:
+) -> tuple[Mapping[Profile, LoadCounts], list[str]]:
     """Send the requests of all profiles at the same time."""
     async with open_gate(stack.settings) as gate, asyncio.TaskGroup() as tasks:
         sending = {
@@ -104,7 +104,7 @@ async def _send_all(
 
 async def _send_profile(
     stack: Stack, gate: Gate, profile: Profile, on_outcome: Callable[[], None]
-) -> tuple[Counts, list[str]]:
+) -> tuple[LoadCounts, list[str]]:
     sender = Sender(
         *stack.api.address,
         concurrency=_CONCURRENCY_OF_BURST if profile.is_burst else _CONCURRENCY,
@@ -118,17 +118,19 @@ async def _send_profile(
     return counts, await sender.problems(counts)
 
 
-def _alter_a_balance(settings: Settings, say: Callable[[str], None]) -> None:
+def _alter_a_balance(settings: Settings, print_line: Callable[[str], None]) -> None:
     """Do what nobody may do: change a live balance without a record."""
     user_id = PROFILES[0].user_ids[0]
     name = keys.account(user_id, settings.shard_count)
     with Redis.from_url(settings.redis_url) as client:
         account = Account.unpack(cast("bytes", client.get(name)))
         client.set(name, replace(account, credits=account.credits + 1).pack())
-    say(f"{BREAK_VARIABLE}: one credit was given to user {user_id} by hand, without a record")
+    print_line(
+        f"{BREAK_VARIABLE}: one credit was given to user {user_id} by hand, without a record"
+    )
 
 
-def _read_back(settings: Settings, profile: Profile, counts: Counts) -> _Result:
+def _read_back(settings: Settings, profile: Profile, counts: LoadCounts) -> _Result:
     """Read the result of a profile. Refusals leave no rows, so the client counts them."""
     rows = count_rows(settings, profile.user_ids)
     with open_stream(settings) as stream:

@@ -9,13 +9,13 @@ from faregate.cli.proof import DRAIN_S_MAX, wait_until_drained
 from faregate.cli.stack import Stack
 
 
-def say_on(console: Console) -> Callable[[str], None]:
+def printer_on(console: Console) -> Callable[[str], None]:
     """Return what prints one line, whole and as it is, above a progress bar if there is one."""
 
-    def say(line: str) -> None:
+    def print_line(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    return say
+    return print_line
 
 
 def progress_on(console: Console, *, is_hidden: bool = False) -> Progress:

@@ -56,13 +56,13 @@ def operator_gate(*, makes_users: bool = False) -> Gate:
     return build_gate(settings.model_copy(update=update))
 
 
-def ask(gate: Gate, call: Callable[[Gate], Awaitable[_T]]) -> _T:
+def ask(gate: Gate, operation: Callable[[Gate], Awaitable[_T]]) -> _T:
     """Start a gate, ask it one thing, and close it."""
 
     async def started() -> _T:
         try:
             await gate.start()
-            return await call(gate)
+            return await operation(gate)
         finally:
             await gate.aclose()
 

@@ -50,16 +50,16 @@ class HttpConnection:
         Raises:
             RequestFailedError: There is none in time, or the connection broke.
         """
-        is_kept = False
+        is_keep_alive = False
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
                 answer = await self._exchange(path, headers)
-            is_kept = answer.headers.get("connection", "").lower() != "close"
+            is_keep_alive = answer.headers.get("connection", "").lower() != "close"
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             raise RequestFailedError(f"{type(error).__name__} {error}".strip()) from error
         finally:
             # A half-read answer must not be taken for that of the next request.
-            if not is_kept:
+            if not is_keep_alive:
                 self.close()
         return answer
 
@@ -73,10 +73,10 @@ class HttpConnection:
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")[:-2]
         parts = [line.partition(":") for line in lines]
-        told = {name.lower(): value.strip() for name, _, value in parts}
+        headers = {name.lower(): value.strip() for name, _, value in parts}
         status = int(first[len("HTTP/1.1 ") :][:3])
-        length = 0 if status in _WITHOUT_BODY else int(told.get("content-length", "unknown"))
-        return Answer(status=status, headers=told, body=await reader.readexactly(length))
+        length = 0 if status in _WITHOUT_BODY else int(headers.get("content-length", "unknown"))
+        return Answer(status=status, headers=headers, body=await reader.readexactly(length))
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""

@@ -53,7 +53,7 @@ class PlannedRequest:
 
 
 @dataclass(slots=True, kw_only=True)
-class Counts:
+class LoadCounts:
     """What came of the requests, as the client saw it."""
 
     #: Requests of the plan that have an outcome.
@@ -79,9 +79,9 @@ class Counts:
     #: The first of them, in words.
     failures: list[str] = field(default_factory=list)
 
-    def __add__(self, other: "Counts") -> "Counts":
+    def __add__(self, other: "LoadCounts") -> "LoadCounts":
         # All fields add up: numbers, and the list of failures.
-        return Counts(
+        return LoadCounts(
             **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
         )
 
@@ -111,9 +111,9 @@ class Sender:
 
     async def send_all(
         self, plan: Iterable[PlannedRequest], on_outcome: Callable[[], None] = lambda: None
-    ) -> Counts:
+    ) -> LoadCounts:
         """Send a plan, at most `concurrency` requests at once; return what came of it."""
-        counts = Counts()
+        counts = LoadCounts()
         queues = _Queues()
 
         async def work() -> None:
@@ -133,7 +133,7 @@ class Sender:
         return counts
 
     async def _send(
-        self, connection: HttpConnection, request: PlannedRequest, counts: Counts
+        self, connection: HttpConnection, request: PlannedRequest, counts: LoadCounts
     ) -> None:
         gives_up_at_s = time.monotonic() + RETRY_S_MAX
         delay_s = RETRY_DELAY_MIN_S
@@ -155,7 +155,7 @@ class Sender:
             await self.settle(gives_up_at_s - time.monotonic())
             delay_s = min(delay_s * 2, RETRY_DELAY_MAX_S)
 
-    async def _count(self, request: PlannedRequest, answer: Answer, counts: Counts) -> None:
+    async def _count(self, request: PlannedRequest, answer: Answer, counts: LoadCounts) -> None:
         if SERVED_HEADER in answer.headers:
             counts.allowed += 1
             if answer.status in self._refund_statuses:
@@ -186,7 +186,7 @@ class Sender:
                     return not waiting
                 await asyncio.sleep(RETRY_DELAY_MIN_S)
 
-    async def problems(self, counts: Counts) -> list[str]:
+    async def problems(self, counts: LoadCounts) -> list[str]:
         """Wait until the API is idle; say what the client knows to be wrong, a sentence each."""
         found = [f"a request failed: {failure}" for failure in counts.failures]
         if not await self.settle(RETRY_S_MAX):
@@ -206,7 +206,7 @@ async def read_state(connection: HttpConnection) -> ApiState:
     return ApiState(**json.loads((await connection.get(STATE_PATH, {})).body))
 
 
-def _count_failure(counts: Counts, what: str) -> None:
+def _count_failure(counts: LoadCounts, what: str) -> None:
     counts.failed += 1
     if len(counts.failures) < FAILURES_KEPT_MAX:
         counts.failures.append(what.strip())

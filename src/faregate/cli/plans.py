@@ -88,8 +88,8 @@ def _plan_of_conversations(file: Path, kill_percent: int, seed: int) -> Plan:
     total, unusable_lines = _counted(rows())
     if not total:
         raise InvalidArgumentError(f"{file} holds no conversation")
-    chooser = Random(seed)  # noqa: S311 -- chosen so that a run can be repeated
-    killed = frozenset(chooser.sample(range(total), total * kill_percent // 100))
+    random = Random(seed)  # noqa: S311 -- chosen so that a run can be repeated
+    killed = frozenset(random.sample(range(total), total * kill_percent // 100))
 
     def requests() -> Iterator[PlannedRequest]:
         for number, row in enumerate(filter(None, rows())):

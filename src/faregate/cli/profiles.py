@@ -74,9 +74,9 @@ def expected_outcome(profile: Profile) -> Outcome:
     balance, allowed = (STARTING_CREDITS, 0) if profile.is_known else (0, 0)
     for asked, then_bought in ((profile.requests, profile.bought), (profile.requests_after, 0)):
         # A user whose requests are all refunded goes on for ever, with one credit.
-        taken = asked if profile.is_refunded and balance else min(asked, balance)
-        allowed += taken
-        balance += then_bought - (0 if profile.is_refunded else taken)
+        charged = asked if profile.is_refunded and balance else min(asked, balance)
+        allowed += charged
+        balance += then_bought - (0 if profile.is_refunded else charged)
     refunded = allowed if profile.is_refunded else 0
     start_and_bought = int(profile.is_known) + int(profile.bought > 0)
     return Outcome(

@@ -20,7 +20,7 @@ from faregate.ops.reconcile import reconcile, verify
 
 #: How long the worker may need for what is pending after the last answer.
 DRAIN_S_MAX = 120.0
-DRAIN_LOOK_S = 0.2
+DRAIN_CHECK_S = 0.2
 #: How many users' balances are read at once.
 PAGE_SIZE_MAX = 5_000
 
@@ -121,12 +121,12 @@ def wait_until_drained(
                 left = len(sweeper.open_holds()) + stream.pending_count()
             except LedgerUnavailableError:
                 # It is being started again; whether it comes back is for `check` to say.
-                time.sleep(DRAIN_LOOK_S)
+                time.sleep(DRAIN_CHECK_S)
                 continue
             on_left(left)
             if not left:
                 return True
-            time.sleep(DRAIN_LOOK_S)
+            time.sleep(DRAIN_CHECK_S)
     return False
 
 

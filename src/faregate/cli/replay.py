@@ -13,9 +13,9 @@ from rich.console import Console
 
 from faregate.asgi.statuses import status_set
 from faregate.cli.chaos import send_and_kill
-from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, tell
-from faregate.cli.display import progress_on, say_on, show_draining
-from faregate.cli.load import Counts, Sender
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, print_result
+from faregate.cli.display import printer_on, progress_on, show_draining
+from faregate.cli.load import LoadCounts, Sender
 from faregate.cli.plans import Plan, plan_of
 from faregate.cli.proof import prove
 from faregate.cli.replay_api import statuses_of
@@ -60,9 +60,9 @@ def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, 
     plan = plan_of(options.file, kill_percent=options.kill_percent, seed=options.seed)
     if plan.killed and options.concurrency == 1:
         raise InvalidArgumentError("owners are killed beside others: give a concurrency of 2")
-    say = say_on(console)
+    print_line = printer_on(console)
     if options.kill_percent:
-        say(f"seed {options.seed}: {plan.killed} of {plan.total} owners are to be killed")
+        print_line(f"seed {options.seed}: {plan.killed} of {plan.total} owners are to be killed")
     starting_credits = plan.starting_credits if options.credits is None else options.credits
     stack_options = StackOptions(
         starting_credits=starting_credits,
@@ -72,11 +72,11 @@ def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, 
         postgres_url=options.postgres_url,
     )
     began_s = time.monotonic()
-    with stopping_on_signals(), Stack(stack_options, say) as stack:
+    with stopping_on_signals(), Stack(stack_options, print_line) as stack:
         with progress_on(console) as progress:
             task = progress.add_task("sending", total=plan.total)
             sending = _send(stack, options, plan, lambda: progress.advance(task))
-            counts, problems = asyncio.run(stack.while_well(sending))
+            counts, problems = asyncio.run(stack.while_healthy(sending))
             problems += show_draining(stack, progress)
         proof = prove(stack.settings)
         elapsed_s = round(time.monotonic() - began_s, 1)
@@ -92,7 +92,7 @@ def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, 
 
 async def _send(
     stack: Stack, options: ReplayOptions, plan: Plan, on_outcome: Callable[[], None]
-) -> tuple[Counts, list[str]]:
+) -> tuple[LoadCounts, list[str]]:
     """Send every request, then wait until the API has nothing left to do."""
     # Requests whose owners are killed, and the others, are under way at the same time.
     killed_at_once = min(plan.killed, options.concurrency // 2)
@@ -180,8 +180,8 @@ def replay(
     )
     console = error_console()
     report, problems = run_replay(options, console)
-    tell(asdict(report), as_json=as_json)
+    print_result(asdict(report), as_json=as_json)
     for problem in problems:
-        say_on(console)(f"not exact: {problem}")
+        printer_on(console)(f"not exact: {problem}")
     if problems:
         raise typer.Exit(EXIT_NOT_EXACT)

@@ -79,26 +79,26 @@ def converse_path(estimate: int, actual: int, work_s: int) -> str:
 def replay_app(gate: Gate, refund_statuses: Sequence[str]) -> Router:
     """Build the API, of as little as it needs: what it takes is taken from the load."""
     charged = FaregateMiddleware(
-        Router([Route("/{status:int}", _answer_as_told)]),
+        Router([Route("/{status:int}", _answer_by_headers)]),
         gate=gate,
         identify=_replay_client,
         refund_statuses=refund_statuses,
     )
     owner = _Owner(gate)
 
-    async def tell_state(_request: Request) -> JSONResponse:
+    async def read_state(_request: Request) -> JSONResponse:
         waiting, given_up = len(gate.retries), gate.retries.given_up
         return JSONResponse({"waiting": waiting, "given_up": given_up, "owned": list(owner.owned)})
 
     routes = [
         Mount("/answer", app=charged),
         Route("/converse/{estimate:int}/{actual:int}/{work_s:int}", owner.converse),
-        Route(STATE_PATH, tell_state),
+        Route(STATE_PATH, read_state),
     ]
     return Router(routes, lifespan=gate.lifespan)
 
 
-async def _answer_as_told(request: Request) -> Response:
+async def _answer_by_headers(request: Request) -> Response:
     # A status below 200 announces an answer and is none, so no server sends it as one.
     status = max(request.path_params["status"], HTTPStatus.OK)
     has_body = status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
@@ -141,9 +141,8 @@ class _Owner:
         if not answer.allowed:
             # Too late: the estimate went back, and nothing was paid for this work.
             return Response(answer.verdict, _UNAVAILABLE)
-        told = {BEYOND_HEADER: answer.charged, SHORTFALL_HEADER: answer.shortfall}
-        fields = {name: str(credits) for name, credits in told.items()}
-        return Response(headers={SERVED_HEADER: "1", **fields})
+        headers = {BEYOND_HEADER: str(answer.charged), SHORTFALL_HEADER: str(answer.shortfall)}
+        return Response(headers={SERVED_HEADER: "1", **headers})
 
     async def _settle(self, hold: Hold, actual: int) -> HoldAnswer:
         """Settle, again where the gate does it in the background: then it answers how it ended."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from faregate.cli.load import Counts
+from faregate.cli.load import LoadCounts
 from faregate.cli.proof import Proof
 
 
@@ -47,7 +47,7 @@ class ReplayReport:
 
 
 def report_of(
-    counts: Counts, proof: Proof, *, unusable_lines: int, worker_restarts: int, elapsed_s: float
+    counts: LoadCounts, proof: Proof, *, unusable_lines: int, worker_restarts: int, elapsed_s: float
 ) -> ReplayReport:
     """Put together what the client has counted and what was read back."""
     return ReplayReport(
@@ -74,7 +74,7 @@ def report_of(
     )
 
 
-def disagreements(counts: Counts, proof: Proof, starting_credits: int) -> list[str]:
+def disagreements(counts: LoadCounts, proof: Proof, starting_credits: int) -> list[str]:
     """Compare what the client has seen with what was read back."""
     rows = proof.rows
     named_rows = (

@@ -41,7 +41,7 @@ WATCH_STOP_S_MAX = 90.0
 #: because on a busy machine a void adds rows and so blurs what is to be counted.
 DECISION_TIMEOUT_MS = 2_000
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -72,8 +72,8 @@ class Api:
 class Stack:
     """Servers, API and worker on a fresh ledger, from `with` to the end of its block."""
 
-    def __init__(self, options: StackOptions, say: Say) -> None:
-        """Say what to start; `say` is told every process id and everything that died.
+    def __init__(self, options: StackOptions, print_line: PrintLine) -> None:
+        """Say what to start; `print_line` is told every process id and everything that died.
 
         Raises:
             InvalidArgumentError: One URL is given without the other.
@@ -82,7 +82,7 @@ class Stack:
             raise InvalidArgumentError("give the URLs of both servers, or of none")
         self._options = options
         #: Prints one line.
-        self.say = say
+        self.print_line = print_line
         self._opened = ExitStack()
         self._servers: EmbeddedServers | None = None
         self._stopping = threading.Event()
@@ -121,7 +121,7 @@ class Stack:
         """Return the end of what the workers have said."""
         return self._worker.log_tail()
 
-    async def while_well(self, work: Coroutine[None, None, T]) -> T:
+    async def while_healthy(self, work: Coroutine[None, None, T]) -> T:
         """Do some work, and give it up as soon as `check` raises."""
         task = asyncio.ensure_future(work)
         try:
@@ -154,7 +154,7 @@ class Stack:
             return development_settings(**fixed, redis_url=redis_url, postgres_url=postgres_url)
         development_settings(**fixed)
         self._servers = opened.enter_context(EmbeddedServers())
-        self._say_servers(("redis", "postgres"))
+        self._print_servers(("redis", "postgres"))
         return development_settings(
             **fixed,
             redis_url=self._servers.redis_url,
@@ -162,11 +162,11 @@ class Stack:
             postgres_url=self._servers.postgres_url,
         )
 
-    def _say_servers(self, names: Sequence[str]) -> None:
+    def _print_servers(self, names: Sequence[str]) -> None:
         if self._servers is not None:
             for server in (self._servers.redis, self._servers.postgres):
                 if server.name in names:
-                    self.say(f"{server.name} pid {server.pid} url {server.url}")
+                    self.print_line(f"{server.name} pid {server.pid} url {server.url}")
 
     @contextmanager
     def short_lived_api(self) -> Iterator[Api]:
@@ -179,7 +179,7 @@ class Stack:
 
     def _start_worker(self) -> Child:
         worker = Child(worker_program(self.settings, self._logs / "worker.log"))
-        self.say(f"worker pid {worker.pid}")
+        self.print_line(f"worker pid {worker.pid}")
         return worker
 
     def _start_api(self, name: str) -> Api:
@@ -189,13 +189,13 @@ class Stack:
             program = api_program(name, number, self._options, self.settings, self._logs)
             child = Child(program)
             host, port = listening.getsockname()
-        self.say(f"{name} pid {child.pid} url http://{host}:{port}")
+        self.print_line(f"{name} pid {child.pid} url http://{host}:{port}")
         return Api(child=child, address=(host, port))
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_INTERVAL_S):
             try:
-                self._look()
+                self._check_processes()
             except FaregateError as error:
                 self._failure = error
                 return
@@ -204,18 +204,18 @@ class Stack:
                 self._failure = EmbeddedServerError(f"cannot look after the processes: {error}")
                 return
 
-    def _look(self) -> None:
+    def _check_processes(self) -> None:
         died = self._servers.watch() if self._servers is not None else ()
         for name in died:
-            self.say(f"{name} died and was started again")
-        self._say_servers(died)
+            self.print_line(f"{name} died and was started again")
+        self._print_servers(died)
         if self.api.child.exit_status is not None:
             raise broken(self.api.child)
         if self._worker.exit_status is not None:
             if self.worker_restarts >= WORKER_RESTARTS_MAX:
                 raise broken(self._worker)
             self.worker_restarts += 1
-            self.say(f"worker pid {self._worker.pid} died and is started again")
+            self.print_line(f"worker pid {self._worker.pid} died and is started again")
             self._worker = self._start_worker()
 
 

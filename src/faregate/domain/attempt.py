@@ -143,7 +143,7 @@ class Attempt:
         """Whether an earlier attempt with the id may have been charged."""
         return self.phase is _SENT_AGAIN or self.is_given
 
-    def sent(self, transaction_id: CreditTransactionId, now_ms: int, deadline_ms: int) -> None:
+    def note_sent(self, transaction_id: CreditTransactionId, now_ms: int, deadline_ms: int) -> None:
         """Note that it is on its way.
 
         Args:

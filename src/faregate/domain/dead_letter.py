@@ -34,7 +34,7 @@ class LetterOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TreatedLetter:
+class LetterResult:
     """One dead letter after an operator has treated it."""
 
     id: int

@@ -84,10 +84,10 @@ class Finding:
         """The command that repairs it, or says why nothing can."""
         return "faregate rebuild" if self.kind is DriftKind.EPOCH else f"faregate repair {self.id}"
 
-    def told(self) -> Mapping[str, object]:
+    def as_dict(self) -> Mapping[str, object]:
         """Return all of it as plain data, with its id and the command that repairs it."""
-        told = asdict(self) | {"user_id": self.user_id and str(self.user_id)}
-        return {"id": self.id, **told, "repair": self.repair}
+        fields = asdict(self) | {"user_id": self.user_id and str(self.user_id)}
+        return {"id": self.id, **fields, "repair": self.repair}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

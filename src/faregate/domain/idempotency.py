@@ -51,7 +51,7 @@ class Completion:
     #: What a retry is to be answered with, as the caller encodes it; empty for nothing.
     response: bytes = b""
     #: For how long that is kept.
-    keep_ms: int = LIFETIME_MS
+    lifetime_ms: int = LIFETIME_MS
 
     def __post_init__(self) -> None:
         if len(self.response) > RESPONSE_BYTES_MAX:
@@ -72,7 +72,7 @@ class IdempotencyKey:
     keys_max: int = KEYS_MAX
 
     def __post_init__(self) -> None:
-        check_key(self.key)
+        check_idempotency_key(self.key)
         for what, value, low, high in (
             ("lifetime_ms", self.lifetime_ms, LIFETIME_MS_MIN, LIFETIME_MS_MAX),
             ("lease_ms", self.lease_ms, 0, self.lifetime_ms),
@@ -81,9 +81,9 @@ class IdempotencyKey:
             if not low <= value <= high:
                 raise InvalidArgumentError(f"{what} of a key lies within {low} and {high}")
 
-    def kept(self) -> "KeptKey":
+    def to_saved(self) -> "SavedKey":
         """Return what is kept of it outside of the ledger."""
-        return KeptKey(
+        return SavedKey(
             key_digest=self.key_digest,
             fingerprint_digest=self.fingerprint_digest,
             lifetime_ms=self.lifetime_ms,
@@ -103,7 +103,7 @@ class IdempotencyKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptKey:
+class SavedKey:
     """The key of a request that is over, without what it was made of."""
 
     key_digest: bytes
@@ -113,24 +113,24 @@ class KeptKey:
     keys_max: int
 
 
-def check_key(key: object) -> str:
+def check_idempotency_key(text: object) -> str:
     """Return an idempotency key if it is one.
 
     Raises:
         InvalidArgumentError: It is empty, no text that can be encoded, or too long.
     """
     with suppress(UnicodeEncodeError):
-        if isinstance(key, str) and 0 < len(key.encode()) <= KEY_BYTES_MAX:
-            return key
+        if isinstance(text, str) and 0 < len(text.encode()) <= KEY_BYTES_MAX:
+            return text
     raise InvalidArgumentError(f"an idempotency key is text of 1 to {KEY_BYTES_MAX} bytes")
 
 
-def id_of_key(user_id: UUID, key: str) -> CreditTransactionId:
+def id_of_idempotency_key(user_id: UUID, text: str) -> CreditTransactionId:
     """Return the id that stands for a user's key, for what is written once for it, for good.
 
     `faregate.add_credits` computes the same one.
     """
-    return CreditTransactionId.derive(f"key:{check_key(key)}", check_user_id(user_id))
+    return CreditTransactionId.derive(f"key:{check_idempotency_key(text)}", check_user_id(user_id))
 
 
 def _digest(text: str) -> bytes:

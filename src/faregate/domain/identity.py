@@ -20,8 +20,8 @@ class LedgerIdentity:
     installed: bool
 
     @property
-    def marks(self) -> dict[str, str]:
-        """What Redis keeps of it."""
+    def identity_fields(self) -> dict[str, str]:
+        """Its fields in Redis, by their names."""
         return {
             "ledger_id": str(self.ledger_id),
             "epoch": str(self.epoch),
@@ -41,13 +41,13 @@ class LedgerIdentity:
                 " FAREGATE_SHARD_COUNT"
             )
 
-    def mismatch(self, marks: Mapping[str, str]) -> str | None:
-        """Say in what Redis, by the marks it keeps, is not of this ledger; None if it is."""
-        if not marks:
+    def mismatch(self, identity_fields: Mapping[str, str]) -> str | None:
+        """Return how the fields in Redis differ from this ledger; None if they agree."""
+        if not identity_fields:
             return "Redis is empty: it was wiped, or is not the one of this ledger"
         wrong = [
-            f"{name} is {marks.get(name, 'missing')} in Redis and {mark} in Postgres"
-            for name, mark in self.marks.items()
-            if marks.get(name) != mark
+            f"{name} is {identity_fields.get(name, 'missing')} in Redis and {field} in Postgres"
+            for name, field in self.identity_fields.items()
+            if identity_fields.get(name) != field
         ]
         return "; ".join(wrong) or None

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Self
 from uuid import UUID
 
-from faregate.domain.idempotency import KeptKey
+from faregate.domain.idempotency import SavedKey
 from faregate.domain.policy import Allowance
 from faregate.domain.request import Void
 from faregate.domain.texts import encode_description, encode_metadata
@@ -52,7 +52,7 @@ class JournalEntry:
     #: Whether it was served; if not, there is nothing to collect.
     is_served: bool = True
     #: By which a retry is known that had another transaction id.
-    key: KeptKey | None = None
+    key: SavedKey | None = None
     #: Of a hold: until when it may be settled, in Unix milliseconds.
     expires_at_ms: int | None = None
 
@@ -163,7 +163,7 @@ class Collected:
 
     outcome: Collection
     #: What was taken, and what was not there to be taken, in credits.
-    taken: int = 0
+    charged: int = 0
     shortfall: int = 0
     #: Why it was refused.
     reason: str = ""

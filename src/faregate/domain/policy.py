@@ -42,7 +42,7 @@ class Allowance:
         return max(0, self.amount + min(left, self.rollover_max) - left)
 
 
-def renewed(user: User, allowance: Allowance | None, now_ms: int) -> tuple[User, int]:
+def in_current_period(user: User, allowance: Allowance | None, now_ms: int) -> tuple[User, int]:
     """Return the user as it is in the period of `now_ms`, and how many credits that adds.
 
     A period never moves back. A smaller allowance, or one of other periods, holds from the next
@@ -229,10 +229,10 @@ class GateOptions:
     #: Whether a user that Postgres does not know is created at first sight.
     provision_users: bool = False
     #: For how long an idempotency key is remembered; another value forgets those that are.
-    key_lifetime_ms: int = LIFETIME_MS
+    idempotency_lifetime_ms: int = LIFETIME_MS
     #: After how long a request with a key that was not completed may be taken over.
-    key_lease_ms: int = LEASE_MS
+    idempotency_lease_ms: int = LEASE_MS
     #: How many keys of one user are remembered in one lifetime.
-    keys_max: int = KEYS_MAX
+    idempotency_keys_max: int = KEYS_MAX
     #: How long `aclose` waits for voids and refunds that are still being tried.
     close_timeout_s: float = 5.0

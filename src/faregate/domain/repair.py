@@ -22,7 +22,7 @@ class Favour(StrEnum):
     USER = "user"
 
 
-class Action(StrEnum):
+class StepAction(StrEnum):
     """The kinds of steps."""
 
     #: The profile gets the sum and the last number of its user's rows.
@@ -57,7 +57,7 @@ class Action(StrEnum):
     @property
     def is_done(self) -> bool:
         """Whether anything is done."""
-        return self not in {Action.WAIT, Action.NONE}
+        return self not in {StepAction.WAIT, StepAction.NONE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Step:
     """The step that answers one finding."""
 
     finding: Finding
-    action: Action
+    action: StepAction
     #: One sentence, with numbers.
     says: str
     #: By how many credits a balance changes, or the amount of a new row.
@@ -89,7 +89,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class RepairEvent:
     """One step that is taken, with actor and reason."""
 
     id: UUID
@@ -109,7 +109,7 @@ class LiveChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
+class RowContext:
     """The rows and sums around some numbers of a user."""
 
     #: The row before the first of them, and the row after the last.

@@ -24,7 +24,7 @@ OPEN_HOLDS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HoldTerms:
+class HoldOptions:
     """How long an estimate is held, and what becomes of it then."""
 
     ttl_ms: int
@@ -52,7 +52,7 @@ class SpendOptions:
     is_limited: bool = True
     key: IdempotencyKey | None = None
     #: For a cost that is known later; None for a charge.
-    hold: HoldTerms | None = None
+    hold: HoldOptions | None = None
 
     def __post_init__(self) -> None:
         if self.transaction_id is not None and self.transaction_id.time_ms is None:

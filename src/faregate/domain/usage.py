@@ -38,7 +38,7 @@ class Usage:
         limit = None if allowance is None else allowance.amount
         # Credits carried over lie beyond the limit, so none of the limit is used yet.
         used = None if limit is None else max(0, limit - user.allowance_left)
-        has_bought = user.credits > user.allowance_left
+        has_bought_credits = user.credits > user.allowance_left
         is_near = (
             limit is not None
             and used is not None
@@ -54,5 +54,5 @@ class Usage:
             used=used,
             period_start_ms=None if limit is None else user.period_start_ms,
             period_end_ms=user.period_end_ms,
-            is_warning=is_near and not has_bought and not policy.is_unlimited,
+            is_warning=is_near and not has_bought_credits and not policy.is_unlimited,
         )

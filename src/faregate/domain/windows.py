@@ -9,7 +9,7 @@ GIVEN_ID_MS_MAX = 60_000
 GIVEN_ID_AHEAD_MS_MAX = 5_000
 #: How far a minted id may be ahead of the ledger. A search begins as long before the time of an id,
 #: since a record may be that much older than its id.
-LOOK_BACK_MS = 250
+MINTED_ID_AHEAD_MS_MAX = 250
 #: How long an attempt with a minted id may last, its retry included.
 ATTEMPT_MS_MAX = 30_000
 #: How long after the time of its id it is charged at most without a key of its own. It bounds every

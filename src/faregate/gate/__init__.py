@@ -12,8 +12,8 @@
 """
 
 from faregate.gate.gate import Gate
-from faregate.gate.hold_ends import HeldBlock
+from faregate.gate.hold_ends import HoldBlock
 from faregate.gate.options import ChargeOptions
 from faregate.gate.tiers import CachedTiers, TierOf
 
-__all__ = ["CachedTiers", "ChargeOptions", "Gate", "HeldBlock", "TierOf"]
+__all__ = ["CachedTiers", "ChargeOptions", "Gate", "HoldBlock", "TierOf"]

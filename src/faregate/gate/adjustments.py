@@ -4,7 +4,7 @@ from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import InvalidArgumentError, TransactionConflictError
-from faregate.domain.idempotency import id_of_key
+from faregate.domain.idempotency import id_of_idempotency_key
 from faregate.domain.request import Credit
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 from faregate.gate.fallback import wall_ms
@@ -95,15 +95,15 @@ class Adjustments:
         )
 
     def _credit_id(
-        self, user_id: UUID, key: str | None, transaction_id: CreditTransactionId | None
+        self, user_id: UUID, idempotency_key: str | None, transaction_id: CreditTransactionId | None
     ) -> CreditTransactionId:
-        if key is None:
+        if idempotency_key is None:
             return transaction_id or CreditTransactionId.mint(
                 self._session.ledger.now_ms() or wall_ms()
             )
         if transaction_id is not None:
             raise InvalidArgumentError("a key or a transaction id, not both: they mean the same")
-        return id_of_key(user_id, key)
+        return id_of_idempotency_key(user_id, idempotency_key)
 
     async def _credit(self, credit: Credit) -> Decision:
         """Ask Postgres for the id first: the ledger remembers it for a day only."""

@@ -107,13 +107,13 @@ class CircuitBreaker:
             is_answer = isinstance(error, _ANSWERS)
             is_missing = isinstance(error, LedgerUnavailableError) and not is_answer
         if is_missing:
-            self.failed(ticket, error)
+            self.note_failure(ticket, error)
         elif is_answer:
-            self.succeeded()
+            self.note_success()
         else:
-            self.abandoned(ticket)
+            self.note_abandoned(ticket)
 
-    def succeeded(self) -> None:
+    def note_success(self) -> None:
         """Note that Redis has answered a call, whichever it was."""
         self.row = 0
         if self.is_open:
@@ -122,7 +122,7 @@ class CircuitBreaker:
             self._changed_at_s = self._clock()
             _log.warning("circuit breaker closed")
 
-    def failed(self, ticket: int, why: object = "no answer") -> None:
+    def note_failure(self, ticket: int, why: object = "no answer") -> None:
         """Note that the answer to a call is missing."""
         self.failures += 1
         now_s = self._clock()
@@ -143,7 +143,7 @@ class CircuitBreaker:
             self._wait(self._options.delay_ms_min / 1000)
             _log.warning("circuit breaker opened: %s", why)
 
-    def abandoned(self, ticket: int) -> None:
+    def note_abandoned(self, ticket: int) -> None:
         """Note that a call ended without telling anything of Redis, as one that is cancelled."""
         if ticket == self._probe:
             self._wait(0.0)

@@ -100,8 +100,10 @@ class Collecting:
             return Collected(outcome=Collection.UNKNOWN_USER)
         if decision.repeated:
             return Collected(outcome=Collection.KNOWN)
-        taken = -decision.amount
-        return Collected(outcome=Collection.COLLECTED, taken=taken, shortfall=entry.owed - taken)
+        charged = -decision.amount
+        return Collected(
+            outcome=Collection.COLLECTED, charged=charged, shortfall=entry.owed - charged
+        )
 
     async def _collect_once(self, entry: JournalEntry) -> Decision:
         """Ask Postgres for the id first: the ledger remembers it for a day only.

@@ -15,12 +15,13 @@ class Completions:
     async def complete(self, decision: Decision, response: bytes = b"") -> bool:
         """Note that the request of an idempotency key has been served, for good.
 
-        Until then, retries are told that it is in flight; after `GateOptions.key_lease_ms` one of
-        them takes over. A completion that cannot be noted in time is noted in the background.
+        Until then, a retry gets the answer that the request is in flight. After
+        `GateOptions.idempotency_lease_ms` one retry takes over. A completion that cannot be noted
+        in time is noted in the background.
 
         Args:
             decision: The one that the request was served by.
-            response: What `kept_response` is to tell retries, at most a MiB; empty for nothing.
+            response: What `saved_response` is to tell retries, at most a MiB; empty for nothing.
 
         Returns:
             Whether the key is remembered, or will be completed in the background.
@@ -32,7 +33,7 @@ class Completions:
             transaction_id=decision.transaction_id,
             attempt_id=decision.keyed_attempt,
             response=response,
-            keep_ms=self._session.options.key_lifetime_ms,
+            lifetime_ms=self._session.options.idempotency_lifetime_ms,
         )
         is_known = await self._session.retries.ensure(
             Name("completion of", decision.transaction_id, decision.user_id),
@@ -40,7 +41,7 @@ class Completions:
         )
         return is_known is not False
 
-    async def kept_response(self, decision: Decision) -> bytes | None:
+    async def saved_response(self, decision: Decision) -> bytes | None:
         """Return what the request with this decision's idempotency key was completed with."""
         user_id, transaction_id = decision.user_id, decision.transaction_id
         return await self._session.ask(

@@ -85,7 +85,7 @@ class Fallback:
             try:
                 self._write(entry)
             except JournalError as error:
-                self._log_refused("a request is refused, as it cannot be written down: %s", error)
+                self._log_refused("request refused, journal not writable: %s", error)
                 raise LedgerUnavailableError(f"{why}; and {error}") from error
         return Decision(
             verdict=Verdict.ALLOWED,
@@ -121,7 +121,7 @@ class Fallback:
             served_at_ms=served_at_ms,
             # An id of the caller's may have been charged by an earlier call.
             may_be_charged=sent_id is not None,
-            key=None if options.key is None else options.key.kept(),
+            key=None if options.key is None else options.key.to_saved(),
             expires_at_ms=None if hold is None else served_at_ms + hold.ttl_ms,
         )
 
@@ -135,7 +135,7 @@ class Fallback:
         name = Name("a change of the journaled", change.attempt_id, change.user_id)
         return await self._session.retries.ensure(name, write) is not None
 
-    def keep_void(self, void: Void) -> bool:
+    def journal_void(self, void: Void) -> bool:
         """Leave a void to the import; return whether that could be done."""
         entry = JournalEntry(
             attempt_id=void.transaction_id,

@@ -51,7 +51,7 @@ class FollowUp:
         event = _event_of(error)
         if event is Event.SHED and attempt.phase is Phase.QUEUED:
             # The table says the same; under overload there is no time to look.
-            self._session.breaker.abandoned(ticket)
+            self._session.breaker.note_abandoned(ticket)
             return overloaded(attempt)
         self._session.breaker.report(ticket, error)
         if attempt.phase is Phase.QUEUED and event in {Event.ANSWERED, Event.ANSWERED_ALONE}:
@@ -71,7 +71,7 @@ class FollowUp:
             raise OutcomeUnknownError(str(error)) from error
         raise LedgerUnavailableError(str(error)) from error
 
-    async def help(
+    async def retry_refused(
         self, attempt: Attempt, decision: Decision, asks_left: int = ASKS_MORE_MAX
     ) -> Decision:
         """Ask once more, where a refusal can be helped; return the decision that counts.
@@ -79,14 +79,14 @@ class FollowUp:
         A user that the ledger does not know is installed. Where credits are held, expired holds of
         the user are ended.
         """
-        if not asks_left or not await self._helps(decision):
+        if not asks_left or not await self._removes_reason(decision):
             return decision
         if attempt.phase is Phase.ENDED and attempt.spend.options.transaction_id is not None:
             # It was sent twice, so its id, which would be sent again, is being voided.
             raise OutcomeUnknownError("the connection was lost while the user was brought in")
         return await self._ask(Attempt(attempt.spend), 0)
 
-    async def _helps(self, refusal: Decision) -> bool:
+    async def _removes_reason(self, refusal: Decision) -> bool:
         user_id = refusal.user_id
         if refusal.verdict is Verdict.UNKNOWN_USER:
             return await self._session.install(user_id)
@@ -100,12 +100,12 @@ class FollowUp:
             decision = await self._session.ledger.decide(attempt)
         except BaseException as error:
             return await self.resume(attempt, error, ticket, asks_left)
-        self._session.breaker.succeeded()
+        self._session.breaker.note_success()
         is_alone = decision.verdict is Verdict.UNKNOWN_USER
         event = Event.ANSWERED_ALONE if is_alone else Event.ANSWERED
         if attempt.follow(event, has_time=True) is Action.VOID_AND_ANSWER:
             self._voids.make_later(attempt)
-        return await self.help(attempt, decision, asks_left)
+        return await self.retry_refused(attempt, decision, asks_left)
 
 
 def _event_of(error: BaseException) -> Event:

@@ -35,7 +35,7 @@ class Gate:
     | `settle`, `cancel`, `extend`, `holding`                                 | `HoldEnds`    |
     | `refund`, `refund_by_id`                                                | `Reversals`   |
     | `grant`, `adjust`                                                       | `Adjustments` |
-    | `complete`, `kept_response`                                             | `Completions` |
+    | `complete`, `saved_response`                                             | `Completions` |
     | `balance`, `usage`, `history`, `renew`, `users_after`, `shadow_counts`  | `Queries`     |
     | `collect`, `follow`                                                     | `Collecting`  |
     | `start`, `install`                                                      | `Session`     |
@@ -100,7 +100,7 @@ class Gate:
         self.settle, self.cancel, self.extend = ends.settle, ends.cancel, ends.extend
         self.holding = ends.holding
         self.refund, self.refund_by_id = reversals.refund, reversals.refund_by_id
-        self.complete, self.kept_response = completions.complete, completions.kept_response
+        self.complete, self.saved_response = completions.complete, completions.saved_response
         self.collect, self.follow = collecting.collect, collecting.follow
 
     def _build_accounting(self, tiers: Tiers) -> None:
@@ -122,7 +122,7 @@ class Gate:
         try:
             await self.start()
         except (LedgerError, ArchiveUnavailableError) as error:
-            _log.warning("started without a ledger: %s", error)
+            _log.warning("gate started without Redis: %s", error)
         try:
             yield
         finally:

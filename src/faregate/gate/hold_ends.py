@@ -145,27 +145,27 @@ class HoldEnds:
         *,
         ttl_ms: int = TTL_MS,
         **options: Unpack[ChargeOptions],
-    ) -> AsyncIterator["HeldBlock"]:
+    ) -> AsyncIterator["HoldBlock"]:
         """Hold an estimate for a block, which settles it; an exception in it cancels the hold.
 
         A block that ends without having settled its hold has cost the estimate. A hold that is
         refused raises nothing: look at `allowed` before anything is done for it.
         """
         hold = await self._spending.hold(user_id, estimate, ttl_ms=ttl_ms, **options)
-        held = HeldBlock(self, hold)
+        block = HoldBlock(self, hold)
         try:
-            yield held
+            yield block
         except BaseException:
-            if not held.is_ending:
+            if not block.is_ending:
                 # The exception of the block is the one that is raised.
                 with suppress(FaregateError):
                     await self.cancel(hold)
             raise
-        if not held.is_ending:
-            await held.settle(estimate)
+        if not block.is_ending:
+            await block.settle(estimate)
 
 
-class HeldBlock:
+class HoldBlock:
     """The hold of a block."""
 
     def __init__(self, ends: HoldEnds, hold: Hold) -> None:

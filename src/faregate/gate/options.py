@@ -5,7 +5,7 @@ from typing import TypedDict
 
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.policy import CreditPolicy, FailureMode, GateOptions
-from faregate.domain.spend import NO_OPTIONS, HoldTerms, SpendOptions
+from faregate.domain.spend import NO_OPTIONS, HoldOptions, SpendOptions
 from faregate.domain.transaction import CreditTransactionId
 
 Metadata = Mapping[str, object]
@@ -45,7 +45,7 @@ def spend_options(
     policy: CreditPolicy,
     cost: int,
     options: GateOptions,
-    hold: HoldTerms | None = None,
+    hold: HoldOptions | None = None,
 ) -> SpendOptions:
     """Return the options of the spend that a call means under a policy.
 
@@ -69,9 +69,9 @@ def spend_options(
         else IdempotencyKey(
             key=key,
             fingerprint=f"{name} {given.get('fingerprint') or cost}",
-            lifetime_ms=options.key_lifetime_ms,
-            lease_ms=min(options.key_lease_ms, options.key_lifetime_ms),
-            keys_max=options.keys_max,
+            lifetime_ms=options.idempotency_lifetime_ms,
+            lease_ms=min(options.idempotency_lease_ms, options.idempotency_lifetime_ms),
+            keys_max=options.idempotency_keys_max,
         ),
         hold=hold,
     )

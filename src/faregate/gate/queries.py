@@ -58,12 +58,12 @@ class Queries:
         )
 
     async def _known(
-        self, user_id: UUID, call: Callable[[], Awaitable[_T | None]], *, creates: bool = True
+        self, user_id: UUID, operation: Callable[[], Awaitable[_T | None]], *, creates: bool = True
     ) -> _T | None:
         """Ask about a user and, if the ledger does not know it, once more after it is installed."""
-        answer = await self._session.ask(call)
+        answer = await self._session.ask(operation)
         if answer is None and await self._session.install(user_id, creates=creates):
-            answer = await self._session.ask(call)
+            answer = await self._session.ask(operation)
         return answer
 
     async def history(

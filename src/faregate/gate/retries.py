@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 #: How many actions may wait. Each stands for one request that was answered "not charged".
 QUEUE_LENGTH_MAX = 10_000
 #: How long one action is tried before it is given up, in seconds.
-TRIES_SECONDS_MAX = 600.0
+TRIES_S_MAX = 600.0
 #: How many are tried at a time, so that they do not crowd out requests.
 RUNNING_MAX = 8
 
@@ -33,7 +33,7 @@ _DELAY_MAX_S = 2.0
 #: Returns whether it is done; False and a `FaregateError` alike mean: try again later.
 Action: TypeAlias = Callable[[], Awaitable[bool]]
 #: Leaves an action that is given up to the journal; returns whether it did.
-Keep: TypeAlias = Callable[[], bool]
+ToJournal: TypeAlias = Callable[[], bool]
 
 _log = logging.getLogger(__name__)
 
@@ -57,10 +57,10 @@ class RetryQueue:
         self,
         *,
         length_max: int = QUEUE_LENGTH_MAX,
-        tries_seconds_max: float = TRIES_SECONDS_MAX,
+        tries_s_max: float = TRIES_S_MAX,
     ) -> None:
         self._length_max = length_max
-        self._tries_seconds_max = tries_seconds_max
+        self._tries_s_max = tries_s_max
         #: How many actions were given up for good. Each has been logged, with its name.
         self.given_up = 0
         self.open()
@@ -75,36 +75,41 @@ class RetryQueue:
         return len(self._tasks)
 
     def submit(
-        self, name: object, action: Action, keep: Keep | None = None, *, after_s: float = 0.0
+        self,
+        name: object,
+        action: Action,
+        to_journal: ToJournal | None = None,
+        *,
+        after_s: float = 0.0,
     ) -> None:
         """Try `action` until it is done.
 
         Args:
             name: Names the action in the log where it is given up.
             action: What to try.
-            keep: Is asked where the action is given up.
+            to_journal: Writes a given up action to the journal, and returns whether it did.
             after_s: How long to wait before the first try.
         """
         if self._is_closed or len(self._tasks) >= self._length_max:
             why = "the gate is closed" if self._is_closed else "too many actions wait"
-            self._give_up(name, why, keep)
+            self._give_up(name, why, to_journal)
             return
-        task = asyncio.get_running_loop().create_task(self._run(name, action, keep, after_s))
+        task = asyncio.get_running_loop().create_task(self._run(name, action, to_journal, after_s))
         self._tasks.add(task)
 
         def note_end(done: asyncio.Task[None]) -> None:
             self._tasks.discard(done)
             if done.cancelled():
-                self._give_up(name, "closed before it was done", keep)
+                self._give_up(name, "closed before it was done", to_journal)
 
         task.add_done_callback(note_end)
 
-    async def ensure(self, name: object, call: Callable[[], Awaitable[_T]]) -> _T | None:
+    async def ensure(self, name: object, operation: Callable[[], Awaitable[_T]]) -> _T | None:
         """Do what must be done in the end: now, or else in the background.
 
         Args:
             name: Names it in the log where it is given up.
-            call: Does it; doing it twice is doing it once.
+            operation: What to do. Doing it twice has the same effect as doing it once.
 
         Returns:
             The answer, or None where it is tried in the background.
@@ -113,23 +118,25 @@ class RetryQueue:
         async def again() -> bool:
             # A conflict says that it was done in another way, which no later try changes.
             with suppress(TransactionConflictError):
-                await call()
+                await operation()
             return True
 
         try:
-            return await call()
+            return await operation()
         except (LedgerError, ArchiveUnavailableError, JournalError) as error:
-            _log.debug("%s: %s; trying again in the background", name, error)
+            _log.debug("retrying in the background: %s: %s", name, error)
         except asyncio.CancelledError:
             self.submit(name, again)
             raise
         self.submit(name, again)
         return None
 
-    async def _run(self, name: object, action: Action, keep: Keep | None, after_s: float) -> None:
+    async def _run(
+        self, name: object, action: Action, to_journal: ToJournal | None, after_s: float
+    ) -> None:
         await asyncio.sleep(after_s)
         loop = asyncio.get_running_loop()
-        gives_up_at_s = loop.time() + self._tries_seconds_max
+        gives_up_at_s = loop.time() + self._tries_s_max
         delay_s = _DELAY_MIN_S
         while loop.time() < gives_up_at_s:
             try:
@@ -137,20 +144,20 @@ class RetryQueue:
                     if await action():
                         return
             except InvalidArgumentError as error:
-                self._give_up(name, str(error), keep)
+                self._give_up(name, str(error), to_journal)
                 return
             except FaregateError as error:
-                _log.debug("%s: %s; trying again", name, error)
+                _log.debug("retrying in the background: %s: %s", name, error)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _DELAY_MAX_S)
-        self._give_up(name, f"not done within {self._tries_seconds_max:.0f} s", keep)
+        self._give_up(name, f"not done within {self._tries_s_max:.0f} s", to_journal)
 
-    def _give_up(self, name: object, why: str, keep: Keep | None) -> None:
-        if keep is not None and keep():
-            _log.warning("left to the journal: %s (%s)", name, why)
+    def _give_up(self, name: object, why: str, to_journal: ToJournal | None) -> None:
+        if to_journal is not None and to_journal():
+            _log.warning("action written to the journal: %s (%s)", name, why)
             return
         self.given_up += 1
-        _log.error("given up: %s (%s); settle it by hand", name, why)
+        _log.error("action given up: %s (%s); settle it by hand", name, why)
 
     async def join(self, timeout_s: float) -> bool:
         """Wait until nothing is left to do; return whether that was so in time."""

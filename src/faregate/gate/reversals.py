@@ -190,7 +190,7 @@ class Voids:
         self._session.retries.submit(
             Name("void of", void.transaction_id, void.user_id),
             try_once,
-            lambda: self._fallback.keep_void(void),
+            lambda: self._fallback.journal_void(void),
             after_s=max(0, void.deadline_ms - self._session.ledger.now_ms()) / 1000,
         )
 

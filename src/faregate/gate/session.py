@@ -104,7 +104,7 @@ class Session:
         except BaseException as error:
             if isinstance(error, ArchiveUnavailableError):
                 # Without Postgres there is no start, and no use in waiting for one.
-                self.breaker.failed(ticket, error)
+                self.breaker.note_failure(ticket, error)
             else:
                 self.breaker.report(ticket, error)
             raise
@@ -147,7 +147,7 @@ class Session:
         finally:
             self._attaching = None
 
-    async def ask(self, call: Callable[[], Awaitable[_T]]) -> _T:
+    async def ask(self, operation: Callable[[], Awaitable[_T]]) -> _T:
         """Ask the ledger for anything but a decision; `GateOptions.end_timeout_ms` bounds it.
 
         Raises:
@@ -157,7 +157,7 @@ class Session:
         timeout_s = self.options.end_timeout_ms / 1000
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await call()
+                answer = await operation()
         except TimeoutError as error:
             late = OutcomeUnknownError(f"no answer from Redis within {timeout_s:.3f} s")
             self.breaker.report(ticket, late)
@@ -165,7 +165,7 @@ class Session:
         except BaseException as error:
             self.breaker.report(ticket, error)
             raise
-        self.breaker.succeeded()
+        self.breaker.note_success()
         return answer
 
     async def install(self, user_id: UUID, *, creates: bool = True) -> bool:

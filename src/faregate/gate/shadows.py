@@ -30,7 +30,7 @@ class Shadows:
                 lambda: self._session.ledger.correct_shadow(user_id, policy, amount)
             )
         except (LedgerError, ArchiveUnavailableError) as error:
-            self._log_uncorrected("a shadow balance is %d too low: %s", amount, error)
+            self._log_uncorrected("shadow balance not corrected: credits=%d: %s", amount, error)
 
 
 def unobserved(attempt: Attempt) -> Decision:

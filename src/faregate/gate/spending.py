@@ -13,7 +13,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ArchiveUnavailableError, LedgerError, LedgerUnavailableError
 from faregate.domain.hold import Hold
 from faregate.domain.policy import CreditPolicy, FailureMode, OnExpiry
-from faregate.domain.spend import HoldTerms, SpendOptions, spend_of
+from faregate.domain.spend import HoldOptions, SpendOptions, spend_of
 from faregate.domain.transaction import check_whole
 from faregate.domain.user import check_user_id
 from faregate.gate.fallback import Fallback
@@ -100,7 +100,7 @@ class Spending:
             user_id,
             estimate,
             options,
-            lambda policy: HoldTerms(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry),
+            lambda policy: HoldOptions(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry),
         )
         if decision.policy is not None and decision.policy.is_shadow:
             # Nothing is held, so nothing else tells when it would expire.
@@ -112,7 +112,7 @@ class Spending:
         user_id: UUID,
         cost: int | None,
         options: ChargeOptions,
-        terms_by: Callable[[CreditPolicy], HoldTerms] | None = None,
+        hold_options_of: Callable[[CreditPolicy], HoldOptions] | None = None,
     ) -> Decision:
         is_open = options.pop("on_failure", _CLOSED) is _OPEN and self._fallback.check()
         tier, tiers = options.pop("tier", None), self._tiers
@@ -120,8 +120,8 @@ class Spending:
             tier = await tiers.resolver(user_id)
         policy = tiers.policies.of(tier)
         cost = policy.cost_of(cost)
-        terms = terms_by and terms_by(policy)
-        asked = spend_options(options, policy, cost, self._session.options, terms)
+        hold = hold_options_of and hold_options_of(policy)
+        asked = spend_options(options, policy, cost, self._session.options, hold)
         attempt = _attempt(user_id, cost, policy, asked)
         session, breaker = self._session, self._breaker
         if session.ledger.is_full:
@@ -136,11 +136,11 @@ class Spending:
             except BaseException as error:
                 decision = await self._follow_up.resume(attempt, error, ticket)
             else:
-                breaker.succeeded()
+                breaker.note_success()
                 if decision.verdict is _ALLOWED:
                     self.allowed[policy.name] += 1
                     return decision
-                decision = await self._follow_up.help(attempt, decision)
+                decision = await self._follow_up.retry_refused(attempt, decision)
         except (LedgerError, ArchiveUnavailableError) as error:
             self.undecided += 1
             return self._serve(attempt, cost, error, is_open=is_open)
@@ -150,10 +150,10 @@ class Spending:
         self, attempt: Attempt, cost: int, decision: Decision, *, is_open: bool
     ) -> Decision:
         """Return a decision, or serve the request where it says that nothing could be decided."""
-        told = attempt.spend.policy.name, decision.verdict
-        self.followed[told] += 1
+        key = attempt.spend.policy.name, decision.verdict
+        self.followed[key] += 1
         if decision.verdict is not _ALLOWED:
-            self._log_refused("not allowed by %s: %s, %s", *told, decision.transaction_id)
+            self._log_refused("charge refused by policy %s: %s, %s", *key, decision.transaction_id)
         if decision.verdict is Verdict.OVERLOADED:
             self.shed += 1
             if attempt.spend.policy.is_shadow or (is_open and self._fallback.may_serve_overload()):
@@ -175,7 +175,7 @@ class Spending:
     def _serve(self, attempt: Attempt, cost: int, why: Exception, *, is_open: bool) -> Decision:
         """Serve a request without a decision, if that is asked for; else raise why."""
         if attempt.spend.policy.is_shadow:
-            self._log_unobserved("a request is served and was not observed: %s", why)
+            self._log_unobserved("shadow decision missing, request served: %s", why)
             return unobserved(attempt)
         if not is_open:
             raise why
@@ -185,5 +185,5 @@ class Spending:
 
 
 def _attempt(user_id: UUID, cost: int, policy: CreditPolicy, asked: SpendOptions) -> Attempt:
-    taken = 0 if policy.is_unlimited else cost
-    return Attempt(spend_of(check_user_id(user_id), taken, policy, asked))
+    charged_cost = 0 if policy.is_unlimited else cost
+    return Attempt(spend_of(check_user_id(user_id), charged_cost, policy, asked))

@@ -48,7 +48,7 @@ _error = partial(Symptom, severity=Severity.ERROR)
 _warning = partial(Symptom, severity=Severity.WARNING)
 
 #: Asks for a part of what `status` shows.
-Look = Callable[[], Any]
+Probe = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,15 +74,15 @@ class Backlog:
     oldest_s: float
 
 
-def examine(looks: Mapping[str, Look]) -> Examination:
-    """Look at parts, of those that `_JUDGES` knows, and judge what they say."""
+def examine(probes: Mapping[str, Probe]) -> Examination:
+    """Look at parts, of those that `_CHECKS` knows, and judge what they say."""
     facts: dict[str, Any] = {}
     symptoms: list[Symptom] = []
     named: set[object] = set()
-    for part, look in looks.items():
+    for part, probe in probes.items():
         try:
-            facts[part] = look()
-            symptoms += _JUDGES[part](facts[part])
+            facts[part] = probe()
+            symptoms += _CHECKS[part](facts[part])
         except _FAILED as error:
             facts[part] = None
             # An error is named once, by the first part that meets it, and so is a server that does
@@ -243,27 +243,27 @@ def _orders(found: OrderCounts) -> Iterator[Symptom]:
 
 def _dead_letters(counts: Mapping[str, int]) -> Iterator[Symptom]:
     if counts:
-        told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        counts_text = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         yield _warning(
             part="dead_letters",
-            detail=f"records that cannot be rows: {told}",
+            detail=f"records that cannot be rows: {counts_text}",
             remedy="faregate dead-letters list",
         )
 
 
 def _reconciliation(last: Mapping[str, Any]) -> Iterator[Symptom]:
     if last and last["findings"]:
-        told = ", ".join(f"{count} {kind}" for kind, count in last["findings"].items())
+        counts_text = ", ".join(f"{count} {kind}" for kind, count in last["findings"].items())
         yield _error(
             part="reconciliation",
-            detail=f"the last one found: {told}",
+            detail=f"the last one found: {counts_text}",
             remedy="faregate reconcile",
         )
     if last and (age := datetime.now(UTC) - last["ended_at"]) > COMPARED_AGE_MAX:
         yield _warning(
             part="reconciliation",
             detail=f"numbers were compared {age.days * 24 + age.seconds // 3_600} hours ago",
-            remedy="faregate reconcile, or FAREGATE_RECONCILE_EVERY_S of the worker",
+            remedy="faregate reconcile, or FAREGATE_RECONCILE_INTERVAL_S of the worker",
         )
 
 
@@ -280,7 +280,7 @@ def _clocks(facts: Mapping[str, Any]) -> Iterator[Symptom]:
         )
 
 
-_JUDGES: Mapping[str, Callable[[Any], Iterator[Symptom]]] = {
+_CHECKS: Mapping[str, Callable[[Any], Iterator[Symptom]]] = {
     "redis": _redis,
     "postgres": _postgres,
     "ledger": _ledger,

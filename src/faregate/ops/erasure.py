@@ -17,7 +17,7 @@ from faregate.ports import Deletions, ShardRecords, UserKeys
 #: How many users are erased together at most: each is looked for in every key.
 USERS_MAX = 1_000
 #: How often Postgres is asked, in seconds.
-LOOK_INTERVAL_S = 1.0
+DELETIONS_INTERVAL_S = 1.0
 #: How long after the first look the keys are looked through, in seconds. It covers the longest time
 #: from an answer of Postgres to a gate until the gate has installed the user in Redis.
 GRACE_S = 10.0
@@ -43,7 +43,7 @@ class Erasure:
         #: How many records there were when the keys of a user were gone.
         self._records: dict[UUID, ShardRecords] = {}
 
-    def look(self) -> int:
+    def check_deletions(self) -> int:
         """Ask who was deleted, and erase those who were seen long enough ago; return how many.
 
         Raises:
@@ -67,6 +67,6 @@ class Erasure:
         done = [one for one in due if records[one].are_rows_of(self._records[one])]
         if done:
             self._deletions.note_erased(done)
-            _logger.info("erased users=%d", len(done))
+            _logger.info("deleted users erased: users=%d", len(done))
         self._records = {one: self._records[one] for one in due if one not in done}
         return len(done)

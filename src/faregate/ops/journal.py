@@ -62,7 +62,7 @@ class JournalImport:
     #: How often each outcome was met, one for each entry.
     outcomes: Counter[Collection] = field(default_factory=Counter)
     #: How many credits were taken, and how many were owed that were not there.
-    taken: int = 0
+    charged: int = 0
     shortfall: int = 0
     problems: list[JournalProblem] = field(default_factory=list)
     #: The files that were put away, and those that are to be imported again.
@@ -72,7 +72,7 @@ class JournalImport:
     torn_files: int = 0
 
     @property
-    def entries(self) -> int:
+    def entry_count(self) -> int:
         """How many entries were looked at."""
         return self.outcomes.total()
 
@@ -156,16 +156,16 @@ class _Run:
                 found.append((line, line.content))
             else:
                 self._report(file, line, line.problem)
-        calls = [self._collect(entry, changes.get(entry.attempt_id, ())) for _, entry in found]
-        for (line, entry), collected in zip(found, await _all(calls), strict=True):
+        coroutines = [self._collect(entry, changes.get(entry.attempt_id, ())) for _, entry in found]
+        for (line, entry), collected in zip(found, await _all(coroutines), strict=True):
             self.result.outcomes[collected.outcome] += 1
-            self.result.taken += collected.taken
+            self.result.charged += collected.charged
             self.result.shortfall += collected.shortfall
             if collected.outcome is Collection.UNKNOWN_USER:
                 self._report(file, line, f"user {entry.user_id} does not exist")
             elif collected.outcome is Collection.REFUSED:
                 self._report(file, line, collected.reason)
-        self._on_progress(self.result.entries)
+        self._on_progress(self.result.entry_count)
         return {entry.attempt_id for _, entry in found}
 
     def _collect(
@@ -202,9 +202,9 @@ class _Run:
         )
 
 
-async def _all(calls: Sequence[Coroutine[None, None, Collected]]) -> list[Collected]:
+async def _all(coroutines: Sequence[Coroutine[None, None, Collected]]) -> list[Collected]:
     """Wait for all, so that none goes on in the background; raise the first error."""
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    outcomes = await asyncio.gather(*coroutines, return_exceptions=True)
     failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if failed:
         raise failed[0]

@@ -16,7 +16,7 @@ from faregate.ports import Installer, LiveBalances, Unfinished
 
 #: How long the command waits for the worker and for the ends of holds, in seconds.
 WAIT_S_MAX = 60.0
-_LOOK_INTERVAL_S = 0.1
+_CHECK_INTERVAL_S = 0.1
 
 #: Receives the work that is left.
 Watch = Callable[[Unfinished], None]
@@ -59,7 +59,7 @@ def retire(
                 f" {left.holds} open holds after {seconds_max:.0f} s: run a worker there, and"
                 " `faregate holds release`; then run this again, or `faregate reopen` there"
             )
-        time.sleep(_LOOK_INTERVAL_S)
+        time.sleep(_CHECK_INTERVAL_S)
 
 
 def reopen(former: LiveBalances, installer: Installer, identity: LedgerIdentity) -> None:
@@ -77,8 +77,8 @@ def reopen(former: LiveBalances, installer: Installer, identity: LedgerIdentity)
 
 
 def _require_of(former: LiveBalances, identity: LedgerIdentity, named: str) -> None:
-    marks = former.marks()
-    if marks.get("ledger_id") != identity.marks["ledger_id"]:
+    identity_fields = former.identity_fields()
+    if identity_fields.get("ledger_id") != identity.identity_fields["ledger_id"]:
         raise ConfigurationError(f"the Redis of {named} does not hold this ledger")
     wrong = {epoch for epoch in former.epochs() if epoch not in {None, identity.epoch}}
     if wrong:

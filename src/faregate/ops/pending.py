@@ -16,10 +16,10 @@ from faregate.ports import Copy, Cursor, TransactionStream
 _BATCH_SIZE = 1_000
 #: How many records may be kept beyond twice those of the first reading. If there are more, most of
 #: them have become rows meanwhile, so all streams are read anew.
-_KEPT_MAX = 100_000
+COUNT_MAX = 100_000
 
 #: User, id, amount, type, sequence, epoch; the address follows. The user is first: it is searched.
-_KEPT = struct.Struct(">16s16siBQQ")
+_PACKED = struct.Struct(">16s16siBQQ")
 _TYPES = tuple(TransactionType)
 
 
@@ -30,8 +30,8 @@ class PendingRecords:
         self._stream = stream
         #: By shard: how far it was read, and what is kept.
         self._places: dict[int, Cursor] = {}
-        self._kept: dict[int, list[bytes]] = {}
-        self._kept_max = 0
+        self._packed: dict[int, list[bytes]] = {}
+        self._count_max = 0
         #: When the oldest record was made that was read.
         self.oldest: datetime | None = None
 
@@ -44,32 +44,32 @@ class PendingRecords:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        count = sum(map(len, self._kept.values()))
-        if count > self._kept_max:
-            self._places, self._kept, count = {}, {}, 0
+        count = sum(map(len, self._packed.values()))
+        if count > self._count_max:
+            self._places, self._packed, count = {}, {}, 0
         for shard in range(self._stream.shard_count):
             self._follow(shard, self._places.get(shard) or cursors.get(shard))
         if not count:
-            self._kept_max = _KEPT_MAX + 2 * sum(map(len, self._kept.values()))
+            self._count_max = COUNT_MAX + 2 * sum(map(len, self._packed.values()))
 
     def take(self, last: UUID) -> list[Copy]:
         """Return the records of all users whose ids are `last` at most, and drop them here."""
-        taken = []
-        for shard, kept in self._kept.items():
-            taken += [record for record in kept if record[:16] <= last.bytes]
-            self._kept[shard] = [record for record in kept if record[:16] > last.bytes]
-        return list(map(_unpack, taken))
+        selected = []
+        for shard, packed in self._packed.items():
+            selected += [record for record in packed if record[:16] <= last.bytes]
+            self._packed[shard] = [record for record in packed if record[:16] > last.bytes]
+        return list(map(_unpack, selected))
 
     def _follow(self, shard: int, place: Cursor | None) -> None:
-        kept = self._kept.setdefault(shard, [])
+        packed = self._packed.setdefault(shard, [])
         while batch := self._stream.read(shard, place, _BATCH_SIZE):
             if batch.is_from_start:
                 # History has changed, or the entry at the place is gone. The batch begins the
                 # stream, so nothing that was read before counts.
-                kept.clear()
+                packed.clear()
             for record in batch.records():
                 if made := record.transaction:
-                    kept.append(_pack(record.stream_id, made))
+                    packed.append(_pack(record.stream_id, made))
                     self.oldest = min(self.oldest or made.timestamp, made.timestamp)
             self._places[shard] = place = batch.end
             if batch.count < _BATCH_SIZE:
@@ -79,13 +79,13 @@ class PendingRecords:
 def _pack(stream_id: str, made: CreditTransaction) -> bytes:
     kind = _TYPES.index(made.type)
     fixed = made.user_id.bytes, made.id.bytes, made.amount, kind, made.sequence, made.epoch
-    return _KEPT.pack(*fixed) + stream_id.encode()
+    return _PACKED.pack(*fixed) + stream_id.encode()
 
 
 def _unpack(record: bytes) -> Copy:
-    user, identity, amount, kind, sequence, epoch = _KEPT.unpack_from(record)
+    user, identity, amount, kind, sequence, epoch = _PACKED.unpack_from(record)
     return Copy(
-        stream_id=record[_KEPT.size :].decode(),
+        stream_id=record[_PACKED.size :].decode(),
         id=UUID(bytes=identity),
         user_id=UUID(bytes=user),
         amount=amount,

@@ -70,13 +70,14 @@ def require_empty(found: LiveBalances) -> None:
         ConfigurationError: It does. The message says what to do.
     """
     epochs = found.epochs()
-    held = [epoch for epoch in epochs if epoch is not None]
-    if held:
+    installed = [epoch for epoch in epochs if epoch is not None]
+    if installed:
         raise ConfigurationError(
-            f"Redis is not lost: {len(held)} of its {len(epochs)} shards hold epoch {max(held)}."
+            f"Redis is not lost: {len(installed)} of its {len(epochs)} shards hold epoch"
+            f" {max(installed)}."
             " If it is to be given up, name it by --from, and name an empty Redis in the settings"
         )
-    if found.marks() or found.left_count():
+    if found.identity_fields() or found.left_count():
         raise ConfigurationError(
             "Redis is not empty: it keeps what is left of an earlier ledger: empty it, then rebuild"
         )
@@ -84,7 +85,9 @@ def require_empty(found: LiveBalances) -> None:
 
 def is_rebuilt(found: LiveBalances, identity: LedgerIdentity) -> bool:
     """Say whether Redis has been given the epoch that counts."""
-    return set(found.epochs()) == {identity.epoch} and not identity.mismatch(found.marks())
+    return set(found.epochs()) == {identity.epoch} and not identity.mismatch(
+        found.identity_fields()
+    )
 
 
 def install_all(

@@ -65,7 +65,7 @@ def reconcile(
     """
     began_at, identity = datetime.now(UTC), _identity(stream, audit)
     findings = identity_findings(stream, balances, identity)
-    first, second = (_Look(stream, balances, audit, identity.epoch) for _ in range(2))
+    first, second = (_Comparison(stream, balances, audit, identity.epoch) for _ in range(2))
     users_count, seen = 0, set[_Seen]()
     estimate = None if since else audit.users_estimate()
     for users in () if findings and _is_empty(balances) else _pages(audit, since, page_size_max):
@@ -94,7 +94,7 @@ def differences(
 ) -> Sequence[Finding]:
     """Compare some users, and report what is seen twice; otherwise as `reconcile`."""
     epoch = _identity(stream, audit).epoch
-    first, second = (_Look(stream, balances, audit, epoch) for _ in range(2))
+    first, second = (_Comparison(stream, balances, audit, epoch) for _ in range(2))
     seen, asked = set[_Seen](), sorted(users)
     for start in range(0, len(asked), PAGE_SIZE_MAX):
         page = asked[start : start + PAGE_SIZE_MAX]
@@ -103,7 +103,7 @@ def differences(
 
 
 @dataclass(slots=True)
-class _Look:
+class _Comparison:
     """One pass over users by id."""
 
     stream: TransactionStream
@@ -136,11 +136,11 @@ class _Look:
         return min(began_at, oldest) if oldest else began_at
 
 
-def _seen_again(look: _Look, seen: set[_Seen], page_size_max: int) -> Iterator[Finding]:
+def _seen_again(comparison: _Comparison, seen: set[_Seen], page_size_max: int) -> Iterator[Finding]:
     """Compare the users with findings again, and keep the findings that are seen twice."""
     users = sorted({user_id for _, user_id in seen if user_id})
     for start in range(0, len(users), page_size_max):
-        for finding in look.at(users[start : start + page_size_max]):
+        for finding in comparison.at(users[start : start + page_size_max]):
             if (finding.kind, finding.user_id) in seen:
                 yield finding
 
@@ -216,7 +216,7 @@ def identity_findings(
     """Find a Redis that was wiped in part or whole, or belongs to another ledger."""
     if not identity.installed:
         return []
-    problem = identity.mismatch(stream.marks())
+    problem = identity.mismatch(stream.identity_fields())
     findings = [
         _wrong_epoch(shard, identity.epoch, epoch)
         for shard, epoch in enumerate(balances.epochs())

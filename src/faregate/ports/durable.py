@@ -83,7 +83,7 @@ class Stored:
     #: Records that cannot be rows and are kept as dead letters.
     dead_letters: int = 0
     #: The users of this batch that were deleted.
-    users_gone: frozenset[UUID] = frozenset()
+    deleted_users: frozenset[UUID] = frozenset()
     #: The newest cursor of the shard, now.
     cursor: Cursor | None = None
     #: Whether nothing was stored, since another drain of the shard had been there.
@@ -106,7 +106,7 @@ class TransactionArchive(Protocol):
         """Return the newest cursor of each shard of which a batch was stored."""
         ...
 
-    def rehearse(self) -> None:
+    def check_writes(self) -> None:
         """Write nothing, by the statements that write, to find out whether they are allowed.
 
         Raises:

@@ -218,8 +218,8 @@ class LiveBalances(Protocol):
         """
         ...
 
-    def marks(self) -> Mapping[str, str]:
-        """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
+    def identity_fields(self) -> Mapping[str, str]:
+        """Return the identity of the ledger in Redis; empty if Redis was wiped."""
         ...
 
 

@@ -169,8 +169,8 @@ class TransactionStream(Protocol):
         """Return how many records are not known to be rows, over all shards."""
         ...
 
-    def marks(self) -> Mapping[str, str]:
-        """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
+    def identity_fields(self) -> Mapping[str, str]:
+        """Return the identity of the ledger in Redis; empty if Redis was wiped."""
         ...
 
     def forget(self, user_ids: Iterable[UUID]) -> None:

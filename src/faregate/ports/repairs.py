@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from faregate.domain.repair import Around, Event, LiveChange, Row
+from faregate.domain.repair import LiveChange, RepairEvent, Row, RowContext
 
 
 class Repairs(Protocol):
     """Rows, profiles and events, in the role of the owner. Implemented by Postgres."""
 
-    def held(self) -> AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the lock of all repairs for as long as this is open.
 
         Raises:
@@ -20,7 +20,7 @@ class Repairs(Protocol):
         """
         ...
 
-    def around(self, user_id: UUID, first: int, last: int) -> Around:
+    def row_context(self, user_id: UUID, first: int, last: int) -> RowContext:
         """Return the rows and sums around some numbers of a user."""
         ...
 
@@ -32,14 +32,14 @@ class Repairs(Protocol):
         """Say of each row whether a batch wrote such a row."""
         ...
 
-    def begin(self, event: Event, deadline_at: datetime | None = None) -> None:
+    def begin(self, event: RepairEvent, deadline_at: datetime | None = None) -> None:
         """Note that a step begins, and until when Redis may still execute its command."""
         ...
 
-    def act(self, event: Event) -> None:
+    def act(self, event: RepairEvent) -> None:
         """Do a step that needs only Postgres, and note its end, in one commit."""
         ...
 
-    def end(self, event: Event, change: LiveChange | None) -> None:
+    def end(self, event: RepairEvent, change: LiveChange | None) -> None:
         """Note the end of a step that changed a live balance; None if nothing was changed."""
         ...

@@ -30,8 +30,8 @@ from faregate.gate.reversals import Reversals
 from faregate.gate.session import Session
 from faregate.gate.spending import TTL_MS, Spending
 from faregate.gate.tiers import Tiers
+from faregate.sync.blocking import SyncHoldBlock, blocking
 from faregate.sync.loop import GateLoop
-from faregate.sync.waits import SyncHeldBlock, waits
 
 _T = TypeVar("_T")
 
@@ -59,17 +59,25 @@ class SyncGate:
         self._is_closed = False
         _gates.add(self)
 
-    charge, hold = waits(Spending.charge), waits(Spending.hold)
-    settle, cancel, extend = waits(HoldEnds.settle), waits(HoldEnds.cancel), waits(HoldEnds.extend)
-    refund, refund_by_id = waits(Reversals.refund), waits(Reversals.refund_by_id)
-    grant, adjust = waits(Adjustments.grant), waits(Adjustments.adjust)
-    complete, kept_response = waits(Completions.complete), waits(Completions.kept_response)
-    balance, usage, history = waits(Queries.balance), waits(Queries.usage), waits(Queries.history)
-    renew, users_after = waits(Queries.renew), waits(Queries.users_after)
-    shadow_counts = waits(Queries.shadow_counts)
-    collect, follow = waits(Collecting.collect), waits(Collecting.follow)
-    install = waits(Session.install)
-    policy_of, tier_of = waits(Tiers.policy_of), waits(Tiers.tier_of)
+    charge, hold = blocking(Spending.charge), blocking(Spending.hold)
+    settle, cancel, extend = (
+        blocking(HoldEnds.settle),
+        blocking(HoldEnds.cancel),
+        blocking(HoldEnds.extend),
+    )
+    refund, refund_by_id = blocking(Reversals.refund), blocking(Reversals.refund_by_id)
+    grant, adjust = blocking(Adjustments.grant), blocking(Adjustments.adjust)
+    complete, saved_response = blocking(Completions.complete), blocking(Completions.saved_response)
+    balance, usage, history = (
+        blocking(Queries.balance),
+        blocking(Queries.usage),
+        blocking(Queries.history),
+    )
+    renew, users_after = blocking(Queries.renew), blocking(Queries.users_after)
+    shadow_counts = blocking(Queries.shadow_counts)
+    collect, follow = blocking(Collecting.collect), blocking(Collecting.follow)
+    install = blocking(Session.install)
+    policy_of, tier_of = blocking(Tiers.policy_of), blocking(Tiers.tier_of)
 
     @contextmanager
     def holding(
@@ -79,12 +87,12 @@ class SyncGate:
         *,
         ttl_ms: int = TTL_MS,
         **options: Unpack[ChargeOptions],
-    ) -> Iterator[SyncHeldBlock]:
+    ) -> Iterator[SyncHoldBlock]:
         """Hold an estimate for a block, which settles it; see `HoldEnds.holding`."""
         manager = self.gate.holding(user_id, estimate, ttl_ms=ttl_ms, **options)
         block = self.run(lambda _: manager.__aenter__())
         try:
-            yield SyncHeldBlock(self, block)
+            yield SyncHoldBlock(self, block)
         except BaseException:
             # Not the exception itself: a GeneratorExit or a KeyboardInterrupt would end more there.
             failed = RuntimeError("the block failed")
@@ -92,14 +100,14 @@ class SyncGate:
             raise
         self.run(lambda _: manager.__aexit__(None, None, None))
 
-    def run(self, call: Callable[[Gate], Awaitable[_T]]) -> _T:
+    def run(self, operation: Callable[[Gate], Awaitable[_T]]) -> _T:
         """Run something on the event loop of the gate, and wait for its end.
 
         Raises:
             LedgerUnavailableError: The gate was closed meanwhile.
             ConfigurationError: It was closed before, or is called on its own event loop.
         """
-        future = self.submit(call)
+        future = self.submit(operation)
         try:
             return future.result()
         except CancelledError as error:
@@ -109,10 +117,10 @@ class SyncGate:
             future.cancel()
             raise
 
-    def submit(self, call: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
+    def submit(self, operation: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
         """Begin something on the event loop of the gate; see `run`."""
         with self._lock:
-            return self._begun().submit(call)
+            return self._begun().submit(operation)
 
     def _begun(self) -> GateLoop:
         if self._is_closed:
@@ -144,10 +152,10 @@ class SyncGate:
     def health(self) -> Health:
         """Return how the gate of this process is now. Asks no server."""
 
-        async def look(gate: Gate) -> Health:
+        async def probe(gate: Gate) -> Health:
             return gate.health()
 
-        return self.run(look)
+        return self.run(probe)
 
     def join_retries(self, timeout_s: float) -> bool:
         """Wait until nothing is left to do in the background; return whether that was in time."""

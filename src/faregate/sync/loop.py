@@ -30,7 +30,7 @@ class GateLoop:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._is_over.wait())
 
-    def submit(self, call: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
+    def submit(self, operation: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
         """Begin a call, from any thread but that of the loop.
 
         Raises:
@@ -43,7 +43,7 @@ class GateLoop:
             )
 
         async def work() -> _T:
-            return await call(self.gate)
+            return await operation(self.gate)
 
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
 

@@ -192,7 +192,7 @@ class FaultyDecisions:
     def _send(self, attempt: Attempt) -> None:
         now_ms = self._clock()
         identity = attempt.transaction_id or CreditTransactionId.mint(now_ms)
-        attempt.sent(identity, now_ms, now_ms + self._timeout_ms)
+        attempt.note_sent(identity, now_ms, now_ms + self._timeout_ms)
 
     def _time_out(self, attempt: Attempt) -> None:
         """Let the deadline pass without an answer."""

@@ -7,7 +7,7 @@ from uuid import UUID
 from faregate.asgi.charge_context import ChargeContext
 from faregate.domain.decision import Decision
 from faregate.domain.hold import Hold, HoldAnswer
-from faregate.sync import SyncGate, waits
+from faregate.sync import SyncGate, blocking
 
 _T = TypeVar("_T")
 
@@ -21,12 +21,12 @@ class SyncChargeContext:
         #: The context of the middleware, which belongs to the event loop of the gate.
         self.context = context
 
-    def run(self, call: Callable[[ChargeContext], Awaitable[_T]]) -> _T:
+    def run(self, operation: Callable[[ChargeContext], Awaitable[_T]]) -> _T:
         """Run something on the event loop of the gate, and wait for its end."""
-        return self.gate.run(lambda _: call(self.context))
+        return self.gate.run(lambda _: operation(self.context))
 
-    add, refund = waits(ChargeContext.add), waits(ChargeContext.refund)
-    settle, cancel = waits(ChargeContext.settle), waits(ChargeContext.cancel)
+    add, refund = blocking(ChargeContext.add), blocking(ChargeContext.refund)
+    settle, cancel = blocking(ChargeContext.settle), blocking(ChargeContext.cancel)
 
     @property
     def decision(self) -> Decision:

@@ -75,14 +75,14 @@ class Response:
 
     def _chunks(self) -> Iterator[bytes]:
         for chunk in self._iterable:
-            yield from self._taken()
+            yield from self._take_written()
             if chunk:
                 yield chunk
-        yield from self._taken()
+        yield from self._take_written()
 
-    def _taken(self) -> list[bytes]:
-        taken, self._written[:] = [*self._written], []
-        return taken
+    def _take_written(self) -> list[bytes]:
+        written, self._written[:] = [*self._written], []
+        return written
 
     def _send_head(self) -> None:
         if self._head is None:

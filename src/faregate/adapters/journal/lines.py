@@ -13,7 +13,7 @@ from uuid import UUID
 from zlib import crc32
 
 from faregate.domain.errors import FaregateError
-from faregate.domain.idempotency import KeptKey
+from faregate.domain.idempotency import SavedKey
 from faregate.domain.journal import JournalChange, JournalEntry
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance
@@ -114,10 +114,10 @@ def _allowance(plain: Mapping[str, Any] | None) -> Allowance | None:
     return Allowance(amount=plain["amount"], period=period, rollover_max=plain["rollover_max"])
 
 
-def _key(plain: Mapping[str, Any] | None) -> KeptKey | None:
+def _key(plain: Mapping[str, Any] | None) -> SavedKey | None:
     if plain is None:
         return None
-    return KeptKey(
+    return SavedKey(
         key_digest=bytes.fromhex(plain["key"]),
         fingerprint_digest=bytes.fromhex(plain["fingerprint"]),
         lifetime_ms=plain["lifetime_ms"],

@@ -15,7 +15,7 @@ from faregate.ports import JournalLine
 #: What the name of a file has in addition that has been put away.
 PUT_AWAY = ".imported"
 #: How long such a file is kept, in seconds: a week, in which it may be imported again.
-KEPT_S = 7 * 86_400
+IMPORTED_LIFETIME_S = 7 * 86_400
 #: More than any line has: description and metadata are bounded.
 _LINE_BYTES_MAX = 65_536
 _BLOCK_BYTES = 1 << 20
@@ -101,9 +101,9 @@ def open_journals(paths: Sequence[Path]) -> Iterator[list[FileJournalReader]]:
     """
     found = list(dict.fromkeys(path for given in paths for path in _journals_at(given)))
     folders = {path.resolve() if path.is_dir() else path.parent.resolve() for path in paths}
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for folder in sorted(folders):
-            held.enter_context(_locked(folder))
+            locks.enter_context(_locked(folder))
             _delete_old(folder)
         # The holder of the lock before may have put some of them away.
         yield [FileJournalReader(path) for path in found if path.exists()]
@@ -129,7 +129,7 @@ def _journals_at(path: Path) -> list[Path]:
 
 def _delete_old(folder: Path) -> None:
     for path in folder.glob(f"*{SUFFIX}{PUT_AWAY}"):
-        if path.stat().st_mtime < time.time() - KEPT_S:
+        if path.stat().st_mtime < time.time() - IMPORTED_LIFETIME_S:
             path.unlink()
 
 

@@ -73,18 +73,18 @@ class FileJournal:
         """Keep a line; see the port."""
         if self._is_closed:
             raise JournalError("the journal is closed")
-        text, is_entry = encode(line), isinstance(line, JournalEntry)
+        text, is_request = encode(line), isinstance(line, JournalEntry)
         try:
-            if self._file is not None and self._file.append(text, is_entry=is_entry):
-                self._requests += is_entry
+            if self._file is not None and self._file.append(text, is_request=is_request):
+                self._requests += is_request
                 return
             if self._file is not None:
                 self._file.leave()
             self._file = _File(self._folder, self._bytes_max - self._used())
-            self._file.append(text, is_entry=is_entry)
+            self._file.append(text, is_request=is_request)
         except OSError as error:
             raise JournalError(f"no journal can be kept in {self._folder}: {error}") from error
-        self._requests += is_entry
+        self._requests += is_request
 
     def _used(self) -> int:
         """Return how many bytes of this and other processes are still to be imported."""
@@ -121,7 +121,7 @@ class _File:
         self._descriptor = os.open(self._path, flags, _MODE)
         self._sync = _Sync(self._descriptor, folder)
 
-    def append(self, text: bytes, *, is_entry: bool) -> bool:
+    def append(self, text: bytes, *, is_request: bool) -> bool:
         """Append a line; return whether the file is still this process's own, and has it.
 
         Raises:
@@ -134,11 +134,13 @@ class _File:
         try:
             if not self._is_in_place():
                 return False
-            self._check_room(len(text), _CHANGE_BYTES_MAX if is_entry else 0)
+            self._check_room(len(text), _CHANGE_BYTES_MAX if is_request else 0)
             self._write(text)
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        self._reserved += _CHANGE_BYTES_MAX if is_entry else -min(_CHANGE_BYTES_MAX, self._reserved)
+        self._reserved += (
+            _CHANGE_BYTES_MAX if is_request else -min(_CHANGE_BYTES_MAX, self._reserved)
+        )
         self._sync.ask()
         return True
 
@@ -213,7 +215,7 @@ class _Sync:
                 self._closing.wait(SYNC_S)
             os.fsync(self._descriptor)
         except OSError:
-            _log.exception("the journal in %s may not outlive a power failure", self._folder)
+            _log.exception("journal fsync failed: folder=%s", self._folder)
         finally:
             os.close(self._descriptor)
 

@@ -47,10 +47,10 @@ class MemoryAccounts:
         now_ms, drift = self._records.begin(), alignment.drift
         user_id, amount = drift.user_id, drift.amount
         user = self._state.users.get(user_id)
-        owner, known, told = self._answers.get(alignment.id) or (user_id, amount, None)
+        owner, known, known_answer = self._answers.get(alignment.id) or (user_id, amount, None)
         check_same(alignment.id, is_same=(owner, known) == (user_id, amount))
-        if told is not None:
-            return replace(told, outcome=AlignmentOutcome.REPEATED)
+        if known_answer is not None:
+            return replace(known_answer, outcome=AlignmentOutcome.REPEATED)
         if drift.epoch != self._records.epoch:
             raise LedgerUninitialisedError("the drift was measured in an epoch that is over")
         if not now_ms <= alignment.deadline_ms <= now_ms + _DEADLINE_MS_MAX:

@@ -5,21 +5,21 @@ from uuid import UUID
 
 from faregate.adapters.memory.holds import Holds
 from faregate.adapters.memory.keys import IdempotencyKeys
-from faregate.adapters.memory.state import State
+from faregate.adapters.memory.state import MemoryState
 from faregate.adapters.memory.values import (
     Deduct,
-    Held,
+    MemoryHold,
     allowed,
+    amounts_of,
     blank_decision,
     check_range,
     check_same,
-    taken_by,
     unix_ms_of,
 )
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.hold import HoldState
 from faregate.domain.journal import JournalEntry
-from faregate.domain.policy import renewed
+from faregate.domain.policy import in_current_period
 from faregate.domain.request import VOID_DESCRIPTION, Credit, Refund, Void, VoidOutcome
 from faregate.domain.transaction import (
     CreditTransaction,
@@ -29,10 +29,10 @@ from faregate.domain.user import User
 from faregate.domain.windows import GIVEN_ID_AHEAD_MS_MAX, MEMORY_MS
 
 
-class Reversals:
+class MemoryReversals:
     """Refunds and voids: credits go back once, and never more than were taken."""
 
-    def __init__(self, state: State, keys: IdempotencyKeys, holds: Holds) -> None:
+    def __init__(self, state: MemoryState, keys: IdempotencyKeys, holds: Holds) -> None:
         self._state = state
         self._records = state.records
         self._keys = keys
@@ -67,7 +67,7 @@ class Reversals:
 
     def _give_back(self, refund: Refund, user: User, deduct: Deduct, blank: Decision) -> Decision:
         amount = deduct.left if refund.amount is None else refund.amount
-        is_taken_over = self._keys.is_anothers(user.id, deduct.id, refund.attempt_id)
+        is_taken_over = self._keys.is_leased_to_another(user.id, deduct.id, refund.attempt_id)
         if not 0 < amount <= deduct.left:
             if refund.amount is None and not is_taken_over:
                 # Nothing is left to pay for, so the request may be made again.
@@ -94,10 +94,10 @@ class Reversals:
         if deduct is not None:
             # No user is refunded a deduct of another user.
             return deduct if deduct.user_id == user_id else None
-        found, taken = self._records.by_id.get(deduct_id), refund.durable
-        if taken is None and found is not None and _is_deduct_of(user_id, found):
-            taken = taken_by(found)
-        return None if taken is None else Deduct(deduct_id, user_id, taken)
+        found, charged = self._records.by_id.get(deduct_id), refund.durable
+        if charged is None and found is not None and _is_deduct_of(user_id, found):
+            charged = amounts_of(found)
+        return None if charged is None else Deduct(deduct_id, user_id, charged)
 
     async def void(self, void: Void) -> VoidOutcome:
         """Give a spend back if it was made, and refuse its id from now on; see the port."""
@@ -106,12 +106,12 @@ class Reversals:
             return VoidOutcome.TOO_EARLY
         if user_id not in self._state.users:
             return VoidOutcome.FORGOTTEN
-        self._state.name(user_id, identity)
-        held = self._state.hold(user_id, identity)
-        if held is not None:
-            return self._void_hold(void, held)
+        self._state.note_named(user_id, identity)
+        hold = self._state.hold(user_id, identity)
+        if hold is not None:
+            return self._void_hold(void, hold)
         deduct = self._state.deducts.get(identity)
-        if deduct is not None and (deduct.user_id != user_id or not deduct.taken.amount):
+        if deduct is not None and (deduct.user_id != user_id or not deduct.amounts.amount):
             return VoidOutcome.REFUSED
         if self._records.remembered.get(void.refund_id) is not None:
             return VoidOutcome.REFUNDED
@@ -119,11 +119,11 @@ class Reversals:
 
     def _void_charge(self, void: Void, deduct: Deduct | None) -> VoidOutcome:
         user_id, identity = void.user_id, void.transaction_id
-        entry, found = self._keys.of(user_id, identity), self._records.by_id.get(identity)
-        is_answered = entry is not None and (entry.is_done or entry.holder != identity)
+        lease, found = self._keys.of(user_id, identity), self._records.by_id.get(identity)
+        is_answered = lease is not None and (lease.is_done or lease.holder != identity)
         is_other = found is not None and not _is_deduct_of(user_id, found)
         charged_at_ms = None if found is None else unix_ms_of(found.timestamp)
-        if is_answered or is_other or self._state.is_told_to_another(void, charged_at_ms):
+        if is_answered or is_other or self._state.is_answered_elsewhere(void, charged_at_ms):
             return VoidOutcome.KEPT
         if deduct is not None:
             # A caller who was told of it has refunded a part. Its record says which call that was.
@@ -138,30 +138,30 @@ class Reversals:
         if charged_at_ms is not None and self._records.is_forgetting(charged_at_ms):
             return VoidOutcome.TOO_EARLY
         check_range(self._state.users[user_id].credits - found.amount)
-        deduct = Deduct(identity, user_id, taken_by(found))
+        deduct = Deduct(identity, user_id, amounts_of(found))
         self._state.give_back(deduct, deduct.left, id=void.refund_id, description=VOID_DESCRIPTION)
         self._keys.forget(user_id, identity)
         return VoidOutcome.REFUNDED
 
-    def _void_hold(self, void: Void, held: Held) -> VoidOutcome:
-        state = held.answer.state
+    def _void_hold(self, void: Void, hold: MemoryHold) -> VoidOutcome:
+        state = hold.answer.state
         if state is HoldState.CANCELLED:
             return VoidOutcome.REFUNDED
-        entry = self._keys.of(void.user_id, held.deduct.id)
-        is_served = entry is not None and entry.is_done and held.is_open
-        is_anothers = entry is not None and entry.holder != held.deduct.id
-        if state is HoldState.SETTLED or is_served or is_anothers:
+        lease = self._keys.of(void.user_id, hold.deduct.id)
+        is_served = lease is not None and lease.is_done and hold.is_open
+        is_leased_to_another = lease is not None and lease.holder != hold.deduct.id
+        if state is HoldState.SETTLED or is_served or is_leased_to_another:
             return VoidOutcome.KEPT
-        if self._state.is_told_to_another(void, held.opened_at_ms):
+        if self._state.is_answered_elsewhere(void, hold.opened_at_ms):
             return VoidOutcome.KEPT
-        self._holds.end(held, HoldState.CANCELLED, VOID_DESCRIPTION)
+        self._holds.end(hold, HoldState.CANCELLED, VOID_DESCRIPTION)
         return VoidOutcome.REFUNDED
 
 
-class Credits:
+class MemoryCredits:
     """Adds credits, adjusts balances, and charges journaled requests as far as there is enough."""
 
-    def __init__(self, state: State, keys: IdempotencyKeys) -> None:
+    def __init__(self, state: MemoryState, keys: IdempotencyKeys) -> None:
         self._state = state
         self._records = state.records
         self._keys = keys
@@ -214,20 +214,20 @@ class Credits:
             return replace(blank, verdict=Verdict.BACKLOG)
         if not entry.is_recorded:
             return replace(blank, verdict=Verdict.ALLOWED)
-        in_period, _ = renewed(user, entry.allowance, self._records.now_ms)
+        in_period, _ = in_current_period(user, entry.allowance, self._records.now_ms)
         check_range(in_period.credits)
-        taken = max(0, min(entry.owed, in_period.credits))
-        missing = {"shortfall": entry.owed - taken} if taken < entry.owed else {}
+        charged = max(0, min(entry.owed, in_period.credits))
+        missing = {"shortfall": entry.owed - charged} if charged < entry.owed else {}
         record = self._state.take(
             user,
             entry.allowance,
-            taken,
+            charged,
             id=entry.deduct_id,
             description=entry.description,
             metadata={**entry.row_metadata, **missing},
         )
         self._records.remembered.put(record.id, record, MEMORY_MS)
-        self._keep_key(entry, record)
+        self._save_idempotency_key(entry, record)
         return allowed(blank, record)
 
     def _earlier(self, entry: JournalEntry, blank: Decision) -> Decision | None:
@@ -236,7 +236,7 @@ class Credits:
         if record is not None:
             check_same(entry.deduct_id, is_same=record.user_id == entry.user_id)
             deduct = self._state.deducts.get(entry.deduct_id)
-            back = deduct.taken.refunded if deduct else 0
+            back = deduct.amounts.refunded if deduct else 0
             return replace(allowed(blank, record, repeated=True), amount=record.amount + back)
         key = entry.key
         known = key and self._keys.known(entry.user_id, key, self._records.now_ms)
@@ -244,13 +244,13 @@ class Credits:
             return replace(blank, verdict=Verdict.ALLOWED, repeated=True)
         return None
 
-    def _keep_key(self, entry: JournalEntry, record: CreditTransaction) -> None:
+    def _save_idempotency_key(self, entry: JournalEntry, record: CreditTransaction) -> None:
         """Remember the key of a journaled request as served, if it is free and there is room."""
         key, user_id, now_ms = entry.key, entry.user_id, self._records.now_ms
         if key is None or self._keys.known(user_id, key, now_ms):
             return
         if not self._keys.is_full(user_id, key, now_ms):
-            self._keys.keep(key, record, now_ms)
+            self._keys.save(key, record, now_ms)
             self._keys.serve(user_id, record.id, record.id)
 
 

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from faregate.adapters.memory.state import Records
 from faregate.adapters.memory.values import Expiring
-from faregate.domain.idempotency import Completion, IdempotencyKey, KeptKey
+from faregate.domain.idempotency import Completion, IdempotencyKey, SavedKey
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId
 
 
 @dataclass(slots=True)
-class KeyEntry:
+class IdempotencyKeyLease:
     """The first request with a key, and whether it has been served."""
 
     fingerprint: bytes
@@ -30,23 +30,27 @@ class IdempotencyKeys:
     def __init__(self, records: Records) -> None:
         self._records = records
         #: By user, and by the number of the turn.
-        self._turns: Expiring[tuple[UUID, int], dict[bytes, KeyEntry]] = Expiring(records.time_ms)
+        self._turns: Expiring[tuple[UUID, int], dict[bytes, IdempotencyKeyLease]] = Expiring(
+            records.time_ms
+        )
         self._responses: Expiring[CreditTransactionId, bytes] = Expiring(records.time_ms)
 
-    def known(self, user_id: UUID, key: IdempotencyKey | KeptKey, now_ms: int) -> KeyEntry | None:
-        """Return the entry of a key that still counts."""
+    def known(
+        self, user_id: UUID, key: IdempotencyKey | SavedKey, now_ms: int
+    ) -> IdempotencyKeyLease | None:
+        """Return the lease of a key whose lifetime has not ended."""
         for turn in self._turns_of(user_id):
-            entry = turn.get(key.key_digest)
-            if entry is not None and now_ms - entry.made_at_ms < key.lifetime_ms:
-                return entry
+            lease = turn.get(key.key_digest)
+            if lease is not None and now_ms - lease.made_at_ms < key.lifetime_ms:
+                return lease
         return None
 
-    def is_full(self, user_id: UUID, key: IdempotencyKey | KeptKey, now_ms: int) -> bool:
+    def is_full(self, user_id: UUID, key: IdempotencyKey | SavedKey, now_ms: int) -> bool:
         """Say whether there is no room for one more key of the user."""
         turn = self._turns.get((user_id, now_ms // key.lifetime_ms)) or {}
         return len(turn) >= key.keys_max
 
-    def keep(self, key: IdempotencyKey | KeptKey, first: CreditTransaction, now_ms: int) -> None:
+    def save(self, key: IdempotencyKey | SavedKey, first: CreditTransaction, now_ms: int) -> None:
         """Remember the key of what was taken just now."""
         number = now_ms // key.lifetime_ms
         turn = self._turns.get((first.user_id, number))
@@ -55,7 +59,9 @@ class IdempotencyKeys:
             self._turns.put((first.user_id, number), turn, 2 * key.lifetime_ms)
             # Two turns alternate.
             self._turns.put((first.user_id, number - 2), {}, 0)
-        turn[key.key_digest] = KeyEntry(key.fingerprint_digest, first, now_ms, now_ms, first.id)
+        turn[key.key_digest] = IdempotencyKeyLease(
+            key.fingerprint_digest, first, now_ms, now_ms, first.id
+        )
 
     async def complete(self, completion: Completion) -> bool:
         """Note that a request has been served, and keep its response; see the port."""
@@ -63,7 +69,7 @@ class IdempotencyKeys:
         identity = completion.transaction_id
         is_known = self.serve(completion.user_id, identity, completion.attempt_id or identity)
         if is_known and completion.response:
-            self._responses.put(identity, completion.response, completion.keep_ms)
+            self._responses.put(identity, completion.response, completion.lifetime_ms)
         return is_known
 
     async def response(self, _user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
@@ -77,35 +83,35 @@ class IdempotencyKeys:
         attempt_id: CreditTransactionId | None,
     ) -> bool:
         """Note that a charge or hold has been served, if it had a key that is known."""
-        entry = self.of(user_id, identity)
-        if entry is None:
+        lease = self.of(user_id, identity)
+        if lease is None:
             return False
-        if attempt_id is not None and not entry.is_done:
-            entry.holder = attempt_id
-        entry.is_done = True
+        if attempt_id is not None and not lease.is_done:
+            lease.holder = attempt_id
+        lease.is_done = True
         return True
 
     def forget(self, user_id: UUID, identity: CreditTransactionId) -> None:
         """Forget the key of a charge or hold, so that the request may be made again."""
         for turn in self._turns_of(user_id):
-            for digest, entry in list(turn.items()):
-                if entry.first.id == identity:
+            for digest, lease in list(turn.items()):
+                if lease.first.id == identity:
                     del turn[digest]
 
-    def of(self, user_id: UUID, identity: CreditTransactionId) -> KeyEntry | None:
-        """Return the entry of a charge or hold, if it had a key that is known."""
-        entries = (entry for turn in self._turns_of(user_id) for entry in turn.values())
-        return next((entry for entry in entries if entry.first.id == identity), None)
+    def of(self, user_id: UUID, identity: CreditTransactionId) -> IdempotencyKeyLease | None:
+        """Return the lease of a charge or hold that had a key, while the key is known."""
+        entries = (lease for turn in self._turns_of(user_id) for lease in turn.values())
+        return next((lease for lease in entries if lease.first.id == identity), None)
 
-    def is_anothers(
+    def is_leased_to_another(
         self,
         user_id: UUID,
         identity: CreditTransactionId,
         attempt_id: CreditTransactionId | None,
     ) -> bool:
         """Say whether another attempt was the last to be let in, or was served."""
-        entry = self.of(user_id, identity)
-        return entry is not None and attempt_id is not None and entry.holder != attempt_id
+        lease = self.of(user_id, identity)
+        return lease is not None and attempt_id is not None and lease.holder != attempt_id
 
-    def _turns_of(self, user_id: UUID) -> Iterator[dict[bytes, KeyEntry]]:
+    def _turns_of(self, user_id: UUID) -> Iterator[dict[bytes, IdempotencyKeyLease]]:
         return (turn for (owner, _), turn in self._turns.all().items() if owner == user_id)

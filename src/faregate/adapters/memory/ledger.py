@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from uuid import UUID
 
-from faregate.adapters.memory.changes import Credits, Reversals
+from faregate.adapters.memory.changes import MemoryCredits, MemoryReversals
 from faregate.adapters.memory.holds import Holds
 from faregate.adapters.memory.keys import IdempotencyKeys
 from faregate.adapters.memory.limits import RateLimits
-from faregate.adapters.memory.shadows import Shadows
+from faregate.adapters.memory.shadows import MemoryShadows
 from faregate.adapters.memory.spends import Spends
-from faregate.adapters.memory.state import Records, State
+from faregate.adapters.memory.state import MemoryState, Records
 from faregate.adapters.memory.values import check_range, unix_ms
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision
 from faregate.domain.errors import LedgerUnavailableError, LedgerUninitialisedError
-from faregate.domain.policy import Allowance, renewed
+from faregate.domain.health import CallCounts
+from faregate.domain.policy import Allowance, in_current_period
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
 from faregate.domain.user import User
 
@@ -30,17 +31,17 @@ class MemoryLedger:
         decision_timeout_ms: int = 50,
     ) -> None:
         self._decision_timeout_ms = decision_timeout_ms
-        #: Nobody is called; see the port.
-        self.calls = None
+        #: It makes no calls; see the port.
+        self.calls: CallCounts | None = None
         self.records = Records(now_ms, pending_max)
-        self.state = State(self.records)
+        self.state = MemoryState(self.records)
         self.attach, self.now_ms = self.records.attach, self.records.time_ms
 
         keys, limits = IdempotencyKeys(self.records), RateLimits()
-        holds, credits = Holds(self.state, keys), Credits(self.state, keys)
-        reversals = Reversals(self.state, keys, holds)
+        holds, credits = Holds(self.state, keys), MemoryCredits(self.state, keys)
+        reversals = MemoryReversals(self.state, keys, holds)
         self._spends = Spends(self.state, keys, limits)
-        self._shadows = Shadows(self.records, limits)
+        self._shadows = MemoryShadows(self.records, limits)
         self.settle, self.extend = holds.settle, holds.extend
         self.expire_due, self.sweep = holds.expire_due, holds.sweep
         self.refund, self.void = reversals.refund, reversals.void
@@ -63,7 +64,9 @@ class MemoryLedger:
         now_ms, spend = self.now_ms(), attempt.spend
         check_whole("a cost", spend.cost, 0)
         identity = attempt.transaction_id or CreditTransactionId.mint(now_ms)
-        attempt.sent(identity, now_ms, attempt.deadline_ms or now_ms + self._decision_timeout_ms)
+        attempt.note_sent(
+            identity, now_ms, attempt.deadline_ms or now_ms + self._decision_timeout_ms
+        )
         self.records.begin()
         if spend.policy.is_shadow:
             return self._shadows.decide(spend, identity)
@@ -72,14 +75,14 @@ class MemoryLedger:
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance; see the port."""
         now_ms, user = self.records.begin(), self.state.user(user_id)
-        return None if user is None else renewed(user, allowance, now_ms)[0]
+        return None if user is None else in_current_period(user, allowance, now_ms)[0]
 
     async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
         """Begin the period of now, if an earlier one is over; see the port."""
         now_ms, user = self.records.begin(), self.state.users.get(user_id)
         if user is None:
             return None
-        in_period, top_up = renewed(user, allowance, now_ms)
+        in_period, top_up = in_current_period(user, allowance, now_ms)
         if user.period_start_ms is None or not top_up:
             return 0
         if self.records.is_full:

@@ -27,10 +27,10 @@ class RateLimits:
         for limit in spend.limits:
             if limit.kind is LimitKind.WINDOW:
                 recent = self._recent(limit, spend, now_us)
-                self._times_us[_key(limit, spend)] = [*recent, now_us]
+                self._times_us[_counter_of(limit, spend)] = [*recent, now_us]
             else:
                 ahead_us = self._ahead_us(limit, spend, now_us)
-                self._arrivals_us[_key(limit, spend)] = now_us + ahead_us + limit.interval_us
+                self._arrivals_us[_counter_of(limit, spend)] = now_us + ahead_us + limit.interval_us
 
     def _state(self, limit: RateLimit, spend: Spend, now_us: int) -> LimitState:
         next_us = 0
@@ -48,15 +48,15 @@ class RateLimits:
 
     def _ahead_us(self, limit: RateLimit, spend: Spend, now_us: int) -> int:
         """Return how far the requests so far are ahead of the steady rate, in microseconds."""
-        return max(0, self._arrivals_us.get(_key(limit, spend), 0) - now_us)
+        return max(0, self._arrivals_us.get(_counter_of(limit, spend), 0) - now_us)
 
     def _recent(self, limit: RateLimit, spend: Spend, now_us: int) -> Sequence[int]:
         after_us = now_us - limit.period_ms * _US_PER_MS
-        times_us = self._times_us.get(_key(limit, spend), ())
+        times_us = self._times_us.get(_counter_of(limit, spend), ())
         return [time_us for time_us in times_us if time_us > after_us]
 
 
-def _key(limit: RateLimit, spend: Spend) -> object:
+def _counter_of(limit: RateLimit, spend: Spend) -> object:
     """Return what a limit counts: shadow policies, and limits by key, count apart."""
     policy = spend.policy.name if spend.policy.is_shadow else ""
     return policy, limit.state_name, limit.is_by_key, spend.counts_for(limit)

@@ -9,14 +9,14 @@ from faregate.adapters.memory.limits import RateLimits
 from faregate.adapters.memory.state import Records
 from faregate.adapters.memory.values import Expiring, blank_decision
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.policy import CreditPolicy, renewed
+from faregate.domain.policy import CreditPolicy, in_current_period
 from faregate.domain.spend import Spend
 from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId
 from faregate.domain.user import User
 from faregate.domain.windows import SHADOW_MS
 
 
-class Shadows:
+class MemoryShadows:
     """A balance for each user and shadow policy, and how often each verdict would have been."""
 
     def __init__(self, records: Records, limits: RateLimits) -> None:
@@ -28,7 +28,7 @@ class Shadows:
     def decide(self, spend: Spend, identity: CreditTransactionId) -> Decision:
         """Decide on the shadow balance of a user, and count the answer."""
         now_ms, policy, cost = self._records.now_ms, spend.policy, spend.cost
-        user, _ = renewed(self._user(spend.user_id, policy), policy.allowance, now_ms)
+        user, _ = in_current_period(self._user(spend.user_id, policy), policy.allowance, now_ms)
         user = replace(user, credits=min(user.credits, CREDITS_MAX))
         states = self._limits.states(spend, now_ms)
         refusing = next((state for state in states if not state.remaining), None)

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from faregate.adapters.memory.keys import IdempotencyKeys
 from faregate.adapters.memory.limits import RateLimits
-from faregate.adapters.memory.state import State
+from faregate.adapters.memory.state import MemoryState
 from faregate.adapters.memory.values import (
     Deduct,
-    Held,
+    MemoryHold,
     allowed,
+    amounts_of,
     blank_decision,
     check_same,
-    taken_by,
 )
 from faregate.domain.attempt import Attempt, AttemptError, Event, Phase
 from faregate.domain.decision import Decision, Verdict
@@ -20,8 +20,8 @@ from faregate.domain.errors import AmountError, FaregateError, TransactionIdErro
 from faregate.domain.hold import HoldAnswer, HoldState
 from faregate.domain.idempotency import KeyState
 from faregate.domain.limit import LimitState
-from faregate.domain.policy import OnExpiry, renewed
-from faregate.domain.spend import HoldTerms
+from faregate.domain.policy import OnExpiry, in_current_period
+from faregate.domain.spend import HoldOptions
 from faregate.domain.transaction import (
     CREDITS_MAX,
     CreditTransaction,
@@ -33,8 +33,8 @@ from faregate.domain.windows import (
     ATTEMPT_MS_MAX,
     GIVEN_ID_AHEAD_MS_MAX,
     GIVEN_ID_MS_MAX,
-    LOOK_BACK_MS,
     MEMORY_MS,
+    MINTED_ID_AHEAD_MS_MAX,
 )
 
 #: The refusals before which the rate limits have been looked at.
@@ -45,7 +45,7 @@ _LATE = "it came after its deadline"
 class _Earlier:
     """Answers spends as they were answered before, and refuses those that must not be charged."""
 
-    def __init__(self, state: State, keys: IdempotencyKeys) -> None:
+    def __init__(self, state: MemoryState, keys: IdempotencyKeys) -> None:
         self._state = state
         self._records = state.records
         self._keys = keys
@@ -53,36 +53,36 @@ class _Earlier:
     def answer(self, attempt: Attempt, blank: Decision) -> Decision | None:
         """Answer a spend that was asked for before: by its idempotency key, or by its id."""
         if attempt.is_retry:
-            self._state.name(blank.user_id, blank.transaction_id)
-        found = self._by_key(attempt, blank)
+            self._state.note_named(blank.user_id, blank.transaction_id)
+        found = self._by_idempotency_key(attempt, blank)
         is_named = _time_of(blank) <= self._state.named_ms[blank.user_id]
         if found is None and (attempt.is_given or is_named):
             found = self._by_id(attempt, blank)
         return found
 
-    def _by_key(self, attempt: Attempt, blank: Decision) -> Decision | None:
+    def _by_idempotency_key(self, attempt: Attempt, blank: Decision) -> Decision | None:
         """Answer a request whose key is known. One that is not completed in time is taken over."""
         key, now_ms = attempt.spend.options.key, self._records.now_ms
-        entry = key and self._keys.known(blank.user_id, key, now_ms)
-        if not key or not entry:
+        lease = key and self._keys.known(blank.user_id, key, now_ms)
+        if not key or not lease:
             return None
-        if entry.fingerprint != key.fingerprint_digest:
+        if lease.fingerprint != key.fingerprint_digest:
             return replace(blank, verdict=Verdict.KEY_REUSED)
         identity = blank.transaction_id
         state = KeyState.TAKEN_OVER
-        if entry.is_done:
+        if lease.is_done:
             state = KeyState.DONE
-        elif entry.holder == identity:
+        elif lease.holder == identity:
             # The answer to its first attempt was lost.
-            if entry.first.id == identity:
+            if lease.first.id == identity:
                 return None
-        elif now_ms - entry.leased_at_ms < key.lease_ms:
+        elif now_ms - lease.leased_at_ms < key.lease_ms:
             state = KeyState.IN_FLIGHT
         elif _is_late(attempt, blank):
             raise AttemptError(Event.LATE, _LATE)
         else:
-            entry.leased_at_ms, entry.holder = now_ms, identity
-        return self._repeat(attempt, blank, entry.first, key_state=state, attempt_id=identity)
+            lease.leased_at_ms, lease.holder = now_ms, identity
+        return self._repeat(attempt, blank, lease.first, key_state=state, attempt_id=identity)
 
     def _by_id(self, attempt: Attempt, blank: Decision) -> Decision | None:
         """Answer an attempt whose id is known, or must not be charged any more."""
@@ -94,10 +94,10 @@ class _Earlier:
         found = self._records.known(identity)
         if found is None:
             return None
-        was_held = deduct is not None and deduct.hold is not None
-        known = (found.type, found.user_id, found.amount, was_held)
-        is_held = spend.options.hold is not None
-        wanted = (TransactionType.DEDUCT, spend.user_id, -spend.cost, is_held)
+        was_hold = deduct is not None and deduct.hold is not None
+        known = (found.type, found.user_id, found.amount, was_hold)
+        is_hold = spend.options.hold is not None
+        wanted = (TransactionType.DEDUCT, spend.user_id, -spend.cost, is_hold)
         check_same(identity, is_same=known == wanted)
         if attempt.is_given:
             self._state.note_answer(attempt, found)
@@ -108,7 +108,7 @@ class _Earlier:
     def _check_age(self, attempt: Attempt, id_ms: int) -> None:
         """Make sure that an earlier attempt with the id would be found."""
         # What is known of the refunds of a minted id may be gone before its record is.
-        age_ms, ahead_ms, known_ms = self._records.now_ms - id_ms, LOOK_BACK_MS, MEMORY_MS
+        age_ms, ahead_ms, known_ms = self._records.now_ms - id_ms, MINTED_ID_AHEAD_MS_MAX, MEMORY_MS
         if attempt.is_given:
             ahead_ms, known_ms = GIVEN_ID_AHEAD_MS_MAX, GIVEN_ID_MS_MAX
         is_recent = -ahead_ms <= age_ms <= known_ms
@@ -132,7 +132,7 @@ class _Earlier:
 class Spends:
     """Charges and holds: each is answered by the first answer that holds."""
 
-    def __init__(self, state: State, keys: IdempotencyKeys, limits: RateLimits) -> None:
+    def __init__(self, state: MemoryState, keys: IdempotencyKeys, limits: RateLimits) -> None:
         self._state = state
         self._records = state.records
         self._keys = keys
@@ -144,13 +144,13 @@ class Spends:
         spend, now_ms = attempt.spend, self._records.now_ms
         user = self._state.user(spend.user_id)
         if user is not None:
-            user, _ = renewed(user, spend.policy.granted, now_ms)
+            user, _ = in_current_period(user, spend.policy.granted, now_ms)
         blank = blank_decision(
             spend.user_id, identity, -spend.cost, now_ms=now_ms, user=user, policy=spend.policy
         )
         if user is None:
             return blank
-        if not attempt.is_given and _time_of(blank) > now_ms + LOOK_BACK_MS:
+        if not attempt.is_given and _time_of(blank) > now_ms + MINTED_ID_AHEAD_MS_MAX:
             raise AttemptError(Event.AHEAD, "the id is ahead of the ledger")
         earlier = self._earlier.answer(attempt, blank)
         if earlier is not None:
@@ -220,7 +220,7 @@ class Spends:
             self._records.remembered.put(record.id, record, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
             self._state.note_first_answer(attempt, record)
         if spend.options.key is not None:
-            self._keys.keep(spend.options.key, record, now_ms)
+            self._keys.save(spend.options.key, record, now_ms)
         hold = spend.options.hold
         return allowed(
             blank,
@@ -230,10 +230,10 @@ class Spends:
             expires_at_ms=0 if hold is None else self._open(hold, record),
         )
 
-    def _open(self, terms: HoldTerms, record: CreditTransaction) -> int:
+    def _open(self, options: HoldOptions, record: CreditTransaction) -> int:
         """Open a hold; return when it expires."""
-        expires_at_ms = self._records.now_ms + terms.ttl_ms
-        deduct = Deduct(record.id, record.user_id, taken_by(record))
+        expires_at_ms = self._records.now_ms + options.ttl_ms
+        deduct = Deduct(record.id, record.user_id, amounts_of(record))
         answer = HoldAnswer(
             verdict=Verdict.ALLOWED,
             user_id=record.user_id,
@@ -241,9 +241,9 @@ class Spends:
             state=HoldState.OPEN,
             expires_at_ms=expires_at_ms,
         )
-        keeps = terms.on_expiry is OnExpiry.KEEP
-        deduct.hold = Held(deduct, answer, self._records.now_ms, keeps)
-        self._state.keep(deduct)
+        is_kept_at_expiry = options.on_expiry is OnExpiry.KEEP
+        deduct.hold = MemoryHold(deduct, answer, self._records.now_ms, is_kept_at_expiry)
+        self._state.save(deduct)
         return expires_at_ms
 
 

@@ -6,11 +6,11 @@ from hashlib import sha1
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from faregate.adapters.memory.values import Deduct, Expiring, Held, unix_ms_of, utc
+from faregate.adapters.memory.values import Deduct, Expiring, MemoryHold, unix_ms_of, utc
 from faregate.domain.attempt import Attempt
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.domain.identity import LedgerIdentity
-from faregate.domain.policy import Allowance, renewed
+from faregate.domain.policy import Allowance, in_current_period
 from faregate.domain.request import DurableDeduct, Void
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.user import User
@@ -18,8 +18,8 @@ from faregate.domain.windows import (
     ATTEMPT_MS_MAX,
     BACKLOG_AGE_MS_MAX,
     GIVEN_ID_MS_MAX,
-    LOOK_BACK_MS,
     MEMORY_MS,
+    MINTED_ID_AHEAD_MS_MAX,
     RETENTION_MS,
 )
 
@@ -113,18 +113,18 @@ class Records:
         from_ms = self.time_ms() - RETENTION_MS
         for _, oldest in self.after(self.stored):
             from_ms = min(from_ms, unix_ms_of(oldest.timestamp))
-        kept = {
+        remaining = {
             number: record
             for number, record in self.by_ordinal.items()
             if record.timestamp >= utc(from_ms)
         }
-        count = len(self.by_ordinal) - len(kept)
-        self.by_ordinal, self.oldest_ms = kept, max(self.oldest_ms, from_ms)
-        self.by_id = {record.id: record for record in kept.values()}
+        count = len(self.by_ordinal) - len(remaining)
+        self.by_ordinal, self.oldest_ms = remaining, max(self.oldest_ms, from_ms)
+        self.by_id = {record.id: record for record in remaining.values()}
         return count
 
 
-class State:
+class MemoryState:
     """All that a ledger knows of its users. A change of a balance appends its record."""
 
     def __init__(self, records: Records) -> None:
@@ -140,25 +140,25 @@ class State:
     def user(self, user_id: UUID) -> User | None:
         """Return a user with what it holds, or None."""
         user = self.users.get(user_id)
-        held = sum(hold.deduct.taken.amount for hold in self.open_holds(user_id))
+        held = sum(hold.deduct.amounts.amount for hold in self.open_holds(user_id))
         return None if user is None else replace(user, held=held)
 
-    def hold(self, user_id: UUID, hold_id: CreditTransactionId) -> Held | None:
+    def hold(self, user_id: UUID, hold_id: CreditTransactionId) -> MemoryHold | None:
         """Return the hold of a user, if it is known."""
         deduct = self.deducts.get(hold_id)
         return None if deduct is None or deduct.user_id != user_id else deduct.hold
 
-    def open_holds(self, user_id: UUID | None = None) -> Sequence[Held]:
+    def open_holds(self, user_id: UUID | None = None) -> Sequence[MemoryHold]:
         """Return the open holds of a user, or of all."""
         holds = [deduct.hold for deduct in self.deducts.all().values() if deduct.hold is not None]
         return [hold for hold in holds if hold.is_open and user_id in {None, hold.deduct.user_id}]
 
-    def name(self, user_id: UUID, identity: CreditTransactionId) -> None:
+    def note_named(self, user_id: UUID, identity: CreditTransactionId) -> None:
         """Note that an id was named by a retry, a void or a caller."""
-        id_ms = min(identity.time_ms or 0, self.records.now_ms + LOOK_BACK_MS)
+        id_ms = min(identity.time_ms or 0, self.records.now_ms + MINTED_ID_AHEAD_MS_MAX)
         self.named_ms[user_id] = max(self.named_ms[user_id], id_ms)
 
-    def keep(self, deduct: Deduct) -> None:
+    def save(self, deduct: Deduct) -> None:
         """Remember a deduct that is new or has changed: for a day, and while it is held."""
         is_open = deduct.hold is not None and deduct.hold.is_open
         self.deducts.put(deduct.id, deduct, float("inf") if is_open else MEMORY_MS)
@@ -166,7 +166,7 @@ class State:
     def refuse(self, identity: CreditTransactionId, user_id: UUID) -> None:
         """Note that an id must not be charged any more, unless more is known of it."""
         if self.deducts.get(identity) is None:
-            self.keep(Deduct(identity, user_id, DurableDeduct(amount=0, refunded=0)))
+            self.save(Deduct(identity, user_id, DurableDeduct(amount=0, refunded=0)))
 
     def note_first_answer(self, attempt: Attempt, record: CreditTransaction) -> None:
         """Note that an attempt with an id of a caller's is told that it was charged."""
@@ -181,7 +181,7 @@ class State:
         answers = [*answers, _answer_to(attempt, self.records.now_ms)]
         self._answers.put(record.id, answers[-ANSWERS_MAX:], MEMORY_MS)
 
-    def is_told_to_another(self, void: Void, charged_at_ms: int | None) -> bool:
+    def is_answered_elsewhere(self, void: Void, charged_at_ms: int | None) -> bool:
         """Say whether another call than the one that is voided was told of a charge or hold.
 
         The answers of the call that is voided are taken back. The time is None where the record is
@@ -197,7 +197,7 @@ class State:
 
     def begin_period(self, user: User, allowance: Allowance | None) -> User:
         """Begin the period of now, if it is a new one, and record the credits that it adds."""
-        in_period, top_up = renewed(user, allowance, self.records.now_ms)
+        in_period, top_up = in_current_period(user, allowance, self.records.now_ms)
         user = self.users[user.id] = replace(user, period_start_ms=in_period.period_start_ms)
         if top_up:
             self.append(
@@ -211,7 +211,7 @@ class State:
         return self.users[user.id]
 
     def take(
-        self, user: User, allowance: Allowance | None, cost: int, **told: Any
+        self, user: User, allowance: Allowance | None, cost: int, **fields: Any
     ) -> CreditTransaction:
         """Begin the period of now, and take a cost: what is left of the allowance first."""
         user = self.begin_period(user, allowance)
@@ -220,37 +220,37 @@ class State:
             type=TransactionType.DEDUCT,
             amount=-cost,
             allowance_amount=-min(user.allowance_left, cost),
-            **told,
+            **fields,
         )
 
-    def give_back(self, deduct: Deduct, amount: int, **told: Any) -> CreditTransaction:
+    def give_back(self, deduct: Deduct, amount: int, **fields: Any) -> CreditTransaction:
         """Give back a part of a deduct, and remember that."""
-        user, taken = self.users[deduct.user_id], deduct.taken
+        user, amounts = self.users[deduct.user_id], deduct.amounts
         record = self.append(
             user,
             type=TransactionType.REFUND,
             amount=amount,
             allowance_amount=deduct.to_allowance(amount, user.period_start_ms),
             refund_of=deduct.id,
-            **told,
+            **fields,
         )
-        deduct.taken = replace(taken, refunded=taken.refunded + amount)
-        self.keep(deduct)
+        deduct.amounts = replace(amounts, refunded=amounts.refunded + amount)
+        self.save(deduct)
         self.records.remembered.put(record.id, record, MEMORY_MS)
         return record
 
-    def append(self, user: User, **told: Any) -> CreditTransaction:
-        """Change a balance, and record it; `told` is all that does not follow from the balance."""
+    def append(self, user: User, **fields: Any) -> CreditTransaction:
+        """Change a balance and record it. The balance determines the other fields."""
         start_ms = user.period_start_ms
         record = CreditTransaction(
             user_id=user.id,
             timestamp=utc(self.records.now_ms),
             sequence=user.sequence + 1,
-            balance_after=user.credits + told["amount"],
+            balance_after=user.credits + fields["amount"],
             epoch=user.epoch,
-            allowance_after=user.allowance_left + told.get("allowance_amount", 0),
+            allowance_after=user.allowance_left + fields.get("allowance_amount", 0),
             period_start=None if start_ms is None else utc(start_ms),
-            **told,
+            **fields,
         )
         self.users[user.id] = replace(
             user,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from faregate.adapters.memory.values import taken_by, unix_ms, unix_ms_of, utc
+from faregate.adapters.memory.values import amounts_of, unix_ms, unix_ms_of, utc
 from faregate.domain.history import HistoryRow, Place
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
@@ -92,7 +92,7 @@ class MemoryStore:
         if row is None or row.user_id != user_id or row.type is not TransactionType.DEDUCT:
             return None
         refunds = (row.amount for row in self.rows.values() if row.refund_of == deduct_id)
-        return taken_by(row, sum(refunds))
+        return amounts_of(row, sum(refunds))
 
     async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
         """Return the next users by id."""
@@ -135,7 +135,7 @@ class MemoryStore:
         """Return nothing: there are no locks in memory."""
         return ""
 
-    def rehearse(self) -> None:
+    def check_writes(self) -> None:
         """Do nothing: all may be written here."""
 
     def store(self, batch: Batch) -> Stored:

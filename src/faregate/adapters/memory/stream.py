@@ -87,7 +87,7 @@ class MemoryStream:
         """Return how many records are not known to be rows."""
         return self._records.ordinal - self._records.stored
 
-    def marks(self) -> dict[str, str]:
+    def identity_fields(self) -> dict[str, str]:
         """Return nothing: no identity is kept in memory."""
         return {}
 

@@ -15,30 +15,30 @@ from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CREDITS_MAX, CreditTransaction, CreditTransactionId
 from faregate.domain.user import User
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
-class Expiring(Generic[Key, Value]):
+class Expiring(Generic[_K, _V]):
     """Remembers values, each for a time in milliseconds."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
-        self._kept: dict[Key, tuple[Value, float]] = {}
+        self._values: dict[_K, tuple[_V, float]] = {}
 
-    def get(self, key: Key) -> Value | None:
+    def get(self, name: _K) -> _V | None:
         """Return a value, or None."""
-        value, ends_ms = self._kept.get(key, (None, 0))
+        value, ends_ms = self._values.get(name, (None, 0))
         return value if self._now_ms() <= ends_ms else None
 
-    def put(self, key: Key, value: Value, for_ms: float) -> None:
+    def put(self, name: _K, value: _V, for_ms: float) -> None:
         """Remember a value for a time from now."""
-        self._kept[key] = value, self._now_ms() + for_ms
+        self._values[name] = value, self._now_ms() + for_ms
 
-    def all(self) -> dict[Key, Value]:
+    def all(self) -> dict[_K, _V]:
         """Return all that is remembered now."""
         now_ms = self._now_ms()
-        return {key: value for key, (value, ends_ms) in self._kept.items() if now_ms <= ends_ms}
+        return {name: value for name, (value, ends_ms) in self._values.items() if now_ms <= ends_ms}
 
 
 @dataclass(slots=True)
@@ -48,31 +48,31 @@ class Deduct:
     id: CreditTransactionId
     user_id: UUID
     #: Nothing in the note of a void, which stands for an id that must not be charged.
-    taken: DurableDeduct
-    hold: "Held | None" = None
+    amounts: DurableDeduct
+    hold: "MemoryHold | None" = None
 
     @property
     def left(self) -> int:
         """The credits that may still be given back."""
-        return self.taken.amount - self.taken.refunded
+        return self.amounts.amount - self.amounts.refunded
 
     @property
     def is_over(self) -> bool:
         """Whether an attempt with its id is refused: it was voided, or wholly given back."""
         if self.hold is not None and self.hold.answer.state is HoldState.CANCELLED:
             return True
-        return self.left <= 0 and (self.hold is None or self.taken.amount > 0)
+        return self.left <= 0 and (self.hold is None or self.amounts.amount > 0)
 
     def to_allowance(self, amount: int, period_start_ms: int | None) -> int:
         """Return the part of a refund that goes to the allowance: bought credits go back first."""
-        if period_start_ms is None or period_start_ms != self.taken.period_start_ms:
+        if period_start_ms is None or period_start_ms != self.amounts.period_start_ms:
             return 0
-        bought, before = self.taken.amount - self.taken.allowance_amount, self.taken.refunded
+        bought, before = self.amounts.amount - self.amounts.allowance_amount, self.amounts.refunded
         return amount - (min(before + amount, bought) - min(before, bought))
 
 
 @dataclass(slots=True)
-class Held:
+class MemoryHold:
     """The hold that a deduct is."""
 
     deduct: Deduct
@@ -80,7 +80,7 @@ class Held:
     answer: HoldAnswer
     opened_at_ms: int
     #: Whether it has cost its estimate when it expires.
-    keeps: bool
+    is_kept_at_expiry: bool
     #: What it was settled by.
     actual: int = 0
 
@@ -94,7 +94,7 @@ class Held:
         self.answer = replace(self.answer, **changes)
 
 
-def taken_by(record: CreditTransaction, refunded: int = 0) -> DurableDeduct:
+def amounts_of(record: CreditTransaction, refunded: int = 0) -> DurableDeduct:
     """Return what a deduct has taken, by its record, and what was given back of it."""
     start = record.period_start
     return DurableDeduct(

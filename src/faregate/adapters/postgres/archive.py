@@ -33,7 +33,7 @@ from faregate.adapters.postgres.connection import (
 from faregate.adapters.postgres.cursors import Newest, cursors_of, read_newest, write_batch
 from faregate.adapters.postgres.inserts import ProfileVanishedError, insert, lines_of
 from faregate.adapters.postgres.queries import statement
-from faregate.adapters.postgres.sorting import REFUSALS, RefusedError, Sorter
+from faregate.adapters.postgres.sorting import REFUSALS, RecordRefusedError, Sorter
 from faregate.domain.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
@@ -113,7 +113,7 @@ class PostgresArchive:
         ):
             return dict(connection.execute(statement("count_dead_letters")).fetchall())
 
-    def rehearse(self) -> None:
+    def check_writes(self) -> None:
         """Write nothing, by the statements that write; see the port."""
         with (
             unavailable("store records"),
@@ -190,7 +190,7 @@ def _store(connection: psycopg.Connection, batch: Batch) -> Stored:
     if stored is None:
         try:
             stored = _sort(connection, batch.head(SORTED_COUNT_MAX), newest)
-        except RefusedError:
+        except RecordRefusedError:
             stored = _sort(connection, batch.head(REFUSED_COUNT_MAX), newest, has_refused=True)
     return stored
 

@@ -34,11 +34,11 @@ class DeadLetter:
     reason: str
 
 
-def keep(connection: psycopg.Connection, shard: int, letters: Iterable[DeadLetter]) -> None:
+def save_letters(connection: psycopg.Connection, shard: int, letters: Iterable[DeadLetter]) -> None:
     """Keep entries, each once for its place in the stream, however often it is delivered."""
     rows = [{"shard": shard, **letter_row(letter)} for letter in letters]
     if rows:
-        connection.cursor().executemany(statement("keep_dead_letter"), rows)
+        connection.cursor().executemany(statement("insert_dead_letter"), rows)
 
 
 def letter_row(letter: DeadLetter) -> dict[str, object]:

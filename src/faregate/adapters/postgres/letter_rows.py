@@ -72,10 +72,10 @@ def resolve(connection: psycopg.Connection, letter: Letter, who: Operator) -> Ma
     try:
         # A sequence may be too large for the question, too.
         with connection.transaction():
-            ((is_taken,),) = connection.execute(
-                statement("is_place_taken", "letters.sql"), user
+            ((is_used,),) = connection.execute(
+                statement("is_place_used", "letters.sql"), user
             ).fetchall()
-        if is_taken:
+        if is_used:
             return letter.stays(f"transaction {made.sequence} of its user is another row")
         return Made(row.id.value, insert(connection, rows_of([row])).leaves)
     except (*REFUSALS, ProfileVanishedError) as error:

@@ -26,7 +26,7 @@ from faregate.adapters.postgres.connection import Bounds, Connector, migrated, o
 from faregate.adapters.postgres.dead_letters import DeadLetter, letter_row
 from faregate.adapters.postgres.letter_rows import Letter, Made, resolve, retry
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.dead_letter import LetterKind, LetterOutcome, TreatedLetter
+from faregate.domain.dead_letter import LetterKind, LetterOutcome, LetterResult
 from faregate.domain.errors import InvalidArgumentError, ShardBlockedError
 from faregate.domain.operator import Operator
 from faregate.ports import StreamEntry
@@ -85,18 +85,18 @@ class PostgresLetters:
         place = letter["stream_id"]
         return StreamEntry(stream_id=place, payload=b"", transaction=None, problem=_SCRUBBED)
 
-    def discard(self, letters: Sequence[_Row], who: Operator) -> Sequence[TreatedLetter]:
+    def discard(self, letters: Sequence[_Row], who: Operator) -> Sequence[LetterResult]:
         """Let letters count no more, all at once. There will be no rows of their records."""
         with self._transaction() as connection:
             ended = _end(connection, letters, LetterOutcome.DISCARDED, who)
             return [
-                _treated(letter, LetterOutcome.DISCARDED)
+                _result(letter, LetterOutcome.DISCARDED)
                 if letter["id"] in ended
                 else _repeated(connection, letter["id"])
                 for letter in letters
             ]
 
-    def make_row(self, letter: _Row, outcome: LetterOutcome, who: Operator) -> TreatedLetter:
+    def make_row(self, letter: _Row, outcome: LetterOutcome, who: Operator) -> LetterResult:
         """Make a row of a letter that counts: of the record as it is, or one in its place.
 
         Args:
@@ -117,7 +117,7 @@ class PostgresLetters:
 
     def _made(
         self, connection: psycopg.Connection, row: _Row, outcome: LetterOutcome, who: Operator
-    ) -> TreatedLetter:
+    ) -> LetterResult:
         lock_shard(connection, row["shard"])
         connection.execute(statement("bound_lock_wait"), {"lock_ms_max": str(LOCK_MS_MAX)})
         if not _rows(connection, "lock_letter", {"id": row["id"]}):
@@ -131,13 +131,13 @@ class PostgresLetters:
             entry=self.record(row),
         )
         if not row["payload"]:
-            return _stays(connection, row, letter.stays(_SCRUBBED), who)
+            return _unchanged(connection, row, letter.stays(_SCRUBBED), who)
         made = _MAKERS[outcome](connection, letter, who)
         if isinstance(made, DeadLetter):
-            return _stays(connection, row, made, who)
+            return _unchanged(connection, row, made, who)
         _append(connection, row["shard"], made)
         _end(connection, [row], outcome, who, made.row_id)
-        return _treated({**row, **_known(letter.entry)}, outcome, row_id=made.row_id)
+        return _result({**row, **_known(letter.entry)}, outcome, row_id=made.row_id)
 
     @contextmanager
     def _transaction(self) -> Iterator[psycopg.Connection]:
@@ -179,20 +179,20 @@ def _end(
     return {row["id"] for row in _rows(connection, "end_letters", asked)}
 
 
-def _repeated(connection: psycopg.Connection, letter_id: int) -> TreatedLetter:
+def _repeated(connection: psycopg.Connection, letter_id: int) -> LetterResult:
     (now,) = _rows(connection, "read_letters", {"ids": [letter_id]})
     # A letter that was discarded by SQL has no outcome.
     outcome = LetterOutcome(now["outcome"] or LetterOutcome.DISCARDED)
-    return _treated(now, outcome, row_id=now["row_id"], repeated=True)
+    return _result(now, outcome, row_id=now["row_id"], repeated=True)
 
 
-def _stays(
+def _unchanged(
     connection: psycopg.Connection, row: _Row, letter: DeadLetter, who: Operator
-) -> TreatedLetter:
+) -> LetterResult:
     asked = {**letter_row(letter), "id": row["id"], "actor": who.actor, "actor_reason": who.reason}
-    connection.execute(statement("keep_letter", _FILE), asked)
-    told = {**row, **_known(letter.entry), "kind": letter.kind}
-    return _treated(told, LetterOutcome.STAYS, reason=letter.reason)
+    connection.execute(statement("save_letter", _FILE), asked)
+    unchanged = {**row, **_known(letter.entry), "kind": letter.kind}
+    return _result(unchanged, LetterOutcome.STAYS, reason=letter.reason)
 
 
 def _known(entry: StreamEntry) -> dict[str, Any]:
@@ -209,6 +209,6 @@ def _append(connection: psycopg.Connection, shard: int, made: Made) -> None:
         )
 
 
-def _treated(letter: _Row, outcome: LetterOutcome, **more: Any) -> TreatedLetter:
+def _result(letter: _Row, outcome: LetterOutcome, **more: Any) -> LetterResult:
     names = ("id", "kind", "user_id", "amount")
-    return TreatedLetter(outcome=outcome, **{name: letter[name] for name in names}, **more)
+    return LetterResult(outcome=outcome, **{name: letter[name] for name in names}, **more)

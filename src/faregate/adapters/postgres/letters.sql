@@ -84,7 +84,7 @@ where
     and discarded_at is null
 returning id;
 
--- name: keep_letter
+-- name: save_letter
 -- Notes that a dead letter stays: the reason, its readable columns, and the actor of the attempt.
 update faregate.dead_letters
 set
@@ -104,9 +104,9 @@ set
     actor_reason = %(actor_reason)s
 where id = %(id)s::bigint;
 
--- name: is_place_taken
+-- name: is_place_used
 -- Whether a row has a number in the history of its user.
-select count(*) > 0 as is_taken
+select count(*) > 0 as is_used
 from public.credit_transactions
 where
     user_id = %(user_id)s::uuid

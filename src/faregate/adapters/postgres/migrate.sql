@@ -8,7 +8,7 @@ select pg_advisory_xact_lock(%(key)s::bigint);
 -- Keys that an application checks at the end would keep its tables from being altered until then.
 set constraints all immediate;
 
--- name: tell_numbers
+-- name: log_ledger_numbers
 -- What the migration that creates the ledger reads.
 select
     set_config('faregate.shard_count', %(shard_count)s::text, true) as shard_count,

@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 def _warn(notice: psycopg.errors.Diagnostic) -> None:
     """Log a warning of a migration, which has a hint; notices of Postgres itself have none."""
     if notice.severity_nonlocalized == "WARNING" and notice.message_hint:
-        _logger.warning("%s; %s", notice.message_primary, notice.message_hint)
+        _logger.warning("migration notice: %s; %s", notice.message_primary, notice.message_hint)
 
 
 @contextmanager

@@ -90,7 +90,7 @@ class Migrator:
         with connected(self._conninfo) as connection, bounded(connection):
             return _Run(_Numbers(shard_count, starting_credits), adopt, on_progress).on(connection)
 
-    def rehearse(
+    def dry_run(
         self,
         *,
         shard_count: int = 16,
@@ -141,7 +141,7 @@ class _Numbers:
 
     def say(self, connection: psycopg.Connection) -> None:
         """Tell them to the migration that creates the ledger, which reads settings."""
-        connection.execute(sql("tell_numbers"), asdict(self))
+        connection.execute(sql("log_ledger_numbers"), asdict(self))
 
     def check(self, connection: psycopg.Connection) -> None:
         """Raise unless the ledger is absent or was created with them."""

@@ -31,7 +31,7 @@ keys as (
 seen as (
     select
         p.*,
-        id_key.confrelid as id_refers_to,
+        id_redis_key.confrelid as id_refers_to,
         user_key.confrelid as user_refers_to,
         coalesce(p.id_number::text in (select k.columns from keys as k), false) as is_id_unique,
         coalesce(p.user_number::text in (select k.columns from keys as k), false) as is_user_unique
@@ -42,7 +42,7 @@ seen as (
         where f.conrelid = p.oid and f.contype = 'f' and f.conkey = array[p.id_number]
         order by f.confrelid = p.users desc
         limit 1
-    ) as id_key on true
+    ) as id_redis_key on true
     left join lateral (
         select f.confrelid
         from pg_catalog.pg_constraint as f

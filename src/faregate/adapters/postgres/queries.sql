@@ -400,7 +400,7 @@ changed as (
 
 select (select count(*) from added) - (select count(*) from changed) as missing;
 
--- name: find_kept
+-- name: find_dead_letters
 -- The records that are dead letters already.
 select
     stream_id,
@@ -455,7 +455,7 @@ select
 from public.credit_transactions
 where id = any(%(ids)s::uuid[]);
 
--- name: keep_dead_letter
+-- name: insert_dead_letter
 -- Keeps a record that cannot be a row, once for each place in a stream.
 insert into faregate.dead_letters (
     shard, stream_id, kind, reason, payload, payload_digest, transaction_id, user_id,
@@ -543,7 +543,7 @@ from faregate.reconciliations as l
 order by l.id desc
 limit 1;
 
--- name: keep_reconciliation
+-- name: save_reconciliation
 -- Keeps what a reconciliation found.
 insert into faregate.reconciliations (
     began_at, ended_at, since, next_since, user_count, drift_user_count, pending_count,

@@ -55,7 +55,7 @@ class PostgresReconciliations:
             cursor = connection.cursor(row_factory=class_row(LastRun))
             return cursor.execute(statement("read_last_run")).fetchone()
 
-    def keep(self, result: Reconciliation) -> None:
+    def save(self, result: Reconciliation) -> None:
         """Keep a result, with at most `FINDINGS_MAX` of its findings."""
         parameters = {
             "began_at": result.began_at,
@@ -67,10 +67,10 @@ class PostgresReconciliations:
             "pending_count": result.pending_count,
             "dead_letter_count": result.dead_letter_count,
             "finding_counts": Jsonb(Counter(finding.kind for finding in result.findings)),
-            "findings": Jsonb([finding.told() for finding in result.findings[:FINDINGS_MAX]]),
+            "findings": Jsonb([finding.as_dict() for finding in result.findings[:FINDINGS_MAX]]),
         }
         with unavailable("keep a reconciliation"), self._connector.transaction() as connection:
-            connection.execute(statement("keep_reconciliation"), parameters)
+            connection.execute(statement("save_reconciliation"), parameters)
 
     def close(self) -> None:
         """Let go of the connection; the next question opens another."""

@@ -20,7 +20,7 @@ from faregate.adapters.postgres.connection import Bounds, Connector, migrated, o
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 from faregate.domain.finding import DriftKind, Finding
-from faregate.domain.repair import Action, Around, Event, LiveChange, Row
+from faregate.domain.repair import LiveChange, RepairEvent, Row, RowContext, StepAction
 
 _BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=3_000)
 #: The transaction that holds the lock of all repairs waits between two users.
@@ -41,7 +41,7 @@ class PostgresRepairs:
         self._holder = Connector(conninfo, "faregate repair lock", _HOLDING)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Hold the lock of all repairs for as long as this is open.
 
         Raises:
@@ -49,16 +49,16 @@ class PostgresRepairs:
         """
         with unavailable("begin a repair"), self._holder.transaction() as connection:
             asked = {"namespace": LOCK_NAMESPACE}
-            ((is_held,),) = connection.execute(_repairs("hold_repairs"), asked).fetchall()
-            if not is_held:
+            ((is_locked,),) = connection.execute(_repairs("hold_repairs"), asked).fetchall()
+            if not is_locked:
                 raise ConfigurationError("another repair is at work: let it end first")
             yield
 
-    def around(self, user_id: UUID, first: int, last: int) -> Around:
+    def row_context(self, user_id: UUID, first: int, last: int) -> RowContext:
         """Return the rows and sums around some numbers of a user."""
         asked = {"user_id": user_id, "first": first, "last": last}
         (row,) = self._read("read_around", asked)
-        return Around(
+        return RowContext(
             before=row["row_before"],
             after=row["row_after"],
             moves=tuple((sequence, amount) for sequence, amount in row["moves"]),
@@ -80,7 +80,7 @@ class PostgresRepairs:
         found = self._read("prove_rows", {"rows": _json(rows)}) if rows else []
         return [row["is_proven"] for row in found]
 
-    def begin(self, event: Event, deadline_at: datetime | None = None) -> None:
+    def begin(self, event: RepairEvent, deadline_at: datetime | None = None) -> None:
         """Note that a step begins.
 
         Args:
@@ -104,7 +104,7 @@ class PostgresRepairs:
         with self._acting("begin a repair") as connection:
             connection.execute(_repairs("begin_repair"), row)
 
-    def act(self, event: Event) -> None:
+    def act(self, event: RepairEvent) -> None:
         """Do a step that needs only Postgres, and note its end, in one commit."""
         user_id = event.step.finding.user_id
         with self._acting("repair") as connection:
@@ -124,7 +124,7 @@ class PostgresRepairs:
             }
             connection.execute(_repairs("end_repair"), done)
 
-    def end(self, event: Event, change: LiveChange | None) -> None:
+    def end(self, event: RepairEvent, change: LiveChange | None) -> None:
         """Note the end of a step that changed a live balance; None if nothing was changed.
 
         The findings that the step accepts are accepted in the same commit.
@@ -172,33 +172,33 @@ def _json(rows: Sequence[Row]) -> str:
     return json.dumps(rows, default=str)
 
 
-def _change(connection: psycopg.Connection, event: Event) -> bytes:
+def _change(connection: psycopg.Connection, event: RepairEvent) -> bytes:
     """Execute a step; return the leaves of the rows that it stored or registered."""
     step, leaves = event.step, b""
-    if step.action is Action.ACKNOWLEDGE:
+    if step.action is StepAction.ACKNOWLEDGE:
         return leaves
-    if step.action in {Action.STORE, Action.CLOSE}:
+    if step.action in {StepAction.STORE, StepAction.CLOSE}:
         stored = connection.execute(_repairs("store_rows"), {"rows": _json(step.rows)}).fetchall()
         ids = {str(row_id) for (row_id,) in stored}
         leaves = _leaves(connection, [row for row in step.rows if row["id"] in ids])
-    elif step.action is Action.REGISTER:
+    elif step.action is StepAction.REGISTER:
         leaves = _leaves(connection, step.rows)
-    elif step.action is Action.RESTORE:
+    elif step.action is StepAction.RESTORE:
         _restore(connection, event)
     for user_id in event.step.users:
         connection.execute(_repairs("make_profile"), {"user_id": user_id})
-        asked = {"user_id": user_id, "rewinds": step.action is Action.REWIND}
+        asked = {"user_id": user_id, "rewinds": step.action is StepAction.REWIND}
         connection.execute(_repairs("recompute"), asked)
         asked = {"user_id": user_id, "kinds": [DriftKind.PROJECTION.value]}
         connection.execute(_repairs("end_acceptances"), asked)
     return leaves
 
 
-def _restore(connection: psycopg.Connection, event: Event) -> None:
+def _restore(connection: psycopg.Connection, event: RepairEvent) -> None:
     """Give a row its former content, with the guards off until the end of this function."""
-    ((is_kept,),) = connection.execute(_repairs("sees_own_rows")).fetchall()
+    ((is_restricted,),) = connection.execute(_repairs("sees_own_rows")).fetchall()
     names = ["unlock_rows", "lock_rows"]
-    if is_kept:
+    if is_restricted:
         names = ["unlock_security", *names, "lock_security"]
     half = len(names) // 2
     for name in names[:half]:
@@ -220,7 +220,7 @@ def _credits(connection: psycopg.Connection, user_id: UUID | None) -> int | None
     return None if row is None else int(row[0])
 
 
-def _acknowledge(connection: psycopg.Connection, finding: Finding, event: Event) -> None:
+def _acknowledge(connection: psycopg.Connection, finding: Finding, event: RepairEvent) -> None:
     row = {
         "finding_id": finding.id,
         "kind": finding.kind.value,

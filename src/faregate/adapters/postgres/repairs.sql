@@ -238,7 +238,7 @@ returning id;
 
 -- name: sees_own_rows
 -- Whether row level security keeps this role from changing rows.
-select row_security_active('public.credit_transactions') as is_kept;
+select row_security_active('public.credit_transactions') as is_restricted;
 
 -- name: unlock_security
 -- Lets the owner change rows until the end of the transaction, which nobody else sees.

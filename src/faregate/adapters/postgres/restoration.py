@@ -62,8 +62,8 @@ class SchemaRestorer:
                 _restore(connection, differences)
                 left = _find(connection)
                 if left:
-                    told = "; ".join(f"{one.subject}: {one.detail}" for one in left)
-                    raise SchemaDiffersError(f"cannot restore: {told}")
+                    details = "; ".join(f"{one.subject}: {one.detail}" for one in left)
+                    raise SchemaDiffersError(f"cannot restore: {details}")
         return differences
 
     def _require_applied(self) -> None:

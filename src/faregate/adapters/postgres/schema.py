@@ -49,7 +49,7 @@ _ROLES: Final = [*OF_SUPABASE, "authenticator", *(name for name in OWN_ROLES if 
 #: The application adds to these tables as it likes.
 _THEIRS: Final = "public.profiles", "auth.users"
 #: Objects that change how a table works, under any name.
-_INTRUDERS: Final = "policy", "trigger", "rule", "child table", "setting"
+_FOREIGN_KINDS: Final = "policy", "trigger", "rule", "child table", "setting"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -147,7 +147,7 @@ def compare(expected: Expected, found: Set[Fact]) -> list[Change]:
     extra = {
         fact
         for fact in found - expected.allowed
-        if fact.subject in known or _is_intruder(fact, found)
+        if fact.subject in known or _is_foreign(fact, found)
     }
     groups: dict[tuple[str, str], list[Fact]] = {}
     for fact in sorted(missing | extra):
@@ -170,7 +170,7 @@ def compare(expected: Expected, found: Set[Fact]) -> list[Change]:
                 if (fact.subject, fact.aspect) == (subject, aspect)
             ),
             expected=_aspects(expected.allowed, subject),
-            kept=_rights(found & expected.allowed, subject),
+            granted=_rights(found & expected.allowed, subject),
         )
         for (subject, aspect), facts in groups.items()
     ]
@@ -185,8 +185,8 @@ def _is_wanted(fact: Fact, there: Set[str]) -> bool:
     return not any(name in words for name in absent)
 
 
-def _is_intruder(fact: Fact, found: Set[Fact]) -> bool:
-    if fact.kind not in _INTRUDERS or fact.host in _THEIRS:
+def _is_foreign(fact: Fact, found: Set[Fact]) -> bool:
+    if fact.kind not in _FOREIGN_KINDS or fact.host in _THEIRS:
         return False
     return not any(one.aspect == "scope" for one in found if one.subject == fact.subject)
 
@@ -216,14 +216,14 @@ def _detail(change: Change, owner: str) -> str:
     extra, missing = (", ".join(values) for values in (change.extra, change.missing))
     if change.is_unknown:
         text = f"is not of Faregate: {extra}"
-    elif change.aspect in _SAYINGS:
-        said = [_SAYINGS[change.aspect].format(value) for value in change.extra]
+    elif change.aspect in _PHRASES:
+        said = [_PHRASES[change.aspect].format(value) for value in change.extra]
         text = ", ".join(said)
     elif change.aspect.startswith("rights of "):
         role = change.aspect.removeprefix("rights of ")
-        told = [f"has {extra}"] if extra else []
-        told += [f"lacks {missing}"] if missing else []
-        text = f"role {role} {' and '.join(told)}"
+        differences = [f"has {extra}"] if extra else []
+        differences += [f"lacks {missing}"] if missing else []
+        text = f"role {role} {' and '.join(differences)}"
     elif change.aspect == "body":
         text = "its body is not that of this version"
     else:
@@ -232,7 +232,7 @@ def _detail(change: Change, owner: str) -> str:
     return text.replace("<owner>", owner)
 
 
-_SAYINGS: Final = {"attribute": "has the attribute {}", "membership": "is a member of {}"}
+_PHRASES: Final = {"attribute": "has the attribute {}", "membership": "is a member of {}"}
 
 
 def lines_of(facts: Expected) -> Iterator[str]:

@@ -29,7 +29,7 @@ class Change:
     #: The aspects of the object, as the migrations make it.
     expected: Mapping[str, str]
     #: The rights to it that are in order: right and role.
-    kept: tuple[tuple[str, str], ...]
+    granted: tuple[tuple[str, str], ...]
 
 
 def repair(change: Change, owner: str) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ def _view(change: Change) -> list[str]:
         f"drop view {change.name}",
         f"create view {change.name} as {change.expected['definition']}",
         f"alter view {change.name} owner to <owner>",
-        *(f"grant {right} on {change.name} to {role}" for right, role in change.kept),
+        *(f"grant {right} on {change.name} to {role}" for right, role in change.granted),
     ]
 
 

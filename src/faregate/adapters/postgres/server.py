@@ -23,7 +23,7 @@ class PostgresServer:
         self._connector = Connector(conninfo, "faregate doctor", _BOUNDS)
         self._migrator = Migrator(conninfo)
 
-    def look(self) -> DurableServer:
+    def inspect(self) -> DurableServer:
         """Return what it says.
 
         Raises:

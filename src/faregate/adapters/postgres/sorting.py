@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import dict_row
 
-from faregate.adapters.postgres.dead_letters import DeadLetter, keep
+from faregate.adapters.postgres.dead_letters import DeadLetter, save_letters
 from faregate.adapters.postgres.inserts import NOTHING, Inserted, insert, rows_of
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.dead_letter import LetterKind
@@ -40,7 +40,7 @@ REFUSALS = (
 )
 
 
-class RefusedError(Exception):
+class RecordRefusedError(Exception):
     """Postgres refuses some records of a batch that is too long for halving."""
 
 
@@ -65,20 +65,20 @@ class Sorter:
     letters: list[DeadLetter] = field(default_factory=list)
     inserted: Inserted = NOTHING
     repeated: int = 0
-    kept: int = 0
-    users_gone: set[UUID] = field(default_factory=set)
+    letters_before: int = 0
+    deleted_users: set[UUID] = field(default_factory=set)
 
     def store(self, records: Sequence[StreamEntry]) -> Stored:
         """Make rows and dead letters of all records."""
-        self.sort(self._not_kept(records))
-        self._blame()
-        keep(self.connection, self.shard, self.letters)
+        self.sort(self._not_letters(records))
+        self._find_refused()
+        save_letters(self.connection, self.shard, self.letters)
         self._scrub()
         return Stored(
             inserted=self.inserted.count,
             repeated=self.repeated,
-            dead_letters=self.kept + len(self.letters),
-            users_gone=frozenset(self.users_gone),
+            dead_letters=self.letters_before + len(self.letters),
+            deleted_users=frozenset(self.deleted_users),
         )
 
     def sort(self, records: Sequence[StreamEntry]) -> None:
@@ -95,10 +95,10 @@ class Sorter:
     def _give_up(self, entry: StreamEntry, kind: LetterKind, reason: str) -> None:
         self.letters.append(DeadLetter(entry=entry, kind=kind, reason=reason))
 
-    def _not_kept(self, records: Sequence[StreamEntry]) -> list[StreamEntry]:
+    def _not_letters(self, records: Sequence[StreamEntry]) -> list[StreamEntry]:
         """Leave out those that are dead letters already: they must not become rows as well."""
         asked = {"shard": self.shard, "stream_ids": [record.stream_id for record in records]}
-        cursor = self.connection.execute(statement("find_kept"), asked)
+        cursor = self.connection.execute(statement("find_dead_letters"), asked)
         known = {(stream_id, bytes(digest)) for stream_id, digest in cursor}
         if not known:
             return list(records)
@@ -107,7 +107,7 @@ class Sorter:
             for record in records
             if (record.stream_id, sha256(record.payload).digest()) not in known
         ]
-        self.kept = len(records) - len(left)
+        self.letters_before = len(records) - len(left)
         return left
 
     def _readable(self, records: Sequence[StreamEntry]) -> list[_Candidate]:
@@ -153,7 +153,7 @@ class Sorter:
             user_id = transaction.user_id
             sequence = reached.get(user_id)
             if sequence is None:
-                self.users_gone.add(user_id)
+                self.deleted_users.add(user_id)
                 reason = "the user was deleted before the record was stored"
                 self._give_up(candidate.entry, LetterKind.DELETED_USER, reason)
             elif transaction.epoch < self.epoch and transaction.sequence != sequence + 1:
@@ -173,7 +173,7 @@ class Sorter:
             self.inserted += insert(self.connection, fill)
         except REFUSALS as error:
             if not self.has_refused:
-                raise RefusedError from error
+                raise RecordRefusedError from error
             if len(candidates) == 1:
                 self._give_up(candidates[0].entry, LetterKind.REFUSED, str(error))
             else:
@@ -183,7 +183,7 @@ class Sorter:
         else:
             self.connection.execute(statement("discard_rows"))
 
-    def _blame(self) -> None:
+    def _find_refused(self) -> None:
         """Make sure that the refused records are at fault, and not the schema.
 
         They are if Postgres accepts another record of the batch, or a usual one, which is undone.

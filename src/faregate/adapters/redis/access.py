@@ -152,7 +152,7 @@ class RedisUser:
     #: What is run as this user.
     purpose: str
     #: Patterns of keys and channels, as ACL SETUSER takes them.
-    keys: tuple[str, ...]
+    patterns: tuple[str, ...]
     channels: tuple[str, ...] = ()
     #: The commands, each as it might be sent.
     samples: tuple[str, ...]
@@ -168,7 +168,7 @@ class RedisUser:
 
         It says nothing of passwords. A new user has none, and cannot be used until it gets one.
         """
-        rights = (*self.keys, *self.channels, "-@all", *(f"+{name}" for name in self.commands))
+        rights = (*self.patterns, *self.channels, "-@all", *(f"+{name}" for name in self.commands))
         cleared = "resetkeys", "resetchannels", "clearselectors"
         return " ".join(("ACL SETUSER", self.name, *cleared, *rights))
 
@@ -176,7 +176,7 @@ class RedisUser:
 GATE: Final = RedisUser(
     name="faregate_gate",
     purpose="an API with a gate; faregate rebuild, renew, journal import",
-    keys=("~fg:*",),
+    patterns=("~fg:*",),
     samples=_SELECT + _RUN_SCRIPTS + _RUN_FUNCTIONS + _DECIDE,
 )
 #: What a worker needs on the Redis of the ledger, and on that of the queue. They may be one.
@@ -185,14 +185,14 @@ WORKER_ON_QUEUE: Final = _SELECT + _RUN_SCRIPTS + _QUEUE
 WORKER: Final = RedisUser(
     name="faregate_worker",
     purpose="faregate worker, on the Redis of the ledger and on that of the queue",
-    keys=("~fg:*", "~rq:*", "~faregate:worker:*"),
+    patterns=("~fg:*", "~rq:*", "~faregate:worker:*"),
     channels=("&rq:pubsub:*",),
     samples=WORKER_ON_LEDGER + WORKER_ON_QUEUE,
 )
 OPERATOR: Final = RedisUser(
     name="faregate_operator",
     purpose="faregate reconcile, verify, status, doctor, and all that only shows",
-    keys=("%R~fg:*", "%R~rq:workers:*", "%R~rq:worker:*", "%R~rq:suspended"),
+    patterns=("%R~fg:*", "%R~rq:workers:*", "%R~rq:worker:*", "%R~rq:suspended"),
     samples=_SELECT + _AUDIT,
 )
 #: A repair makes a ledger of an empty Redis, and takes refunds back by an adjustment. Its script
@@ -200,7 +200,7 @@ OPERATOR: Final = RedisUser(
 REPAIRER: Final = RedisUser(
     name="faregate_repairer",
     purpose="faregate repair",
-    keys=GATE.keys,
+    patterns=GATE.patterns,
     samples=GATE.samples,
 )
 USERS: Final = (GATE, WORKER, OPERATOR, REPAIRER)

@@ -69,7 +69,7 @@ class BalanceScripts:
             completion.user_id,
             spend_id.bytes,
             completion.response,
-            completion.keep_ms,
+            completion.lifetime_ms,
             (completion.attempt_id or spend_id).bytes,
         )
         return bool(reply[0] == "completed")

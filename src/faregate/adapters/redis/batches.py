@@ -10,7 +10,7 @@ from faregate.adapters.redis import keys
 from faregate.adapters.redis.client import Client, checked
 from faregate.adapters.redis.lines import NotPlainError, write_lines
 from faregate.adapters.redis.pages import PageSizes
-from faregate.adapters.redis.records import FIELD, EntryHeader, read_entry
+from faregate.adapters.redis.records import FIELD, StreamEntryHeader, read_entry
 from faregate.adapters.redis.values import ShardState
 from faregate.ports import Cursor, StreamEntry
 
@@ -19,7 +19,7 @@ _START = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RawEntry:
     """An entry as Redis holds it."""
 
     position: str
@@ -28,18 +28,18 @@ class Entry:
     #: The SHA-256 of its bytes.
     digest: bytes
     #: None where it cannot be read.
-    header: EntryHeader | None
+    header: StreamEntryHeader | None
 
     @classmethod
     def of(cls, position: bytes, fields: list[bytes]) -> Self:
         """Take one from a reply of XRANGE."""
         payload = fields[1] if fields[:1] == [FIELD] and not fields[2:] else None
-        kept = b"\0".join(fields) if payload is None else payload
+        content = b"\0".join(fields) if payload is None else payload
         try:
-            header = None if payload is None else EntryHeader.unpack(payload)
+            header = None if payload is None else StreamEntryHeader.unpack(payload)
         except (ValueError, struct.error):
             header = None
-        return cls(position.decode(), payload, sha256(kept).digest(), header)
+        return cls(position.decode(), payload, sha256(content).digest(), header)
 
     @property
     def count(self) -> int:
@@ -60,7 +60,7 @@ class RedisBatch:
     is_from_start: bool
     #: The state of its shard, read after the entries.
     state: ShardState
-    entries: Sequence[Entry]
+    entries: Sequence[RawEntry]
     lines: bytes | None = field(init=False)
     end: Cursor = field(init=False)
 
@@ -99,7 +99,7 @@ class RedisBatch:
         part = self.entries[:length]
         return RedisBatch(self.shard, self.after, self.is_from_start, self.state, part)
 
-    def _headers(self) -> Iterator[EntryHeader]:
+    def _headers(self) -> Iterator[StreamEntryHeader]:
         """Iterate over the headers whose ordinals count: of this epoch, and written by a script."""
         headers = (entry.header for entry in self.entries)
         return (header for header in headers if header and header.is_of(self.state))
@@ -157,7 +157,7 @@ class BatchReader:
 
     def _first_page(
         self, shard: int, cursor: Cursor | None, size: int
-    ) -> tuple[ShardState | None, list[Entry], bool]:
+    ) -> tuple[ShardState | None, list[RawEntry], bool]:
         """Return the state, entries that follow the cursor, and whether they begin the stream."""
         if cursor is not None:
             state, entries = self._page(shard, cursor.position, size + 1)
@@ -165,7 +165,7 @@ class BatchReader:
                 return state, entries[1:], False
         return *self._page(shard, _START, size), True
 
-    def _page(self, shard: int, start: str, size: int) -> tuple[ShardState | None, list[Entry]]:
+    def _page(self, shard: int, start: str, size: int) -> tuple[ShardState | None, list[RawEntry]]:
         """Read entries, and then the state, which knows all of them; None where it was wiped."""
         names = self._shards[shard]
         asked = self._client.ask_all(
@@ -175,11 +175,11 @@ class BatchReader:
         return None if packed is None else ShardState.unpack(packed), _entries(page)
 
 
-def _entries(page: list[Any]) -> list[Entry]:
-    return [Entry.of(position, fields) for position, fields in page]
+def _entries(page: list[Any]) -> list[RawEntry]:
+    return [RawEntry.of(position, fields) for position, fields in page]
 
 
-def _is_at(cursor: Cursor, entries: Sequence[Entry]) -> bool:
+def _is_at(cursor: Cursor, entries: Sequence[RawEntry]) -> bool:
     """Whether the first entry is that of the cursor, to the byte."""
     first = entries[0] if entries else None
     return first is not None and (first.position, first.digest) == (cursor.position, cursor.digest)

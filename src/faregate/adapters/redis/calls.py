@@ -95,7 +95,7 @@ class CallPacker:
         self._clocks = clocks
         self._pending_max = pending_max
         self._timeout_ms = timeout_ms
-        self._call = scripts.load("spend").call
+        self._run_command = scripts.load("spend").run_command
         self._minted = 0
         self._randoms: list[int] = []
 
@@ -112,7 +112,7 @@ class CallPacker:
         policies, spends = self._pack_spends(waiting, times_ms, deadline_ms)
         packed = pack_command(
             (
-                *self._call,
+                *self._run_command,
                 2 * len(places) + len(waiting),
                 *map(_STREAM, places),
                 *map(_STATE, places),
@@ -138,7 +138,7 @@ class CallPacker:
             attempt, place = one.attempt, one.place
             time_ms = times_ms[place]
             identity = attempt.transaction_id or self._mint(time_ms)
-            attempt.sent(identity, time_ms, deadline_ms)
+            attempt.note_sent(identity, time_ms, deadline_ms)
             policy = policies.setdefault(one.policy, len(policies) + 1)
             spends.append(
                 SPEND.pack(one.flags, place + 1, policy, attempt.spend.cost, identity.bytes)
@@ -163,7 +163,7 @@ def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
         LedgerUnavailableError: It is of another version.
     """
     reply = CallReply(packed, len(call.waiting))
-    times_us, entries = reply.times_us, reply.entries
+    times_us, addresses = reply.times_us, reply.addresses
     clocks.observe(list(zip(call.shards, call.times_ms, times_us, strict=True)))
     details_at = reply.details_at
     for one, fields in zip(call.waiting, reply.spends(), strict=True):
@@ -174,14 +174,16 @@ def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
                 details = read_details(
                     packed[details_at : details_at + size],
                     one.policy.limits,
-                    has_key=bool(one.flags & KEY),
+                    has_idempotency_key=bool(one.flags & KEY),
                     has_hold=bool(one.flags & HOLD),
                 )
-            _resolve(one, fields, details, times_us[one.place] // 1_000, entries[one.place])
+            _resolve(one, fields, details, times_us[one.place] // 1_000, addresses[one.place])
         details_at += size
 
 
-def _resolve(one: Waiting, fields: SpendFields, details: Details, now_ms: int, entry: str) -> None:
+def _resolve(
+    one: Waiting, fields: SpendFields, details: Details, now_ms: int, address: str
+) -> None:
     """Give one caller its decision, or the error that stands for its status."""
     status, limit, credits_, sequence, left, next_period, wait_ms, index, _ = fields
     verdict = VERDICTS[status]
@@ -205,7 +207,7 @@ def _resolve(one: Waiting, fields: SpendFields, details: Details, now_ms: int, e
             credits_,
             sequence,
             status == REPEATED,
-            f"{entry}{index}" if index else "",
+            f"{address}{index}" if index else "",
             left,
             None if next_period == NO_TIME else whole(next_period),
             one.policy.limits[limit - 1].name if limit else "",

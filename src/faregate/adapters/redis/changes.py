@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from faregate.adapters.redis.encoding import pack_key, pack_rules
+from faregate.adapters.redis.encoding import pack_idempotency_key, pack_rules
 from faregate.adapters.redis.link import Argument
 from faregate.adapters.redis.replies import error_of, read_decision
 from faregate.adapters.redis.runner import ScriptRunner
@@ -75,7 +75,7 @@ class ChangeScripts:
             entry.owed,
             int(entry.is_recorded),
             pack_rules(entry.allowance),
-            b"" if entry.key is None else pack_key(entry.key),
+            b"" if entry.key is None else pack_idempotency_key(entry.key),
             encode_description(entry.description),
             encode_metadata(entry.row_metadata, bytes_max=JOURNALED_METADATA_BYTES_MAX),
         )

@@ -15,7 +15,7 @@ from faregate.adapters.redis.urls import check_no_cluster
 from faregate.domain.errors import LedgerUnavailableError
 
 #: The keys and the arguments of a script.
-Call: TypeAlias = tuple[tuple[bytes, ...], tuple[Argument, ...]]
+Run: TypeAlias = tuple[tuple[bytes, ...], tuple[Argument, ...]]
 
 _TIMEOUT_S = 5.0
 #: What the URL says of these does not count: replies are bare bytes, and nothing is sent twice.
@@ -77,16 +77,16 @@ class Client:
             raise LedgerUnavailableError(f"Redis did not answer: {error}") from error
         return replies
 
-    def run(self, name: str, keys: tuple[bytes, ...], *arguments: Argument) -> list[Any]:
+    def run(self, name: str, names: tuple[bytes, ...], *arguments: Argument) -> list[Any]:
         """Run a script and return its reply.
 
         Raises:
             LedgerUnavailableError: It was not run, or it is not known to have been.
         """
-        (reply,) = self.run_all(name, [(keys, arguments)])
+        (reply,) = self.run_all(name, [(names, arguments)])
         return list(checked(reply))
 
-    def run_all(self, name: str, calls: list[Call]) -> list[Any]:
+    def run_all(self, name: str, runs: list[Run]) -> list[Any]:
         """Run a script some times, and return its replies, of which some may be exceptions.
 
         A server that has to be taught the script may run some calls twice.
@@ -95,7 +95,9 @@ class Client:
             LedgerUnavailableError: There are no replies.
         """
         script = scripts.load(name)
-        commands = [(*script.call, len(keys), *keys, *arguments) for keys, arguments in calls]
+        commands = [
+            (*script.run_command, len(names), *names, *arguments) for names, arguments in runs
+        ]
         replies = self.ask_all(commands)
         if any(isinstance(one, Exception) and scripts.is_unknown(one) for one in replies):
             self.ask(*script.load)

@@ -86,8 +86,8 @@ class ShardClocks:
                 microseconds when it answered.
         """
         moved_us = []
-        for shard, thought_ms, now_us in seen:
-            if now_us < thought_ms * 1_000:
+        for shard, assumed_ms, now_us in seen:
+            if now_us < assumed_ms * 1_000:
                 self._server.reset()
             # The same time twice is that of the last record: the server's clock is behind it.
             if now_us != self._last_us[shard]:

@@ -8,7 +8,7 @@ from redis import Redis
 
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.changes import credit_arguments
-from faregate.adapters.redis.client import Call, Client, checked
+from faregate.adapters.redis.client import Client, Run, checked
 from faregate.adapters.redis.link import Argument
 from faregate.adapters.redis.replies import read_decision
 from faregate.adapters.redis.urls import check_url
@@ -32,14 +32,14 @@ class RedisCredits:
 
     def add(self, credits_: Sequence[Credit]) -> Sequence[Decision | FaregateError]:
         """Add credits, each once for its id; see the port."""
-        calls: list[Call] = []
+        runs: list[Run] = []
         problems: dict[int, FaregateError] = {}
         for place, credit in enumerate(credits_):
             try:
-                calls.append((self._keys(credit.user_id), _arguments(credit)))
+                runs.append((self._names(credit.user_id), _arguments(credit)))
             except FaregateError as error:
                 problems[place] = error
-        replies = iter(self._client.run_all("credit", calls))
+        replies = iter(self._client.run_all("credit", runs))
         return [
             problems[place] if place in problems else _answer(credit, next(replies))
             for place, credit in enumerate(credits_)
@@ -49,7 +49,7 @@ class RedisCredits:
         """Close all connections."""
         self._client.close()
 
-    def _keys(self, user_id: UUID) -> tuple[bytes, ...]:
+    def _names(self, user_id: UUID) -> tuple[bytes, ...]:
         shard = keys.shard_for(user_id, self._shards)
         return shard.state, shard.stream, shard.account(user_id.bytes)
 

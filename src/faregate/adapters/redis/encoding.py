@@ -24,11 +24,11 @@ from faregate.adapters.redis.layouts import (
 )
 from faregate.domain.attempt import Attempt, Phase
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.idempotency import IdempotencyKey, KeptKey
+from faregate.domain.idempotency import IdempotencyKey, SavedKey
 from faregate.domain.limit import LimitKind, RateLimit
 from faregate.domain.period import PeriodKind
 from faregate.domain.policy import Allowance, CreditPolicy, OnExpiry
-from faregate.domain.spend import NO_OPTIONS, HoldTerms, Spend
+from faregate.domain.spend import NO_OPTIONS, HoldOptions, Spend
 from faregate.domain.texts import encode_description, encode_metadata
 
 #: A policy is packed once. Beyond so many, all are packed again: an application has a few.
@@ -102,7 +102,7 @@ def _pack_options(spend: Spend, policy: PackedPolicy, flags: int) -> PackedSpend
         sections.append(_pack_text(spend))
     if options.key is not None:
         flags |= KEY
-        sections.append(pack_key(options.key))
+        sections.append(pack_idempotency_key(options.key))
     if options.hold is not None:
         flags |= HOLD
         sections.append(_pack_hold(options.hold))
@@ -128,7 +128,7 @@ def pack_rules(allowance: Allowance | None, limits: tuple[RateLimit, ...] = ()) 
     return packed + b"".join(map(_pack_limit, limits))
 
 
-def pack_key(key: IdempotencyKey | KeptKey) -> bytes:
+def pack_idempotency_key(key: IdempotencyKey | SavedKey) -> bytes:
     """Pack an idempotency key."""
     return SPEND_KEY.pack(
         key.key_digest,
@@ -188,7 +188,7 @@ def _pack_text(spend: Spend) -> bytes:
     return b"".join((sizes[0], description, sizes[1], metadata))
 
 
-def _pack_hold(hold: HoldTerms) -> bytes:
+def _pack_hold(hold: HoldOptions) -> bytes:
     return SPEND_HOLD.pack(hold.ttl_ms, hold.on_expiry is OnExpiry.KEEP, hold.open_max)
 
 

@@ -51,10 +51,10 @@ class Flights:
         #: How many spends are in flight.
         self.spends_count = 0
         self._watch: asyncio.TimerHandle | None = None
-        self._leaving: asyncio.TimerHandle | None = None
-        self._teaching: set[asyncio.Task[None]] = set()
+        self._dropping: asyncio.TimerHandle | None = None
+        self._resending: set[asyncio.Task[None]] = set()
         #: Is told how many spends were in a call that has come back.
-        self.landed: Callable[[int], None] = lambda _: None
+        self.on_reply: Callable[[int], None] = lambda _: None
 
     @property
     def has_room(self) -> bool:
@@ -67,7 +67,7 @@ class Flights:
         self._calls[call] = due_at_s = self._loop.time() + self._timeout_s
         self.spends_count += len(waiting)
         if self._watch is None:
-            self._watch = self._loop.call_at(due_at_s, self._look)
+            self._watch = self._loop.call_at(due_at_s, self._check_timeouts)
         self._ask(link, call)
 
     def _ask(self, link: Link, call: Call) -> None:
@@ -78,9 +78,9 @@ class Flights:
         is_error = isinstance(reply, RedisError)
         if is_error and call.is_awaited and not call.is_resent and is_unknown(reply):
             call.is_resent = True
-            teaching = asyncio.create_task(self._teach(call))
-            self._teaching.add(teaching)
-            teaching.add_done_callback(self._teaching.discard)
+            resending = asyncio.create_task(self._load_and_resend(call))
+            self._resending.add(resending)
+            resending.add_done_callback(self._resending.discard)
             return
         if isinstance(reply, LinkLostError):
             call.fail(Event.LOST, f"the connection to Redis broke: {reply}")
@@ -100,7 +100,7 @@ class Flights:
             seconds = monotonic() - first.since_s
             self._counts.note(len(call.waiting), seconds, is_late=not call.is_awaited)
 
-    async def _teach(self, call: Call) -> None:
+    async def _load_and_resend(self, call: Call) -> None:
         """Send a call again whose script the server did not know: it executed nothing of it."""
         try:
             link = await self._wire.link()
@@ -116,12 +116,12 @@ class Flights:
         link.send(pack_command(load("spend").load), note)
         self._ask(link, call)
 
-    def _look(self) -> None:
+    def _check_timeouts(self) -> None:
         """End the waits that are over."""
         self._watch, now_s = None, self._loop.time()
         for call, due_at_s in self._calls.items():
             if due_at_s > now_s:
-                self._watch = self._loop.call_at(due_at_s, self._look)
+                self._watch = self._loop.call_at(due_at_s, self._check_timeouts)
                 return
             call.is_awaited = False
             call.fail(Event.TIMED_OUT, f"Redis did not answer within {self._timeout_s:.3f} s")
@@ -130,18 +130,18 @@ class Flights:
         count = len(call.waiting)
         if self._calls.pop(call, None) is not None:
             self.spends_count -= count
-        self.landed(count)
+        self.on_reply(count)
 
-    def leave_stuck_link(self) -> None:
+    def drop_stuck_link(self) -> None:
         """Close a link that has answered nothing for so long that nobody waits for its replies.
 
         The loop may have been too busy to read them, so it reads once more before.
         """
-        if self._leaving is None and self._is_stuck():
-            self._leaving = self._loop.call_later(0, self._leave)
+        if self._dropping is None and self._is_stuck():
+            self._dropping = self._loop.call_later(0, self._drop)
 
-    def _leave(self) -> None:
-        self._leaving = None
+    def _drop(self) -> None:
+        self._dropping = None
         if self._is_stuck():
             self._wire.drop("no reply in time")
 
@@ -152,14 +152,14 @@ class Flights:
 
     async def aclose(self) -> None:
         """Fail all who wait: what was sent may have been executed."""
-        for teaching in list(self._teaching):
-            teaching.cancel()
-        if self._teaching:
-            await asyncio.wait(self._teaching)
+        for resending in list(self._resending):
+            resending.cancel()
+        if self._resending:
+            await asyncio.wait(self._resending)
         for call in list(self._calls):
             call.fail(Event.LOST, "the ledger was closed")
             self._end(call)
-        for timer in (self._watch, self._leaving):
+        for timer in (self._watch, self._dropping):
             if timer is not None:
                 timer.cancel()
 

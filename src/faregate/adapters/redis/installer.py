@@ -18,15 +18,21 @@ from faregate.ports import Unfinished
 def creation(shards: Sequence[keys.Shard], identity: LedgerIdentity) -> tuple[Argument, ...]:
     """Return the call of the script `create` that makes a ledger of an empty Redis."""
     names = keys.ledger(len(shards)), *(shard.state for shard in shards)
-    marks = (text for mark in identity.marks.items() for text in mark)
-    return *scripts.load("create").call, len(names), *names, identity.epoch, *marks
+    identity_fields = (text for field in identity.identity_fields.items() for text in field)
+    return *scripts.load("create").run_command, len(names), *names, identity.epoch, *identity_fields
 
 
 def installation(shard: keys.Shard, user: User) -> tuple[Argument, ...]:
     """Return the call of the script `install` that takes a user over."""
     names = shard.state, shard.stream, shard.account(user.id.bytes)
     balance = user.credits, user.sequence, user.epoch, user.allowance_left
-    return *scripts.load("install").call, len(names), *names, *balance, user.period_start_ms or 0
+    return (
+        *scripts.load("install").run_command,
+        len(names),
+        *names,
+        *balance,
+        user.period_start_ms or 0,
+    )
 
 
 class RedisInstaller:

@@ -51,7 +51,7 @@ class Lane:
         self._is_closed = False
         #: Whether the last call held one spend, so that one caller asks at a time.
         self._is_alone = False
-        flights.landed = self._landed
+        flights.on_reply = self._note_reply
 
     @property
     def is_full(self) -> bool:
@@ -63,7 +63,7 @@ class Lane:
         waiting = self._pack(attempt)
         if self._is_closed:
             raise AttemptError(Event.NOT_SENT, "the ledger is closed")
-        if not self._queue.offer(waiting, self._limit.count):
+        if not self._queue.add(waiting, self._limit.count):
             raise AttemptError(Event.SHED, "more requests wait than can be decided in time")
         waiting.future = self._loop.create_future()
         waiting.since_s = monotonic()
@@ -97,7 +97,7 @@ class Lane:
     def _flush(self) -> None:
         """Send what waits, as far as calls may be in flight."""
         self._flushing = None
-        self._flights.leave_stuck_link()
+        self._flights.drop_stuck_link()
         while self._queue and self._flights.has_room:
             link = self._wire.open_link
             if link is None:
@@ -139,7 +139,7 @@ class Lane:
         open_count = len(self._queue) + self._flights.spends_count
         return max(CALL_SIZE_MIN, min(CALL_SIZE_MAX, -(-open_count // CALLS_MAX)))
 
-    def _landed(self, count: int) -> None:
+    def _note_reply(self, count: int) -> None:
         """Go on where a call has come back."""
         self._is_alone = count == 1
         self._limit.note_decided(count, monotonic())
@@ -155,7 +155,7 @@ class Lane:
             event, message = Event.NOT_SENT, "there was no connection to Redis in time"
         now_s = monotonic()
         self._queue.drop_older(now_s - self._wait_s_max, event, message)
-        self._flights.leave_stuck_link()
+        self._flights.drop_stuck_link()
         since_s = self._queue.since_s()
         if since_s is not None:
             left_s = since_s + self._wait_s_max - now_s

@@ -71,7 +71,7 @@ REPLY_SPEND = struct.Struct(">BBiIi6sIHB")
 #: is one more.
 REPLY_LIMIT = struct.Struct(">II")
 #: Stands for `remaining` where a limit was not looked at.
-NOT_LOOKED_AT = 0xFFFFFFFF
+NOT_CHECKED = 0xFFFFFFFF
 #: Of its idempotency key: state, id and amount of the first spend with it.
 REPLY_KEY = struct.Struct(">B16si")
 #: Of its hold: expiry (ms).

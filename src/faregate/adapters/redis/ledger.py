@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Self
 from uuid import UUID
 
-from faregate.adapters.redis.session import LedgerOptions, Session
+from faregate.adapters.redis.session import LedgerOptions, RedisSession
 from faregate.adapters.redis.urls import check_url
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
@@ -30,7 +30,7 @@ class RedisLedger:
         check_url(options.url)
         self._options = options
         self.calls = CallCounts()
-        self._opened: Session | None = None
+        self._opened: RedisSession | None = None
 
     @classmethod
     def from_url(
@@ -46,9 +46,9 @@ class RedisLedger:
         return cls(options)
 
     @property
-    def _session(self) -> Session:
+    def _session(self) -> RedisSession:
         if self._opened is None:
-            self._opened = Session(self._options, self.calls)
+            self._opened = RedisSession(self._options, self.calls)
         return self._opened
 
     async def attach(self, identity: LedgerIdentity) -> None:

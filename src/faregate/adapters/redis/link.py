@@ -46,10 +46,10 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._due: deque[TakeReply] = deque()
         self._replies = hiredis.Reader(replyError=BaseParser.parse_error)
-        self._heard_at_s = 0.0
+        self._last_reply_at_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._why_closed = ""
-        self._gone = self._loop.create_future()
+        self._closed = self._loop.create_future()
         # The writer is kept, since one that is let go closes its transport.
         self._writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001
         connection._reader = connection._writer = None  # noqa: SLF001
@@ -64,7 +64,7 @@ class Link(asyncio.Protocol):
     @property
     def silence_s(self) -> float:
         """For how long a reply has been due and none has come."""
-        return self._loop.time() - self._heard_at_s if self._due else 0.0
+        return self._loop.time() - self._last_reply_at_s if self._due else 0.0
 
     def send(self, packed: bytes, take: TakeReply) -> None:
         """Send a command, and let `take` have its reply.
@@ -75,10 +75,10 @@ class Link(asyncio.Protocol):
             take(LinkLostError(self._why_closed))
             return
         if not self._due:
-            self._heard_at_s = self._loop.time()
+            self._last_reply_at_s = self._loop.time()
         self._due.append(take)
         if self._watch is None:
-            self._watch = self._loop.call_later(self._silence_s_max, self._look)
+            self._watch = self._loop.call_later(self._silence_s_max, self._check_silence)
         self._transport.write(packed)
 
     async def ask(self, packed: bytes) -> Any:
@@ -102,7 +102,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Give each reply that is whole to the one who asked."""
-        self._heard_at_s = self._loop.time()
+        self._last_reply_at_s = self._loop.time()
         try:
             self._replies.feed(data)
             while (reply := self._replies.gets()) is not False:
@@ -113,10 +113,10 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Lose the replies that are due."""
         self.close(str(exc) if exc else "Redis closed the connection")
-        if not self._gone.done():
-            self._gone.set_result(None)
+        if not self._closed.done():
+            self._closed.set_result(None)
 
-    def _look(self) -> None:
+    def _check_silence(self) -> None:
         """Close the connection where a reply has been due for too long."""
         self._watch = None
         if not self._due:
@@ -125,7 +125,7 @@ class Link(asyncio.Protocol):
         if left_s <= 0:
             self.close(f"no reply for {self._silence_s_max:.1f} s")
         else:
-            self._watch = self._loop.call_later(left_s, self._look)
+            self._watch = self._loop.call_later(left_s, self._check_silence)
 
     def close(self, why: str) -> None:
         """End the connection. Replies that are due are lost."""
@@ -140,4 +140,4 @@ class Link(asyncio.Protocol):
 
     async def wait_closed(self) -> None:
         """Wait until nothing of it is left."""
-        await self._gone
+        await self._closed

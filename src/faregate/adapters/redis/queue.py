@@ -66,7 +66,7 @@ class FairQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def offer(self, waiting: Waiting, count_max: int) -> bool:
+    def add(self, waiting: Waiting, count_max: int) -> bool:
         """Let one more wait, unless as many do as may; return whether it does."""
         account, length = waiting.account, len(self._waiting)
         count = self._counts.get(account, 0)
@@ -83,11 +83,11 @@ class FairQueue:
         spend in a call that must stand alone there.
         """
         share = max(1, count_max // _USER_SHARE)
-        taken: list[Waiting] = []
+        selected: list[Waiting] = []
         passed_over: list[Waiting] = []
         counts: dict[bytes, int] = {}
         alone: set[bytes] = set()
-        while self._waiting and len(taken) < count_max:
+        while self._waiting and len(selected) < count_max:
             waiting = self._waiting.popleft()
             if waiting.future.done():
                 self._forget(waiting)
@@ -100,26 +100,26 @@ class FairQueue:
             counts[account] = count + 1
             if is_alone:
                 alone.add(account)
-            taken.append(waiting)
+            selected.append(waiting)
         if passed_over:
-            self._fill(taken, passed_over, count_max, alone)
-        for waiting in taken:
+            self._fill(selected, passed_over, count_max, alone)
+        for waiting in selected:
             self._forget(waiting)
-        return taken
+        return selected
 
     def _fill(
-        self, taken: list[Waiting], passed_over: list[Waiting], count_max: int, alone: set[bytes]
+        self, selected: list[Waiting], passed_over: list[Waiting], count_max: int, alone: set[bytes]
     ) -> None:
         """Fill a call that has room left with those that were passed over; the rest waits on."""
         rest = []
         for waiting in passed_over:
             is_alone = waiting.flags & ALONE
-            if len(taken) >= count_max or (is_alone and waiting.account in alone):
+            if len(selected) >= count_max or (is_alone and waiting.account in alone):
                 rest.append(waiting)
                 continue
             if is_alone:
                 alone.add(waiting.account)
-            taken.append(waiting)
+            selected.append(waiting)
         self._waiting.extendleft(reversed(rest))
 
     def since_s(self) -> float | None:

@@ -54,7 +54,7 @@ _UNIX_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class EntryHeader:
+class StreamEntryHeader:
     """What the records of an entry have in common."""
 
     epoch: int
@@ -109,7 +109,7 @@ def read_entry(position: str, payload: bytes | None) -> list[StreamEntry]:
     if payload is None:
         return [_unreadable(position, 1, b"", "the entry is missing from the stream")]
     try:
-        header = EntryHeader.unpack(payload)
+        header = StreamEntryHeader.unpack(payload)
     except (ValueError, struct.error) as error:
         return [_unreadable(position, 1, payload, f"the entry cannot be read: {error}")]
     entries = [
@@ -125,8 +125,8 @@ def read_entry(position: str, payload: bytes | None) -> list[StreamEntry]:
 def read_alone(address: str, payload: bytes) -> StreamEntry:
     """Read a record again whose bytes were kept as an entry of its own; see `read_entry`."""
     first, *more = read_entry(address, payload)
-    told = more[-1] if more else first
-    return replace(told, stream_id=address, payload=payload)
+    newest = more[-1] if more else first
+    return replace(newest, stream_id=address, payload=payload)
 
 
 def _split(payload: bytes) -> Iterator[bytes]:
@@ -139,7 +139,9 @@ def _split(payload: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _read_record(address: str, header: EntryHeader, index: int, payload: bytes) -> StreamEntry:
+def _read_record(
+    address: str, header: StreamEntryHeader, index: int, payload: bytes
+) -> StreamEntry:
     try:
         transaction = _decode(header, payload[ENTRY.size :])
     except _UNREADABLE as error:
@@ -154,7 +156,7 @@ def _unreadable(position: str, index: int, payload: bytes, problem: str) -> Stre
     return StreamEntry(stream_id=address, payload=payload, transaction=None, problem=problem)
 
 
-def _decode(header: EntryHeader, record: bytes) -> CreditTransaction:
+def _decode(header: StreamEntryHeader, record: bytes) -> CreditTransaction:
     size, kind, flags, identity, user, amount, balance, sequence = RECORD.unpack_from(record)
     if size != len(record) or flags > HAS_ALLOWANCE | HAS_REFERENCE | HAS_TEXT | IS_HOLD:
         raise ValueError(f"{len(record)} bytes where {size} were expected, with flags {flags}")

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from faregate.adapters.redis.layouts import (
     NO_TIME,
-    NOT_LOOKED_AT,
+    NOT_CHECKED,
     REPLY,
     REPLY_HOLD,
     REPLY_KEY,
@@ -127,7 +127,7 @@ class CallReply:
         struct.error: It is none.
     """
 
-    __slots__ = ("_packed", "_spends_at", "details_at", "entries", "times_us")
+    __slots__ = ("_packed", "_spends_at", "addresses", "details_at", "times_us")
 
     def __init__(self, packed: bytes, spends_count: int) -> None:
         version, shards_count = REPLY.unpack_from(packed)
@@ -141,7 +141,7 @@ class CallReply:
         #: The time of each shard in microseconds.
         self.times_us = [whole(now) for now, _, _ in shards]
         #: What the addresses of its new records begin with; empty where there are none.
-        self.entries = [f"{whole(ms)}-{n}/" if ms != NO_TIME else "" for _, ms, n in shards]
+        self.addresses = [f"{whole(ms)}-{n}/" if ms != NO_TIME else "" for _, ms, n in shards]
 
     def spends(self) -> Iterator[SpendFields]:
         """Iterate over the answers to the spends."""
@@ -152,13 +152,13 @@ class CallReply:
 
 
 def read_details(
-    packed: bytes, limits: tuple[RateLimit, ...], *, has_key: bool, has_hold: bool
+    packed: bytes, limits: tuple[RateLimit, ...], *, has_idempotency_key: bool, has_hold: bool
 ) -> Details:
     """Read the details of one spend."""
     at = len(limits) * REPLY_LIMIT.size
     states = read_limits(packed[:at], limits) if at else ()
     key_state, first_id, first_amount = None, None, 0
-    if has_key:
+    if has_idempotency_key:
         state, identity, first_amount = REPLY_KEY.unpack_from(packed, at)
         at += REPLY_KEY.size
         key_state = _KEY_STATES[state]
@@ -173,6 +173,6 @@ def read_limits(packed: bytes, limits: tuple[RateLimit, ...]) -> tuple[LimitStat
     states = [
         limit_state_of(limit.name, limit.count, limit.period_ms, remaining, wait_ms)
         for limit, (remaining, wait_ms) in zip(limits, REPLY_LIMIT.iter_unpack(packed), strict=True)
-        if remaining != NOT_LOOKED_AT
+        if remaining != NOT_CHECKED
     ]
     return tuple(states)

@@ -47,7 +47,7 @@ class RedisRequests:
         ]
         return sum(entry[0] == _IN_FLIGHT and whole(entry[_LEASED]) > since_ms for entry in entries)
 
-    def key_count(self, user_id: UUID) -> int:
+    def idempotency_key_count(self, user_id: UUID) -> int:
         """Return how many keys have the user in their names: account and idempotency keys."""
         shard = keys.shard_for(user_id, self._shards)
         names = shard.account(user_id.bytes), *shard.idempotency(user_id.bytes)

@@ -60,7 +60,7 @@ def question(samples: Sequence[str]) -> tuple[tuple[str, ...], tuple[str | int, 
     Both need only the right to run scripts, and may be sent twice.
     """
     script = scripts.load("allowed")
-    return script.load, (*script.call, 0, *samples)
+    return script.load, (*script.run_command, 0, *samples)
 
 
 def check_reply(refused: Sequence[bytes], user: RedisUser, setting: str) -> None:
@@ -73,7 +73,7 @@ def check_reply(refused: Sequence[bytes], user: RedisUser, setting: str) -> None
     if names:
         raise ConfigurationError(
             f"the Redis user in {setting} may not send {', '.join(names)}"
-            f" on the keys {' '.join(user.keys)}; {_hint(user)}"
+            f" on the keys {' '.join(user.patterns)}; {_hint(user)}"
         )
 
 

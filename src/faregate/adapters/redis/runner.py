@@ -52,7 +52,7 @@ class ScriptRunner:
         """
         shard = self.shard(user_id)
         names = shard.state, shard.stream, account or shard.account(user_id.bytes)
-        command = (*scripts.load(name).call, len(names), *names, *arguments)
+        command = (*scripts.load(name).run_command, len(names), *names, *arguments)
         reply: list[Any] = await self._ask_again(command, script=name)
         self._clocks.observe([(shard.number, 0, reply[3])])
         status = reply[0] = reply[0].decode()

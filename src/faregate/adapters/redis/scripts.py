@@ -35,9 +35,9 @@ class Script:
     source: str
     #: The command that teaches it to a server, and the one whose reply says that it is known.
     load: tuple[str, ...]
-    look: tuple[str, ...]
+    exists_command: tuple[str, ...]
     #: What a command that runs it begins with; the number of keys follows.
-    call: tuple[str, str]
+    run_command: tuple[str, str]
 
 
 def folder() -> Path:
@@ -69,8 +69,8 @@ def make(name: str, code: str) -> Script:
             name,
             source,
             load=("FUNCTION", "LOAD", "REPLACE", source),
-            look=("FUNCTION", "LIST", "LIBRARYNAME", library),
-            call=("FCALL", library),
+            exists_command=("FUNCTION", "LIST", "LIBRARYNAME", library),
+            run_command=("FCALL", library),
         )
     flags = _FLAGS.search(code)
     source = f"#!lua flags={flags['flags']}\n{code}" if flags else f"#!lua\n{code}"
@@ -79,8 +79,8 @@ def make(name: str, code: str) -> Script:
         name,
         source,
         load=("SCRIPT", "LOAD", source),
-        look=("SCRIPT", "EXISTS", digest),
-        call=("EVALSHA", digest),
+        exists_command=("SCRIPT", "EXISTS", digest),
+        run_command=("EVALSHA", digest),
     )
 
 

@@ -34,7 +34,7 @@ class RedisServer:
         """Connect at first use, and never repeat a command."""
         return cls(Redis.from_url(check_url(url, setting)))
 
-    def look(self) -> LiveServer:
+    def inspect(self) -> LiveServer:
         """Return what it says.
 
         Raises:
@@ -72,8 +72,8 @@ class RedisServer:
             return None
         return str(reply[1].decode()) if reply else None
 
-    def look_at_queue(self, name: str) -> Queue:
-        """Return who works on a queue of RQ; raises as `look` does.
+    def inspect_queue(self, name: str) -> Queue:
+        """Return who works on a queue of RQ; raises as `inspect` does.
 
         RQ lets the key of a worker expire that gives no sign of life, and leaves its name behind.
         """

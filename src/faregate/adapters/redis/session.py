@@ -39,7 +39,7 @@ class LedgerOptions:
     local: LocalClock = local_us
 
 
-class Session:
+class RedisSession:
     """One connection, the lane to it, and the scripts beside the lane."""
 
     def __init__(self, options: LedgerOptions, counts: CallCounts) -> None:
@@ -66,13 +66,13 @@ class Session:
         await self._check_rights()
         if not identity.installed:
             await self._create(identity)
-        problem = identity.mismatch(await self._marks())
+        problem = identity.mismatch(await self._identity_fields())
         if problem:
             raise LedgerUninitialisedError(problem)
         for name in scripts.names():
             script = scripts.load(name)
             # A full Redis takes no library, but it may have it.
-            if not any(await self._runner.command(*script.look)):
+            if not any(await self._runner.command(*script.exists_command)):
                 await self._runner.command(*script.load)
         await self._learn_times()
 
@@ -99,7 +99,7 @@ class Session:
         await self._runner.command(*script.load)
         await self._runner.command(*creation(self._runner.shards, identity))
 
-    async def _marks(self) -> dict[str, str]:
+    async def _identity_fields(self) -> dict[str, str]:
         flat = await self._runner.command("HGETALL", self._ledger)
         texts = [part.decode() for part in flat]
         return dict(zip(texts[::2], texts[1::2], strict=True))

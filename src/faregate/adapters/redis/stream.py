@@ -131,16 +131,16 @@ class RedisStream:
         """Return how many shards a ledger that moved has given up here; see the port."""
         return int(self._client.ask("EXISTS", *(shard.left for shard in self._shards)))
 
-    def marks(self) -> Mapping[str, str]:
-        """Return what Redis keeps of the identity of its ledger; empty if it was wiped."""
+    def identity_fields(self) -> Mapping[str, str]:
+        """Return the identity of the ledger in Redis; empty if Redis was wiped."""
         flat = self._client.ask("HGETALL", keys.ledger(self.shard_count))
         texts = [part.decode() for part in flat]
         return dict(zip(texts[::2], texts[1::2], strict=True))
 
     def memory(self) -> tuple[int, int]:
         """Return how much memory Redis uses, and how much it may, in bytes; 0 for no limit."""
-        told = self._client.info("memory")
-        return int(told["used_memory"]), int(told["maxmemory"])
+        info = self._client.info("memory")
+        return int(info["used_memory"]), int(info["maxmemory"])
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
         """Delete the live balances of users that Postgres knows to be gone."""
@@ -150,8 +150,8 @@ class RedisStream:
     def records(self, user_ids: Sequence[UUID]) -> Mapping[UUID, ShardRecords]:
         """Return the numbers of records in the shard of each user; a wiped one has none."""
         states = [state or ShardState(epoch=0) for state in self._states()]
-        told = [ShardRecords(state.epoch, state.ordinal, state.stored) for state in states]
-        return {user_id: told[keys.shard_of(user_id, self.shard_count)] for user_id in user_ids}
+        shards = [ShardRecords(state.epoch, state.ordinal, state.stored) for state in states]
+        return {user_id: shards[keys.shard_of(user_id, self.shard_count)] for user_id in user_ids}
 
     def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:
         """Look through all keys, a part at each step, and delete those of users; see the port."""

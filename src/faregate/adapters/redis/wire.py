@@ -89,7 +89,7 @@ class Wire:
         if self._connecting is None:
             self._check_pause()
             self._connecting = asyncio.create_task(self._connect())
-            self._connecting.add_done_callback(_look_at)
+            self._connecting.add_done_callback(_note_failure)
         connecting = self._connecting
         await asyncio.wait([connecting])
         if connecting.cancelled():
@@ -164,7 +164,7 @@ def refusal(error: RedisError) -> FaregateError:
     return LedgerUnavailableError(f"Redis refused: {text}")
 
 
-def _look_at(connecting: asyncio.Task[Link]) -> None:
+def _note_failure(connecting: asyncio.Task[Link]) -> None:
     """Take note of a failure, since all who waited for the connection may have gone."""
     if not connecting.cancelled():
         connecting.exception()

@@ -78,12 +78,12 @@ def client_address(
             leads to None.
     """
     address = _peer(scope)
-    for hops, entry in enumerate(_entries(scope, hops_max)):
+    for hops, hop in enumerate(_hops(scope, hops_max)):
         if address is None or not any(address in network for network in trusted_proxies):
             return address
         if hops == hops_max:
             return None
-        address = _parse(entry)
+        address = _parse(hop)
     return address
 
 
@@ -134,7 +134,7 @@ def _peer(scope: Scope) -> Address | None:
     return _address(str(client[0]).partition("%")[0]) if client else None
 
 
-def _entries(scope: Scope, hops_max: int) -> Iterator[str]:
+def _hops(scope: Scope, hops_max: int) -> Iterator[str]:
     """Iterate over the entries of all lines of the header, from the right."""
     lines = [value for name, value in scope["headers"] if name == _FIELD]
     for line in reversed(lines):
@@ -142,8 +142,8 @@ def _entries(scope: Scope, hops_max: int) -> Iterator[str]:
         yield from reversed(line.decode("latin-1").rsplit(",", hops_max))
 
 
-def _parse(entry: str) -> Address | None:
-    found = _ENTRY.fullmatch(entry.strip(" \t"))
+def _parse(hop: str) -> Address | None:
+    found = _ENTRY.fullmatch(hop.strip(" \t"))
     return _address(next(filter(None, found.groups()))) if found else None
 
 

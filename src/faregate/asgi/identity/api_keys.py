@@ -32,7 +32,7 @@ LOOKUPS_MAX = 128
 #: How long a request waits for a key to be looked up, in seconds.
 LOOKUP_S_MAX = 2.0
 #: How long Postgres is not asked again after it did not answer, in seconds.
-AWAY_S = 1.0
+UNREACHABLE_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ class ApiKeyIdentity:
             raise ConfigurationError("times are positive, and at least one key is remembered")
         self._api_keys = api_keys
         self._field = field.lower().encode()
-        self._found = _Lookups(api_keys, lifetime_s, outage_s, keys_max, clock)
-        self._uses = _KeyUses(api_keys, use_interval_s, keys_max)
+        self._found = _ApiKeyLookups(api_keys, lifetime_s, outage_s, keys_max, clock)
+        self._uses = _ApiKeyUses(api_keys, use_interval_s, keys_max)
 
     async def __call__(self, scope: Scope) -> Caller | None:
         """Return who sent a request, or None without a key in force.
@@ -117,7 +117,7 @@ class _Known:
     at_s: float
 
 
-class _Lookups:
+class _ApiKeyLookups:
     """Looks keys up, each once for all requests that wait for it, and remembers what it found.
 
     Ids that do not exist are remembered apart, so that made-up ones drive no real key out.
@@ -139,7 +139,7 @@ class _Lookups:
         self._existing: OrderedDict[UUID, _Known] = OrderedDict()
         self._missing: OrderedDict[UUID, _Known] = OrderedDict()
         self._asking: dict[UUID, asyncio.Task[None]] = {}
-        self._away_until_s = clock()
+        self._unreachable_until_s = clock()
 
     async def get(self, key_id: UUID) -> StoredApiKey | None:
         """Return a key, as it was `lifetime_s` ago or later, or None if there is none.
@@ -152,7 +152,7 @@ class _Lookups:
             await self._ask(key_id)
             # Only an outage makes what is older count: who floods the API with keys could
             # otherwise go on with one that was revoked.
-            outage_s = self._outage_s if self._is_away() else 0
+            outage_s = self._outage_s if self._is_unreachable() else 0
             known = self._known(key_id, self._lifetime_s + outage_s)
         if known is None:
             raise IdentityUnavailableError("API keys cannot be looked up right now")
@@ -162,16 +162,16 @@ class _Lookups:
         known = self._existing.get(key_id) or self._missing.get(key_id)
         return known if known is not None and self._clock() < known.at_s + age_s_max else None
 
-    def _is_away(self) -> bool:
-        return self._clock() < self._away_until_s
+    def _is_unreachable(self) -> bool:
+        return self._clock() < self._unreachable_until_s
 
     async def _ask(self, key_id: UUID) -> None:
         """Look a key up, if that makes sense now, and wait for the end of it, but not for ever."""
         asking = self._asking.get(key_id)
         if asking is None:
             # Made-up ids, however many, keep nobody from a key that is known to exist.
-            is_crowded = len(self._asking) >= LOOKUPS_MAX and key_id not in self._existing
-            if self._is_away() or is_crowded:
+            is_saturated = len(self._asking) >= LOOKUPS_MAX and key_id not in self._existing
+            if self._is_unreachable() or is_saturated:
                 return
             asking = asyncio.get_running_loop().create_task(self._look_up(key_id))
             self._asking[key_id] = asking
@@ -180,27 +180,27 @@ class _Lookups:
         if asking.done():
             asking.result()
         else:
-            self._away_until_s = self._clock() + AWAY_S
+            self._unreachable_until_s = self._clock() + UNREACHABLE_S
 
     async def _look_up(self, key_id: UUID) -> None:
         now_s = self._clock()
         try:
             stored = await self._api_keys.find(key_id)
         except ArchiveUnavailableError as error:
-            self._away_until_s = self._clock() + AWAY_S
-            _log.warning("an API key cannot be looked up: %s", error)
+            self._unreachable_until_s = self._clock() + UNREACHABLE_S
+            _log.warning("API key lookup failed: %s", error)
             return
         finally:
             del self._asking[key_id]
         self._existing.pop(key_id, None)
         self._missing.pop(key_id, None)
-        kept = self._missing if stored is None else self._existing
-        while len(kept) >= self._keys_max:
-            kept.popitem(last=False)
-        kept[key_id] = _Known(stored, now_s)
+        known = self._missing if stored is None else self._existing
+        while len(known) >= self._keys_max:
+            known.popitem(last=False)
+        known[key_id] = _Known(stored, now_s)
 
 
-class _KeyUses:
+class _ApiKeyUses:
     """Collects uses, and writes them `interval_s` after the first that is not written yet."""
 
     def __init__(self, api_keys: ApiKeys, interval_s: float, keys_max: int) -> None:
@@ -237,7 +237,7 @@ class _KeyUses:
         try:
             await self._api_keys.note_uses(used_at)
         except FaregateError as error:
-            _log.warning("the last uses of %d API keys are not written: %s", len(used_at), error)
+            _log.warning("API key uses not written: keys=%d: %s", len(used_at), error)
             self._used_at = used_at | self._used_at
 
     async def aclose(self) -> None:

@@ -128,16 +128,16 @@ class JwksKeys:
 
     async def _replace_keys(self, now_s: float) -> None:
         try:
-            self._keys = await asyncio.to_thread(fetch_keys, self._url, self._timeout_s)
+            self._keys = await asyncio.to_thread(fetch_jwks, self._url, self._timeout_s)
             self._fetched_at_s = now_s
             self._succeeded = True
         except (OSError, HTTPException, ValueError) as error:
-            _log.warning("the keys at %s cannot be fetched: %s", self._url, error)
+            _log.warning("JWKS fetch failed: %s: %s", self._url, error)
         finally:
             self._fetching = None
 
 
-def fetch_keys(url: str, timeout_s: float) -> Keys:
+def fetch_jwks(url: str, timeout_s: float) -> Keys:
     """Fetch the keys at a URL, without following it to another one.
 
     Raises:
@@ -156,7 +156,7 @@ def fetch_keys(url: str, timeout_s: float) -> Keys:
                 raise ValueError(f"the document has more than {DOCUMENT_BYTES_MAX} bytes")
             if time.monotonic() > ends_at_s:
                 raise TimeoutError("the document does not come to its end")
-    return read_keys(body)
+    return read_jwks(body)
 
 
 def _open(request: Request, timeout_s: float) -> HTTPResponse:
@@ -169,7 +169,7 @@ def _open(request: Request, timeout_s: float) -> HTTPResponse:
     return response
 
 
-def read_keys(body: bytes) -> Keys:
+def read_jwks(body: bytes) -> Keys:
     """Read a set of keys; those that are not for signatures, or not understood, are left out.
 
     Raises:
@@ -180,24 +180,24 @@ def read_keys(body: bytes) -> Keys:
     except RecursionError as error:
         raise ValueError("the document nests too deep") from error
     listed = document.get("keys") if isinstance(document, dict) else None
-    entries = [entry for entry in listed or () if isinstance(entry, dict)]
-    keys = {place: key for entry in entries for place, key in _usable(entry)}
+    jwks = [jwk for jwk in listed or () if isinstance(jwk, dict)]
+    keys = {place: key for jwk in jwks for place, key in _usable(jwk)}
     if not keys:
         raise ValueError("the document holds no public key that can be used")
     return keys
 
 
-def _usable(entry: dict[str, Any]) -> Iterator[tuple[tuple[str | None, str], jwt.PyJWK]]:
-    key_id, operations = entry.get("kid"), entry.get("key_ops", ["verify"])
-    is_private, use = "d" in entry, entry.get("use", "sig")
+def _usable(jwk: dict[str, Any]) -> Iterator[tuple[tuple[str | None, str], jwt.PyJWK]]:
+    key_id, operations = jwk.get("kid"), jwk.get("key_ops", ["verify"])
+    is_private, use = "d" in jwk, jwk.get("use", "sig")
     if is_private or use != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return
     if key_id is not None and not isinstance(key_id, str):
         return
     for algorithm in ASYMMETRIC:
-        if entry.get("alg", algorithm) == algorithm:
+        if jwk.get("alg", algorithm) == algorithm:
             try:
-                key = jwt.PyJWK(entry, algorithm)
+                key = jwt.PyJWK(jwk, algorithm)
                 if key.Algorithm.check_key_length(key.key) is None:
                     yield (key_id, algorithm), key
             except jwt.PyJWTError:

@@ -98,14 +98,14 @@ class JwtIdentity:
         algorithm, key_id = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             return None
-        key = self._prepared.get(algorithm)
+        secret = self._prepared.get(algorithm)
         if self._published is not None:
-            key = await self._published.key(key_id, algorithm)
-        if key is None:
+            secret = await self._published.key(key_id, algorithm)
+        if secret is None:
             return None
         return jwt.decode(
             token,
-            key,
+            secret,
             algorithms=[algorithm],
             issuer=self._issuer,
             audience=self._audience,
@@ -137,10 +137,10 @@ def _check_algorithms(algorithms: Collection[str]) -> frozenset[str]:
     return names
 
 
-def _prepare(key: str | bytes, name: str) -> Any:
+def _prepare(secret: str | bytes, name: str) -> Any:
     algorithm = get_default_algorithms()[name]
     try:
-        prepared = algorithm.prepare_key(key)
+        prepared = algorithm.prepare_key(secret)
     except (jwt.PyJWTError, ValueError, TypeError) as error:
         raise ConfigurationError(f"this is no key for {name}") from error
     if hasattr(prepared, "private_bytes"):

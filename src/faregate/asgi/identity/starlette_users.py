@@ -13,18 +13,18 @@ from faregate.asgi.identity.caller import Identify, user_id_from
 from faregate.domain.errors import ConfigurationError
 
 
-def session_identity(key: str = "user_id", *, namespace: UUID | None = None) -> Identify:
-    """Take the user from the session: what the app wrote under `key` when it logged the user in.
+def session_identity(name: str = "user_id", *, namespace: UUID | None = None) -> Identify:
+    """Take the user from the session: what the app wrote under `name` when it logged the user in.
 
     Args:
-        key: The name in `request.session`. Without it there, the request is nobody's.
+        name: A name in `request.session`. A request without it has no caller.
         namespace: Maps what is no UUID, such as a number, to a user; without it, it is nobody.
     """
 
     def identify(scope: Scope) -> UUID | None:
         if "session" not in scope:
             raise ConfigurationError("there is no session: SessionMiddleware stands above the gate")
-        return user_id_from(scope["session"].get(key), namespace)
+        return user_id_from(scope["session"].get(name), namespace)
 
     return identify
 

@@ -9,7 +9,7 @@ import typer
 from faregate.adapters.postgres.access import ROLES
 from faregate.adapters.postgres.roles import OTHER_PURPOSES, roles_sql
 from faregate.adapters.redis.access import USERS
-from faregate.cli.conventions import Json, tell
+from faregate.cli.conventions import Json, print_result
 
 
 class Part(StrEnum):
@@ -33,7 +33,7 @@ def access(
     """
     parts = list(Part) if part is None else [part]
     plain = {each.value: _sql() if each is Part.SQL else _redis() for each in parts}
-    tell(plain, _lines(parts), as_json=as_json)
+    print_result(plain, _lines(parts), as_json=as_json)
 
 
 def _lines(parts: list[Part]) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _redis() -> dict[str, object]:
         {
             "name": user.name,
             "purpose": user.purpose,
-            "keys": user.keys,
+            "keys": user.patterns,
             "channels": user.channels,
             "commands": user.commands,
             "acl": user.acl,

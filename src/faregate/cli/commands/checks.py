@@ -11,9 +11,9 @@ from faregate.cli.conventions import (
     Json,
     error_console,
     members,
+    print_result,
     print_tables,
     show_verdict,
-    tell,
 )
 from faregate.cli.display import counting, progress_on
 from faregate.config import read_settings
@@ -38,11 +38,11 @@ def reconcile(
     with (
         open_stream(settings) as stream,
         open_audit(settings) as audit,
-        open_reconciliations(settings) as kept,
+        open_reconciliations(settings) as reconciliations,
         # In a log it would be an empty line before an error.
         progress_on(console, is_hidden=not console.is_terminal) as progress,
     ):
-        next_since = kept.next_since()
+        next_since = reconciliations.next_since()
         result = run_reconcile(
             stream,
             stream,
@@ -50,7 +50,7 @@ def reconcile(
             counting(progress, "users compared"),
             since=next_since if since_last else None,
         )
-        kept.keep(result)
+        reconciliations.save(result)
     report: dict[str, int | str] = {
         "users": result.users_count,
         "drift_users": result.drift_users_count,
@@ -59,7 +59,7 @@ def reconcile(
     }
     if result.since:
         report["since"] = result.since.isoformat()
-    _tell_findings(report, result.findings, result.acknowledged, as_json)
+    _print_findings(report, result.findings, result.acknowledged, as_json)
 
 
 def verify(as_json: Json = False) -> None:
@@ -73,7 +73,7 @@ def verify(as_json: Json = False) -> None:
     with (
         open_stream(settings) as stream,
         open_audit(settings) as audit,
-        open_servers(settings) as looks,
+        open_servers(settings) as probes,
     ):
         result = verification(stream, stream, audit)
         report: dict[str, int | str] = {
@@ -81,11 +81,11 @@ def verify(as_json: Json = False) -> None:
             "dead_letters": audit.dead_letter_count(),
             "digest": audit.digest(),
         }
-        warnings = examine(looks).symptoms
-    _tell_findings(report, result.findings, result.acknowledged, as_json, warnings)
+        warnings = examine(probes).symptoms
+    _print_findings(report, result.findings, result.acknowledged, as_json, warnings)
 
 
-def _tell_findings(
+def _print_findings(
     report: Mapping[str, int | str],
     findings: Sequence[Finding],
     acknowledged: Sequence[tuple[Finding, Acknowledgement]],
@@ -93,11 +93,15 @@ def _tell_findings(
     warnings: Sequence[Symptom] | None = None,
 ) -> None:
     if as_json:
-        accepted = [{**finding.told(), **members(by)} for finding, by in acknowledged]
-        told = {**report, "findings": [one.told() for one in findings], "acknowledged": accepted}
+        accepted = [{**finding.as_dict(), **members(by)} for finding, by in acknowledged]
+        result = {
+            **report,
+            "findings": [one.as_dict() for one in findings],
+            "acknowledged": accepted,
+        }
         if warnings is not None:
-            told["warnings"] = [members(symptom) for symptom in warnings]
-        tell(told, as_json=True)
+            result["warnings"] = [members(symptom) for symptom in warnings]
+        print_result(result, as_json=True)
     else:
         print_tables(report)
         for finding in findings:

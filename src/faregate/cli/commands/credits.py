@@ -9,18 +9,18 @@ from uuid import UUID
 import typer
 
 from faregate.cli.commands.users import UserId
-from faregate.cli.conventions import Json, tell
+from faregate.cli.conventions import Json, print_result
 from faregate.cli.gates import ask, operator_gate
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import InvalidArgumentError, OutcomeUnknownError
 from faregate.domain.hold import HoldAnswer
-from faregate.domain.idempotency import id_of_key
+from faregate.domain.idempotency import id_of_idempotency_key
 from faregate.domain.operator import Operator
 from faregate.domain.transaction import CreditTransactionId
 
 Actor = Annotated[str, typer.Option(help="Who does it; stored in the metadata of the row.")]
 Reason = Annotated[str, typer.Option(help="Why; stored as the description of the row.")]
-Key = Annotated[
+IdempotencyKeyOption = Annotated[
     str | None,
     typer.Option("--idempotency-key", help="What it is for, such as a ticket: it is done once."),
 ]
@@ -42,7 +42,7 @@ def grant(
     *,
     actor: Actor,
     reason: Reason,
-    key: Key = None,
+    idempotency_key: IdempotencyKeyOption = None,
     as_json: Json = False,
 ) -> None:
     """Give a user new credits, such as those of a purchase.
@@ -54,12 +54,12 @@ def grant(
         lambda gate: gate.grant(
             user,
             amount,
-            idempotency_key=key,
+            idempotency_key=idempotency_key,
             description=checked_text("reason", reason),
             metadata={"actor": checked_text("actor", actor)},
         ),
     )
-    _tell_change(decision, as_json)
+    _print_change(decision, as_json)
 
 
 def adjust(
@@ -68,7 +68,7 @@ def adjust(
     *,
     actor: Actor,
     reason: Reason,
-    key: Key = None,
+    idempotency_key: IdempotencyKeyOption = None,
     allow_negative: Annotated[bool, typer.Option(help="Let the balance go below zero.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -84,10 +84,10 @@ def adjust(
             actor=actor,
             reason=reason,
             negative_allowed=allow_negative,
-            idempotency_key=key,
+            idempotency_key=idempotency_key,
         ),
     )
-    _tell_change(decision, as_json)
+    _print_change(decision, as_json)
 
 
 def refund(
@@ -99,7 +99,7 @@ def refund(
     amount: Annotated[
         int | None, typer.Option(min=1, help="A part of it; needs --idempotency-key.")
     ] = None,
-    key: Key = None,
+    idempotency_key: IdempotencyKeyOption = None,
     as_json: Json = False,
 ) -> None:
     """Give a charge back: all that is left of it, once, or a part.
@@ -107,7 +107,7 @@ def refund(
     Example: faregate refund 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
     0199f5d2-c6a0-7c1e-8f0a-3b5d7e9f1a2b --actor ann --reason "ticket 7"
     """
-    if (amount is None) != (key is None):
+    if (amount is None) != (idempotency_key is None):
         raise InvalidArgumentError(
             "--amount and --idempotency-key belong together: the key tells a part from the next"
             " one, and the whole is given back once without it"
@@ -118,12 +118,14 @@ def refund(
             user,
             CreditTransactionId(transaction),
             amount=amount,
-            transaction_id=None if key is None else id_of_key(user, key),
+            transaction_id=None
+            if idempotency_key is None
+            else id_of_idempotency_key(user, idempotency_key),
             description=checked_text("reason", reason),
             metadata={"actor": checked_text("actor", actor)},
         ),
     )
-    _tell_change(decision, as_json)
+    _print_change(decision, as_json)
 
 
 def checked_text(name: str, text: str) -> str:
@@ -156,7 +158,7 @@ def require_done(answer: Decision | HoldAnswer) -> None:
         raise InvalidArgumentError(f"not done: {_REASONS.get(verdict, verdict.replace('_', ' '))}")
 
 
-def _tell_change(decision: Decision, as_json: bool) -> None:
+def _print_change(decision: Decision, as_json: bool) -> None:
     require_done(decision)
     names = ("user_id", "transaction_id", "amount", "credits", "repeated")
-    tell({name: getattr(decision, name) for name in names}, as_json=as_json)
+    print_result({name: getattr(decision, name) for name in names}, as_json=as_json)

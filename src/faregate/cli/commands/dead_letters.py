@@ -9,9 +9,16 @@ import typer
 from faregate.adapters.postgres.letters import PostgresLetters
 from faregate.bootstrap import open_audit, open_letters, open_stream
 from faregate.cli.commands.credits import operator_of
-from faregate.cli.conventions import EXIT_NOT_EXACT, Json, members, print_tables, show_verdict, tell
+from faregate.cli.conventions import (
+    EXIT_NOT_EXACT,
+    Json,
+    members,
+    print_result,
+    print_tables,
+    show_verdict,
+)
 from faregate.config import Settings, read_settings
-from faregate.domain.dead_letter import LetterKind, LetterOutcome, TreatedLetter
+from faregate.domain.dead_letter import LetterKind, LetterOutcome, LetterResult
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.finding import Finding
 from faregate.domain.operator import Operator
@@ -56,7 +63,7 @@ def list_letters(
     Example: faregate dead-letters list --kind refused
     """
     with open_letters(read_settings()) as letters:
-        tell(letters.listed(kind, user, count, is_all=is_all), as_json=as_json)
+        print_result(letters.listed(kind, user, count, is_all=is_all), as_json=as_json)
 
 
 @dead_letters.command()
@@ -74,11 +81,11 @@ def show(
     with open_letters(read_settings()) as letters:
         (found,) = letters.letters([letter])
         entry = letters.record(found)
-    told = {name: value for name, value in found.items() if name != "payload"}
+    result = {name: value for name, value in found.items() if name != "payload"}
     record = entry.transaction and members(entry.transaction)
     payload = None if record else entry.payload.hex()
-    told |= {"record": record, "problem": entry.problem or None, "payload": payload}
-    tell(told, as_json=as_json)
+    result |= {"record": record, "problem": entry.problem or None, "payload": payload}
+    print_result(result, as_json=as_json)
 
 
 @dead_letters.command()
@@ -143,7 +150,7 @@ def discard(
         if not yes:
             raise InvalidArgumentError(_warning(found))
         treated = letters.discard(found, who)
-    _tell(settings, treated, as_json)
+    _print_letters(settings, treated, as_json)
 
 
 def _warning(letters: Sequence[Any]) -> str:
@@ -164,7 +171,7 @@ def _make_rows(
     with open_letters(settings) as letters:
         found = letters.letters(_ids(letters, asked))
         treated = [letters.make_row(letter, outcome, who) for letter in found]
-    _tell(settings, treated, as_json)
+    _print_letters(settings, treated, as_json)
 
 
 def _asked(
@@ -180,17 +187,19 @@ def _ids(letters: PostgresLetters, asked: tuple[Sequence[int], LetterKind | None
     return letters.of_kind(kind) if kind else ids
 
 
-def _tell(settings: Settings, treated: Sequence[TreatedLetter], as_json: bool) -> None:
+def _print_letters(settings: Settings, treated: Sequence[LetterResult], as_json: bool) -> None:
     """Print what was done, and how live and durable credits of the users differ now."""
     findings: Sequence[Finding] = ()
     if users := {letter.user_id for letter in treated if letter.user_id}:
         with open_stream(settings) as stream, open_audit(settings) as audit:
             findings = differences(stream, stream, audit, list(users))
-    told = [members(letter) for letter in treated]
+    result = [members(letter) for letter in treated]
     if as_json:
-        tell({"letters": told, "findings": [one.told() for one in findings]}, as_json=True)
+        print_result(
+            {"letters": result, "findings": [one.as_dict() for one in findings]}, as_json=True
+        )
     else:
-        print_tables(told, "letters")
+        print_tables(result, "letters")
         for finding in findings:
             print(f"{finding.kind}: {finding.detail}")
         show_verdict(not findings)

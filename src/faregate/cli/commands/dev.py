@@ -17,7 +17,7 @@ from faregate.cli.dev.demo_user import DEMO_USER, sign_in
 from faregate.cli.dev.folder import DevFolder
 from faregate.cli.dev.page import serving
 from faregate.cli.dev.processes import App, Worker
-from faregate.cli.display import say_on
+from faregate.cli.display import printer_on
 from faregate.cli.servers import EmbeddedServers
 from faregate.cli.settings import as_environment, development_settings
 from faregate.cli.sockets import LOOPBACK, listen, url_of
@@ -48,26 +48,26 @@ def dev(
     Example: faregate dev app:app
     """
     development_settings()
-    say, folder = say_on(Console()), DevFolder(data.absolute())
+    print_line, folder = printer_on(Console()), DevFolder(data.absolute())
     with stopping_on_signals(), ExitStack() as opened:
         sockets = [opened.enter_context(listen(LOOPBACK, one)) for one in (port, page_port)]
         if fresh:
-            folder.empty()
+            folder.clear()
         servers = opened.enter_context(EmbeddedServers(folder.path))
         settings = settings_for(servers.redis_url, servers.postgres_url)
         token = _prepare(settings, folder)
-        _greet(say, folder, token, app, [url_of(one) for one in sockets])
-        worker = Worker(worker_program(settings, folder.worker_log), say)
+        _print_welcome(print_line, folder, token, app, [url_of(one) for one in sockets])
+        worker = Worker(worker_program(settings, folder.worker_log), print_line)
         opened.callback(worker.stop)
         opened.enter_context(serving(settings, sockets[1]))
-        running = App(_app_program(app, sockets[0], settings), Path.cwd(), say)
+        running = App(_app_program(app, sockets[0], settings), Path.cwd(), print_line)
         opened.callback(running.stop)
         while True:
             time.sleep(WATCH_INTERVAL_S)
             for name in servers.watch():
-                say(f"{name} died, and was started again")
-            worker.look()
-            running.look()
+                print_line(f"{name} died, and was started again")
+            worker.check()
+            running.check()
 
 
 def settings_for(redis_url: str, postgres_url: str) -> Settings:
@@ -111,8 +111,8 @@ def _app_program(app: str, listening: socket, settings: Settings) -> Program:
     )
 
 
-def _greet(
-    say: Callable[[str], None], folder: DevFolder, token: str, app: str, urls: list[str]
+def _print_welcome(
+    print_line: Callable[[str], None], folder: DevFolder, token: str, app: str, urls: list[str]
 ) -> None:
     shown = os.path.relpath(folder.variables)
     for line in (
@@ -126,4 +126,4 @@ def _greet(
         f'  try    curl -i -H "Authorization: Bearer $TOKEN" {urls[0]}/',
         "Ctrl-C ends all.",
     ):
-        say(line)
+        print_line(line)

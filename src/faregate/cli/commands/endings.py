@@ -19,7 +19,7 @@ from faregate.bootstrap import (
 from faregate.cli.commands.credits import Actor, Reason, operator_of, require_done
 from faregate.cli.commands.holds import COUNT_MAX
 from faregate.cli.commands.users import UserId
-from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, tell
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, print_result
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import Settings, read_settings
 from faregate.domain.decision import Verdict
@@ -52,8 +52,8 @@ def close(user: UserId, *, actor: Actor, reason: Reason, as_json: Json = False) 
             admin.revoke(key.id)
     with open_sweeper(settings) as sweeper:
         holds = [Hold.known_by(user, hold.id) for hold in sweeper.list_holds(user, COUNT_MAX)]
-    told = ask(operator_gate(), lambda gate: _take_all(gate, user, holds, who))
-    tell({"user_id": user, "keys_revoked": len(found), **told}, as_json=as_json)
+    result = ask(operator_gate(), lambda gate: _take_all(gate, user, holds, who))
+    print_result({"user_id": user, "keys_revoked": len(found), **result}, as_json=as_json)
     print("The application must no longer identify this user.", file=sys.stderr)
 
 
@@ -64,17 +64,21 @@ async def _take_all(gate: Gate, user: UUID, holds: list[Hold], who: Operator) ->
         answer = await gate.cancel(hold, description=who.reason, metadata=metadata)
         if answer.is_pending:
             require_done(answer)
-    taken = 0
+    charged = 0
     for _ in range(TRIES_MAX):
         known = await gate.balance(user)
         if known is None:
             raise InvalidArgumentError(f"there is no user {user}")
         if known.credits <= 0:
-            return {"holds_released": len(holds), "credits_taken": taken, "credits": known.credits}
+            return {
+                "holds_released": len(holds),
+                "credits_taken": charged,
+                "credits": known.credits,
+            }
         done = await gate.adjust(user, -known.credits, actor=who.actor, reason=who.reason)
         if done.verdict is not Verdict.OUT_OF_CREDITS:
             require_done(done)
-            taken += known.credits
+            charged += known.credits
     raise InvalidArgumentError("the user goes on spending: let the application not identify it")
 
 
@@ -112,8 +116,8 @@ def erase(
         _wait(erasures, user, wait_s)
         left = {**erasures.traces(user), **_left_in_redis(settings, user)}
     records = left.pop("records")
-    told = {"user_id": user, "left": left, "records_in_redis": records}
-    tell(told, as_json=as_json)
+    result = {"user_id": user, "left": left, "records_in_redis": records}
+    print_result(result, as_json=as_json)
     if any(left.values()):
         raise typer.Exit(EXIT_NOT_EXACT)
 
@@ -125,7 +129,7 @@ def _require_idle(settings: Settings, user: UUID, *, is_forced: bool) -> None:
         InvalidArgumentError: Requests are in flight, or holds are open.
     """
     with open_requests(settings) as requests, open_sweeper(settings) as sweeper:
-        in_flight = requests.in_flight(user, settings.key_lease_ms)
+        in_flight = requests.in_flight(user, settings.idempotency_lease_ms)
         holds = len(sweeper.list_holds(user, COUNT_MAX))
     if (in_flight or holds) and not is_forced:
         raise InvalidArgumentError(
@@ -157,7 +161,7 @@ def _left_in_redis(settings: Settings, user: UUID) -> dict[str, int]:
         sweeper = opened.enter_context(open_sweeper(settings))
         stream = opened.enter_context(open_stream(settings))
         return {
-            "keys": requests.key_count(user),
+            "keys": requests.idempotency_key_count(user),
             "open_holds": len(sweeper.list_holds(user, COUNT_MAX)),
             # All records in the stream, including those that are rows.
             "records": sum(1 for _ in stream.pending_of(user, {})),

@@ -7,14 +7,14 @@ from typing import Any
 
 import typer
 
-from faregate.bootstrap import open_looks
+from faregate.bootstrap import open_probes
 from faregate.cli.conventions import (
     EXIT_BROKEN,
     EXIT_NOT_EXACT,
     Json,
     members,
+    print_result,
     show_verdict,
-    tell,
     text_of,
 )
 from faregate.config import read_settings
@@ -31,10 +31,10 @@ def status(as_json: Json = False) -> None:
     found = _examined()
     facts = {part: _plain(fact) for part, fact in found.facts.items()}
     if as_json:
-        told = {"version": version("faregate"), "is_well": found.is_well, **facts}
-        tell(told, as_json=True)
+        result = {"version": version("faregate"), "is_well": found.is_well, **facts}
+        print_result(result, as_json=True)
     else:
-        tell([_row(part, fact, found) for part, fact in facts.items()], as_json=False)
+        print_result([_row(part, fact, found) for part, fact in facts.items()], as_json=False)
         count = len(found.symptoms)
         print(f"{count} symptoms: run `faregate doctor`" if count else "well")
         _show_last(facts["reconciliation"])
@@ -49,13 +49,13 @@ def doctor(as_json: Json = False) -> None:
     Example: faregate doctor
     """
     found = _examined()
-    tell([members(symptom) for symptom in found.symptoms], as_json=as_json)
+    print_result([members(symptom) for symptom in found.symptoms], as_json=as_json)
     _end(found)
 
 
 def _examined() -> Examination:
-    with open_looks(read_settings()) as looks:
-        return examine(looks)
+    with open_probes(read_settings()) as probes:
+        return examine(probes)
 
 
 def _plain(fact: Any) -> Any:
@@ -65,8 +65,8 @@ def _plain(fact: Any) -> Any:
 def _row(part: str, fact: Any, found: Examination) -> dict[str, object]:
     """Put a part into one line."""
     worst = min((one.severity for one in found.symptoms if one.part == part), default="well")
-    told = [f"{name.replace('_', ' ')} {text_of(fact[name])}" for name in fact or ()]
-    return {"part": part.replace("_", " "), "is": worst, "says": told}
+    result = [f"{name.replace('_', ' ')} {text_of(fact[name])}" for name in fact or ()]
+    return {"part": part.replace("_", " "), "is": worst, "says": result}
 
 
 def _show_last(last: Mapping[str, Any] | None) -> None:

@@ -8,7 +8,7 @@ import typer
 from faregate.bootstrap import open_sweeper
 from faregate.cli.commands.credits import Actor, Reason, checked_text, require_done
 from faregate.cli.commands.users import UserId
-from faregate.cli.conventions import Json, members, tell
+from faregate.cli.conventions import Json, members, print_result
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import read_settings
 from faregate.domain.hold import Hold
@@ -30,7 +30,7 @@ def list_holds(
     Example: faregate holds list --user 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
     """
     with open_sweeper(read_settings()) as sweeper:
-        tell(list(map(members, sweeper.list_holds(user, count))), as_json=as_json)
+        print_result(list(map(members, sweeper.list_holds(user, count))), as_json=as_json)
 
 
 @holds.command()
@@ -57,4 +57,4 @@ def release(
     )
     require_done(answer)
     names = ("user_id", "hold_id", "refunded", "credits", "repeated")
-    tell({name: getattr(answer, name) for name in names}, as_json=as_json)
+    print_result({name: getattr(answer, name) for name in names}, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from faregate.adapters.journal.reader import find_journals, open_journals
-from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, print_tables, tell
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, error_console, print_result, print_tables
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import read_settings
 from faregate.domain.errors import ConfigurationError
@@ -54,7 +54,7 @@ def show(paths: Paths = None, as_json: Json = False) -> None:
 
     Example: faregate journal show
     """
-    tell([_summary(file) for file in find_journals(_chosen(paths))], as_json=as_json)
+    print_result([_summary(file) for file in find_journals(_chosen(paths))], as_json=as_json)
 
 
 def _chosen(paths: Sequence[Path] | None) -> Sequence[Path]:
@@ -69,7 +69,7 @@ def _chosen(paths: Sequence[Path] | None) -> Sequence[Path]:
 def _print_import(result: JournalImport, *, as_json: bool) -> None:
     numbers = {str(outcome): result.outcomes[outcome] for outcome in Collection}
     numbers |= {
-        "credits_taken": result.taken,
+        "credits_taken": result.charged,
         "credits_short": result.shortfall,
         "torn_files": result.torn_files,
     }
@@ -83,7 +83,7 @@ def _print_import(result: JournalImport, *, as_json: bool) -> None:
     lines = [f"put away {name}" for name in result.files_done]
     lines += [f"import again later: {name}" for name in result.files_left]
     lines += [f"{each.file} line {each.line}: {each.detail}" for each in result.problems]
-    tell(report, lines, as_json=as_json)
+    print_result(report, lines, as_json=as_json)
 
 
 def _summary(file: JournalFile) -> dict[str, object]:

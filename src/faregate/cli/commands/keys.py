@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from faregate.bootstrap import open_api_key_admin
-from faregate.cli.conventions import Json, members, tell
+from faregate.cli.conventions import Json, members, print_result
 from faregate.config import read_settings
 from faregate.domain.api_key import ApiKey, NewApiKey
 from faregate.domain.errors import InvalidArgumentError
@@ -42,13 +42,13 @@ def create(
     new = NewApiKey.mint(user, name, now=now, tier=tier, expires_at=expires_at)
     with open_api_key_admin(read_settings()) as admin:
         admin.create(new)
-    tell(plain_key(new.key) | {"key": new.text}, [new.text], as_json=as_json)
+    print_result(plain_api_key(new.key) | {"key": new.text}, [new.text], as_json=as_json)
     if not as_json:
         print("This key is shown once, and kept nowhere.", file=sys.stderr)
 
 
 @app.command("list")
-def list_keys(
+def list_api_keys(
     user: Annotated[UUID | None, typer.Option(help="Whose keys; everybody's without it.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -58,12 +58,14 @@ def list_keys(
     """
     with open_api_key_admin(read_settings()) as admin:
         keys = list(_all(admin, user))
-    tell([plain_key(key) for key in keys], as_json=as_json)
+    print_result([plain_api_key(key) for key in keys], as_json=as_json)
 
 
 @app.command()
 def revoke(
-    key_id: Annotated[UUID, typer.Argument(metavar="ID", help="As `faregate keys list` shows it.")],
+    api_key_id: Annotated[
+        UUID, typer.Argument(metavar="ID", help="As `faregate keys list` shows it.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Put a key out of force, for good. APIs notice as soon as they look it up anew.
@@ -71,10 +73,10 @@ def revoke(
     Example: faregate keys revoke 0199f5d2c6a07c1e8f0a3b5d7e9f1a2b
     """
     with open_api_key_admin(read_settings()) as admin:
-        key = admin.revoke(key_id)
+        key = admin.revoke(api_key_id)
     if key is None:
-        raise InvalidArgumentError(f"there is no API key {key_id.hex}")
-    tell(plain_key(key), [f"revoked {key.id.hex}"], as_json=as_json)
+        raise InvalidArgumentError(f"there is no API key {api_key_id.hex}")
+    print_result(plain_api_key(key), [f"revoked {key.id.hex}"], as_json=as_json)
 
 
 def _all(admin: ApiKeyAdmin, user: UUID | None) -> Iterator[ApiKey]:
@@ -84,6 +86,6 @@ def _all(admin: ApiKeyAdmin, user: UUID | None) -> Iterator[ApiKey]:
         after = page[-1].id
 
 
-def plain_key(key: ApiKey) -> dict[str, object]:
+def plain_api_key(key: ApiKey) -> dict[str, object]:
     """Return what is printed of a key: its id as in the key itself, times in UTC."""
     return members(key) | {"id": key.id.hex}

@@ -7,7 +7,7 @@ from rich.progress import Progress
 
 from faregate.adapters.redis.urls import check_url
 from faregate.bootstrap import open_admin, open_audit, open_installer, open_stream
-from faregate.cli.conventions import Json, error_console, tell
+from faregate.cli.conventions import Json, error_console, print_result
 from faregate.cli.display import counting, progress_on
 from faregate.cli.settings import url_of_option
 from faregate.config import Settings, read_settings
@@ -59,12 +59,15 @@ def rebuild(
             if former_settings is not None:
                 _retire(former_settings, identity, progress)
             identity = _rebuild(target, identity, admin)
-        told, lines = {"epoch": identity.epoch}, [f"epoch {identity.epoch} has begun: gates serve"]
+        result, lines = (
+            {"epoch": identity.epoch},
+            [f"epoch {identity.epoch} has begun: gates serve"],
+        )
         if all_users:
             users = _install_all(target, admin, progress)
-            told |= users
+            result |= users
             lines.append(f"{users['installed']:,} of {users['users']:,} users were installed")
-    tell(told, lines, as_json=as_json)
+    print_result(result, lines, as_json=as_json)
 
 
 def rebuild_empty(settings: Settings) -> None:
@@ -88,7 +91,7 @@ def reopen(as_json: Json = False) -> None:
         former = _target(settings, identity, None)
     with open_stream(former) as stream, open_installer(former) as installer:
         run_reopen(stream, installer, identity)
-    tell({"epoch": identity.epoch}, [f"epoch {identity.epoch} goes on"], as_json=as_json)
+    print_result({"epoch": identity.epoch}, [f"epoch {identity.epoch} goes on"], as_json=as_json)
 
 
 def _target(settings: Settings, identity: LedgerIdentity, shard_count: int | None) -> Settings:

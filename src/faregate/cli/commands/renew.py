@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from faregate.cli.conventions import Json, error_console, tell
+from faregate.cli.conventions import Json, error_console, print_result
 from faregate.cli.gates import ask, load_gate
 from faregate.ops.renew import renew_all
 
@@ -29,4 +29,4 @@ def renew(
                 opened, lambda done: progress.update(f"looked at {done} users")
             ),
         )
-    tell(asdict(result), as_json=as_json)
+    print_result(asdict(result), as_json=as_json)

@@ -18,7 +18,7 @@ from faregate.bootstrap import (
 )
 from faregate.cli.commands.credits import operator_of, require_done
 from faregate.cli.commands.rebuild import rebuild_empty
-from faregate.cli.conventions import EXIT_NOT_EXACT, Json, tell
+from faregate.cli.conventions import EXIT_NOT_EXACT, Json, print_result
 from faregate.cli.gates import ask, operator_gate
 from faregate.config import read_settings
 from faregate.domain.finding import is_finding_id
@@ -67,7 +67,7 @@ def repair(
             done = ops.preview(servers, ids, favour)
         else:
             done = ops.repair(servers, ids, favour, who, _shown(as_json))
-    _tell(done, as_json, is_applied=who is not None)
+    _print_repaired(done, as_json, is_applied=who is not None)
     if done.left:
         raise typer.Exit(EXIT_NOT_EXACT)
 
@@ -88,7 +88,7 @@ def acknowledge(
     who = operator_of(actor, reason)
     with _servers() as servers:
         done = ops.acknowledge(servers, findings, who)
-    _tell(done, as_json, is_applied=True)
+    _print_repaired(done, as_json, is_applied=True)
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def _servers() -> Iterator[Servers]:
         )
 
 
-def _adjust(user_id: UUID, amount: int, key: str, who: Operator) -> None:
+def _adjust(user_id: UUID, amount: int, idempotency_key: str, who: Operator) -> None:
     """Adjust a balance once for its key."""
     decision = ask(
         operator_gate(),
@@ -120,7 +120,7 @@ def _adjust(user_id: UUID, amount: int, key: str, who: Operator) -> None:
             actor=who.actor,
             reason=who.reason,
             negative_allowed=True,
-            idempotency_key=key,
+            idempotency_key=idempotency_key,
         ),
     )
     require_done(decision)
@@ -136,17 +136,17 @@ def _shown(as_json: bool) -> ops.OnStep:
     return show
 
 
-def _tell(done: Repaired, as_json: bool, *, is_applied: bool) -> None:
+def _print_repaired(done: Repaired, as_json: bool, *, is_applied: bool) -> None:
     steps = [_step(step) for step in done.steps]
-    left = [finding.told() for finding in done.left]
-    told = {
+    left = [finding.as_dict() for finding in done.left]
+    result = {
         "applied": is_applied,
         "steps": steps,
         "left": left,
-        "gone": list(done.gone),
+        "resolved": list(done.resolved),
         "dead_letters": done.dead_letter_count,
     }
-    tell(told, _lines(done, is_applied), as_json=as_json)
+    print_result(result, _lines(done, is_applied), as_json=as_json)
 
 
 def _step(step: Step) -> dict[str, object]:
@@ -161,12 +161,12 @@ def _step(step: Step) -> dict[str, object]:
 
 def _lines(done: Repaired, is_applied: bool) -> Sequence[str]:
     """Return the lines at the end; steps that were taken have been shown one by one."""
-    gone = [f"{name} is not there any more." for name in done.gone]
+    resolved = [f"{name} is not there any more." for name in done.resolved]
     if done.dead_letter_count:
-        gone.append(f"{done.dead_letter_count} dead letters: run `faregate dead-letters list`.")
+        resolved.append(f"{done.dead_letter_count} dead letters: run `faregate dead-letters list`.")
     if is_applied:
         left = [f"left: {one.id}: {one.detail}" for one in done.left]
-        return [*gone, *left, f"steps taken: {len(done.steps)}, findings left: {len(left)}"]
+        return [*resolved, *left, f"steps taken: {len(done.steps)}, findings left: {len(left)}"]
     planned = [f"{step.finding.id} {step.action}: {step.says}" for step in done.steps]
     end = "nothing to repair" if not planned else "nothing was changed: --apply does it"
-    return [*gone, *planned, end]
+    return [*resolved, *planned, end]

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from faregate.adapters.postgres.migrations import Migrator
-from faregate.cli.conventions import EXIT_WRONG_USE, Json, error_console, members, tell
+from faregate.cli.conventions import EXIT_WRONG_USE, Json, error_console, members, print_result
 from faregate.config import PREFIX, LogFormat, Settings, masked, read_settings
 from faregate.domain.errors import UnfitDatabaseError
 from faregate.domain.obstacle import Obstacle
@@ -35,13 +35,13 @@ def migrate(
     settings = read_settings()
     migrator = Migrator(settings.postgres_url)
     if export is not None:
-        _tell_names("exported", [str(path) for path in migrator.export(export)], as_json)
+        _print_names("exported", [str(path) for path in migrator.export(export)], as_json)
     elif status:
         rows = [{"name": item.name, "state": item.state.value} for item in migrator.status()]
         found = [members(item) for item in migrator.obstacles()]
-        tell({"migrations": rows, "obstacles": found}, as_json=as_json)
+        print_result({"migrations": rows, "obstacles": found}, as_json=as_json)
     else:
-        act = migrator.rehearse if dry_run else migrator.apply
+        act = migrator.dry_run if dry_run else migrator.apply
         done: list[str] = []
         try:
             act(
@@ -52,13 +52,13 @@ def migrate(
             )
         except UnfitDatabaseError as error:
             _refuse(error.obstacles, as_json)
-        _tell_names("rehearsed" if dry_run else "applied", done, as_json)
+        _print_names("rehearsed" if dry_run else "applied", done, as_json)
 
 
 def _refuse(obstacles: Sequence[Obstacle], as_json: bool) -> NoReturn:
     """Print each obstacle on a line of its own, and exit: nothing was changed."""
     if as_json:
-        tell({"obstacles": [members(one) for one in obstacles]}, as_json=True)
+        print_result({"obstacles": [members(one) for one in obstacles]}, as_json=True)
     else:
         for one in obstacles:
             line = " ".join(f"faregate: {one}".split())
@@ -66,9 +66,9 @@ def _refuse(obstacles: Sequence[Obstacle], as_json: bool) -> NoReturn:
     raise typer.Exit(EXIT_WRONG_USE)
 
 
-def _tell_names(verb: str, names: Sequence[str], as_json: bool) -> None:
+def _print_names(verb: str, names: Sequence[str], as_json: bool) -> None:
     lines = [f"{verb} {name}" for name in names] or [f"nothing to be {verb}"]
-    tell({verb: list(names)}, lines, as_json=as_json)
+    print_result({verb: list(names)}, lines, as_json=as_json)
 
 
 def worker(
@@ -99,7 +99,7 @@ def config(as_json: Json = False) -> None:
     Example: faregate config
     """
     settings = read_settings()
-    told = [
+    result = [
         {
             "name": PREFIX + name.upper(),
             "value": _shown(settings, name),
@@ -107,7 +107,7 @@ def config(as_json: Json = False) -> None:
         }
         for name in Settings.model_fields
     ]
-    tell(told, as_json=as_json)
+    print_result(result, as_json=as_json)
 
 
 def _shown(settings: Settings, name: str) -> object:

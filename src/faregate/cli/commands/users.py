@@ -16,8 +16,8 @@ from faregate.bootstrap import (
     open_stream,
     open_sweeper,
 )
-from faregate.cli.commands.keys import plain_key
-from faregate.cli.conventions import Json, json_of, members, stream_out, tell
+from faregate.cli.commands.keys import plain_api_key
+from faregate.cli.conventions import Json, json_of, members, print_result, stream_out
 from faregate.cli.gates import ask, load_gate
 from faregate.config import Settings, read_settings
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
@@ -45,8 +45,8 @@ def balance(user: UserId, as_json: Json = False) -> None:
     Example: faregate balance 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
     """
     live, _, newest = _known(read_settings(), user)
-    told = {"user_id": user, "is_live": live is not None, **_balance(newest)}
-    tell(told, as_json=as_json)
+    result = {"user_id": user, "is_live": live is not None, **_balance(newest)}
+    print_result(result, as_json=as_json)
 
 
 def history(
@@ -69,11 +69,11 @@ def history(
     with open_reports(read_settings()) as reports:
         # One more, which tells whether there is a next page.
         found = reports.newest(user, count + 1, place)
-    told = {
+    result = {
         "transactions": _rows(found[:count]),
         "next_cursor": write_cursor(found[count - 1].place) if len(found) > count else None,
     }
-    tell(told, as_json=as_json)
+    print_result(result, as_json=as_json)
 
 
 def usage(
@@ -92,14 +92,14 @@ def usage(
     """
     if gate is None:
         _, _, newest = _known(read_settings(), user)
-        told = dict.fromkeys(_USAGE) | {"remaining": newest.credits, "held": newest.held}
+        result = dict.fromkeys(_USAGE) | {"remaining": newest.credits, "held": newest.held}
         print("The policy is unknown: --gate names the gate that knows it.", file=sys.stderr)
     else:
         found = ask(load_gate(gate), lambda opened: opened.usage(user))
         if found is None:
             raise _unknown(user)
-        told = dict(usage_members(found))
-    tell(told, as_json=as_json)
+        result = dict(usage_members(found))
+    print_result(result, as_json=as_json)
 
 
 @users.command()
@@ -113,15 +113,15 @@ def show(user: UserId, as_json: Json = False) -> None:
     settings = read_settings()
     live, durable, _ = _known(settings, user)
     with open_reports(settings) as reports, open_sweeper(settings) as sweeper:
-        told = {
+        result = {
             "user_id": user,
             "live": live and _balance(live),
             "durable": durable and {"credits": durable.credits, "sequence": durable.sequence},
             "open_holds": list(map(members, sweeper.list_holds(user, SHOWN_COUNT))),
-            "api_keys": _keys(settings, user, SHOWN_COUNT),
+            "api_keys": _api_keys(settings, user, SHOWN_COUNT),
             "newest_transactions": _rows(reports.newest(user, SHOWN_COUNT, None)),
         }
-    tell(told, as_json=as_json)
+    print_result(result, as_json=as_json)
 
 
 @users.command()
@@ -146,7 +146,7 @@ def _all_of(settings: Settings, user: UUID) -> Iterator[dict[str, object]]:
         open_sweeper(settings) as sweeper,
         open_reports(settings) as reports,
     ):
-        for key in _keys(settings, user, _COUNT_MAX) or []:
+        for key in _api_keys(settings, user, _COUNT_MAX) or []:
             yield {"entry": "api_key", **key}
         for hold in sweeper.list_holds(user, _COUNT_MAX):
             yield {"entry": "open_hold", **members(hold)}
@@ -186,10 +186,10 @@ def _balance(user: User) -> dict[str, object]:
     return {name: getattr(user, name) for name in names}
 
 
-def _keys(settings: Settings, user: UUID, count_max: int) -> list[dict[str, object]] | None:
+def _api_keys(settings: Settings, user: UUID, count_max: int) -> list[dict[str, object]] | None:
     with open_api_key_admin(settings) as admin:
         try:
-            return list(map(plain_key, admin.keys(user, None, count_max)))
+            return list(map(plain_api_key, admin.keys(user, None, count_max)))
         except ConfigurationError:
             return None
 

@@ -23,11 +23,11 @@ def sign_in(settings: Settings, folder: DevFolder) -> str:
         connection.execute(query, [DEMO_USER])
     with open_api_key_admin(settings) as admin:
         now = datetime.now(UTC)
-        kept = PresentedApiKey.parse(folder.token)
+        presented = PresentedApiKey.parse(folder.token)
         for key in admin.keys(DEMO_USER, None, _KEYS_MAX):
-            if kept is not None and key.id == kept.id and key.is_in_force(now):
+            if presented is not None and key.id == presented.id and key.is_in_force(now):
                 return folder.token
         new = NewApiKey.mint(DEMO_USER, "faregate dev", now=now)
         admin.create(new)
-    folder.keep_token(new.text)
+    folder.save_token(new.text)
     return new.text

@@ -35,7 +35,7 @@ class DevFolder:
         file = self.path / "token"
         return file.read_text("utf-8").strip() if file.is_file() else ""
 
-    def keep_token(self, token: str) -> None:
+    def save_token(self, token: str) -> None:
         """Keep a token for the next run."""
         self._write_secret("token", f"{token}\n")
 
@@ -48,7 +48,7 @@ class DevFolder:
         lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
         self._write_secret(self.variables.name, "\n".join([_COMMENT, *lines, ""]))
 
-    def empty(self) -> None:
+    def clear(self) -> None:
         """Delete the data and the token of earlier runs, once nobody uses them.
 
         Raises:

@@ -74,7 +74,7 @@ def page_app(settings: Settings) -> Starlette:
     def page(_request: Request) -> Response:
         return FileResponse(_HTML, headers=_FIELDS)
 
-    def told(_request: Request) -> Response:
+    def state_page(_request: Request) -> Response:
         try:
             status, found = 200, state(settings)
         except FaregateError as error:
@@ -82,7 +82,7 @@ def page_app(settings: Settings) -> Starlette:
         return Response(json_of(found), status, _FIELDS, "application/json")
 
     return Starlette(
-        routes=[Route("/", page), Route("/state", told)],
+        routes=[Route("/", page), Route("/state", state_page)],
         # A page elsewhere, whose name was made to lead here, reads nothing.
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])],
     )

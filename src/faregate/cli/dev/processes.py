@@ -11,33 +11,35 @@ _APP_STOP_S_MAX = 5.0
 #: Folders that hold what others have written, and those whose names begin with a dot.
 _FOREIGN = {"__pycache__", "node_modules", "site-packages", "venv"}
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 class App:
     """The app: started again when a file has changed, whether it runs or has ended."""
 
-    def __init__(self, program: Program, folder: Path, say: Say) -> None:
+    def __init__(self, program: Program, folder: Path, print_line: PrintLine) -> None:
         """Start it. `folder` holds its sources."""
         self._program = program
         self._folder = folder
-        self._say = say
+        self._print_line = print_line
         self._sources = sources(folder)
         self._child = Child(program)
         self._is_down = False
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Look once: start it again if a file has changed, and say once that it has ended."""
         found = sources(self._folder)
         if found != self._sources:
-            self._say(f"{self._newest(found)} has changed: the app is started again")
+            self._print_line(f"{self._newest(found)} has changed: the app is started again")
             self.stop()
             self._sources, self._is_down = found, False
             self._child = Child(self._program)
         elif self._child.exit_status is not None and not self._is_down:
             self._is_down = True
             status = self._child.exit_status
-            self._say(f"the app ended with status {status}: change a file, and it is started again")
+            self._print_line(
+                f"the app ended with status {status}: change a file, and it is started again"
+            )
 
     def stop(self) -> None:
         """Stop it."""
@@ -51,14 +53,14 @@ class App:
 class Worker:
     """The worker: started again if it died."""
 
-    def __init__(self, program: Program, say: Say) -> None:
+    def __init__(self, program: Program, print_line: PrintLine) -> None:
         """Start it."""
         self._program = program
-        self._say = say
+        self._print_line = print_line
         self._child = Child(program)
         self._restarts = 0
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Look once, and start it again if it has ended.
 
         Raises:
@@ -69,7 +71,9 @@ class Worker:
         if self._restarts >= WORKER_RESTARTS_MAX:
             raise broken(self._child)
         self._restarts += 1
-        self._say(f"the worker ended, and is started again; it says why in {self._program.log}")
+        self._print_line(
+            f"the worker ended, and is started again; it says why in {self._program.log}"
+        )
         self._child = Child(self._program)
 
     def stop(self) -> None:

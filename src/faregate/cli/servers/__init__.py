@@ -38,8 +38,8 @@ guards them: there are no passwords. Hence none of this starts in production.
 
 from faregate.cli.servers.binaries import Binaries
 from faregate.cli.servers.embedded import EmbeddedServers
-from faregate.cli.servers.postgres import PostgresServer
+from faregate.cli.servers.postgres import EmbeddedPostgres
 from faregate.cli.servers.server import Server
-from faregate.cli.servers.valkey import ValkeyServer
+from faregate.cli.servers.valkey import EmbeddedValkey
 
-__all__ = ["Binaries", "EmbeddedServers", "PostgresServer", "Server", "ValkeyServer"]
+__all__ = ["Binaries", "EmbeddedPostgres", "EmbeddedServers", "EmbeddedValkey", "Server"]

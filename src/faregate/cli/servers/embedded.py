@@ -8,9 +8,9 @@ from typing import Self
 
 from faregate.cli.servers.binaries import Binaries
 from faregate.cli.servers.places import Places
-from faregate.cli.servers.postgres import PostgresServer
+from faregate.cli.servers.postgres import EmbeddedPostgres
 from faregate.cli.servers.server import Server
-from faregate.cli.servers.valkey import ValkeyServer
+from faregate.cli.servers.valkey import EmbeddedValkey
 from faregate.domain.errors import ConfigurationError, EmbeddedServerError
 
 _PRODUCTION = "production"
@@ -54,8 +54,8 @@ class EmbeddedServers:
         self._durable = durable
         self._binaries = binaries or Binaries.from_wheels()
         self._places: Places | None = None
-        self._redis: ValkeyServer | None = None
-        self._postgres: PostgresServer | None = None
+        self._redis: EmbeddedValkey | None = None
+        self._postgres: EmbeddedPostgres | None = None
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -71,7 +71,7 @@ class EmbeddedServers:
         self.stop()
 
     @property
-    def redis(self) -> ValkeyServer:
+    def redis(self) -> EmbeddedValkey:
         """The Valkey.
 
         Raises:
@@ -82,7 +82,7 @@ class EmbeddedServers:
         return self._redis
 
     @property
-    def postgres(self) -> PostgresServer:
+    def postgres(self) -> EmbeddedPostgres:
         """The Postgres.
 
         Raises:
@@ -158,7 +158,7 @@ class EmbeddedServers:
 
     def _set_up(self, places: Places) -> None:
         self._places = places
-        self._redis = ValkeyServer(places, program=self._binaries.redis, durable=self._durable)
-        self._postgres = PostgresServer(
+        self._redis = EmbeddedValkey(places, program=self._binaries.redis, durable=self._durable)
+        self._postgres = EmbeddedPostgres(
             places, programs=self._binaries.postgres, durable=self._durable
         )

@@ -19,7 +19,7 @@ _PROBE_S_MAX = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class UnixAccount:
     """An account of the system, other than the owner's, that a server runs as."""
 
     uid: int
@@ -59,7 +59,7 @@ class Places:
     #: Whether `base` is deleted at the end.
     temporary: bool
     #: Whom `postgres` and `run` belong to; None for the owner itself.
-    account: Account | None
+    account: UnixAccount | None
 
     @classmethod
     def prepare(cls, directory: Path | None) -> Self:
@@ -152,16 +152,16 @@ def _run_directory(base: Path) -> Path:
     return short
 
 
-def _account(postgres: Path) -> Account | None:
+def _account(postgres: Path) -> UnixAccount | None:
     if os.geteuid() != 0:
         return None
     with suppress(FileNotFoundError, KeyError):
         # A cluster that is there stays with whom it belongs to.
         found = (postgres / "data").stat()
         if found.st_uid != 0:
-            return Account(uid=found.st_uid, gid=found.st_gid, name=f"user {found.st_uid}")
+            return UnixAccount(uid=found.st_uid, gid=found.st_gid, name=f"user {found.st_uid}")
     for name in ("postgres", "nobody"):
         with suppress(KeyError):
             entry = pwd.getpwnam(name)
-            return Account(uid=entry.pw_uid, gid=entry.pw_gid, name=name)
+            return UnixAccount(uid=entry.pw_uid, gid=entry.pw_gid, name=name)
     raise EmbeddedServerError("Postgres refuses to run as root, and there is no user `nobody`")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote, urlencode
 
-from faregate.cli.servers.places import Account, Places
+from faregate.cli.servers.places import Places, UnixAccount
 from faregate.cli.servers.process import SERVER_ENVIRONMENT, Launch
 from faregate.cli.servers.server import Server
 from faregate.domain.errors import EmbeddedServerError
@@ -21,7 +21,7 @@ _READY_LINE = 7
 _INITDB_ERROR_CHARACTERS = 2_000
 
 
-class PostgresServer(Server):
+class EmbeddedPostgres(Server):
     """A Postgres whose superuser is `postgres`, on a unix socket, without a port."""
 
     name: ClassVar[str] = "postgres"
@@ -117,7 +117,7 @@ class PostgresServer(Server):
         partial.rename(self.data)
 
 
-def _within_reach(programs: Path, account: Account, directory: Path) -> Path:
+def _within_reach(programs: Path, account: UnixAccount, directory: Path) -> Path:
     """Return programs that `account` may run: these, or a copy of their installation."""
     if account.can_run(programs / "postgres"):
         return programs

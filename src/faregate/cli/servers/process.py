@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faregate.cli.servers import supervisor
-from faregate.cli.servers.places import Account
+from faregate.cli.servers.places import UnixAccount
 from faregate.domain.errors import EmbeddedServerError
 
 #: How long a server may take to stop before it is killed.
@@ -41,7 +41,7 @@ class Launch:
     """What to run, and how."""
 
     command: tuple[str, ...]
-    account: Account | None
+    account: UnixAccount | None
     log: Path
     stop_signal: signal.Signals
     #: Deleted by the supervisor if the owner vanishes.

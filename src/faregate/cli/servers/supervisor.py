@@ -21,7 +21,7 @@ from typing import TypedDict
 
 STOP_ORDER = 0
 #: How soon a vanished owner is noticed when something else holds its end of the pipe open.
-OWNER_LOOK_S = 1.0
+OWNER_CHECK_S = 1.0
 _PR_SET_PDEATHSIG = 1
 _EXIT_CANNOT_START = 127
 _EXIT_OF_SIGNAL = 128
@@ -54,7 +54,7 @@ class End(Enum):
 
     EXITED = auto()
     STOPPED = auto()
-    OWNER_GONE = auto()
+    OWNER_EXITED = auto()
 
 
 def main(argument: str) -> int:
@@ -64,12 +64,12 @@ def main(argument: str) -> int:
     try:
         server = _start(specification)
     except (OSError, subprocess.SubprocessError) as error:
-        _tell(f"error {error}")
+        _write_line(f"error {error}")
         return _EXIT_CANNOT_START
-    _tell(f"pid {server.pid}")
+    _write_line(f"pid {server.pid}")
     end = _watch(server, wake_up, owner=specification["owner"])
     _stop(server, specification)
-    if end is End.OWNER_GONE:
+    if end is End.OWNER_EXITED:
         _remove(specification)
     status = server.returncode
     return status if status >= 0 else _EXIT_OF_SIGNAL - status
@@ -114,20 +114,20 @@ def _watch(server: subprocess.Popen[bytes], wake_up: int, *, owner: int) -> End:
     orders = sys.stdin.fileno()
     while server.poll() is None:
         if os.getppid() != owner:
-            return End.OWNER_GONE
-        readable, _, _ = select.select([orders, wake_up], [], [], OWNER_LOOK_S)
+            return End.OWNER_EXITED
+        readable, _, _ = select.select([orders, wake_up], [], [], OWNER_CHECK_S)
         if wake_up in readable and set(os.read(wake_up, 512)) - {signal.SIGCHLD}:
             return End.STOPPED
         if orders in readable:
-            end = _obey(server, os.read(orders, 64))
+            end = _handle_command(server, os.read(orders, 64))
             if end is not None:
                 return end
     return End.EXITED
 
 
-def _obey(server: subprocess.Popen[bytes], orders: bytes) -> End | None:
+def _handle_command(server: subprocess.Popen[bytes], orders: bytes) -> End | None:
     if not orders:
-        return End.OWNER_GONE
+        return End.OWNER_EXITED
     for order in orders:
         if order == STOP_ORDER:
             return End.STOPPED
@@ -159,7 +159,7 @@ def _remove(specification: Specification) -> None:
             continue
 
 
-def _tell(line: str) -> None:
+def _write_line(line: str) -> None:
     try:
         os.write(sys.stdout.fileno(), f"{line}\n".encode())
         os.close(sys.stdout.fileno())

@@ -13,7 +13,7 @@ from faregate.cli.servers.server import Server
 _PING_S_MAX = 1.0
 
 
-class ValkeyServer(Server):
+class EmbeddedValkey(Server):
     """A Valkey with an append-only file, on a unix socket, without a port."""
 
     name: ClassVar[str] = "redis"

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator
 from itertools import islice, product
 from typing import cast
 
-from faregate.domain.repair import Around, Row
+from faregate.domain.repair import Row, RowContext
 from faregate.domain.transaction import CREDITS_MAX, TransactionType
 
 #: How many missing numbers of the user are tried.
 _NUMBERS_MAX = 8
 
 
-def candidates(row: Row, around: Around, missing: Iterable[int]) -> Iterator[Row]:
+def candidates(row: Row, row_context: RowContext, missing: Iterable[int]) -> Iterator[Row]:
     """Iterate over possible contents of a row whose numbers or type were changed.
 
     Each is a guess until a leaf proves it.
@@ -19,10 +19,12 @@ def candidates(row: Row, around: Around, missing: Iterable[int]) -> Iterator[Row
     if row["sequence"] is None:
         return
     amount, balance = _whole(row["amount"]), _whole(row["balance_after"])
-    before = around.balance
+    before = row_context.balance
     balances = {balance, before + amount}
-    if around.after:
-        balances.add(_whole(around.after["balance_after"]) - _whole(around.after["amount"]))
+    if row_context.after:
+        balances.add(
+            _whole(row_context.after["balance_after"]) - _whole(row_context.after["amount"])
+        )
     amounts = {amount, *(one - before for one in balances)}
     sequences = dict.fromkeys([row["sequence"], *islice(missing, _NUMBERS_MAX)])
     for sequence, one, after, kind in product(sequences, amounts, balances, TransactionType):

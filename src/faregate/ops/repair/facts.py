@@ -6,7 +6,7 @@ from uuid import UUID
 
 from faregate.domain.alignment import LiveDrift
 from faregate.domain.finding import DriftKind, Finding
-from faregate.domain.repair import Around, Row
+from faregate.domain.repair import Row, RowContext
 from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
 from faregate.ops.drift import measure
@@ -33,7 +33,7 @@ class Facts:
     #: The records of the stream by user, in the order of their numbers.
     records: Mapping[UUID, Sequence[CreditTransaction]]
     #: The surroundings of gaps, of forged rows, and of the newest number of accounts.
-    around: Mapping[str, Around]
+    row_context: Mapping[str, RowContext]
     #: Forged rows as they are now.
     rows: Mapping[str, Row]
     #: The rows that a batch wrote in their place, if they could be found.
@@ -66,8 +66,8 @@ def gather(findings: Sequence[Finding], sources: Sources) -> Facts:
         if one.kind is DriftKind.FORGED and (row := repairs.row(row_id_of(one)))
     }
     records = _records(sources.stream, users, {UUID(str(row["id"])) for row in rows.values()})
-    around = {
-        one.id: repairs.around(one.user_id, *numbers)
+    row_context = {
+        one.id: repairs.row_context(one.user_id, *numbers)
         for one in findings
         if one.user_id and (numbers := _numbers(one, drifts))
     }
@@ -77,9 +77,9 @@ def gather(findings: Sequence[Finding], sources: Sources) -> Facts:
         live=live,
         drifts=drifts,
         records=records,
-        around=around,
+        row_context=row_context,
         rows=rows,
-        originals=_originals(findings, rows, around, listed, repairs),
+        originals=_originals(findings, rows, row_context, listed, repairs),
         proven=frozenset(
             one.id.value for one, is_proven in zip(listed, known, strict=True) if is_proven
         ),
@@ -164,7 +164,7 @@ def _records(
 def _originals(
     findings: Sequence[Finding],
     rows: Mapping[str, Row],
-    around: Mapping[str, Around],
+    row_context: Mapping[str, RowContext],
     records: Sequence[CreditTransaction],
     repairs: Repairs,
 ) -> Mapping[str, Row]:
@@ -183,7 +183,7 @@ def _originals(
             if (str(one.user_id), one.sequence) == (row["user_id"], row["sequence"])
             and repairs.row(one.id.value) is None
         ]
-        possible = [*known_by_id, *candidates(row, around[finding_id], numbers), *lost]
+        possible = [*known_by_id, *candidates(row, row_context[finding_id], numbers), *lost]
         asked += [(finding_id, one) for one in possible]
     known = repairs.proven([row for _, row in asked])
     found: dict[str, Row] = {}

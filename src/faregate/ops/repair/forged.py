@@ -1,9 +1,9 @@
 """Plans for rows that no batch wrote as they are: restored, or registered. Pure."""
 
 from faregate.domain.finding import Finding
-from faregate.domain.repair import Action, Favour, Row, Step
+from faregate.domain.repair import Favour, Row, Step, StepAction
 from faregate.ops.repair.facts import Facts, row_id_of
-from faregate.ops.repair.steps import none
+from faregate.ops.repair.steps import no_repair
 
 _SHOWN = ("user_id", "sequence", "amount", "balance_after", "type", "description", "timestamp")
 
@@ -17,7 +17,7 @@ def plan_forged(finding: Finding, facts: Facts, _favour: Favour) -> Step:
     if original is not None:
         return Step(
             finding=finding,
-            action=Action.RESTORE,
+            action=StepAction.RESTORE,
             says=f"restores transaction {row['id']} of user {original['user_id']} as it was"
             f" written ({_differences(row, original)}), under a short lock of the table.",
             rows=(original,),
@@ -27,7 +27,7 @@ def plan_forged(finding: Finding, facts: Facts, _favour: Favour) -> Step:
         amount = int(str(row["amount"]))
         return Step(
             finding=finding,
-            action=Action.REGISTER,
+            action=StepAction.REGISTER,
             says=f"lets the row {row['id']} of {amount:+} credits, which somebody made by hand for"
             f" user {finding.user_id}, count from now on.",
             amount=amount,
@@ -41,7 +41,7 @@ def plan_forged(finding: Finding, facts: Facts, _favour: Favour) -> Step:
 
 
 def _nothing(finding: Finding, why: str) -> Step:
-    return none(finding, f"{why}, or accept it with `faregate acknowledge {finding.id}`.")
+    return no_repair(finding, f"{why}, or accept it with `faregate acknowledge {finding.id}`.")
 
 
 def _differences(row: Row, original: Row) -> str:

@@ -5,49 +5,50 @@ from dataclasses import replace
 from typing import cast
 
 from faregate.domain.finding import Finding
-from faregate.domain.repair import Action, Around, Favour, Row, Step
+from faregate.domain.repair import Favour, Row, RowContext, Step, StepAction
 from faregate.domain.transaction import CREDITS_MAX, CreditTransaction
 from faregate.domain.user import User
 from faregate.ops.repair.facts import Facts, last_of, row_of
-from faregate.ops.repair.steps import State, acceptance, difference, none, numbers
+from faregate.ops.repair.steps import BalanceState, acceptance, difference, no_repair, numbers
 
 
 def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
     """Plan the step for numbers that are missing."""
-    around = facts.around[finding.id]
-    found = _found(finding, facts, around)
+    row_context = facts.row_context[finding.id]
+    found = _found(finding, facts, row_context)
     if found:
         listed = ", ".join(str(made.sequence) for made in found)
         return Step(
             finding=finding,
-            action=Action.STORE,
+            action=StepAction.STORE,
             says=f"stores transaction {listed} of user {finding.user_id} again, as the stream"
             f" still has it ({sum(made.amount for made in found):+} credits).",
             amount=sum(made.amount for made in found),
             rows=tuple(map(row_of, found)),
         )
     live = facts.live.get(finding.user_id) if finding.user_id else None
-    if around.after is None and _is_beyond(finding, live, around):
+    if row_context.after is None and _is_beyond(finding, live, row_context):
         return Step(
             finding=finding,
-            action=Action.REWIND,
+            action=StepAction.REWIND,
             says=f"sets the number of the profile of {finding.user_id} back from"
-            f" {around.sequence} to that of its last row, since nothing has ever had a later one.",
+            f" {row_context.sequence} to that of its last row, since nothing has ever had a later"
+            " one.",
         )
-    after = _after(finding, facts, around, live)
+    after = _after(finding, facts, row_context, live)
     if after is None:
-        return none(
+        return no_repair(
             finding,
             f"waits for the worker: what follows transaction {last_of(finding)} is not known yet.",
         )
-    return _close(finding, _before(finding, around), after, favour)
+    return _close(finding, _before(finding, row_context), after, favour)
 
 
-def _found(finding: Finding, facts: Facts, around: Around) -> Sequence[CreditTransaction]:
+def _found(finding: Finding, facts: Facts, row_context: RowContext) -> Sequence[CreditTransaction]:
     """Return the records that the stream has of the missing numbers, each once."""
     first, last = finding.sequence or 0, last_of(finding)
     found: dict[int, CreditTransaction] = {}
-    balance = _before(finding, around).credits
+    balance = _before(finding, row_context).credits
     for made in facts.records[finding.user_id] if finding.user_id else ():
         if not first <= made.sequence <= last or made.sequence in found:
             continue
@@ -60,32 +61,34 @@ def _found(finding: Finding, facts: Facts, around: Around) -> Sequence[CreditTra
     return list(found.values())
 
 
-def _is_beyond(finding: Finding, live: User | None, around: Around) -> bool:
+def _is_beyond(finding: Finding, live: User | None, row_context: RowContext) -> bool:
     """Whether only the profile says that there ever were such numbers."""
     if live is None:
-        return around.credits == around.total
+        return row_context.credits == row_context.total
     return live.sequence < last_of(finding)
 
 
-def _before(finding: Finding, around: Around) -> State:
+def _before(finding: Finding, row_context: RowContext) -> BalanceState:
     """Return the state of a user right before a gap."""
-    row, first = around.before, finding.sequence or 0
+    row, first = row_context.before, finding.sequence or 0
     place = _number(row["sequence"]) if row else 0
-    return State(
-        credits=around.balance + around.moved(place + 1, first),
+    return BalanceState(
+        credits=row_context.balance + row_context.moved(place + 1, first),
         allowance=_number(row["allowance_after"]) if row else 0,
         period_start=None,
         epoch=_number(row["epoch"]) if row else 0,
     )
 
 
-def _after(finding: Finding, facts: Facts, around: Around, live: User | None) -> State | None:
+def _after(
+    finding: Finding, facts: Facts, row_context: RowContext, live: User | None
+) -> BalanceState | None:
     """Return the state of a user right after a gap; None if nothing follows it yet."""
     last = last_of(finding)
-    row = around.after or _next(finding, facts)
+    row = row_context.after or _next(finding, facts)
     if row is not None:
-        moved = around.moved(last + 1, _number(row["sequence"]))
-        return State(
+        moved = row_context.moved(last + 1, _number(row["sequence"]))
+        return BalanceState(
             credits=_number(row["balance_after"]) - _number(row["amount"]) - moved,
             allowance=_number(row["allowance_after"]) - _number(row["allowance_amount"]),
             period_start=cast("str | None", row["period_start"]),
@@ -93,11 +96,15 @@ def _after(finding: Finding, facts: Facts, around: Around, live: User | None) ->
         )
     if live is None:
         # The profile still contains the amount of a row that was deleted.
-        before = _before(finding, around)
-        return replace(before, credits=before.credits + (around.credits or 0) - around.total)
+        before = _before(finding, row_context)
+        return replace(
+            before, credits=before.credits + (row_context.credits or 0) - row_context.total
+        )
     if live.sequence != last:
         return None
-    return replace(State.of(live), credits=live.credits - around.moved(last + 1, last + 1))
+    return replace(
+        BalanceState.of(live), credits=live.credits - row_context.moved(last + 1, last + 1)
+    )
 
 
 def _next(finding: Finding, facts: Facts) -> Row | None:
@@ -107,13 +114,13 @@ def _next(finding: Finding, facts: Facts) -> Row | None:
     return next(map(row_of, later), None)
 
 
-def _close(finding: Finding, before: State, after: State, favour: Favour) -> Step:
+def _close(finding: Finding, before: BalanceState, after: BalanceState, favour: Favour) -> Step:
     amount = after.credits - before.credits
     first, last, user_id = finding.sequence or 0, last_of(finding), finding.user_id
     missing = numbers(first, last)
     if max(abs(amount), abs(after.credits)) > CREDITS_MAX:
         says = f"no row can hold the {amount} credits that are missing of user {user_id}."
-        return none(finding, says)
+        return no_repair(finding, says)
     if amount < 0 and favour is Favour.USER:
         return acceptance(
             finding,
@@ -124,7 +131,7 @@ def _close(finding: Finding, before: State, after: State, favour: Favour) -> Ste
     row = difference(user_id, (first, last), amount, allowance, after)
     return Step(
         finding=finding,
-        action=Action.CLOSE,
+        action=StepAction.CLOSE,
         says=f"closes {missing} of user {user_id} by a row of {amount:+} credits: the"
         f" balance was {before.credits} before and {after.credits} after.",
         amount=amount,

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from faregate.domain.alignment import LiveDrift
 from faregate.domain.finding import DriftKind, Finding
-from faregate.domain.repair import Action, Favour, Step
+from faregate.domain.repair import Favour, Step, StepAction
 from faregate.domain.user import User
 from faregate.ops.repair.facts import Facts
-from faregate.ops.repair.steps import State, acceptance, difference, none, numbers
+from faregate.ops.repair.steps import BalanceState, acceptance, difference, no_repair, numbers
 
 
 def plan_live(finding: Finding, facts: Facts, favour: Favour) -> Step:
@@ -15,17 +15,17 @@ def plan_live(finding: Finding, facts: Facts, favour: Favour) -> Step:
     drift = facts.drifts.get(finding.user_id) if finding.user_id else None
     if drift is None:
         says = f"the balance of {finding.user_id} could not be measured: run it again."
-        return none(finding, says)
+        return no_repair(finding, says)
     if drift.is_zero:
         says = f"the balance of {finding.user_id} agrees, measured exactly: run it again."
-        return none(finding, says)
+        return no_repair(finding, says)
     live = drift.account.user
     if live and drift.sequence_min < live.sequence and not _is_known(finding, facts, live):
         return _lost_end(finding, drift, live, favour)
     if live and drift.amount < 0 and favour is Favour.USER:
         return Step(
             finding=finding,
-            action=Action.RECORD,
+            action=StepAction.RECORD,
             says=f"keeps the live balance of {drift.user_id} at {live.credits}: a record gives the"
             f" {-drift.amount} credits that no row has.",
             amount=-drift.amount,
@@ -58,13 +58,15 @@ def _correct(finding: Finding, drift: LiveDrift) -> Step:
         says = f"{verb} {user} from {drift.credits} to {due}, the sum of rows and pending records."
     if drift.lost:
         says += f" Transactions that Redis had lost: {len(drift.lost)}."
-    return Step(finding=finding, action=Action.CORRECT, says=says, amount=drift.amount, drift=drift)
+    return Step(
+        finding=finding, action=StepAction.CORRECT, says=says, amount=drift.amount, drift=drift
+    )
 
 
 def _is_known(finding: Finding, facts: Facts, live: User) -> bool:
     """Whether a dead letter has the newest number of an account."""
-    around = facts.around.get(finding.id)
-    return around is None or any(number == live.sequence for number, _ in around.moves)
+    row_context = facts.row_context.get(finding.id)
+    return row_context is None or any(number == live.sequence for number, _ in row_context.moves)
 
 
 def _lost_end(finding: Finding, drift: LiveDrift, live: User, favour: Favour) -> Step:
@@ -76,10 +78,10 @@ def _lost_end(finding: Finding, drift: LiveDrift, live: User, favour: Favour) ->
         says = f"{step.says} {missing} took them, and nothing shows that."
         return replace(step, says=says, accepts=(_missing(finding, first, last),))
     missing_allowance = -drift.allowance_amount
-    row = difference(drift.user_id, (first, last), amount, missing_allowance, State.of(live))
+    row = difference(drift.user_id, (first, last), amount, missing_allowance, BalanceState.of(live))
     return Step(
         finding=finding,
-        action=Action.CLOSE,
+        action=StepAction.CLOSE,
         says=f"stores {missing} of user {drift.user_id}, which is nowhere, as a row of"
         f" {amount:+} credits: the live balance is {live.credits}, and all else adds up to"
         f" {live.credits - amount}.",

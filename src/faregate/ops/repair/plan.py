@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from faregate.domain.finding import DriftKind, Finding
-from faregate.domain.repair import Action, Favour, Step
+from faregate.domain.repair import Favour, Step, StepAction
 from faregate.ops.repair.facts import Facts
 from faregate.ops.repair.forged import plan_forged
 from faregate.ops.repair.gaps import plan_gap
 from faregate.ops.repair.live import plan_fork, plan_live
-from faregate.ops.repair.steps import acceptance, none
+from faregate.ops.repair.steps import acceptance, no_repair
 
 _Plan: TypeAlias = Callable[[Finding, Facts, Favour], Step]
 
@@ -42,7 +42,7 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
         for step in planned:
             first = busy.get(step.finding.user_id)
             steps.append(_wait(step.finding, first) if first else step)
-            if step.drift or step.action is Action.RESTORE_SCHEMA:
+            if step.drift or step.action is StepAction.RESTORE_SCHEMA:
                 # It puts right all of its kind at once.
                 busy.setdefault(step.finding.user_id, step.finding)
         # A finding without a repair keeps the rest waiting, too: its numbers cannot be trusted.
@@ -54,14 +54,14 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
 
 def _wait(finding: Finding, first: Finding) -> Step:
     says = f"{finding.id} may follow from {first.id}, and is looked at again after that."
-    return Step(finding=finding, action=Action.WAIT, says=says)
+    return Step(finding=finding, action=StepAction.WAIT, says=says)
 
 
 def _projection(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
     user = f"the profile of {finding.user_id}"
     if finding.subject == "sequence":
         says = f"raises the number of {user} from {finding.found} to {finding.expected}."
-        return Step(finding=finding, action=Action.RECOMPUTE, says=says)
+        return Step(finding=finding, action=StepAction.RECOMPUTE, says=says)
     expected, found = finding.expected or 0, finding.found
     if found is None:
         says = f"makes {user}, with the {expected} credits that its rows add up to."
@@ -69,7 +69,7 @@ def _projection(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
         verb = "lowers" if expected < found else "raises"
         says = f"{verb} the credits in {user} from {found} to {expected}, the sum of its rows."
     amount = expected - (found or 0)
-    return Step(finding=finding, action=Action.RECOMPUTE, says=says, amount=amount)
+    return Step(finding=finding, action=StepAction.RECOMPUTE, says=says, amount=amount)
 
 
 def _chain(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
@@ -92,7 +92,7 @@ def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
     now = f" from {live.credits} to {live.credits - excess}" if live else ""
     return Step(
         finding=finding,
-        action=Action.ADJUST,
+        action=StepAction.ADJUST,
         says=f"lowers the balance of {user_id}{now}, by an adjustment of {-excess} credits, which"
         " were given back beyond what was taken.",
         amount=-excess,
@@ -105,7 +105,7 @@ def _guard(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
         f"restores {finding.subject}, and whatever else of the schema is not as the migrations"
         " make it; requests wait for that moment."
     )
-    return Step(finding=finding, action=Action.RESTORE_SCHEMA, says=says)
+    return Step(finding=finding, action=StepAction.RESTORE_SCHEMA, says=says)
 
 
 def plan_epochs(
@@ -125,16 +125,16 @@ def plan_epochs(
             f"{first.detail} If FAREGATE_REDIS_URL names the right Redis, `faregate repair"
             f" {first.id} --apply` begins a new epoch in it."
         )
-        step = none(first, says)
+        step = no_repair(first, says)
     elif is_empty:
         says = (
             "begins a new epoch in the empty Redis: users come back with what their rows add up to,"
             " and records that were no rows are lost."
         )
-        step = Step(finding=first, action=Action.REBUILD, says=says)
+        step = Step(finding=first, action=StepAction.REBUILD, says=says)
     else:
         says = f"{first.detail} It is not empty: see docs/recovery.md."
-        step = none(first, says)
+        step = no_repair(first, says)
     return [step, *(_wait(one, first) for one in findings if one is not first)]
 
 

@@ -14,7 +14,7 @@ from faregate.domain.alignment import Alignment, AlignmentRecord, LiveDrift
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.finding import DriftKind, Finding, Verification
 from faregate.domain.operator import Operator
-from faregate.domain.repair import Action, Event, Favour, LiveChange, Row, Step
+from faregate.domain.repair import Favour, LiveChange, RepairEvent, Row, Step, StepAction
 from faregate.domain.transaction import TransactionType
 from faregate.ops.reconcile import differences, reconcile, verification
 from faregate.ops.repair.facts import Sources, gather
@@ -41,7 +41,7 @@ class Repaired:
     #: Findings that were asked for and are left.
     left: Sequence[Finding]
     #: Findings that were asked for and are not there any more.
-    gone: Sequence[str]
+    resolved: Sequence[str]
     #: How many dead letters wait for an operator, who decides about each.
     dead_letter_count: int
 
@@ -78,8 +78,10 @@ class Servers:
         """Plan the steps for findings."""
         if any(finding.kind is DriftKind.EPOCH for finding in findings):
             epochs = self.sources.balances.epochs()
-            is_held = any(epoch is not None for epoch in epochs) or self.sources.stream.marks()
-            return plan_epochs(findings, named, is_empty=not is_held)
+            is_installed = (
+                any(epoch is not None for epoch in epochs) or self.sources.stream.identity_fields()
+            )
+            return plan_epochs(findings, named, is_empty=not is_installed)
         return plan(findings, gather(findings, self.sources), favour)
 
     def take(self, step: Step, who: Operator) -> None:
@@ -89,11 +91,11 @@ class Servers:
             _align(self.sources, event, step.drift)
             return
         self.sources.repairs.begin(event)
-        if step.action is Action.ADJUST and step.finding.user_id:
+        if step.action is StepAction.ADJUST and step.finding.user_id:
             self.adjust(step.finding.user_id, step.amount or 0, step.finding.id, who)
-        elif step.action is Action.RESTORE_SCHEMA:
+        elif step.action is StepAction.RESTORE_SCHEMA:
             self.restore_schema()
-        elif step.action is Action.REBUILD:
+        elif step.action is StepAction.REBUILD:
             self.rebuild()
         self.sources.repairs.act(event)
 
@@ -102,17 +104,17 @@ def _each(found: Sequence[Finding]) -> list[Finding]:
     return list({finding.id: finding for finding in found}.values())
 
 
-def _align(sources: Sources, event: Event, drift: LiveDrift) -> None:
+def _align(sources: Sources, event: RepairEvent, drift: LiveDrift) -> None:
     """Align a live balance with its ledger. If it is refused, the next round measures again.
 
     A call that was lost and is executed later does no harm: it is refused once the user has been
     aligned by another one.
     """
     record = None
-    if event.step.action is Action.RECORD:
-        told = {"actor": event.actor, "repair": event.step.finding.id}
+    if event.step.action is StepAction.RECORD:
+        acceptance = {"actor": event.actor, "repair": event.step.finding.id}
         kind = TransactionType.ADMIN_ADJUSTMENT
-        record = AlignmentRecord(type=kind, description=event.reason, metadata=told)
+        record = AlignmentRecord(type=kind, description=event.reason, metadata=acceptance)
     alignment = Alignment.of(drift, record, for_ms=ALIGNMENT_MS_MAX)
     deadline_at = datetime.fromtimestamp(alignment.deadline_ms / 1_000, UTC)
     sources.repairs.begin(event, deadline_at)
@@ -148,7 +150,9 @@ def preview(servers: Servers, ids: Sequence[str], favour: Favour) -> Repaired:
     steps = [one for one in servers.plan(found, asked.ids, favour) if asked.has(one.finding)]
     left = [one.finding for one in steps]
     count = servers.audit.dead_letter_count()
-    return Repaired(steps=steps, left=left, gone=_gone(asked, found), dead_letter_count=count)
+    return Repaired(
+        steps=steps, left=left, resolved=_resolved(asked, found), dead_letter_count=count
+    )
 
 
 def repair(
@@ -167,11 +171,11 @@ def repair(
         ConfigurationError: Another repair is at work, or the role is not that of the owner.
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
     """
-    taken: list[Step] = []
+    applied: list[Step] = []
     asked = _Asked(frozenset(ids))
-    with servers.sources.repairs.held():
+    with servers.sources.repairs.locked():
         found, is_whole = servers.findings(), True
-        gone = _gone(asked, found)
+        resolved = _resolved(asked, found)
         asked.known = {finding.id for finding in found}
         for _ in range(ROUNDS_MAX):
             # A step that restores much at once is taken for a finding that was asked for.
@@ -179,24 +183,24 @@ def repair(
             steps = [
                 one for one in servers.plan(found, asked.ids, favour) if asked.has(one.finding)
             ]
-            doing = _next(steps, taken)
+            doing = _next(steps, applied)
             if not doing and is_whole:
                 break
             for step in doing:
                 on_step(step)
                 servers.take(step, who)
-            taken += doing
+            applied += doing
             asked.users |= {step.finding.user_id for step in doing}
             found, is_whole = _found_again(servers, found, doing)
     left = [finding for finding in found if asked.has(finding)]
     count = servers.audit.dead_letter_count()
-    return Repaired(steps=taken, left=left, gone=gone, dead_letter_count=count)
+    return Repaired(steps=applied, left=left, resolved=resolved, dead_letter_count=count)
 
 
-def _next(steps: Sequence[Step], taken: Sequence[Step]) -> Sequence[Step]:
+def _next(steps: Sequence[Step], applied: Sequence[Step]) -> Sequence[Step]:
     """Return the steps to take. One that something has undone is not taken again."""
     # A script may have been refused.
-    before = {(one.finding.id, one.action) for one in taken if not one.drift}
+    before = {(one.finding.id, one.action) for one in applied if not one.drift}
     return [
         one for one in steps if one.action.is_done and (one.finding.id, one.action) not in before
     ]
@@ -222,15 +226,15 @@ def acknowledge(servers: Servers, ids: Sequence[str], who: Operator) -> Repaired
     Raises:
         InvalidArgumentError: One of them is not found, or says that Redis cannot serve.
     """
-    with servers.sources.repairs.held():
+    with servers.sources.repairs.locked():
         found = {finding.id: finding for finding in servers.findings()}
-        if gone := sorted(set(ids) - set(found)):
-            raise InvalidArgumentError(f"there is no finding {', '.join(gone)}")
+        if resolved := sorted(set(ids) - set(found)):
+            raise InvalidArgumentError(f"there is no finding {', '.join(resolved)}")
         steps = [_acceptance(found[one]) for one in dict.fromkeys(ids)]
         for step in steps:
             servers.take(step, who)
     count = servers.audit.dead_letter_count()
-    return Repaired(steps=steps, left=(), gone=(), dead_letter_count=count)
+    return Repaired(steps=steps, left=(), resolved=(), dead_letter_count=count)
 
 
 def _acceptance(finding: Finding) -> Step:
@@ -240,25 +244,25 @@ def _acceptance(finding: Finding) -> Step:
     return acceptance(finding, says)
 
 
-def _gone(asked: _Asked, found: Sequence[Finding]) -> Sequence[str]:
+def _resolved(asked: _Asked, found: Sequence[Finding]) -> Sequence[str]:
     return sorted(asked.ids - {finding.id for finding in found})
 
 
-def _event(step: Step, who: Operator) -> Event:
+def _event(step: Step, who: Operator) -> RepairEvent:
     """Make an event of a step; a new row gets the id of the event, and says who and why."""
-    event = Event(id=uuid4(), step=step, actor=who.actor, reason=who.reason)
-    if step.action is Action.CLOSE:
+    event = RepairEvent(id=uuid4(), step=step, actor=who.actor, reason=who.reason)
+    if step.action is StepAction.CLOSE:
         rows = tuple(_signed(row, event) for row in step.rows)
         event = replace(event, step=replace(step, rows=rows))
     return event
 
 
-def _signed(row: Row, event: Event) -> Row:
-    told = {"actor": event.actor, "repair": event.step.finding.id}
+def _signed(row: Row, event: RepairEvent) -> Row:
+    acceptance = {"actor": event.actor, "repair": event.step.finding.id}
     return {
         **row,
         "id": str(event.id),
         "description": event.reason,
-        "metadata": {**dict(row["metadata"]), **told},  # type: ignore[call-overload]
+        "metadata": {**dict(row["metadata"]), **acceptance},  # type: ignore[call-overload]
         "timestamp": datetime.now(UTC).isoformat(),
     }

@@ -6,13 +6,13 @@ from typing import Self
 from uuid import UUID
 
 from faregate.domain.finding import Finding
-from faregate.domain.repair import Action, Row, Step
+from faregate.domain.repair import Row, Step, StepAction
 from faregate.domain.transaction import TransactionType
 from faregate.domain.user import User
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class BalanceState:
     """The state of a user between two transactions."""
 
     credits: int
@@ -32,14 +32,14 @@ class State:
         )
 
 
-def none(finding: Finding, says: str) -> Step:
+def no_repair(finding: Finding, says: str) -> Step:
     """Return the step that does nothing, and says why."""
-    return Step(finding=finding, action=Action.NONE, says=says)
+    return Step(finding=finding, action=StepAction.NONE, says=says)
 
 
 def acceptance(finding: Finding, says: str) -> Step:
     """Return the step that accepts a finding as it is."""
-    return Step(finding=finding, action=Action.ACKNOWLEDGE, says=says, accepts=(finding,))
+    return Step(finding=finding, action=StepAction.ACKNOWLEDGE, says=says, accepts=(finding,))
 
 
 def numbers(first: int, last: int) -> str:
@@ -48,7 +48,7 @@ def numbers(first: int, last: int) -> str:
 
 
 def difference(
-    user_id: UUID | None, missing: tuple[int, int], amount: int, allowance: int, after: State
+    user_id: UUID | None, missing: tuple[int, int], amount: int, allowance: int, after: BalanceState
 ) -> Row:
     """Return the row that stands for missing transactions.
 

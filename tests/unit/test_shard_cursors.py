@@ -7,7 +7,7 @@ import pytest
 from clocks import Seconds
 from faregate.domain.errors import ShardBlockedError
 from faregate.ports import Batch, Cursor, Stored
-from faregate_worker.turns import LEFT_S, REST_S_MAX, REST_S_MIN, Turns
+from faregate_worker.shard_cursors import PAUSE_S_MAX, PAUSE_S_MIN, YIELD_S, ShardCursors
 from working import Job
 
 CURSOR = Cursor(number=1, epoch=1, position="1-0", digest=bytes(32), ordinal=1)
@@ -20,44 +20,44 @@ def clock() -> Seconds:
 
 
 @pytest.fixture
-def turns(clock: Seconds) -> Turns:
-    return Turns(4, clock)
+def cursors(clock: Seconds) -> ShardCursors:
+    return ShardCursors(4, clock)
 
 
 def test_a_shard_is_left_for_as_long_as_another_drain_moves_its_cursor(
-    turns: Turns, clock: Seconds
+    cursors: ShardCursors, clock: Seconds
 ) -> None:
     """Looked at in turn, and free where it stands still."""
-    turns.learn({0: CURSOR})
-    assert turns.free == [0, 1, 2, 3]
-    turns.leave(1, CURSOR)
-    assert (turns.free, turns.cursor(1), turns.is_to_learn) == ([0, 2, 3], CURSOR, False)
-    clock.advance(LEFT_S)
-    assert turns.is_to_learn
-    turns.learn({0: CURSOR, 1: MOVED})
-    assert (turns.free, turns.is_to_learn) == ([0, 2, 3], False)
-    clock.advance(LEFT_S)
-    turns.learn({0: CURSOR, 1: MOVED})
-    assert turns.free == [0, 1, 2, 3]
+    cursors.update({0: CURSOR})
+    assert cursors.free == [0, 1, 2, 3]
+    cursors.yield_to_other(1, CURSOR)
+    assert (cursors.free, cursors.cursor(1), cursors.is_update_due) == ([0, 2, 3], CURSOR, False)
+    clock.advance(YIELD_S)
+    assert cursors.is_update_due
+    cursors.update({0: CURSOR, 1: MOVED})
+    assert (cursors.free, cursors.is_update_due) == ([0, 2, 3], False)
+    clock.advance(YIELD_S)
+    cursors.update({0: CURSOR, 1: MOVED})
+    assert cursors.free == [0, 1, 2, 3]
 
 
 def test_a_shard_that_cannot_be_stored_rests_for_longer_each_time(
-    turns: Turns, clock: Seconds
+    cursors: ShardCursors, clock: Seconds
 ) -> None:
     """Up to a bound, and from the beginning once it could be stored."""
     rests: list[float] = []
     for _ in range(6):
-        assert turns.rest(2) == (not rests)
+        assert cursors.pause(2) == (not rests)
         started = clock()
-        while 2 not in turns.free:
+        while 2 not in cursors.free:
             clock.advance(0.5)
-            turns.learn({})
+            cursors.update({})
         rests.append(clock() - started)
-    assert rests[0] == REST_S_MIN
+    assert rests[0] == PAUSE_S_MIN
     assert rests == sorted(rests)
-    assert rests[-1] == REST_S_MAX
-    turns.stored(2, CURSOR)
-    assert turns.rest(2)
+    assert rests[-1] == PAUSE_S_MAX
+    cursors.note_stored(2, CURSOR)
+    assert cursors.pause(2)
 
 
 def test_a_blocked_shard_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
@@ -77,5 +77,5 @@ def test_a_blocked_shard_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> 
     assert job.work.run().read == 10
     assert [shard for shard, _ in job.archive.batches] == [2, 1]
     assert [record.getMessage() for record in caplog.records] == [
-        "left pending: the schema refuses"
+        "records left pending: the schema refuses"
     ]
