@@ -169,7 +169,7 @@ def _page(members: Mapping[str, object]) -> bytes:
     lines = [f"<h1>{told['title']}</h1>", f"<p>{told['detail']}</p>"]
     if "resets_at" in told:
         moment = told["resets_at"]
-        lines.append(f'<p>Comes back: <time datetime="{moment}">{moment}</time>.</p>')
+        lines.append(f'<p>Resets at <time datetime="{moment}">{moment}</time>.</p>')
     if "retry_after" in told:
         lines.append(f"<p>Try again in {told['retry_after']} s.</p>")
     if "upgrade_url" in told:
