@@ -25,7 +25,7 @@ def _decisions_plot(results: Results) -> str:
 def _overload_plot(results: Results) -> str:
     found = results.of(overload.NAME)
     series = {
-        f"back {variant}": [
+        f"retry {variant}": [
             (float(case), spread.median)
             for case in found.cases
             if not case.startswith(overload.AFTERWARDS)

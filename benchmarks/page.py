@@ -10,17 +10,17 @@ from benchmarks.scenarios import overload
 _INTRODUCTION = """\
 # Performance
 
-Written by `make bench`; do not edit. Ratios come first: they compare what was measured in turn, in
-the same round of one run, on the same Redis. A figure is the median of {rounds} rounds (of
-{overload_rounds} for the overload); the smallest and the largest stand in parentheses. Absolute
-figures depend on the machine and on what else it did.
+Written by `make bench`; do not edit. Ratios come first: they compare targets that were measured in
+turn, in the same round of one run, on the same Redis. A figure is the median of {rounds} rounds
+({overload_rounds} for the overload), with the smallest and the largest in parentheses. Absolute
+figures depend on the machine and its other load.
 
-- Each target runs in a process of its own, on plain asyncio, with redis-py and hiredis.
-- *bare* is one script call of redis-py for each decision: look, compare, take, write a record.
-- Peers use the fastest of their algorithms, with a key for each of 1,000 users. They keep no
+- Each target runs in a separate process, on plain asyncio, with redis-py and hiredis.
+- *bare* is one script call of redis-py for each decision: read, compare, deduct, write a record.
+- Peers use their fastest algorithm, with a key for each of 1,000 users. They keep no
   record. At most 64 callers ask a peer or *bare* at once: redis-py's pool raises above 100.
-- An error is no decision. Decisions may take ten seconds, but for the overload, which has the
-  settings of production.
+- An error is not a decision. Decisions may take ten seconds, except for the overload, which has
+  the settings of production.
 """
 
 
@@ -55,4 +55,4 @@ def _facts(results: Results) -> str:
         ("load before and after", f"{results.load_before['1_min']}, {results.load_after['1_min']}"),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
-    return sections.table(("measured on", ""), rows)
+    return sections.table(("Measured on", ""), rows)

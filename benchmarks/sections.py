@@ -159,29 +159,30 @@ def _overload(results: Results) -> str:
     columns = {
         "goodput/s": value_of("goodput"),
         "decisions/s": _RATE,
-        "p99 ms of every answer": value_of("answers_p99_ms"),
+        "p99 ms of all answers": value_of("answers_p99_ms"),
         "not sent/s": _a_second("LedgerUnavailableError"),
         "voided/s": _a_second("OutcomeUnknownError"),
         "breaker opened": _health("breaker_opened"),
-        "voids that wait": _health("retries_waiting"),
+        "waiting voids": _health("retries_waiting"),
     }
     rows = [
         [case, variant, *(_median(found, case, variant, value) for value in columns.values())]
         for case in loads
         for variant in found.variants
     ]
-    head = ("callers", *(f"back {variant}" for variant in found.variants))
+    head = ("callers", *(f"retry {variant}" for variant in found.variants))
     return "\n".join([
-        "## More than can be served in time\n",
-        f"Goodput is what was decided within {overload.TIMEOUT_MS} ms. The peak, with up to "
-        f"{overload.PEAK_CALLERS_MAX:,} callers, is {peak:,.0f}/s.\n",
+        "## Overload\n",
+        f"Goodput counts decisions within {overload.TIMEOUT_MS} ms. Its peak, with up to "
+        f"{overload.PEAK_CALLERS_MAX:,} callers, is {peak:,.0f}/s. Callers without a decision "
+        "retry as told by `Retry-After`, after 100 ms, or after 5 ms.\n",
         "![goodput](performance/overload.svg)\n",
-        "Goodput as a share of the peak, by when callers come back that got no decision:\n",
+        "Goodput as a share of the peak:\n",
         table(head, shares),
-        "A second after the load, 64 callers, as a share of the same peak:\n",
+        "Goodput of 64 callers a second after the load, as a share of the same peak:\n",
         table(head, again),
         "Medians:\n",
-        table(("callers", "back", *columns), rows),
+        table(("callers", "retry", *columns), rows),
     ])  # fmt: skip
 
 
@@ -208,7 +209,7 @@ def _one_user(results: Results) -> str:
         return ""
     return "\n".join([
         "## One user against many\n",
-        "Decisions a second, as a multiple of those of 1,000 users:\n",
+        "Decisions a second, as a multiple of the rate with 1,000 users:\n",
         _ratios(found, one_user.BASE, _RATE, "callers"),
         _details(found, _COLUMNS, "callers"),
     ])  # fmt: skip
@@ -220,7 +221,7 @@ def _growth(results: Results) -> str:
         return ""
     return "\n".join([
         "## Growth\n",
-        "Processor time of Redis a decision, as a multiple of that with 10,000 users:\n",
+        "Processor time of Redis a decision, as a multiple of the time with 10,000 users:\n",
         _ratios(found, growth.BASE, _REDIS, "callers"),
         _details(found, {**_COLUMNS, "pending": value_of("pending")}, "callers"),
     ])  # fmt: skip
@@ -233,7 +234,7 @@ def _lookups(results: Results) -> str:
     columns = {
         "Redis µs": value_of("redis_us"),
         "calls": value_of("calls"),
-        "not answered": value_of("not_answered"),
+        "without an answer": value_of("not_answered"),
     }
     rows = [
         [variant, *(_spread(found.spread("", variant, value)) for value in columns.values())]
@@ -241,8 +242,8 @@ def _lookups(results: Results) -> str:
     ]
     return "\n".join([
         "## Look-ups\n",
-        "What a request costs Redis in all its calls, in a shard that records 4,000 charges of the "
-        "user a second. A request that is not answered is refused.\n",
+        "Processor time of Redis a request, over all its calls, in a shard that records 4,000 "
+        "charges of the user a second. A request without an answer is refused.\n",
         table(("", *columns), rows),
     ])  # fmt: skip
 
@@ -255,7 +256,7 @@ def _memory(results: Results) -> str:
         [variant, _spread(found.spread("", variant, value_of("bytes")))]
         for variant in found.variants
     ]
-    return "## Memory\n\n" + table(("bytes of Redis for", ""), rows)
+    return "## Memory\n\n" + table(("in Redis", "bytes"), rows)
 
 
 Make = Callable[[Results], str]

@@ -71,30 +71,30 @@ class GateCollector(Collector):
         yield from _breaker_metrics(health)
         yield GaugeMetricFamily(
             "faregate_retries_waiting",
-            "Voids, refunds and other changes that are tried again.",
+            "Background actions to retry, such as voids and refunds.",
             health.retries_waiting,
         )
         yield CounterMetricFamily(
             "faregate_retries_given_up",
-            "Those that were given up, each of which is named in the log.",
+            "Abandoned background actions; each is in the log.",
             health.retries_given_up,
         )
         yield CounterMetricFamily(
             "faregate_shed",
-            "Requests that came while more waited than could be decided in time.",
+            "Requests shed because of overload.",
             health.shed,
         )
         yield CounterMetricFamily(
-            "faregate_undecided", "Requests on which no decision could be had.", health.undecided
+            "faregate_undecided",
+            "Requests without a decision because of an outage.",
+            health.undecided,
         )
         yield CounterMetricFamily(
             "faregate_served_open",
-            "Requests of both kinds that were served all the same.",
+            "Requests of both kinds that were served.",
             health.served_open,
         )
-        yield CounterMetricFamily(
-            "faregate_voids", "Attempts without an answer that were to be voided.", health.voids
-        )
+        yield CounterMetricFamily("faregate_voids", "Unanswered attempts to void.", health.voids)
         if health.calls is not None:
             yield from _call_metrics(health.calls)
         if health.journal is not None:
@@ -104,7 +104,7 @@ class GateCollector(Collector):
 def _decisions(health: Health) -> Metric:
     decisions = CounterMetricFamily(
         "faregate_decisions",
-        "Spends that were decided, by the name of the policy and the verdict.",
+        "Decided spends, by policy and verdict.",
         labels=["policy", "verdict"],
     )
     counted = (
@@ -121,46 +121,48 @@ def _breaker_metrics(health: Health) -> Iterator[Metric]:
     yield labelled(
         GaugeMetricFamily(
             "faregate_breaker_state",
-            "1 for the state that the circuit breaker before Redis is in.",
+            "1 for the current state of the circuit breaker before Redis.",
             labels=["state"],
         ),
         {str(state): int(health.breaker is state) for state in BreakerState},
     )
     yield GaugeMetricFamily(
         "faregate_breaker_state_seconds",
-        "How long it has been closed, or has not been.",
+        "Time since the circuit breaker last closed or opened.",
         health.breaker_state_ms / 1000,
     )
     yield CounterMetricFamily(
-        "faregate_breaker_opened", "How often it has opened.", health.breaker_opened
+        "faregate_breaker_opened", "Times the circuit breaker opened.", health.breaker_opened
     )
 
 
 def _call_metrics(calls: CallCounts) -> Iterator[Metric]:
     yield HistogramMetricFamily(
         "faregate_decision_seconds",
-        "How long spends waited for their decisions.",
+        "Time that spends waited for their decisions.",
         calls.seconds.buckets,
         calls.seconds.total,
     )
     yield HistogramMetricFamily(
         "faregate_call_spends",
-        "How many spends were decided in one call of Redis.",
+        "Spends per call to Redis.",
         calls.spends.buckets,
         calls.spends.total,
     )
     yield CounterMetricFamily(
-        "faregate_late", "Spends that were decided after their callers had given up.", calls.late
+        "faregate_late", "Spends decided after their callers had given up.", calls.late
     )
 
 
 def _journal_metrics(journal: JournalState) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "faregate_journal_requests",
-        "Requests that were written to the journal.",
+        "Requests written to the journal.",
         journal.requests,
     )
     yield GaugeMetricFamily(
-        "faregate_journal_bytes", "The size of this process's journal.", journal.bytes
+        "faregate_journal_bytes", "Size of this process's journal.", journal.bytes
     )
-    yield GaugeMetricFamily("faregate_journal_bytes_max", "What it may grow to.", journal.bytes_max)
+    yield GaugeMetricFamily(
+        "faregate_journal_bytes_max", "Maximum size of the journal.", journal.bytes_max
+    )

@@ -225,7 +225,7 @@ def test_another_redis(settings: Settings, play: Play) -> None:
     """The command does each step, and checks it."""
     charge_all(settings, USERS, 1)
     moved = changed(settings, redis_url=f"{settings.redis_url}?db=1")
-    transcript = play("Another Redis")
+    transcript = play("Move to another Redis")
     with working(settings):
         transcript.play()
     charge_all(moved, USERS, 0)
@@ -238,7 +238,7 @@ def test_a_move_that_waits_in_vain(settings: Settings, play: Play) -> None:
     """Nothing is lost by it."""
     with open_installer(settings) as installer:
         installer.close_shards()
-    transcript = play("A move that does not finish")
+    transcript = play("Finish or cancel a move")
     transcript.play()
     transcript.end()
     charge_all(settings, USERS, 1)
@@ -250,7 +250,7 @@ def test_another_number_of_shards(settings: Settings, play: Play) -> None:
     """It is exact at once, and after more charges."""
     charge_all(settings, USERS, 1)
     moved = changed(settings, redis_url=f"{settings.redis_url}?db=1", shard_count=32)
-    transcript = play("Another number of shards")
+    transcript = play("Change the number of shards")
     with working(settings):
         transcript.play()
     charge_all(moved, USERS, 0)

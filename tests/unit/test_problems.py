@@ -88,7 +88,7 @@ def test_a_user_without_credits_reads_balance_cost_and_where_to_get_more() -> No
     body = checked(problem_of(REFUSALS["no credits, and none to come"]))
     assert body == {
         "type": f"{TYPES_PREFIX}out_of_credits",
-        "title": "There are not enough credits",
+        "title": "Not enough credits",
         "status": 402,
         "detail": "This request costs 9 credits; the balance is 2 credits.",
         "code": "out_of_credits",

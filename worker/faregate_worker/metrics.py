@@ -70,7 +70,7 @@ class WorkerCollector(Collector):
             yield labelled(
                 GaugeMetricFamily(
                     "faregate_dead_letters",
-                    "Dead letters that are not discarded, by their kind.",
+                    "Dead letters that are not discarded, by kind.",
                     labels=["kind"],
                 ),
                 archive.dead_letters(),
@@ -82,7 +82,7 @@ class WorkerCollector(Collector):
         with open_orders(self._settings) as orders:
             yield GaugeMetricFamily(
                 "faregate_orders_waiting",
-                "Credits that SQL has ordered and that are no rows yet, in orders.",
+                "Orders of credits by SQL without a row.",
                 orders.counts().waiting,
             )
 
@@ -90,18 +90,18 @@ class WorkerCollector(Collector):
         """Ask Redis."""
         with open_stream(self._settings) as stream:
             used, limit = stream.memory()
-            yield GaugeMetricFamily("faregate_redis_bytes", "The memory that Redis uses.", used)
+            yield GaugeMetricFamily("faregate_redis_bytes", "Memory used by Redis.", used)
             yield GaugeMetricFamily(
-                "faregate_redis_bytes_max", "How much it may use; +Inf for no limit.", limit or inf
+                "faregate_redis_bytes_max", "Memory limit of Redis; +Inf for none.", limit or inf
             )
             yield GaugeMetricFamily(
                 "faregate_pending_records",
-                "Records that are not known to be rows.",
+                "Records not known to be rows.",
                 stream.pending_count(),
             )
             yield GaugeMetricFamily(
                 "faregate_pending_seconds",
-                "For how long the oldest of them has been waiting; 0 where none is.",
+                "Age of the oldest pending record; 0 without any.",
                 max(pending_seconds(stream, self._cursors).values(), default=0.0),
             )
 
@@ -109,15 +109,19 @@ class WorkerCollector(Collector):
 def _compared(last: LastRun) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "faregate_reconcile_age_seconds",
-        "How long ago the last reconciliation ended.",
+        "Time since the end of the last reconcile.",
         last.ended_s,
     )
     yield GaugeMetricFamily(
-        "faregate_reconcile_drift_users", "How many users had drift there.", last.drift_users
+        "faregate_reconcile_drift_users",
+        "Users with drift in the last reconcile.",
+        last.drift_users,
     )
     yield labelled(
         GaugeMetricFamily(
-            "faregate_reconcile_findings", "What it has found, by its kind.", labels=["kind"]
+            "faregate_reconcile_findings",
+            "Findings of the last reconcile, by kind.",
+            labels=["kind"],
         ),
         {kind: last.finding_counts.get(kind, 0) for kind in DriftKind},
     )
@@ -128,32 +132,32 @@ def _counted(counts: Counts) -> Iterator[Metric]:
     yield labelled(
         CounterMetricFamily(
             "faregate_drained_records",
-            "Records that left the backlog, by what became of them.",
+            "Records that left the backlog, by outcome.",
             labels=["outcome"],
         ),
         {outcome: totals[outcome] for outcome in ("inserted", "repeated", "dead_letters")},
     )
     yield CounterMetricFamily(
         "faregate_trimmed_entries",
-        "Entries of the stream, each with all its records, that were deleted as old.",
+        "Old stream entries deleted, each with all its records.",
         totals["trimmed"],
     )
     yield HistogramMetricFamily(
         "faregate_batch_seconds",
-        "How long it took to store a batch, its commit included.",
+        "Time to store and commit a batch.",
         counts.batch_seconds.buckets,
         counts.batch_seconds.total,
     )
     yield HistogramMetricFamily(
         "faregate_batch_records",
-        "How many records a batch held.",
+        "Records per batch.",
         counts.batch_records.buckets,
         counts.batch_records.total,
     )
     yield labelled(
         CounterMetricFamily(
             "faregate_drain_failures",
-            "How often records stayed pending: a shard was blocked, or a server was away.",
+            "Times that records stayed pending: a blocked shard or an outage.",
             labels=["why"],
         ),
         {why: totals[why] for why in ("blocked", "outage")},

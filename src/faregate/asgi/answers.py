@@ -169,7 +169,7 @@ def _page(members: Mapping[str, object]) -> bytes:
     lines = [f"<h1>{texts['title']}</h1>", f"<p>{texts['detail']}</p>"]
     if "resets_at" in texts:
         moment = texts["resets_at"]
-        lines.append(f'<p>Comes back: <time datetime="{moment}">{moment}</time>.</p>')
+        lines.append(f'<p>Resets at <time datetime="{moment}">{moment}</time>.</p>')
     if "retry_after" in texts:
         lines.append(f"<p>Try again in {texts['retry_after']} s.</p>")
     if "upgrade_url" in texts:

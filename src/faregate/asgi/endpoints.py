@@ -29,13 +29,13 @@ from faregate.domain.errors import ConfigurationError
 _PROBLEM = {"application/problem+json": {"schema": {"type": "object"}}}
 _DESCRIPTIONS = {
     400: "The Idempotency-Key is missing or malformed, or the request costs too much.",
-    401: "Nobody can say who is to be charged.",
-    402: "There are not enough credits for this request.",
-    403: "The user has no account with credits.",
-    409: "A request with this Idempotency-Key is in progress, or was served; or it was given back.",
-    422: "The request is not valid, or its Idempotency-Key came with another request.",
-    429: "A limit allows no request now; see Retry-After.",
-    503: "Credits cannot be checked now; see Retry-After.",
+    401: "The request has no valid credentials.",
+    402: "The user does not have enough credits for this request.",
+    403: "The user has no credit account.",
+    409: "A request with this key is in progress or was served, or its charge was voided.",
+    422: "The request is invalid, or its Idempotency-Key belongs to a different request.",
+    429: "A limit refuses the request; see Retry-After.",
+    503: "The service cannot check credits right now; see Retry-After.",
 }
 #: The answers of the gate, as OpenAPI has them.
 RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -108,89 +108,89 @@ def _out_of_service(code: str, detail: str, retry_after_s: int = SOON_S) -> Prob
 
 
 #: The ledger cannot decide now, so it does not serve (it fails closed).
-UNAVAILABLE = _out_of_service("unavailable", "Credits cannot be checked right now.")
+UNAVAILABLE = _out_of_service("unavailable", "The service cannot check credits right now.")
 #: The ledger is not there, or is about to move: nothing but a rebuild helps.
 REBUILDING = _out_of_service(
-    "rebuilding", "Credits cannot be checked until all balances are restored.", _LATER_S
+    "rebuilding", "The service is restoring its credit balances.", _LATER_S
 )
 #: More requests wait than can be decided in time. Some clients come back in one second, the others
 #: in two. Made once: an overload is answered often, and must be answered fast.
 OVERLOADED = tuple(
-    _out_of_service("overloaded", "More requests arrive than can be served right now.", seconds)
+    _out_of_service("overloaded", "The service receives too many requests right now.", seconds)
     for seconds in (SOON_S, SOON_S + 1)
 )
 #: It cannot be told now who sent the request.
 IDENTITY_UNAVAILABLE = _out_of_service(
-    "identity_unavailable", "Your identity cannot be checked right now."
+    "identity_unavailable", "The service cannot check your identity right now."
 )
 #: Too many records wait for Postgres.
-BACKLOG = _out_of_service("backlog", "Too many charges wait to be recorded.", _LATER_S)
+BACKLOG = _out_of_service("backlog", "Too many charges are waiting to be recorded.", _LATER_S)
 
 NO_IDENTITY = _named(
     "no_identity",
     "Unauthorized",
-    "This service charges credits, so it must know who you are.",
+    "This service charges credits. Send valid credentials.",
     kind=ABOUT_BLANK,
 )
 UNKNOWN_USER = _named(
     "unknown_user",
-    "The user has no account with credits",
-    "You are known, but there is no account that could be charged.",
+    "The user has no credit account",
+    "Your credentials are valid, but you have no credit account.",
 )
 COST_OUT_OF_RANGE = _named(
     "cost_out_of_range",
-    "The request asks for too much",
-    "This request costs more than one request may cost. It is not charged.",
+    "The request costs too much",
+    "This request exceeds the maximum cost of one request. It is not charged.",
 )
 INVALID_LIMIT = _named(
     "invalid_limit",
-    "The length of a page is out of its bounds",
-    f"`limit` is a number from 1 to {PAGE_LENGTH_MAX}.",
+    "The page length is out of range",
+    f"`limit` must be a number from 1 to {PAGE_LENGTH_MAX}.",
 )
 INVALID_CURSOR = _named(
     "invalid_cursor",
-    "The cursor leads to no page",
-    "`cursor` is the `next_cursor` of an earlier page.",
+    "The cursor is invalid",
+    "`cursor` must be the `next_cursor` of an earlier page.",
 )
 VOIDED = _named(
     "voided",
-    "The transaction has been given back",
-    "The charge of this request has already been given back. Send it as a new request.",
+    "The charge was voided",
+    "The charge of this request was voided, so the request is not served. Send a new request.",
 )
 TOO_MANY_HOLDS = _named(
     "too_many_holds",
     "Too many requests are in progress",
-    "Your requests in progress hold credits until they end. Wait for one of them.",
+    "Your requests in progress hold credits until they end. Wait for one of them to end.",
     retry_after_s=SOON_S,
 )
 TOO_MANY_KEYS = _named(
     "too_many_keys",
-    "Too many idempotency keys are remembered",
-    "You have sent too many different idempotency keys. They expire in time.",
+    "Too many idempotency keys are stored",
+    "You have sent too many different idempotency keys. Wait until some of them expire.",
 )
 KEY_REQUIRED = _named(
     "key_required",
     "The idempotency key is missing",
-    "This request may be sent twice by accident. Send it with a field Idempotency-Key.",
+    "This request must not run twice by accident. Send it with an Idempotency-Key field.",
 )
 KEY_MALFORMED = _named(
     "key_malformed",
     "The idempotency key is malformed",
-    'The field Idempotency-Key is one text of 1 to 255 characters, such as "8e03978e".',
+    'Send one Idempotency-Key field of 1 to 255 ASCII characters, such as "8e03978e".',
 )
 KEY_IN_FLIGHT = _named(
     "key_in_flight",
     "A request with this idempotency key is in progress",
-    "Another request with this idempotency key has not been answered yet. This one is not charged.",
+    "Another request with this idempotency key is in progress. This request is not charged.",
     retry_after_s=SOON_S,
 )
 KEY_DONE = _named(
     "key_done",
     "A request with this idempotency key has been served",
-    "A request with this idempotency key was served already. This one is not charged.",
+    "A request with this idempotency key has already been served. This request is not charged.",
 )
 KEY_REUSED = _named(
     "key_reused",
     "The idempotency key belongs to another request",
-    "This idempotency key came with another request before. Send a key of its own for each.",
+    "This idempotency key belongs to a different request. Use a new key for each request.",
 )

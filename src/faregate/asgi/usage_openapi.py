@@ -24,7 +24,7 @@ def openapi(root: str) -> dict[str, object]:
         "info": {
             "title": "Usage of credits",
             "version": "1",
-            "description": "What the caller has used, and what has happened to its credits.",
+            "description": "The caller's usage and transactions.",
         },
         "servers": [{"url": root or "/"}],
         "paths": {"/usage": {"get": _USAGE}, "/usage/history": {"get": _HISTORY}},
@@ -73,14 +73,14 @@ _SCHEMAS: Mapping[str, _Schema] = {
     "Usage": _object(
         "The caller's credits now.",
         {
-            "policy": _described(_TEXT, "The name of the policy that holds."),
-            "is_unlimited": _described({"type": "boolean"}, "Whether nothing is ever refused."),
-            "remaining": _described(_WHOLE, "What can be spent now: allowance and bought credits."),
-            "held": _described(_WHOLE, "What open holds have taken, and may give back."),
-            "limit": _described(_NO_WHOLE, "The allowance of a period; null without one."),
-            "used": _described(_NO_WHOLE, "What of it is spent; null without an allowance."),
-            "period_start": _described(_NO_TIME, "When the period began."),
-            "period_end": _described(_NO_TIME, "When the next period begins."),
+            "policy": _described(_TEXT, "The name of the policy that applies."),
+            "is_unlimited": _described({"type": "boolean"}, "Whether the policy is unlimited."),
+            "remaining": _described(_WHOLE, "Credits to spend now: allowance and bought credits."),
+            "held": _described(_WHOLE, "Credits in open holds; settlements may refund them."),
+            "limit": _described(_NO_WHOLE, "The allowance of a period; null without an allowance."),
+            "used": _described(_NO_WHOLE, "Spent from the allowance; null without an allowance."),
+            "period_start": _described(_NO_TIME, "The start of the period."),
+            "period_end": _described(_NO_TIME, "The start of the next period."),
             "warning": _described({"type": "boolean"}, "Whether most of the allowance is used."),
         },
     ),
@@ -89,14 +89,14 @@ _SCHEMAS: Mapping[str, _Schema] = {
         {
             "id": _ID,
             "type": {"type": "string", "enum": list(TransactionType)},
-            "amount": _described(_WHOLE, "In credits; negative where some were taken."),
+            "amount": _described(_WHOLE, "In credits; negative for a charge."),
             "description": _TEXT,
             "timestamp": _TIME,
-            "balance_after": _described(_NO_WHOLE, "The credits after it; null if not known."),
+            "balance_after": _described(_NO_WHOLE, "The balance after it; null if unknown."),
             "refund_of": {
                 "type": ["string", "null"],
                 "format": "uuid",
-                "description": "The id of the deduct that this gives back.",
+                "description": "The id of the deduct that this refunds.",
             },
         },
     ),
@@ -111,33 +111,33 @@ _SCHEMAS: Mapping[str, _Schema] = {
             "next_cursor": {
                 "type": ["string", "null"],
                 "pattern": PATTERN,
-                "description": "The `cursor` of the next page; null on the last.",
+                "description": "The `cursor` of the next page; null on the last page.",
             },
         },
     ),
     "Problem": _object(
-        "What went wrong (RFC 9457).",
+        "Problem details (RFC 9457).",
         {
             "type": {"type": "string", "format": "uri-reference"},
             "title": _TEXT,
             "status": _WHOLE,
             "detail": _TEXT,
-            "code": _described(_TEXT, "One word for the reason, for programs."),
+            "code": _described(_TEXT, "A name of the reason, for programs."),
         },
     ),
 }
 
 _PROBLEMS: Mapping[str, _Schema] = {
-    "Problem400": _problem("`limit` or `cursor` is ill-formed."),
-    "Problem401": _problem("Nobody knows who asks."),
-    "Problem403": _problem("Nobody knows the user."),
-    "Problem503": _problem("It cannot be told right now; `Retry-After` says when to ask again."),
+    "Problem400": _problem("`limit` or `cursor` is invalid."),
+    "Problem401": _problem("The request has no valid credentials."),
+    "Problem403": _problem("The user has no credit account."),
+    "Problem503": _problem("The service is unavailable; `Retry-After` says when to try again."),
 }
 
 _USAGE: _Schema = {
     "operationId": "usage",
     "summary": "The caller's credits now",
-    "responses": _answers("Usage", "What is used and what is left.", "401", "403", "503"),
+    "responses": _answers("Usage", "Used and remaining credits.", "401", "403", "503"),
 }
 
 _HISTORY: _Schema = {
@@ -147,7 +147,7 @@ _HISTORY: _Schema = {
         {
             "name": "limit",
             "in": "query",
-            "description": "How many transactions a page has at most.",
+            "description": "The maximum number of transactions on a page.",
             "schema": {
                 "type": "integer",
                 "minimum": 1,
@@ -158,9 +158,9 @@ _HISTORY: _Schema = {
         {
             "name": "cursor",
             "in": "query",
-            "description": "The `next_cursor` of the page before.",
+            "description": "The `next_cursor` of the previous page.",
             "schema": {"type": "string", "pattern": PATTERN},
         },
     ],
-    "responses": _answers("History", "A page.", "400", "401", "503"),
+    "responses": _answers("History", "A page of transactions.", "400", "401", "503"),
 }
