@@ -60,19 +60,13 @@ class SyncGate:
         _gates.add(self)
 
     charge, hold = blocking(Spending.charge), blocking(Spending.hold)
-    settle, cancel, extend = (
-        blocking(HoldEnds.settle),
-        blocking(HoldEnds.cancel),
-        blocking(HoldEnds.extend),
-    )
+    settle, cancel = blocking(HoldEnds.settle), blocking(HoldEnds.cancel)
+    extend = blocking(HoldEnds.extend)
     refund, refund_by_id = blocking(Reversals.refund), blocking(Reversals.refund_by_id)
     grant, adjust = blocking(Adjustments.grant), blocking(Adjustments.adjust)
     complete, saved_response = blocking(Completions.complete), blocking(Completions.saved_response)
-    balance, usage, history = (
-        blocking(Queries.balance),
-        blocking(Queries.usage),
-        blocking(Queries.history),
-    )
+    balance, usage = blocking(Queries.balance), blocking(Queries.usage)
+    history = blocking(Queries.history)
     renew, users_after = blocking(Queries.renew), blocking(Queries.users_after)
     shadow_counts = blocking(Queries.shadow_counts)
     collect, follow = blocking(Collecting.collect), blocking(Collecting.follow)
