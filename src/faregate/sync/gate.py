@@ -61,16 +61,14 @@ class SyncGate:
 
     charge, hold = blocking(Spending.charge), blocking(Spending.hold)
     settle, cancel = blocking(HoldEnds.settle), blocking(HoldEnds.cancel)
-    extend = blocking(HoldEnds.extend)
+    extend, install = blocking(HoldEnds.extend), blocking(Session.install)
     refund, refund_by_id = blocking(Reversals.refund), blocking(Reversals.refund_by_id)
     grant, adjust = blocking(Adjustments.grant), blocking(Adjustments.adjust)
     complete, saved_response = blocking(Completions.complete), blocking(Completions.saved_response)
     balance, usage = blocking(Queries.balance), blocking(Queries.usage)
-    history = blocking(Queries.history)
+    history, shadow_counts = blocking(Queries.history), blocking(Queries.shadow_counts)
     renew, users_after = blocking(Queries.renew), blocking(Queries.users_after)
-    shadow_counts = blocking(Queries.shadow_counts)
     collect, follow = blocking(Collecting.collect), blocking(Collecting.follow)
-    install = blocking(Session.install)
     policy_of, tier_of = blocking(Tiers.policy_of), blocking(Tiers.tier_of)
 
     @contextmanager
