@@ -62,9 +62,10 @@ PROMISES = [
     ),
     Promise(path="/answers", sent={"question": "what"}, status=402, code="out_of_credits"),
 ]
-#: Besides, of some: nobody pays for a request that FastAPI finds invalid.
+#: Besides, of some: OpenAPI has the refusals, and nobody pays for a request that is not valid.
 FURTHER = {
     "fastapi": [
+        Promise(path="/openapi.json", has_key=False, status=200, says='"402":{"description"'),
         Promise(path="/reports/one", status=422, left=2, rows=(("deduct", -2), ("refund", 2))),
         Promise(path="/answers", sent={}, status=422),
     ]

@@ -10,8 +10,7 @@
 `websocket` run the app, and give the charge back where the app fails. Nothing of a framework is
 assumed but ASGI itself.
 
-Where CORSMiddleware is used, put it outside of this one, so that browsers can read refusals, with
-`expose_headers=["RateLimit", "RateLimit-Policy", "Retry-After"]`.
+docs/mount.md says which other middleware stands outside of this one, such as that for CORS.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
