@@ -129,7 +129,7 @@ def test_what_belongs_to_a_gate_is_closed_before_it(memory: MemoryGate) -> None:
         closed.append(await memory.balance(user))
         raise ValueError("cannot be closed")
 
-    gate.on_close(close)
+    gate.close_first(close)
     gate.close()
     assert closed == []  # Nothing was opened.
     threads = threading.enumerate()

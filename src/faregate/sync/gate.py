@@ -153,8 +153,8 @@ class SyncGate:
         """Wait until nothing is left to do in the background; return whether that was in time."""
         return self.run(lambda gate: gate.retries.join(timeout_s))
 
-    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
-        """Have something else closed before the gate, on its event loop, such as an identity."""
+    def close_first(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Note what is to be closed before the gate, on its event loop, such as an identity."""
         self._parts.append(close)
 
     def start(self) -> None:

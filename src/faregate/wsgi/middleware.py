@@ -67,7 +67,7 @@ class FaregateWSGI:
                 "is_deferred is for ASGI: a request of WSGI is charged by a rule"
             )
         if aclose := getattr(identify, "aclose", None):
-            gate.on_close(aclose)
+            gate.close_first(aclose)
         self._app = app
         self._gate = gate
         self._middleware = FaregateMiddleware(bridge, lambda: gate.gate, identify, **options)
