@@ -147,7 +147,7 @@ class Work:
             self._stop.pause(WAIT_S_MAX)
             return ()
         cursors = {shard: self._cursors.cursor(shard) for shard in free}
-        awake = self._stream.wait(cursors, WAIT_S_MAX)
+        awake = self._stream.wait(cursors, min(WAIT_S_MAX, self._ends_at - self._clock()))
         if awake and not self._has_backlog:
             self._stop.pause(min(max(self._round_s, GATHER_S_MIN), GATHER_S_MAX))
         if self._clock() < self._check_at:
