@@ -107,7 +107,7 @@ class Ordering:
         return answers
 
     def _check_backlog(self) -> bool:
-        """Say whether records are pending for so long that ids might be forgotten."""
+        """Return whether records are pending for so long that ids might be forgotten."""
         if self._clock() >= self._backlog_at:
             ages = pending_seconds(self._stream, self._archive.cursors())
             self._is_behind = max(ages.values(), default=0.0) > BEHIND_S_MAX

@@ -78,7 +78,7 @@ def _out_of_credits(decision: Decision) -> Problem:
 
 
 def _reset_suffices(decision: Decision, allowance: int) -> bool:
-    """Say whether the next period brings enough, even if nothing is carried over into it."""
+    """Return whether the next period brings enough, even if nothing is carried over into it."""
     left = max(0, min(decision.allowance_left, decision.credits))
     return -decision.amount <= decision.credits + max(0, allowance - left)
 

@@ -179,7 +179,7 @@ def _methods(rule: Rule) -> frozenset[str]:
 
 
 def is_slash_redirect(scope: Scope, response: Message) -> bool:
-    """Say whether a response leads to the same path with a slash more, or less, at its end."""
+    """Return whether a response leads to the same path with a slash more, or less, at its end."""
     if response["status"] not in _REDIRECTS:
         return False
     targets = [value for name, value in response.get("headers", ()) if name.lower() == b"location"]

@@ -51,7 +51,7 @@ class ApiKey:
     last_used_at: datetime | None = None
 
     def is_in_force(self, now: datetime) -> bool:
-        """Say whether the key is in force."""
+        """Return whether the key is in force."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 

@@ -42,7 +42,7 @@ class TransactionType(StrEnum):
     ADMIN_ADJUSTMENT = "admin_adjustment"
 
     def accepts(self, amount: int) -> bool:
-        """Say whether `amount` has a sign that this type allows."""
+        """Return whether `amount` has a sign that this type allows."""
         if self is TransactionType.DEDUCT:
             return amount <= 0
         if self is TransactionType.ADMIN_ADJUSTMENT:

@@ -37,7 +37,7 @@ class Collecting:
     async def collect(
         self, entry: JournalEntry, changes: Sequence[JournalChange] = ()
     ) -> Collected:
-        """Take the cost of a journaled request, as far as there is enough; never below zero.
+        """Take the cost of a journaled request, as far as the credits go; never below zero.
 
         Args:
             entry: The request.

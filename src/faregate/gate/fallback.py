@@ -4,7 +4,7 @@
                         │
                         └─ an attempt that was sent is voided by its id, as one that was not served
 
-    faregate journal import ──> void it again ──> take the cost, as far as there is enough
+    faregate journal import ──> void it again ──> take the cost, as far as the credits go
 
 So the entry alone charges, once, whatever became of the attempt. A request that cannot be written
 down is not served.

@@ -114,5 +114,5 @@ class Queries:
         return await self._session.accounts.users_after(after, count_max)
 
     async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
-        """Return how often each verdict would have been given under a policy, by its name."""
+        """Return how often the shadow policy of this name would have given each verdict."""
         return await self._session.ask(lambda: self._session.ledger.shadow_counts(policy))

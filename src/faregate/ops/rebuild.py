@@ -84,7 +84,7 @@ def require_empty(found: LiveBalances) -> None:
 
 
 def is_rebuilt(found: LiveBalances, identity: LedgerIdentity) -> bool:
-    """Say whether Redis has been given the epoch that counts."""
+    """Return whether Redis has been given the epoch that counts."""
     return set(found.epochs()) == {identity.epoch} and not identity.mismatch(
         found.identity_fields()
     )

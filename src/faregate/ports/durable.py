@@ -49,7 +49,7 @@ class Accounts(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         ...
 
 
@@ -68,7 +68,7 @@ class History(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         ...
 
 
@@ -265,7 +265,7 @@ class ApiKeys(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         ...
 
 

@@ -109,7 +109,7 @@ class Ledger(Protocol):
         ...
 
     async def collect(self, entry: JournalEntry) -> Decision:
-        """Take the cost of a journaled request as far as there is enough, once for its deduct's id.
+        """Take the cost of a journaled request as far as the credits go, once for its deduct's id.
 
         The decision is about that deduct: `amount` is what was taken. It is `repeated` where the
         id has been collected before, or its idempotency key was served; one that is not recorded
@@ -158,7 +158,7 @@ class Ledger(Protocol):
         ...
 
     async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
-        """Return how often each verdict would have been given under a shadow policy."""
+        """Return how often a shadow policy would have given each verdict under a shadow policy."""
         ...
 
     async def aclose(self) -> None:
@@ -227,7 +227,7 @@ class LiveAccounts(Protocol):
     """Live accounts, compared with their ledgers and corrected by operators."""
 
     def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
-        """Return all accounts, those included that are missing; a shard's as of one moment.
+        """Return all accounts, including missing ones; a shard's as of one moment.
 
         Raises:
             LedgerUninitialisedError: Redis was wiped.

@@ -1,10 +1,10 @@
 """The public keys of an issuer, from the URL where it publishes them (JWKS, RFC 7517).
 
-They are fetched in a thread, one fetch at a time, and never more often than once in `pause_s`,
-whatever tokens name: a forged key id costs the issuer nothing. Keys that are older than `refresh_s`
-are fetched anew beside the requests, which go on with those there are; when they are `lifetime_s`
-old, they count no more. So a key that the issuer has withdrawn is good for that long at most, and
-an issuer that does not answer for `lifetime_s - refresh_s` is not even noticed.
+They are fetched in a thread, one fetch at a time, at most once in `pause_s`. So forged key ids do
+not flood the issuer. Keys older than `refresh_s` are fetched again in the background, while
+requests use the old ones. Keys older than `lifetime_s` do not count. So a key that the issuer
+withdrew is valid for at most `lifetime_s`, and an outage of the issuer of up to `lifetime_s -
+refresh_s` has no effect.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ import jwt
 
 from faregate.domain.errors import ConfigurationError, IdentityUnavailableError
 
-#: How long the document of an issuer may be, in bytes. That of a large one has some 10,000.
+#: The largest document of an issuer, in bytes. That of a large issuer has about 10,000.
 DOCUMENT_BYTES_MAX = 262_144
 
-#: The signatures that a public key proves.
+#: The algorithms of public keys.
 ASYMMETRIC = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )
 
-#: Keys by their id, which may be missing, and by the algorithm that each is for.
+#: Keys by their id, which may be missing, and by algorithm.
 Keys: TypeAlias = Mapping[tuple[str | None, str], jwt.PyJWK]
 
 _CHUNK_BYTES = 16_384
@@ -52,23 +52,23 @@ class JwksKeys:
         timeout_s: float = 3.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Remember where the keys are; they are fetched by the first token.
+        """Configure the fetches; the first token makes the first one.
 
         Args:
-            url: `https://...`; `http://` for this machine alone.
-            refresh_s: How old keys may be before they are fetched anew, in seconds.
-            lifetime_s: How old they may be and still count, in seconds.
-            pause_s: From one fetch to the next at least, in seconds. So long a token with a key
-                that is new may be refused.
+            url: `https://...`; `http://` only for this machine.
+            refresh_s: The age at which keys are fetched again, in seconds.
+            lifetime_s: The age at which keys do not count any more, in seconds.
+            pause_s: The shortest time between two fetches, in seconds. A token with a new key may
+                be refused for this long.
             timeout_s: How long a request waits for the issuer, in seconds.
-            clock: Tells a time in seconds that never goes back.
+            clock: A monotonic clock in seconds.
 
         Raises:
             ConfigurationError: The URL is not safe, or the times contradict each other.
         """
         _check_url(url)
         if not 0 < pause_s <= refresh_s <= lifetime_s or timeout_s <= 0:
-            raise ConfigurationError("keys are kept by 0 < pause_s <= refresh_s <= lifetime_s")
+            raise ConfigurationError("keys need 0 < pause_s <= refresh_s <= lifetime_s")
         self._url = url
         self._refresh_s = refresh_s
         self._lifetime_s = lifetime_s

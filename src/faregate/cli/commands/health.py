@@ -70,7 +70,7 @@ def _row(part: str, fact: Any, found: Examination) -> dict[str, object]:
 
 
 def _show_last(last: Mapping[str, Any] | None) -> None:
-    """Say whether the ledger was exact when its numbers were last compared."""
+    """Return whether the ledger was exact when its numbers were last compared."""
     if last:
         show_verdict(not last["findings"], f" at {text_of(last['ended_at'])}, by `reconcile`")
     else:

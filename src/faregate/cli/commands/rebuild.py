@@ -110,7 +110,7 @@ def _with(settings: Settings, shard_count: int, redis_url: str) -> Settings:
 
 
 def _is_rebuilt(target: Settings, former: Settings | None, identity: LedgerIdentity) -> bool:
-    """Say whether only users are left to install."""
+    """Return whether only users are left to install."""
     if former is not None:
         with open_stream(former) as stream:
             if any(stream.epochs()):

@@ -27,11 +27,11 @@ class UnixAccount:
     name: str
 
     def can_write(self, directory: Path) -> bool:
-        """Say whether the account reaches and may write `directory`."""
+        """Return whether the account reaches and may write `directory`."""
         return self._finds('cd "$1" 2>/dev/null && test -w .', directory)
 
     def can_run(self, program: Path) -> bool:
-        """Say whether the account reaches and may run `program`."""
+        """Return whether the account reaches and may run `program`."""
         return self._finds('test -x "$1"', program)
 
     def _finds(self, test: str, path: Path) -> bool:

@@ -140,7 +140,7 @@ def _within_reach(programs: Path, account: UnixAccount, directory: Path) -> Path
 
 
 def _may_be_in_use(data: Path) -> bool:
-    """Say whether a Postgres that is not ours (started by hand) may run on `data`."""
+    """Return whether a Postgres that is not ours (started by hand) may run on `data`."""
     lines = _lines(data / "postmaster.pid")
     if not lines or not lines[0].strip().isdigit():
         return False
