@@ -7,7 +7,7 @@ Its promises, beyond the mapping in `problems`:
   without a response. If Redis does not answer, the refund continues in the background and the
   response is sent.
 - A redirect to the same path with or without its last slash is refunded, since its target is
-charged.
+  charged.
 - Once the response has started, nothing is refunded, and no header changes.
 - A disconnect is not refunded. The app learns of it by `receive`, and often raises then, so nothing
   is refunded after that. But if the body broke off while the app waited for it, the request is
@@ -134,7 +134,7 @@ class Responder:
         self._is_broken = self._is_broken or not self._has_received
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Pass on a message of the app; rate limit fields are added to the start of the response."""
+        """Pass on a message of the app, with rate limit fields at the start of the response."""
         if self.has_started or message["type"] != _START:
             return self._send(message)
         # Set first, so that the request is settled only once if something fails from here on.

@@ -190,7 +190,7 @@ def is_slash_redirect(scope: Scope, response: Message) -> bool:
 
 
 def route_path(scope: Scope) -> str:
-    """Return the path below the mount point; the path of a scope includes the mount point (ASGI 2.4)."""
+    """Return the path below the mount point, which the path of a scope includes (ASGI 2.4)."""
     path, root = scope["path"], scope.get("root_path", "")
     if root and path.startswith(root) and path[len(root) :][:1] in {"", "/"}:
         return path[len(root) :] or "/"
