@@ -184,10 +184,7 @@ class Sorter:
             self.connection.execute(statement("discard_rows"))
 
     def _find_refused(self) -> None:
-        """Check that the refused records are at fault, and not the schema.
-
-        They are if Postgres accepts another record of the batch, or else a typical record in a
-        savepoint that is rolled back.
+        """Check that the refused records are at fault: Postgres accepts another or a typical one.
 
         Raises:
             ShardBlockedError: The schema refuses every record.
