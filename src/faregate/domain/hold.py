@@ -69,7 +69,7 @@ class Hold:
 
     @property
     def expires_at_ms(self) -> int:
-        """When it expires, unless it ends or is extended before, in Unix milliseconds; 0 if refused."""
+        """When it expires, unless it ends or is extended before, in Unix ms; 0 if refused."""
         return self.decision.expires_at_ms
 
 

@@ -126,8 +126,7 @@ def check_idempotency_key(text: object) -> str:
 
 
 def id_of_idempotency_key(user_id: UUID, text: str) -> CreditTransactionId:
-    """Return the transaction id that belongs to a user's key, for changes that are made once for
-    good.
+    """Return the transaction id of a user's key, for a change that is made once for good.
 
     `faregate.add_credits` computes the same id.
     """

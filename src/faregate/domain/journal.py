@@ -65,7 +65,7 @@ class JournalEntry:
 
     @property
     def deduct_id(self) -> CreditTransactionId:
-        """The id of the deduct that collects it, derived from the attempt, so it is collected once."""
+        """The id of its deduct, derived from the attempt, so that it is collected once."""
         return CreditTransactionId.derive("journal", self.attempt_id.value)
 
     @property
