@@ -104,7 +104,7 @@ class HoldEnds:
         )
 
     async def _end_undecided(self, hold: Hold, state: HoldState, cost: int) -> HoldAnswer:
-        """End a hold that took nothing: that of a shadow policy, or one served without a decision."""
+        """End a hold that took nothing: of a shadow policy, or served without a decision."""
         answer = _answer(hold, state)
         if hold.decision.shadow is not None:
             await self._shadows.correct(hold.decision, hold.estimate - cost)
@@ -146,8 +146,7 @@ class HoldEnds:
         ttl_ms: int = TTL_MS,
         **options: Unpack[ChargeOptions],
     ) -> AsyncIterator["HoldBlock"]:
-        """Hold an estimate for a block, which settles it. An exception in the block cancels the
-        hold.
+        """Hold an estimate for a block, which settles it; an exception in it cancels the hold.
 
         A block that does not settle its hold costs the estimate. A refused hold raises no error:
         check `allowed` first.

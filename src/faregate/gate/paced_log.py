@@ -1,4 +1,4 @@
-"""Log lines that an outage repeats: at most one a second of each kind, with a count of the others."""
+"""Log lines that an outage repeats: one a second of each kind, with a count of the others."""
 
 import logging
 import time

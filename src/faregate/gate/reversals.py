@@ -163,7 +163,7 @@ class Reversals:
 
 
 class Voids:
-    """Undoes attempts."""
+    """Undoes attempts with an unknown outcome."""
 
     def __init__(
         self,
@@ -195,14 +195,14 @@ class Voids:
         )
 
     async def make(self, void: Void) -> VoidOutcome:
-        """Void an attempt, however old it is; `TOO_EARLY` asks for another try later."""
+        """Void an attempt of any age; after `TOO_EARLY` try again later."""
         outcome = await self._session.ask(lambda: self._session.ledger.void(void))
         if outcome is not VoidOutcome.FORGOTTEN:
             return outcome
         row = await self._session.accounts.transaction(void.transaction_id)
         if row is None:
             return VoidOutcome.REFUSED
-        # One that was charged before this call, or after its deadline, was answered to another one.
+        # A charge before this call or after its deadline belongs to another call.
         if not void.asked_at_ms <= row.timestamp.timestamp() * 1000 < void.deadline_ms + 1:
             return VoidOutcome.KEPT
         await self._reversals.give_back(
@@ -218,12 +218,12 @@ class Voids:
 
 
 def _whole_refund_id(deduct_id: CreditTransactionId) -> CreditTransactionId:
-    """Return the id that stands for "the refund of this charge"."""
+    """Return the id of "the refund of this charge"."""
     return CreditTransactionId.derive("refund", deduct_id.value)
 
 
 def _repeated(refund: Refund, row: CreditTransaction) -> Decision:
-    """Answer the retry of a refund that is a row already."""
+    """Return the decision for a retry of a refund that is a row already."""
     if row.refund_of != refund.deduct_id or refund.amount not in {None, row.amount}:
         raise TransactionConflictError(f"transaction {row.id} is known with other content")
     return Decision.repeat(row)
