@@ -64,7 +64,7 @@ class Binding:
 
 
 class Session:
-    """Attaches the gate to its servers, installs users, and runs operations other than decisions."""
+    """Attaches the gate to its servers, installs users, and runs other operations."""
 
     def __init__(
         self, ledger: Ledger, accounts: Accounts, options: GateOptions, starting_credits: int
@@ -148,8 +148,7 @@ class Session:
             self._attaching = None
 
     async def ask(self, operation: Callable[[], Awaitable[_T]]) -> _T:
-        """Run an operation of the ledger other than a decision, within
-        `GateOptions.end_timeout_ms`.
+        """Run an operation other than a decision, within `GateOptions.end_timeout_ms`.
 
         Raises:
             LedgerUnavailableError: There is no answer, or the breaker is open.

@@ -83,7 +83,7 @@ def _is_same(drift: LiveDrift, before: Mapping[UUID, LiveDrift]) -> bool:
 
 
 def _content(drift: LiveDrift) -> tuple[object, ...]:
-    """Return the part of a drift that charges do not change, and on which measurements must agree."""
+    """Return the part of a drift that charges do not change, in which measurements must agree."""
     account = drift.account
     is_missing = account.user is None
     return drift.amount, drift.allowance_amount, drift.epoch, is_missing, account.last_id

@@ -177,7 +177,7 @@ class _Run:
         return self._collector.collect(entry, changes)
 
     def _is_charged_otherwise(self, final: JournalEntry) -> bool:
-        """Return whether another attempt, the first one, is charged for the same idempotency key."""
+        """Return whether the first attempt with the same idempotency key is charged instead."""
         key = final.key
         if key is None or not final.owed or final.expires_at_ms is not None:
             return False

@@ -51,7 +51,7 @@ async def renew_all(gate: Gate, on_progress: Progress | None = None) -> Renewal:
 
     Raises:
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer, or too many
-            records wait. The periods that have begun stand; a second run begins the rest.
+            records are pending. Periods that began stand; another run begins the rest.
     """
     total, after = Renewal(), None
     turns = asyncio.Semaphore(CONCURRENCY_MAX)
@@ -60,7 +60,7 @@ async def renew_all(gate: Gate, on_progress: Progress | None = None) -> Renewal:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(_renew(gate, user_id, turns)) for user_id in page]
         except ExceptionGroup as errors:
-            # Where one fails the others do, too, or are cancelled: one of them tells why.
+            # If one fails, the others fail or are cancelled; one error is raised.
             raise errors.exceptions[0] from errors
         total = sum((task.result() for task in tasks), total)
         after = page[-1]
