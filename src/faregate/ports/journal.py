@@ -64,5 +64,5 @@ class JournalFile(Protocol):
 
     @property
     def is_torn(self) -> bool:
-        """For a retired journal: whether its last line is incomplete, so its request was not served."""
+        """For a retired journal: whether its last line is incomplete, and so was not served."""
         ...

@@ -150,7 +150,7 @@ class Ledger(Protocol):
         ...
 
     async def install(self, user: User) -> bool:
-        """Install a user's durable balance, if it is absent and of the same epoch; append nothing."""
+        """Install a user's durable balance, if absent and of the same epoch; append nothing."""
         ...
 
     async def correct_shadow(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
@@ -269,7 +269,7 @@ class Installer(Protocol):
     """Creates, closes and gives up the ledger in a Redis, for operators."""
 
     def create(self, identity: LedgerIdentity) -> bool:
-        """Create a ledger in an empty Redis; return False, and change nothing, if it is not empty."""
+        """Create a ledger in an empty Redis; return False, without a change, if it is not empty."""
         ...
 
     def install(self, users: Sequence[User]) -> int:
@@ -289,5 +289,5 @@ class Installer(Protocol):
         ...
 
     def give_up(self) -> Unfinished:
-        """Delete the state of each closed shard without work; return the work that is left in others."""
+        """Delete the state of closed shards without work; return the work left in others."""
         ...
