@@ -84,7 +84,7 @@ def _ledger_problems(settings: Settings) -> list[str]:
 
 
 def _late(ages: Mapping[int, float], archive: TransactionArchive) -> list[str]:
-    """Return a sentence about shards whose oldest record is too old, and the backend that may block them."""
+    """Return a sentence about shards with too old records and a backend that may block them."""
     found = [
         f"records of shard {shard} are pending for {age_s:.0f} s"
         for shard, age_s in ages.items()

@@ -1,5 +1,4 @@
-"""Metrics of the worker for Prometheus: `faregate worker --metrics-port 9101`, with
-`faregate[metrics]`.
+"""Metrics of the worker: `faregate worker --metrics-port 9101`, with `faregate[metrics]`.
 
 The ticker serves them, since a thread that queries servers must not exist when a job is forked.
 Current numbers (pending records, memory, dead letters) are read at each scrape. They cover the

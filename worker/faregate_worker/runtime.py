@@ -111,7 +111,7 @@ def tidy_record(record: logging.LogRecord) -> bool:
 
 
 def configure_logging(form: LogFormat = LogFormat.TEXT) -> None:
-    """Log to standard error, one line for each event, unless the host program has configured logging."""
+    """Log to standard error, one line for each event, unless logging is configured."""
     handler = logging.StreamHandler()
     handler.addFilter(tidy_record)
     handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else logging.Formatter(_TEXT))

@@ -18,7 +18,7 @@ class BatchSizes:
         return self._sizes.get(shard, self._size_min)
 
     def note(self, shard: int, count: int) -> bool:
-        """Note the size of the last batch; return whether it was full, so that more may be pending."""
+        """Note the size of the last batch; return whether it was full."""
         size = self.of(shard)
         if count < size:
             self._sizes.pop(shard, None)

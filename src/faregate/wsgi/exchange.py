@@ -44,7 +44,7 @@ class Exchange:
         self._is_done = False
 
     def begin(self, middleware: ASGIApp) -> Message | None:
-        """Let the middleware decide; return the start of its own response, or None to run the app."""
+        """Let the middleware decide; return the start of its response, or None to run the app."""
 
         async def serve(_: object) -> None:
             self._loop = asyncio.get_running_loop()
