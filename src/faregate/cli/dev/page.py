@@ -1,4 +1,4 @@
-"""The page of `faregate dev`: what is charged, live. It only reads, and answers loopback only."""
+"""The page of `faregate dev`: live charges. It only reads, and answers loopback only."""
 
 import socket
 import threading
