@@ -244,7 +244,7 @@ def _dead_letters(counts: Mapping[str, int]) -> Iterator[Symptom]:
         counts_text = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         yield _warning(
             part="dead_letters",
-            detail=f"records that cannot be rows: {counts_text}",
+            detail=f"records that cannot become rows: {counts_text}",
             remedy="faregate dead-letters list",
         )
 
@@ -254,7 +254,7 @@ def _reconciliation(last: Mapping[str, Any]) -> Iterator[Symptom]:
         counts_text = ", ".join(f"{count} {kind}" for kind, count in last["findings"].items())
         yield _error(
             part="reconciliation",
-            detail=f"the last one found: {counts_text}",
+            detail=f"the last reconcile found: {counts_text}",
             remedy="faregate reconcile",
         )
     if last and (age := datetime.now(UTC) - last["ended_at"]) > COMPARED_AGE_MAX:

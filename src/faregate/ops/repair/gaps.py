@@ -32,8 +32,7 @@ def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
             finding=finding,
             action=StepAction.REWIND,
             says=f"sets the number of the profile of {finding.user_id} back from"
-            f" {row_context.sequence} to that of its last row, since nothing has ever had a later"
-            " one.",
+            f" {row_context.sequence} to that of its last row, since no later one ever existed.",
         )
     after = _after(finding, facts, row_context, live)
     if after is None:
