@@ -101,10 +101,7 @@ def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
 
 
 def _guard(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
-    says = (
-        f"restores {finding.subject}, and all else in the schema that differs from the migrations;"
-        " requests wait meanwhile."
-    )
+    says = f"restores the whole schema ({finding.subject}); requests wait meanwhile."
     return Step(finding=finding, action=StepAction.RESTORE_SCHEMA, says=says)
 
 
