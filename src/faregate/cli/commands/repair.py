@@ -50,7 +50,7 @@ def repair(
         bool, typer.Option("--apply", help="Take the steps; without it, only show them.")
     ] = False,
     favour: Annotated[
-        Favour, typer.Option(help="Whom to favour where proof is missing.")
+        Favour, typer.Option(help="Whom to favour if there is no proof.")
     ] = Favour.LEDGER,
     actor: Annotated[str, typer.Option(help="The operator; required with --apply.")] = "",
     reason: Annotated[str, typer.Option(help="The reason; required with --apply.")] = "",
