@@ -85,9 +85,9 @@ def _decisions(results: Results) -> str:
         "![ratios](performance/decisions.svg)\n",
         "Decisions a second, as a multiple of *bare*:\n",
         _ratios(found, decisions.BASE, _RATE, "callers"),
-        "Processor time of the client a decision, as a multiple of *bare*:\n",
+        "Processor time of the client per decision, as a multiple of *bare*:\n",
         _ratios(found, decisions.BASE, _CLIENT, "callers"),
-        "Processor time of Redis a decision, as a multiple of *bare*:\n",
+        "Processor time of Redis per decision, as a multiple of *bare*:\n",
         _ratios(found, decisions.BASE, _REDIS, "callers"),
         "Medians:\n",
         _details(found, _COLUMNS, "callers"),
@@ -111,7 +111,7 @@ def _middleware(results: Results) -> str:
         "![share](performance/middleware.svg)\n",
         "Share of the bare app's requests a second:\n",
         _ratios(found, middleware.BASE, _RATE, "framework"),
-        "Processor time of the app a request, as a multiple of the bare app's:\n",
+        "Processor time of the app per request, as a multiple of the bare app's:\n",
         _ratios(found, middleware.BASE, value_of("app_cpu_us"), "framework"),
         "Medians:\n",
         _details(found, columns, "framework"),
@@ -221,7 +221,7 @@ def _growth(results: Results) -> str:
         return ""
     return "\n".join([
         "## Growth\n",
-        "Processor time of Redis a decision, as a multiple of the time with 10,000 users:\n",
+        "Processor time of Redis per decision, as a multiple of the time with 10,000 users:\n",
         _ratios(found, growth.BASE, _REDIS, "callers"),
         _details(found, {**_COLUMNS, "pending": value_of("pending")}, "callers"),
     ])  # fmt: skip
@@ -242,7 +242,7 @@ def _lookups(results: Results) -> str:
     ]
     return "\n".join([
         "## Look-ups\n",
-        "Processor time of Redis a request, over all its calls, in a shard that records 4,000 "
+        "Processor time of Redis per request, over all its calls, in a shard that records 4,000 "
         "charges of the user a second. A request without an answer is refused.\n",
         table(("", *columns), rows),
     ])  # fmt: skip

@@ -118,7 +118,7 @@ def test_a_crash_is_shown_data_is_kept_and_nothing_outlives_a_kill(shell: Shell)
 
 def banner(dev: Dev) -> str:
     """What it says at its start."""
-    return "".join(dev.said[: dev.said.index("Ctrl-C ends all.\n") + 1])
+    return "".join(dev.said[: dev.said.index("Ctrl-C stops everything.\n") + 1])
 
 
 def draw(shown: list[tuple[str, str]]) -> None:

@@ -102,7 +102,7 @@ def test_an_allowance_that_does_not_follow_breaks_the_chain(
     ]
     assert [(f.expected, f.found) for f in findings] == [(3, 4), (-1, 7)]
     assert "Transaction 5" in findings[0].detail
-    assert "allowance of 4" in findings[0].detail
+    assert "allowance 4" in findings[0].detail
 
 
 def test_an_allowance_is_taken_up_again_behind_a_gap(

@@ -49,8 +49,8 @@ def test_the_settings_of_redis_are_seen(
     with Redis.from_url(own_redis.url) as redis:
         for name, value, word in (
             ("maxmemory-policy", "allkeys-lru", "allkeys-lru"),
-            ("appendfsync", "no", "leaves it to the system"),
-            ("maxmemory", "0", "no limit"),
+            ("appendfsync", "no", "does not sync"),
+            ("maxmemory", "0", "no memory limit"),
             ("appendonly", "no", "no append-only file"),
         ):
             before = redis.config_get(name)[name]
@@ -85,7 +85,7 @@ def test_a_postgres_that_is_not_of_this_version_or_of_another_owner_is_seen(
         connection.execute("drop role another_owner")
     assert "owner of the tables" in found["postgres"]
     monkeypatch.setenv("FAREGATE_POSTGRES_URL", empty_database_url)
-    assert "not of this version" in symptoms(command_line, 3)["postgres"]
+    assert "migrations are missing" in symptoms(command_line, 3)["postgres"]
     told = command_line.tell("status", code=3)
     assert told["postgres"]["migrations_pending"]
     assert (told["ledger"], told["records"], told["dead_letters"]) == (None, None, None)
@@ -114,7 +114,7 @@ def test_backlog_workers_and_dead_letters_are_on_one_screen(
         last = command_line.tell("status")["reconciliation"]
     assert (last["users"], last["drift_users"], last["findings"]) == (1, 0, {})
     assert len(shown) < 24
-    assert "1 symptoms" in shown[-2]
+    assert "faults: 1;" in shown[-2]
 
 
 def test_a_server_that_is_away_is_named_and_hides_nothing(

@@ -94,7 +94,7 @@ FAULTS = {
     "default": (
         PROFILES + "(id uuid primary key default gen_random_uuid())",
         "profiles_id",
-        "default of its own",
+        "has a default",
     ),
     "several": (
         PROFILES + "(id uuid primary key, user_id uuid references auth.users (id))",

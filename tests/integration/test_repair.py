@@ -74,7 +74,7 @@ def test_only_what_is_named_is_repaired(ledger: Sabotaged, command_line: Command
     assert left["user_id"] == str(other)
     again = command_line.tell("repair", named["id"], *APPLY)
     assert (again["steps"], again["resolved"]) == ([], [named["id"]])
-    assert "is not there any more" in command_line.run("repair", named["id"]).out
+    assert "no longer exists" in command_line.run("repair", named["id"]).out
 
 
 def test_who_and_why_are_needed_to_change_anything(

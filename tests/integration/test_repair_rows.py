@@ -107,7 +107,7 @@ def test_no_user_pays_for_what_cannot_be_shown_where_that_is_asked(forgetful: Sa
     ledger = forgetful
     delete(ledger, 3, 4)
     steps = {step["action"]: step for step in ledger.shown("--favour", "user")}
-    assert "took 2 credits that nothing shows" in steps["acknowledge"]["says"]
+    assert "took 2 credits without a record" in steps["acknowledge"]["says"]
     assert ledger.repaired("--favour", "user") == ["acknowledge", "recompute", "correct"]
     assert ledger.operated.tables.profile(ledger.user) == (11, 6)
 

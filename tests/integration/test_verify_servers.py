@@ -40,8 +40,8 @@ def test_what_endangers_redis_is_a_warning(
     warnings = command_line.tell("verify")["warnings"]
     assert [one["detail"].partition(":")[0] for one in warnings] == [
         "Redis evicts keys (allkeys-lru)",
-        "Redis keeps no append-only file",
-        "Redis has no limit of memory",
+        "Redis writes no append-only file",
+        "Redis has no memory limit",
     ]
     said = command_line.run("verify").out
     assert "warning: Redis evicts keys" in said

@@ -57,7 +57,7 @@ def test_a_sign_of_life_ends_by_itself_and_is_taken_back(
     assert 0 < queue.connection.ttl(heartbeat_name()) <= BEAT_TTL_S
     end_beat(queue)
     (problem,) = problems(settings)
-    assert "no worker of this host has given a sign of life" in problem
+    assert "no worker of this host has sent a heartbeat" in problem
     queue.connection.close()
 
 
@@ -143,21 +143,21 @@ def test_a_new_owner_is_told_until_the_next_migration(own_servers: EmbeddedServe
         problems(settings)
     Migrator(following).apply()
     (problem,) = problems(settings)
-    assert "no worker of this host has given a sign of life" in problem
+    assert "no worker of this host has sent a heartbeat" in problem
 
 
 def test_a_queue_on_which_nothing_ever_ran_is_told(system: System) -> None:
     """Before the first API and the first worker, both servers are empty, and nothing is wrong."""
     settings = system.settings.model_copy(update={"queue_url": system.queue_url})
     (problem,) = problems(settings)
-    assert "no worker of this host has given a sign of life" in problem
+    assert "no worker of this host has sent a heartbeat" in problem
     queue = open_queue(system.queue_url, socket_timeout_s=WAIT_S_MAX)
     beat(queue)
     assert problems(settings) == []
     queue.connection.flushdb()
     queue.connection.close()
     (problem,) = problems(settings)
-    assert "no worker of this host has given a sign of life" in problem
+    assert "no worker of this host has sent a heartbeat" in problem
 
 
 def test_exit_statuses_tell_waiting_from_misconfiguration(

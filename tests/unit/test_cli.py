@@ -74,7 +74,7 @@ def test_dead_letters_are_told_of_where_the_ledger_is_exact(
 ) -> None:
     """What waits for an operator is in no row, though the sums agree."""
     checks._print_findings({"dead_letters": 2}, [], [], as_json=False)
-    assert "exact, but for 2 dead letters" in capsys.readouterr().out
+    assert "exact, except for 2 dead letters" in capsys.readouterr().out
     checks._print_findings({"dead_letters": 0}, [], [], as_json=False)
     assert capsys.readouterr().out.splitlines()[-1] == "exact"
 

@@ -97,8 +97,8 @@ def test_a_verdict_is_read_with_and_without_colour(
 ) -> None:
     """The words alone tell it; a terminal has them in colour, too."""
     words = "exact" if is_exact else "not exact"
-    show_verdict(is_exact, ", but for [2] dead letters")
-    assert capsys.readouterr().out == f"{words}, but for [2] dead letters\n"
+    show_verdict(is_exact, ", except for [2] dead letters")
+    assert capsys.readouterr().out == f"{words}, except for [2] dead letters\n"
     monkeypatch.setenv("FORCE_COLOR", "1")
     show_verdict(is_exact)
     assert ("[1;32mexact" if is_exact else "[1;31mnot exact") in capsys.readouterr().out

@@ -61,7 +61,7 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
         "redis",
         replace(REDIS, append_fsync="no"),
         "error",
-        "disk",
+        "sync",
         "appendfsync everysec",
     ),
     "a replica that is not waited for": (

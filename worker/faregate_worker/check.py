@@ -22,7 +22,7 @@ BEAT_INTERVAL_S = 5.0
 BEAT_TTL_S = 30
 TIMEOUT_S = 2.0
 _NO_WORKER = (
-    "no worker of this host has given a sign of life: end the one that hangs, if there is one, and"
+    "no worker of this host has sent a heartbeat: end any worker that hangs, and"
     " run `faregate worker`"
 )
 
@@ -66,7 +66,7 @@ def _queue_problems(settings: Settings) -> list[str]:
     except RedisError as error:
         return [f"the queue does not answer: {type(error).__name__}: {error}"]
     found = [] if is_alive else [_NO_WORKER]
-    return [*found, *([f"the queue is suspended; `{RESUME}` lets it go on"] if is_paused else [])]
+    return [*found, *([f"the queue is suspended; resume it with `{RESUME}`"] if is_paused else [])]
 
 
 def _ledger_problems(settings: Settings) -> list[str]:
@@ -86,7 +86,7 @@ def _ledger_problems(settings: Settings) -> list[str]:
 def _late(ages: Mapping[int, float], archive: TransactionArchive) -> list[str]:
     """Return a sentence about shards with too old records and a backend that may block them."""
     found = [
-        f"records of shard {shard} are pending for {age_s:.0f} s"
+        f"the oldest record of shard {shard} has been pending for {age_s:.0f} s"
         for shard, age_s in ages.items()
         if age_s > PENDING_S_MAX
     ]

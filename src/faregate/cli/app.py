@@ -112,7 +112,7 @@ def main() -> None:
         app(prog_name="faregate")
     except FaregateError as error:
         # For a server that does not answer, the doctor names the setting and the remedy.
-        advice = "; `faregate doctor` says more" if type(error) in _NO_ANSWER else ""
+        advice = "; run `faregate doctor`" if type(error) in _NO_ANSWER else ""
         line = " ".join(f"faregate: {error}{advice}".split())
         error_console().print(line, markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_WRONG_USE if isinstance(error, _WRONG_USE) else EXIT_BROKEN)

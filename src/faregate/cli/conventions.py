@@ -26,7 +26,7 @@ EXIT_BROKEN = 3
 #: Wide enough for any table, since output to a file must not wrap.
 _WIDTH_OF_FILES = 1_000
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 
 
 def print_result(result: object, lines: Iterable[str] | None = None, *, as_json: bool) -> None:

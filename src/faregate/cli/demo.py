@@ -48,10 +48,10 @@ class _Result:
 
 
 def demo() -> None:
-    """Show the whole path at work, from nothing, and prove that every credit is accounted for.
+    """Run the whole path on new servers, and prove that every credit is accounted for.
 
-    Exit 1 if the ledger is not exact. With DEMO_BREAK=1 one balance is altered by hand,
-    which must be found.
+    Exit 1 if the ledger is not exact. With DEMO_BREAK=1 it alters one balance by hand, and must
+    find it.
 
     Example: faregate demo
     """

@@ -63,7 +63,7 @@ def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, 
         raise InvalidArgumentError("owners are killed beside others: give a concurrency of 2")
     print_line = printer_on(console)
     if options.kill_percent:
-        print_line(f"seed {options.seed}: {plan.killed} of {plan.total} owners are to be killed")
+        print_line(f"seed {options.seed}: {plan.killed} of {plan.total} owners will be killed")
     starting_credits = plan.starting_credits if options.credits is None else options.credits
     stack_options = StackOptions(
         starting_credits=starting_credits,
@@ -119,14 +119,14 @@ _Credits = Annotated[
     typer.Option(
         min=0,
         max=CREDITS_MAX,
-        help="What each user starts with; by default 3, of conversations 1,000,000.",
+        help="Starting credits of each user; 3, or 1,000,000 for conversations.",
     ),
 ]
 _Concurrency = Annotated[
-    int, typer.Option(min=1, max=CONCURRENCY_MAX, help="How many requests are out at once.")
+    int, typer.Option(min=1, max=CONCURRENCY_MAX, help="The number of concurrent requests.")
 ]
 _RefundStatus = Annotated[
-    str, typer.Option(help="Which statuses of an access log are refunded, such as 5xx,404.")
+    str, typer.Option(help="Statuses of an access log to refund, such as 5xx,404.")
 ]
 _KillOwners = Annotated[
     int,
@@ -134,12 +134,12 @@ _KillOwners = Annotated[
         min=0,
         max=PERCENT_MAX,
         metavar="PERCENT",
-        help="How many of a hundred owners of holds are killed before they settle.",
+        help="The percentage of hold owners to kill before they settle.",
     ),
 ]
 _Seed = Annotated[
     int | None,
-    typer.Option(help="Chooses who is killed. It is printed, so that a run can be repeated."),
+    typer.Option(help="The seed that chooses them; it is printed, to repeat a run."),
 ]
 _RedisUrl = Annotated[
     str | None, typer.Option(help="An empty Redis of your own: a URL, or env:NAME.")
@@ -163,8 +163,8 @@ def replay(
 ) -> None:
     """Replay real traffic over HTTP, and prove that every credit is accounted for.
 
-    Of an access log, each client address is a user, and the app answers what the log says. Of
-    conversations, each is a hold that is settled by what it cost. Exit 1 if the outcomes of the
+    In an access log, each client address is a user, and the app answers with the logged status. A
+    conversation is a hold that is settled at its actual cost. Exit 1 if the outcomes of the
     requests do not add up, or the ledger is not exact.
 
     Example: faregate replay access.log --refund-status 5xx,404

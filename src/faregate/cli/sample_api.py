@@ -81,7 +81,7 @@ async def _check(settings: Settings) -> None:
 
 def api(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(help="0 for any free port.", min=0, max=65535)] = 8000,
 ) -> None:
     """Serve a sample API behind the gate, for development: `Authorization: Bearer <user id>`.
 

@@ -44,7 +44,7 @@ class LedgerIdentity:
     def mismatch(self, identity_fields: Mapping[str, str]) -> str | None:
         """Return how the fields in Redis differ from this ledger; None if they agree."""
         if not identity_fields:
-            return "Redis is empty: it was wiped, or is not the one of this ledger"
+            return "Redis is empty: it was wiped, or FAREGATE_REDIS_URL names another one"
         wrong = [
             f"{name} is {identity_fields.get(name, 'missing')} in Redis and {field} in Postgres"
             for name, field in self.identity_fields.items()

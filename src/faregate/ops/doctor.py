@@ -121,26 +121,26 @@ def _redis(server: LiveServer) -> Iterator[Symptom]:
     error, warning = partial(_error, part="redis"), partial(_warning, part="redis")
     if server.role != "master":
         yield error(
-            detail="Redis is a replica, and refuses what is written",
-            remedy="let FAREGATE_REDIS_URL name its primary",
+            detail="Redis is a replica, and refuses writes",
+            remedy="set FAREGATE_REDIS_URL to its primary",
         )
     if server.eviction_policy != "noeviction":
         yield error(
-            detail=f"Redis evicts keys ({server.eviction_policy}): balances and records get lost",
+            detail=f"Redis evicts keys ({server.eviction_policy}): it loses balances and records",
             remedy="redis-cli CONFIG SET maxmemory-policy noeviction",
         )
     yield from _append_only(server)
     yield from _replicas(server)
     if not server.memory_max:
         yield warning(
-            detail="Redis has no limit of memory: it is killed where the machine has no more",
+            detail="Redis has no memory limit: the system kills it when memory runs out",
             remedy="redis-cli CONFIG SET maxmemory <bytes>",
         )
     elif 100 * server.memory_used >= MEMORY_PERCENT_MAX * server.memory_max:
         yield error(
             detail=f"Redis uses {100 * server.memory_used // server.memory_max} % of its memory;"
-            " where it is full, charges are refused",
-            remedy="redis-cli CONFIG SET maxmemory <bytes>, and look at the backlog",
+            " a full Redis refuses charges",
+            remedy="redis-cli CONFIG SET maxmemory <bytes>, and check the backlog",
         )
 
 
@@ -148,7 +148,7 @@ def _replicas(server: LiveServer) -> Iterator[Symptom]:
     if server.replicas and not server.needs_replicas:
         yield _warning(
             part="redis",
-            detail="Redis takes writes that no replica has: a failover loses them",
+            detail="Redis accepts writes that no replica has: a failover loses them",
             remedy="redis-cli CONFIG SET min-replicas-to-write 1",
         )
     lag_bytes, lag_s = server.replica_lag_bytes, server.replica_lag_s
@@ -157,7 +157,7 @@ def _replicas(server: LiveServer) -> Iterator[Symptom]:
             part="redis",
             detail=f"a replica is {lag_bytes:,} bytes behind, and has been silent for {lag_s} s:"
             " a failover to it loses charges and their records",
-            remedy="look at the replica's log, and at the network between both",
+            remedy="check the replica's log, and the network between both",
         )
 
 
@@ -165,17 +165,17 @@ def _append_only(server: LiveServer) -> Iterator[Symptom]:
     error = partial(_error, part="redis")
     if not server.append_only:
         yield error(
-            detail="Redis keeps no append-only file: a restart loses charges and their records",
+            detail="Redis writes no append-only file: a restart loses charges and their records",
             remedy="redis-cli CONFIG SET appendonly yes",
         )
     elif server.append_failed:
         yield error(
             detail="Redis cannot write its append-only file",
-            remedy="make room on its disk, and look at its log",
+            remedy="free space on its disk, and check its log",
         )
     elif server.append_fsync == "no":
         yield error(
-            detail="Redis leaves it to the system when writes reach the disk: up to 30 s get lost",
+            detail="Redis does not sync its append-only file: a power loss loses up to 30 s",
             remedy="redis-cli CONFIG SET appendfsync everysec",
         )
 
@@ -184,12 +184,12 @@ def _postgres(server: DurableServer) -> Iterator[Symptom]:
     error = partial(_error, part="postgres")
     if server.migrations_pending:
         yield error(
-            detail=f"not of this version: {', '.join(server.migrations_pending)}",
+            detail=f"migrations are missing: {', '.join(server.migrations_pending)}",
             remedy="faregate migrate",
         )
     if server.is_unsettled:
         yield error(
-            detail="policies or rights do not fit the owner of the tables, as after a restore",
+            detail="policies or rights do not match the owner of the tables, as after a restore",
             remedy="faregate migrate",
         )
 
@@ -200,21 +200,19 @@ def _queue(queue: Queue) -> Iterator[Symptom]:
     if not queue.workers:
         yield _error(
             part="queue",
-            detail="no worker is there: records do not become rows",
+            detail="no worker is running: records stay pending",
             remedy="faregate worker",
         )
 
 
 def _ledger(facts: Mapping[str, Any]) -> Iterator[Symptom]:
     for problem in facts["problems"]:
-        yield _error(
-            part="ledger", detail=problem, remedy="faregate rebuild, as docs/recovery.md says"
-        )
+        yield _error(part="ledger", detail=problem, remedy="faregate rebuild: see docs/recovery.md")
     if facts["closed_shards"]:
         yield _error(
             part="ledger",
-            detail=f"{facts['closed_shards']} shards are closed, since the ledger was to move",
-            remedy="the same `faregate rebuild --from` again, or faregate reopen",
+            detail=f"{facts['closed_shards']} shards are closed by an unfinished move",
+            remedy="run the same `faregate rebuild --from` again, or faregate reopen",
         )
 
 
@@ -222,7 +220,7 @@ def _records(found: Backlog) -> Iterator[Symptom]:
     if found.oldest_s > PENDING_S_MAX:
         yield _error(
             part="records",
-            detail=f"records are pending for {found.oldest_s:.0f} s",
+            detail=f"the oldest record has been pending for {found.oldest_s:.0f} s",
             remedy="faregate worker --check",
         )
 
@@ -231,13 +229,13 @@ def _orders(found: OrderCounts) -> Iterator[Symptom]:
     if found.oldest_s > PENDING_S_MAX:
         yield _error(
             part="orders",
-            detail=f"credits that SQL has ordered wait for {found.oldest_s:.0f} s",
-            remedy="faregate worker --check, and look at its log",
+            detail=f"an order of credits by SQL has waited for {found.oldest_s:.0f} s",
+            remedy="faregate worker --check, and check its log",
         )
     if found.refused:
         yield _warning(
             part="orders",
-            detail=f"orders of credits were refused: {found.refused}",
+            detail=f"refused orders of credits: {found.refused}",
             remedy="see docs/credits-by-sql.md",
         )
 
@@ -247,7 +245,7 @@ def _dead_letters(counts: Mapping[str, int]) -> Iterator[Symptom]:
         counts_text = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         yield _warning(
             part="dead_letters",
-            detail=f"records that cannot be rows: {counts_text}",
+            detail=f"records that cannot become rows: {counts_text}",
             remedy="faregate dead-letters list",
         )
 
@@ -257,13 +255,13 @@ def _reconciliation(last: Mapping[str, Any]) -> Iterator[Symptom]:
         counts_text = ", ".join(f"{count} {kind}" for kind, count in last["findings"].items())
         yield _error(
             part="reconciliation",
-            detail=f"the last one found: {counts_text}",
+            detail=f"the last reconcile found: {counts_text}",
             remedy="faregate reconcile",
         )
     if last and (age := datetime.now(UTC) - last["ended_at"]) > COMPARED_AGE_MAX:
         yield _warning(
             part="reconciliation",
-            detail=f"numbers were compared {age.days * 24 + age.seconds // 3_600} hours ago",
+            detail=f"the last reconcile was {age.days * 24 + age.seconds // 3_600} hours ago",
             remedy="faregate reconcile, or FAREGATE_RECONCILE_INTERVAL_S of the worker",
         )
 
@@ -277,7 +275,7 @@ def _clocks(facts: Mapping[str, Any]) -> Iterator[Symptom]:
         yield _warning(
             part="redis",
             detail=f"the clocks of Redis and Postgres are {apart_ms} ms apart",
-            remedy="let both follow a time server: timedatectl set-ntp true",
+            remedy="synchronise both with a time server: timedatectl set-ntp true",
         )
 
 

@@ -158,7 +158,7 @@ def _behind(
         found = live[user_id].sequence if user_id in live else None
         if found is None or found < row.sequence:
             place = "unknown to" if found is None else f"at transaction {found} in"
-            detail = f"User {user_id} is {place} Redis, but its rows go on to {row.sequence}."
+            detail = f"User {user_id} is {place} Redis, but its rows reach {row.sequence}."
             yield _lost_history(user_id, row.sequence, found, detail)
 
 
@@ -224,7 +224,7 @@ def identity_findings(
     if problem:
         if _is_empty(balances):
             findings.clear()
-        detail = f"Redis and Postgres do not belong together: {problem}."
+        detail = f"Redis does not match Postgres: {problem}."
         findings.append(
             Finding(
                 kind=DriftKind.EPOCH,

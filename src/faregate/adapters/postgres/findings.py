@@ -11,7 +11,7 @@ from faregate.domain.finding import DriftKind, Finding
 def _gap(row: DictRow) -> Finding:
     first, last = row["place"], row["last_missing"]
     missing = f"transaction {first}" if first == last else f"transactions {first} to {last}"
-    detail = f"User {row['user_id']} has no {missing}: lost."
+    detail = f"User {row['user_id']} lacks {missing}: lost."
     return _finding(DriftKind.GAP, row, detail, (None, None), str(last))
 
 
@@ -25,8 +25,8 @@ def _fork(row: DictRow) -> Finding:
 def _break(row: DictRow) -> Finding:
     expected, found = int(row["expected"]), row["found"]
     detail = (
-        f"Transaction {row['place']} of user {row['user_id']} leaves a balance of {found},"
-        f" but the one before and its amount make {expected}."
+        f"Transaction {row['place']} of user {row['user_id']} has the balance {found} after it,"
+        f" but the previous balance and its amount make {expected}."
     )
     return _finding(DriftKind.CHAIN, row, detail, (expected, found))
 
@@ -34,8 +34,8 @@ def _break(row: DictRow) -> Finding:
 def _allowance_break(row: DictRow) -> Finding:
     expected, found = int(row["expected"]), row["found"]
     detail = (
-        f"Transaction {row['place']} of user {row['user_id']} leaves an allowance of {found},"
-        f" but what the one before left and its own part make {expected}."
+        f"Transaction {row['place']} of user {row['user_id']} has the allowance {found} after it,"
+        f" but the previous allowance and its own part make {expected}."
     )
     return _finding(DriftKind.CHAIN, row, detail, (expected, found), "allowance")
 
@@ -43,7 +43,7 @@ def _allowance_break(row: DictRow) -> Finding:
 def _refund(row: DictRow) -> Finding:
     expected, found = int(row["expected"]), int(row["found"])
     deduct = f"deduct {row['refund_of']}" if row["refund_of"] else "no deduct"
-    detail = f"User {row['user_id']} was given back {found} for {deduct}, which took {expected}."
+    detail = f"User {row['user_id']} was refunded {found} for {deduct}, which took {expected}."
     return _finding(
         DriftKind.REFUND, row, detail, (expected, found), row["refund_of"] and str(row["refund_of"])
     )
@@ -51,8 +51,8 @@ def _refund(row: DictRow) -> Finding:
 
 def _forged(row: DictRow) -> Finding:
     detail = (
-        f"Transaction {row['place']} of user {row['user_id']} is not as it was written,"
-        " or was not written by the worker."
+        f"Transaction {row['place']} of user {row['user_id']} was changed,"
+        " or the worker did not write it."
     )
     # The leaf is part of the id, so a second change of the same row is another finding.
     return _finding(DriftKind.FORGED, row, detail, (None, None), f"{row['id']} {row['leaf'].hex()}")
@@ -60,8 +60,8 @@ def _forged(row: DictRow) -> Finding:
 
 def _broken_batch(row: DictRow) -> Finding:
     detail = (
-        f"Batch {row['place']} of shard {row['shard']} does not follow from the one before:"
-        " what was stored has been changed, or batches are gone."
+        f"Batch {row['place']} of shard {row['shard']} does not follow from the previous batch:"
+        " batches were changed or are missing."
     )
     # By its content, too.
     subject = f"batch {row['place']} of shard {row['shard']} {row['leaf'].hex()}"

@@ -29,8 +29,8 @@ from (
     (
         pg_is_in_recovery(),
         'standby',
-        'Postgres is a standby in recovery, which takes no changes',
-        'name the primary in the URL'
+        'Postgres is a standby in recovery, and read-only',
+        'use the URL of the primary'
     ),
     (
         not pg_is_in_recovery() and current_setting('transaction_read_only')::boolean,
@@ -155,7 +155,7 @@ from missing;
 -- Things of Faregate's names that are not Faregate's.
 with foreign_things (found, to_do) as (
     select
-        'schema faregate holds tables that are not Faregate''s: '
+        'schema faregate has tables that are not Faregate''s: '
         || string_agg(relname, ', ' order by relname),
         'rename that schema: alter schema faregate rename to faregate_of_yours'
     from pg_catalog.pg_class
@@ -167,7 +167,7 @@ with foreign_things (found, to_do) as (
     having count(*) > 0
     union all
     select
-        'schema faregate holds functions that are not Faregate''s: '
+        'schema faregate has functions that are not Faregate''s: '
         || string_agg(distinct proname, ', '),
         'rename that schema: alter schema faregate rename to faregate_of_yours'
     from pg_catalog.pg_proc
@@ -188,7 +188,7 @@ with foreign_things (found, to_do) as (
         ) <> 3
     union all
     select
-        'a trigger of yours on ' || tgrelid::regclass || ' has a name of Faregate''s: ' || tgname,
+        'your trigger on ' || tgrelid::regclass || ' has a name that Faregate uses: ' || tgname,
         'alter trigger ' || tgname || ' on ' || tgrelid::regclass || ' rename to ' || tgname
         || '_of_yours'
     from pg_catalog.pg_trigger
@@ -210,7 +210,7 @@ with foreign_things (found, to_do) as (
         )
     union all
     select
-        'the index public.' || i.relname || ' of another table has a name of Faregate''s',
+        'the index public.' || i.relname || ' of another table has a name that Faregate uses',
         'alter index public.' || i.relname || ' rename to ' || i.relname || '_of_yours'
     from pg_catalog.pg_class as i
     left join pg_catalog.pg_index as x on i.oid = x.indexrelid
@@ -249,7 +249,7 @@ with foreign_things (found, to_do) as (
         and (rolsuper or rolbypassrls)
     union all
     select
-        'a policy of yours on public.credit_transactions has a name of Faregate''s: ' || polname,
+        'your policy on public.credit_transactions has a name that Faregate uses: ' || polname,
         'alter policy ' || quote_ident(polname) || ' on public.credit_transactions rename to '
         || quote_ident(polname || ' (yours)')
     from pg_catalog.pg_policy
@@ -285,7 +285,7 @@ select
             then 'auth.users.id is ' || format_type(a.atttypid, a.atttypmod)
         else 'auth.users.id is not unique'
     end as found,
-    'Faregate knows users by the UUID that auth.users.id holds: give it a database of its own'
+    'Faregate identifies users by the UUID in auth.users.id: give it a separate database'
     || ' (docs/existing-database.md)' as to_do,
     null::text as adoption
 from pg_catalog.pg_class as c
@@ -311,7 +311,7 @@ union all
 select
     'users_key' as kind,
     'auth.uid() returns ' || format_type(prorettype, null) as found,
-    'Faregate reads the user of a request by auth.uid(), a UUID: give it a database of its own'
+    'Faregate reads the user of a request from auth.uid(), a UUID: give it a separate database'
     || ' (docs/existing-database.md)' as to_do,
     null::text as adoption
 from pg_catalog.pg_proc

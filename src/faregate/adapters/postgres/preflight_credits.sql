@@ -122,7 +122,7 @@ wrong (kind, found, to_do, adoption) as (
     select
         'transactions_shape',
         'public.credit_transactions is not Faregate''s: ' || r.lack,
-        'rename it, or make it the table that docs/existing-database.md shows',
+        'correct this, or rename the table',
         null
     from (
         values

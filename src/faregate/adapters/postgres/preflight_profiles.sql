@@ -100,9 +100,9 @@ select
             || coalesce(v.id_refers_to, v.user_refers_to)::regclass || ', not in auth.users'
         when 'not_unique' then 'public.profiles.id has no unique index'
         when 'user_id'
-            then 'public.profiles.id is no user''s id: the user is in user_id beside it'
+            then 'public.profiles.id is not the id of a user, which is in user_id'
         when 'default'
-            then 'public.profiles.id has a default of its own, and does not refer to auth.users'
+            then 'public.profiles.id has a default, and does not refer to auth.users'
         else 'public.profiles.id does not refer to auth.users'
     end as found,
     case v.verdict
@@ -111,8 +111,8 @@ select
             then case
                 when v.is_user_uuid and v.is_user_unique and v.user_refers_to is not null
                     then 'migrate with --adopt: each profile takes the id of its user, tables that'
-                    || ' refer to it follow, and a trigger does so for new ones. Ids of profiles'
-                    || ' that you keep without a foreign key are yours to change'
+                    || ' refer to it follow, and a trigger sets the id of new profiles. Change'
+                    || ' copies of profile ids without a foreign key yourself'
                 else 'make user_id unique, a uuid, and a foreign key to auth.users'
             end
         when 'default'
@@ -123,7 +123,7 @@ select
                 when v.users is null then 'makes each profile a user in auth.users, and ' else ''
             end
             || 'adds the foreign key'
-        else 'rename that table, or give Faregate a database of its own (docs/existing-database.md)'
+        else 'rename that table, or give Faregate a separate database (docs/existing-database.md)'
     end as to_do,
     case
         when v.verdict = 'no_reference'
@@ -229,7 +229,7 @@ select
     count(*) || ' profiles have an id that is no user''s: '
     || array_to_string((array_agg(id order by id))[1:5], ', ')
     || case when count(*) > 5 then ', ...' else '' end as found,
-    'make these users, or delete the profiles: delete from public.profiles as p'
+    'create these users, or delete the profiles: delete from public.profiles as p'
     || ' where not exists (select from auth.users as u where u.id = p.id)' as to_do
 from lost
 having count(*) > 0;
@@ -291,7 +291,7 @@ select exists(
 -- Columns of profiles that nobody would fill.
 select
     'required_column' as kind,
-    'give these columns a default, or write your own handle_new_user() and make all profiles'
+    'give these columns a default, or write your own handle_new_user() and create all profiles'
         as to_do,
     null::text as adoption,
     'a user without a profile cannot get one: public.profiles requires '

@@ -21,13 +21,13 @@ class Part(StrEnum):
 
 def access(
     part: Annotated[
-        Part | None, typer.Option(help="Print this part alone, as psql or redis-cli takes it.")
+        Part | None, typer.Option(help="Print only this part, as input for psql or redis-cli.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Print the roles of Postgres and the users of Redis that Faregate needs, without passwords.
 
-    Nothing is connected to and nothing is changed.
+    It connects to no server and changes nothing.
 
     Example: faregate access --part sql | psql
     """

@@ -30,7 +30,7 @@ def reconcile(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare every live balance with rows and pending records. Exit 1 where they differ.
+    """Compare every live balance with rows and pending records. Exit 1 if they differ.
 
     Example: faregate reconcile --since-last
     """
@@ -65,7 +65,7 @@ def reconcile(
 def verify(as_json: Json = False) -> None:
     """Check the invariants of the ledger. Exit 1 if one does not hold, 3 if rows are hidden.
 
-    Dangers on the servers are warnings, and do not change the exit code.
+    Faults of the servers are warnings and do not change the exit code.
 
     Example: faregate verify --json
     """
@@ -111,6 +111,6 @@ def _print_findings(
         for symptom in warnings or ():
             print(f"warning: {symptom.detail} ({symptom.remedy})")
         dead = report["dead_letters"]
-        show_verdict(not findings, f", but for {dead} dead letters" if dead else "")
+        show_verdict(not findings, f", except for {dead} dead letters" if dead else "")
     if findings:
         raise typer.Exit(EXIT_NOT_EXACT)

@@ -18,34 +18,34 @@ from faregate.domain.idempotency import id_of_idempotency_key
 from faregate.domain.operator import Operator
 from faregate.domain.transaction import CreditTransactionId
 
-Actor = Annotated[str, typer.Option(help="Who does it; stored in the metadata of the row.")]
-Reason = Annotated[str, typer.Option(help="Why; stored as the description of the row.")]
+Actor = Annotated[str, typer.Option(help="The operator; stored in the metadata of the row.")]
+Reason = Annotated[str, typer.Option(help="The reason; stored as the description of the row.")]
 IdempotencyKeyOption = Annotated[
     str | None,
-    typer.Option("--idempotency-key", help="What it is for, such as a ticket: it is done once."),
+    typer.Option("--idempotency-key", help="A key such as a ticket: the change is made once."),
 ]
 
 _REASONS = {
-    Verdict.UNKNOWN_USER: "there is no such user",
+    Verdict.UNKNOWN_USER: "the user does not exist",
     Verdict.UNKNOWN_DEDUCT: "the user has no such charge",
     Verdict.UNKNOWN_HOLD: "the user has no such hold",
-    Verdict.HOLD_EXPIRED: "it has expired, and so ended",
-    Verdict.REFUND_EXCEEDED: "less than that is left of the charge",
-    Verdict.OUT_OF_CREDITS: "the balance would be below zero; --allow-negative lets it",
+    Verdict.HOLD_EXPIRED: "the hold has expired",
+    Verdict.REFUND_EXCEEDED: "the amount exceeds the rest of the charge",
+    Verdict.OUT_OF_CREDITS: "the balance would fall below zero; --allow-negative permits it",
     Verdict.BACKLOG: "too many records wait for the worker",
 }
 
 
 def grant(
     user: UserId,
-    amount: Annotated[int, typer.Argument(min=1, help="How many credits to give.")],
+    amount: Annotated[int, typer.Argument(min=1, help="The number of credits to add.")],
     *,
     actor: Actor,
     reason: Reason,
     idempotency_key: IdempotencyKeyOption = None,
     as_json: Json = False,
 ) -> None:
-    """Give a user new credits, such as those of a purchase.
+    """Add credits to a user, for example after a purchase.
 
     Example: faregate grant 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d 100 --actor ann --reason "ticket 7"
     """
@@ -64,12 +64,12 @@ def grant(
 
 def adjust(
     user: UserId,
-    amount: Annotated[int, typer.Argument(help="By how many credits: 5, or -5.")],
+    amount: Annotated[int, typer.Argument(help="The change in credits, such as 5 or -5.")],
     *,
     actor: Actor,
     reason: Reason,
     idempotency_key: IdempotencyKeyOption = None,
-    allow_negative: Annotated[bool, typer.Option(help="Let the balance go below zero.")] = False,
+    allow_negative: Annotated[bool, typer.Option(help="Allow a balance below zero.")] = False,
     as_json: Json = False,
 ) -> None:
     """Correct the balance of a user, up or down.
@@ -97,12 +97,12 @@ def refund(
     actor: Actor,
     reason: Reason,
     amount: Annotated[
-        int | None, typer.Option(min=1, help="A part of it; needs --idempotency-key.")
+        int | None, typer.Option(min=1, help="A part of the charge; needs --idempotency-key.")
     ] = None,
     idempotency_key: IdempotencyKeyOption = None,
     as_json: Json = False,
 ) -> None:
-    """Give a charge back: all that is left of it, once, or a part.
+    """Refund a charge: its whole rest, once, or a part.
 
     Example: faregate refund 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
     0199f5d2-c6a0-7c1e-8f0a-3b5d7e9f1a2b --actor ann --reason "ticket 7"
@@ -152,10 +152,12 @@ def require_done(answer: Decision | HoldAnswer) -> None:
         OutcomeUnknownError: Redis did not answer in time.
     """
     if answer.is_pending:
-        raise OutcomeUnknownError("Redis did not answer: run it again, it is done once")
+        raise OutcomeUnknownError(
+            "Redis did not answer: run the command again; the change is made once"
+        )
     if not answer.allowed:
         verdict = answer.verdict
-        raise InvalidArgumentError(f"not done: {_REASONS.get(verdict, verdict.replace('_', ' '))}")
+        raise InvalidArgumentError(f"refused: {_REASONS.get(verdict, verdict.replace('_', ' '))}")
 
 
 def _print_change(decision: Decision, as_json: bool) -> None:

@@ -31,19 +31,21 @@ _ID_MAX = 2**63 - 1
 Ids = Annotated[
     list[int] | None,
     typer.Argument(
-        metavar="ID...", min=1, max=_ID_MAX, help="As `faregate dead-letters list` shows."
+        metavar="ID...", min=1, max=_ID_MAX, help="Ids from `faregate dead-letters list`."
     ),
 ]
-Kind = Annotated[LetterKind | None, typer.Option(help="Why a record cannot be a row.")]
-All = Annotated[bool, typer.Option("--all", help="With --kind: all of that kind that count.")]
-Actor = Annotated[str, typer.Option(help="Who does it; kept with the letter.")]
-Reason = Annotated[str, typer.Option(help="Why; kept with the letter.")]
+Kind = Annotated[
+    LetterKind | None, typer.Option(help="The reason why a record cannot become a row.")
+]
+All = Annotated[bool, typer.Option("--all", help="With --kind: all pending letters of that kind.")]
+Actor = Annotated[str, typer.Option(help="The operator; stored with the letter.")]
+Reason = Annotated[str, typer.Option(help="The reason; stored with the letter.")]
 Yes = Annotated[
     bool, typer.Option("--yes", help="Confirm: a discarded record never becomes a row.")
 ]
 
 dead_letters = typer.Typer(
-    help="Show records that cannot be rows, make rows of them, or discard them.",
+    help="Show, store or discard records that cannot become rows.",
     no_args_is_help=True,
 )
 
@@ -51,14 +53,14 @@ dead_letters = typer.Typer(
 @dead_letters.command("list")
 def list_letters(
     kind: Kind = None,
-    user: Annotated[UUID | None, typer.Option(help="Whose; everybody's without it.")] = None,
+    user: Annotated[UUID | None, typer.Option(help="The user; all users by default.")] = None,
     is_all: Annotated[
-        bool, typer.Option("--all", help="Include those that no longer count.")
+        bool, typer.Option("--all", help="Include letters that are no longer pending.")
     ] = False,
-    count: Annotated[int, typer.Option(min=1, max=COUNT_MAX, help="How many at most.")] = 100,
+    count: Annotated[int, typer.Option(min=1, max=COUNT_MAX, help="The maximum number.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List dead letters that count as pending, the oldest first.
+    """List pending dead letters, oldest first.
 
     Example: faregate dead-letters list --kind refused
     """
@@ -98,7 +100,7 @@ def retry(
     reason: Reason,
     as_json: Json = False,
 ) -> None:
-    """Store records as rows by the checks of the worker, as if they came now. Exit 1 if one stays.
+    """Store records as rows, with the worker's checks. Exit 1 if one stays a dead letter.
 
     Example: faregate dead-letters retry 42 43 --actor ann --reason "the constraint is gone"
     """
@@ -117,9 +119,9 @@ def resolve(
     reason: Reason,
     as_json: Json = False,
 ) -> None:
-    """Make rows in place of records, with their ids, places and times. Exit 1 if one stays.
+    """Insert rows for records, with their ids, places and times. Exit 1 if a record stays.
 
-    The metadata of a row say who made it and why. If its id is that of another row, it gets a new
+    The metadata of a row have actor and reason. If another row has the id, the row gets a new
     one, and the metadata have the `original_id`.
 
     Example: faregate dead-letters resolve 42 --actor ann --reason "ticket 7"
@@ -140,7 +142,7 @@ def discard(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Let records count no more, for good. Exit 1 if live and durable credits differ then.
+    """Take records out of the sums, for good. Exit 1 if live and durable credits then differ.
 
     Example: faregate dead-letters discard --kind deleted_user --all --actor ann --reason gone --yes
     """
@@ -156,8 +158,8 @@ def discard(
 def _warning(letters: Sequence[Any]) -> str:
     total = sum(letter["amount"] or 0 for letter in letters if not letter["discarded_at"])
     return (
-        f"{len(letters)} records would be discarded for good: where their users exist and the live"
-        f" balance has them, live and durable credits then differ by {total:+}; --yes does it"
+        f"{len(letters)} records would be discarded for good. If live balances have these records,"
+        f" live and durable credits then differ by {total:+}. Confirm with --yes"
     )
 
 
@@ -178,7 +180,9 @@ def _asked(
     ids: Sequence[int] | None, kind: LetterKind | None, is_all: bool
 ) -> tuple[Sequence[int], LetterKind | None]:
     if bool(ids) == bool(kind) or bool(kind) != is_all:
-        raise InvalidArgumentError("name letters by their ids, or all of a kind: --kind KIND --all")
+        raise InvalidArgumentError(
+            "pass the ids of letters, or --kind KIND --all for all of a kind"
+        )
     return ids or (), kind
 
 

@@ -27,7 +27,7 @@ from faregate.config import PREFIX, Settings
 #: Forgiving defaults for development; variables of the environment take precedence.
 _DEFAULTS = {"provision_users": True, "decision_timeout_ms": 5_000}
 
-Port = Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)]
+Port = Annotated[int, typer.Option(help="0 for any free port.", min=0, max=65535)]
 
 
 def dev(
@@ -43,7 +43,7 @@ def dev(
 ) -> None:
     """Run an app for development, with servers, a worker, a demo user and a page.
 
-    It is there for this machine only, and refuses to run in production. Ctrl-C ends all of it.
+    It listens on this machine only, and refuses to run in production. Ctrl-C stops everything.
 
     Example: faregate dev app:app
     """
@@ -116,14 +116,14 @@ def _print_welcome(
 ) -> None:
     shown = os.path.relpath(folder.variables)
     for line in (
-        "For development: it listens on this machine only, and never runs in production.",
-        f"  app    {urls[0]}   {app}, started again when a file changes",
-        f"  page   {urls[1]}   what is charged, live",
+        "For development only: it listens on this machine and refuses to run in production.",
+        f"  app    {urls[0]}   {app}, restarts when a file changes",
+        f"  page   {urls[1]}   charges, live",
         f"  user   {DEMO_USER}",
         f"  token  {token}",
         f"  data   {os.path.relpath(folder.path)}, kept until --fresh",
         f"  shell  . {shown}   then: faregate history $DEMO_USER",
         f'  try    curl -i -H "Authorization: Bearer $TOKEN" {urls[0]}/',
-        "Ctrl-C ends all.",
+        "Ctrl-C stops everything.",
     ):
         print_line(line)

@@ -33,14 +33,16 @@ CHECK_INTERVAL_S = 0.2
 #: How often the credits of a user that spends meanwhile are taken.
 TRIES_MAX = 10
 
-EraseReason = Annotated[str, typer.Option(help="Why; kept for 30 days with a digest of the id.")]
+EraseReason = Annotated[
+    str, typer.Option(help="The reason; stored for 30 days with a digest of the id.")
+]
 
 
 def close(user: UserId, *, actor: Actor, reason: Reason, as_json: Json = False) -> None:
-    """Close a user: revoke its API keys, give its open holds back, and take its credits.
+    """Close a user: revoke its API keys, refund its open holds, and take its credits.
 
-    Its rows stay. The application must no longer identify the user: a token that is still valid may
-    be given the credits of a new period.
+    The rows stay. Make your application stop identifying the user: a valid token may still receive
+    the credits of a new period.
 
     Example: faregate users close 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --actor ann --reason "left"
     """
@@ -54,7 +56,7 @@ def close(user: UserId, *, actor: Actor, reason: Reason, as_json: Json = False) 
         holds = [Hold.known_by(user, hold.id) for hold in sweeper.list_holds(user, COUNT_MAX)]
     result = ask(operator_gate(), lambda gate: _take_all(gate, user, holds, who))
     print_result({"user_id": user, "keys_revoked": len(found), **result}, as_json=as_json)
-    print("The application must no longer identify this user.", file=sys.stderr)
+    print("Make your application stop identifying this user.", file=sys.stderr)
 
 
 async def _take_all(gate: Gate, user: UUID, holds: list[Hold], who: Operator) -> dict[str, object]:
@@ -79,13 +81,13 @@ async def _take_all(gate: Gate, user: UUID, holds: list[Hold], who: Operator) ->
         if done.verdict is not Verdict.OUT_OF_CREDITS:
             require_done(done)
             charged += known.credits
-    raise InvalidArgumentError("the user goes on spending: let the application not identify it")
+    raise InvalidArgumentError("the user keeps spending: make your application stop identifying it")
 
 
 def erase(
     user: UserId,
     *,
-    actor: Annotated[str, typer.Option(help="Who does it; kept for 30 days with a digest.")],
+    actor: Annotated[str, typer.Option(help="The operator; stored for 30 days with a digest.")],
     reason: EraseReason,
     yes: Annotated[
         bool, typer.Option("--yes", help="Confirm: the user cannot be restored.")
@@ -93,12 +95,12 @@ def erase(
     force: Annotated[
         bool, typer.Option("--force", help="Delete despite requests in flight or open holds.")
     ] = False,
-    wait_s: Annotated[int, typer.Option(min=0, help="How long to wait for the worker.")] = 120,
+    wait_s: Annotated[int, typer.Option(min=0, help="Seconds to wait for the worker.")] = 120,
     as_json: Json = False,
 ) -> None:
-    """Delete a user, with all rows and keys, and count what is left. A worker deletes the keys.
+    """Delete a user with all rows and keys, and count the rest. A worker deletes the keys.
 
-    It goes on where it was interrupted, and may be run again. Exit 1 if anything is left.
+    After an interruption, run it again. Exit 1 if anything is left.
 
     Example: faregate users erase 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --actor ann
     --reason "article 17" --yes
@@ -109,7 +111,9 @@ def erase(
         if erasures.traces(user)["users"]:
             _require_idle(settings, user, is_forced=force)
             if not yes:
-                raise InvalidArgumentError(f"user {user} would be deleted for good: --yes does it")
+                raise InvalidArgumentError(
+                    f"user {user} would be deleted for good. Confirm with --yes"
+                )
             erasures.delete(user, who)
         elif erasures.is_erasing(user) is None:
             raise InvalidArgumentError(f"there is no user {user}")
@@ -145,12 +149,12 @@ def _wait(erasures: PostgresErasures, user: UUID, wait_s: int) -> None:
         OutcomeUnknownError: No worker did so in time.
     """
     give_up_at = time.monotonic() + wait_s
-    with error_console().status("deleted; the worker looks for keys"):
+    with error_console().status("deleted; waiting for the worker to delete the keys"):
         while erasures.is_erasing(user):
             if time.monotonic() >= give_up_at:
                 raise OutcomeUnknownError(
-                    f"the user is deleted, and after {wait_s} s no worker has deleted its keys:"
-                    " start `faregate worker`, and run this again"
+                    f"the user is deleted, but after {wait_s} s no worker has deleted the keys:"
+                    " start `faregate worker`, and run the command again"
                 )
             time.sleep(CHECK_INTERVAL_S)
 

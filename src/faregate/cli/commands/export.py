@@ -31,8 +31,8 @@ class Format(StrEnum):
 
 
 def export(
-    form: Annotated[Format, typer.Option("--format", help="CSV, or a JSON object a line.")],
-    user: Annotated[UUID | None, typer.Option(help="Whose rows; everybody's without it.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="CSV, or one JSON object a line.")],
+    user: Annotated[UUID | None, typer.Option(help="The user; all users by default.")] = None,
     since: Annotated[
         datetime | None, typer.Option(formats=_TIMES, help="From this time on, in UTC.")
     ] = None,
@@ -40,7 +40,7 @@ def export(
         datetime | None, typer.Option(formats=_TIMES, help="Before this time, in UTC.")
     ] = None,
 ) -> None:
-    """Print rows in the order of their time, all of one snapshot, however many there are.
+    """Print any number of rows in the order of their time, from one snapshot.
 
     Example: faregate export --format csv --since 2026-11-01 > november.csv
     """

@@ -24,7 +24,7 @@ from faregate.ops.doctor import Examination, examine
 def status(as_json: Json = False) -> None:
     """Show servers, backlog, workers, dead letters and the last reconciliation on one screen.
 
-    It does not compare numbers: `faregate reconcile` does. Exit codes are those of `doctor`.
+    It compares no numbers; `faregate reconcile` does. Exit codes are those of `doctor`.
 
     Example: faregate status
     """
@@ -36,15 +36,15 @@ def status(as_json: Json = False) -> None:
     else:
         print_result([_row(part, fact, found) for part, fact in facts.items()], as_json=False)
         count = len(found.symptoms)
-        print(f"{count} symptoms: run `faregate doctor`" if count else "well")
+        print(f"faults: {count}; run `faregate doctor`" if count else "no faults")
         _show_last(facts["reconciliation"])
     _end(found)
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what is wrong with servers and ledger, how bad that is, and what puts it right.
+    """List the faults of servers and ledger, with severity and fix.
 
-    Exit 0 without errors, 1 with some, 3 where a server does not answer.
+    Exit 0 without errors, 1 with errors, 3 if a server does not answer.
 
     Example: faregate doctor
     """
@@ -74,7 +74,7 @@ def _show_last(last: Mapping[str, Any] | None) -> None:
     if last:
         show_verdict(not last["findings"], f" at {text_of(last['ended_at'])}, by `reconcile`")
     else:
-        print("not known to be exact: run `faregate reconcile`")
+        print("never compared: run `faregate reconcile`")
 
 
 def _end(found: Examination) -> None:

@@ -16,16 +16,16 @@ from faregate.domain.transaction import CreditTransactionId
 
 COUNT_MAX = 10_000
 
-holds = typer.Typer(help="List open holds, and give one back.", no_args_is_help=True)
+holds = typer.Typer(help="List open holds, and release one.", no_args_is_help=True)
 
 
 @holds.command("list")
 def list_holds(
-    user: Annotated[UUID | None, typer.Option(help="Whose holds; everybody's without it.")] = None,
-    count: Annotated[int, typer.Option(min=1, max=COUNT_MAX, help="How many at most.")] = 100,
+    user: Annotated[UUID | None, typer.Option(help="The user; all users by default.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=COUNT_MAX, help="The maximum number.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List holds that nobody has ended, those first that expire first.
+    """List open holds in the order of their expiry.
 
     Example: faregate holds list --user 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
     """
@@ -42,7 +42,7 @@ def release(
     reason: Reason,
     as_json: Json = False,
 ) -> None:
-    """Give an open hold back, all of it.
+    """Release an open hold: refund its whole estimate.
 
     Example: faregate holds release 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
     0199f5d2-c6a0-7c1e-8f0a-3b5d7e9f1a2b --actor ann --reason "ticket 7"

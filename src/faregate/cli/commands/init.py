@@ -20,13 +20,11 @@ _FILES = {
 
 
 def init(
-    folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Where to; the folder is made.")
-    ] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder to create.")] = Path(),
 ) -> None:
-    """Write a small project: an app whose requests are charged, its tests, and a README.
+    """Write a small project: an app that charges its requests, its tests, and a README.
 
-    It overwrites nothing: where one of its files exists, it writes none.
+    If one of its files exists, it writes nothing.
 
     Example: faregate init hello
     """

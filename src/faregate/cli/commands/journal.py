@@ -23,14 +23,14 @@ Paths = Annotated[
 ]
 
 journal = typer.Typer(
-    help="What was served while no decision could be had: show it, and charge it.",
+    help="Show and charge requests that were served without a decision.",
     no_args_is_help=True,
 )
 
 
 @journal.command("import")
 def import_(paths: Paths = None, as_json: Json = False) -> None:
-    """Charge what the journals hold, each request once. Exit 1 if some cannot be charged.
+    """Charge the requests in journals, each once. Exit 1 if some cannot be charged.
 
     Example: faregate journal import /var/lib/faregate/journal
     """
@@ -38,7 +38,7 @@ def import_(paths: Paths = None, as_json: Json = False) -> None:
     with reading as shown, open_journals(_chosen(paths)) as files:
 
         def progress(count: int) -> None:
-            shown.update(f"looked at {count} requests")
+            shown.update(f"{count} requests read")
 
         # A user who was first seen in the outage was served, and is made now.
         gate = operator_gate(makes_users=True)
@@ -50,7 +50,7 @@ def import_(paths: Paths = None, as_json: Json = False) -> None:
 
 @journal.command()
 def show(paths: Paths = None, as_json: Json = False) -> None:
-    """Count what the journals hold. Asks no server, and changes nothing.
+    """Count the entries of journals. Contacts no server, and changes nothing.
 
     Example: faregate journal show
     """
@@ -80,7 +80,7 @@ def _print_import(result: JournalImport, *, as_json: bool) -> None:
         "files_left": result.files_left,
         "problems": [asdict(problem) for problem in result.problems],
     }
-    lines = [f"put away {name}" for name in result.files_done]
+    lines = [f"imported {name}" for name in result.files_done]
     lines += [f"import again later: {name}" for name in result.files_left]
     lines += [f"{each.file} line {each.line}: {each.detail}" for each in result.problems]
     print_result(report, lines, as_json=as_json)

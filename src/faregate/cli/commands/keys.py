@@ -18,22 +18,22 @@ from faregate.ports import ApiKeyAdmin
 DAYS_MAX = 36_500
 _PAGE_COUNT_MAX = 1_000
 
-app = typer.Typer(help="Make, list and revoke the API keys of users.", no_args_is_help=True)
+app = typer.Typer(help="Create, list and revoke the API keys of users.", no_args_is_help=True)
 
 
 @app.command()
 def create(
-    user: Annotated[UUID, typer.Option(help="Whose key: the id of a user that exists.")],
-    name: Annotated[str, typer.Option(help="What the key is for.")],
+    user: Annotated[UUID, typer.Option(help="The id of an existing user.")],
+    name: Annotated[str, typer.Option(help="The purpose of the key.")],
     tier: Annotated[
-        str | None, typer.Option(help="The tier of requests with it, instead of the user's.")
+        str | None, typer.Option(help="The tier of requests with this key, not the user's.")
     ] = None,
     expires_in_days: Annotated[
-        int | None, typer.Option(min=1, max=DAYS_MAX, help="After how long it counts no more.")
+        int | None, typer.Option(min=1, max=DAYS_MAX, help="The lifetime of the key in days.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key, and print it: this is the only time that anybody sees it.
+    """Create a key, and print it once.
 
     Example: faregate keys create --user 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --name "build server"
     """
@@ -44,15 +44,15 @@ def create(
         admin.create(new)
     print_result(plain_api_key(new.key) | {"key": new.text}, [new.text], as_json=as_json)
     if not as_json:
-        print("This key is shown once, and kept nowhere.", file=sys.stderr)
+        print("This key is shown only once: store it now.", file=sys.stderr)
 
 
 @app.command("list")
 def list_api_keys(
-    user: Annotated[UUID | None, typer.Option(help="Whose keys; everybody's without it.")] = None,
+    user: Annotated[UUID | None, typer.Option(help="The user; all users by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List keys, oldest first: whose, what for, since when, until when. Never a secret.
+    """List keys, oldest first, with user, name and times, and without secrets.
 
     Example: faregate keys list --user 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
     """
@@ -64,11 +64,11 @@ def list_api_keys(
 @app.command()
 def revoke(
     api_key_id: Annotated[
-        UUID, typer.Argument(metavar="ID", help="As `faregate keys list` shows it.")
+        UUID, typer.Argument(metavar="ID", help="An id from `faregate keys list`.")
     ],
     as_json: Json = False,
 ) -> None:
-    """Put a key out of force, for good. APIs notice as soon as they look it up anew.
+    """Revoke a key, for good. APIs refuse it within the lifetime of their cache (30 s).
 
     Example: faregate keys revoke 0199f5d2c6a07c1e8f0a3b5d7e9f1a2b
     """

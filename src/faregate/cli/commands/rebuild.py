@@ -22,20 +22,22 @@ from faregate.ports import LedgerAdmin, Unfinished
 def rebuild(
     all_users: Annotated[
         bool,
-        typer.Option("--all-users", help="Install all users now, not each at the first request."),
+        typer.Option(
+            "--all-users", help="Install all users now, instead of at their first requests."
+        ),
     ] = False,
     former: Annotated[
         str | None,
-        typer.Option("--from", help="The old Redis, which still answers: a URL, or env:NAME."),
+        typer.Option("--from", help="The old Redis, still running: a URL, or env:NAME."),
     ] = None,
     shard_count: Annotated[
-        int | None, typer.Option(min=1, max=65_536, help="The number of shards from now on.")
+        int | None, typer.Option(min=1, max=65_536, help="The new number of shards.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a ledger of an empty Redis, from the rows in Postgres.
+    """Build a ledger in an empty Redis from the rows in Postgres.
 
-    With --from it moves there. The Redis to leave takes nothing new, and is given up once all of
+    With --from the ledger moves there. The old Redis accepts nothing new, and is left once all of
     its records are rows and all of its holds have ended.
 
     Example: faregate rebuild --all-users --from redis://127.0.0.1:6379/0
@@ -80,7 +82,7 @@ def rebuild_empty(settings: Settings) -> None:
 
 
 def reopen(as_json: Json = False) -> None:
-    """Let a Redis serve again that `rebuild --from` has closed, and not yet given up.
+    """Cancel a move: reopen the Redis that `rebuild --from` has closed.
 
     Example: faregate reopen
     """
@@ -91,7 +93,11 @@ def reopen(as_json: Json = False) -> None:
         former = _target(settings, identity, None)
     with open_stream(former) as stream, open_installer(former) as installer:
         run_reopen(stream, installer, identity)
-    print_result({"epoch": identity.epoch}, [f"epoch {identity.epoch} goes on"], as_json=as_json)
+    print_result(
+        {"epoch": identity.epoch},
+        [f"epoch {identity.epoch} continues: gates serve"],
+        as_json=as_json,
+    )
 
 
 def _target(settings: Settings, identity: LedgerIdentity, shard_count: int | None) -> Settings:
@@ -127,7 +133,7 @@ def _require_empty(target: Settings, identity: LedgerIdentity) -> None:
 
 
 def _retire(former: Settings, identity: LedgerIdentity, progress: Progress) -> None:
-    task = progress.add_task("records and holds that are left", total=None)
+    task = progress.add_task("remaining records and holds", total=None)
 
     def update(left: Unfinished) -> None:
         progress.update(task, description=f"{left.records:,} records, {left.holds:,} holds left")

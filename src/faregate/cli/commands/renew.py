@@ -15,9 +15,9 @@ def renew(
     *,
     as_json: Json = False,
 ) -> None:
-    """Begin the new periods of users who make no requests, so that Postgres is current.
+    """Begin the new periods of idle users, to keep Postgres current.
 
-    Nothing depends on it, and it can be run at any time, by several at once.
+    It is optional, and safe to run at any time, even several times at once.
 
     Example: faregate renew myapp.gates:gate
     """
@@ -25,8 +25,6 @@ def renew(
     with error_console().status("renewing") as progress:
         result = ask(
             found,
-            lambda opened: renew_all(
-                opened, lambda done: progress.update(f"looked at {done} users")
-            ),
+            lambda opened: renew_all(opened, lambda done: progress.update(f"{done} users checked")),
         )
     print_result(asdict(result), as_json=as_json)

@@ -31,14 +31,14 @@ from faregate.ops.repair import Repaired, Servers, Sources
 def _well_formed(ids: list[str] | None) -> list[str] | None:
     for name in ids or ():
         if not is_finding_id(name):
-            raise typer.BadParameter(f"{name!r} is no id of a finding, such as live-1a2b3c4d")
+            raise typer.BadParameter(f"{name!r} is not the id of a finding, such as live-1a2b3c4d")
     return ids
 
 
 _Findings = Annotated[
     list[str] | None,
     typer.Argument(
-        callback=_well_formed, help="Ids, such as live-1a2b3c4d; none for all findings."
+        callback=_well_formed, help="Ids, such as live-1a2b3c4d; all findings by default."
     ),
 ]
 
@@ -46,15 +46,17 @@ _Findings = Annotated[
 def repair(
     findings: _Findings = None,
     *,
-    apply: Annotated[bool, typer.Option("--apply", help="Repair; else only show steps.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Take the steps; without it, only show them.")
+    ] = False,
     favour: Annotated[
-        Favour, typer.Option(help="Who gets the benefit, where nothing is proven.")
+        Favour, typer.Option(help="Whom to favour if there is no proof.")
     ] = Favour.LEDGER,
-    actor: Annotated[str, typer.Option(help="Who repairs; needed with --apply.")] = "",
-    reason: Annotated[str, typer.Option(help="Why; needed with --apply.")] = "",
+    actor: Annotated[str, typer.Option(help="The operator; required with --apply.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason; required with --apply.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Repair the findings of reconcile and verify. Without --apply it only shows the steps.
+    """Repair the findings of reconcile and verify. Without --apply, only show the steps.
 
     Example: faregate repair --apply --actor ann --reason "ticket 7"
     """
@@ -77,8 +79,8 @@ def acknowledge(
         list[str], typer.Argument(callback=_well_formed, help="Ids, such as gap-1a2b3c4d.")
     ],
     *,
-    actor: Annotated[str, typer.Option(help="Who accepts them.")],
-    reason: Annotated[str, typer.Option(help="Why.")],
+    actor: Annotated[str, typer.Option(help="The operator.")],
+    reason: Annotated[str, typer.Option(help="The reason.")],
     as_json: Json = False,
 ) -> None:
     """Accept findings as they are. They stay listed, and are an alarm again if they change.
@@ -161,12 +163,12 @@ def _step(step: Step) -> dict[str, object]:
 
 def _lines(done: Repaired, is_applied: bool) -> Sequence[str]:
     """Return the last lines of the output; applied steps were printed before."""
-    resolved = [f"{name} is not there any more." for name in done.resolved]
+    resolved = [f"{name} no longer exists." for name in done.resolved]
     if done.dead_letter_count:
         resolved.append(f"{done.dead_letter_count} dead letters: run `faregate dead-letters list`.")
     if is_applied:
         left = [f"left: {one.id}: {one.detail}" for one in done.left]
         return [*resolved, *left, f"steps taken: {len(done.steps)}, findings left: {len(left)}"]
     planned = [f"{step.finding.id} {step.action}: {step.says}" for step in done.steps]
-    end = "nothing to repair" if not planned else "nothing was changed: --apply does it"
+    end = "nothing to repair" if not planned else "nothing was changed: take the steps with --apply"
     return [*resolved, *planned, end]

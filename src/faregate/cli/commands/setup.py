@@ -16,19 +16,21 @@ from faregate.domain.obstacle import Obstacle
 
 
 def migrate(
-    status: Annotated[bool, typer.Option(help="Show how each migration stands.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Apply what is pending, and roll it back.")] = False,
+    status: Annotated[bool, typer.Option(help="Show the state of each migration.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Apply pending migrations, and roll them back.")
+    ] = False,
     adopt: Annotated[
-        bool, typer.Option(help="Run the adoptions that --status shows, so that your tables fit.")
+        bool, typer.Option(help="First run the adoptions that --status shows.")
     ] = False,
     export: Annotated[
         Path | None, typer.Option(help="Write the files for `supabase db push` to a folder.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring Postgres to the schema of this version. It is safe to run again.
+    """Migrate Postgres to the schema of this version. It is safe to run again.
 
-    It looks first, and does all or nothing. It says why a database does not fit, and what to do.
+    It checks the database first, and changes all or nothing. It prints each obstacle with its fix.
 
     Example: faregate migrate --dry-run
     """
@@ -74,13 +76,13 @@ def _print_names(verb: str, names: Sequence[str], as_json: bool) -> None:
 def worker(
     check: Annotated[bool, typer.Option(help="Exit 0 if records become rows.")] = False,
     metrics_port: Annotated[
-        int | None, typer.Option(help="Serve metrics for Prometheus there.", min=1, max=65_535)
+        int | None, typer.Option(help="The port for Prometheus metrics.", min=1, max=65_535)
     ] = None,
     log_format: Annotated[
-        LogFormat | None, typer.Option(help="Lines for people, or one JSON object a line.")
+        LogFormat | None, typer.Option(help="Text, or one JSON object a line.")
     ] = None,
 ) -> None:
-    """Run an RQ worker, and the ticker that gives it work, until SIGTERM.
+    """Run an RQ worker and its ticker until SIGTERM.
 
     Example: faregate worker --metrics-port 9101
     """
@@ -94,7 +96,7 @@ def worker(
 
 
 def config(as_json: Json = False) -> None:
-    """Print the settings that are in force, and where each comes from. No password is printed.
+    """Print all settings with their sources, without passwords.
 
     Example: faregate config
     """

@@ -40,7 +40,7 @@ users = typer.Typer(help="Show, export, close or erase a user.", no_args_is_help
 
 
 def balance(user: UserId, as_json: Json = False) -> None:
-    """Print the balance of a user: the live one or, where Redis does not know it, the durable one.
+    """Print the live balance of a user or, if Redis does not know the user, the durable one.
 
     Example: faregate balance 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
     """
@@ -52,14 +52,14 @@ def balance(user: UserId, as_json: Json = False) -> None:
 def history(
     user: UserId,
     count: Annotated[
-        int, typer.Option(min=1, max=PAGE_LENGTH_MAX, help="How many rows a page has.")
+        int, typer.Option(min=1, max=PAGE_LENGTH_MAX, help="The number of rows on a page.")
     ] = 20,
     before: Annotated[
-        str | None, typer.Option(help="Where the page before ended: its `next_cursor`.")
+        str | None, typer.Option(help="The `next_cursor` of the previous page.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print rows of a user, the newest first, a page at a time.
+    """Print a page of a user's rows, newest first.
 
     Example: faregate history 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --count 50
     """
@@ -80,20 +80,20 @@ def usage(
     user: UserId,
     gate: Annotated[
         str | None,
-        typer.Option(help="Your gate, which knows the policies: package.module:attribute."),
+        typer.Option(help="Your gate with its policies: package.module:attribute."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print what a user has used and has left, by the policies of an application.
+    """Print the used and remaining credits of a user, by the policies of your gate.
 
-    Without --gate the policy is unknown, and so is all that depends on it.
+    Without --gate, values that depend on the policy are missing.
 
     Example: faregate usage 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d --gate myapp.gates:gate
     """
     if gate is None:
         _, _, newest = _known(read_settings(), user)
         result = dict.fromkeys(_USAGE) | {"remaining": newest.credits, "held": newest.held}
-        print("The policy is unknown: --gate names the gate that knows it.", file=sys.stderr)
+        print("The policy is unknown: name your gate with --gate.", file=sys.stderr)
     else:
         found = ask(load_gate(gate), lambda opened: opened.usage(user))
         if found is None:
@@ -106,7 +106,7 @@ def usage(
 def show(user: UserId, as_json: Json = False) -> None:
     """Show a user: live and durable balance, open holds, API keys and the newest rows.
 
-    API keys are unknown to a role that may not read them.
+    API keys are missing if the role may not read them.
 
     Example: faregate users show 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
     """
@@ -126,7 +126,7 @@ def show(user: UserId, as_json: Json = False) -> None:
 
 @users.command()
 def export(user: UserId) -> None:
-    """Print all that is known of a user, as JSON lines; each says its `entry`.
+    """Print all data of a user as JSON lines; `entry` names the kind of each.
 
     Example: faregate users export 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d > user.jsonl
     """

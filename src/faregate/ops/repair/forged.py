@@ -12,7 +12,7 @@ def plan_forged(finding: Finding, facts: Facts, _favour: Favour) -> Step:
     """Plan the step for a row that no batch wrote as it is."""
     row = facts.rows.get(finding.id)
     if row is None:
-        return _nothing(finding, "batches were changed or are gone, and only a backup has them")
+        return _nothing(finding, "batches were changed or are missing: restore them from a backup")
     original = facts.originals.get(finding.id)
     if original is not None:
         return Step(
@@ -28,14 +28,14 @@ def plan_forged(finding: Finding, facts: Facts, _favour: Favour) -> Step:
         return Step(
             finding=finding,
             action=StepAction.REGISTER,
-            says=f"lets the row {row['id']} of {amount:+} credits, which somebody made by hand for"
-            f" user {finding.user_id}, count from now on.",
+            says=f"registers the row {row['id']} of {amount:+} credits, which somebody inserted for"
+            f" user {finding.user_id} by hand: it counts from now on.",
             amount=amount,
             rows=(row,),
         )
     return _nothing(
         finding,
-        f"nothing proves what transaction {row['sequence']} of user {finding.user_id} was: restore"
+        f"there is no proof of transaction {row['sequence']} of user {finding.user_id}: restore"
         " it from a backup",
     )
 

@@ -32,14 +32,13 @@ def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
             finding=finding,
             action=StepAction.REWIND,
             says=f"sets the number of the profile of {finding.user_id} back from"
-            f" {row_context.sequence} to that of its last row, since nothing has ever had a later"
-            " one.",
+            f" {row_context.sequence} to that of its last row, since no later one ever existed.",
         )
     after = _after(finding, facts, row_context, live)
     if after is None:
         return no_repair(
             finding,
-            f"waits for the worker: what follows transaction {last_of(finding)} is not known yet.",
+            f"waits for the worker to store the records after transaction {last_of(finding)}.",
         )
     return _close(finding, _before(finding, row_context), after, favour)
 
@@ -119,20 +118,20 @@ def _close(finding: Finding, before: BalanceState, after: BalanceState, favour: 
     first, last, user_id = finding.sequence or 0, last_of(finding), finding.user_id
     missing = numbers(first, last)
     if max(abs(amount), abs(after.credits)) > CREDITS_MAX:
-        says = f"no row can hold the {amount} credits that are missing of user {user_id}."
+        says = f"no row can hold the {amount} missing credits of user {user_id}."
         return no_repair(finding, says)
     if amount < 0 and favour is Favour.USER:
         return acceptance(
             finding,
-            f"accepts that {missing} of user {user_id} took {-amount} credits that nothing shows;"
-            " the live balance is raised by them next.",
+            f"accepts that {missing} of user {user_id} took {-amount} credits without a record;"
+            " the next step raises the live balance by them.",
         )
     allowance = after.allowance - before.allowance
     row = difference(user_id, (first, last), amount, allowance, after)
     return Step(
         finding=finding,
         action=StepAction.CLOSE,
-        says=f"closes {missing} of user {user_id} by a row of {amount:+} credits: the"
+        says=f"closes {missing} of user {user_id} with a row of {amount:+} credits: the"
         f" balance was {before.credits} before and {after.credits} after.",
         amount=amount,
         rows=(row,),

@@ -14,10 +14,10 @@ def plan_live(finding: Finding, facts: Facts, favour: Favour) -> Step:
     """Plan the step for a live balance that differs from its ledger."""
     drift = facts.drifts.get(finding.user_id) if finding.user_id else None
     if drift is None:
-        says = f"the balance of {finding.user_id} could not be measured: run it again."
+        says = f"the balance of {finding.user_id} could not be measured: run the command again."
         return no_repair(finding, says)
     if drift.is_zero:
-        says = f"the balance of {finding.user_id} agrees, measured exactly: run it again."
+        says = f"the balance of {finding.user_id} is right after all: run the command again."
         return no_repair(finding, says)
     live = drift.account.user
     if live and drift.sequence_min < live.sequence and not _is_known(finding, facts, live):
@@ -26,7 +26,7 @@ def plan_live(finding: Finding, facts: Facts, favour: Favour) -> Step:
         return Step(
             finding=finding,
             action=StepAction.RECORD,
-            says=f"keeps the live balance of {drift.user_id} at {live.credits}: a record gives the"
+            says=f"keeps the live balance of {drift.user_id} at {live.credits}: a record adds the"
             f" {-drift.amount} credits that no row has.",
             amount=-drift.amount,
             drift=drift,
@@ -40,8 +40,8 @@ def plan_fork(finding: Finding, facts: Facts, favour: Favour) -> Step:
     if drift is None or not drift.is_zero:
         return plan_live(finding, facts, favour)
     says = (
-        f"accepts that number {finding.sequence} of user {finding.user_id} was given"
-        f" {finding.found} times: the live balance contains all of them."
+        f"accepts that user {finding.user_id} has {finding.found} transactions numbered"
+        f" {finding.sequence}: the live balance includes all of them."
     )
     return acceptance(finding, says)
 
@@ -50,7 +50,7 @@ def _correct(finding: Finding, drift: LiveDrift) -> Step:
     user = f"the live balance of {drift.user_id}"
     due = (drift.credits or 0) + drift.amount
     if drift.credits is None:
-        says = f"makes {user}: {due} credits after transaction {drift.sequence_min}."
+        says = f"creates {user}: {due} credits after transaction {drift.sequence_min}."
     elif not drift.amount:
         says = f"keeps {due} credits in {user}, and sets its number to {drift.sequence_min}."
     else:
@@ -75,15 +75,15 @@ def _lost_end(finding: Finding, drift: LiveDrift, live: User, favour: Favour) ->
     missing = numbers(first, last)
     if amount < 0 and favour is Favour.USER:
         step = _correct(finding, drift)
-        says = f"{step.says} {missing} took them, and nothing shows that."
+        says = f"{step.says} {missing} took them, without a row or a record."
         return replace(step, says=says, accepts=(_missing(finding, first, last),))
     missing_allowance = -drift.allowance_amount
     row = difference(drift.user_id, (first, last), amount, missing_allowance, BalanceState.of(live))
     return Step(
         finding=finding,
         action=StepAction.CLOSE,
-        says=f"stores {missing} of user {drift.user_id}, which is nowhere, as a row of"
-        f" {amount:+} credits: the live balance is {live.credits}, and all else adds up to"
+        says=f"stores {missing} of user {drift.user_id}, which is lost, as a row of"
+        f" {amount:+} credits: the live balance is {live.credits}, and rows and records add up to"
         f" {live.credits - amount}.",
         amount=amount,
         rows=(row,),
@@ -99,6 +99,6 @@ def _missing(finding: Finding, first: int, last: int) -> Finding:
         sequence=first,
         expected=None,
         found=None,
-        detail=f"User {finding.user_id} has no {numbers(first, last)}: lost.",
+        detail=f"User {finding.user_id} lacks {numbers(first, last)}: lost.",
         subject=str(last),
     )

@@ -53,7 +53,7 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
 
 
 def _wait(finding: Finding, first: Finding) -> Step:
-    says = f"{finding.id} may follow from {first.id}, and is looked at again after that."
+    says = f"{finding.id} may follow from {first.id}, and is checked again after it."
     return Step(finding=finding, action=StepAction.WAIT, says=says)
 
 
@@ -64,7 +64,7 @@ def _projection(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
         return Step(finding=finding, action=StepAction.RECOMPUTE, says=says)
     expected, found = finding.expected or 0, finding.found
     if found is None:
-        says = f"makes {user}, with the {expected} credits that its rows add up to."
+        says = f"creates {user}, with the {expected} credits that its rows add up to."
     else:
         verb = "lowers" if expected < found else "raises"
         says = f"{verb} the credits in {user} from {found} to {expected}, the sum of its rows."
@@ -77,7 +77,7 @@ def _chain(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
     says = (
         f"accepts that the balance of {finding.user_id} moved by"
         f" {(finding.found or 0) - (finding.expected or 0):+} without a row before transaction"
-        f" {finding.sequence}: rows do not change, and all sums agree now."
+        f" {finding.sequence}: rows do not change, and all sums agree."
     )
     return acceptance(finding, says)
 
@@ -86,7 +86,7 @@ def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
     """Plan to reverse refunds beyond a deduct, or to accept them."""
     excess, user_id = (finding.found or 0) - (finding.expected or 0), finding.user_id
     if favour is Favour.USER:
-        says = f"accepts that user {user_id} was given back {excess} more than was taken."
+        says = f"accepts that user {user_id} was refunded {excess} credits too much."
         return acceptance(finding, says)
     live = facts.live.get(user_id) if user_id else None
     now = f" from {live.credits} to {live.credits - excess}" if live else ""
@@ -94,17 +94,14 @@ def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
         finding=finding,
         action=StepAction.ADJUST,
         says=f"lowers the balance of {user_id}{now}, by an adjustment of {-excess} credits, which"
-        " were given back beyond what was taken.",
+        " were refunded too much.",
         amount=-excess,
         accepts=(finding,),
     )
 
 
 def _guard(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
-    says = (
-        f"restores {finding.subject}, and whatever else of the schema is not as the migrations"
-        " make it; requests wait for that moment."
-    )
+    says = f"restores the whole schema ({finding.subject}); requests wait meanwhile."
     return Step(finding=finding, action=StepAction.RESTORE_SCHEMA, says=says)
 
 
@@ -128,8 +125,8 @@ def plan_epochs(
         step = no_repair(first, says)
     elif is_empty:
         says = (
-            "begins a new epoch in the empty Redis: users come back with what their rows add up to,"
-            " and records that were no rows are lost."
+            "begins a new epoch in the empty Redis: users get the sums of their rows,"
+            " and pending records are lost."
         )
         step = Step(finding=first, action=StepAction.REBUILD, says=says)
     else:
