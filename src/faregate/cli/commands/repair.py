@@ -111,7 +111,7 @@ def _servers() -> Iterator[Servers]:
 
 
 def _adjust(user_id: UUID, amount: int, idempotency_key: str, who: Operator) -> None:
-    """Adjust a balance, once for an idempotency key."""
+    """Adjust a balance once for its key."""
     decision = ask(
         operator_gate(),
         lambda gate: gate.adjust(
@@ -127,7 +127,7 @@ def _adjust(user_id: UUID, amount: int, idempotency_key: str, who: Operator) -> 
 
 
 def _shown(as_json: bool) -> ops.OnStep:
-    """Return the function that prints each step right before it is applied."""
+    """Return the function that prints each step right before it is taken."""
 
     def show(step: Step) -> None:
         if not as_json:
@@ -160,7 +160,7 @@ def _step(step: Step) -> dict[str, object]:
 
 
 def _lines(done: Repaired, is_applied: bool) -> Sequence[str]:
-    """Return the last lines of the output; applied steps were printed before."""
+    """Return the lines at the end; steps that were taken have been shown one by one."""
     resolved = [f"{name} is not there any more." for name in done.resolved]
     if done.dead_letter_count:
         resolved.append(f"{done.dead_letter_count} dead letters: run `faregate dead-letters list`.")
