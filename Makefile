@@ -22,7 +22,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 test: .venv/ready
 	$(PYTEST) $(TESTS)
 
-# The same on Debian's redis-server and PostgreSQL, which have to be installed.
+# The same on Debian's redis-server, PostgreSQL and nginx, which have to be installed.
 test-servers: .venv/ready
 	FAREGATE_TEST_SERVERS=debian $(PYTEST) $(TESTS)
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of apps behind a gate. pytest finds them if Faregate is installed.
+"""Fixtures for those who test apps behind a gate. pytest finds them where Faregate is installed.
 
 | fixture             | is                                                                 |
 |---------------------|--------------------------------------------------------------------|
@@ -7,7 +7,8 @@
 | `faregate_clock`    | its time, which stands still until it is told to move              |
 | `faregate_policies` | what holds for whom; define your own to test with those of your app |
 
-A module of its own that imports Faregate only in fixtures, since pytest loads it in every project.
+A module of its own, which imports Faregate when a fixture is asked for: pytest loads it in every
+project, and those that do not use it pay nothing.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def faregate_clock() -> "Clock":
-    """A clock that a test advances."""
+    """Time that moves when a test says so."""
     from faregate.testing import Clock  # noqa: PLC0415
 
     return Clock()
@@ -30,7 +31,7 @@ def faregate_clock() -> "Clock":
 
 @pytest.fixture
 def faregate_policies() -> "CreditPolicy | PolicySet | None":
-    """The policies: one with three starting credits, unless a project overrides them."""
+    """What holds for whom: one policy with three starting credits, unless a project says more."""
     return None
 
 
@@ -46,5 +47,5 @@ def faregate_gate(
 
 @pytest.fixture
 def faregate_user(faregate_gate: "MemoryGate") -> UUID:
-    """The id of a user that exists."""
+    """A user that has signed up."""
     return faregate_gate.sign_up()

@@ -1,5 +1,6 @@
 """What README and docs show is run: Python as it stands, commands as far as their options."""
 
+import json
 import os
 import re
 import subprocess
@@ -130,11 +131,32 @@ def test_queries_run(name: str, query: str, database_url: str) -> None:
 
 def test_the_webhook_in_sql_orders_once(database_url: str) -> None:
     """Though its event comes twice, and another event of the same payment."""
-    trigger, event, *_ = blocks(ROOT / "docs/credits-by-sql.md", "sql")
+    trigger, event, refunds, *_ = blocks(ROOT / "docs/credits-by-sql.md", "sql")
     (user,) = re.findall(r'"client_reference_id": "(.*)"', event)
     with psycopg.connect(database_url) as connection:
         connection.execute("insert into auth.users (id) values (%s)", [user])
         for statement in (trigger, event, event, event.replace("evt_1", "evt_2")):
             connection.execute(statement)
-        query = "select user_id::text, amount, metadata ->> 'event' from faregate.orders"
-        assert connection.execute(query).fetchall() == [(user, 100, "evt_1")]
+        connection.execute(refunds)
+        for number, earlier, now in ((3, 0, 333), (3, 0, 333), (4, 333, 1_000)):
+            payload = refund_event(user, earlier, now)
+            connection.execute(
+                "insert into myapp.stripe_events values (%s, 'charge.refunded', %s)"
+                " on conflict (id) do nothing",
+                [f"evt_{number}", payload],
+            )
+        query = "select user_id::text, amount, metadata ->> 'event' from faregate.orders order by 3"
+        ordered = connection.execute(query).fetchall()
+    assert ordered == [(user, 100, "evt_1"), (user, -33, "evt_3"), (user, -67, "evt_4")]
+
+
+def refund_event(user: str, earlier: int, now: int) -> str:
+    """An event of a refund of a charge that has bought 100 credits."""
+    charge = {
+        "id": "ch_1",
+        "amount": 1_000,
+        "amount_refunded": now,
+        "metadata": {"user": user, "credits": "100"},
+    }
+    known = {"amount_refunded": earlier}
+    return json.dumps({"data": {"object": charge, "previous_attributes": known}})

@@ -1,4 +1,4 @@
-"""Settings: the addresses of the servers, and every bound that an operator may change."""
+"""Settings: where the servers are, and every bound that an operator may move."""
 
 import os
 import re
@@ -25,7 +25,7 @@ PREFIX = "FAREGATE_"
 #: The name of RQ's queue.
 QUEUE_NAME = "faregate"
 #: Variables with the prefix that are no settings: those of Faregate's own tests, and those that
-#: Kubernetes sets for a service whose name begins with `faregate`.
+#: Kubernetes sets in every container for a service whose name begins with `faregate`.
 _OF_OTHERS = re.compile(
     r"FAREGATE_(?:TEST_\w+"
     r"|(?:\w+_)?SERVICE_(?:HOST|PORT(?:_\w+)?)"
@@ -41,108 +41,106 @@ _SUGGESTIONS_MAX = 3
 
 
 class Environment(StrEnum):
-    """The environment of a process."""
+    """Where a process runs."""
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
 
 
 class LogFormat(StrEnum):
-    """The format of the worker's log."""
+    """How the worker writes its log."""
 
     TEXT = "text"
     JSON = "json"
 
 
-#: A developer's machine is busy, and the first request loads modules.
+#: A laptop is busy with other things, and its first request loads what later ones find loaded.
 _DECISION_TIMEOUT_MS = {Environment.DEVELOPMENT: 1_000, Environment.PRODUCTION: 50}
 
 
 def _decision_timeout_ms(given: dict[str, Any]) -> int:
-    """Return the default, which depends on the environment."""
+    """Return the default, which depends on the environment; an ill-formed one is reported."""
     return _DECISION_TIMEOUT_MS[given.get("environment", Environment.PRODUCTION)]
 
 
 class Settings(BaseSettings):
-    """Settings from the environment, each with the prefix `FAREGATE_`, or from arguments."""
+    """Read from the environment, each with the prefix `FAREGATE_`, or given by name."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
-    # The Redis of live credits and streams: `redis://`, `rediss://` or `unix://`. URLs may hold
-    # passwords, so `repr` leaves them out.
+    # URLs may hold passwords, so `repr` leaves them out.
+    #: Live credits and the stream: `redis://`, `rediss://` or `unix://`.
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
-    #: The Postgres of rows and users.
+    #: Rows and users.
     postgres_url: str = Field(default="postgresql://127.0.0.1/postgres", repr=False)
-    #: The Redis of RQ's queue; empty for that of the ledger.
+    #: RQ's queue; empty for the Redis of the ledger.
     queue_url: str = Field(default="", repr=False)
     environment: Environment = Environment.DEVELOPMENT
 
-    #: The number of shards. Fixed when a ledger is created.
+    #: The number of hash tags. Fixed when a ledger is created.
     shard_count: int = Field(default=16, ge=1, le=100)
-    #: The starting credits of a new user. Fixed when a ledger is created.
+    #: What a new user gets. Fixed when a ledger is created.
     starting_credits: int = Field(default=3, ge=0, le=2**31 - 1)
-    #: The cost of a request, in credits.
+    #: What one request costs, in credits.
     request_cost: int = Field(default=1, ge=0, le=2**31 - 1)
-    #: Whether a user that Postgres does not know is created at its first request.
+    #: Whether a user that Postgres does not know is created at first sight.
     provision_users: bool = False
 
-    #: A charge is decided within this time, or answered with 503, in milliseconds. The default is
-    #: 50 in production and 1,000 in development.
+    #: Within this time a charge is decided or answered with 503: 50 ms in production and 1,000 ms
+    #: in development, if nothing is said.
     decision_timeout_ms: int = Field(default_factory=_decision_timeout_ms, ge=5, le=10_000)
-    #: The timeout of other operations, in milliseconds: ends of holds, refunds, completions,
-    #: balances.
+    #: Within this time everything else is done: ends of holds, refunds, completions, balances.
     end_timeout_ms: int = Field(default=2_000, ge=50, le=60_000)
-    #: The circuit breaker opens after this number of missing answers in a row, within this span, in
-    #: milliseconds.
+    #: After how many missing answers in a row the circuit breaker opens, and within which span
+    #: these must lie.
     breaker_failures_max: int = Field(default=10, ge=1, le=10_000)
     breaker_span_ms: int = Field(default=10_000, ge=1, le=600_000)
-    #: The delay after which one request tries Redis again: the first one, and the longest, in
-    #: milliseconds.
+    #: After which time one request tries Redis again: at first, and at most.
     breaker_delay_ms_min: int = Field(default=100, ge=1, le=60_000)
     breaker_delay_ms_max: int = Field(default=1_000, ge=1, le=60_000)
-    #: The folder of the journal, which holds requests that were served without a decision. Empty
-    #: for no journal: then no request is served so. Use a local disk that outlives a container.
+    #: The folder of the journal, in which requests are written down that are served without a
+    #: decision; empty for none, and then none is. A local disk, and not that of a container's own.
     journal_dir: str = ""
-    #: The largest size of the journal, in bytes, about 500 for a request. Beyond it such requests
-    #: are refused.
+    #: How much may lie there before such requests are refused, in bytes; about 500 each.
     journal_bytes_max: int = Field(default=64 * 2**20, ge=4_096)
-    #: The most requests per second that are served without a decision in an overload.
+    #: How many such requests a second are served while more wait than can be decided in time.
     open_rate_max: int = Field(default=1_000, ge=0, le=1_000_000)
-    #: How long an idempotency key is remembered, in milliseconds. A change forgets existing keys.
+    #: For how long an idempotency key is remembered; another value forgets those that are.
     idempotency_lifetime_ms: int = Field(
         default=LIFETIME_MS, ge=LIFETIME_MS_MIN, le=LIFETIME_MS_MAX
     )
-    #: The time after which a retry takes over a request that was not completed, in milliseconds.
+    #: After how long a request with a key that was not completed may be taken over.
     idempotency_lease_ms: int = Field(default=LEASE_MS, ge=0, le=LIFETIME_MS_MAX)
-    #: The most idempotency keys of a user in one lifetime.
+    #: How many keys of one user are remembered in one lifetime.
     idempotency_keys_max: int = Field(default=KEYS_MAX, ge=1, le=KEYS_COUNT_MAX)
-    #: The most pending records of a shard, about 100 bytes each. Beyond it charges are refused.
+    #: How many records of a shard may wait for Postgres before charges are refused; about 100
+    #: bytes each.
     pending_max: int = Field(default=500_000, ge=1, le=2**31 - 1)
 
-    #: How long a stored record stays in Redis, in milliseconds: longer than the time that a
-    #: failover of Postgres may lose.
+    #: For how long a record that is a row stays in Redis: longer than what a failover of Postgres
+    #: may lose.
     stored_ms: int = Field(default=STORED_MS, ge=RETENTION_MS, le=86_400_000)
-    #: The interval in which the ticker looks for pending records, in milliseconds.
+    #: How often the ticker looks for pending records.
     tick_interval_ms: int = Field(default=200, ge=10, le=60_000)
     #: How long one job of the worker may go on.
     drain_s_max: float = Field(default=30.0, gt=0, le=600)
-    #: The most records in one transaction of the drain.
+    #: How many records are stored in one transaction at most.
     batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
-    #: The interval in which the worker reconciles users with new rows, in seconds; 0 for never. It
-    #: reconciles all users once a day.
+    #: How often the worker compares the numbers of users with new rows, in seconds; 0 for never. It
+    #: compares those of all users once a day.
     reconcile_interval_s: int = Field(default=900, ge=0, le=86_400)
-    #: The address of the worker's metrics for Prometheus; port 0 for none.
+    #: Where the worker serves metrics for Prometheus; port 0 for nowhere.
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65_535)
-    #: The format of the worker's log: text or JSON.
+    #: How the worker writes its log: lines for people, or JSON.
     log_format: LogFormat = LogFormat.TEXT
 
     @model_validator(mode="before")
     @classmethod
     def _knows_every_variable(cls, given: Any) -> Any:
-        """Refuse unknown variables, since a misspelt one would have no effect."""
+        """Refuse a variable that is misspelt: what it was to change would stay as it is."""
         known = {PREFIX + name.upper() for name in cls.model_fields}
         ours = {name.upper() for name, value in os.environ.items() if _is_ours(name.upper(), value)}
         if unknown := sorted(ours - known):
@@ -152,7 +150,7 @@ class Settings(BaseSettings):
     @field_validator("metrics_port", mode="before")
     @classmethod
     def _is_no_service(cls, port: Any) -> Any:
-        """Ignore the variable that Kubernetes sets for a service called `faregate-metrics`."""
+        """Pass over what Kubernetes sets for a service called `faregate-metrics`."""
         return 0 if _PORT_OF_A_SERVICE.fullmatch(str(port)) else port
 
     @field_validator("redis_url", "queue_url")
@@ -161,12 +159,12 @@ class Settings(BaseSettings):
         if url and not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("a Redis URL starts with redis://, rediss:// or unix://")
         try:
-            # Read only for its error.
+            # Read for the sake of the error alone.
             _ = urlsplit(url).port
         except ValueError:
-            # The message of the error quotes the URL, which may hold a password.
+            # The error's own message quotes the URL, which may hold a password.
             raise ValueError(_REDIS_FORM) from None
-        # For an invalid database number redis-py would use 0.
+        # For a database that is no number redis-py would take number 0.
         if not (url.startswith("unix://") or _DATABASE.fullmatch(urlsplit(url).path)):
             raise ValueError(_REDIS_FORM)
         return url
@@ -178,9 +176,9 @@ class Settings(BaseSettings):
 
 
 def masked(url: str) -> str:
-    """Return a URL or a connection string without its secrets."""
+    """Return a URL or a connection string without what may be secret in it."""
     if "://" in url:
-        # Everything before the last @, since a password without percent-encoding may contain an @.
+        # All before the last @, since a password that is not written in percent may hold any sign.
         return re.sub(r"\?.*", "?***", re.sub(r"://.*@", "://***@", url))
     if "=" in url:
         return re.sub(r"(password\s*=\s*)(?:'(?:\\.|[^'\\])*'?|\S+)", r"\1***", url)
@@ -194,7 +192,7 @@ def _is_ours(name: str, value: str) -> bool:
 
 
 def _unknown(name: str, known: set[str]) -> str:
-    # Compared without the prefix, which would make all names similar.
+    # Compared without the prefix, which makes all names look alike.
     words = sorted(other.removeprefix(PREFIX) for other in known)
     near = get_close_matches(name.removeprefix(PREFIX), words, n=_SUGGESTIONS_MAX)
     meant = " or ".join(PREFIX + word for word in near)
@@ -203,11 +201,10 @@ def _unknown(name: str, known: set[str]) -> str:
 
 
 def read_settings(**given: object) -> Settings:
-    """Read settings from the environment, except those in `given`.
+    """Read settings from the environment, those in `given` excepted.
 
     Raises:
-        ConfigurationError: A setting is ill-formed or unknown; the error has the name of the
-            variable.
+        ConfigurationError: One is ill-formed or unknown; it is named as in the environment.
     """
     try:
         return Settings(**given)  # type: ignore[arg-type]
@@ -216,7 +213,7 @@ def read_settings(**given: object) -> Settings:
             f"{PREFIX}{'_'.join(map(str, item['loc'])).upper()}: "
             f"{item['msg'].removeprefix('Value error, ')}"
             for item in error.errors()
-            # A default that depends on an invalid setting is not reported as well.
+            # A default that depends on a setting which is wrong is no fault of its own.
             if item["type"] != "default_factory_not_called"
         )
         raise ConfigurationError("; ".join(problems)) from error

@@ -1,10 +1,11 @@
-"""Charges the jobs of a queue, such as RQ or Celery, before their work, once for each attempt.
+"""Charges the jobs of a queue, such as RQ or Celery: before the work, and each job once.
 
     @charged_job(gate, user=lambda user_id, topic: UUID(user_id), attempt=attempt, cost=5)
     def report(user_id: str, topic: str) -> str: ...
 
-A failed attempt is given back, so the next one is charged again. An attempt that is delivered
-twice, since its worker died, is charged once: its idempotency key is job and number of the attempt.
+The job and its function are the idempotency key. An attempt that fails is given back, which frees
+the key, so the next attempt pays again. A job that is delivered again, since its worker died, is
+charged once: after the lease of the key the new attempt runs for the charge of the dead one.
 """
 
 import functools
@@ -26,10 +27,10 @@ from faregate.sync import SyncGate
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-#: How long a job waits at its end for pending refunds, in seconds, since the work horse of RQ ends
-#: without finishing background work.
+#: For how long a job waits at its end for what could not be given back at once, in seconds: the
+#: work horse of RQ ends without finishing what is in the background.
 JOIN_S_MAX = 5.0
-#: The default wait until a retry, in milliseconds.
+#: When to come back where nothing says it, in milliseconds.
 SOON_MS = 1_000
 _SOON = {
     Verdict.CREDITS_HELD,
@@ -44,14 +45,14 @@ _log = logging.getLogger(__name__)
 
 
 class JobRefusedError(FaregateError):
-    """A job does not run: its user cannot pay now, or another worker runs it."""
+    """A job is not run: its user cannot pay now, or another worker has it."""
 
     def __init__(self, reason: str, retry_after_ms: int | None = None) -> None:
-        # Queues pickle errors by class and these two arguments.
+        # Queues pickle errors, by their class and these two.
         super().__init__(reason, retry_after_ms)
         #: The verdict, such as `out_of_credits`, or the state of the attempt: `in_flight`, `done`.
         self.reason = reason
-        #: The time until a retry can succeed, in milliseconds; None if waiting does not help.
+        #: After how long a retry may be served, in milliseconds; None where waiting does not help.
         self.retry_after_ms = retry_after_ms
 
     def __str__(self) -> str:
@@ -61,10 +62,11 @@ class JobRefusedError(FaregateError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobAttempt:
-    """The attempt of a job."""
+    """Which attempt of which job runs."""
 
+    #: The same in all attempts. Each function is charged once for it.
     job_id: str
-    #: The number of earlier attempts.
+    #: How many attempts were made before. It is recorded, and decides nothing.
     number: int = 0
 
 
@@ -76,7 +78,7 @@ class _Charge:
         self._hold = hold
 
     async def settle(self, gate: Gate, actual: int | None) -> None:
-        """Settle it after the work; without an actual cost, by its estimate."""
+        """End it after the work; without an actual cost it has cost its estimate."""
         if self._hold is None:
             await gate.complete(self._decision)
             return
@@ -87,7 +89,7 @@ class _Charge:
         await _finish(gate)
 
     async def give_back(self, gate: Gate) -> None:
-        """Give it back; an error here is logged, since the error of the job is raised."""
+        """Give all of it back; the error of the job is the one that is raised."""
         try:
             if self._hold is not None:
                 await gate.cancel(self._hold)
@@ -105,27 +107,26 @@ async def _finish(gate: Gate) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """The charge that one attempt asks for."""
+    """What one attempt is to be charged."""
 
     user_id: UUID
     attempt: JobAttempt
     cost: int | None
     estimate: int | None
     ttl_ms: int
-    #: The name of the function, so that charges of two functions differ.
+    #: The function; a job may call several, each with a charge of its own.
     name: str
 
     async def charge(self, gate: Gate) -> _Charge:
         """Charge it.
 
         Raises:
-            JobRefusedError: It must not run.
-            FaregateError: It is not decided; a possible charge is being voided.
+            JobRefusedError: It is not to be run.
+            FaregateError: It is not decided; what may have been taken is being voided.
         """
         job, number = self.attempt.job_id, self.attempt.number
         options: ChargeOptions = {
-            "idempotency_key": f"{job} {number}",
-            "fingerprint": self.name,
+            "idempotency_key": f"{job} {self.name}",
             "description": "job",
             "metadata": {"job": job, "attempt": number},
         }
@@ -142,13 +143,15 @@ class _Asked:
         if not decision.allowed:
             raise JobRefusedError(decision.verdict.value, _retry_after_ms(decision))
         if decision.key_state in _NOT_SERVED:
-            soon = SOON_MS if decision.key_state is KeyState.IN_FLIGHT else None
-            raise JobRefusedError(str(decision.key_state), soon)
+            # Once the lease is over, a job whose worker died is taken over.
+            lease_ms = gate.idempotency_lease_ms
+            is_done = decision.key_state is KeyState.DONE
+            raise JobRefusedError(str(decision.key_state), None if is_done else lease_ms)
         return _Charge(decision, hold)
 
 
 def _retry_after_ms(decision: Decision) -> int | None:
-    """Return the time until a refused job may be tried again, in milliseconds."""
+    """Return when a refused job may be tried again."""
     if decision.retry_after_ms or decision.verdict in _SOON:
         return decision.retry_after_ms or SOON_MS
     if decision.verdict is Verdict.OUT_OF_CREDITS and decision.resets_at_ms is not None:
@@ -170,18 +173,17 @@ def charged_job(
 
     Args:
         gate: A `SyncGate` for functions; a `Gate`, or a function that returns it, for async ones.
-        user: Returns the user that is charged, from the arguments of the job.
-        attempt: Returns the attempt of the running job, from the queue.
-        cost: The cost in credits, or a function of the arguments; None for that of the policy.
-        estimate: The estimate to hold instead, if the cost is known only after the work.
-        actual: Returns the actual cost of a hold, from the result; without it, the estimate counts.
-        ttl_ms: The lifetime of a hold in milliseconds, longer than the job may run. If the worker
-            dies, a hold expires then, and a charge stands.
+        user: Says who pays, by the arguments of the job.
+        attempt: Says which attempt of which job runs, as the queue knows it.
+        cost: In credits, or computed from the arguments; None for what the policy says.
+        estimate: What is held instead, where only the work tells what it costs.
+        actual: What a held job has cost, by its result; without it, its estimate.
+        ttl_ms: For how long it is held: longer than the job may run. A hold whose worker died
+            expires then. A charge whose worker died stands.
 
     Raises:
-        ConfigurationError: There are both a cost and an estimate, or an actual cost without an
-            estimate.
-        TypeError: The gate is async and the function is not, or the other way round.
+        ConfigurationError: A cost and an estimate, or an actual cost without an estimate.
+        TypeError: The gate does not suit the function.
     """
     if (cost is not None and estimate is not None) or (actual is not None and estimate is None):
         raise ConfigurationError("a job has a cost, or an estimate that an actual cost may settle")

@@ -2,12 +2,14 @@
 
 import pickle
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from faregate import Allowance, CreditPolicy, Period, PeriodKind, SyncGate, Verdict
 from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
+from faregate.domain.idempotency import LEASE_MS
 from faregate.jobs import JobAttempt, JobRefusedError, charged_job
 from faregate.testing import Failure, MemoryGate, memory_gate
 
@@ -74,26 +76,49 @@ def test_a_retry_of_a_failed_job_pays_again(
     assert last.amount == -4
 
 
-def test_an_attempt_that_is_delivered_twice_runs_once(
+def test_a_job_that_is_delivered_twice_runs_once(
     memory: MemoryGate, gate: SyncGate, queue: Queue
 ) -> None:
-    """While it runs, the second is to come back; once it is done, it is told so."""
+    """While it runs, the second comes back after the lease; once it is done, it is told so."""
     user = memory.sign_up()
     refused: list[JobRefusedError] = []
 
     @charged_job(gate, user=payer, attempt=queue.attempt, cost=4)
     def work(user_id: UUID) -> None:
         assert not refused
+        queue.retry()
         with pytest.raises(JobRefusedError) as again:
             work(user_id)
         refused.append(again.value)
 
     work(user)
-    assert (refused[0].reason, refused[0].retry_after_ms) == ("in_flight", 1_000)
+    assert (refused[0].reason, refused[0].retry_after_ms) == ("in_flight", LEASE_MS)
     with pytest.raises(JobRefusedError) as done:
         work(user)
     assert (done.value.reason, done.value.retry_after_ms) == ("done", None)
     assert memory.charged(user) == 4
+
+
+@pytest.mark.parametrize("price", [{"cost": 4}, {"estimate": 4}], ids=["charge", "hold"])
+def test_a_job_whose_worker_died_is_charged_once(
+    memory: MemoryGate, gate: SyncGate, queue: Queue, price: dict[str, Any]
+) -> None:
+    """After the lease the next attempt runs for the charge of the dead one."""
+    user = memory.sign_up()
+    ran: list[int] = []
+
+    @charged_job(gate, user=payer, attempt=queue.attempt, ttl_ms=2 * LEASE_MS, **price)
+    def work(user_id: UUID) -> None:
+        ran.append(queue.now.number)
+        if not queue.now.number:
+            # The rest of this call stands for the worker that lives: the first one is dead.
+            memory.clock.advance(LEASE_MS)
+            queue.retry()
+            work(user_id)
+
+    work(user)
+    assert ran == [0, 1]
+    assert memory.credits_of(user) == 6
 
 
 def test_a_held_job_costs_what_its_result_says(
@@ -156,7 +181,7 @@ def test_credits_that_a_period_brings_are_waited_for(queue: Queue) -> None:
         def work(user_id: UUID) -> None: ...
 
         work(user)
-        queue.retry()
+        queue.now = JobAttempt(job_id="two")
         with pytest.raises(JobRefusedError) as told:
             work(user)
     assert told.value.retry_after_ms == 31 * 86_400_000

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -16,8 +17,13 @@ from faregate.domain.errors import AmountError, ConfigurationError, LedgerUnavai
 from faregate.testing import Failure, MemoryGate, memory_gate
 from waiting import WAIT_S_MAX, wait_for
 
-#: What is named otherwise for threads: `with` is the lifespan.
-OTHERWISE = {"aclose": "close", "lifespan": "__enter__", "retries": "join_retries"}
+#: What is named otherwise for threads: `with` is the lifespan, and `gate` has the lease.
+OTHERWISE = {
+    "aclose": "close",
+    "lifespan": "__enter__",
+    "retries": "join_retries",
+    "idempotency_lease_ms": "gate",
+}
 THREADS, CHARGES = 16, 25
 
 
@@ -199,6 +205,20 @@ def test_a_call_on_the_loop_of_the_gate_itself_is_refused(gate: SyncGate) -> Non
 
     with pytest.raises(ConfigurationError, match="its own event loop"):
         gate.run(call_back)
+
+
+@pytest.mark.parametrize("library", ["gevent.thread", "eventlet.green.thread"])
+def test_greenlets_in_place_of_threads_are_refused(
+    memory: MemoryGate, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    """At the first call, by an error that names the library.
+
+    Neither library is installed here. This is the mark that `monkey_patch` of both leaves.
+    """
+    gate = SyncGate(lambda: memory)
+    monkeypatch.setattr(threading, "get_ident", SimpleNamespace(__module__=library))
+    with pytest.raises(ConfigurationError, match=f"{library} has replaced threads"):
+        gate.charge(UUID(int=1))
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

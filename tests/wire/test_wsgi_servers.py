@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -13,14 +14,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from durable import STARTING_CREDITS
+from example_rig import ExampleLedger
 from faregate import Settings, build_sync_gate
-from faregate.bootstrap import open_audit, open_stream
-from faregate.ops.reconcile import reconcile
 from waiting import WAIT_S_MAX, wait_for
 from wire_client import Api, free_port
 
 PROGRAM = Path(__file__).parents[1] / "wsgi_app.py"
 CONNECTIONS, ROUNDS, GRANTED = 64, 2, 10_000
+#: What a user has, and how many requests each connection sends, so that not all can be paid for.
+CREDITS, REQUESTS_EACH = 100, 3
 #: Method, path, status and what is paid for it. The last two are one request, and its retry, of
 #: which the first is sent without its length.
 REQUESTS = [
@@ -115,7 +118,38 @@ def test_64_connections_pay_for_what_they_get(
         first = gate.balance(preloaded)
         assert first is not None
         assert first.credits == 2
-    with open_stream(wire_settings) as stream, open_audit(wire_settings) as audit:
-        assert reconcile(stream, stream, audit).findings == []
+    assert ExampleLedger(wire_settings).findings() == []
     if server == "gunicorn":
         assert api.process.returncode == 0, log.read_text()
+
+
+def spend(api: Api, user: UUID) -> Counter[int]:
+    """Send requests on one connection; count the answers by their status."""
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=WAIT_S_MAX)
+    told: Counter[int] = Counter()
+    with closing(connection):
+        for _ in range(REQUESTS_EACH):
+            connection.request("GET", "/", headers={"x-user": str(user)})
+            response = connection.getresponse()
+            response.read()
+            told[response.status] += 1
+    return told
+
+
+def test_64_connections_get_what_the_credits_pay_for_and_not_one_more(
+    wire_settings: Settings, tmp_path: Path
+) -> None:
+    """By gunicorn's processes and threads: each request is served or refused, and each is a row."""
+    ledger = ExampleLedger(wire_settings)
+    customer = ledger.sign_up(CREDITS - STARTING_CREDITS)
+    with (
+        served("gunicorn", wire_settings, tmp_path / "log", uuid4()) as api,
+        ThreadPoolExecutor(CONNECTIONS) as pool,
+    ):
+        told = sum(
+            pool.map(lambda _: spend(api, customer.user_id), range(CONNECTIONS)), Counter[int]()
+        )
+    assert told == {200: CREDITS, 402: CONNECTIONS * REQUESTS_EACH - CREDITS}
+    _, *charges = ledger.rows(customer)
+    assert charges == [("deduct", -1)] * CREDITS
+    assert ledger.findings() == []

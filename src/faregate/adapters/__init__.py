@@ -1,1 +1,1 @@
-"""Implementations of the ports: plain dicts, Redis, Postgres, files."""
+"""What the ports are made of: plain dicts, Redis, Postgres."""

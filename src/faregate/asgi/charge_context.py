@@ -1,4 +1,4 @@
-"""The charge of a request, as its handler sees and changes it."""
+"""What a handler sees of the charge of its request, and can still do about it."""
 
 from uuid import UUID
 
@@ -12,8 +12,8 @@ from faregate.gate import ChargeOptions, Gate
 class ChargeContext:
     """The charge of one request. The app finds it as `request.state.faregate`.
 
-    The middleware knows every change that is made through it. If the request fails before its
-    response starts, all of them are given back.
+    Everything that is taken or given back through it is known to the middleware: where the request
+    fails before its response starts, all of it goes back.
     """
 
     __slots__ = ("_options", "added", "answer", "credits", "decision", "gate", "hold")
@@ -21,21 +21,21 @@ class ChargeContext:
     def __init__(
         self, gate: Gate, decision: Decision, options: ChargeOptions, hold: Hold | None = None
     ) -> None:
-        """Begin with the charge of the request.
+        """Begin with what was charged.
 
         Args:
-            gate: The gate that charged it.
-            decision: The decision on the request, or on the estimate of its hold.
-            options: The options of further charges, too: tier and failure mode.
-            hold: The hold, if the rule has an estimate.
+            gate: The gate that has charged it.
+            decision: How the request was decided; of a hold, how its estimate was.
+            options: The options that hold for further charges, too: tier and failure mode.
+            hold: The hold, where the rule has an estimate.
         """
-        #: The gate, for its other methods.
+        #: The gate, for what is not offered here.
         self.gate = gate
-        #: The decision on the request.
+        #: How the request was decided.
         self.decision = decision
-        #: The hold, if the rule has an estimate; else None.
+        #: The hold, where the rule has an estimate; else None.
         self.hold = hold
-        #: The end of the hold; None while it is open, and without a hold.
+        #: How the hold ended; None as long as it is open, and where there is none.
         self.answer: HoldAnswer | None = None
         #: The caller's balance after the latest change made here.
         self.credits = decision.credits
@@ -45,18 +45,18 @@ class ChargeContext:
 
     @property
     def user_id(self) -> UUID:
-        """The user that is charged."""
+        """The user who is charged."""
         return self.decision.user_id
 
     @property
     def cost(self) -> int:
-        """The credits that the request was charged at its start: its cost, or its estimate."""
+        """What the request was charged at its start: its cost, or its estimate."""
         return -self.decision.amount
 
     async def add(self, cost: int, *, description: str = "more of a request") -> Decision:
-        """Charge more. A refusal is a value that the handler must check.
+        """Charge more. A refusal is a value: the handler must look at it.
 
-        Rate limits are not checked again.
+        Rate limits are not looked at again.
         """
         options: ChargeOptions = {
             **self._options,
@@ -70,9 +70,9 @@ class ChargeContext:
         return decision
 
     async def refund(self, amount: int | None = None, *, description: str = "refund") -> Decision:
-        """Refund a part of the charge, or all that is left of it.
+        """Give back a part of what was charged at the start, or all that is left of it.
 
-        If Redis does not answer, it is given back in the background: the decision `is_pending`.
+        Where Redis does not answer, it is given back in the background: the decision `is_pending`.
         """
         identity = None if amount is None else CreditTransactionId.mint(self.gate.now_ms())
         decision = await self.gate.refund(
@@ -83,18 +83,18 @@ class ChargeContext:
         return decision
 
     async def settle(self, actual: int) -> HoldAnswer:
-        """Settle the hold by the actual cost of the request.
+        """End the hold by what the request really cost.
 
-        If Redis does not answer, it is settled in the background: the answer `is_pending`.
+        Where Redis does not answer, it is settled in the background: the answer `is_pending`.
 
         Raises:
-            InvalidArgumentError: There is no hold: the rule has no estimate.
+            InvalidArgumentError: Nothing is held: the rule has no estimate.
             TransactionConflictError: The hold has ended in another way.
         """
         return self._ended(await self.gate.settle(self._open_hold(), actual))
 
     async def cancel(self) -> HoldAnswer:
-        """End the hold and give all of it back; in the background if Redis does not answer."""
+        """End the hold and give all of it back; as `settle` where Redis does not answer."""
         return self._ended(await self.gate.cancel(self._open_hold()))
 
     def _ended(self, answer: HoldAnswer) -> HoldAnswer:

@@ -1,4 +1,4 @@
-"""Completes an idempotency key: notes that its request was served, and saves the response."""
+"""Completes the request of an idempotency key: it has been served, and with which response."""
 
 from collections.abc import Callable
 
@@ -13,11 +13,10 @@ _BODY = {"http.response.body", "http.response.pathsend"}
 
 
 class RequestCompletion:
-    """Wraps `send` for a request with a key.
+    """Stands between the response of a request with a key and the server.
 
-    The key is completed right before the last part of the response is sent. So a client with the
-    whole response never gets the answer that its request is in flight. The key of a failed request
-    is not completed.
+    The request is completed right before the last part of its response goes out, so a client that
+    has it all never hears that its request is in flight. A request that failed is not completed.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class RequestCompletion:
             recorder.add(message.get("body", b""))
         if message.get("more_body", False):
             return
-        # The content of a file that the server sends itself is unknown here.
+        # A file that the server reads itself is not seen here.
         is_whole = recorder is not None and message["type"] == "http.response.body"
         response = recorder.encoded() if recorder is not None and is_whole else b""
         try:

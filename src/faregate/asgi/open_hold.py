@@ -1,4 +1,4 @@
-"""The hold of a request: extended while its app runs, and settled if the handler did not."""
+"""The hold of a request while its app runs: kept open, and settled where the handler did not."""
 
 import asyncio
 
@@ -11,9 +11,9 @@ _MS_PER_S = 1_000
 
 
 class RequestHold:
-    """Extends a hold repeatedly, each time by its whole lifetime, for at most a day.
+    """Extends a hold again and again, each time for its whole lifetime, for a day at most.
 
-    If the process dies, the hold expires as any other.
+    The hold of a process that dies expires, as any other.
     """
 
     def __init__(self, context: ChargeContext, hold: Hold, *, ttl_ms: int, log: RequestLog) -> None:
@@ -24,11 +24,11 @@ class RequestHold:
         self._extending = asyncio.ensure_future(self._extend(ttl_ms))
 
     def stop(self) -> None:
-        """Stop extending it."""
+        """Extend it no more."""
         self._extending.cancel()
 
     async def finish(self) -> None:
-        """Settle a hold that the handler has left open by its estimate."""
+        """Settle a hold that the handler has left open: the request has cost its estimate."""
         self._extending.cancel()
         if self._context.answer is not None:
             return
@@ -49,7 +49,7 @@ class RequestHold:
                 # It has been open for a day.
                 return
             except FaregateError as error:
-                # The next extension may still come in time.
+                # The next time may come before it expires.
                 self._log.warning("hold not extended: %s", error)
             else:
                 if not answer.allowed and not answer.is_pending:

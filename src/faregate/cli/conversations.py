@@ -1,7 +1,6 @@
-"""Reads conversations with a language model: the numbers of tokens in and out.
+"""Reads conversations with a language model: what each was given, and what it generated.
 
-The format is that of the Azure LLM inference traces of 2023
-(https://github.com/Azure/AzurePublicDataset).
+The form is that of the Azure LLM inference traces of 2023 (https://github.com/Azure/AzurePublicDataset).
 """
 
 import re
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 
 from faregate.domain.transaction import CREDITS_MAX
 
-#: The header of a file.
+#: The first line of a file.
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens"
 
 _ROW = re.compile(r"[^,]*,(?P<context>\d{1,10}),(?P<generated>\d{1,10})", re.ASCII)
@@ -20,24 +19,24 @@ _ESTIMATE_FACTOR = 2
 class Conversation:
     """A request whose cost is known only at its end. A token costs a credit."""
 
-    #: Tokens of the prompt.
+    #: Tokens that it was given.
     context: int
-    #: Generated tokens.
+    #: Tokens that came of it.
     generated: int
 
     @property
     def estimate(self) -> int:
-        """The estimate, in credits: twice the prompt."""
+        """What is held for it, in credits: as much as if it generated what it was given."""
         return _ESTIMATE_FACTOR * self.context
 
     @property
     def actual(self) -> int:
-        """The actual cost, in credits."""
+        """What it really costs, in credits."""
         return self.context + self.generated
 
 
 def parse_row(line: str) -> Conversation | None:
-    """Read one line after the header; None if its costs are no valid amounts."""
+    """Read one line after the header; None if it tells no costs that can be held and settled."""
     found = _ROW.fullmatch(line)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""The plan of a replay, for each format that `faregate replay` reads."""
+"""What a file comes to when it is replayed: a plan for each format that `faregate replay` takes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -14,41 +14,41 @@ from faregate.cli.load import PlannedRequest
 from faregate.cli.replay_api import answer_path, converse_path
 from faregate.domain.errors import InvalidArgumentError
 
-#: The default starting credits.
+#: Starting credits, where nobody says otherwise.
 CREDITS_OF_ACCESS_LOG = 3
 CREDITS_OF_CONVERSATIONS = 1_000_000
 
-#: The number of users of conversations, which name none, in turns.
+#: Conversations name no users, so these take turns.
 USERS_OF_CONVERSATIONS = 200
-#: How long an owner works that is to be killed, in seconds: longer than any client waits.
+#: How long the owner of a hold works who is to be killed: longer than anybody waits for it.
 KILLED_WORK_S = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The requests of a replay."""
+    """What is sent, to whom, and what for."""
 
-    #: Returns a new iterator over the requests, which reads the file lazily.
+    #: Begins anew at each call, and reads the file as it goes.
     requests: Callable[[], Iterator[PlannedRequest]]
     total: int
-    #: The number of requests whose owners are killed.
+    #: How many of the requests have owners that are killed.
     killed: int
-    #: Lines of the file without a request.
+    #: Lines of the file that tell of no request.
     unusable_lines: int
-    #: The default starting credits of each user.
+    #: Of each user, where the user of the command does not say.
     starting_credits: int
 
 
 def plan_of(file: Path, *, kill_percent: int, seed: int) -> Plan:
-    """Plan the replay of a file: conversations, by its first line, or else an access log.
+    """Plan what a file tells, by its first line: conversations, or else an access log.
 
     Args:
         file: The file.
-        kill_percent: The percentage of owners of conversations that are killed.
-        seed: The seed of their random choice.
+        kill_percent: How many of a hundred owners of conversations are killed.
+        seed: Chooses them: the same ones for the same number and the same file.
 
     Raises:
-        InvalidArgumentError: The file cannot be read, has no request, or has no owners to kill.
+        InvalidArgumentError: The file cannot be read or tells of no request, or it has no owners.
     """
     if next(parsed_lines(file, str), None) == HEADER:
         return _plan_of_conversations(file, kill_percent, seed)
@@ -58,7 +58,7 @@ def plan_of(file: Path, *, kill_percent: int, seed: int) -> Plan:
 
 
 def _plan_of_access_log(file: Path) -> Plan:
-    """Plan an access log: every client address is a user with its own queue."""
+    """Every client address is a user, whose requests go one after the other."""
     total, unusable_lines = _counted(parsed_lines(file, parse_line))
     if not total:
         raise InvalidArgumentError(
@@ -80,7 +80,7 @@ def _plan_of_access_log(file: Path) -> Plan:
 
 
 def _plan_of_conversations(file: Path, kill_percent: int, seed: int) -> Plan:
-    """Plan conversations: users take turns, row by row; each request has its estimate and cost."""
+    """Users take turns, row by row; what is held and what is settled stands in the request."""
 
     def rows() -> Iterator[Conversation | None]:
         return islice(parsed_lines(file, parse_row), 1, None)

@@ -1,4 +1,4 @@
-"""The load profiles of the demo: users, their requests, and the expected outcome."""
+"""The load profiles of the demo: users, their requests, and the outcome that must follow."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ STARTING_CREDITS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Users with the same behaviour: send requests, perhaps buy credits, send more."""
+    """Users who all do the same: send requests, perhaps buy credits, send more."""
 
     name: str
     users: int
-    #: Requests of each user.
+    #: By each user.
     requests: int
-    #: Credits that each user buys after its requests.
+    #: Bought by each user after its requests; 0 for none.
     bought: int = 0
-    #: Requests of each user after the purchase.
+    #: By each user, after it has bought credits.
     requests_after: int = 0
-    #: The status of the app.
+    #: What the app answers.
     status: HTTPStatus = HTTPStatus.OK
-    #: Whether a user sends all requests at once.
+    #: Whether a user sends everything at once, rather than one request after the other.
     is_burst: bool = False
     #: Whether the users have signed up.
     is_known: bool = True
 
     @property
     def clients(self) -> Sequence[str]:
-        """The addresses of the users."""
+        """The addresses that stand for the users."""
         return [f"{self.name.replace(' ', '-')}-{number}" for number in range(self.users)]
 
     @property
@@ -43,11 +43,11 @@ class Profile:
 
     @property
     def is_refunded(self) -> bool:
-        """Whether every request fails and is refunded."""
+        """Whether the app fails every request, so that it is given back."""
         return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
     def plan(self, requests: int) -> Iterator[PlannedRequest]:
-        """Plan a number of requests of each user, in turns."""
+        """Plan some requests of each user, in turns."""
         for number in range(requests):
             for client in self.clients:
                 queue = f"{client} {number}" if self.is_burst else client
@@ -56,24 +56,24 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The outcome of a profile, actual or expected."""
+    """The result of a profile, as it was or as it must be."""
 
     requests: int
     allowed: int
     refused: int
     refunded: int
-    #: Rows of all types, starting credits included.
+    #: Of all types, starting credits included.
     rows: int
-    #: The remaining credits of all users of the profile.
+    #: What is left to all users of the profile together.
     credits: int
 
 
 def expected_outcome(profile: Profile) -> Outcome:
-    """Compute the expected outcome of a profile."""
+    """Work out the result that a profile must have, by plain arithmetic."""
     requests = profile.requests + profile.requests_after
     balance, allowed = (STARTING_CREDITS, 0) if profile.is_known else (0, 0)
     for asked, then_bought in ((profile.requests, profile.bought), (profile.requests_after, 0)):
-        # One credit is enough for any number of refunded requests.
+        # A user whose requests are all refunded goes on for ever, with one credit.
         charged = asked if profile.is_refunded and balance else min(asked, balance)
         allowed += charged
         balance += then_bought - (0 if profile.is_refunded else charged)

@@ -1,6 +1,6 @@
-"""The proof after a run: waits for the worker, reconciles, and reads numbers back.
+"""Proves what a run has left behind: waits for the worker, reconciles, and reads numbers back.
 
-It does not drain. Records that the worker has not stored make the proof fail.
+Nothing here drains. Records that the worker has not stored stay pending, and the proof fails.
 """
 
 import time
@@ -18,15 +18,15 @@ from faregate.config import Settings
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.ops.reconcile import reconcile, verify
 
-#: How long the worker may need for pending records after the last response, in seconds.
+#: How long the worker may need for what is pending after the last answer.
 DRAIN_S_MAX = 120.0
 DRAIN_CHECK_S = 0.2
-#: The number of balances that are read at once.
+#: How many users' balances are read at once.
 PAGE_SIZE_MAX = 5_000
 
 _BOUNDS = Bounds(statement_ms_max=60_000, lock_ms_max=5_000)
 
-#: The purposes of rows, by type and description.
+#: What a row is for is told by its type and its description.
 _COUNT_ROWS = """
 with named as (
     select *, case
@@ -55,49 +55,49 @@ from named
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowCounts:
-    """Counts of rows."""
+    """What the rows say, of all users or of some."""
 
     #: Rows of all types.
     count: int
     users: int
     #: Charges and holds.
     deducts: int
-    #: Deducts of settlements above the estimate.
+    #: Deducts of what a hold lacked when it was settled.
     beyond_estimate: int
-    #: Refunds of settlements below the estimate.
+    #: Refunds of what a hold had too much when it was settled.
     below_estimate: int
-    #: Refunds of expired holds.
+    #: Refunds of holds that nobody settled in time.
     given_back: int
-    #: Refunds of voids.
+    #: Refunds of charges and holds whose request was answered as not charged.
     voided: int
-    #: Refunds of requests that failed.
+    #: Refunds of requests that the app failed.
     refunded: int
-    #: The sum of all deducts and refunds, in credits.
+    #: What all deducts and refunds come to, in credits.
     spent: int
     #: The sum of all amounts.
     credits: int
 
     @property
     def allowed(self) -> int:
-        """Charges and settled holds: those of requests that the app answered."""
+        """Charges, and holds that were settled: those of requests that the app has answered."""
         return self.deducts - self.voided - self.given_back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """The numbers of Redis and Postgres at the end."""
+    """What Redis and Postgres hold at the end."""
 
     rows: RowCounts
     #: Users that have a profile or a row.
     users: int
     #: The sum of all live balances.
     live_credits: int
-    #: Open holds.
+    #: Holds that nobody has ended.
     holds_open: int
     pending: int
     dead_letters: int
     drift_users: int
-    #: A sentence for each disagreement.
+    #: What does not agree, one sentence each.
     problems: Sequence[str]
 
 
@@ -106,21 +106,21 @@ def wait_until_drained(
 ) -> bool:
     """Wait until the worker has ended every hold and stored every record.
 
-    `check` is called repeatedly, and raises an error if waiting is pointless. `on_left` is called
-    with the number of holds and records that are left.
+    `check` is called at each look, to raise where waiting has become pointless, and `on_left` is
+    told how many holds and records are left.
 
     Returns:
-        Whether that happened in time.
+        Whether that was so in time.
     """
     until_s = time.monotonic() + DRAIN_S_MAX
     with open_stream(settings) as stream, open_sweeper(settings) as sweeper:
         while time.monotonic() < until_s:
             check()
             try:
-                # Holds first, since the end of a hold makes a record.
+                # In this order: the end of a hold makes a record.
                 left = len(sweeper.open_holds()) + stream.pending_count()
             except LedgerUnavailableError:
-                # The server is being restarted; `check` raises if it does not come back.
+                # It is being started again; whether it comes back is for `check` to say.
                 time.sleep(DRAIN_CHECK_S)
                 continue
             on_left(left)
@@ -131,7 +131,7 @@ def wait_until_drained(
 
 
 def prove(settings: Settings) -> Proof:
-    """Reconcile, verify, and read back. There must be no traffic meanwhile.
+    """Reconcile, verify, and read back. Nothing may be written meanwhile.
 
     Raises:
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
@@ -177,7 +177,7 @@ def count_rows(settings: Settings, user_ids: Sequence[UUID] | None = None) -> Ro
 def _live(
     stream: RedisStream, users_after: Callable[[UUID | None, int], Sequence[UUID]]
 ) -> tuple[int, int]:
-    """Return how many users of Postgres are live, and their credits."""
+    """Return how many users Redis knows of those that Postgres knows, and their credits."""
     count, credits_sum, after = 0, 0, None
     while page := users_after(after, PAGE_SIZE_MAX):
         live = stream.read_many(page)

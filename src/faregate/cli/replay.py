@@ -1,4 +1,4 @@
-"""`faregate replay`: sends real traffic through the whole path, and proves that it is exact."""
+"""`faregate replay`: real traffic against the whole path, and the proof that it is exact."""
 
 import asyncio
 import secrets
@@ -27,23 +27,22 @@ from faregate.domain.transaction import CREDITS_MAX
 
 CONCURRENCY_MAX = 1_000
 PERCENT_MAX = 100
-#: The range of drawn seeds; any other number may be given.
+#: Of the seeds that are drawn; any other number may be given.
 SEED_MAX = 2**32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayOptions:
-    """The options of a replay."""
+    """What to replay, and on what."""
 
     file: Path
-    #: Starting credits of each user; None for the default of the format.
+    #: Starting credits of each user; None for what suits the format.
     credits: int | None
     #: How many requests are out at once.
     concurrency: int
-    #: The refunded statuses, such as `5xx,404`.
+    #: Which statuses are refunded: `5xx,404`.
     refund_status: str
-    #: The percentage of owners of holds that are killed before they settle, and the seed of the
-    #: choice.
+    #: How many of a hundred owners of holds are killed before they settle, and what chooses them.
     kill_percent: int
     seed: int
     redis_url: str | None = field(default=None, repr=False)
@@ -51,11 +50,11 @@ class ReplayOptions:
 
 
 def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, list[str]]:
-    """Replay a file; return the report, and a sentence for each problem of the ledger.
+    """Replay a file; return the report, and what is wrong with the ledger, one sentence each.
 
     Raises:
-        InvalidArgumentError: The file cannot be read, or has no request.
-        FaregateError: A server or process cannot be started, or died for good.
+        InvalidArgumentError: The file cannot be read, or tells of nothing that can be sent.
+        FaregateError: What it runs on cannot be started, or died for good.
     """
     status_set(statuses_of(options.refund_status))
     plan = plan_of(options.file, kill_percent=options.kill_percent, seed=options.seed)
@@ -94,8 +93,8 @@ def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, 
 async def _send(
     stack: Stack, options: ReplayOptions, plan: Plan, on_outcome: Callable[[], None]
 ) -> tuple[LoadCounts, list[str]]:
-    """Send all requests, then wait until the API has nothing left to do."""
-    # Requests whose owners are killed are sent at the same time as the others.
+    """Send every request, then wait until the API has nothing left to do."""
+    # Requests whose owners are killed, and the others, are under way at the same time.
     killed_at_once = min(plan.killed, options.concurrency // 2)
     sender = Sender(
         *stack.api.address,

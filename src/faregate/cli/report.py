@@ -1,4 +1,4 @@
-"""The report of a replay, and the comparison of client and servers."""
+"""What came of a replay: the numbers, and whether those of the client and the servers agree."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,23 @@ from faregate.cli.proof import Proof
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayReport:
-    """The report of a replay. Numbers come from the servers unless marked otherwise."""
+    """What came of a replay. Every number but those marked is read back from the servers."""
 
     #: Usable lines, each sent as one request. Counted by the client.
     requests: int
-    #: Charged, or held and settled; without voided and expired ones.
+    #: Charged, or held and settled; without those that were voided or given back at expiry.
     allowed: int
-    #: Refused as out of credits. Counted by the client, since refusals are not recorded.
+    #: Answered by the gate as out of credits. Counted by the client: a refusal leaves no trace.
     refused: int
     refunded: int
     #: Held, and the owner was killed before it could settle. Counted by the client.
     owners_killed: int
-    #: The credits that all users have paid: deducts less refunds.
+    #: What all users have paid, in credits: deducts less refunds.
     spent: int
-    #: Settlements above the estimate.
+    #: Settlements that took more than had been held.
     beyond_estimate: int
     holds_open: int
-    #: Expired holds, which were given back.
+    #: Holds that nobody has settled in time, and that went back.
     holds_given_back: int
     users: int
     #: Rows of all types, voided charges and their voids included.
@@ -34,13 +34,14 @@ class ReplayReport:
     dead_letters: int
     #: The sum of all live balances.
     live_credits: int
-    #: Charges and holds of requests with a 503, which were given back. Each adds two rows.
+    #: Charges and holds whose request was answered 503, and which were given back. They add two
+    #: rows each.
     voided: int
     #: Requests that were sent again after a 503. Counted by the client.
     retried: int
-    #: Lines without a request. Counted by the client.
+    #: Lines that tell of no request. Counted by the client.
     unusable_lines: int
-    #: The restarts of the worker.
+    #: How often the worker died and was started again.
     worker_restarts: int
     elapsed_s: float
 
@@ -48,7 +49,7 @@ class ReplayReport:
 def report_of(
     counts: LoadCounts, proof: Proof, *, unusable_lines: int, worker_restarts: int, elapsed_s: float
 ) -> ReplayReport:
-    """Return the report from the counts of the client and the numbers of the servers."""
+    """Put together what the client has counted and what was read back."""
     return ReplayReport(
         requests=counts.requests,
         allowed=proof.rows.allowed,

@@ -1,7 +1,7 @@
-"""The servers, APIs and worker of replay and demo, each in a process of its own.
+"""What replay and demo run on: servers, APIs and a worker, each a process of its own.
 
-While a `Stack` is open, a thread watches it. It restarts embedded servers and a worker that died.
-The death of an API ends the run, since the outcomes of its requests are unknown.
+While a `Stack` is open, a thread looks after it: embedded servers and a worker that died are
+started again; an API that died is the end, since what became of its requests is known to nobody.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ from faregate.domain.errors import (
 )
 
 WATCH_INTERVAL_S = 0.2
-#: A worker that dies more often has another cause than the faults that it must survive.
+#: A worker that died this often does not die of the faults that it is to survive.
 WORKER_RESTARTS_MAX = 20
-#: The timeout of a stop, in seconds: an API gives up voids after 5 s, and a worker ends its batch.
+#: An API gives up voids after 5 s and a worker ends its batch; then they are killed.
 API_STOP_S_MAX = 10.0
 WORKER_STOP_S_MAX = 10.0
-#: The thread may be restarting a server.
+#: The thread may be in the middle of starting a server again.
 WATCH_STOP_S_MAX = 90.0
-#: The decision timeout, in milliseconds. Longer than for real users, since on a busy machine each
-#: void adds rows, which blurs the counts.
+#: Charges are decided within this time, or voided. Longer than for users, who do not like to wait,
+#: because on a busy machine a void adds rows and so blurs what is to be counted.
 DECISION_TIMEOUT_MS = 2_000
 
 PrintLine = Callable[[str], None]
@@ -47,15 +47,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackOptions:
-    """The options of a stack."""
+    """What a stack is made of."""
 
-    #: The starting credits of a new user.
+    #: What a new user gets.
     starting_credits: int
-    #: Whether the API provisions users.
+    #: Whether the API creates users at first sight.
     provision_users: bool
-    #: The refunded statuses, as the program of the API takes them.
+    #: For the API's program: how it names the statuses that are refunded.
     refund_status: str
-    #: The URLs of own servers; both, or neither for embedded ones.
+    #: The user's own servers; both or, for embedded ones, neither.
     redis_url: str | None = field(default=None, repr=False)
     postgres_url: str | None = field(default=None, repr=False)
 
@@ -65,7 +65,7 @@ class Api:
     """An API that was started."""
 
     child: Child
-    #: Its host and port.
+    #: Where it answers: host and port.
     address: tuple[str, int]
 
 
@@ -73,7 +73,7 @@ class Stack:
     """Servers, API and worker on a fresh ledger, from `with` to the end of its block."""
 
     def __init__(self, options: StackOptions, print_line: PrintLine) -> None:
-        """Configure the stack; `print_line` prints process ids and deaths.
+        """Say what to start; `print_line` is told every process id and everything that died.
 
         Raises:
             InvalidArgumentError: One URL is given without the other.
@@ -87,7 +87,7 @@ class Stack:
         self._servers: EmbeddedServers | None = None
         self._stopping = threading.Event()
         self._failure: FaregateError | None = None
-        #: The restarts of the worker.
+        #: How often a worker that died was started again.
         self.worker_restarts = 0
         self.settings: Settings
         self.api: Api
@@ -109,20 +109,20 @@ class Stack:
         self._opened.close()
 
     def check(self) -> None:
-        """Raise an error if the run cannot go on.
+        """Do nothing if all is well.
 
         Raises:
-            FaregateError: The API ended, or a process died that cannot be restarted.
+            FaregateError: The API ended, or something died that cannot be started again.
         """
         if self._failure is not None:
             raise self._failure
 
     def worker_log(self) -> str:
-        """Return the end of the log of the workers."""
+        """Return the end of what the workers have said."""
         return self._worker.log_tail()
 
     async def while_healthy(self, work: Coroutine[None, None, T]) -> T:
-        """Run a coroutine, and cancel it as soon as `check` raises."""
+        """Do some work, and give it up as soon as `check` raises."""
         task = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait({task}, timeout=WATCH_INTERVAL_S))[0]:
@@ -147,7 +147,7 @@ class Stack:
         opened.callback(self._stopping.set)
 
     def _settings(self, opened: ExitStack) -> Settings:
-        """Start the servers, unless URLs are given; return the settings."""
+        """Start the servers, or take those that are given, and say so in settings."""
         fixed = fixed_settings(self._options)
         redis_url, postgres_url = self._options.redis_url, self._options.postgres_url
         if redis_url and postgres_url:
@@ -170,7 +170,7 @@ class Stack:
 
     @contextmanager
     def short_lived_api(self) -> Iterator[Api]:
-        """Run another API during the block; it is killed at the end at the latest."""
+        """Run one more API, like the first; it is killed at the end of the block if not before."""
         api = self._start_api("short-lived api")
         try:
             yield api
@@ -183,7 +183,7 @@ class Stack:
         return worker
 
     def _start_api(self, name: str) -> Api:
-        # The socket listens before the API runs: the port is known, and an early client waits.
+        # Listening before the API runs: the port is known, and a client that connects early waits.
         with listen(LOOPBACK, 0) as listening:
             number = listening.fileno()
             program = api_program(name, number, self._options, self.settings, self._logs)
@@ -200,7 +200,7 @@ class Stack:
                 self._failure = error
                 return
             except OSError as error:
-                # There are no more processes or files; the owner stops what runs.
+                # No process or no file is to be had; what runs on is stopped by its owner.
                 self._failure = EmbeddedServerError(f"cannot look after the processes: {error}")
                 return
 
@@ -220,7 +220,7 @@ class Stack:
 
 
 def fixed_settings(options: StackOptions) -> dict[str, object]:
-    """Return the settings that do not depend on the servers."""
+    """Return the settings that do not depend on where the servers are."""
     return {
         "starting_credits": options.starting_credits,
         "request_cost": 1,
@@ -242,7 +242,7 @@ def worker_program(settings: Settings, log: Path) -> Program:
 def api_program(
     name: str, socket_number: int, options: StackOptions, settings: Settings, logs: Path
 ) -> Program:
-    """Return the program of an API that serves on an inherited socket."""
+    """Return the program of an API that serves on a socket, which it inherits."""
     return Program(
         name=name,
         module="faregate.cli.replay_api",
@@ -254,14 +254,14 @@ def api_program(
 
 
 def broken(child: Child) -> EmbeddedServerError:
-    """Return the error for a program that has ended, with the end of its log."""
+    """Return the error that a program does not do its work any more, with the end of its log."""
     how = "hangs" if child.exit_status is None else f"ended with status {child.exit_status}"
     tail = child.log_tail() or "(nothing)"
     return EmbeddedServerError(f"the {child.program.name} {how}; the end of its log:\n{tail}")
 
 
 def _create_ledger(settings: Settings) -> None:
-    """Migrate the database, and check that neither it nor Redis was used before.
+    """Migrate the database, and make sure that nobody has used it or Redis before.
 
     Raises:
         ConfigurationError: The ledger is in use, so its numbers would not be those of this run.
@@ -278,7 +278,7 @@ def _create_ledger(settings: Settings) -> None:
 
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
-    """End the block in order at the first SIGTERM, SIGINT or SIGHUP; ignore further ones."""
+    """Let SIGTERM, SIGINT and SIGHUP end the block in order, once; then they are ignored."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def end(number: int, _frame: FrameType | None) -> None:

@@ -1,1 +1,1 @@
-"""The domain: values in pure Python, without I/O and encodings."""
+"""The words of Faregate as values: pure Python, no I/O, no encodings."""

@@ -1,10 +1,9 @@
-"""The states and events of one attempt of a spend, as a table without I/O.
+"""What happens to one attempt of a spend, and what follows: a table without I/O.
 
     QUEUED ── sent ──> SENT ── connection lost ──> SENT_AGAIN (the same id) ──> ENDED
 
-Only an attempt that was sent may have been charged. So an attempt that was not sent is only
-refused, and one that was sent without an answer is voided. `NEXT` has every pair of state and
-event.
+Only an attempt that was sent may have been charged. So what was not sent is refused and no more;
+what was sent and not answered is voided. `NEXT` holds every state and event that can meet.
 """
 
 from collections.abc import Mapping
@@ -18,21 +17,21 @@ from faregate.domain.transaction import CreditTransactionId
 
 
 class Phase(Enum):
-    """The state of an attempt."""
+    """How far an attempt has come."""
 
     QUEUED = auto()
     SENT = auto()
-    #: Sent again with the same id, after the first answer was lost.
+    #: Sent once more with the same id, after the first answer was lost.
     SENT_AGAIN = auto()
     ENDED = auto()
 
 
-#: Constants, since access to an enum member is a function call in Python 3.11.
+#: To name a member of an enumeration takes a call of a function in Python 3.11.
 _QUEUED, _SENT, _SENT_AGAIN = Phase.QUEUED, Phase.SENT, Phase.SENT_AGAIN
 
 
 class Event(Enum):
-    """The events of an attempt."""
+    """What happens to an attempt."""
 
     #: The ledger decided, and the answer holds for every attempt with the id.
     ANSWERED = auto()
@@ -40,7 +39,7 @@ class Event(Enum):
     ANSWERED_ALONE = auto()
     #: The id is ahead of the ledger's clock. Nothing was written.
     AHEAD = auto()
-    #: It reached the ledger after its deadline. It is not charged.
+    #: It reached the ledger after its deadline. Nothing was taken, and nothing will be.
     LATE = auto()
     #: There was no answer by the deadline.
     TIMED_OUT = auto()
@@ -50,25 +49,25 @@ class Event(Enum):
     CANCELLED = auto()
     #: The queue was full, or it waited in the queue for too long.
     SHED = auto()
-    #: There was no connection, or the server refused the call before executing it.
+    #: There was no connection; or the server refused the call before it executed anything of it.
     NOT_SENT = auto()
 
 
 class Action(Enum):
-    """The actions after an event."""
+    """What follows."""
 
     ANSWER = auto()
-    #: Send it again with the same id, if there is time; otherwise see `WITHOUT_TIME`.
+    #: Send it once more with the same id, while there is time; without time, see `WITHOUT_TIME`.
     ASK_AGAIN = auto()
-    #: Send it again with a new id, if there is time.
+    #: Send it once more with a new id, while there is time.
     ASK_ANEW = auto()
-    #: Fail: nothing was charged.
+    #: Tell the caller that nothing was charged.
     REFUSE = auto()
-    #: Fail, and void the id.
+    #: Tell the caller that nothing is charged, and void the id.
     VOID = auto()
-    #: Return the answer, and void an earlier attempt with the id.
+    #: Give the answer, and void an earlier attempt with the id.
     VOID_AND_ANSWER = auto()
-    #: Do nothing: no caller waits, and nothing was sent.
+    #: Do nothing: nobody waits, and nothing was sent.
     DROP = auto()
 
 
@@ -96,14 +95,14 @@ NEXT: Mapping[tuple[Phase, Event], Action] = MappingProxyType(
         (Phase.SENT_AGAIN, Event.CANCELLED): Action.VOID,
     }
 )
-#: The actions instead, if the time of the caller is over.
+#: What follows instead where the time of the caller is over.
 WITHOUT_TIME: Mapping[Action, Action] = MappingProxyType(
     {Action.ASK_AGAIN: Action.VOID, Action.ASK_ANEW: Action.REFUSE}
 )
 
 
 class AttemptError(LedgerUnavailableError):
-    """An attempt ended without a decision. Never leaves the gate."""
+    """An attempt that ended without a decision. Never leaves the gate."""
 
     def __init__(self, event: Event, message: str) -> None:
         super().__init__(message)
@@ -111,7 +110,7 @@ class AttemptError(LedgerUnavailableError):
 
 
 class Attempt:
-    """One attempt of a spend. The ledger updates its state."""
+    """One attempt of a spend. The ledger notes in it how far it has come."""
 
     __slots__ = (
         "asked_at_ms",
@@ -127,16 +126,16 @@ class Attempt:
         self.phase = _QUEUED
         #: Given by the caller, or minted when it is sent.
         self.transaction_id = spend.options.transaction_id
-        #: When it was sent, and its deadline, after which it must not be charged: in the ledger's
-        #: time, in Unix milliseconds; 0 until it is sent.
+        #: When it was sent, and after which time it must not be charged any more: both in the
+        #: ledger's time in Unix milliseconds, as far as that is known; 0 until it is sent.
         self.asked_at_ms = 0
         self.deadline_ms = 0
-        #: The deadline of its first sending.
+        #: The deadline with which it was sent first.
         self.first_deadline_ms = 0
 
     @property
     def is_given(self) -> bool:
-        """Whether the caller chose its id, so that an earlier call may have used it."""
+        """Whether its id is the caller's, so that an earlier call may have had it."""
         return self.spend.options.transaction_id is not None
 
     @property
@@ -145,12 +144,12 @@ class Attempt:
         return self.phase is _SENT_AGAIN or self.is_given
 
     def note_sent(self, transaction_id: CreditTransactionId, now_ms: int, deadline_ms: int) -> None:
-        """Note that it was sent.
+        """Note that it is on its way.
 
         Args:
-            transaction_id: Its id from now on.
-            now_ms: A time of the ledger that has certainly passed, in Unix milliseconds.
-            deadline_ms: Its deadline, in Unix milliseconds.
+            transaction_id: The id that it has from now on.
+            now_ms: The ledger's time that has passed for certain.
+            deadline_ms: The deadline that the ledger is told.
         """
         if self.phase is _QUEUED:
             self.transaction_id = transaction_id
@@ -160,7 +159,7 @@ class Attempt:
         self.deadline_ms = deadline_ms
 
     def follow(self, event: Event, *, has_time: bool) -> Action:
-        """Apply an event, and return the action."""
+        """Return what follows from an event, and move on."""
         action = NEXT[self.phase, event]
         if not has_time:
             action = WITHOUT_TIME.get(action, action)
@@ -174,7 +173,7 @@ class Attempt:
         return action
 
     def void(self) -> Void:
-        """Return the void of the attempt, which must have been sent."""
+        """Return what undoes the attempt. It must have been sent."""
         if self.transaction_id is None:
             raise AssertionError("an attempt that was not sent has nothing to void")
         return Void(

@@ -1,4 +1,4 @@
-"""The health of a gate at one moment, for metrics and for people."""
+"""How a gate is, at one moment: for metrics and for people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,43 +7,43 @@ from enum import StrEnum
 from faregate.domain.decision import Verdict
 from faregate.domain.histogram import Histogram
 
-#: The bounds of two histograms: the time of decisions, in seconds, and the spends of a call.
+#: The bounds of what is told of calls: how long decisions took, in seconds, and spends of a call.
 DECISION_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CALL_SPENDS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class BreakerState(StrEnum):
-    """The state of the circuit breaker."""
+    """Whether requests are decided by Redis."""
 
-    #: Requests are decided by Redis.
+    #: They are.
     CLOSED = "closed"
-    #: Too many answers of Redis were missing: requests fail at once.
+    #: Too many answers of Redis were missing: requests do not wait for it.
     OPEN = "open"
-    #: One request tries whether Redis answers again; others fail at once.
+    #: The same, while one request finds out whether Redis answers again.
     HALF_OPEN = "half_open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalState:
-    """The journal of this process."""
+    """What this process has written to its journal."""
 
-    #: The requests written since the process started.
+    #: How many requests have been written down since the process started.
     requests: int
-    #: The size of the journal, and its maximum, in bytes.
+    #: How many bytes there are in the journal, and how many there may be.
     bytes: int
     bytes_max: int
 
 
 @dataclass(slots=True)
 class CallCounts:
-    """Counts of the calls of a lane, which go on counting."""
+    """What became of the calls in which a ledger was asked to decide. It goes on counting."""
 
-    #: The time of decisions, the wait in the queue included, in seconds. All decisions of a call
-    #: count with the time of its first one.
+    #: How long decisions took, from the first wait to the answer, in seconds. All decisions of a
+    #: call count as long as its first one.
     seconds: Histogram = field(default_factory=lambda: Histogram.empty(DECISION_SECONDS))
-    #: The spends of a call.
+    #: How many spends a call held.
     spends: Histogram = field(default_factory=lambda: Histogram.empty(CALL_SPENDS))
-    #: Spends that were decided after their callers had given up.
+    #: How many spends were decided after their callers had given up.
     late: int = 0
 
     def note(self, count: int, seconds: float, *, is_late: bool) -> None:
@@ -57,26 +57,26 @@ class CallCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """The health of a gate. All counts begin with the process."""
+    """How a gate is. All counts begin with the process."""
 
     breaker: BreakerState
-    #: How long the breaker has been in this state, in milliseconds.
+    #: For how many milliseconds the breaker has been closed, or has not been.
     breaker_state_ms: int
-    #: How often the breaker has opened.
+    #: How often it has opened.
     breaker_opened: int
-    #: Voids and refunds that wait, and those that were given up.
+    #: How many voids and refunds wait to be made, and how many were given up.
     retries_waiting: int
     retries_given_up: int
-    #: Requests that were refused by overload, requests without a decision, and those of both that
-    #: were served all the same.
+    #: How many requests came while more waited than could be decided in time, on how many no
+    #: decision could be had, and how many of both were served all the same.
     shed: int
     undecided: int
     served_open: int
-    #: Attempts without an answer that were voided.
+    #: How many attempts without an answer had to be voided.
     voids: int = 0
-    #: Decisions by policy and verdict.
+    #: How often each policy has decided how, by its name and the verdict.
     decisions: Mapping[str, Mapping[Verdict, int]] = field(default_factory=dict)
-    #: None for a ledger without calls, such as that in memory.
+    #: None where the ledger is asked without calls, as one in memory.
     calls: CallCounts | None = None
-    #: None without a journal.
+    #: None where nothing is written down.
     journal: JournalState | None = None

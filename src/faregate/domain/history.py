@@ -1,19 +1,19 @@
-"""The history of a user's credits, for the user: pages of rows, the newest first."""
+"""What has happened to a user's credits, as the user reads it: page by page, the newest first."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 
-#: The most rows of a page.
+#: How many rows one page may have.
 PAGE_LENGTH_MAX = 100
-#: The default number of rows of a page.
+#: How many rows a page has if nothing is said.
 PAGE_LENGTH = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The place of a row: its time, then its id among rows of the same time."""
+    """Where a row stands: by its time, and by its id among those of the same time."""
 
     timestamp: datetime
     id: CreditTransactionId
@@ -21,7 +21,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRow:
-    """One transaction of a user, without its metadata, which are for the application."""
+    """One transaction of a user. Metadata is for programs of the application, and not in it."""
 
     id: CreditTransactionId
     type: TransactionType
@@ -35,14 +35,14 @@ class HistoryRow:
 
     @property
     def place(self) -> Place:
-        """Its place."""
+        """Where it stands."""
         return Place(timestamp=self.timestamp, id=self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryPage:
-    """Consecutive rows of a history."""
+    """A stretch of a history without a gap."""
 
     rows: tuple[HistoryRow, ...]
-    #: The place where the next page continues; None if there is none.
+    #: Where the next page goes on; None if there is none.
     ends_at: Place | None

@@ -1,4 +1,4 @@
-"""Holds: credits that are taken for a cost that is known only later."""
+"""Holds: credits that are taken for a cost which is known only later."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ from faregate.domain.transaction import CreditTransactionId, check_whole
 
 
 class HoldState(StrEnum):
-    """The state of a hold. The ledger remembers it for a day after its end."""
+    """What became of a hold. The ledger remembers it for a day after its end."""
 
     #: The ledger does not know the hold: it never was, or it ended more than a day ago.
     UNKNOWN = ""
     OPEN = "open"
-    #: It ended with its actual cost.
+    #: It ended by what it really cost.
     SETTLED = "settled"
     #: All of it went back.
     CANCELLED = "cancelled"
-    #: It was not settled in time; it went back or was kept, as `on_expiry` says.
+    #: Nobody settled it in time; it went back, or was kept, as was said when it began.
     EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """The answer to a request for a hold, by which an allowed hold is settled."""
+    """The answer to a request for a hold; if it is allowed, what it is settled by."""
 
-    #: The decision on the estimate. Its transaction id is that of the hold, and its policy applies
-    #: to the end of the hold.
+    #: How the ledger decided on the estimate; its transaction id is the one of the hold, and its
+    #: policy rules how the hold ends.
     decision: Decision
 
     @classmethod
     def known_by(cls, user_id: UUID, hold_id: CreditTransactionId) -> Self:
-        """Return a hold from its ids alone, for an operator who cancels it."""
+        """Name a hold by its ids alone, for an operator who cancels it."""
         return cls(
             decision=Decision(
                 verdict=Verdict.ALLOWED,
@@ -54,7 +54,7 @@ class Hold:
 
     @property
     def user_id(self) -> UUID:
-        """The user of the hold."""
+        """Whose credits are held."""
         return self.decision.user_id
 
     @property
@@ -64,25 +64,25 @@ class Hold:
 
     @property
     def estimate(self) -> int:
-        """The credits that were taken; 0 if the user is never refused."""
+        """What was taken, in credits; 0 where the user is never refused."""
         return -self.decision.amount
 
     @property
     def expires_at_ms(self) -> int:
-        """When it expires, unless it ends or is extended before, in Unix ms; 0 if refused."""
+        """When it expires unless it ends before or is extended, in Unix ms; 0 if refused."""
         return self.decision.expires_at_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenHold:
-    """An open hold, for operators."""
+    """A hold that nobody has ended, as operators see it."""
 
     id: CreditTransactionId
     user_id: UUID
-    #: The credits that were taken.
+    #: What was taken, in credits.
     amount: int
     opened_at: datetime
-    #: When it expires; the worker ends it then.
+    #: From then on the worker ends it.
     expires_at: datetime
 
 
@@ -92,13 +92,13 @@ class Settlement:
 
     user_id: UUID
     hold_id: CreditTransactionId
-    #: The actual cost, in credits; None to cancel it.
+    #: What it really cost, in credits; None to cancel it.
     actual: int | None
-    #: The attempt with an idempotency key that ends it; None without a key.
+    #: The attempt with an idempotency key that ends it; None where there was no key.
     attempt_id: CreditTransactionId | None = None
-    #: How far below zero the balance may go for a cost above the estimate, in credits.
+    #: How far below zero the balance may go for what the estimate lacks, in credits.
     overdraft_max: int = 0
-    #: The allowance of the user, by its policy.
+    #: What the user gets anew in each period, by its policy.
     allowance: Allowance | None = None
     description: str = "settlement of a hold"
     metadata: Mapping[str, object] | None = None
@@ -117,21 +117,21 @@ class HoldAnswer:
     verdict: Verdict
     user_id: UUID
     hold_id: CreditTransactionId
-    #: The state of the hold.
+    #: What has become of the hold.
     state: HoldState
-    #: The part of the estimate that went back, in credits.
+    #: What went back of the estimate, in credits.
     refunded: int = 0
-    #: The credits that were taken beyond the estimate.
+    #: What was taken beyond the estimate, in credits.
     charged: int = 0
-    #: The credits beyond the estimate that could not be taken.
+    #: What should have been taken beyond the estimate, and was not there, in credits.
     shortfall: int = 0
-    #: When it expires, or would have expired, in Unix milliseconds.
+    #: When it expires, or would have, in Unix milliseconds.
     expires_at_ms: int = 0
     #: The user's balance now.
     credits: int = 0
-    #: The rest of the user's allowance now; part of `credits`.
+    #: What is left of the user's allowance now; part of `credits`.
     allowance_left: int = 0
-    #: Whether this answers a retry: the hold had ended in the same way before.
+    #: Whether this answers a retry: the hold had ended in this very way already.
     repeated: bool = False
 
     @property
@@ -141,10 +141,10 @@ class HoldAnswer:
 
     @property
     def is_pending(self) -> bool:
-        """Whether it is done in the background. All numbers are 0 then."""
+        """Whether it is yet to be done, in the background. All numbers are 0 then."""
         return self.verdict is Verdict.PENDING
 
 
 def closing_id(hold_id: CreditTransactionId) -> CreditTransactionId:
-    """Return the id of the only record that the end of a hold may write."""
+    """Return the id of the one record that the end of a hold may write, however it ends."""
     return CreditTransactionId.derive("hold-end", hold_id.value)

@@ -1,4 +1,4 @@
-"""Policies: starting credits, costs, allowances, limits; and the policies of tiers."""
+"""What a user starts with, what a request costs, what comes back in each period, and for whom."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,15 +19,15 @@ _PERCENT_MAX = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """Credits that each period gives, besides bought credits.
+    """Credits that a user gets anew in each period, beside those that it has bought.
 
-    They are spent first. The first charge in a new period restores them.
+    What is left of it is spent first. The first charge in a new period restores it, and it alone.
     """
 
-    #: The credits at the start of a period.
+    #: How many credits a period begins with.
     amount: int
     period: Period
-    #: The most unused credits that are carried over to the next period.
+    #: How much of what was left is carried over into the next period, at most.
     rollover_max: int = 0
 
     def __post_init__(self) -> None:
@@ -35,17 +35,18 @@ class Allowance:
         check_whole("rollover_max", self.rollover_max, 0)
 
     def top_up(self, left: int) -> int:
-        """Return the credits that a new period adds if `left` are unused of the last one.
+        """Return what a new period adds where `left` is left of the one before.
 
-        Never negative: a smaller allowance takes nothing back.
+        Never less than 0: an allowance that has become smaller takes nothing back.
         """
         return max(0, self.amount + min(left, self.rollover_max) - left)
 
 
 def in_current_period(user: User, allowance: Allowance | None, now_ms: int) -> tuple[User, int]:
-    """Return the user in the period of `now_ms`, and the credits that a new period adds.
+    """Return the user as it is in the period of `now_ms`, and how many credits that adds.
 
-    A period never moves back. A changed allowance applies from the next period on.
+    A period never moves back. A smaller allowance, or one of other periods, holds from the next
+    period on.
     """
     if allowance is None:
         return replace(user, period_end_ms=None), 0
@@ -55,8 +56,8 @@ def in_current_period(user: User, allowance: Allowance | None, now_ms: int) -> t
         if now_ms < end_ms:
             return replace(user, period_end_ms=end_ms), 0
     start_ms = period.start_ms(now_ms, now_ms if started is None else started)
-    # A debt lowers the rest of an allowance, so that it is paid once and not in each period. For
-    # example, 8 left and a debt of 5 make 3 credits, so 3 are left.
+    # A debt lowers the rest of an allowance: 8 left and a debt of 5 are 3 credits, so 3 are left.
+    # So a debt is paid once, and not in each period.
     left = max(0, min(user.allowance_left, user.credits))
     top_up = allowance.top_up(left)
     in_period = replace(
@@ -70,16 +71,16 @@ def in_current_period(user: User, allowance: Allowance | None, now_ms: int) -> t
 
 
 class FailureMode(StrEnum):
-    """The treatment of a request that cannot be decided in time."""
+    """What becomes of a request on which no decision can be had in time."""
 
-    #: It is not served, and not charged.
+    #: It is not served, and nobody pays for it.
     CLOSED = "closed"
-    #: It is served and written to the journal, by which it is charged later.
+    #: It is served, and written to the journal, from which it is charged later.
     OPEN = "open"
 
 
 class OnExpiry(StrEnum):
-    """The end of a hold that is not settled in time."""
+    """What becomes of a hold that nobody settles in time."""
 
     GIVE_BACK = "give_back"
     KEEP = "keep"
@@ -89,28 +90,27 @@ class OnExpiry(StrEnum):
 class CreditPolicy:
     """The rules by which users are charged."""
 
-    #: The name of the policy in headers and decisions.
+    #: Names the policy in headers and decisions.
     name: str = "credits"
-    #: The starting credits of a new user, as a row of its own. 0 means no row.
+    #: What a new user gets, once, as a row of its own. 0 means no row.
     starting_credits: int = 3
-    #: The cost of a request, in credits.
+    #: What one request costs.
     request_cost: int = 1
-    #: The allowance, if any.
+    #: What comes back in each period, if anything.
     allowance: Allowance | None = None
-    #: The rate limits, checked with the credits in this order. A request passes all or none.
+    #: Checked together with the credits, in this order: all allow, or nothing is taken.
     limits: tuple[RateLimit, ...] = ()
-    #: Whether it never refuses: requests are deducts of 0, with the cost in their metadata.
+    #: Never refused: recorded as a deduct of 0, with the cost in its metadata.
     is_unlimited: bool = False
-    #: Whether it is a shadow policy: it decides on a balance of its own, and neither refuses,
-    #: charges nor records.
+    #: Only observed, on a balance of its own: it neither refuses, charges nor records.
     is_shadow: bool = False
     #: The most that one request may cost, in credits.
     cost_max: int = CREDITS_MAX
-    #: The used part of the allowance from which a user is warned, in percent.
+    #: From which part of the allowance on a user is warned, in percent.
     warning_percent: int = 80
-    #: How far below zero a settlement may take a balance, in credits.
+    #: How far below zero a settlement may take a balance for what its hold's estimate lacks.
     overdraft_max: int = 0
-    #: The default end of a hold that is not settled in time.
+    #: What becomes of a hold that nobody settles in time, unless the hold says otherwise.
     on_expiry: OnExpiry = OnExpiry.GIVE_BACK
 
     def __post_init__(self) -> None:
@@ -133,7 +133,7 @@ class CreditPolicy:
         """Return the cost of a request: `request_cost` for None.
 
         Raises:
-            AmountError: It is no whole number, negative, or larger than `cost_max`.
+            AmountError: It is no whole number, negative, or more than `cost_max`.
         """
         if cost is None:
             return self.request_cost
@@ -144,22 +144,22 @@ class CreditPolicy:
 
     @property
     def granted(self) -> Allowance | None:
-        """The allowance that the ledger pays: none for a shadow policy."""
+        """The allowance that the ledger really pays: none of a policy that is only observed."""
         return None if self.is_shadow else self.allowance
 
     @property
     def quota(self) -> int:
-        """The quota of the policy: its allowance or, without one, its starting credits."""
+        """What the policy gives: its allowance in a period or, without one, to start with."""
         return self.starting_credits if self.allowance is None else self.allowance.amount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySet:
-    """The policies of tiers."""
+    """Which policy holds for which tier of users."""
 
-    #: The policy of each tier, such as free, paid and admin.
+    #: The policy of each tier: free, paid, admin, or whatever the application calls them.
     tiers: Mapping[str, CreditPolicy]
-    #: The tier of users without another one.
+    #: The tier of users of whom nothing else is known.
     default_tier: str = "default"
 
     def __post_init__(self) -> None:
@@ -175,14 +175,14 @@ class PolicySet:
 
     @classmethod
     def single(cls, policy: CreditPolicy) -> Self:
-        """Return a set with one policy for all users."""
+        """Make a set in which one policy holds for everybody."""
         return cls(tiers={"default": policy})
 
     def of(self, tier: str | None) -> CreditPolicy:
         """Return the policy of a tier, or of the default one.
 
         Raises:
-            UnknownTierError: There is no such tier.
+            UnknownTierError: No such tier.
         """
         try:
             return self.tiers[self.default_tier if tier is None else tier]
@@ -193,15 +193,15 @@ class PolicySet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerOptions:
-    """The thresholds and delays of the circuit breaker."""
+    """When the circuit breaker opens, and how often it lets a request try Redis again."""
 
-    #: The missing answers in a row that open it, at least one of them to a request that was made
-    #: after the first one was missing.
+    #: How many answers in a row must be missing, one of them to a request that was made after the
+    #: first was missing.
     failures_max: int = 10
-    #: The span of these, in milliseconds.
+    #: Within which time, in milliseconds.
     span_ms: int = 10_000
-    #: The delay until one request tries Redis again, in milliseconds: the first one, and the
-    #: longest. It doubles with each failure.
+    #: After which time one request is let through, in milliseconds: at first, and at most; it
+    #: doubles with each that fails.
     delay_ms_min: int = 100
     delay_ms_max: int = 1_000
 
@@ -214,25 +214,25 @@ class BreakerOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateOptions:
-    """The options of a gate, besides its policies."""
+    """How a gate behaves, beside its policies."""
 
-    #: A charge is decided within this time, in milliseconds, or fails and is never charged. The
-    #: first request of a user also waits for Postgres, and then for a second decision.
+    #: Within this time a charge is decided, or answered as unavailable and never charged. A user
+    #: that is seen for the first time may take as long as Postgres does, and once more.
     decision_timeout_ms: int = 50
-    #: The timeout of other operations, in milliseconds: the end of a hold, a refund, a balance.
+    #: How long any other call to Redis may take, such as the end of a hold, a refund, a balance.
     end_timeout_ms: int = 2_000
-    #: The most requests per second that are served open in an overload; others are `OVERLOADED`. An
-    #: outage has no such bound.
+    #: How many requests a second are served open while more wait than can be decided in time; the
+    #: others are `OVERLOADED`. An outage has no such bound.
     open_rate_max: int = 1_000
-    #: The options of the circuit breaker.
+    #: When requests stop waiting for Redis.
     breaker: BreakerOptions = BreakerOptions()
-    #: Whether a user that Postgres does not know is created at its first request.
+    #: Whether a user that Postgres does not know is created at first sight.
     provision_users: bool = False
-    #: How long an idempotency key is remembered, in milliseconds. A change forgets existing keys.
+    #: For how long an idempotency key is remembered; another value forgets those that are.
     idempotency_lifetime_ms: int = LIFETIME_MS
-    #: The time after which a retry takes over a request that was not completed, in milliseconds.
+    #: After how long a request with a key that was not completed may be taken over.
     idempotency_lease_ms: int = LEASE_MS
-    #: The most idempotency keys of a user in one lifetime.
+    #: How many keys of one user are remembered in one lifetime.
     idempotency_keys_max: int = KEYS_MAX
-    #: How long `aclose` waits for pending voids and refunds, in seconds.
+    #: How long `aclose` waits for voids and refunds that are still being tried.
     close_timeout_s: float = 5.0

@@ -9,16 +9,16 @@ from uuid import UUID
 from faregate.domain.alignment import LiveDrift
 from faregate.domain.finding import Finding
 
-#: A row of `credit_transactions` as JSON, by the names of its columns.
+#: A row of `credit_transactions` as JSON has it, by the names of its columns.
 Row: TypeAlias = Mapping[str, object]
 
 
 class Favour(StrEnum):
-    """Who benefits if numbers contradict each other and none is proven."""
+    """Who gets the benefit, where numbers contradict each other and none is proven."""
 
-    #: The ledger: rows and records count as they are.
+    #: Rows and records count as they are.
     LEDGER = "ledger"
-    #: The user: a charge without a row or record is not paid.
+    #: No user pays for a charge that no row or record shows.
     USER = "user"
 
 
@@ -27,15 +27,15 @@ class StepAction(StrEnum):
 
     #: The profile gets the sum and the last number of its user's rows.
     RECOMPUTE = "recompute"
-    #: The same, if the last number of the profile is higher than any real one.
+    #: The same, where the last number of the profile is beyond all that ever was.
     REWIND = "rewind"
-    #: Lost rows are stored again.
+    #: Rows are stored again as they were.
     STORE = "store"
-    #: A changed row gets its former content.
+    #: A row that was changed is as it was again.
     RESTORE = "restore"
     #: A new row closes a gap.
     CLOSE = "close"
-    #: A row that was written by hand counts from now on.
+    #: A row that was made by hand counts from now on.
     REGISTER = "register"
     #: The live balance gets missing credits, or loses excess ones.
     CORRECT = "correct"
@@ -43,36 +43,36 @@ class StepAction(StrEnum):
     RECORD = "record"
     #: The user is charged by an adjustment.
     ADJUST = "adjust"
-    #: The whole schema is restored to that of the migrations.
+    #: The schema becomes what the migrations make, as a whole.
     RESTORE_SCHEMA = "restore_schema"
     #: A new epoch begins in an empty Redis.
     REBUILD = "rebuild"
-    #: The finding is accepted, and is no alarm any more.
+    #: The finding is accepted, and no alarm any more.
     ACKNOWLEDGE = "acknowledge"
-    #: Another step comes first.
+    #: Nothing is done now: something else comes first.
     WAIT = "wait"
     #: No command repairs it; the sentence says what to do.
     NONE = "none"
 
     @property
     def is_done(self) -> bool:
-        """Whether it changes anything."""
+        """Whether anything is done."""
         return self not in {StepAction.WAIT, StepAction.NONE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """The step for one finding."""
+    """The step that answers one finding."""
 
     finding: Finding
     action: StepAction
     #: One sentence, with numbers.
     says: str
-    #: The change of a balance, or the amount of a new row, in credits.
+    #: By how many credits a balance changes, or the amount of a new row.
     amount: int | None = None
-    #: The rows that are stored, or the row that replaces `row_id`.
+    #: The rows that are stored, or the one that takes the place of `row_id`.
     rows: tuple[Row, ...] = ()
-    #: The measured drift of a live balance.
+    #: The drift of a live balance, as it was measured.
     drift: LiveDrift | None = None
     #: The row that was changed.
     row_id: UUID | None = None
@@ -81,7 +81,7 @@ class Step:
 
     @property
     def users(self) -> Sequence[UUID]:
-        """The users whose rows it changes: two if a row was moved to another user."""
+        """The users whose rows it changes: two if a row was given to another user."""
         users = {UUID(str(row["user_id"])) for row in self.rows}
         if self.finding.user_id:
             users.add(self.finding.user_id)
@@ -90,7 +90,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairEvent:
-    """A step that is applied, with actor and reason."""
+    """One step that is taken, with actor and reason."""
 
     id: UUID
     step: Step
@@ -102,7 +102,7 @@ class RepairEvent:
 class LiveChange:
     """The change of a live balance."""
 
-    #: The last transaction before the change.
+    #: The next row follows from the balance after this transaction.
     sequence: int
     credits_before: int
     credits_after: int
@@ -110,16 +110,16 @@ class LiveChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowContext:
-    """The rows and sums around some sequence numbers of a user."""
+    """The rows and sums around some numbers of a user."""
 
     #: The row before the first of them, and the row after the last.
     before: Row | None
     after: Row | None
-    #: The amounts of dead letters by sequence.
+    #: The amounts of dead letters, by their numbers.
     moves: tuple[tuple[int, int], ...]
     #: The sum of the rows that are older than Faregate.
     opening: int
-    #: The durable balance and its sequence; None without a profile.
+    #: The durable balance and its number, if there is a profile.
     credits: int | None
     sequence: int | None
     #: The sum of all rows.

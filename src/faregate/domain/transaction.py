@@ -13,12 +13,12 @@ from uuid_utils.compat import uuid7
 from faregate.domain.errors import AmountError, InvalidArgumentError, TransactionIdError
 from faregate.domain.quick import quick_maker
 
-#: The columns are INTEGER, so amounts and balances stay in this range.
+#: The seed's columns are INTEGER, so no amount and no balance leaves this range.
 CREDITS_MAX = 2**31 - 1
 DESCRIPTION_BYTES_MAX = 1_000
 METADATA_BYTES_MAX = 8_192
-#: The deepest nesting of objects and lists, the outermost included. It is far below the recursion
-#: limit of any process that reads a record.
+#: How deep objects and lists may nest, the outermost included. Far below what any process that
+#: reads a record can follow: each level takes a part of its stack.
 METADATA_DEPTH_MAX = 32
 
 _UUID_V7 = 7
@@ -30,19 +30,19 @@ _DERIVED_NAMESPACE = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
 
 
 class TransactionType(StrEnum):
-    """The types of transactions."""
+    """What a transaction does to a balance."""
 
-    #: Credits taken for a request. Amount <= 0; 0 records a request without a charge.
+    #: Takes credits for a request. Amount <= 0; 0 records a request that is not charged.
     DEDUCT = "deduct"
-    #: New credits: starting credits, a purchase, a top-up. Amount > 0.
+    #: Gives new credits: starting credits, a purchase, a top-up. Amount > 0.
     ADD = "add"
-    #: Credits given back for (a part of) one deduct, to which it refers. Amount > 0.
+    #: Gives back (part of) one deduct, to which it refers. Amount > 0.
     REFUND = "refund"
-    #: A correction by an operator. Either sign, but not 0.
+    #: A correction by an operator. Either sign, not 0.
     ADMIN_ADJUSTMENT = "admin_adjustment"
 
     def accepts(self, amount: int) -> bool:
-        """Return whether `amount` has a sign that this type allows."""
+        """Say whether `amount` has a sign that this type allows."""
         if self is TransactionType.DEDUCT:
             return amount <= 0
         if self is TransactionType.ADMIN_ADJUSTMENT:
@@ -52,17 +52,17 @@ class TransactionType(StrEnum):
 
 @dataclass(frozen=True, slots=True, init=False)
 class CreditTransactionId:
-    """The id of a transaction, which never changes.
+    """The identity of one transaction, for ever.
 
-    Any RFC 9562 UUID is valid. New ids are UUIDv7, so that their age is known. Derived ids are
-    computed from their source, so that writing one twice has no effect.
+    Any RFC 9562 UUID is valid. New ones are UUIDv7, so that their age is known; derived ones are
+    computed from what they stand for, so that writing one twice is writing it once.
     """
 
-    #: The UUID in 16 bytes, as Redis and Postgres store it.
+    #: The UUID in 16 bytes, as Redis and Postgres have it.
     bytes: bytes
 
     def __init__(self, value: UUID) -> None:
-        """Make an id from a UUID.
+        """Take a UUID for an id.
 
         Raises:
             TransactionIdError: It is no UUID.
@@ -73,15 +73,15 @@ class CreditTransactionId:
 
     @classmethod
     def mint(cls, time_ms: int) -> Self:
-        """Make a new id with the time `time_ms` (Unix milliseconds, in the ledger's time)."""
+        """Make a new id that carries `time_ms` (Unix milliseconds, in the ledger's time)."""
         return cls(uuid7(nanoseconds=time_ms * 1_000_000))
 
     @classmethod
     def derive(cls, purpose: str, source: UUID) -> Self:
-        """Derive the id of a transaction that exists once for `source`, such as its void.
+        """Compute the id of what can exist once for `source`, such as its void or its start.
 
         It is a UUIDv8 from SHA-256 (RFC 9562, appendix B.2), and not a UUIDv5, because Postgres
-        must compute the same id, in `faregate.derived_id`, and has no built-in SHA-1.
+        must compute the same one, in `faregate.derived_id`, and has no SHA-1 of its own.
         """
         name = f"{purpose}:{source}".encode()
         value = int.from_bytes(sha256(_DERIVED_NAMESPACE.bytes + name).digest()[:16])
@@ -107,7 +107,7 @@ class CreditTransactionId:
 
     @property
     def time_ms(self) -> int | None:
-        """The Unix time in the id, in milliseconds, or None if its version has none."""
+        """The Unix time in the id in milliseconds, or None where the version carries none."""
         is_timed = self.bytes[6] >> 4 == _UUID_V7 and self.bytes[8] >> 6 == _VARIANT_RFC
         return int.from_bytes(self.bytes[:6]) if is_timed else None
 
@@ -115,9 +115,9 @@ class CreditTransactionId:
         return str(self.value)
 
 
-#: Makes an id from the 16 bytes of a UUID, unchecked.
+#: Makes an id from 16 bytes that are known to be a UUID.
 transaction_id_of: Callable[[bytes], CreditTransactionId] = quick_maker(CreditTransactionId)
-#: The id in a decision on a request that was never sent.
+#: The id in a decision on a request that had none, since it was never sent.
 NO_ID = transaction_id_of(bytes(16))
 
 
@@ -127,7 +127,7 @@ class CreditTransaction:
 
     id: CreditTransactionId
     user_id: UUID
-    #: The change, in credits; its sign depends on the type.
+    #: The change, in credits; its sign follows the type.
     amount: int
     type: TransactionType
     description: str
@@ -138,13 +138,13 @@ class CreditTransaction:
     sequence: int
     #: The user's balance right after this change.
     balance_after: int
-    #: The epoch of the change; 0 for rows that Postgres made itself.
+    #: The Redis history in which the change was made; 0 for rows that Postgres made itself.
     epoch: int
     #: The deduct that a refund gives back.
     refund_of: CreditTransactionId | None = None
-    #: The change of the user's allowance: negative if it was spent.
+    #: How much of the change concerned the user's allowance: negative where that was spent.
     allowance_amount: int = 0
-    #: The rest of the allowance right after this change.
+    #: What is left of the allowance right after this change.
     allowance_after: int = 0
     #: When the period of that allowance began; None for a user who never had one.
     period_start: datetime | None = None
@@ -172,7 +172,7 @@ def check_amount(kind: TransactionType, amount: object) -> int:
 
 
 def check_whole(what: str, value: object, low: int) -> int:
-    """Return `value` if it is a whole number of credits from `low` to `CREDITS_MAX`.
+    """Return `value` if it is a whole number of credits from `low` to the most there can be.
 
     Raises:
         AmountError: It is not.

@@ -1,4 +1,4 @@
-"""The usage of a user: used and remaining credits."""
+"""What a user has used, and what is left."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,33 +10,33 @@ from faregate.domain.user import User
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """A user's credits at one moment, by its policy."""
+    """A user's credits at one moment, in the words of its policy."""
 
     user_id: UUID
     #: The name of the policy.
     policy: str
-    #: Whether the user is never refused; then the other numbers do not limit it.
+    #: Whether the user is never refused; then the other numbers say what is there, not what counts.
     is_unlimited: bool
-    #: The credits that can be spent now: the rest of the allowance, and bought credits.
+    #: All that can be spent now: what is left of the allowance, and bought credits.
     remaining: int
-    #: The credits in open holds: not part of `remaining`, though some may come back.
+    #: What lies in open holds: not part of `remaining`, and may yet come back in part.
     held: int
     #: The allowance of a period; None without one.
     limit: int | None
-    #: The spent part of the allowance in this period; None without one.
+    #: How much of the allowance is spent in this period; None without one.
     used: int | None
-    #: The start of the period and of the next one, in Unix milliseconds.
+    #: When the period began and when the next one begins, in Unix milliseconds.
     period_start_ms: int | None
     period_end_ms: int | None
-    #: Whether the used part of the allowance reaches the warning level, without bought credits.
+    #: Whether as much of the allowance is used as the policy warns of, and no credit is bought.
     is_warning: bool
 
     @classmethod
     def of(cls, user: User, policy: CreditPolicy) -> Self:
-        """Return the usage of a balance, as a charge would find it now, by its policy."""
+        """Put a balance, as a charge would find it now, into the words of its policy."""
         allowance = policy.granted
         limit = None if allowance is None else allowance.amount
-        # Credits carried over exceed the limit, so none of the limit is used yet.
+        # Credits carried over lie beyond the limit, so none of the limit is used yet.
         used = None if limit is None else max(0, limit - user.allowance_left)
         has_bought_credits = user.credits > user.allowance_left
         is_near = (

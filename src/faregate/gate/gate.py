@@ -1,4 +1,4 @@
-"""The gate: the use cases of an API and of its operators, in one object."""
+"""The gate: the use cases of an API, and of those who run it, behind one name."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 
 
 class Gate:
-    """Charges users and gives back. All tasks of one event loop can share it.
+    """Charges users, and gives back. Safe to share among all tasks of one event loop.
 
-    Most methods are those of its parts, bound directly:
+    Most methods are those of its parts, under the same name and without a call in between:
 
     | method                                                                  | class         |
     |-------------------------------------------------------------------------|---------------|
@@ -53,28 +53,30 @@ class Gate:
         history: History | None = None,
         journal: Journal | None = None,
     ) -> None:
-        """Make a gate, which connects at its first use.
+        """Make a gate; nothing is connected before its first use.
 
         Args:
-            ledger: The ledger of live credits.
-            accounts: The store of users and rows.
-            policies: One policy for all users, or one for each tier.
-            options: Further options.
-            tier_of: Returns the tier of a user; None for the default one. See `tiers.CachedTiers`.
-            history: The history that users read; None for none.
-            journal: The journal of requests that are served without a decision; without it none is.
+            ledger: Where live credits are.
+            accounts: Where users and rows are.
+            policies: One policy for everybody, or one for each tier.
+            options: How the gate behaves beside that.
+            tier_of: Says which tier a user has; None for the default one. See `tiers.CachedTiers`.
+            history: Where users read their rows, if they may.
+            journal: Where requests are written down that are served without a decision; without
+                it none is.
         """
         #: The policy of each tier.
         self.policies = (
             PolicySet.single(policies) if isinstance(policies, CreditPolicy) else policies
         )
+        options = options or GateOptions()
+        #: After how long a request of an idempotency key that was not completed is taken over.
+        self.idempotency_lease_ms = options.idempotency_lease_ms
         starting_credits = self.policies.of(None).starting_credits
-        self._session = session = Session(
-            ledger, accounts, options or GateOptions(), starting_credits
-        )
-        #: Pending voids, refunds and ends of holds.
+        self._session = session = Session(ledger, accounts, options, starting_credits)
+        #: Voids, refunds and ends of holds that could not be made at once.
         self.retries = session.retries
-        #: Return a time that the clock of Redis has certainly reached, in Unix milliseconds.
+        #: Return a time in Unix milliseconds that the clock of Redis has reached for certain.
         self.now_ms = ledger.now_ms
         self.start, self.install = session.start, session.install
 
@@ -113,9 +115,9 @@ class Gate:
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
-        """Start, and close at the end: the lifespan of an ASGI app, `lifespan=gate.lifespan`.
+        """Start and, at the end, close: the lifespan of an ASGI app, `lifespan=gate.lifespan`.
 
-        An app can start while a server is down, and answers 503 until the server is back. It does
+        An app may start while a server is down: it answers 503 until the server is back. It does
         not start with settings that contradict the ledger.
         """
         try:
@@ -129,11 +131,11 @@ class Gate:
 
     @property
     def serves_open(self) -> bool:
-        """Whether there is a journal, which `FailureMode.OPEN` needs."""
+        """Whether there is a journal, without which `FailureMode.OPEN` is refused."""
         return self._fallback.is_there
 
     def health(self) -> Health:
-        """Return the health of the gate now, without asking a server."""
+        """Return how the gate is now. Asks no server."""
         breaker, spending = self._session.breaker, self._spending
         return Health(
             breaker=breaker.state,
@@ -151,7 +153,7 @@ class Gate:
         )
 
     async def aclose(self) -> None:
-        """Finish pending work and close all connections. `start` opens the gate again.
+        """Finish what is under way and close all connections. `start` opens the gate again.
 
         Callers that still wait for Redis get a `LedgerUnavailableError`.
         """

@@ -1,4 +1,4 @@
-"""Retries actions in the background until they are done: voids, refunds, ends of holds."""
+"""Tries actions again in the background until they are done: voids, refunds, ends of holds."""
 
 import asyncio
 import logging
@@ -20,19 +20,19 @@ from faregate.domain.transaction import CreditTransactionId
 
 _T = TypeVar("_T")
 
-#: The most actions that wait. Each belongs to a request that was answered "not charged".
+#: How many actions may wait. Each stands for one request that was answered "not charged".
 QUEUE_LENGTH_MAX = 10_000
 #: How long one action is tried before it is given up, in seconds.
 TRIES_S_MAX = 600.0
-#: How many are tried at once, so that requests have priority.
+#: How many are tried at a time, so that they do not crowd out requests.
 RUNNING_MAX = 8
 
 _DELAY_MIN_S = 0.05
 _DELAY_MAX_S = 2.0
 
-#: Returns whether it is done. False and a `FaregateError` both mean: try again later.
+#: Returns whether it is done; False and a `FaregateError` alike mean: try again later.
 Action: TypeAlias = Callable[[], Awaitable[bool]]
-#: Writes an action that is given up to the journal; returns whether it did.
+#: Leaves an action that is given up to the journal; returns whether it did.
 ToJournal: TypeAlias = Callable[[], bool]
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """The name of an action in the log, with its transaction."""
+    """Names an action in the log, by the transaction that it is about."""
 
     what: str
     transaction_id: CreditTransactionId
@@ -61,12 +61,12 @@ class RetryQueue:
     ) -> None:
         self._length_max = length_max
         self._tries_s_max = tries_s_max
-        #: The number of actions that were given up for good. Each was logged.
+        #: How many actions were given up for good. Each has been logged, with its name.
         self.given_up = 0
         self.open()
 
     def open(self) -> None:
-        """Accept actions, on the running event loop."""
+        """Take actions, on the event loop that runs when they come."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(RUNNING_MAX)
         self._is_closed = False
@@ -85,10 +85,10 @@ class RetryQueue:
         """Try `action` until it is done.
 
         Args:
-            name: The name of the action in the log.
-            action: The action.
+            name: Names the action in the log where it is given up.
+            action: What to try.
             to_journal: Writes a given up action to the journal, and returns whether it did.
-            after_s: The wait before the first try, in seconds.
+            after_s: How long to wait before the first try.
         """
         if self._is_closed or len(self._tasks) >= self._length_max:
             why = "the gate is closed" if self._is_closed else "too many actions wait"
@@ -105,18 +105,18 @@ class RetryQueue:
         task.add_done_callback(note_end)
 
     async def ensure(self, name: object, operation: Callable[[], Awaitable[_T]]) -> _T | None:
-        """Run an operation now or, if it fails, in the background until it succeeds.
+        """Do what must be done in the end: now, or else in the background.
 
         Args:
-            name: The name of the operation in the log.
-            operation: The operation, which must be idempotent.
+            name: Names it in the log where it is given up.
+            operation: What to do. Doing it twice has the same effect as doing it once.
 
         Returns:
-            The answer, or None if it is tried in the background.
+            The answer, or None where it is tried in the background.
         """
 
         async def again() -> bool:
-            # A conflict means that it was done in another way, so retrying is useless.
+            # A conflict says that it was done in another way, which no later try changes.
             with suppress(TransactionConflictError):
                 await operation()
             return True
@@ -160,13 +160,13 @@ class RetryQueue:
         _log.error("action given up: %s (%s); settle it by hand", name, why)
 
     async def join(self, timeout_s: float) -> bool:
-        """Wait until no action is left; return whether that happened in time."""
+        """Wait until nothing is left to do; return whether that was so in time."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
         return not self._tasks
 
     async def aclose(self, timeout_s: float) -> None:
-        """Wait for running actions, then give up and log the rest."""
+        """Wait for what is under way, then give the rest up, by name."""
         await self.join(timeout_s)
         self._is_closed = True
         for task in self._tasks:

@@ -1,6 +1,6 @@
-"""The interfaces that the use cases need. Adapters implement them by shape.
+"""What the use cases need from the outside, as interfaces. Adapters satisfy them by shape.
 
-A port is either async, for requests, or sync, for workers and operators.
+One colour a port: what answers requests is async, what workers and operators use is sync.
 """
 
 from faregate.ports.drift import Known, LedgerSum, Snapshot, Snapshots

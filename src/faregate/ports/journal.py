@@ -1,4 +1,4 @@
-"""The ports to journals: requests that a process serves without a decision."""
+"""What lasts on the disk: the journal of what a process serves without a decision."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,60 +9,60 @@ from faregate.domain.journal import JournalChange, JournalEntry
 
 
 class Journal(Protocol):
-    """The journal of this process. Implemented by files."""
+    """Keeps what this process serves without a decision. Implemented by files."""
 
     def write(self, line: JournalEntry | JournalChange) -> None:
-        """Append a line, which then outlives the process. It takes microseconds.
+        """Keep a line; when this returns, it outlives the process. Takes microseconds.
 
-        A change of a written entry always finds room, even in a full journal.
+        A change of an entry that was kept finds room, however full the journal is.
 
         Raises:
-            JournalError: It is full, or cannot be written; nothing was written.
+            JournalError: It is full, or cannot be written; nothing is kept.
         """
         ...
 
     @property
     def state(self) -> JournalState:
-        """Its size, and the number of its requests."""
+        """How much there is in it."""
         ...
 
     async def aclose(self) -> None:
-        """Sync it to the disk, and close it."""
+        """Make sure that all of it is on the disk."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalLine:
-    """One line of a journal, for the import."""
+    """One line of a journal, as it is read."""
 
-    #: The number of the line, from 1.
+    #: Where the line lies, counted from 1.
     number: int
-    #: Its content, or None if it cannot be read; then `problem` has the reason.
+    #: What it says, or None where it cannot be read; `problem` then says why.
     content: JournalEntry | JournalChange | None
     problem: str = ""
 
 
 class JournalFile(Protocol):
-    """A journal for the import, perhaps while its process goes on writing."""
+    """A journal as the import meets it, perhaps while its process goes on writing."""
 
     @property
     def name(self) -> str:
-        """Its path."""
+        """Where it is."""
         ...
 
     def size(self) -> int:
-        """Return the size of its complete lines, in bytes."""
+        """Return up to where its lines are whole, in bytes."""
         ...
 
     def lines(self, start: int, end: int) -> Iterator[JournalLine]:
-        """Iterate over the lines between two offsets in bytes, both at the start of a line."""
+        """Iterate over the lines between two places, in bytes, at each of which a line begins."""
         ...
 
     def retire(self, end: int) -> bool:
-        """Retire it, so that it is not read again, if no line follows `end`."""
+        """Put it away, so that it is not read again, if there is no line after `end`."""
         ...
 
     @property
     def is_torn(self) -> bool:
-        """For a retired journal: whether its last line is incomplete, and so was not served."""
+        """Of one that was put away: whether its last line was never finished, and so not served."""
         ...

@@ -1,6 +1,7 @@
 """An event loop in a thread of its own, with a gate on it."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
@@ -14,27 +15,32 @@ _T = TypeVar("_T")
 
 
 class GateLoop:
-    """Runs calls of one gate until the close, after which the owner must send no call."""
+    """Runs calls of one gate until it is closed. Its user sees to it that none comes later."""
 
     def __init__(self, gate: Gate) -> None:
-        """Start the thread."""
+        """Start the thread.
+
+        Raises:
+            ConfigurationError: gevent or eventlet has replaced the threads of this process.
+        """
+        _check_threads()
         self.gate = gate
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
-        # A daemon, since the process may end without a close; `atexit` closes it.
+        # A daemon, since the process may end without a close; `atexit` closes it in order.
         self._thread = Thread(target=self._run, name="faregate", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        # At its end the runner cancels running calls, so that no caller waits for ever.
+        # At its end the runner cancels what is under way, so that nobody waits for ever.
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._is_over.wait())
 
     def submit(self, operation: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
-        """Start a call, from any thread except that of the loop.
+        """Begin a call, from any thread but that of the loop.
 
         Raises:
-            ConfigurationError: It is called in the thread of the loop, which would wait for itself.
+            ConfigurationError: This is the thread of the loop, which would wait for itself.
         """
         if current_thread() is self._thread:
             raise ConfigurationError(
@@ -61,3 +67,13 @@ class GateLoop:
         finally:
             self._loop.call_soon_threadsafe(self._is_over.set)
             self._thread.join()
+
+
+def _check_threads() -> None:
+    """Refuse greenlets in place of threads: the event loop needs a thread of the system."""
+    origin = threading.get_ident.__module__
+    if origin != "_thread":
+        raise ConfigurationError(
+            f"{origin} has replaced threads, and a SyncGate needs those of the system: use"
+            " workers `gthread` or `sync` of gunicorn, pools `prefork` or `threads` of Celery"
+        )

@@ -1,4 +1,4 @@
-"""A clock that a test advances."""
+"""Time that moves when a test says so."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ START_MS = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1000
 
 
 class Clock:
-    """A clock in Unix milliseconds that stands still until it is advanced."""
+    """Unix milliseconds, at the pace of the test."""
 
     def __init__(self, ms: int = START_MS) -> None:
         self.ms = ms
@@ -17,5 +17,5 @@ class Clock:
         return self.ms
 
     def advance(self, ms: int) -> None:
-        """Advance the clock."""
+        """Let time pass."""
         self.ms += ms

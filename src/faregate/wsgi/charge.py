@@ -1,4 +1,4 @@
-"""The charge of a request, for WSGI handlers."""
+"""What a WSGI handler sees of the charge of its request."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -16,13 +16,13 @@ class SyncChargeContext:
     """The charge of one request, found as `environ["faregate.charge"]`; see `ChargeContext`."""
 
     def __init__(self, gate: SyncGate, context: ChargeContext) -> None:
-        #: The gate, for its other methods.
+        #: The gate, for what is not offered here.
         self.gate = gate
         #: The context of the middleware, which belongs to the event loop of the gate.
         self.context = context
 
     def run(self, operation: Callable[[ChargeContext], Awaitable[_T]]) -> _T:
-        """Run an operation on the event loop of the gate, and wait for its end."""
+        """Run something on the event loop of the gate, and wait for its end."""
         return self.gate.run(lambda _: operation(self.context))
 
     add, refund = blocking(ChargeContext.add), blocking(ChargeContext.refund)
@@ -30,17 +30,17 @@ class SyncChargeContext:
 
     @property
     def decision(self) -> Decision:
-        """The decision on the request."""
+        """How the request was decided."""
         return self.context.decision
 
     @property
     def hold(self) -> Hold | None:
-        """The hold, if the rule has an estimate."""
+        """The hold, where the rule has an estimate."""
         return self.context.hold
 
     @property
     def answer(self) -> HoldAnswer | None:
-        """The end of the hold; None while it is open, and without a hold."""
+        """How the hold ended; None as long as it is open, and where there is none."""
         return self.context.answer
 
     @property
@@ -55,10 +55,10 @@ class SyncChargeContext:
 
     @property
     def user_id(self) -> UUID:
-        """The user that is charged."""
+        """The user who is charged."""
         return self.context.user_id
 
     @property
     def cost(self) -> int:
-        """The credits that the request was charged at its start."""
+        """What the request was charged at its start."""
         return self.context.cost

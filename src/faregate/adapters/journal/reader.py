@@ -1,4 +1,4 @@
-"""Reads the journals of processes, and retires those that have been collected."""
+"""Reads the journals that processes have written, and puts away what has been collected."""
 
 import os
 import time
@@ -12,11 +12,11 @@ from faregate.adapters.journal.writer import SUFFIX, try_lock
 from faregate.domain.errors import ConfigurationError, JournalError
 from faregate.ports import JournalLine
 
-#: The suffix of a retired file.
+#: What the name of a file has in addition that has been put away.
 PUT_AWAY = ".imported"
-#: How long a retired file stays, in seconds: a week, in which it can be imported again.
+#: How long such a file is kept, in seconds: a week, in which it may be imported again.
 IMPORTED_LIFETIME_S = 7 * 86_400
-#: More bytes than any line has, since description and metadata are bounded.
+#: More than any line has: description and metadata are bounded.
 _LINE_BYTES_MAX = 65_536
 _BLOCK_BYTES = 1 << 20
 
@@ -27,8 +27,7 @@ class FileJournalReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.name = os.fspath(path)
-        #: Whether its last line is incomplete. The process that wrote it did not serve that
-        #: request.
+        #: Whether its last line was never finished: whoever wrote it did not serve that request.
         self.is_torn = False
 
     @contextmanager
@@ -36,7 +35,7 @@ class FileJournalReader:
         """Open it.
 
         Raises:
-            JournalError: It cannot be read, or cannot be retired.
+            JournalError: It cannot be read, or put away.
         """
         try:
             with self._path.open("rb") as file:
@@ -45,7 +44,7 @@ class FileJournalReader:
             raise JournalError(f"the journal cannot be imported: {error}") from error
 
     def size(self) -> int:
-        """Return the size of its complete lines, in bytes."""
+        """Return up to where its lines are whole, in bytes."""
         with self._opened() as file:
             end = file.seek(0, os.SEEK_END)
             return end - _torn_length(file.fileno(), end)
@@ -60,9 +59,9 @@ class FileJournalReader:
                 number += 1
 
     def retire(self, end: int) -> bool:
-        """Retire it if no complete line follows `end`; see the port.
+        """Put it away if there is no whole line after `end`; see the port.
 
-        A process that still writes to it finds that it was renamed, and begins another file.
+        A process that writes to it meanwhile finds it gone, and begins another.
         """
         with self._opened() as file:
             if not try_lock(file.fileno()):
@@ -78,7 +77,7 @@ class FileJournalReader:
 
 
 def _torn_length(descriptor: int, length: int) -> int:
-    """Return the number of bytes after the last complete line."""
+    """Return how many bytes there are after the last line that is whole."""
     tail = os.pread(descriptor, _LINE_BYTES_MAX, max(0, length - _LINE_BYTES_MAX))
     return len(tail) - (tail.rfind(b"\n") + 1)
 
@@ -92,13 +91,13 @@ def _blocks(descriptor: int, end: int) -> Iterator[bytes]:
 
 @contextmanager
 def open_journals(paths: Sequence[Path]) -> Iterator[list[FileJournalReader]]:
-    """Find the journals at paths (files and folders), and lock them for one import.
+    """Find the journals at paths, for one import at a time: files, and folders of files.
 
-    Files in the same folders that were retired long ago are deleted, since they name users.
+    Those in the same folders that were put away long ago are deleted: they name users.
 
     Raises:
         ConfigurationError: There is nothing at a path, or no journal.
-        JournalError: Another process imports them.
+        JournalError: They are being imported by somebody else.
     """
     found = list(dict.fromkeys(path for given in paths for path in _journals_at(given)))
     folders = {path.resolve() if path.is_dir() else path.parent.resolve() for path in paths}
@@ -106,12 +105,12 @@ def open_journals(paths: Sequence[Path]) -> Iterator[list[FileJournalReader]]:
         for folder in sorted(folders):
             locks.enter_context(_locked(folder))
             _delete_old(folder)
-        # The former holder of the lock may have retired some of them.
+        # The holder of the lock before may have put some of them away.
         yield [FileJournalReader(path) for path in found if path.exists()]
 
 
 def find_journals(paths: Sequence[Path]) -> list[FileJournalReader]:
-    """Find the journals at paths without locking them; raises as `open_journals` does."""
+    """Find the journals at paths, to look at them alone; raises as `open_journals` does."""
     found = dict.fromkeys(path for given in paths for path in _journals_at(given))
     return [FileJournalReader(path) for path in found]
 
@@ -123,7 +122,7 @@ def _journals_at(path: Path) -> list[Path]:
         raise ConfigurationError(f"there is no journal at {path}")
     if path.suffix != SUFFIX:
         raise ConfigurationError(
-            f"{path} is no journal: rename a retired one to *{SUFFIX} to import it again"
+            f"{path} is no journal: one that is to be imported again is named *{SUFFIX} before"
         )
     return [path]
 
@@ -139,7 +138,7 @@ def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if not try_lock(descriptor):
-            raise JournalError(f"the journals in {folder} are being imported by another process")
+            raise JournalError(f"the journals in {folder} are being imported by somebody else")
         yield
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A journal in a list, for tests of fail-open requests."""
+"""A journal in a list, for tests of requests that are served without a decision."""
 
 from faregate.domain.health import JournalState
 from faregate.domain.journal import JournalChange, JournalEntry
@@ -12,12 +12,12 @@ class MemoryJournal:
         self.lines: list[JournalEntry | JournalChange] = []
 
     def write(self, line: JournalEntry | JournalChange) -> None:
-        """Append a line."""
+        """Keep a line."""
         self.lines.append(line)
 
     @property
     def state(self) -> JournalState:
-        """The number of its requests; its size is 0."""
+        """How much there is in it; nothing of it has a size."""
         entries = sum(isinstance(line, JournalEntry) for line in self.lines)
         return JournalState(requests=entries, bytes=0, bytes_max=0)
 

@@ -50,7 +50,7 @@ class Newest:
 
 
 def read_newest(connection: psycopg.Connection, shard: int) -> Newest:
-    """Return the newest batch of a shard, whose lock an earlier statement must have taken."""
+    """Return the newest batch of a shard. Its lock must have been taken by an earlier statement."""
     cursor = connection.cursor(row_factory=dict_row, binary=True)
     row = cursor.execute(statement("read_newest_batch"), {"shard": shard}).fetchone()
     if row is None:
@@ -94,7 +94,7 @@ def write_batch(
 
 
 def cursors_of(rows: Iterable[Mapping[str, Any]]) -> dict[int, Cursor]:
-    """Return cursors from the rows of `read_cursors`."""
+    """Make cursors of the answer to `read_cursors`."""
     return {row["shard"]: _cursor(row) for row in rows}
 
 

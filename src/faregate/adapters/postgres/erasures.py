@@ -55,5 +55,5 @@ class PostgresErasures:
         return answers
 
     def close(self) -> None:
-        """Close the connection; the next query opens another."""
+        """Let go of the connection; the next question opens another."""
         self._connector.close()

@@ -1,7 +1,8 @@
-"""The migration runner: brings a database to the schema of this version, and verifies it.
+"""The runner of migrations: brings a database to the schema of this version, and proves it.
 
-After a check of the database, all pending migrations are applied in one transaction, under one
-lock: all or none. Each is recorded with its checksum. The settings of a new ledger never change.
+All that is pending is applied in one transaction, under one lock, after a look at the database:
+all of it or nothing. Each migration is recorded with its checksum. The settings of a new ledger
+are given once and never change.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def _ignore(_name: str) -> None:
 class Migrator:
     """Applies migrations to one database, over a connection of its own for each call.
 
-    No server state outlives a transaction, so it works through a pooler.
+    Nothing outlives a transaction on the server, so a pooler may stand in between.
     """
 
     def __init__(self, conninfo: str) -> None:
@@ -43,7 +44,7 @@ class Migrator:
         self._conninfo = complete(conninfo, "faregate migrate")
 
     def status(self) -> list[MigrationStatus]:
-        """Return the status of every migration, including those that only the database knows.
+        """Return how every migration stands, those that only the database knows included.
 
         Raises:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
@@ -80,11 +81,11 @@ class Migrator:
 
         Raises:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
-            UnfitDatabaseError: The database does not fit; the error lists all obstacles.
+            UnfitDatabaseError: The database does not fit. It says all that was found.
             MigrationError: A migration failed, was edited, or belongs to a newer version.
             ConfigurationError: The ledger was created with other numbers.
 
-        If it raises an error, nothing was changed.
+        If it raises, nothing was changed.
         """
         with connected(self._conninfo) as connection, bounded(connection):
             return _Run(_Numbers(shard_count, starting_credits), adopt, on_progress).on(connection)
@@ -99,8 +100,8 @@ class Migrator:
     ) -> list[str]:
         """Do what `apply` would, roll it back, and return the names.
 
-        This shows that the migrations succeed on this database. Meanwhile it holds the locks that
-        they need. Arguments and errors are those of `apply`.
+        So it shows that the migrations succeed on this very database, and until it is done it
+        holds the locks that they need. Arguments and errors are those of `apply`.
         """
         with (
             connected(self._conninfo) as connection,
@@ -116,7 +117,7 @@ class Migrator:
 
 
 def _prepare(connection: psycopg.Connection) -> None:
-    """Create what migrations need: the basics of Supabase, and the table of their records."""
+    """Make what migrations stand on: the little of Supabase, and the table of their records."""
     if not holds(connection, "is_bootstrapped"):
         with transaction(connection, "bootstrap.sql"):
             execute(connection, bootstrap_sql())
@@ -133,13 +134,13 @@ def _settle(connection: psycopg.Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
-    """The settings with which a ledger is created."""
+    """What a ledger is created with."""
 
     shard_count: int
     starting_credits: int
 
     def say(self, connection: psycopg.Connection) -> None:
-        """Pass them to the migration that creates the ledger, as settings of the transaction."""
+        """Tell them to the migration that creates the ledger, which reads settings."""
         connection.execute(sql("log_ledger_numbers"), asdict(self))
 
     def check(self, connection: psycopg.Connection) -> None:
@@ -164,7 +165,7 @@ class _Run:
 
     def on(self, connection: psycopg.Connection) -> list[str]:
         """Apply what is pending, in order; return the names."""
-        # Held until the end of the transaction; then the next run checks again.
+        # Held until the end of the transaction; the next run then checks anew.
         lock_run(connection)
         connection.execute(sql("check_at_once"))
         found = obstacles(connection)

@@ -13,23 +13,23 @@ from faregate.adapters.postgres.history import history_row
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.history import HistoryRow, Place
 
-#: How many rows of a stream are fetched at once.
+#: How many rows come at once of those that are streamed.
 _CHUNK_ROWS = 2_000
 
 
 class PostgresReports:
-    """Lists rows and dead letters for an audit; raises as `PostgresAudit` does."""
+    """Lists what an audit sees, by its connection; raises as `PostgresAudit` does."""
 
     def __init__(self, audit: PostgresAudit) -> None:
-        #: The audit.
+        #: Who asks.
         self.audit = audit
 
     def rows(
         self, user_id: UUID | None, since: datetime | None = None, until: datetime | None = None
     ) -> Generator[dict[str, Any], None, None]:
-        """Iterate over the rows of a user or of all users in a span of time.
+        """Iterate over the rows of a user or of all, from a time on and before another.
 
-        They belong to one snapshot, and come in parts from a server-side cursor.
+        They are of one snapshot, and come from a cursor of the server, a part at a time.
         """
         asked = {"user_id": user_id, "since": since, "until": until}
         with (
@@ -56,19 +56,19 @@ class PostgresReports:
             return list(map(_plain, found))
 
     def dead_letters(self, user_id: UUID) -> Sequence[Mapping[str, Any]]:
-        """Return the dead letters of a user, including discarded ones."""
+        """Return the dead letters of a user, those included that are discarded."""
         with self.audit.snapshot() as connection:
             found = _rows(connection, _report("read_dead_letters"), {"user_id": user_id})
             return list(map(_plain, found))
 
     def last_reconciliation(self) -> Mapping[str, Any]:
-        """Return the time and the findings of the last reconciliation; empty if there is none."""
+        """Return when the last reconciliation ended, and its findings; empty without one."""
         with self.audit.snapshot() as connection:
             found = _rows(connection, _report("read_last_reconciliation"), {})
             return _plain(found[0]) if found else {}
 
     def close(self) -> None:
-        """Close the connection."""
+        """Let go of the connection."""
         self.audit.close()
 
 
@@ -83,6 +83,6 @@ def _rows(
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with its times in UTC."""
+    """Return a row with its times in UTC, whatever the time zone of the connection."""
     times = {name: time.astimezone(UTC) for name, time in row.items() if isinstance(time, datetime)}
     return row | times

@@ -21,14 +21,14 @@ from faregate.domain.errors import MigrationError, SchemaDiffersError
 
 
 class SchemaRestorer:
-    """Restores the schema of one database to that of the migrations.
+    """Makes the schema of one database what the migrations make of it.
 
-    Rows and balances do not change. Objects of the application stay, except those that affect
-    Faregate's tables, such as unknown policies.
+    Rows and balances stay as they are. Objects of the application stay, but for those that change
+    the work of Faregate's tables, such as unknown policies on them.
     """
 
     def __init__(self, conninfo: str) -> None:
-        """Connects only when used, as the owner of the schema or as a superuser."""
+        """Remember where to connect to, as the owner of the schema or as a superuser."""
         self._conninfo = complete(conninfo, "faregate repair")
 
     def differences(self) -> list[SchemaDifference]:
@@ -43,9 +43,10 @@ class SchemaRestorer:
             return find_differences(connection)
 
     def restore(self) -> Sequence[SchemaDifference]:
-        """Remove all differences, and return them.
+        """Remove every difference, and return those that were found.
 
-        The tables are locked while the migrations run again. Requests wait meanwhile; none is lost.
+        The tables are locked for as long as the migrations take to run again, so that requests
+        wait, and none is lost.
 
         Raises:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
@@ -66,14 +67,14 @@ class SchemaRestorer:
         return differences
 
     def _require_applied(self) -> None:
-        """Check that the migrations of this version are applied, and no others."""
+        """Make sure that the migrations of this version are what the database should have."""
         for status in Migrator(self._conninfo).status():
             if status.state is not MigrationState.APPLIED:
                 raise MigrationError(f"{status.name} is {status.state}: run `faregate migrate`")
 
 
 def _find(connection: psycopg.Connection) -> list[SchemaDifference]:
-    """Compare in a savepoint, so that the settings of the transaction stay."""
+    """Compare in a transaction of its own within the one at hand, whose settings stay."""
     with connection.transaction(force_rollback=True):
         return find_differences(connection)
 
@@ -85,7 +86,7 @@ def _restore(connection: psycopg.Connection, differences: Sequence[SchemaDiffere
                 execute(connection, statement)
     with connection.transaction(force_rollback=True):
         _, owner = read_facts(connection)
-    # The migrations make the owner of their objects part of policies.
+    # All objects of the migrations belong to the owner, and policies name the owner.
     execute(connection, f"set local role {owner}")
     with transaction(connection, "bootstrap.sql"):
         execute(connection, bootstrap_sql())

@@ -1,6 +1,6 @@
 """Callers by JSON Web Token (RFC 7519): signed by an issuer, `Authorization: Bearer ...`.
 
-Needs `pip install 'faregate[jwt]'`. The response does not say why a token is refused.
+Needs `pip install 'faregate[jwt]'`. The client is not told why its token is refused.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,16 +17,16 @@ from faregate.domain.errors import ConfigurationError
 
 __all__ = ["JwksKeys", "JwtIdentity"]
 
-#: The algorithms of shared secrets.
+#: The signatures that a shared secret proves.
 SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
 
 LEEWAY_S_MAX = 300.0
-#: The longest name of a tier, in characters.
+#: How long the name of a tier may be, in characters.
 _TIER_LENGTH_MAX = 100
 
 
 class JwtIdentity:
-    """An identity function: returns the user of a valid token, or None."""
+    """An identity function: the user of a valid token, or nobody."""
 
     def __init__(
         self,
@@ -39,26 +39,25 @@ class JwtIdentity:
         tier_claim: str | Sequence[str] = (),
         leeway_s: float = 10.0,
     ) -> None:
-        """Configure which tokens are valid. Each must have a subject and an expiry.
+        """Decide what tokens are believed. Each must have a subject and an expiry.
 
         Args:
             keys: A public key (PEM), a secret, or the `JwksKeys` of an issuer.
-            issuer: The `iss` that a token must have.
-            audience: The `aud` that a token must have. None accepts only tokens without an
-                audience.
-            algorithms: The accepted signature algorithms, such as `["RS256"]`.
-            namespace: Maps subjects that are no UUID to users. Without it, such a token has no
-                user.
-            tier_claim: The name of the claim with the tier, or its path, such as `("app_metadata",
-                "tier")`. Only the issuer may be able to write it.
-            leeway_s: The largest difference of clocks, in seconds.
+            issuer: Who may have signed a token: its `iss`.
+            audience: For whom a token must be: one of its `aud`. None for tokens that are for
+                nobody in particular, and for these alone.
+            algorithms: Which signatures are believed: `["RS256"]`.
+            namespace: Maps a subject that is no UUID to a user; without it, it is nobody.
+            tier_claim: The name of the claim that holds the tier, or the path to it, such as
+                `("app_metadata", "tier")`. It must be one that only the issuer can write.
+            leeway_s: How far clocks may differ, in seconds.
 
         Raises:
-            ConfigurationError: The settings would accept unsafe tokens.
+            ConfigurationError: What was given would believe what it should not.
         """
         self._algorithms = _check_algorithms(algorithms)
         self._published = keys if isinstance(keys, JwksKeys) else None
-        #: By algorithm: the one key of all tokens, whose key ids are ignored.
+        #: One key for all tokens, whatever key id they name, by algorithm.
         self._prepared: Mapping[str, Any] = {}
         if not isinstance(keys, JwksKeys):
             self._prepared = {name: _prepare(keys, name) for name in self._algorithms}
@@ -75,7 +74,7 @@ class JwtIdentity:
         self._leeway_s = leeway_s
 
     async def __call__(self, scope: Scope) -> Caller | None:
-        """Return the caller of a request, or None without a valid token.
+        """Return who sent a request, or None without a valid token.
 
         Raises:
             IdentityUnavailableError: The keys of the issuer cannot be fetched now.
@@ -91,11 +90,11 @@ class JwtIdentity:
         return Caller(user_id=user_id, tier=self._tier(claims))
 
     async def _claims(self, token: str) -> Mapping[str, Any] | None:
-        """Return the claims of a token, or None if it is not valid."""
-        # The claims are read later, after the key is known.
+        """Return what a token says, once it is proved; None if it is not signed as it must be."""
+        # The rest of the token is read, once, when it is known with which key.
         header = jwt.get_unverified_header(f"{token.partition('.')[0]}..")
-        # Only the key id and the algorithm, which must be an accepted one, are read from the
-        # header. Keys and key URLs in a token are ignored.
+        # All that is taken from the header: which of the keys, and which of the algorithms that
+        # were allowed beforehand. Keys and addresses of keys in a token are never looked at.
         algorithm, key_id = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             return None
@@ -133,7 +132,7 @@ def _check_algorithms(algorithms: Collection[str]) -> frozenset[str]:
         known = ", ".join(sorted(SYMMETRIC | ASYMMETRIC))
         raise ConfigurationError(f"signatures to be believed are among {known}; not {shown}")
     if names & SYMMETRIC and names & ASYMMETRIC:
-        # Otherwise anybody could use the public key as the secret of an HMAC.
+        # A public key, which anybody has, would pass as the secret of an HMAC.
         raise ConfigurationError("signatures by secret and by public key are not mixed")
     return names
 

@@ -1,4 +1,4 @@
-"""The programs of the embedded servers."""
+"""Where the servers' programs are."""
 
 import importlib.util
 from dataclasses import dataclass

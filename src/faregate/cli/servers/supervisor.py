@@ -1,11 +1,11 @@
-"""The supervisor of one server: starts it, passes signals on, stops it when the owner has ended.
+"""The supervisor of one server: starts it, passes signals on, stops it when the owner is gone.
 
 Run as a script (`python -I -S supervisor.py SPECIFICATION`), so that it needs nothing but the
 standard library and starts in some 30 ms. It never imports Faregate.
 
-It writes one line to standard output: `pid 123` or `error ...`. Each byte that the owner writes to
-its standard input is a command: 0 stops the server, any other number is a signal for the server.
-The end of the input means that the owner has ended.
+It tells its owner one line on standard output: `pid 123` or `error ...`. Each byte that the owner
+writes to its standard input is an order: 0 stops the server, any other number is a signal that
+the server gets. The end of the input means that the owner is gone.
 """
 
 import ctypes
@@ -20,8 +20,7 @@ from enum import Enum, auto
 from typing import TypedDict
 
 STOP_ORDER = 0
-#: The interval in which the owner is checked, in seconds, if another process holds its end of the
-#: pipe open.
+#: How soon a vanished owner is noticed when something else holds its end of the pipe open.
 OWNER_CHECK_S = 1.0
 _PR_SET_PDEATHSIG = 1
 _EXIT_CANNOT_START = 127
@@ -29,29 +28,29 @@ _EXIT_OF_SIGNAL = 128
 
 
 class Specification(TypedDict):
-    """The specification by the owner."""
+    """What the owner asks for."""
 
     command: list[str]
     #: The server's whole environment.
     environment: dict[str, str]
-    #: The account to run as, or null for that of the owner.
+    #: The account to run as, or null for the owner's own.
     uid: int | None
     gid: int | None
     stop_signal: int
-    #: The timeout of a stop, after which the server is killed.
+    #: After this the server is killed.
     stop_ms_max: int
     #: Process id of the owner.
     owner: int
-    #: The descriptor of the lock, which the server inherits and so holds until its end.
+    #: Inherited by the server, so that the lock lives as long as it does.
     lock: int
-    #: Deleted with their contents if the owner dies.
+    #: Deleted with their contents if the owner vanishes.
     trees: list[str]
     #: Then removed if empty.
     directories: list[str]
 
 
 class End(Enum):
-    """The reason why the supervisor ends."""
+    """Why watching is over."""
 
     EXITED = auto()
     STOPPED = auto()
@@ -59,7 +58,7 @@ class End(Enum):
 
 
 def main(argument: str) -> int:
-    """Run the server that `argument` (JSON) specifies until it ends or must end."""
+    """Run the server that `argument` (JSON) specifies until it ends or is to end."""
     specification: Specification = json.loads(argument)
     wake_up = _catch_signals()
     try:
@@ -77,7 +76,7 @@ def main(argument: str) -> int:
 
 
 def _catch_signals() -> int:
-    """Turn signals into bytes on a pipe, and return its read end."""
+    """Turn the signals that matter into bytes on a pipe, and return its end to read."""
     readable, writable = os.pipe()
     os.set_blocking(readable, False)
     os.set_blocking(writable, False)
@@ -104,7 +103,7 @@ def _start(specification: Specification) -> subprocess.Popen[bytes]:
 
 
 def _end_with_parent(number: int) -> Callable[[], object] | None:
-    """Return a function for the child that asks the kernel for a signal when the parent dies."""
+    """Make what asks the kernel, in the child, for a signal when its parent dies."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -138,7 +137,7 @@ def _handle_command(server: subprocess.Popen[bytes], orders: bytes) -> End | Non
 
 def _stop(server: subprocess.Popen[bytes], specification: Specification) -> None:
     server.send_signal(specification["stop_signal"])
-    # A paused server gets the signal only after SIGCONT.
+    # A server that was paused hears the first signal only once it goes on.
     server.send_signal(signal.SIGCONT)
     try:
         server.wait(specification["stop_ms_max"] / 1_000)
@@ -156,7 +155,7 @@ def _remove(specification: Specification) -> None:
         try:
             os.rmdir(directory)  # noqa: PTH106 - pathlib is not loaded here
         except OSError:
-            # The other server still runs, and removes it at its end.
+            # The other server is still there, and removes it as it ends.
             continue
 
 
@@ -165,7 +164,7 @@ def _write_line(line: str) -> None:
         os.write(sys.stdout.fileno(), f"{line}\n".encode())
         os.close(sys.stdout.fileno())
     except BrokenPipeError:
-        # The owner died meanwhile; the loop notices this and stops the server.
+        # The owner died meanwhile; watching finds out and stops the server.
         return
 
 

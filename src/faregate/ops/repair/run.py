@@ -1,7 +1,8 @@
-"""The run of a repair: find, plan, act, and find again, until no repairable finding is left.
+"""The run of a repair: find, plan, act, and find again, until nothing is left that it can repair.
 
-Each round uses only its own findings, so a killed repair can be run again. The first and the last
-round check all users, and those between check users that were just repaired.
+Each round uses its own findings, and none of an earlier round. So a repair that was killed can be
+run again. The first round and the last one are about all users, and those between about users who
+were just repaired.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +22,13 @@ from faregate.ops.repair.plan import plan, plan_epochs
 from faregate.ops.repair.steps import acceptance
 from faregate.ports import Audit
 
-#: The most rounds. One cause has findings of few kinds, which are repaired one after another.
+#: How many rounds a repair has at most. One cause shows in few kinds, repaired one after another.
 ROUNDS_MAX = 20
-#: How long a drift may be used. Charges do not change it, and of two corrections only one is made.
+#: For how long a drift may be used. Charges do not change it, and of two corrections only one is
+#: made.
 ALIGNMENT_MS_MAX = 600_000
 
-#: Called with each step right before it is applied, or instead of that in a preview.
+#: Is told each step right before it is taken, or instead where nothing is to be changed.
 OnStep = Callable[[Step], None]
 
 
@@ -34,38 +36,38 @@ OnStep = Callable[[Step], None]
 class Repaired:
     """The steps of a repair, and the findings that are left."""
 
-    #: The steps in the order of their application.
+    #: In the order in which they were taken, or would be.
     steps: Sequence[Step]
-    #: Requested findings that are left.
+    #: Findings that were asked for and are left.
     left: Sequence[Finding]
-    #: Ids of requested findings that do not exist any more.
+    #: Findings that were asked for and are not there any more.
     resolved: Sequence[str]
-    #: The number of dead letters, about which an operator must decide.
+    #: How many dead letters wait for an operator, who decides about each.
     dead_letter_count: int
 
 
-#: Adjusts a balance, once for an idempotency key, below zero if necessary.
+#: Takes credits from a user by an adjustment, once for its key, and below zero if need be.
 Adjust = Callable[[UUID, int, str, Operator], None]
 
 
 @dataclass(slots=True)
 class Servers:
-    """The servers to check and repair."""
+    """The servers that are checked and repaired."""
 
     audit: Audit
     sources: Sources
     adjust: Adjust
-    #: Restores the schema, and rebuilds an empty Redis.
+    #: Make the schema what the migrations make, and a ledger of an empty Redis.
     restore_schema: Callable[[], object]
     rebuild: Callable[[], object]
 
     def findings(self) -> list[Finding]:
-        """Return all findings of reconcile and verify that are not acknowledged, each once."""
+        """Return all findings of reconcile and verify that were not accepted, each once."""
         asked = self.sources.stream, self.sources.balances, self.audit
         return _each([*verification(*asked).findings, *reconcile(*asked).findings])
 
     def findings_of(self, users: Sequence[UUID]) -> list[Finding]:
-        """Return the findings of some users, in a time independent of all other users."""
+        """Return those of some users, in a time that does not grow with all other users."""
         asked = self.sources.stream, self.sources.balances, self.audit
         found = [*self.audit.verify(users), *differences(*asked, users)]
         return _each(Verification.of(found, self.audit.acknowledgements()).findings)
@@ -83,7 +85,7 @@ class Servers:
         return plan(findings, gather(findings, self.sources), favour)
 
     def take(self, step: Step, who: Operator) -> None:
-        """Apply a step, and note its start and its end."""
+        """Take a step, between two notes of it."""
         event = _event(step, who)
         if step.drift:
             _align(self.sources, event, step.drift)
@@ -103,23 +105,23 @@ def _each(found: Sequence[Finding]) -> list[Finding]:
 
 
 def _align(sources: Sources, event: RepairEvent, drift: LiveDrift) -> None:
-    """Align a live balance with its ledger. After a refusal the next round measures again.
+    """Align a live balance with its ledger. If it is refused, the next round measures again.
 
-    A lost call that is executed later does no harm: after another alignment of the user it is
-    refused.
+    A call that was lost and is executed later does no harm: it is refused once the user has been
+    aligned by another one.
     """
     record = None
     if event.step.action is StepAction.RECORD:
-        signature = {"actor": event.actor, "repair": event.step.finding.id}
+        acceptance = {"actor": event.actor, "repair": event.step.finding.id}
         kind = TransactionType.ADMIN_ADJUSTMENT
-        record = AlignmentRecord(type=kind, description=event.reason, metadata=signature)
+        record = AlignmentRecord(type=kind, description=event.reason, metadata=acceptance)
     alignment = Alignment.of(drift, record, for_ms=ALIGNMENT_MS_MAX)
     deadline_at = datetime.fromtimestamp(alignment.deadline_ms / 1_000, UTC)
     sources.repairs.begin(event, deadline_at)
     done = sources.accounts.align(alignment)
     change = LiveChange(
-        # The next row follows the new balance, as does that of the record. An amount of 0 appends
-        # nothing.
+        # The next row follows from the balance that was made; that of the record does, too. Nothing
+        # is appended for an amount of 0.
         sequence=done.sequence - bool(record and drift.amount),
         credits_before=done.credits_before,
         credits_after=done.credits,
@@ -129,7 +131,7 @@ def _align(sources: Sources, event: RepairEvent, drift: LiveDrift) -> None:
 
 @dataclass(slots=True)
 class _Asked:
-    """The findings to repair: requested ones, and those that appear after their repair."""
+    """Which findings are repaired: those asked for, and those that show once they are gone."""
 
     ids: frozenset[str]
     known: set[str] = field(default_factory=set)
@@ -160,13 +162,13 @@ def repair(
 
     Args:
         servers: The servers to repair, in the role of the owner.
-        ids: The ids of findings; empty for all.
-        favour: Who benefits if nothing is proven.
-        who: The operator and the reason, which each event and each new row stores.
-        on_step: Called with each step right before it is applied.
+        ids: Of findings; none for all that reconcile and verify find.
+        favour: Who gets the benefit, where nothing is proven.
+        who: Operator repairs, and why: written into each event and each new row.
+        on_step: Is told each step right before it is taken.
 
     Raises:
-        ConfigurationError: Another repair runs, or the role is not that of the owner.
+        ConfigurationError: Another repair is at work, or the role is not that of the owner.
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
     """
     applied: list[Step] = []
@@ -176,7 +178,7 @@ def repair(
         resolved = _resolved(asked, found)
         asked.known = {finding.id for finding in found}
         for _ in range(ROUNDS_MAX):
-            # A step with a wide effect is applied only for a requested finding.
+            # A step that restores much at once is taken for a finding that was asked for.
             found.sort(key=lambda finding: not asked.has(finding))
             steps = [
                 one for one in servers.plan(found, asked.ids, favour) if asked.has(one.finding)
@@ -196,8 +198,8 @@ def repair(
 
 
 def _next(steps: Sequence[Step], applied: Sequence[Step]) -> Sequence[Step]:
-    """Return the steps to apply. A step that was undone meanwhile is not repeated."""
-    # A script that was refused may be tried again.
+    """Return the steps to take. One that something has undone is not taken again."""
+    # A script may have been refused.
     before = {(one.finding.id, one.action) for one in applied if not one.drift}
     return [
         one for one in steps if one.action.is_done and (one.finding.id, one.action) not in before
@@ -207,7 +209,7 @@ def _next(steps: Sequence[Step], applied: Sequence[Step]) -> Sequence[Step]:
 def _found_again(
     servers: Servers, found: Sequence[Finding], doing: Sequence[Step]
 ) -> tuple[list[Finding], bool]:
-    """Return the findings after some steps, and whether all users were checked.
+    """Return the findings after some steps, and whether those of all users are new.
 
     Only the users of the steps are compared again, if there are any.
     """
@@ -219,10 +221,10 @@ def _found_again(
 
 
 def acknowledge(servers: Servers, ids: Sequence[str], who: Operator) -> Repaired:
-    """Acknowledge findings: they are listed, and are no alarm until they change.
+    """Accept findings as they are: they are listed, and are no alarm until they change.
 
     Raises:
-        InvalidArgumentError: One does not exist, or is of a kind that stops Redis from serving.
+        InvalidArgumentError: One of them is not found, or says that Redis cannot serve.
     """
     with servers.sources.repairs.locked():
         found = {finding.id: finding for finding in servers.findings()}
@@ -247,7 +249,7 @@ def _resolved(asked: _Asked, found: Sequence[Finding]) -> Sequence[str]:
 
 
 def _event(step: Step, who: Operator) -> RepairEvent:
-    """Return the event of a step; a new row gets its id, the operator and the reason."""
+    """Make an event of a step; a new row gets the id of the event, and says who and why."""
     event = RepairEvent(id=uuid4(), step=step, actor=who.actor, reason=who.reason)
     if step.action is StepAction.CLOSE:
         rows = tuple(_signed(row, event) for row in step.rows)
@@ -256,11 +258,11 @@ def _event(step: Step, who: Operator) -> RepairEvent:
 
 
 def _signed(row: Row, event: RepairEvent) -> Row:
-    signature = {"actor": event.actor, "repair": event.step.finding.id}
+    acceptance = {"actor": event.actor, "repair": event.step.finding.id}
     return {
         **row,
         "id": str(event.id),
         "description": event.reason,
-        "metadata": {**dict(row["metadata"]), **signature},  # type: ignore[call-overload]
+        "metadata": {**dict(row["metadata"]), **acceptance},  # type: ignore[call-overload]
         "timestamp": datetime.now(UTC).isoformat(),
     }

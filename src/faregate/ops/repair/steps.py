@@ -1,4 +1,4 @@
-"""Common parts of plans: steps without a change, and the row of a difference. No I/O."""
+"""What several plans have in common: steps without numbers, and the row of a difference. Pure."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,30 +33,30 @@ class BalanceState:
 
 
 def no_repair(finding: Finding, says: str) -> Step:
-    """Return a step that changes nothing, with the reason."""
+    """Return the step that does nothing, and says why."""
     return Step(finding=finding, action=StepAction.NONE, says=says)
 
 
 def acceptance(finding: Finding, says: str) -> Step:
-    """Return the step that acknowledges a finding."""
+    """Return the step that accepts a finding as it is."""
     return Step(finding=finding, action=StepAction.ACKNOWLEDGE, says=says, accepts=(finding,))
 
 
 def numbers(first: int, last: int) -> str:
-    """Return a phrase for the transactions from one sequence to another."""
+    """Name the transactions from one number to another."""
     return f"transaction {first}" if first == last else f"transactions {first} to {last}"
 
 
 def difference(
     user_id: UUID | None, missing: tuple[int, int], amount: int, allowance: int, after: BalanceState
 ) -> Row:
-    """Return a row in place of missing transactions.
+    """Return the row that stands for missing transactions.
 
     Args:
         user_id: The user.
-        missing: The first and the last sequence; the row gets the last one.
+        missing: The first and the last number; the row gets the last.
         amount: The sum of the missing amounts.
-        allowance: The part of it in the allowance.
+        allowance: The part of it that concerns the allowance.
         after: The state of the user after the last of them.
     """
     kind = TransactionType.ADMIN_ADJUSTMENT if amount else TransactionType.DEDUCT
