@@ -173,7 +173,7 @@ def test_the_path_of_the_probes_is_exempt_in_the_app_of_the_tutorial() -> None:
     """So they need no identity, and cost nothing."""
     probes = [container(API)[f"{name}Probe"] for name in ("startup", "readiness", "liveness")]
     (path,) = {probe["httpGet"]["path"] for probe in probes}
-    assert f'exempt("{path}")' in (ROOT / "examples/tutorial/app.py").read_text("utf-8")
+    assert f'exempt("{path}")' in (ROOT / "docs/tutorial.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: str(path.name))
