@@ -189,7 +189,7 @@ def test_types_that_users_meet_are_public(module: str) -> None:
 
 
 def test_the_version_is_the_one_of_the_package_and_of_the_changelog() -> None:
-    """One number, written once in the code; the changelog begins with it."""
+    """One number: of the package that is installed, and of the newest section."""
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     released = re.findall(r"^## (\d+\.\d+\.\d+) ", changelog, re.M)
     assert released[0] == faregate.__version__

@@ -7,6 +7,7 @@ release.
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from faregate.domain.api_key import ApiKey, StoredApiKey
@@ -62,6 +63,7 @@ from faregate.ports import ApiKeys
 from faregate.sync import SyncGate, SyncHoldBlock
 
 if TYPE_CHECKING:
+    __version__: str
     from faregate.bootstrap import build_api_keys, build_gate, build_sync_gate, migrate, open_gate
     from faregate.cli.servers import EmbeddedServers
     from faregate.config import Environment, LogFormat, Settings
@@ -81,6 +83,8 @@ else:
     }
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            return version(__name__)
         if name not in _DEFERRED:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(_DEFERRED[name]), name)
@@ -88,8 +92,6 @@ else:
     def __dir__() -> list[str]:
         return __all__
 
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Allowance",
