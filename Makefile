@@ -5,11 +5,12 @@ POSTGRES := src/faregate/adapters/postgres
 QUERIES := $(filter-out $(POSTGRES)/bootstrap.sql,$(wildcard $(POSTGRES)/*.sql))
 MIGRATIONS := $(POSTGRES)/bootstrap.sql $(wildcard $(POSTGRES)/migrations/*.sql)
 SCRIPTS := build/lua
-LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
-	--generate-hashes --no-header --no-annotate --quiet
+COMPILE := build/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-annotate --quiet
+LOCK := $(COMPILE) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-servers soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture schema check fmt lock clean
+.PHONY: demo test test-servers test-install soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture schema check fmt lock dist sbom clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
@@ -25,6 +26,10 @@ test: .venv/ready
 # The same on Debian's redis-server, PostgreSQL and nginx, which have to be installed.
 test-servers: .venv/ready
 	FAREGATE_TEST_SERVERS=debian $(PYTEST) $(TESTS)
+
+# The README's first five minutes in a new environment, with all that pip downloads for it.
+test-install: .venv/ready
+	FAREGATE_TEST_INSTALL=1 $(BIN)/python -m pytest -s tests/e2e/test_dev.py -k readme
 
 # What takes long, in about an hour: all operations in 2,000 random orders, on Redis and on its
 # specification in memory at once; 1,000 rounds of kill -9; a storm of 5,000 callers; calls, accounts
@@ -80,7 +85,7 @@ picture: .venv/ready
 schema: .venv/ready
 	FAREGATE_TEST_WRITE_SCHEMA=1 $(BIN)/python -m pytest tests/integration/test_schema_facts.py
 
-# Format, style, types, layers, Lua, queries, migrations.
+# Format, style, types, layers, Lua, queries, migrations, workflows.
 check: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -93,17 +98,36 @@ check: .venv/ready
 	luacheck --no-color $(SCRIPTS)
 	$(BIN)/sqlfluff lint $(QUERIES)
 	$(BIN)/squawk $(MIGRATIONS)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 fmt: .venv/ready
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 	$(BIN)/sqlfluff fix --quiet $(QUERIES)
 
-# Locks for development (everything), for the image (what an API and a worker need), for benchmarks.
+# Locks for development (everything), for the image (what an API and a worker need), for benchmarks, for
+# the SBOM.
 lock: build/lock/ready
 	$(LOCK) --all-extras --group dev --output-file requirements-dev.txt
 	$(LOCK) --extra worker --extra cli --constraint requirements-dev.txt --output-file requirements.txt
 	$(LOCK) benchmarks/requirements.in --extra cli --extra embedded --constraint requirements-dev.txt --output-file benchmarks/requirements.txt
+	$(COMPILE) --group pyproject.toml:release --output-file requirements-release.txt
+
+# What is published, in dist/, and the tests of it.
+dist: .venv/ready
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	FAREGATE_TEST_DIST=dist $(BIN)/python -m pytest tests/test_packaging.py
+
+# What the image consists of, with licenses and dependencies, as CycloneDX; valid by its schema.
+sbom: .venv/ready build/release/ready
+	rm -rf build/image build/sbom
+	$(PYTHON) -m venv --without-pip build/image
+	$(BIN)/python -m pip --python build/image/bin/python install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m hatchling build -t wheel -d build/image/wheel
+	$(BIN)/python -m pip --python build/image/bin/python install --quiet --disable-pip-version-check --no-deps --no-index build/image/wheel/*.whl
+	mkdir build/sbom
+	build/release/bin/cyclonedx-py environment --pyproject pyproject.toml --spec-version 1.6 --output-reproducible --validate --output-file build/sbom/faregate.cdx.json build/image/bin/python
 
 clean:
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -120,6 +144,11 @@ clean:
 build/bench/ready: benchmarks/requirements.txt
 	$(PYTHON) -m venv --clear build/bench
 	build/bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
+	@touch $@
+
+build/release/ready: requirements-release.txt
+	$(PYTHON) -m venv --clear build/release
+	build/release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-release.txt
 	@touch $@
 
 build/lock/ready:

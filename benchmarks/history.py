@@ -21,7 +21,7 @@ from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.adapters.postgres.queries import statement
 from faregate.cli.servers import Binaries, EmbeddedServers
-from faregate.domain.history import Place
+from faregate.domain.history import HistoryPlace
 
 PAGE = 50
 ROUNDS = 100
@@ -83,7 +83,7 @@ async def read(url: str, user: UUID) -> tuple[list[float], list[float]]:
     history = PostgresHistory(make_conninfo(url, application_name="bench"))
     newest: list[float] = []
     following: list[float] = []
-    place: Place | None = None
+    place: HistoryPlace | None = None
     for times, moves in ((newest, False), (following, True)):
         for _ in range(ROUNDS):
             started = time.perf_counter()

@@ -1,41 +1,41 @@
 """docker-compose.yml: valid, safe by default, and every command of ours in it runs for real."""
 
-import http.client
 import json
 import os
+import re
+import shlex
 import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http import HTTPStatus
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
+import psycopg
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from psycopg import sql
+from redis import Redis
 
+from faregate.cli.servers import Binaries
 from faregate.config import Settings
+from installed import built, locked, new_environment
+from own_postgres import own_postgres
+from own_redis import own_redis
+from waiting import WAIT_S_MAX, wait_for
+from wire_client import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ["migrate", "api", "worker"]
-LASTING = ["valkey", "postgres", "api", "worker"]
-COMMAND_S_MAX = 120
-HEALTHY_S_MAX = 120
-STOP_S_MAX = 120
-SERVED_S_MAX = 120
-POLL_S = 0.1
-
-#: What the image's entry point runs.
-FAREGATE = [sys.executable, "-c", "import sys; from faregate.cli import main; sys.exit(main())"]
+REDIS = ["valkey", "queue"]
+LASTING = [*REDIS, "postgres", "api", "worker"]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_the_schema_would_notice_a_mistake(validator: Draft202012Validator) -> N
 
 
 def test_there_is_everything_that_the_path_of_a_request_needs() -> None:
-    """Redis, Postgres, migrations, API, worker; nothing else."""
+    """Two Redis, Postgres, migrations, API, worker; nothing else."""
     assert set(SERVICES) == {*LASTING, "migrate"}
 
 
@@ -84,13 +84,26 @@ def test_nothing_is_open_to_the_network_and_no_secret_is_in_the_file(name: str) 
     assert [url.hostname for url in urls if url.password] == []
 
 
-def test_the_ledger_is_kept_and_never_evicted() -> None:
-    """Redis is told to write every change down and to refuse rather than evict."""
-    command = SERVICES["valkey"]["command"]
-    options = dict(zip(command[1::2], command[2::2], strict=True))
-    assert options["--appendonly"] == "yes"
-    assert options["--maxmemory-policy"] == "noeviction"
+def options_of(name: str) -> dict[str, str]:
+    """The options of a Valkey."""
+    command = SERVICES[name]["command"]
+    return dict(zip(command[1::2], command[2::2], strict=True))
+
+
+def test_the_ledger_is_kept_and_the_queue_is_not() -> None:
+    """Each change of a balance is written down; a job that is lost is made again."""
+    assert options_of("valkey")["--appendonly"] == "yes"
     assert "valkey:/data" in SERVICES["valkey"]["volumes"]
+    assert options_of("queue")["--appendonly"] == "no"
+    assert options_of("queue")["--save"] == ""
+    assert SERVICES["queue"]["tmpfs"] == ["/data"]
+
+
+@pytest.mark.parametrize("name", REDIS)
+def test_nothing_is_evicted_and_memory_has_a_bound(name: str) -> None:
+    """Redis refuses rather than to evict a balance or a job."""
+    assert options_of(name)["--maxmemory-policy"] == "noeviction"
+    assert options_of(name)["--maxmemory"].endswith("mb")
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -100,6 +113,8 @@ def test_our_services_start_after_what_they_need(name: str) -> None:
     healthy = {"postgres": "service_healthy"}
     if name != "migrate":
         healthy |= {"valkey": "service_healthy", "migrate": "service_completed_successfully"}
+    if name == "worker":
+        healthy |= {"queue": "service_healthy"}
     assert needs == healthy
 
 
@@ -112,113 +127,143 @@ def test_every_setting_is_one(name: str) -> None:
     assert given
 
 
-def environment(name: str, redis_url: str, postgres_url: str) -> dict[str, str]:
-    """A service's environment, with the servers of this session in place of the containers."""
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
-    urls = {
-        "FAREGATE_REDIS_URL": redis_url,
-        "FAREGATE_QUEUE_URL": redis_url,
-        "FAREGATE_POSTGRES_URL": postgres_url,
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "worker")]),
-    }
-    given: dict[str, str] = SERVICES[name]["environment"]
-    return kept | given | urls
+@dataclass(frozen=True, slots=True)
+class Containers:
+    """The services of ours, as processes on this machine."""
 
+    #: The Python of an environment with what is in the image.
+    python: Path
+    folder: Path
+    password: str
+    #: Where each server is, and where the API is: by the address that it has among containers.
+    addresses: Mapping[str, str]
 
-@pytest.mark.parametrize("name", OURS)
-def test_every_command_and_option_exists(name: str) -> None:
-    """The command line knows the command of each service with its options."""
-    command = [*FAREGATE, *SERVICES[name]["command"], "--help"]
-    done = subprocess.run(
-        command,
-        env=environment(name, "redis://127.0.0.1:1", "postgresql://127.0.0.1:1/none"),
-        timeout=COMMAND_S_MAX,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "usage" in done.stdout.lower()
+    def here(self, text: str) -> str:
+        """Return an argument or a variable with the addresses and the password of this machine."""
+        for among_containers, address in self.addresses.items():
+            text = text.replace(among_containers, address)
+        return re.sub(r"\$\{POSTGRES_PASSWORD:\?[^}]*\}", self.password, text)
+
+    def start(self, name: str, *command: str) -> subprocess.Popen[str]:
+        """Start a command in a service's environment: its own, or another one."""
+        kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        given = SERVICES[name]["environment"]
+        program, *arguments = command or ("faregate", *SERVICES[name]["command"])
+        return subprocess.Popen(
+            [self.python.parent / program, *map(self.here, arguments)],
+            cwd=self.folder,
+            env=kept | {key: self.here(value) for key, value in given.items()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, name: str, *command: str) -> tuple[int, str]:
+        """Run a command to its end; return its status and what it said."""
+        with ending(self.start(name, *command)) as process:
+            said, _ = process.communicate(timeout=WAIT_S_MAX)
+            return process.returncode, said
+
+    def is_healthy(self, name: str) -> bool:
+        """Whether a service's health check succeeds."""
+        kind, *command = SERVICES[name]["healthcheck"]["test"]
+        assert kind == "CMD"
+        return self.run(name, *command)[0] == 0
 
 
 @contextmanager
-def running(command: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is stopped at the end, by its id, however the test went."""
-    process = subprocess.Popen(command, env=env)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(STOP_S_MAX)
+def ending(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that is ended, by its id, however the test went."""
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
 
 
-def healthy(
-    process: subprocess.Popen[bytes], name: str, here: Callable[[str], str], env: dict[str, str]
-) -> bool:
-    """Whether a service's health check succeeds within the bound, while the service runs."""
-    program, *arguments = SERVICES[name]["healthcheck"]["test"][1:]
-    assert program == "python"
-    command = [sys.executable, *map(here, arguments)]
-    deadline = time.monotonic() + HEALTHY_S_MAX
-    while process.poll() is None and time.monotonic() < deadline:
-        done = subprocess.run(
-            command, env=env, capture_output=True, check=False, timeout=COMMAND_S_MAX
+@contextmanager
+def valkey_of(name: str, program: Path) -> Iterator[str]:
+    """A server with the options of a service, on a port of the loopback address."""
+    port = str(free_port())
+    options = SERVICES[name]["command"][1:]
+    with own_redis(program, "--port", port, "--bind", "127.0.0.1", *options):
+        yield f"127.0.0.1:{port}"
+
+
+@contextmanager
+def postgres_of(programs: Path, password: str) -> Iterator[str]:
+    """A server that asks for a password, with the user and the database that the image makes."""
+    given = SERVICES["postgres"]["environment"]
+    port = free_port()
+    with own_postgres(programs, port) as server:
+        server.write(
+            "pg_hba.conf", b"local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         )
-        if done.returncode == 0:
-            return True
-        time.sleep(POLL_S)
-    return False
+        with server.running("listen_addresses=127.0.0.1"):
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                user, database = map(sql.Identifier, (given["POSTGRES_USER"], given["POSTGRES_DB"]))
+                made = sql.SQL("create role {} superuser login password {}")
+                connection.execute(made.format(user, sql.Literal(password)))
+                connection.execute(sql.SQL("create database {} owner {}").format(database, user))
+            yield f"127.0.0.1:{port}"
 
 
-def served(process: subprocess.Popen[bytes], port: str) -> bool:
-    """Whether somebody new, as in the README, gets a 200; a busy machine may need some tries."""
-    deadline = time.monotonic() + SERVED_S_MAX
-    while process.poll() is None and time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=SERVED_S_MAX)
-        connection.request("GET", "/", headers={"authorization": f"Bearer {uuid4()}"})
-        response = connection.getresponse()
-        body = response.read()
-        connection.close()
-        if response.status != HTTPStatus.SERVICE_UNAVAILABLE:
-            assert response.status == HTTPStatus.OK, body
-            return True
-    return False
+def readme_commands() -> list[list[str]]:
+    """The commands of the README's block about Docker, each with the lines that must come."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    blocks: list[str] = re.findall(r"^```console\n(.*?)^```", text, re.M | re.S)
+    (block,) = (block for block in blocks if "docker compose up" in block)
+    return [part.splitlines() for part in block.split("$ ")[1:]]
 
 
-@pytest.mark.redis
-@pytest.mark.postgres
-def test_the_migrations_run_on_an_empty_database(
-    ledger_redis: str, empty_database_url: str
-) -> None:
-    """The one-shot service succeeds on a new database, and again on a migrated one."""
-    env = environment("migrate", ledger_redis, empty_database_url)
+@pytest.fixture
+def containers(binaries: Binaries, tmp_path: Path) -> Iterator[Containers]:
+    """Empty servers as the file says, and an environment with what the image has."""
+    wheel = built("wheel", tmp_path / "wheel")
+    python = new_environment(wheel, tmp_path / "image", locked("requirements.txt"))
+    (start, *_), *_ = readme_commands()
+    (password,) = re.findall(r"^POSTGRES_PASSWORD=(\S+) docker compose up ", start)
+    with (
+        valkey_of("valkey", binaries.redis) as valkey,
+        valkey_of("queue", binaries.redis) as queue,
+        postgres_of(binaries.postgres, password) as postgres,
+    ):
+        port = str(free_port())
+        addresses = {"valkey:6379": valkey, "queue:6379": queue, "postgres:5432": postgres}
+        addresses |= {"8000": port, "0.0.0.0": "127.0.0.1"}  # noqa: S104
+        (tmp_path / "work").mkdir()
+        yield Containers(python, tmp_path / "work", password, addresses)
+
+
+def test_the_readme_leads_from_nothing_to_a_charged_request(containers: Containers) -> None:
+    """Each command of the file on empty servers, as in the image; then what the README shows."""
+    _, (request, *expected), *looks = readme_commands()
     for _ in range(2):
-        command = [*FAREGATE, *SERVICES["migrate"]["command"]]
-        done = subprocess.run(
-            command, env=env, capture_output=True, check=False, timeout=COMMAND_S_MAX
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        status, said = containers.run("migrate")
+        assert status == 0, said
+    with ending(containers.start("api")) as api, ending(containers.start("worker")) as worker:
+        for name, process in (("api", api), ("worker", worker)):
+            wait_for(partial(containers.is_healthy, name), f"{name} is healthy")
+            assert process.poll() is None
+        asked = ["bash", "-c", containers.here(request)]
+        answer = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=True)
+        assert set(expected) <= set(answer.stdout.splitlines())
+        history, reconcile = ([*shlex.split(look)[3:], *lines] for look, *lines in looks)
+        name, *command = history
+        wait_for(lambda: "deduct" in containers.run(name, *command)[1], "the row")
+        name, *command, exact = reconcile
+        status, said = containers.run(name, *command)
+        assert (status, said.splitlines()[-1]) == (0, exact)
+        for process in (api, worker):
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=WAIT_S_MAX)
+            assert process.returncode in (0, -signal.SIGTERM)
+    kinds = {name: kinds_of(containers.addresses[f"{name}:6379"]) for name in REDIS}
+    assert kinds == {"valkey": {"fg"}, "queue": {"rq"}}
 
 
-@pytest.mark.redis
-@pytest.mark.postgres
-@pytest.mark.parametrize("name", ["api", "worker"])
-def test_services_become_healthy_and_stop_cleanly(
-    name: str, ledger_redis: str, database_url: str
-) -> None:
-    """The command runs, its health check succeeds, and it stops when Docker would ask it to."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
-
-    def here(argument: str) -> str:
-        return argument.replace("8000", port).replace("0.0.0.0", "127.0.0.1")  # noqa: S104
-
-    env = environment(name, ledger_redis, database_url)
-    command = [*FAREGATE, *map(here, SERVICES[name]["command"])]
-    with running(command, env) as process:
-        assert healthy(process, name, here, env)
-        if name == "api":
-            assert served(process, port)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(STOP_S_MAX) in (0, -signal.SIGTERM)
+def kinds_of(address: str) -> set[str]:
+    """What the keys of a server begin with."""
+    with Redis.from_url(f"redis://{address}/0") as client:
+        return {key.partition(b":")[0].decode() for key in client.scan_iter()}

@@ -1,24 +1,20 @@
 """What is shipped: the wheel, the one made from the sdist, and a charge with nothing else."""
 
 import os
-import subprocess
-import sys
+import re
+import shutil
 import tarfile
-import venv
-from importlib.metadata import PathDistribution, distribution
+from importlib.metadata import version
 from pathlib import Path
 from uuid import UUID
-from zipfile import Path as ZipPath
 from zipfile import ZipFile
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from redis import Redis
 
-ROOT = Path(__file__).resolve().parents[1]
-BUILD_S_MAX = 120
-CHARGE_S_MAX = 120
+from checkout import ROOT, tracked_files
+from installed import built, closure, new_environment, run
+
 USER = UUID("0190f5a0-0000-7000-8000-0000000000aa")
 
 #: Run by the new environment's Python, which finds there what the wheel asks for and nothing else.
@@ -26,58 +22,46 @@ CHARGE_ONCE = f"""
 import asyncio
 from pathlib import Path
 from uuid import UUID
-import faregate
 import faregate.asgi.identity
+from faregate import Settings, open_gate
 from faregate.adapters.redis.scripts import folder
-from faregate.bootstrap import open_gate
-from faregate.config import Settings
 
 async def main():
     async with open_gate(Settings(decision_timeout_ms=10_000)) as gate:
         decision = await gate.charge(UUID("{USER}"))
-    print(Path(faregate.__file__).parent, folder(), decision.allowed, decision.credits)
+    print(faregate.__version__, folder(), decision.allowed, decision.credits)
 
 asyncio.run(main())
 """
 
 
-def run(*command: str, cwd: Path, seconds_max: int, env: dict[str, str] | None = None) -> str:
-    """Run a program and return its standard output; what it said is in the failure."""
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=env,
-        timeout=seconds_max,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def build(source: Path, target: str, into: Path) -> Path:
-    """Build one distribution with the build backend that is installed here."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(into)]
-    run(*command, cwd=source, seconds_max=BUILD_S_MAX)
-    (built,) = into.iterdir()
-    return built
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the checkout."""
-    return build(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
+    return built("wheel", tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
-def sdist_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the sdist."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, unpacked."""
     folder = tmp_path_factory.mktemp("sdist")
-    with tarfile.open(build(ROOT, "sdist", folder / "built")) as archive:
+    with tarfile.open(built("sdist", folder / "built")) as archive:
         archive.extractall(folder, filter="data")
     (source,) = folder.glob("faregate-*")
-    return build(source, "wheel", folder / "wheel")
+    return source
+
+
+@pytest.fixture(scope="module")
+def sdist_wheel(source: Path) -> Path:
+    """The wheel, built from the sdist."""
+    return built("wheel", source.parent / "wheel", source)
+
+
+def test_the_sdist_holds_all_of_the_repository(source: Path) -> None:
+    """Docs, examples, benchmarks and the files of the project, too: tests run from it."""
+    shipped = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    tracked = {path.relative_to(ROOT) for path in tracked_files()}
+    assert shipped - {Path("PKG-INFO")} == tracked - {Path("PKG-INFO")}
 
 
 def checkout_files() -> set[str]:
@@ -94,7 +78,41 @@ def checkout_files() -> set[str]:
     return set(shipped)
 
 
-@pytest.mark.parametrize("origin", ["wheel", "sdist_wheel"])
+@pytest.fixture(scope="module")
+def image_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the files that the Dockerfile copies."""
+    folder = tmp_path_factory.mktemp("image")
+    stage = (ROOT / "Dockerfile").read_text("utf-8").partition("RUN pip wheel")[0]
+    for words in re.findall(r"^COPY (.*)$", stage, re.M):
+        *names, place = words.split()
+        for name in names:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, folder / "source" / place)
+            else:
+                (folder / "source").mkdir(exist_ok=True)
+                shutil.copy(ROOT / name, folder / "source" / place)
+    return built("wheel", folder / "wheel", folder / "source")
+
+
+def test_what_the_image_copies_is_not_ignored() -> None:
+    """Docker would not find a file that .dockerignore leaves out."""
+    kept = set((ROOT / ".dockerignore").read_text("utf-8").split())
+    copied = re.findall(r"^COPY (.*) \S+$", (ROOT / "Dockerfile").read_text("utf-8"), re.M)
+    assert {f"!{name}" for names in copied for name in names.split()} == kept - {
+        "*",
+        "**/__pycache__",
+    }
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    """By a number, which an orchestrator can check; bases are pinned by their tags."""
+    lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    assert re.fullmatch(r"USER [1-9]\d*", [line for line in lines if line.startswith("USER")][-1])
+    bases = {line.split()[1] for line in lines if line.startswith("FROM")}
+    assert {re.fullmatch(r"python:3\.\d+-slim-\w+", base) is not None for base in bases} == {True}
+
+
+@pytest.mark.parametrize("origin", ["wheel", "sdist_wheel", "image_wheel"])
 def test_a_wheel_holds_every_file_and_nothing_else(
     origin: str, request: pytest.FixtureRequest
 ) -> None:
@@ -117,51 +135,10 @@ def test_a_wheel_holds_every_file_and_nothing_else(
     assert any(name.endswith(".sql") for name in migrations)
 
 
-def requirements(names: list[str], extras: set[str]) -> list[Requirement]:
-    """Those of the requirements that hold here, with these extras."""
-    parsed = [Requirement(name) for name in names]
-    wanted = extras or {""}
-    return [
-        r for r in parsed if not r.marker or any(r.marker.evaluate({"extra": e}) for e in wanted)
-    ]
-
-
-def closure(wheel: Path) -> set[str]:
-    """The distributions that the wheel asks for, without any extra, and what these ask for."""
-    (info,) = (p for p in ZipPath(wheel).iterdir() if p.name.endswith(".dist-info"))
-    seen: dict[str, set[str]] = {}
-    queue = requirements(PathDistribution(info).requires or [], set())
-    while queue:
-        wanted = queue.pop()
-        name = canonicalize_name(wanted.name)
-        if name in seen and wanted.extras <= seen[name]:
-            continue
-        seen[name] = seen.get(name, set()) | wanted.extras
-        queue += requirements(distribution(name).requires or [], seen[name])
-    return set(seen)
-
-
-def link(name: str, site: Path) -> None:
-    """Make an installed distribution importable in another environment, without a copy."""
-    installed = distribution(name)
-    tops = {file.parts[0] for file in installed.files or ()} - {"..", "__pycache__"}
-    for top in tops:
-        if not (site / top).exists():
-            (site / top).symlink_to(Path(str(installed.locate_file(top))))
-
-
 @pytest.fixture
 def lone_python(wheel: Path, tmp_path: Path) -> Path:
     """The Python of a new environment that has the wheel and its base dependencies, and no more."""
-    venv.create(tmp_path / "new", with_pip=False)
-    python = tmp_path / "new/bin/python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-    options = ["--disable-pip-version-check", "--no-index", "--no-deps", str(wheel)]
-    run(*install, *options, cwd=tmp_path, seconds_max=BUILD_S_MAX)
-    (site,) = (tmp_path / "new").glob("lib/python*/site-packages")
-    for name in closure(wheel):
-        link(name, site)
-    return python
+    return new_environment(wheel, tmp_path / "new", closure(wheel))
 
 
 @pytest.mark.redis
@@ -179,9 +156,9 @@ def test_the_wheel_alone_in_a_new_environment_charges_once(
         "FAREGATE_STARTING_CREDITS": "3",
     }
     command = [str(lone_python), "-I", "-W", "error", "-c", CHARGE_ONCE]
-    said = run(*command, cwd=tmp_path, env=env, seconds_max=CHARGE_S_MAX).split()
+    said = run(*command, cwd=tmp_path, env=env).split()
     (package,) = (tmp_path / "new").glob("lib/python*/site-packages/faregate")
-    assert said == [str(package), str(package / "lua"), "True", "2"]
+    assert said == [version("faregate"), str(package / "lua"), "True", "2"]
     with Redis.from_url(ledger_redis) as client:
         streams = [client.xlen(key) for key in client.scan_iter("fg:*:tx", _type="stream")]
     assert streams == [1]
@@ -202,7 +179,7 @@ print(importlib.util.find_spec("pytest"), decision.credits, gate.charged(user))
 def test_the_testing_kit_needs_no_pytest(lone_python: Path, tmp_path: Path) -> None:
     """It is part of the wheel, and asks for nothing that an API would not."""
     command = [str(lone_python), "-I", "-W", "error", "-c", CHARGE_IN_MEMORY]
-    said = run(*command, cwd=tmp_path, seconds_max=CHARGE_S_MAX)
+    said = run(*command, cwd=tmp_path)
     assert said.split() == ["None", "2", "1"]
 
 
@@ -212,7 +189,9 @@ def pins(name: str) -> dict[str, str]:
     return dict(block.split("==", 1) for block in blocks if block)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "requirements-release.txt"]
+)
 def test_locks_pin_hashes_and_no_address(name: str) -> None:
     """What is installed is what was locked, wherever it is downloaded from."""
     assert "/" not in (ROOT / name).read_text(encoding="utf-8")

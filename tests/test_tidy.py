@@ -2,13 +2,13 @@
 
 import ast
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from checkout import ROOT, tracked_files
+
 POSTGRES = ROOT / "src/faregate/adapters/postgres"
 
 FILE_LINES_MAX = 300
@@ -47,13 +47,6 @@ def files(pattern: str, *folders: str) -> list[Path]:
     """Our files of one kind, sorted, so that runs are comparable."""
     found = [path for folder in folders for path in (ROOT / folder).rglob(pattern)]
     return sorted(path for path in found if "__pycache__" not in path.parts)
-
-
-def tracked_files() -> list[Path]:
-    """What git tracks or would track."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return sorted({ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()})
 
 
 def functions(path: Path) -> Iterator[Function]:

@@ -14,6 +14,7 @@ from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.erasures import PostgresErasures
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.letters import PostgresLetters
+from faregate.adapters.postgres.migrations import Migrator
 from faregate.adapters.postgres.orders import PostgresOrders
 from faregate.adapters.postgres.reconciliations import PostgresReconciliations
 from faregate.adapters.postgres.repairs import PostgresRepairs
@@ -37,6 +38,7 @@ from faregate.domain.policy import BreakerOptions, CreditPolicy, GateOptions, Po
 from faregate.gate import Gate, TierOf
 from faregate.ops import doctor
 from faregate.ops.doctor import Probe
+from faregate.ports import ApiKeys
 from faregate.sync import SyncGate
 
 
@@ -111,8 +113,8 @@ def _journal(settings: Settings) -> FileJournal | None:
     return FileJournal(Path(settings.journal_dir), bytes_max=settings.journal_bytes_max)
 
 
-def build_api_keys(settings: Settings) -> PostgresApiKeys:
-    """Build the look-up of API keys; its user closes it."""
+def build_api_keys(settings: Settings) -> ApiKeys:
+    """Build the look-up of API keys; the caller closes it."""
     return PostgresApiKeys(settings.postgres_url)
 
 
@@ -125,6 +127,19 @@ async def open_gate(settings: Settings | None = None) -> AsyncIterator[Gate]:
         yield gate
     finally:
         await gate.aclose()
+
+
+def migrate(settings: Settings) -> None:
+    """Bring Postgres to the schema of this version, as `faregate migrate` does.
+
+    Raises:
+        ArchiveUnavailableError: Postgres cannot be reached.
+        UnfitDatabaseError: The database does not fit; `obstacles` has the reasons.
+        MigrationError: A migration cannot be applied.
+    """
+    Migrator(settings.postgres_url).apply(
+        shard_count=settings.shard_count, starting_credits=settings.starting_credits
+    )
 
 
 def check_worker_rights(settings: Settings) -> None:

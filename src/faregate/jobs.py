@@ -24,6 +24,8 @@ from faregate.gate import ChargeOptions, Gate
 from faregate.gate.spending import TTL_MS
 from faregate.sync import SyncGate
 
+__all__ = ["JobAttempt", "JobRefusedError", "charged_job"]
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 

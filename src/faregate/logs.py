@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 
 from faregate.domain.transaction import CreditTransactionId
 
+__all__ = ["JsonFormatter"]
+
 _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 

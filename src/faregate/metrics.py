@@ -24,6 +24,8 @@ from faregate.domain.health import BreakerState, CallCounts, Health, JournalStat
 from faregate.gate import Gate
 from faregate.sync import SyncGate
 
+__all__ = ["GateCollector", "serve"]
+
 
 def serve(collector: Collector, ports: Iterable[int], host: str = "127.0.0.1") -> int:
     """Serve what a collector tells, from a thread of its own, for as long as the process runs.

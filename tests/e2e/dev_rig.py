@@ -15,6 +15,9 @@ from typing import Any, Self
 from processes import runs
 from waiting import WAIT_S_MAX, wait_for
 
+#: The programs that the README names, as those of these tests.
+PROGRAMS = {"faregate": "faregate.cli", "uvicorn": "uvicorn"}
+
 
 class Shell:
     """A shell whose `faregate` is the one of these tests."""
@@ -24,16 +27,25 @@ class Shell:
         self.folder = folder
         programs = folder / "bin"
         programs.mkdir()
-        (programs / "faregate").write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" -m faregate.cli "$@"\n', encoding="utf-8"
-        )
-        (programs / "faregate").chmod(0o755)
+        for name, module in PROGRAMS.items():
+            (programs / name).write_text(
+                f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', encoding="utf-8"
+            )
+            (programs / name).chmod(0o755)
         self.environment = {
             **os.environ,
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join(sys.path),
             "PYTHONUNBUFFERED": "1",
         }
+
+    @classmethod
+    def of_environment(cls, folder: Path, python: Path) -> Self:
+        """Work in a folder with the programs of another environment, and with no others of ours."""
+        shell = cls(folder)
+        del shell.environment["PYTHONPATH"]
+        shell.environment["PATH"] = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+        return shell
 
     def run(self, command: str) -> str:
         """Run a command; return its output, once it has succeeded."""

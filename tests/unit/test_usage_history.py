@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from faregate.asgi.cursor import PATTERN, read_cursor, write_cursor
-from faregate.domain.history import Place
+from faregate.domain.history import HistoryPlace
 from faregate.domain.transaction import CreditTransactionId
 from faregate.testing import memory_gate
 from usage_client import app_of, read
@@ -87,7 +87,7 @@ async def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
 )
 def test_a_cursor_comes_back_as_the_place_it_was(time: datetime) -> None:
     """To the microsecond, before 1970, too."""
-    place = Place(timestamp=time, id=CreditTransactionId(uuid4()))
+    place = HistoryPlace(timestamp=time, id=CreditTransactionId(uuid4()))
     assert read_cursor(write_cursor(place)) == place
 
 

@@ -3,9 +3,10 @@
 from faregate.asgi.answers import ProblemOptions
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.endpoints import Charge, charged
-from faregate.asgi.identity import Caller
+from faregate.asgi.identity import Caller, Identify
 from faregate.asgi.lifespans import lifespan_of
 from faregate.asgi.middleware import FaregateMiddleware
+from faregate.asgi.problems import Problem
 from faregate.asgi.rules import CORS_PREFLIGHT, KeyUse, Rule, exempt
 from faregate.asgi.usage import usage_app
 
@@ -15,7 +16,9 @@ __all__ = [
     "Charge",
     "ChargeContext",
     "FaregateMiddleware",
+    "Identify",
     "KeyUse",
+    "Problem",
     "ProblemOptions",
     "Rule",
     "charged",

@@ -9,7 +9,7 @@ import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 
-from faregate.domain.history import Place
+from faregate.domain.history import HistoryPlace
 from faregate.domain.transaction import transaction_id_of
 
 #: The pattern of cursors. Every text that matches leads to a page.
@@ -22,13 +22,13 @@ _TIME_US_MAX = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _PACKED = struct.Struct(">q16s")
 
 
-def write_cursor(place: Place) -> str:
+def write_cursor(place: HistoryPlace) -> str:
     """Return the cursor that stands for a place."""
     time_us = (place.timestamp - _EPOCH) // _MICROSECOND
     return urlsafe_b64encode(_PACKED.pack(time_us, place.id.bytes)).decode()
 
 
-def read_cursor(text: str) -> Place | None:
+def read_cursor(text: str) -> HistoryPlace | None:
     """Return the place that a cursor stands for, or None if the text is none."""
     # Of this length and alphabet each text is the only one for its bytes.
     if not re.fullmatch(PATTERN, text):
@@ -37,4 +37,4 @@ def read_cursor(text: str) -> Place | None:
     # A time out of range lies before or after all rows, so the first or the last one does as well.
     time_us = min(max(time_us, _TIME_US_MIN), _TIME_US_MAX)
     timestamp = _EPOCH + time_us * _MICROSECOND
-    return Place(timestamp=timestamp, id=transaction_id_of(id_bytes))
+    return HistoryPlace(timestamp=timestamp, id=transaction_id_of(id_bytes))

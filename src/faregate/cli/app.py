@@ -7,11 +7,11 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from faregate import __version__
 from faregate.cli.commands import checks, credits, endings, health, setup, users
 from faregate.cli.commands.access import access
 from faregate.cli.commands.dead_letters import dead_letters
@@ -93,7 +93,7 @@ for name, group in {"journal": journal, "dead-letters": dead_letters}.items():
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
-        print(f"faregate {version('faregate')}")
+        print(f"faregate {__version__}")
         raise typer.Exit
 
 

@@ -12,7 +12,7 @@ PAGE_LENGTH = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class HistoryPlace:
     """Where a row stands: by its time, and by its id among those of the same time."""
 
     timestamp: datetime
@@ -34,9 +34,9 @@ class HistoryRow:
     refund_of: CreditTransactionId | None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> HistoryPlace:
         """Where it stands."""
-        return Place(timestamp=self.timestamp, id=self.id)
+        return HistoryPlace(timestamp=self.timestamp, id=self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,4 +45,4 @@ class HistoryPage:
 
     rows: tuple[HistoryRow, ...]
     #: Where the next page goes on; None if there is none.
-    ends_at: Place | None
+    ends_at: HistoryPlace | None

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
-from faregate.domain.history import PAGE_LENGTH, PAGE_LENGTH_MAX, HistoryPage, Place
+from faregate.domain.history import PAGE_LENGTH, PAGE_LENGTH_MAX, HistoryPage, HistoryPlace
 from faregate.domain.policy import CreditPolicy
 from faregate.domain.usage import Usage
 from faregate.domain.user import User, check_user_id
@@ -67,7 +67,7 @@ class Queries:
         return answer
 
     async def history(
-        self, user_id: UUID, *, count_max: int = PAGE_LENGTH, before: Place | None = None
+        self, user_id: UUID, *, count_max: int = PAGE_LENGTH, before: HistoryPlace | None = None
     ) -> HistoryPage:
         """Return a page of a user's own rows, the newest first. It does not need Redis.
 

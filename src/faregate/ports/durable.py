@@ -8,7 +8,7 @@ from uuid import UUID
 
 from faregate.domain.api_key import ApiKey, NewApiKey, StoredApiKey
 from faregate.domain.finding import Acknowledgement, Finding
-from faregate.domain.history import HistoryRow, Place
+from faregate.domain.history import HistoryPlace, HistoryRow
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.order import Order
 from faregate.domain.request import DurableDeduct
@@ -57,7 +57,7 @@ class History(Protocol):
     """The rows of one user, read with no more rights than that user has."""
 
     async def read(
-        self, user_id: UUID, count_max: int, before: Place | None = None
+        self, user_id: UUID, count_max: int, before: HistoryPlace | None = None
     ) -> Sequence[HistoryRow]:
         """Return a user's newest rows, or those that follow a place, the newest first.
 

@@ -22,7 +22,6 @@ from faregate.domain.health import Health
 from faregate.domain.policy import PolicySet
 from faregate.gate import ChargeOptions, Gate
 from faregate.gate.adjustments import Adjustments
-from faregate.gate.collecting import Collecting
 from faregate.gate.completions import Completions
 from faregate.gate.hold_ends import HoldEnds
 from faregate.gate.queries import Queries
@@ -68,7 +67,6 @@ class SyncGate:
     balance, usage = blocking(Queries.balance), blocking(Queries.usage)
     history, shadow_counts = blocking(Queries.history), blocking(Queries.shadow_counts)
     renew, users_after = blocking(Queries.renew), blocking(Queries.users_after)
-    collect, follow = blocking(Collecting.collect), blocking(Collecting.follow)
     policy_of, tier_of = blocking(Tiers.policy_of), blocking(Tiers.tier_of)
 
     @contextmanager

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from faregate.adapters.memory.values import amounts_of, unix_ms, unix_ms_of, utc
-from faregate.domain.history import HistoryRow, Place
+from faregate.domain.history import HistoryPlace, HistoryRow
 from faregate.domain.identity import LedgerIdentity
 from faregate.domain.request import DurableDeduct
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
@@ -99,7 +99,7 @@ class MemoryStore:
         return sorted(user for user in self.users if after is None or user > after)[:count_max]
 
     async def read(
-        self, user_id: UUID, count_max: int, before: Place | None = None
+        self, user_id: UUID, count_max: int, before: HistoryPlace | None = None
     ) -> Sequence[HistoryRow]:
         """Return a user's newest rows, or those that follow a place; see the port `History`."""
         rows = sorted(

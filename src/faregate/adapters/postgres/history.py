@@ -12,7 +12,7 @@ from faregate.adapters.postgres.connection import Bounds
 from faregate.adapters.postgres.pool import Pool
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ConfigurationError
-from faregate.domain.history import HistoryRow, Place
+from faregate.domain.history import HistoryPlace, HistoryRow
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 
 _BOUNDS = Bounds(statement_ms_max=2_000, lock_ms_max=1_000)
@@ -28,7 +28,7 @@ class PostgresHistory:
         self._pool = Pool(conninfo, _BOUNDS)
 
     async def read(
-        self, user_id: UUID, count_max: int, before: Place | None = None
+        self, user_id: UUID, count_max: int, before: HistoryPlace | None = None
     ) -> Sequence[HistoryRow]:
         """Return a user's newest rows, or those that follow a place; see the port."""
         asked: dict[str, object] = {"user_id": user_id, "count_max": count_max}

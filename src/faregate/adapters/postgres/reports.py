@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import history_row
 from faregate.adapters.postgres.queries import statement
-from faregate.domain.history import HistoryRow, Place
+from faregate.domain.history import HistoryPlace, HistoryRow
 
 #: How many rows come at once of those that are streamed.
 _CHUNK_ROWS = 2_000
@@ -39,7 +39,9 @@ class PostgresReports:
             cursor.itersize = _CHUNK_ROWS
             yield from map(_plain, cursor.execute(_report("read_rows"), asked))
 
-    def newest(self, user_id: UUID, count_max: int, before: Place | None) -> Sequence[HistoryRow]:
+    def newest(
+        self, user_id: UUID, count_max: int, before: HistoryPlace | None
+    ) -> Sequence[HistoryRow]:
         """Return a user's newest rows, or those that follow a place, the newest first."""
         asked: dict[str, object] = {"user_id": user_id, "count_max": count_max}
         name: LiteralString = "read_newest"

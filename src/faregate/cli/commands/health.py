@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from importlib.metadata import version
 from typing import Any
 
 import typer
 
+from faregate import __version__
 from faregate.bootstrap import open_probes
 from faregate.cli.conventions import (
     EXIT_BROKEN,
@@ -31,7 +31,7 @@ def status(as_json: Json = False) -> None:
     found = _examined()
     facts = {part: _plain(fact) for part, fact in found.facts.items()}
     if as_json:
-        result = {"version": version("faregate"), "is_well": found.is_well, **facts}
+        result = {"version": __version__, "is_well": found.is_well, **facts}
         print_result(result, as_json=True)
     else:
         print_result([_row(part, fact, found) for part, fact in facts.items()], as_json=False)
