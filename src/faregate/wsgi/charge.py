@@ -44,6 +44,15 @@ class SyncChargeContext:
         return self.context.answer
 
     @property
+    def cost_so_far(self) -> int | None:
+        """What the request has cost so far; see `ChargeContext`."""
+        return self.context.cost_so_far
+
+    @cost_so_far.setter
+    def cost_so_far(self, cost: int) -> None:
+        self.context.cost_so_far = cost
+
+    @property
     def credits(self) -> int:
         """The caller's balance after the latest change made here."""
         return self.context.credits
