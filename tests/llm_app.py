@@ -2,8 +2,8 @@
 
 `python llm_app.py PORT HOLD_TTL_MS`, with the folder of the example in PYTHONPATH, runs it until it
 is ended. A word of the prompt is a token of the answer, or `wait=KEY` for a POST to `/release/KEY`,
-`usage=N` for a report of N tokens, `fail`, or `cut` for an end without usage and `[DONE]`. The caller
-is named by the field `x-user`, and its tier by `x-tier`.
+`usage=N` for a report of N tokens, `fail`, or `cut` for an end without usage and `[DONE]`. The
+caller is in the field `x-user`, and its tier in `x-tier`.
 """
 
 import asyncio
