@@ -42,7 +42,7 @@ def caller(scope: Scope) -> Caller:
     return Caller(user_id=UUID(fields[b"x-user"].decode()), tier=fields[b"x-tier"].decode())
 
 
-async def model(prompt: str, _: int) -> AsyncIterator[str]:
+async def model(prompt: str, _max_tokens: int) -> AsyncIterator[str]:
     for word in prompt.split():
         name, _, value = word.partition("=")
         match name:
@@ -70,8 +70,8 @@ async def waiting(_: Request) -> Response:
 
 
 if __name__ == "__main__":
-    port, example.HOLD_TTL_MS = map(int, sys.argv[1:])
+    example.HOLD_TTL_MS = int(sys.argv[2])
     served = example.build_app(gate, caller, model)
     served.routes.append(Route("/release/{key}", release, methods=["POST"]))
     served.routes.append(Route("/waiting", waiting))
-    uvicorn.run(served, host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run(served, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

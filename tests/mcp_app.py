@@ -1,13 +1,14 @@
 """The example of an MCP server with one tool more, as a program: `python mcp_app.py PORT`.
 
-The folder of the example is in PYTHONPATH. The tool `stuck` costs 2 credits and never ends.
+The checkout is in PYTHONPATH. The tool `stuck` costs 2 credits and never ends.
 """
 
 import asyncio
 import sys
 
-import app as example
 import uvicorn
+
+from examples.mcp_server import app as example
 
 
 @example.server.tool()

@@ -47,7 +47,7 @@ class RecipeSite:
         """Run a program of Python in the folder of the example; `PORT` is where it listens."""
         port = free_port()
         variables = {
-            "PYTHONPATH": os.pathsep.join([str(self.example), *sys.path]),
+            "PYTHONPATH": os.pathsep.join([str(self.example), str(EXAMPLES.parent), *sys.path]),
             "FAREGATE_REDIS_URL": self.settings.redis_url,
             "FAREGATE_POSTGRES_URL": self.settings.postgres_url,
             "FAREGATE_END_TIMEOUT_MS": "500",

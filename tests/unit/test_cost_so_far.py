@@ -59,7 +59,7 @@ def settling_slowly() -> World:
         await asyncio.sleep(0)
         return await settle(*arguments)
 
-    world.ledger.settle = settle_slowly  # type: ignore[method-assign]
+    world.ledger.settle = settle_slowly  # type: ignore[assignment]
     return world
 
 

@@ -186,7 +186,7 @@ async def test_a_hold_outlives_an_extension_that_is_not_answered(
         await scope["state"]["faregate"].settle(1)
         await answers(200)(scope, receive, send)
 
-    world.ledger.extend = extend_later  # type: ignore[method-assign]
+    world.ledger.extend = extend_later  # type: ignore[assignment]
     monkeypatch.setattr(asyncio, "sleep", let_time_pass)
     await call(world.around(app, rules=[Rule(estimate=3, hold_ttl_ms=30_000)]))
     assert world.amounts == [-3, 2]

@@ -68,6 +68,7 @@ class ChargeContext:
 
     @cost_so_far.setter
     def cost_so_far(self, cost: int) -> None:
+        """Say what the request has cost so far."""
         self._cost_so_far = check_whole("a cost so far", cost, 0)
 
     @property

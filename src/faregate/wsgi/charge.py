@@ -50,6 +50,7 @@ class SyncChargeContext:
 
     @cost_so_far.setter
     def cost_so_far(self, cost: int) -> None:
+        """Say what the request has cost so far."""
         self.context.cost_so_far = cost
 
     @property
