@@ -6,15 +6,16 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
+from example_rig import Customer
 from faregate.cli.servers import Binaries, EmbeddedServers
 from processes import stopped
 from recipe_site import RecipeSite, recipe_site
 from waiting import WAIT_S_MAX, wait_for
 from wire_client import Api
+from worker_process import System
 
 PROGRAM = str(Path(__file__).parents[1] / "llm_app.py")
 PAGE = (Path(__file__).parents[2] / "docs/recipe-llm-streaming.md").read_text(encoding="utf-8")
@@ -54,9 +55,11 @@ class Stream:
         self._connection.close()
 
 
-def begin(api: Api, user: UUID, prompt: str, max_tokens: int = 20, tier: str = "capped") -> Stream:
+def begin(
+    api: Api, user: Customer, prompt: str, max_tokens: int = 20, tier: str = "capped"
+) -> Stream:
     """Ask for a stream."""
-    return Stream(api, prompt, max_tokens, x_user=str(user), x_tier=tier)
+    return Stream(api, prompt, max_tokens, x_user=str(user.user_id), x_tier=tier)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def site(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RecipeSite]:
     """The ledger of this file, which is exact in the end."""
-    log = tmp_path_factory.mktemp("llm") / "worker.log"
+    log = tmp_path_factory.mktemp("llm") / "log"
     with recipe_site("llm_streaming", binaries, servers, template_database, log) as made:
         yield made
 
@@ -111,7 +114,7 @@ def test_a_stream_costs_what_it_took(
 def test_a_client_that_leaves_pays_for_what_it_was_sent(site: RecipeSite, api: Api) -> None:
     """And for its prompt of four tokens; the model is not asked for more."""
     user = site.sign_up()
-    with closing(begin(api, user, f"a b wait={user} c")) as stream:
+    with closing(begin(api, user, f"a b wait={user.user_id} c")) as stream:
         assert [stream.text(), stream.text()] == ["a", "b"]
         assert [hold.amount for hold in site.holds(user)] == [24]
     site.expect(user, 6)
@@ -120,10 +123,10 @@ def test_a_client_that_leaves_pays_for_what_it_was_sent(site: RecipeSite, api: A
 def test_a_stream_ends_while_redis_does_not_answer(site: RecipeSite, api: Api) -> None:
     """It is settled in the background, once Redis is back; nobody waits for that."""
     user = site.sign_up()
-    with closing(begin(api, user, f"a wait={user} b usage=9")) as stream:
+    with closing(begin(api, user, f"a wait={user.user_id} b usage=9")) as stream:
         assert stream.text() == "a"
         with stopped(site.redis_pid):
-            assert api.ask(f"/release/{user}", method="POST").status == 200
+            assert api.ask(f"/release/{user.user_id}", method="POST").status == 200
             assert stream.text() == "b"
             assert json.loads(stream.event())["usage"] == {"total_tokens": 9}
             assert stream.rest() == ["[DONE]"]
@@ -136,22 +139,26 @@ def test_a_long_stream_stays_held_and_that_of_a_killed_process_expires(site: Rec
     long, given_back, kept = site.sign_up(), site.sign_up(), site.sign_up()
     with site.serve(PROGRAM, "PORT", str(SHORT_TTL_MS)) as api, ExitStack() as streams:
 
-        def begin_one(user: UUID, tier: str) -> Stream:
-            stream = begin(api, user, f"a wait={user} b usage=9", tier=tier)
+        def begin_one(user: Customer, tier: str) -> Stream:
+            stream = begin(api, user, f"a wait={user.user_id} b usage=9", tier=tier)
             assert streams.enter_context(closing(stream)).text() == "a"
             return stream
 
         stream = begin_one(long, "capped")
         (hold,) = site.holds(long)
         wait_for(lambda: site.holds(long)[0].expires_at > hold.expires_at, "it is extended")
-        assert api.ask(f"/release/{long}", method="POST").status == 200
+        assert api.ask(f"/release/{long.user_id}", method="POST").status == 200
         assert stream.rest()[-1] == "[DONE]"
         site.expect(long, 9)
 
         begin_one(given_back, "capped")
         begin_one(kept, "kept")
         api.process.kill()
-        with site.system.worker():
+        settings = site.ledger.settings
+        system = System(
+            redis_url=settings.redis_url, database_url=settings.postgres_url, log=site.log
+        )
+        with system.worker():
             site.expect(given_back, 0)
             site.expect(kept, 24)
 
@@ -161,8 +168,7 @@ def test_the_example_streams_as_its_page_shows(site: RecipeSite) -> None:
     ((body, shown),) = re.findall(r"^\$ curl [^\n]* -d '([^\n]*)'\n(.*?)^```", PAGE, re.M | re.S)
     user = site.sign_up()
     with site.serve("-m", "uvicorn", "app:app", "--port", "PORT") as api:
-        key = site.api_key(user)
         asked = json.loads(body)
-        with closing(Stream(api, **asked, authorization=f"Bearer {key}")) as stream:
+        with closing(Stream(api, **asked, authorization=f"Bearer {user.key}")) as stream:
             assert "".join(f"data: {event}\n\n" for event in stream.rest()).strip() == shown.strip()
         site.expect(user, 4)

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import httpx2
 import pytest
@@ -16,6 +15,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPDeprecationWarning
 
+from example_rig import Customer
 from faregate.cli.servers import Binaries, EmbeddedServers
 from recipe_site import RecipeSite, recipe_site
 from waiting import WAIT_S_MAX, until
@@ -43,7 +43,7 @@ def site(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RecipeSite]:
     """The ledger of this file, which is exact in the end."""
-    log = tmp_path_factory.mktemp("mcp") / "worker.log"
+    log = tmp_path_factory.mktemp("mcp") / "log"
     with recipe_site("mcp_server", binaries, servers, template_database, log) as made:
         yield made
 
@@ -56,7 +56,7 @@ def api(site: RecipeSite) -> Iterator[Api]:
 
 
 @pytest.fixture
-def user(site: RecipeSite) -> UUID:
+def user(site: RecipeSite) -> Customer:
     """Somebody new."""
     return site.sign_up()
 
@@ -80,7 +80,7 @@ async def connected(api: Api, key: str, mode: str) -> AsyncGenerator[Client]:
 
 @both_modes
 async def test_a_call_costs_what_its_tool_costs_and_nothing_else_costs_anything(
-    site: RecipeSite, api: Api, user: UUID, mode: str
+    site: RecipeSite, api: Api, user: Customer, mode: str
 ) -> None:
     """A failed call costs nothing either, though its response is HTTP 200."""
 
@@ -89,7 +89,7 @@ async def test_a_call_costs_what_its_tool_costs_and_nothing_else_costs_anything(
         result = await client.call_tool(name, arguments)
         return before - site.credits(user), result.is_error
 
-    async with connected(api, site.api_key(user), mode) as client:
+    async with connected(api, user.key, mode) as client:
         assert client.protocol_version == MODES[mode]
         assert {tool.name for tool in (await client.list_tools()).tools} > {"define", "report"}
         if mode == "legacy":
@@ -106,15 +106,15 @@ async def test_a_call_costs_what_its_tool_costs_and_nothing_else_costs_anything(
         assert await paid("define") == (0, True)
         assert await paid("unknown") == (0, True)
     site.expect(user, 9)
-    assert site.rows()[user] == [-1, -1, -2, -5, -1, 1, -1, 1]
+    assert site.charges(user) == [-1, -1, -2, -5, -1, 1, -1, 1]
 
 
 @both_modes
 async def test_a_refusal_is_an_error_that_the_client_reads(
-    site: RecipeSite, api: Api, user: UUID, mode: str
+    site: RecipeSite, api: Api, user: Customer, mode: str
 ) -> None:
     """With the numbers; what the tool has charged so far goes back."""
-    async with connected(api, site.api_key(user), mode) as client:
+    async with connected(api, user.key, mode) as client:
         with pytest.raises(MCPError, match="This costs 100 credits, and 99 are left") as refused:
             await client.call_tool("translate", {"text": "word " * 101})
     assert refused.value.code == 402
@@ -124,10 +124,10 @@ async def test_a_refusal_is_an_error_that_the_client_reads(
 
 @both_modes
 async def test_concurrent_calls_take_no_more_than_there_is(
-    site: RecipeSite, api: Api, user: UUID, mode: str
+    site: RecipeSite, api: Api, user: Customer, mode: str
 ) -> None:
     """Each is served and paid for, or refused."""
-    async with connected(api, site.api_key(user), mode) as client:
+    async with connected(api, user.key, mode) as client:
         calls = [client.call_tool("report") for _ in range(24)]
         results = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(result, MCPError) for result in results) == 4
@@ -136,10 +136,10 @@ async def test_concurrent_calls_take_no_more_than_there_is(
 
 @both_modes
 async def test_a_call_that_its_client_cancels_is_given_back(
-    site: RecipeSite, api: Api, user: UUID, mode: str
+    site: RecipeSite, api: Api, user: Customer, mode: str
 ) -> None:
     """It was charged when it began."""
-    async with connected(api, site.api_key(user), mode) as client:
+    async with connected(api, user.key, mode) as client:
         call = asyncio.create_task(client.call_tool("stuck"))
         await until(lambda: site.credits(user) == 98, "the call is charged")
         call.cancel()
@@ -149,13 +149,13 @@ async def test_a_call_that_its_client_cancels_is_given_back(
 
 @both_modes
 async def test_messages_that_call_no_tool_cost_nothing(
-    site: RecipeSite, api: Api, user: UUID, mode: str
+    site: RecipeSite, api: Api, user: Customer, mode: str
 ) -> None:
     """Batches, which MCP no longer has, notifications, streams of the server, ends of sessions."""
     url = f"http://127.0.0.1:{api.port}/mcp"
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "report"}}
     cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
-    async with http(site.api_key(user)) as client:
+    async with http(user.key) as client:
         client.headers["accept"] = "application/json, text/event-stream"
         client.headers["mcp-protocol-version"] = MODES[mode]
         if mode == "legacy":
@@ -168,7 +168,7 @@ async def test_messages_that_call_no_tool_cost_nothing(
             assert stream.status_code == (200 if mode == "legacy" else 405)
         assert (await client.delete(url)).status_code == (200 if mode == "legacy" else 405)
     site.expect(user, 0)
-    assert site.rows()[user] == []
+    assert site.charges(user) == []
 
 
 @both_modes
@@ -191,8 +191,8 @@ def test_the_client_of_the_page_sees_what_it_shows(site: RecipeSite, api: Api) -
     user = site.sign_up(credits=3)
     url = f"http://127.0.0.1:{api.port}/mcp"
     done = subprocess.run(
-        [sys.executable, "client.py", url, site.api_key(user)],
-        cwd=site.example,
+        [sys.executable, "client.py", url, user.key],
+        cwd=site.folder,
         capture_output=True,
         text=True,
         timeout=WAIT_S_MAX,
