@@ -217,8 +217,8 @@ def main(argv: Sequence[str]) -> int:
         COUNTS.open(arguments.counters_fd)
         _serve_metrics(settings)
     # They may wait for Postgres, for which the ticker never waits.
-    for run in (run_erasures, run_orders):
-        Thread(target=run, args=(settings, stop), name=run.__name__, daemon=True).start()
+    for repeated in (run_erasures, run_orders):
+        Thread(target=repeated, args=(settings, stop), name=repeated.__name__, daemon=True).start()
     reconciling = Thread(target=run_reconciliations, args=(settings, stop), name="reconciling")
     reconciling.daemon = True
     if settings.reconcile_interval_s:
