@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from durable import database
 from example_rig import EXAMPLES, Customer, ExampleLedger, program
 from faregate import SyncGate, build_sync_gate
 from faregate.bootstrap import open_sweeper
@@ -81,8 +82,11 @@ class RecipeSite:
 
     def check(self) -> None:
         """Rows and Redis agree on what each user has left, to the credit."""
-        for customer, (given, left) in self.left.items():
-            assert given + sum(self.charges(customer)) == left
+        self.ledger.drain()
+        with database(self.ledger.settings.postgres_url) as tables:
+            for customer, (_, left) in self.left.items():
+                amounts = [row["amount"] for row in tables.rows(customer.user_id)]
+                assert _STARTING_CREDITS + sum(amounts) == left
         assert self.ledger.findings() == []
 
 

@@ -1,4 +1,4 @@
-"""An API of a language model. A token costs a credit; how many it took is known at the end only."""
+"""An API of a language model. A token costs a credit, and the number is known only at the end."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -66,7 +66,7 @@ def build_app(gate: Gate, identify: Identify, model: Model) -> Starlette:
         try:
             first = await anext(events)
         except ModelError as error:
-            # Nothing is sent yet, so the status can say it: all is given back.
+            # Nothing is sent yet, so the status can still say it. The hold is refunded.
             return JSONResponse({"error": str(error)}, 502)
         stream = metered(charge, prompt_tokens, first, events)
         return StreamingResponse(stream, media_type="text/event-stream")
@@ -84,7 +84,7 @@ def build_app(gate: Gate, identify: Identify, model: Model) -> Starlette:
 async def metered(
     charge: ChargeContext, tokens: int, first: str, rest: AsyncIterator[str]
 ) -> AsyncGenerator[str]:
-    """Pass events on, and say before each one what the request has cost so far."""
+    """Pass events on, and update the cost of the request before each one."""
     data = first
     try:
         while data != "[DONE]":

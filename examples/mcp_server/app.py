@@ -24,7 +24,7 @@ WORDS = {"fare": "money that a passenger pays"}
 
 
 class ToolCosts(Extension):
-    """Charges each call of a tool, and gives back a call that fails."""
+    """Charges each call of a tool, and refunds a call that fails."""
 
     identifier = "com.example/tool-costs"
 
@@ -41,7 +41,7 @@ class ToolCosts(Extension):
         ctx: ServerRequestContext[Any, Any],
         call_next: CallNext,
     ) -> HandlerResult:
-        """Charge, call the tool, and give back unless it has succeeded."""
+        """Charge, call the tool, and refund unless it has succeeded."""
         charge = charge_of(ctx.request)
         if cost := self._costs.get(params.name, 0):
             await spend(charge, cost, f"tool {params.name}")
@@ -69,7 +69,7 @@ async def spend(charge: ChargeContext, cost: int, description: str) -> None:
     """Charge the caller of a tool.
 
     Raises:
-        MCPError: It is refused. The client gets this as the error of its call.
+        MCPError: It is refused. The client gets this error for its call.
     """
     try:
         decision = await charge.add(cost, description=description)

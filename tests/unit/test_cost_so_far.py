@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_client import World, answers, call
 from faregate.asgi import ChargeContext, Rule
@@ -118,6 +118,29 @@ async def test_a_client_that_leaves_before_the_first_part_pays_the_cost_so_far()
     with pytest.raises(asyncio.CancelledError):
         await call(world.around(app, rules=RULES), disconnects=True)
     assert world.amounts == [-5, 4]
+
+
+async def test_a_connection_of_a_websocket_costs_what_it_says() -> None:
+    """It is over when its client leaves."""
+    world, sent = World(credits=10), list[Message]()
+    incoming = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1001}]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        scope["state"]["faregate"].cost_so_far = 2
+        await receive()
+
+    async def receive() -> Message:
+        return incoming.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/", "headers": []}
+    await world.around(app, rules=RULES)(scope, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.accept"]
+    assert world.amounts == [-5, 3]
 
 
 async def test_an_error_costs_nothing_whatever_it_had_cost_so_far() -> None:

@@ -55,20 +55,21 @@ class ChargeContext:
 
     @property
     def cost_so_far(self) -> int | None:
-        """What the request has cost so far, in credits; None as long as the handler does not say.
+        """The cost of the request so far, in credits; None until the handler sets it.
 
-        Set it as often as you like: nothing is sent. The hold is settled by it when the request
-        ends, even if its client has left or its handler has failed after the response began. With
-        None the hold is settled by its estimate.
+        A handler that streams sets it as often as it likes; this sends nothing. If the handler does
+        not end its hold, the hold is settled at this cost when the request ends, even if the client
+        has left or the handler has failed after the response began. With None it is settled at its
+        estimate.
 
         Raises:
-            InvalidArgumentError: It is set to something else than a whole number from 0 on.
+            InvalidArgumentError: The value is not a whole number from 0 on.
         """
         return self._cost_so_far
 
     @cost_so_far.setter
     def cost_so_far(self, cost: int) -> None:
-        """Say what the request has cost so far."""
+        """Set the cost of the request so far."""
         self._cost_so_far = check_whole("a cost so far", cost, 0)
 
     @property

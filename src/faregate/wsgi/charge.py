@@ -45,12 +45,12 @@ class SyncChargeContext:
 
     @property
     def cost_so_far(self) -> int | None:
-        """What the request has cost so far; see `ChargeContext`."""
+        """The cost of the request so far; see `ChargeContext`."""
         return self.context.cost_so_far
 
     @cost_so_far.setter
     def cost_so_far(self, cost: int) -> None:
-        """Say what the request has cost so far."""
+        """Set the cost of the request so far."""
         self.context.cost_so_far = cost
 
     @property
