@@ -161,3 +161,32 @@ async def test_a_kept_hold_that_expired_all_the_same_is_given_back() -> None:
     rules = [Rule(estimate=3, hold_ttl_ms=100)]
     await call(extensions.world.around(extensions.app(500, 2), rules=rules))
     assert extensions.world.amounts == [-3, 3]
+
+
+async def test_a_hold_outlives_an_extension_that_is_not_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next one comes before it expires: the time that passes is that between extensions."""
+    clock, is_extended = Clock(), asyncio.Event()
+    world = World(credits=10, now_ms=clock)
+    extend, sleep, failures = world.ledger.extend, asyncio.sleep, [LedgerUnavailableError("away")]
+
+    async def extend_later(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        is_extended.set()
+        return await extend(*arguments)
+
+    async def let_time_pass(seconds: float) -> None:
+        clock.ms += int(seconds * 1_000)
+        await sleep(0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await is_extended.wait()
+        await scope["state"]["faregate"].settle(1)
+        await answers(200)(scope, receive, send)
+
+    world.ledger.extend = extend_later  # type: ignore[assignment]
+    monkeypatch.setattr(asyncio, "sleep", let_time_pass)
+    await call(world.around(app, rules=[Rule(estimate=3, hold_ttl_ms=30_000)]))
+    assert world.amounts == [-3, 2]

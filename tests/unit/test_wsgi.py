@@ -162,6 +162,24 @@ def test_a_client_that_leaves_has_paid(site: Site) -> None:
     assert site.taken == 2
 
 
+def test_a_client_that_leaves_has_paid_the_cost_so_far(site: Site) -> None:
+    """Which the handler has said; the rest of the estimate goes back."""
+
+    def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        for cost in (1, 2):
+            environ["faregate.charge"].cost_so_far = cost
+            yield b"part"
+
+    environ: dict[str, Any] = {"QUERY_STRING": ""}
+    setup_testing_defaults(environ)
+    begun = site.around(app, rules=[Rule(estimate=3)])(environ, lambda *_: lambda _: None)
+    assert next(iter(begun)) == b"part"
+    cast("Any", begun).close()
+    assert environ["faregate.charge"].cost_so_far == 1
+    assert site.taken == 1
+
+
 def test_a_handler_settles_its_hold(site: Site) -> None:
     """And adds to its charge, by what it finds in its environ."""
 

@@ -2,7 +2,7 @@
 
 from faregate.asgi.answers import ProblemOptions
 from faregate.asgi.charge_context import ChargeContext
-from faregate.asgi.endpoints import Charge, charged
+from faregate.asgi.endpoints import Charge, charge_endpoint, charged
 from faregate.asgi.identity import Caller, Identify
 from faregate.asgi.lifespans import lifespan_of
 from faregate.asgi.middleware import FaregateMiddleware
@@ -21,6 +21,7 @@ __all__ = [
     "Problem",
     "ProblemOptions",
     "Rule",
+    "charge_endpoint",
     "charged",
     "exempt",
     "lifespan_of",

@@ -5,7 +5,7 @@ from uuid import UUID
 from faregate.domain.decision import Decision
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.hold import Hold, HoldAnswer
-from faregate.domain.transaction import CreditTransactionId
+from faregate.domain.transaction import CreditTransactionId, check_whole
 from faregate.gate import ChargeOptions, Gate
 
 
@@ -16,7 +16,16 @@ class ChargeContext:
     fails before its response starts, all of it goes back.
     """
 
-    __slots__ = ("_options", "added", "answer", "credits", "decision", "gate", "hold")
+    __slots__ = (
+        "_cost_so_far",
+        "_options",
+        "added",
+        "answer",
+        "credits",
+        "decision",
+        "gate",
+        "hold",
+    )
 
     def __init__(
         self, gate: Gate, decision: Decision, options: ChargeOptions, hold: Hold | None = None
@@ -42,6 +51,26 @@ class ChargeContext:
         #: The decisions by which `add` has charged more.
         self.added: tuple[Decision, ...] = ()
         self._options = options
+        self._cost_so_far: int | None = None
+
+    @property
+    def cost_so_far(self) -> int | None:
+        """The cost of the request so far, in credits; None until the handler sets it.
+
+        A handler that streams sets it as often as it likes; this sends nothing. If the handler does
+        not end its hold, the hold is settled at this cost when the request ends, even if the client
+        has left or the handler has failed after the response began. With None it is settled at its
+        estimate.
+
+        Raises:
+            InvalidArgumentError: The value is not a whole number from 0 on.
+        """
+        return self._cost_so_far
+
+    @cost_so_far.setter
+    def cost_so_far(self, cost: int) -> None:
+        """Set the cost of the request so far."""
+        self._cost_so_far = check_whole("a cost so far", cost, 0)
 
     @property
     def user_id(self) -> UUID:
@@ -91,11 +120,16 @@ class ChargeContext:
             InvalidArgumentError: Nothing is held: the rule has no estimate.
             TransactionConflictError: The hold has ended in another way.
         """
-        return self._ended(await self.gate.settle(self._open_hold(), actual))
+        hold = self._open_hold()
+        # Where this is cancelled, the middleware settles by the same cost.
+        self.cost_so_far = actual
+        return self._ended(await self.gate.settle(hold, actual))
 
     async def cancel(self) -> HoldAnswer:
         """End the hold and give all of it back; as `settle` where Redis does not answer."""
-        return self._ended(await self.gate.cancel(self._open_hold()))
+        hold = self._open_hold()
+        self.cost_so_far = 0
+        return self._ended(await self.gate.cancel(hold))
 
     def _ended(self, answer: HoldAnswer) -> HoldAnswer:
         self.answer = answer

@@ -8,6 +8,8 @@ from faregate.domain.errors import FaregateError, InvalidArgumentError
 from faregate.domain.hold import Hold
 
 _MS_PER_S = 1_000
+#: So that the hold outlives one extension that Redis does not answer.
+_EXTENSIONS_A_LIFETIME = 3
 
 
 class RequestHold:
@@ -28,21 +30,28 @@ class RequestHold:
         self._extending.cancel()
 
     async def finish(self) -> None:
-        """Settle a hold that the handler has left open: the request has cost its estimate."""
+        """End a hold that the handler has left open, by its cost so far or else its estimate."""
         self._extending.cancel()
-        if self._context.answer is not None:
+        context, cost = self._context, self._context.cost_so_far
+        if context.answer is not None:
             return
+        actual = self._hold.estimate if cost is None else cost
         try:
-            answer = await self._context.settle(self._hold.estimate)
+            answer = await (context.cancel() if cost == 0 else context.settle(actual))
         except FaregateError as error:
             self._log.warning("hold not settled: %s", error)
             return
         if not answer.allowed and not answer.is_pending:
             self._log.warning("hold settled too late: %s: %s", self._hold.id, answer.verdict)
 
+    async def finish_cancelled(self) -> None:
+        """End it by its cost so far; without one it expires, as the hold of a process that dies."""
+        if self._context.cost_so_far is not None:
+            await self.finish()
+
     async def _extend(self, ttl_ms: int) -> None:
         while self._context.answer is None:
-            await asyncio.sleep(ttl_ms / 2 / _MS_PER_S)
+            await asyncio.sleep(ttl_ms / _EXTENSIONS_A_LIFETIME / _MS_PER_S)
             try:
                 answer = await self._context.gate.extend(self._hold, ttl_ms)
             except InvalidArgumentError:

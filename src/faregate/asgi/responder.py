@@ -100,9 +100,10 @@ class Responder:
             await self._end("the app failed before it answered", {"exception": name})
             raise
         except asyncio.CancelledError:
-            # A hold whose response has begun expires, as that of a process that dies.
             if not self.has_started:
                 await self._give_back("the request was cancelled before it was answered", None)
+            if self._open_hold is not None:
+                await self._open_hold.finish_cancelled()
             raise
         finally:
             if self._open_hold is not None:

@@ -44,6 +44,16 @@ class SyncChargeContext:
         return self.context.answer
 
     @property
+    def cost_so_far(self) -> int | None:
+        """The cost of the request so far; see `ChargeContext`."""
+        return self.context.cost_so_far
+
+    @cost_so_far.setter
+    def cost_so_far(self, cost: int) -> None:
+        """Set the cost of the request so far."""
+        self.context.cost_so_far = cost
+
+    @property
     def credits(self) -> int:
         """The caller's balance after the latest change made here."""
         return self.context.credits

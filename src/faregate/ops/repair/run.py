@@ -112,9 +112,9 @@ def _align(sources: Sources, event: RepairEvent, drift: LiveDrift) -> None:
     """
     record = None
     if event.step.action is StepAction.RECORD:
-        acceptance = {"actor": event.actor, "repair": event.step.finding.id}
+        signature = {"actor": event.actor, "repair": event.step.finding.id}
         kind = TransactionType.ADMIN_ADJUSTMENT
-        record = AlignmentRecord(type=kind, description=event.reason, metadata=acceptance)
+        record = AlignmentRecord(type=kind, description=event.reason, metadata=signature)
     alignment = Alignment.of(drift, record, for_ms=ALIGNMENT_MS_MAX)
     deadline_at = datetime.fromtimestamp(alignment.deadline_ms / 1_000, UTC)
     sources.repairs.begin(event, deadline_at)
@@ -258,11 +258,11 @@ def _event(step: Step, who: Operator) -> RepairEvent:
 
 
 def _signed(row: Row, event: RepairEvent) -> Row:
-    acceptance = {"actor": event.actor, "repair": event.step.finding.id}
+    signature = {"actor": event.actor, "repair": event.step.finding.id}
     return {
         **row,
         "id": str(event.id),
         "description": event.reason,
-        "metadata": {**dict(row["metadata"]), **acceptance},  # type: ignore[call-overload]
+        "metadata": {**dict(row["metadata"]), **signature},  # type: ignore[call-overload]
         "timestamp": datetime.now(UTC).isoformat(),
     }
