@@ -9,7 +9,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-servers soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture schema check fmt lock clean
+.PHONY: demo test test-servers soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture docs test-docs schema check fmt lock clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
@@ -76,6 +76,15 @@ bench-orders: .venv/ready
 picture: .venv/ready
 	FAREGATE_TEST_WRITE_PICTURE=1 $(BIN)/python -m pytest tests/e2e/test_dev.py -k readme
 
+# The documentation as a site, in build/site; any static server serves it, and a browser opens its files.
+SITE := PYTHONPATH=src:worker build/docs/bin/python -m
+docs: build/docs/ready
+	$(SITE) website
+
+# The site in a real browser, which has to be installed.
+test-docs: build/docs/ready
+	$(SITE) pytest -c website/tests/pytest.toml website/tests
+
 # After a change of migrations: writes down what they make, which `faregate verify` compares with.
 schema: .venv/ready
 	FAREGATE_TEST_WRITE_SCHEMA=1 $(BIN)/python -m pytest tests/integration/test_schema_facts.py
@@ -99,11 +108,12 @@ fmt: .venv/ready
 	$(BIN)/ruff check --fix
 	$(BIN)/sqlfluff fix --quiet $(QUERIES)
 
-# Locks for development (everything), for the image (what an API and a worker need), for benchmarks.
+# Locks for development (everything), for the image (what an API and a worker need), for benchmarks, for the site.
 lock: build/lock/ready
 	$(LOCK) --all-extras --group dev --output-file requirements-dev.txt
 	$(LOCK) --extra worker --extra cli --constraint requirements-dev.txt --output-file requirements.txt
 	$(LOCK) benchmarks/requirements.in --extra cli --extra embedded --constraint requirements-dev.txt --output-file benchmarks/requirements.txt
+	$(LOCK) website/requirements.in --extra worker --extra jwt --extra cli --extra metrics --constraint requirements-dev.txt --output-file website/requirements.txt
 
 clean:
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -120,6 +130,12 @@ clean:
 build/bench/ready: benchmarks/requirements.txt
 	$(PYTHON) -m venv --clear build/bench
 	build/bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
+	@touch $@
+
+# What builds the site and tests it, apart from the environment of development, too.
+build/docs/ready: website/requirements.txt
+	$(PYTHON) -m venv --clear build/docs
+	build/docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r website/requirements.txt
 	@touch $@
 
 build/lock/ready:

@@ -1,0 +1,46 @@
+"""The pages of the site in their order, as `navigation.toml` has them."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+#: The page that is shown first.
+START = "README.md"
+#: What tells readers what each page is about.
+_FILE = Path(__file__).with_name("navigation.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the site.
+
+    Attributes:
+        path: Its file in the repository.
+        about: What it is about, in one line.
+    """
+
+    path: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the navigation: tutorial, how-to guides, reference or explanation.
+
+    Attributes:
+        title: Its name.
+        pages: Its pages in order.
+    """
+
+    title: str
+    pages: tuple[Page, ...]
+
+
+def navigation() -> tuple[Part, ...]:
+    """Return the parts in order."""
+    parts = tomllib.loads(_FILE.read_text("utf-8"))["parts"]
+    return tuple(
+        Part(part["title"], tuple(Page(path, about) for path, about in part["pages"].items()))
+        for part in parts
+    )
