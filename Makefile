@@ -9,7 +9,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-servers soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture docs test-docs schema check fmt lock clean
+.PHONY: demo test test-servers soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture reference docs test-docs schema check fmt lock clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
@@ -75,6 +75,10 @@ bench-orders: .venv/ready
 # The picture in the README: what the test of the README's first screen saw.
 picture: .venv/ready
 	FAREGATE_TEST_WRITE_PICTURE=1 $(BIN)/python -m pytest tests/e2e/test_dev.py -k readme
+
+# The pages of reference in docs/, from settings, commands and metrics.
+reference: .venv/ready
+	FAREGATE_TEST_WRITE=1 $(BIN)/python -m pytest tests/test_reference.py tests/integration/test_deploy.py
 
 # The documentation as a site, in build/site; any static server serves it, and a browser opens its files.
 SITE := PYTHONPATH=src:worker build/docs/bin/python -m
