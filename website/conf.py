@@ -10,7 +10,7 @@ release = version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))[
     "version"
 ]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "website.docstrings"]
 root_doc = "index"
 #: Blocks without a language are shown as they are.
 highlight_language = "none"
@@ -23,7 +23,9 @@ myst_heading_anchors = 4
 
 #: Docstrings write code in single backticks.
 default_role = "code"
+autoclass_content = "both"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 maximum_signature_line_length = 80
 

@@ -31,16 +31,22 @@ class Part:
     Attributes:
         title: Its name.
         pages: Its pages in order.
+        modules: The modules whose docstrings follow them; the path of each is its name.
     """
 
     title: str
     pages: tuple[Page, ...]
+    modules: tuple[Page, ...] = ()
 
 
 def navigation() -> tuple[Part, ...]:
     """Return the parts in order."""
     parts = tomllib.loads(_FILE.read_text("utf-8"))["parts"]
     return tuple(
-        Part(part["title"], tuple(Page(path, about) for path, about in part["pages"].items()))
+        Part(part["title"], *(_pages(part.get(kind, {})) for kind in ("pages", "modules")))
         for part in parts
     )
+
+
+def _pages(told: dict[str, str]) -> tuple[Page, ...]:
+    return tuple(Page(path, about) for path, about in told.items())

@@ -33,6 +33,9 @@ def assemble(folder: Path) -> None:
         target = folder / _name(page)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
+    (folder / "api").mkdir()
+    for module in (module for part in parts for module in part.modules):
+        (folder / f"api/{module.path}.rst").write_text(_api(module.path), encoding="utf-8")
 
 
 def title_of(page: str) -> str:
@@ -46,8 +49,17 @@ def _name(page: str) -> str:
 
 
 def _toctree(part: Part) -> str:
-    pages = "\n".join(page.path.removesuffix(".md") for page in part.pages)
+    names = [page.path.removesuffix(".md") for page in part.pages]
+    names += [f"api/{module.path}" for module in part.modules]
+    pages = "\n".join(names)
     return f"\n```{{toctree}}\n:hidden:\n:caption: {part.title}\n\n{pages}\n```\n"
+
+
+def _api(module: str) -> str:
+    """Return the page of a module; Sphinx adds its docstrings."""
+    underline = "=" * len(module)
+    again = "   :exclude-members: Caller\n" if module.endswith(".identity") else ""
+    return f"{module}\n{underline}\n\n.. automodule:: {module}\n   :members:\n{again}"
 
 
 def _page(page: str, pages: set[str], folder: Path) -> str:
