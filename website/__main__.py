@@ -1,10 +1,11 @@
-"""Builds the site: `python -m website` writes it into build/site."""
+"""Builds the site: `python -m website [FOLDER]` writes it, into build/site if nothing is said."""
 
 import sys
 from pathlib import Path
 
 from sphinx.cmd.build import main as sphinx
 
+from website.llms import write_llms
 from website.navigation import ROOT
 from website.sources import assemble
 
@@ -20,8 +21,10 @@ def build(site: Path) -> int:
     source = _BUILD / "website"
     assemble(source)
     options = ["-q", "-E", "-a", "-W", "--keep-going", "-c", str(Path(__file__).parent)]
-    return int(sphinx(["-b", "html", *options, str(source), str(site)]))
+    code = int(sphinx(["-b", "html", *options, str(source), str(site)]))
+    write_llms(site)
+    return code
 
 
 if __name__ == "__main__":
-    sys.exit(build(_BUILD / "site"))
+    sys.exit(build(Path(sys.argv[1]) if sys.argv[1:] else _BUILD / "site"))

@@ -31,6 +31,7 @@ maximum_signature_line_length = 80
 
 html_theme = "furo"
 html_title = "Faregate"
+html_favicon = "static/icon.svg"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
