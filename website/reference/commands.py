@@ -1,5 +1,6 @@
 """The page of commands, from their help, arguments and options."""
 
+import re
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any
@@ -28,6 +29,7 @@ _EXIT_CODES = {
     EXIT_BROKEN: "A failure, such as a server that does not answer.",
 }
 _EXAMPLE = "Example: "
+_OPTION = re.compile(r"(?<!\w)--[a-z][a-z-]*")
 
 
 def commands_page() -> str:
@@ -59,7 +61,7 @@ def _commands(group: TyperGroup, path: str = "", panel: str = "") -> Iterator[tu
 def _command(name: str, command: Any) -> str:
     """Return the section of a command."""
     meaning, _, example = command.help.partition(_EXAMPLE)
-    parts = [f"### faregate {name}", meaning.strip()]
+    parts = [f"### faregate {name}", _with_options(meaning.strip())]
     parts.append(f"```console\n$ {' '.join(example.split())}\n```")
     if command.params:
         parts.append(table(["Argument or option", "Meaning"], map(_parameter, command.params)))
@@ -71,7 +73,7 @@ def _parameter(parameter: Any) -> tuple[str, str]:
     is_option = parameter.opts[0].startswith("-")
     names = [*parameter.opts, *(parameter.secondary_opts if parameter.default is True else ())]
     typed = " ".join(code(name if is_option else name.upper()) for name in names)
-    facts = [parameter.help or ""]
+    facts = [_with_options(parameter.help or "")]
     if is_option and parameter.required:
         facts.append("Required.")
     if not is_option and not parameter.required:
@@ -81,6 +83,13 @@ def _parameter(parameter: Any) -> tuple[str, str]:
     if parameter.default not in (None, "", False, True):
         facts.append(f"Default: {code(parameter.default)}.")
     return typed, " ".join(fact for fact in facts if fact)
+
+
+def _with_options(text: str) -> str:
+    """Mark the options that a help names as code, where it does not itself."""
+    parts = text.split("`")
+    parts[::2] = [_OPTION.sub(r"`\g<0>`", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def _choices(parameter: Any) -> str:

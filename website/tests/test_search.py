@@ -4,7 +4,6 @@ import pytest
 
 from website.tests.tabs import Tab
 
-
 #: A term, and the page that is about it.
 KNOWN = {
     "PgBouncer": "docs/operate.html",
