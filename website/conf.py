@@ -37,6 +37,7 @@ html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_copy_source = False
 html_show_sourcelink = False
+html_domain_indices = False
 html_show_copyright = False
 #: The prompt is not copied, nor is what a command prints.
 copybutton_prompt_text = "$ "
