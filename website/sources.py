@@ -74,6 +74,8 @@ def _page(page: str, pages: set[str], folder: Path) -> str:
         path = file.relative_to(ROOT).as_posix()
         if not file.is_file():
             raise BrokenLinkError(f"{page} links to {target}, which is no file")
+        if file.suffix == ".md" and path not in pages:
+            raise BrokenLinkError(f"{page} links to {target}, which navigation.toml lacks")
         if path == START:
             target = target.removesuffix(START) + _name(START)
         elif path not in pages:
