@@ -1,12 +1,15 @@
 """Docstrings for Sphinx: those of `Gate`'s parts as its own, and their Markdown as its markup."""
 
 import re
+import sys
 from collections.abc import Iterator
 from enum import Enum
+from functools import cache
 from inspect import ismethod
 from typing import Any
 
 from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.pycode import ModuleAnalyzer
 
 from faregate import Gate, Settings
 from faregate.testing import memory_gate
@@ -30,13 +33,25 @@ def setup(app: Any) -> None:
 
 
 def _process(
-    _app: Any, kind: str, _name: str, _object: Any, _options: Any, lines: list[str]
+    _app: Any, kind: str, name: str, _object: Any, _options: Any, lines: list[str]
 ) -> None:
     """Change a docstring in place."""
+    if kind == "data":
+        lines[:] = _comment_on(name.rpartition(".")[2])
     lines[:] = as_rst(_TABLE.sub("", "\n".join(lines)).split("\n"))
     # Of an attribute it would take what stands before a colon for a type.
     if kind not in {"attribute", "property", "data"}:
         lines[:] = GoogleDocstring(list(lines)).lines()
+
+
+@cache
+def _comment_on(name: str) -> list[str]:
+    """Return the comment above a name, in whatever module of ours it is."""
+    for module in [one for one in sys.modules if one.startswith("faregate")]:
+        comments = ModuleAnalyzer.for_module(module).find_attr_docs()
+        if ("", name) in comments:
+            return list(comments["", name])
+    return []
 
 
 def _sign(

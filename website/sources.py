@@ -3,7 +3,9 @@
 import re
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 
 from website.navigation import ROOT, START, Part, navigation
 
@@ -56,10 +58,13 @@ def _toctree(part: Part) -> str:
 
 
 def _api(module: str) -> str:
-    """Return the page of a module; Sphinx adds its docstrings."""
-    underline = "=" * len(module)
+    """Return the page of a module; Sphinx adds its docstrings, if values are named one by one."""
+    loaded = import_module(module)
+    names = getattr(loaded, "__all__", ())
+    values = [name for name in names if not isinstance(getattr(loaded, name), type | FunctionType)]
     again = "   :exclude-members: Caller\n" if module.endswith(".identity") else ""
-    return f"{module}\n{underline}\n\n.. automodule:: {module}\n   :members:\n{again}"
+    page = f"{module}\n{'=' * len(module)}\n\n.. automodule:: {module}\n   :members:\n{again}"
+    return page + "".join(f"\n.. autodata:: {module}.{name}\n   :no-value:\n" for name in values)
 
 
 def _page(page: str, pages: set[str], folder: Path) -> str:

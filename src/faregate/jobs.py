@@ -63,6 +63,7 @@ class JobRefusedError(FaregateError):
 class JobAttempt:
     """Which attempt of which job runs."""
 
+    #: The id of the job.
     job_id: str
     #: How many attempts were made before.
     number: int = 0
