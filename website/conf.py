@@ -30,6 +30,8 @@ autodoc_typehints_format = "short"
 maximum_signature_line_length = 80
 
 html_theme = "furo"
+#: The default underlines names.
+pygments_dark_style = "a11y-high-contrast-dark"
 html_title = "Faregate"
 html_favicon = "static/icon.svg"
 html_static_path = ["static"]
