@@ -10,7 +10,7 @@ COMPILE := build/lock/bin/uv pip compile --universal --python-version 3.11 --gen
 LOCK := $(COMPILE) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-servers test-install soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture schema check fmt lock dist sbom clean
+.PHONY: demo test test-servers test-install soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture reference docs test-docs schema check fmt lock dist sbom clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
@@ -81,6 +81,19 @@ bench-orders: .venv/ready
 picture: .venv/ready
 	FAREGATE_TEST_WRITE_PICTURE=1 $(BIN)/python -m pytest tests/e2e/test_dev.py -k readme
 
+# The pages of reference in docs/, from settings, commands and metrics.
+reference: .venv/ready
+	FAREGATE_TEST_WRITE=1 $(BIN)/python -m pytest tests/test_reference.py tests/integration/test_deploy.py
+
+# The documentation as a site, in build/site; any static server serves it, and a browser opens its files.
+SITE := PYTHONPATH=src:worker build/docs/bin/python -m
+docs: build/docs/ready
+	$(SITE) website
+
+# The site in a real browser, which has to be installed.
+test-docs: build/docs/ready
+	$(SITE) pytest -c website/tests/pytest.toml website/tests
+
 # After a change of migrations: writes down what they make, which `faregate verify` compares with.
 schema: .venv/ready
 	FAREGATE_TEST_WRITE_SCHEMA=1 $(BIN)/python -m pytest tests/integration/test_schema_facts.py
@@ -106,11 +119,12 @@ fmt: .venv/ready
 	$(BIN)/sqlfluff fix --quiet $(QUERIES)
 
 # Locks for development (everything), for the image (what an API and a worker need), for benchmarks, for
-# the SBOM.
+# the site, for the SBOM.
 lock: build/lock/ready
 	$(LOCK) --all-extras --group dev --output-file requirements-dev.txt
 	$(LOCK) --extra worker --extra cli --constraint requirements-dev.txt --output-file requirements.txt
 	$(LOCK) benchmarks/requirements.in --extra cli --extra embedded --constraint requirements-dev.txt --output-file benchmarks/requirements.txt
+	$(LOCK) website/requirements.in --extra worker --extra jwt --extra cli --extra metrics --constraint requirements-dev.txt --output-file website/requirements.txt
 	$(COMPILE) --group pyproject.toml:release --output-file requirements-release.txt
 
 # What is published, in dist/, and the tests of it.
@@ -149,6 +163,10 @@ build/bench/ready: benchmarks/requirements.txt
 build/release/ready: requirements-release.txt
 	$(PYTHON) -m venv --clear build/release
 	build/release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-release.txt
+# What builds the site and tests it, apart from the environment of development, too.
+build/docs/ready: website/requirements.txt
+	$(PYTHON) -m venv --clear build/docs
+	build/docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r website/requirements.txt
 	@touch $@
 
 build/lock/ready:

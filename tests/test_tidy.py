@@ -62,7 +62,7 @@ def query_names() -> list[str]:
     return re.findall(r"^-- name: (\w+)$", text, re.MULTILINE)
 
 
-PYTHON = files("*.py", "src", "worker", "tests", "benchmarks", "examples")
+PYTHON = files("*.py", "src", "worker", "tests", "benchmarks", "examples", "website")
 SHIPPED = files("*.py", "src", "worker")
 LUA = files("*.lua", "lua")
 SCRIPTS = [path for path in LUA if path.parent.name == "lua"]

@@ -70,71 +70,84 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
+    # Servers
     # URLs may hold passwords, so `repr` leaves them out.
-    #: Live credits and the stream: `redis://`, `rediss://` or `unix://`.
+    #: The Redis of the ledger, with live balances and records: `redis://`, `rediss://` or
+    #: `unix://`.
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
-    #: Rows and users.
+    #: The PostgreSQL with users and rows: a URL or a connection string.
     postgres_url: str = Field(default="postgresql://127.0.0.1/postgres", repr=False)
-    #: RQ's queue; empty for the Redis of the ledger.
+    #: The Redis of RQ's queue; empty for the Redis of the ledger.
     queue_url: str = Field(default="", repr=False)
+    #: Where a process runs. `faregate api` and the embedded servers do not start in production.
     environment: Environment = Environment.DEVELOPMENT
 
-    #: The number of hash tags. Fixed when a ledger is created.
+    # The ledger
+    #: The number of shards. It is fixed when a ledger is created; `faregate rebuild` changes it.
     shard_count: int = Field(default=16, ge=1, le=100)
-    #: What a new user gets. Fixed when a ledger is created.
+    #: The credits of a new user. The number is fixed when a ledger is created.
     starting_credits: int = Field(default=3, ge=0, le=2**31 - 1)
-    #: What one request costs, in credits.
+    #: The cost of a request in credits, if the app has no policy of its own.
     request_cost: int = Field(default=1, ge=0, le=2**31 - 1)
-    #: Whether a user that Postgres does not know is created at first sight.
+    #: Whether a user that Postgres does not know is created at its first request.
     provision_users: bool = False
 
-    #: Within this time a charge is decided or answered with 503: 50 ms in production and 1,000 ms
-    #: in development, if nothing is said.
+    # Decisions
+    #: The time limit of a decision. A charge that is not decided in time is answered with 503.
     decision_timeout_ms: int = Field(default_factory=_decision_timeout_ms, ge=5, le=10_000)
-    #: Within this time everything else is done: ends of holds, refunds, completions, balances.
+    #: The time limit of all else: ends of holds, refunds, completions, balances.
     end_timeout_ms: int = Field(default=2_000, ge=50, le=60_000)
-    #: After how many missing answers in a row the circuit breaker opens, and within which span
-    #: these must lie.
+    #: The circuit breaker opens after so many missing answers in a row.
     breaker_failures_max: int = Field(default=10, ge=1, le=10_000)
+    #: The missing answers that open the circuit breaker lie within this time.
     breaker_span_ms: int = Field(default=10_000, ge=1, le=600_000)
-    #: After which time one request tries Redis again: at first, and at most.
+    #: The first pause of an open circuit breaker. After a pause one request tries Redis again.
     breaker_delay_ms_min: int = Field(default=100, ge=1, le=60_000)
+    #: The longest pause of an open circuit breaker: each one is twice as long as the last.
     breaker_delay_ms_max: int = Field(default=1_000, ge=1, le=60_000)
-    #: The folder of the journal, in which requests are written down that are served without a
-    #: decision; empty for none, and then none is. A local disk, and not that of a container's own.
+
+    # Requests without a decision
+    #: The folder of the journal, for requests that are served without a decision: a disk that
+    #: outlives the container. Without a folder none is served so.
     journal_dir: str = ""
-    #: How much may lie there before such requests are refused, in bytes; about 500 each.
+    #: The size of a full journal, in bytes. Requests that it has no room for are refused; an entry
+    #: takes about 500 bytes.
     journal_bytes_max: int = Field(default=64 * 2**20, ge=4_096)
-    #: How many such requests a second are served while more wait than can be decided in time.
+    #: How many requests a second are served without a decision while more wait than can be decided
+    #: in time.
     open_rate_max: int = Field(default=1_000, ge=0, le=1_000_000)
-    #: For how long an idempotency key is remembered; another value forgets those that are.
+
+    # Idempotency keys and the backlog
+    #: How long an idempotency key is remembered. A change of this setting forgets the keys so far.
     idempotency_lifetime_ms: int = Field(
         default=LIFETIME_MS, ge=LIFETIME_MS_MIN, le=LIFETIME_MS_MAX
     )
-    #: After how long a request with a key that was not completed may be taken over.
+    #: After this time a retry takes over a request with an idempotency key that was not completed.
     idempotency_lease_ms: int = Field(default=LEASE_MS, ge=0, le=LIFETIME_MS_MAX)
-    #: How many keys of one user are remembered in one lifetime.
+    #: How many idempotency keys of one user are remembered in one lifetime.
     idempotency_keys_max: int = Field(default=KEYS_MAX, ge=1, le=KEYS_COUNT_MAX)
-    #: How many records of a shard may wait for Postgres before charges are refused; about 100
-    #: bytes each.
+    #: How many records of a shard may wait for Postgres, at about 100 bytes each. Then charges are
+    #: refused.
     pending_max: int = Field(default=500_000, ge=1, le=2**31 - 1)
 
-    #: For how long a record that is a row stays in Redis: longer than what a failover of Postgres
-    #: may lose.
+    # The worker
+    #: How long a record that is a row stays in Redis. Choose more than a failover of Postgres may
+    #: lose.
     stored_ms: int = Field(default=STORED_MS, ge=RETENTION_MS, le=86_400_000)
-    #: How often the ticker looks for pending records.
+    #: How often the worker looks for pending records.
     tick_interval_ms: int = Field(default=200, ge=10, le=60_000)
-    #: How long one job of the worker may go on.
+    #: How long one job of the worker may take, in seconds.
     drain_s_max: float = Field(default=30.0, gt=0, le=600)
     #: How many records are stored in one transaction at most.
     batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
     #: How often the worker compares the numbers of users with new rows, in seconds; 0 for never. It
     #: compares those of all users once a day.
     reconcile_interval_s: int = Field(default=900, ge=0, le=86_400)
-    #: Where the worker serves metrics for Prometheus; port 0 for nowhere.
+    #: The address at which the worker serves metrics for Prometheus.
     metrics_host: str = "127.0.0.1"
+    #: The port at which the worker serves metrics for Prometheus; 0 for none.
     metrics_port: int = Field(default=0, ge=0, le=65_535)
-    #: How the worker writes its log: lines for people, or JSON.
+    #: The form of the worker's log: lines for people, or JSON.
     log_format: LogFormat = LogFormat.TEXT
 
     @model_validator(mode="before")

@@ -78,12 +78,12 @@ class GateCollector(Collector):
         )
         yield CounterMetricFamily(
             "faregate_retries_given_up",
-            "Abandoned background actions; each is in the log.",
+            "Abandoned background actions; each is in the log and needs a person.",
             health.retries_given_up,
         )
         yield CounterMetricFamily(
             "faregate_shed",
-            "Requests shed because of overload.",
+            "Requests refused or served undecided because of overload.",
             health.shed,
         )
         yield CounterMetricFamily(
@@ -93,7 +93,7 @@ class GateCollector(Collector):
         )
         yield CounterMetricFamily(
             "faregate_served_open",
-            "Requests of both kinds that were served.",
+            "Requests served undecided, because of overload or an outage.",
             health.served_open,
         )
         yield CounterMetricFamily("faregate_voids", "Unanswered attempts to void.", health.voids)
@@ -141,7 +141,7 @@ def _breaker_metrics(health: Health) -> Iterator[Metric]:
 def _call_metrics(calls: CallCounts) -> Iterator[Metric]:
     yield HistogramMetricFamily(
         "faregate_decision_seconds",
-        "Time that spends waited for their decisions.",
+        "Time from a spend to its decision; all spends of a call count as its first one.",
         calls.seconds.buckets,
         calls.seconds.total,
     )

@@ -1,4 +1,4 @@
-"""Alerts and dashboard ask for metrics and labels that real scrapes of gate and worker have."""
+"""Alerts, dashboard and docs name the metrics and labels that scrapes of gate and worker have."""
 
 import json
 import re
@@ -16,7 +16,9 @@ from faregate.domain.decision import Verdict
 from faregate.metrics import GateCollector
 from faregate_worker.counts import Counts
 from faregate_worker.metrics import WorkerCollector
+from reference_pages import check_page
 from scrapes import exposition, samples_of
+from website.reference.metrics import metrics_page
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -52,8 +54,8 @@ values (now(), now(), 0, 0, 0, 0, '{}', '[]')
 
 
 @pytest.fixture
-async def scraped(ledger_redis: str, database_url: str, tmp_path: Path) -> dict[str, set[str]]:
-    """Each metric of a gate that has decided and of a worker, with its labels."""
+async def scrapes(ledger_redis: str, database_url: str, tmp_path: Path) -> tuple[str, str]:
+    """What a gate tells that has decided, and what a worker tells."""
     settings = Settings(
         redis_url=ledger_redis,
         postgres_url=database_url,
@@ -67,9 +69,15 @@ async def scraped(ledger_redis: str, database_url: str, tmp_path: Path) -> dict[
     async with open_gate(settings) as gate:
         for _ in range(4):
             await gate.charge(user_id)
-        text = exposition(GateCollector(gate), WorkerCollector(settings, Counts()))
-    assert str(user_id) not in text
-    samples = samples_of(text)
+        told = exposition(GateCollector(gate)), exposition(WorkerCollector(settings, Counts()))
+    assert str(user_id) not in "".join(told)
+    return told
+
+
+@pytest.fixture
+def scraped(scrapes: tuple[str, str]) -> dict[str, set[str]]:
+    """Each metric with its labels."""
+    samples = samples_of("".join(scrapes))
     decided = {
         s.labels["verdict"]: s.value for s in samples if s.name == "faregate_decisions_total"
     }
@@ -126,6 +134,11 @@ def test_each_metric_is_shown(scraped: dict[str, set[str]]) -> None:
     """One that is added is on the dashboard; a histogram by what is made of it."""
     shown = {re.sub("_(?:bucket|sum|count)$", "", n) for query in QUERIES for n, _ in asked(query)}
     assert shown == {re.sub("_(?:bucket|sum|count)$", "", name) for name in scraped}
+
+
+def test_each_metric_is_in_the_docs(scrapes: tuple[str, str]) -> None:
+    """With its type, its labels and what it says of itself."""
+    check_page("metrics.md", metrics_page(*scrapes))
 
 
 def test_alerts_say_in_one_line_what_is_wrong() -> None:

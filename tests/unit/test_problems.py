@@ -231,6 +231,19 @@ def test_the_docs_explain_every_code_where_its_type_leads() -> None:
     assert TYPES_PREFIX in page
 
 
+def test_the_docs_tell_the_type_of_each_code_and_when_to_retry() -> None:
+    """As the refusals of this file have them: a code of two statuses has both types in its row."""
+    page = (DOCS / "problems.md").read_text("utf-8")
+    rows = re.findall(r"^\| \[([a-z_]+)\]\(#\1\) \|[^|]*\|([^|]*)\|([^|]*)\|$", page, re.M)
+    told = {code: (kind.strip(), "Retry-After" in retry) for code, kind, retry in rows}
+    for code in STATUSES:
+        ours = [problem for problem in ALL if problem.code == code]
+        kinds = {problem.type.rpartition("#")[2] or "own" for problem in ours}
+        kind, is_told_when = told[code]
+        assert kinds == set(re.findall(r"own|about:blank|[a-z]+(?:-[a-z]+)+", kind)), code
+        assert is_told_when == any(problem.retry_after_s for problem in ours), code
+
+
 def test_overloaded_clients_do_not_all_come_back_at_once() -> None:
     """The gate spreads them over a second; `Retry-After` has whole seconds, so it is one or two."""
     told = [

@@ -57,7 +57,7 @@ class WorkerCollector(Collector):
         yield labelled(
             GaugeMetricFamily(
                 "faregate_server_usable",
-                "1 where Redis answers, and where Postgres lets records be stored; else 0.",
+                "1 if redis answers, or if postgres stores records; else 0.",
                 labels=["server"],
             ),
             usable,
@@ -132,7 +132,7 @@ def _counted(counts: Counts) -> Iterator[Metric]:
     yield labelled(
         CounterMetricFamily(
             "faregate_drained_records",
-            "Records that left the backlog, by outcome.",
+            "Records that became rows (inserted), were rows (repeated), or became dead_letters.",
             labels=["outcome"],
         ),
         {outcome: totals[outcome] for outcome in ("inserted", "repeated", "dead_letters")},
@@ -157,7 +157,7 @@ def _counted(counts: Counts) -> Iterator[Metric]:
     yield labelled(
         CounterMetricFamily(
             "faregate_drain_failures",
-            "Times that records stayed pending: a blocked shard or an outage.",
+            "Times that records stayed pending: blocked by the schema or a lock, or in an outage.",
             labels=["why"],
         ),
         {why: totals[why] for why in ("blocked", "outage")},

@@ -72,6 +72,7 @@ class Rule:
     tier: str | None = None
     #: What becomes of a request that cannot be decided in time.
     on_failure: FailureMode = FailureMode.CLOSED
+    #: Whether an `Idempotency-Key` of the request is ignored, honoured or required.
     key_use: KeyUse = KeyUse.IGNORED
     #: Up to which size, in bytes, a response is kept for retries with the same key. 0 keeps none:
     #: they are told that the request was served, and not how.

@@ -70,8 +70,11 @@ _SERVED = (KeyState.NEW, KeyState.TAKEN_OVER)
 class Decision:
     """The answer to one request for a change of a balance."""
 
+    #: Whether the change was made or, if not, why.
     verdict: Verdict
+    #: The user who asked.
     user_id: UUID
+    #: The id of the change.
     transaction_id: CreditTransactionId
     #: The change that was asked for: negative for a charge.
     amount: int
@@ -87,8 +90,9 @@ class Decision:
     allowance_left: int = 0
     #: When the next period begins, in Unix milliseconds; None without an allowance.
     resets_at_ms: int | None = None
-    #: The name of the rate limit that refused, and after how many milliseconds to come back.
+    #: The name of the rate limit that refused.
     limited_by: str = ""
+    #: When to come back after a rate limit or an overload, in milliseconds from now; else 0.
     retry_after_ms: int = 0
     #: What is left of each rate limit of the policy: after the request was counted or, for a
     #: refusal, as it is. Empty where none was looked at, as for a retry.

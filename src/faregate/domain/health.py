@@ -59,18 +59,21 @@ class CallCounts:
 class Health:
     """How a gate is. All counts begin with the process."""
 
+    #: The state of the circuit breaker.
     breaker: BreakerState
     #: For how many milliseconds the breaker has been closed, or has not been.
     breaker_state_ms: int
     #: How often it has opened.
     breaker_opened: int
-    #: How many voids and refunds wait to be made, and how many were given up.
+    #: How many voids and refunds wait to be made.
     retries_waiting: int
+    #: How many voids and refunds were given up.
     retries_given_up: int
-    #: How many requests came while more waited than could be decided in time, on how many no
-    #: decision could be had, and how many of both were served all the same.
+    #: How many requests came while more waited than could be decided in time.
     shed: int
+    #: How many requests had no decision because of an outage.
     undecided: int
+    #: How many of both were served.
     served_open: int
     #: How many attempts without an answer had to be voided.
     voids: int = 0

@@ -17,6 +17,7 @@ class HoldState(StrEnum):
 
     #: The ledger does not know the hold: it never was, or it ended more than a day ago.
     UNKNOWN = ""
+    #: It has not ended.
     OPEN = "open"
     #: It ended by what it really cost.
     SETTLED = "settled"
@@ -115,7 +116,9 @@ class HoldAnswer:
 
     #: ALLOWED, UNKNOWN_HOLD, HOLD_EXPIRED, TAKEN_OVER, HOLD_CLOSED, HOLD_OPEN or PENDING.
     verdict: Verdict
+    #: The user of the hold.
     user_id: UUID
+    #: The id of the hold.
     hold_id: CreditTransactionId
     #: What has become of the hold.
     state: HoldState

@@ -35,7 +35,9 @@ class RateLimit:
     name: str
     #: How many requests `period_ms` allows.
     count: int
+    #: The period, in milliseconds.
     period_ms: int
+    #: How requests are counted.
     kind: LimitKind = LimitKind.GCRA
     #: How many requests may come at once, of `GCRA`; 0 for as many as `count`.
     burst: int = 0
@@ -84,9 +86,11 @@ class RateLimit:
 class LimitState:
     """What is left of a rate limit after a decision."""
 
-    #: The name, the number of requests and the period of the limit.
+    #: The name of the limit.
     name: str
+    #: How many requests the limit allows in a period.
     count: int
+    #: The period of the limit, in milliseconds.
     period_ms: int
     #: How many requests could come now.
     remaining: int

@@ -39,6 +39,7 @@ _LENGTHS_MS = {PeriodKind.DAY: DAY_MS, PeriodKind.WEEK: WEEK_MS}
 class Period:
     """How long an allowance lasts."""
 
+    #: A calendar period, or a rolling one.
     kind: PeriodKind
     #: The length of a rolling period in milliseconds; 0 for the others.
     length_ms: int = 0

@@ -26,6 +26,7 @@ class Allowance:
 
     #: How many credits a period begins with.
     amount: int
+    #: How long it lasts.
     period: Period
     #: How much of what was left is carried over into the next period, at most.
     rollover_max: int = 0
@@ -82,7 +83,9 @@ class FailureMode(StrEnum):
 class OnExpiry(StrEnum):
     """What becomes of a hold that nobody settles in time."""
 
+    #: The estimate is refunded.
     GIVE_BACK = "give_back"
+    #: The estimate stays charged.
     KEEP = "keep"
 
 

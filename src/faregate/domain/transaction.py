@@ -125,12 +125,17 @@ NO_ID = transaction_id_of(bytes(16))
 class CreditTransaction:
     """One immutable change of a user's balance, as recorded."""
 
+    #: Its identity.
     id: CreditTransactionId
+    #: The user whose balance it changes.
     user_id: UUID
     #: The change, in credits; its sign follows the type.
     amount: int
+    #: The kind of change.
     type: TransactionType
+    #: Its reason, for people.
     description: str
+    #: Further facts of the caller; None without any.
     metadata: Mapping[str, object] | None = None
     #: When the balance changed, by the clock of Redis.
     timestamp: datetime

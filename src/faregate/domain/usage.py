@@ -12,6 +12,7 @@ from faregate.domain.user import User
 class Usage:
     """A user's credits at one moment, in the words of its policy."""
 
+    #: The user.
     user_id: UUID
     #: The name of the policy.
     policy: str
@@ -25,8 +26,9 @@ class Usage:
     limit: int | None
     #: How much of the allowance is spent in this period; None without one.
     used: int | None
-    #: When the period began and when the next one begins, in Unix milliseconds.
+    #: When the period began, in Unix milliseconds.
     period_start_ms: int | None
+    #: When the next period begins, in Unix milliseconds.
     period_end_ms: int | None
     #: Whether as much of the allowance is used as the policy warns of, and no credit is bought.
     is_warning: bool

@@ -12,6 +12,7 @@ class User:
 
     #: `auth.users.id`. Other identities map to one, see `user_id_of`.
     id: UUID
+    #: The balance, in credits.
     credits: int
     #: The number of transactions so far; the next one gets `sequence + 1`.
     sequence: int

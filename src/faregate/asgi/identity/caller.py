@@ -29,6 +29,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re
 class Caller:
     """A user who sent a request, and what is known of it beside."""
 
+    #: The user who is charged.
     user_id: UUID
     #: Whose policy holds; None for the tier that the gate knows the user by.
     tier: str | None = None
