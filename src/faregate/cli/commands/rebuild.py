@@ -61,10 +61,8 @@ def rebuild(
             if former_settings is not None:
                 _retire(former_settings, identity, progress)
             identity = _rebuild(target, identity, admin)
-        result, lines = (
-            {"epoch": identity.epoch},
-            [f"epoch {identity.epoch} has begun: gates serve"],
-        )
+        result = {"epoch": identity.epoch}
+        lines = [f"epoch {identity.epoch} has begun: gates serve"]
         if all_users:
             users = _install_all(target, admin, progress)
             result |= users
