@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-_SECONDS_MAX = 120
+_S_MAX = 120
 _ENDINGS = {"sdist": ".tar.gz", "wheel": ".whl"}
 _SCRIPT = """#!{python}
 import sys
@@ -31,7 +31,7 @@ def run(*command: str, cwd: Path, env: dict[str, str] | None = None) -> str:
         command,
         cwd=cwd,
         env=env,
-        timeout=_SECONDS_MAX,
+        timeout=_S_MAX,
         capture_output=True,
         text=True,
         check=False,

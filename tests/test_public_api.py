@@ -34,7 +34,7 @@ MODULES = [
 #: Objects that come from Faregate: users call their methods, and never make one.
 NOT_MADE_BY_USERS = {
     *("ChargeContext", "Gate", "HoldBlock", "SyncChargeContext", "SyncHoldBlock"),
-    *("PostgresServer", "Server", "ValkeyServer"),
+    *("EmbeddedPostgres", "EmbeddedValkey", "Server"),
 }
 #: Importing these takes longer than all of Faregate's own modules.
 SLOW = ["cryptography", "pydantic", "psycopg", "redis", "rq", "typer", "uvicorn"]

@@ -23,7 +23,7 @@ WRITES_PICTURE = bool(os.environ.get("FAREGATE_TEST_WRITE_PICTURE"))
 #: Set by `make test-install`: pip downloads what the README's first command needs.
 INSTALLS = bool(os.environ.get("FAREGATE_TEST_INSTALL"))
 COMMANDS_MAX = 12
-SECONDS_MAX = 300
+S_MAX = 300
 SHOWN_PORT = "http://127.0.0.1:8000"
 
 
@@ -76,7 +76,7 @@ def test_the_readmes_first_screen_leads_from_nothing_to_rows_in_postgres(
         assert_charged(dev, shell)
         taken_s = time.monotonic() - began_s
         sys.stderr.write(f"{len(first) + len(second)} commands, {taken_s:.0f} s\n")
-        assert not INSTALLS or taken_s < SECONDS_MAX
+        assert not INSTALLS or taken_s < S_MAX
         pids = dev.family()
         assert len(pids) > 5
         assert dev.end(signal.SIGINT) == 128 + signal.SIGINT

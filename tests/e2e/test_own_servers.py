@@ -18,7 +18,8 @@ from waiting import WAIT_S_MAX, wait_for
 from wire_client import free_port
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-SECTION = README.read_text("utf-8").partition("\n## Your own servers\n")[2].partition("\n## ")[0]
+SECTIONS = re.split(r"^## ", README.read_text("utf-8"), flags=re.M)
+(SECTION,) = (text for text in SECTIONS if text.startswith("Use your own servers\n"))
 
 
 @contextmanager
