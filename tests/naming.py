@@ -134,7 +134,9 @@ class _Names(ast.NodeVisitor):
         is_public = is_method and not self._classes[-1].startswith("_")
         returns_nothing = isinstance(node.returns, ast.Constant) and node.returns.value is None
         is_named_here = node.name not in _OF_LIBRARIES and not node.name.startswith("_")
-        return is_public and returns_nothing and is_named_here
+        # The setter of a property has the name of a value.
+        is_setter = any(ast.unparse(one).endswith(".setter") for one in node.decorator_list)
+        return is_public and returns_nothing and is_named_here and not is_setter
 
     def visit_Assign(self, node: ast.Assign) -> None:
         types = self._parameters.get(ast.unparse(node.value), _called(node.value))
