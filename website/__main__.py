@@ -7,7 +7,7 @@ from sphinx.cmd.build import main as sphinx
 
 from website.llms import write_llms
 from website.navigation import ROOT
-from website.sources import assemble
+from website.sources import BrokenLinkError, assemble
 
 _BUILD = ROOT / "build"
 
@@ -27,4 +27,7 @@ def build(site: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(build(Path(sys.argv[1]) if sys.argv[1:] else _BUILD / "site"))
+    try:
+        sys.exit(build(Path(sys.argv[1]) if sys.argv[1:] else _BUILD / "site"))
+    except BrokenLinkError as error:
+        sys.exit(f"make docs: {error}")

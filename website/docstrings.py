@@ -1,5 +1,6 @@
 """Docstrings for Sphinx: those of `Gate`'s parts as its own, and their Markdown as its markup."""
 
+import builtins
 import re
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from functools import cache
 from inspect import ismethod
 from typing import Any
 
+from sphinx.addnodes import pending_xref
 from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.pycode import ModuleAnalyzer
 
@@ -30,6 +32,7 @@ def setup(app: Any) -> None:
             setattr(Gate, name, method.__func__)
     app.connect("autodoc-process-docstring", _process)
     app.connect("autodoc-process-signature", _sign)
+    app.connect("doctree-read", _unlink)
 
 
 def _process(
@@ -42,6 +45,13 @@ def _process(
     # Of an attribute it would take what stands before a colon for a type.
     if kind not in {"attribute", "property", "data"}:
         lines[:] = GoogleDocstring(list(lines)).lines()
+
+
+def _unlink(_app: Any, tree: Any) -> None:
+    """Take the links from types of Python: `bytes` is no attribute of ours with this name."""
+    for link in list(tree.findall(pending_xref)):
+        if link["refdomain"] == "py" and hasattr(builtins, link["reftarget"]):
+            link.replace_self(link.children)
 
 
 @cache

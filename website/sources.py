@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import tomllib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,8 @@ _LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)"
 #: A block that shows a file of the repository.
 _TITLED = re.compile(r'^( *)```(\w+) title="([^"]+)"$', re.M)
 _FENCED = re.compile(r"^( *)(```+).*?^\1\2$", re.M | re.S)
+_PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+_REPOSITORY = _PROJECT["urls"]["Source"]
 
 
 class BrokenLinkError(Exception):
@@ -60,7 +63,7 @@ def _toctree(part: Part) -> str:
 def _api(module: str) -> str:
     """Return the page of a module; Sphinx adds its docstrings, if values are named one by one."""
     loaded = import_module(module)
-    names = getattr(loaded, "__all__", ())
+    names = [name for name in loaded.__all__ if not name.startswith("_")]
     values = [name for name in names if not isinstance(getattr(loaded, name), type | FunctionType)]
     again = "   :exclude-members: Caller\n" if module.endswith(".identity") else ""
     page = f"{module}\n{'=' * len(module)}\n\n.. automodule:: {module}\n   :members:\n{again}"
@@ -77,6 +80,9 @@ def _page(page: str, pages: set[str], folder: Path) -> str:
         text, target, anchor = match.groups(default="")
         file = (ROOT / page).parent.joinpath(target).resolve()
         path = file.relative_to(ROOT).as_posix()
+        if file.is_dir():
+            # A site has no page of a folder.
+            return f"[{text}]({_REPOSITORY}/tree/main/{path})"
         if not file.is_file():
             raise BrokenLinkError(f"{page} links to {target}, which is no file")
         if file.suffix == ".md" and path not in pages:

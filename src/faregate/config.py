@@ -43,14 +43,18 @@ _SUGGESTIONS_MAX = 3
 class Environment(StrEnum):
     """Where a process runs."""
 
+    #: A machine of a developer: decisions may take longer.
     DEVELOPMENT = "development"
+    #: A server: programs that are unsafe there do not start.
     PRODUCTION = "production"
 
 
 class LogFormat(StrEnum):
     """How the worker writes its log."""
 
+    #: Lines for people.
     TEXT = "text"
+    #: One JSON object a line.
     JSON = "json"
 
 

@@ -14,18 +14,13 @@ MODULES = [module.path for part in navigation() for module in part.modules]
 
 
 def expected(module: str) -> set[str]:
-    """The names of a module that it says are public or, if it says nothing, are its own."""
+    """The public names of a module, with the fields and members of each."""
     loaded, parent = import_module(module), module.rpartition(".")[0]
-    own = {name for name, value in vars(loaded).items() if is_own(value, module)}
     # A name that two modules have is explained in the first.
-    names = set(getattr(loaded, "__all__", own)) - set(dir(import_module(parent)) if parent else ())
+    public = {name for name in loaded.__all__ if not name.startswith("_")}
+    names = public - set(dir(import_module(parent)) if parent else ())
     members = {f"{name}.{part}" for name in names for part in parts(getattr(loaded, name))}
     return {f"{module}.{name}" for name in names | members}
-
-
-def is_own(value: Any, module: str) -> bool:
-    name = getattr(value, "__name__", "_")
-    return getattr(value, "__module__", None) == module and not name.startswith("_")
 
 
 def parts(value: Any) -> list[str]:

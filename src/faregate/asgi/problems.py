@@ -69,6 +69,7 @@ class Problem:
 
     #: One word that names the reason, for programs.
     code: str
+    #: The status of the response.
     status: int
     #: A sentence that is the same for all problems of the type.
     title: str

@@ -36,6 +36,7 @@ _NO_HASH = bytes(sha256().digest_size)
 class ApiKey:
     """What is known of a key. Neither its secret nor the hash of it."""
 
+    #: Its public part, by which it is listed and revoked.
     id: UUID
     #: Who is charged for what is done with it.
     user_id: UUID
@@ -43,9 +44,11 @@ class ApiKey:
     name: str
     #: The tier of requests with it; None for the user's.
     tier: str | None
+    #: When it was made.
     created_at: datetime
     #: From when on it counts no more; None for never.
     expires_at: datetime | None = None
+    #: When it was revoked; None if it was not.
     revoked_at: datetime | None = None
     #: Up to a minute or so behind, since not every use is written.
     last_used_at: datetime | None = None
@@ -59,7 +62,9 @@ class ApiKey:
 class StoredApiKey:
     """A key, and what its secret is compared with."""
 
+    #: The key.
     key: ApiKey
+    #: The SHA-256 of its secret.
     secret_hash: bytes = field(repr=False)
 
 

@@ -29,8 +29,9 @@ class JournalState:
 
     #: How many requests have been written down since the process started.
     requests: int
-    #: How many bytes there are in the journal, and how many there may be.
+    #: How many bytes there are in the journal.
     bytes: int
+    #: How many bytes there may be.
     bytes_max: int
 
 

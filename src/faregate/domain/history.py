@@ -15,7 +15,9 @@ PAGE_LENGTH = 50
 class HistoryPlace:
     """Where a row stands: by its time, and by its id among those of the same time."""
 
+    #: The time of the row.
     timestamp: datetime
+    #: The id of the row.
     id: CreditTransactionId
 
 
@@ -23,10 +25,15 @@ class HistoryPlace:
 class HistoryRow:
     """One transaction of a user. Metadata is for programs of the application, and not in it."""
 
+    #: Its identity.
     id: CreditTransactionId
+    #: The kind of change.
     type: TransactionType
+    #: The change, in credits; its sign follows the type.
     amount: int
+    #: Its reason, for people.
     description: str
+    #: When the balance changed.
     timestamp: datetime
     #: The balance right after it; None for a row that Faregate did not write.
     balance_after: int | None
@@ -43,6 +50,7 @@ class HistoryRow:
 class HistoryPage:
     """A stretch of a history without a gap."""
 
+    #: The rows, the newest first.
     rows: tuple[HistoryRow, ...]
     #: Where the next page goes on; None if there is none.
     ends_at: HistoryPlace | None

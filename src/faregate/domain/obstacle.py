@@ -45,8 +45,11 @@ class ObstacleKind(StrEnum):
 class Obstacle:
     """One reason why a database cannot be migrated as it is."""
 
+    #: The kind of reason, for programs.
     kind: ObstacleKind
+    #: What the database has.
     found: str
+    #: What makes it fit.
     to_do: str
     #: The SQL by which `faregate migrate --adopt` makes the database fit, where there is one.
     adoption: str | None = None

@@ -203,9 +203,10 @@ class BreakerOptions:
     failures_max: int = 10
     #: Within which time, in milliseconds.
     span_ms: int = 10_000
-    #: After which time one request is let through, in milliseconds: at first, and at most; it
-    #: doubles with each that fails.
+    #: After which time one request is let through at first, in milliseconds. The time doubles with
+    #: each that fails.
     delay_ms_min: int = 100
+    #: The longest such time, in milliseconds.
     delay_ms_max: int = 1_000
 
     def __post_init__(self) -> None:
