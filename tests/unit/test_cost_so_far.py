@@ -123,7 +123,10 @@ async def test_a_client_that_leaves_before_the_first_part_pays_the_cost_so_far()
 async def test_a_connection_of_a_websocket_costs_what_it_says() -> None:
     """It is over when its client leaves."""
     world, sent = World(credits=10), list[Message]()
-    incoming = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1001}]
+    incoming: list[Message] = [
+        {"type": "websocket.connect"},
+        {"type": "websocket.disconnect", "code": 1001},
+    ]
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
