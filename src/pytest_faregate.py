@@ -1,4 +1,4 @@
-"""Fixtures for those who test apps behind a gate. pytest finds them where Faregate is installed.
+"""Fixtures for tests of apps behind a gate. pytest finds them if Faregate is installed.
 
 | fixture             | is                                                                 |
 |---------------------|--------------------------------------------------------------------|
@@ -7,8 +7,7 @@
 | `faregate_clock`    | its time, which stands still until it is told to move              |
 | `faregate_policies` | what holds for whom; define your own to test with those of your app |
 
-A module of its own, which imports Faregate when a fixture is asked for: pytest loads it in every
-project, and those that do not use it pay nothing.
+A module of its own that imports Faregate only in fixtures, since pytest loads it in every project.
 """
 
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def faregate_clock() -> "Clock":
-    """Time that moves when a test says so."""
+    """A clock that a test advances."""
     from faregate.testing import Clock  # noqa: PLC0415
 
     return Clock()
@@ -31,7 +30,7 @@ def faregate_clock() -> "Clock":
 
 @pytest.fixture
 def faregate_policies() -> "CreditPolicy | PolicySet | None":
-    """What holds for whom: one policy with three starting credits, unless a project says more."""
+    """The policies: one with three starting credits, unless a project overrides them."""
     return None
 
 
@@ -47,5 +46,5 @@ def faregate_gate(
 
 @pytest.fixture
 def faregate_user(faregate_gate: "MemoryGate") -> UUID:
-    """A user that has signed up."""
+    """The id of a user that exists."""
     return faregate_gate.sign_up()

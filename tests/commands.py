@@ -35,6 +35,8 @@ class CommandLine:
     def __init__(self, patch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[str]) -> None:
         self._patch = patch
         self._captured = captured
+        # It is built once, not for each command: that takes longer than most commands do.
+        patch.setattr("faregate.cli.app.app", _GROUP)
 
     def run(self, *words: object) -> Said:
         """Run a command, whatever comes of it."""

@@ -11,7 +11,7 @@ from faregate.bootstrap import open_audit, open_stream
 from faregate.ops.reconcile import reconcile, verify
 from faregate_worker.jobs import work_on
 from faregate_worker.runtime import Stop
-from waiting import WAIT_S_MAX, wait_for
+from waiting import WAIT_S_MAX
 
 
 def changed(settings: Settings, **given: object) -> Settings:
@@ -40,17 +40,6 @@ def charge_all(settings: Settings, users: Sequence[UUID], expected: int) -> None
             assert [(await gate.charge(user)).credits for user in users] == [expected] * len(users)
 
     asyncio.run(charge())
-
-
-def drain(settings: Settings) -> None:
-    """Make rows of all records."""
-
-    def is_drained() -> bool:
-        work_on(settings, Stop(), 0.2)
-        with open_stream(settings) as stream:
-            return not stream.pending_count()
-
-    wait_for(is_drained, "all records are rows")
 
 
 def assert_exact(settings: Settings) -> None:

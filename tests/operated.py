@@ -17,9 +17,22 @@ from waiting import wait_for
 
 #: What each change by hand is told.
 WHO = ("--actor", "ann", "--reason", "ticket 7")
+#: How long a job drains, and then waits for more records.
+DRAIN_S = 0.1
 #: How often a worker looks for users who were deleted, in seconds.
 PAUSE_S = 0.05
 _T = TypeVar("_T")
+
+
+def drain(settings: Settings) -> None:
+    """Make rows of all records."""
+
+    def is_drained() -> bool:
+        work_on(settings, Stop(), DRAIN_S)
+        with open_stream(settings) as stream:
+            return not stream.pending_count()
+
+    wait_for(is_drained, "all records are rows")
 
 
 class Ledger:
@@ -49,13 +62,7 @@ class Ledger:
 
     def drain(self) -> None:
         """Make rows of all records."""
-
-        def is_drained() -> bool:
-            work_on(self.settings, Stop(), 0.2)
-            with open_stream(self.settings) as stream:
-                return not stream.pending_count()
-
-        wait_for(is_drained, "all records are rows")
+        drain(self.settings)
 
     def newest(self) -> dict[str, Any]:
         """The newest row of the user, once all records are rows."""

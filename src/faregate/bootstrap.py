@@ -1,4 +1,4 @@
-"""The one place that builds everything from settings. Nothing is connected before its first use."""
+"""Builds everything from settings. Nothing connects before its first use."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
@@ -50,12 +50,12 @@ def build_gate(
     """Build a gate; `Gate.aclose` closes its connections.
 
     Args:
-        settings: Where the servers are, and the bounds.
-        policies: One policy, or one for each tier; None for one that is made of the settings.
-        tier_of: Says which tier a user has, where the policies are for several.
+        settings: The addresses of the servers, and the bounds.
+        policies: One policy, or one for each tier; None for the policy of the settings.
+        tier_of: Returns the tier of a user, if there are several.
 
     Raises:
-        ConfigurationError: Settings contradict each other, or the journal has no place.
+        ConfigurationError: Settings contradict each other, or the folder of the journal is missing.
     """
     ledger = RedisLedger.from_url(
         settings.redis_url,
@@ -84,7 +84,7 @@ def build_sync_gate(
 ) -> SyncGate:
     """Build a gate for threads, one in each process; see `build_gate` and `SyncGate`.
 
-    Without settings those of the environment hold, as they are at the first use.
+    Without settings, those of the environment are read at the first use.
     """
     return SyncGate(lambda: build_gate(settings or read_settings(), policies, tier_of))
 
@@ -114,13 +114,13 @@ def _journal(settings: Settings) -> FileJournal | None:
 
 
 def build_api_keys(settings: Settings) -> ApiKeys:
-    """Build the look-up of API keys; the caller closes it."""
+    """Build the lookup of API keys; the caller closes it."""
     return PostgresApiKeys(settings.postgres_url)
 
 
 @asynccontextmanager
 async def open_gate(settings: Settings | None = None) -> AsyncIterator[Gate]:
-    """Open a gate, by the environment's settings unless others are given, and close it."""
+    """Open a gate for the block; without settings, those of the environment are read."""
     gate = build_gate(settings or read_settings())
     try:
         await gate.start()
@@ -143,10 +143,10 @@ def migrate(settings: Settings) -> None:
 
 
 def check_worker_rights(settings: Settings) -> None:
-    """Make sure that a worker has the rights that it needs. A server that is away is passed over.
+    """Check that a worker has its rights. A server that does not answer is skipped.
 
     Raises:
-        ConfigurationError: It lacks one. One line says which, and how to get it.
+        ConfigurationError: A right is missing; the message says which one, and how to grant it.
     """
     with suppress(LedgerUnavailableError):
         redis_rights.check_worker(settings.redis_url, settings.rq_url)
@@ -155,7 +155,7 @@ def check_worker_rights(settings: Settings) -> None:
 
 
 def check_repairer_rights(settings: Settings) -> None:
-    """Make sure that an operator may correct live balances; raises as `check_worker_rights` does.
+    """Check that an operator may correct live balances; raises as `check_worker_rights` does.
 
     Raises:
         LedgerUnavailableError: Redis does not answer.
@@ -196,7 +196,7 @@ def open_orders(settings: Settings) -> closing[PostgresOrders]:
 
 
 def open_credits(settings: Settings) -> closing[RedisCredits]:
-    """Open what adds credits, for a worker."""
+    """Open Redis to add credits, for a worker."""
     return closing(RedisCredits.from_url(settings.redis_url, settings.shard_count))
 
 
@@ -206,12 +206,12 @@ def open_audit(settings: Settings) -> closing[PostgresAudit]:
 
 
 def open_snapshots(settings: Settings) -> closing[PostgresSnapshots]:
-    """Open Postgres for an operator who compares it with live accounts."""
+    """Open snapshots of Postgres, to be compared with live accounts."""
     return closing(PostgresSnapshots(PostgresAudit(settings.postgres_url)))
 
 
 def open_reconciliations(settings: Settings) -> closing[PostgresReconciliations]:
-    """Open what is kept of reconciliations."""
+    """Open the saved reconciliations."""
     return closing(PostgresReconciliations(settings.postgres_url))
 
 
@@ -247,7 +247,7 @@ def open_admin(settings: Settings) -> closing[PostgresAdmin]:
 
 @contextmanager
 def open_servers(settings: Settings) -> Iterator[dict[str, Probe]]:
-    """Open what the doctor looks at wherever Faregate runs: both servers."""
+    """Open the probes of both servers."""
     with (
         closing(RedisServer.from_url(settings.redis_url)) as redis,
         closing(PostgresServer(settings.postgres_url)) as postgres,
@@ -257,7 +257,7 @@ def open_servers(settings: Settings) -> Iterator[dict[str, Probe]]:
 
 @contextmanager
 def open_probes(settings: Settings) -> Iterator[dict[str, Probe]]:
-    """Open all that the doctor looks at, for an operator."""
+    """Open all probes of the doctor, for an operator."""
     with (
         open_servers(settings) as probes,
         open_stream(settings) as stream,

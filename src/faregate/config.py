@@ -1,4 +1,4 @@
-"""Settings: where the servers are, and every bound that an operator may move."""
+"""Settings: the addresses of the servers, and every bound that an operator may change."""
 
 import os
 import re
@@ -25,7 +25,7 @@ PREFIX = "FAREGATE_"
 #: The name of RQ's queue.
 QUEUE_NAME = "faregate"
 #: Variables with the prefix that are no settings: those of Faregate's own tests, and those that
-#: Kubernetes sets in every container for a service whose name begins with `faregate`.
+#: Kubernetes sets for a service whose name begins with `faregate`.
 _OF_OTHERS = re.compile(
     r"FAREGATE_(?:TEST_\w+"
     r"|(?:\w+_)?SERVICE_(?:HOST|PORT(?:_\w+)?)"
@@ -41,7 +41,7 @@ _SUGGESTIONS_MAX = 3
 
 
 class Environment(StrEnum):
-    """Where a process runs."""
+    """The environment of a process."""
 
     #: A machine of a developer: decisions may take longer.
     DEVELOPMENT = "development"
@@ -50,7 +50,7 @@ class Environment(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """How the worker writes its log."""
+    """The format of the worker's log."""
 
     #: Lines for people.
     TEXT = "text"
@@ -58,17 +58,17 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-#: A laptop is busy with other things, and its first request loads what later ones find loaded.
+#: A developer's machine is busy, and the first request loads modules.
 _DECISION_TIMEOUT_MS = {Environment.DEVELOPMENT: 1_000, Environment.PRODUCTION: 50}
 
 
 def _decision_timeout_ms(given: dict[str, Any]) -> int:
-    """Return the default, which depends on the environment; an ill-formed one is reported."""
+    """Return the default, which depends on the environment."""
     return _DECISION_TIMEOUT_MS[given.get("environment", Environment.PRODUCTION)]
 
 
 class Settings(BaseSettings):
-    """Read from the environment, each with the prefix `FAREGATE_`, or given by name."""
+    """Settings from the environment, each with the prefix `FAREGATE_`, or from arguments."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
@@ -142,10 +142,10 @@ class Settings(BaseSettings):
     tick_interval_ms: int = Field(default=200, ge=10, le=60_000)
     #: How long one job of the worker may take, in seconds.
     drain_s_max: float = Field(default=30.0, gt=0, le=600)
-    #: How many records are stored in one transaction at most.
+    #: The most records in one transaction of the drain.
     batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
-    #: How often the worker compares the numbers of users with new rows, in seconds; 0 for never. It
-    #: compares those of all users once a day.
+    #: The interval in which the worker reconciles users with new rows, in seconds; 0 for never. It
+    #: reconciles all users once a day.
     reconcile_interval_s: int = Field(default=900, ge=0, le=86_400)
     #: The address at which the worker serves metrics for Prometheus.
     metrics_host: str = "127.0.0.1"
@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _knows_every_variable(cls, given: Any) -> Any:
-        """Refuse a variable that is misspelt: what it was to change would stay as it is."""
+        """Refuse unknown variables, since a misspelt one would have no effect."""
         known = {PREFIX + name.upper() for name in cls.model_fields}
         ours = {name.upper() for name, value in os.environ.items() if _is_ours(name.upper(), value)}
         if unknown := sorted(ours - known):
@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     @field_validator("metrics_port", mode="before")
     @classmethod
     def _is_no_service(cls, port: Any) -> Any:
-        """Pass over what Kubernetes sets for a service called `faregate-metrics`."""
+        """Ignore the variable that Kubernetes sets for a service called `faregate-metrics`."""
         return 0 if _PORT_OF_A_SERVICE.fullmatch(str(port)) else port
 
     @field_validator("redis_url", "queue_url")
@@ -176,12 +176,12 @@ class Settings(BaseSettings):
         if url and not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("a Redis URL starts with redis://, rediss:// or unix://")
         try:
-            # Read for the sake of the error alone.
+            # Read only for its error.
             _ = urlsplit(url).port
         except ValueError:
-            # The error's own message quotes the URL, which may hold a password.
+            # The message of the error quotes the URL, which may hold a password.
             raise ValueError(_REDIS_FORM) from None
-        # For a database that is no number redis-py would take number 0.
+        # For an invalid database number redis-py would use 0.
         if not (url.startswith("unix://") or _DATABASE.fullmatch(urlsplit(url).path)):
             raise ValueError(_REDIS_FORM)
         return url
@@ -193,9 +193,9 @@ class Settings(BaseSettings):
 
 
 def masked(url: str) -> str:
-    """Return a URL or a connection string without what may be secret in it."""
+    """Return a URL or a connection string without its secrets."""
     if "://" in url:
-        # All before the last @, since a password that is not written in percent may hold any sign.
+        # Everything before the last @, since a password without percent-encoding may contain an @.
         return re.sub(r"\?.*", "?***", re.sub(r"://.*@", "://***@", url))
     if "=" in url:
         return re.sub(r"(password\s*=\s*)(?:'(?:\\.|[^'\\])*'?|\S+)", r"\1***", url)
@@ -209,7 +209,7 @@ def _is_ours(name: str, value: str) -> bool:
 
 
 def _unknown(name: str, known: set[str]) -> str:
-    # Compared without the prefix, which makes all names look alike.
+    # Compared without the prefix, which would make all names similar.
     words = sorted(other.removeprefix(PREFIX) for other in known)
     near = get_close_matches(name.removeprefix(PREFIX), words, n=_SUGGESTIONS_MAX)
     meant = " or ".join(PREFIX + word for word in near)
@@ -218,10 +218,11 @@ def _unknown(name: str, known: set[str]) -> str:
 
 
 def read_settings(**given: object) -> Settings:
-    """Read settings from the environment, those in `given` excepted.
+    """Read settings from the environment, except those in `given`.
 
     Raises:
-        ConfigurationError: One is ill-formed or unknown; it is named as in the environment.
+        ConfigurationError: A setting is ill-formed or unknown; the error has the name of the
+            variable.
     """
     try:
         return Settings(**given)  # type: ignore[arg-type]
@@ -230,7 +231,7 @@ def read_settings(**given: object) -> Settings:
             f"{PREFIX}{'_'.join(map(str, item['loc'])).upper()}: "
             f"{item['msg'].removeprefix('Value error, ')}"
             for item in error.errors()
-            # A default that depends on a setting which is wrong is no fault of its own.
+            # A default that depends on an invalid setting is not reported as well.
             if item["type"] != "default_factory_not_called"
         )
         raise ConfigurationError("; ".join(problems)) from error

@@ -1,4 +1,4 @@
-"""Charges the jobs of a queue, such as RQ or Celery: before the work, and each job once.
+"""Charges the jobs of a queue, such as RQ or Celery, before their work, and each job once.
 
     @charged_job(gate, user=lambda user_id, topic: UUID(user_id), attempt=attempt, cost=5)
     def report(user_id: str, topic: str) -> str: ...
@@ -29,10 +29,10 @@ __all__ = ["JobAttempt", "JobRefusedError", "charged_job"]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-#: For how long a job waits at its end for what could not be given back at once, in seconds: the
-#: work horse of RQ ends without finishing what is in the background.
+#: How long a job waits at its end for pending refunds, in seconds, since the work horse of RQ ends
+#: without finishing background work.
 JOIN_S_MAX = 5.0
-#: When to come back where nothing says it, in milliseconds.
+#: The default wait until a retry, in milliseconds.
 SOON_MS = 1_000
 _SOON = {
     Verdict.CREDITS_HELD,
@@ -47,14 +47,14 @@ _log = logging.getLogger(__name__)
 
 
 class JobRefusedError(FaregateError):
-    """A job is not run: its user cannot pay now, or another worker has it."""
+    """A job does not run: its user cannot pay now, or another worker runs it."""
 
     def __init__(self, reason: str, retry_after_ms: int | None = None) -> None:
-        # Queues pickle errors, by their class and these two.
+        # Queues pickle errors by class and these two arguments.
         super().__init__(reason, retry_after_ms)
         #: The verdict, such as `out_of_credits`, or the state of the attempt: `in_flight`, `done`.
         self.reason = reason
-        #: After how long a retry may be served, in milliseconds; None where waiting does not help.
+        #: The time until a retry can succeed, in milliseconds; None if waiting does not help.
         self.retry_after_ms = retry_after_ms
 
     def __str__(self) -> str:
@@ -64,11 +64,11 @@ class JobRefusedError(FaregateError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobAttempt:
-    """Which attempt of which job runs."""
+    """The attempt of a job."""
 
     #: The same in all attempts. Each function is charged once for it.
     job_id: str
-    #: How many attempts were made before. It is recorded, and decides nothing.
+    #: The number of earlier attempts. It is recorded, and decides nothing.
     number: int = 0
 
 
@@ -80,7 +80,7 @@ class _Charge:
         self._hold = hold
 
     async def settle(self, gate: Gate, actual: int | None) -> None:
-        """End it after the work; without an actual cost it has cost its estimate."""
+        """Settle it after the work; without an actual cost, by its estimate."""
         if self._hold is None:
             await gate.complete(self._decision)
             return
@@ -91,7 +91,7 @@ class _Charge:
         await _finish(gate)
 
     async def give_back(self, gate: Gate) -> None:
-        """Give all of it back; the error of the job is the one that is raised."""
+        """Give it back; an error here is logged, since the error of the job is raised."""
         try:
             if self._hold is not None:
                 await gate.cancel(self._hold)
@@ -109,22 +109,22 @@ async def _finish(gate: Gate) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """What one attempt is to be charged."""
+    """The charge that one attempt asks for."""
 
     user_id: UUID
     attempt: JobAttempt
     cost: int | None
     estimate: int | None
     ttl_ms: int
-    #: The function; a job may call several, each with a charge of its own.
+    #: The name of the function, so that charges of two functions differ.
     name: str
 
     async def charge(self, gate: Gate) -> _Charge:
         """Charge it.
 
         Raises:
-            JobRefusedError: It is not to be run.
-            FaregateError: It is not decided; what may have been taken is being voided.
+            JobRefusedError: It must not run.
+            FaregateError: It is not decided; a possible charge is being voided.
         """
         job, number = self.attempt.job_id, self.attempt.number
         options: ChargeOptions = {
@@ -153,7 +153,7 @@ class _Asked:
 
 
 def _retry_after_ms(decision: Decision) -> int | None:
-    """Return when a refused job may be tried again."""
+    """Return the time until a refused job may be tried again, in milliseconds."""
     if decision.retry_after_ms or decision.verdict in _SOON:
         return decision.retry_after_ms or SOON_MS
     if decision.verdict is Verdict.OUT_OF_CREDITS and decision.resets_at_ms is not None:
@@ -175,17 +175,18 @@ def charged_job(
 
     Args:
         gate: A `SyncGate` for functions; a `Gate`, or a function that returns it, for async ones.
-        user: Says who pays, by the arguments of the job.
-        attempt: Says which attempt of which job runs, as the queue knows it.
-        cost: In credits, or computed from the arguments; None for what the policy says.
-        estimate: What is held instead, where only the work tells what it costs.
-        actual: What a held job has cost, by its result; without it, its estimate.
-        ttl_ms: For how long it is held: longer than the job may run. A hold whose worker died
-            expires then. A charge whose worker died stands.
+        user: Returns the user that is charged, from the arguments of the job.
+        attempt: Returns the attempt of the running job, from the queue.
+        cost: The cost in credits, or a function of the arguments; None for that of the policy.
+        estimate: The estimate to hold instead, if the cost is known only after the work.
+        actual: Returns the actual cost of a hold, from the result; without it, the estimate counts.
+        ttl_ms: The lifetime of a hold in milliseconds, longer than the job may run. If the worker
+            dies, a hold expires then, and a charge stands.
 
     Raises:
-        ConfigurationError: A cost and an estimate, or an actual cost without an estimate.
-        TypeError: The gate does not suit the function.
+        ConfigurationError: There are both a cost and an estimate, or an actual cost without an
+            estimate.
+        TypeError: The gate is async and the function is not, or the other way round.
     """
     if (cost is not None and estimate is not None) or (actual is not None and estimate is None):
         raise ConfigurationError("a job has a cost, or an estimate that an actual cost may settle")

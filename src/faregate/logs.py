@@ -1,7 +1,7 @@
-"""Log records as JSON, one line each, for programs that read logs.
+"""A formatter that writes log records as JSON, one line each.
 
-Any handler takes the formatter; where an app logs to is for the app to say. A value of a message
-that is the id of a transaction, or has one, is a field `transaction_id`, too.
+Set it on any handler. If a value of a message is the id of a transaction, or has one, the line has
+a field `transaction_id`, too.
 """
 
 import json
@@ -16,7 +16,7 @@ _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes time, level, logger, process and message, and what `extra` has given a record."""
+    """Writes time, level, logger, process, message and the `extra` fields of a record."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as one line of JSON."""

@@ -2,9 +2,9 @@
 
     REGISTRY.register(GateCollector(gate))
 
-Numbers are those of `gate.health()`, read when they are asked for, of this process alone. Where an
-API runs as several processes, each serves its own by `serve`, and is scraped by itself. The
-multiprocess mode of the client is not used: it collects from files, which each request would write.
+The numbers are those of `gate.health()` at each scrape, of this process alone. If an API runs as
+several processes, each serves its own by `serve`, and Prometheus scrapes each. The multiprocess
+mode of the client is not used, since each request would write to files.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,19 +28,19 @@ __all__ = ["GateCollector", "serve"]
 
 
 def serve(collector: Collector, ports: Iterable[int], host: str = "127.0.0.1") -> int:
-    """Serve what a collector tells, from a thread of its own, for as long as the process runs.
+    """Serve the metrics of a collector, from a thread, until the process ends.
 
     Args:
-        collector: What is told, and nothing else.
-        ports: Where to listen: on the first one that is free. Of several processes that are given
-            the same ports each finds its own, and all of the ports are to be scraped.
+        collector: The collector, whose metrics are the only ones.
+        ports: The ports, of which the first free one is used. Several processes with the same ports
+            each find their own; scrape all of them.
         host: The address to listen on.
 
     Returns:
         The port.
 
     Raises:
-        ConfigurationError: None is free.
+        ConfigurationError: No port is free.
     """
     registry = CollectorRegistry()
     registry.register(collector)
@@ -54,20 +54,20 @@ def serve(collector: Collector, ports: Iterable[int], host: str = "127.0.0.1") -
 def labelled(
     metric: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, float]
 ) -> Metric:
-    """Give a metric of one label its values."""
+    """Add the values of a metric with one label."""
     for label, value in values.items():
         metric.add_metric([label], value)
     return metric
 
 
 class GateCollector(Collector):
-    """Tells how one gate is."""
+    """Collects the health of a gate."""
 
     def __init__(self, gate: Gate | SyncGate) -> None:
         self._gate = gate
 
     def collect(self) -> Iterator[Metric]:
-        """Return all metrics, as they are now."""
+        """Return all metrics, with their current values."""
         health = self._gate.health()
         yield _decisions(health)
         yield from _breaker_metrics(health)

@@ -10,14 +10,12 @@ from commands import CommandLine
 from faregate import Settings
 from faregate.adapters.postgres.migration_files import migrations
 from faregate.adapters.postgres.migrations import Migrator
-from faregate.bootstrap import open_gate, open_stream
+from faregate.bootstrap import open_gate
 from faregate.cli.servers import Binaries
 from faregate.domain.errors import UnfitDatabaseError
-from faregate_worker.jobs import work_on
-from faregate_worker.runtime import Stop
 from integration.existing_databases import ADOPTED, REFUSED, Shape, dump
 from integration.pg_helpers import acting_as
-from waiting import wait_for
+from operated import drain
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -29,13 +27,8 @@ def charge(settings: Settings, users: list[UUID]) -> list[int]:
         async with open_gate(settings) as gate:
             return [(await gate.charge(user)).credits for user in users]
 
-    def is_drained() -> bool:
-        work_on(settings, Stop(), 0.2)
-        with open_stream(settings) as stream:
-            return not stream.pending_count()
-
     left = asyncio.run(each())
-    wait_for(is_drained, "all records are rows")
+    drain(settings)
     return left
 
 

@@ -16,7 +16,8 @@ from faregate import Settings
 from faregate.adapters.redis import keys
 from faregate.bootstrap import open_installer
 from faregate.cli.servers import Binaries, EmbeddedServers
-from moved import assert_exact, changed, charge_all, drain, working
+from moved import assert_exact, changed, charge_all, working
+from operated import drain
 from own_redis import OwnRedis, own_redis
 from servers import administer
 from transcripts import Transcript

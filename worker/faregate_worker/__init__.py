@@ -1,6 +1,6 @@
 """Moves pending records from Redis to Postgres, on RQ. The only package that imports rq.
 
-RQ triggers the work; the stream is the work. A ticker, a process of its own, enqueues jobs where
-records are pending; a job drains one shard for a bounded time and keeps nothing in its head. A job
-that is lost, doubled or killed therefore costs nothing but time: the next tick goes on.
+RQ only triggers the work, which is in the streams. A ticker, in a process of its own, enqueues a
+job if records are pending. A job drains shards for a bounded time and has no state. So a job that
+is lost, doubled or killed costs only time: the next tick continues.
 """

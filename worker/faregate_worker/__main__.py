@@ -1,6 +1,6 @@
 """`python -m faregate_worker`: a real RQ worker in the foreground and the ticker beside it.
 
-SIGTERM (or Ctrl-C) stops both: the job at hand ends, the ticker goes, the exit status is 0.
+SIGTERM (or Ctrl-C) stops both: the running job ends, the ticker stops, the exit status is 0.
 """
 
 import argparse
@@ -32,17 +32,17 @@ from faregate_worker.runtime import Stop, configure_logging, open_queue
 from faregate_worker.supervisor import TickerSupervisor
 
 #: RQ derives its waits from this: it blocks for a job 15 s less, which is also the longest time
-#: between two heartbeats of an idle worker, and forgets a dead worker 60 s later.
+#: between two heartbeats of an idle worker, and removes a dead worker 60 s later.
 WORKER_TTL_S = 30
-#: What RQ asks for: longer than it blocks, so that a reply on time is never taken for an outage.
+#: Longer than RQ blocks, so that a reply in time is never mistaken for an outage.
 REPLY_TIMEOUT_S = WORKER_TTL_S - 5
 JOB_MONITORING_INTERVAL_S = 10
 RECONNECT_WAIT_S_MAX = 5.0
 RESTART_WAIT_S = 1.0
-#: After how long of work another error is another outage, which is logged anew.
+#: An error after this time of work is a new outage, which is logged, in seconds.
 OUTAGE_GAP_S = 10.0
 
-#: Exit status for settings that cannot work, and for a Postgres that cannot be compared with.
+#: Exit statuses for invalid settings, and for a standby.
 EXIT_MISCONFIGURED, EXIT_BROKEN = 2, 3
 
 _logger = logging.getLogger("faregate_worker")
@@ -88,10 +88,10 @@ def run(settings: Settings) -> int:
 
 
 def check(settings: Settings) -> int:
-    """Say what keeps records from becoming rows; return the exit status.
+    """Log the reasons why records do not become rows; return the exit status.
 
     Raises:
-        ConfigurationError: The servers cannot be worked with.
+        ConfigurationError: The settings do not fit the servers.
         StandbyError: Postgres is a standby.
     """
     found = problems(settings)
@@ -101,7 +101,7 @@ def check(settings: Settings) -> int:
 
 
 def _warn(settings: Settings) -> None:
-    """Log what `faregate doctor` says of the servers; records are drained all the same."""
+    """Log the symptoms of the servers that `faregate doctor` reports."""
     with open_servers(settings) as probes:
         for symptom in examine(probes).symptoms:
             _logger.warning(
@@ -110,7 +110,7 @@ def _warn(settings: Settings) -> None:
 
 
 def _work(settings: Settings, stop: Stop) -> None:
-    """Work, with a new RQ worker whenever one gave up because its Redis was away."""
+    """Work, with a new RQ worker whenever one ended because its Redis did not answer."""
     outage = False
     while not stop.requested:
         worker: Worker | None = None
@@ -128,7 +128,7 @@ def _work(settings: Settings, stop: Stop) -> None:
             outage = True
         if worker is not None:
             _release(worker)
-            # RQ arms its second, forcible handler when it takes a stop request: the only trace.
+            # RQ installs its second, forcible handler on a stop request, which has no other trace.
             if signal.getsignal(signal.SIGTERM) == worker.request_force_stop:
                 return
         _stop_on_signals(stop)
@@ -141,7 +141,7 @@ def _build(settings: Settings) -> Worker:
         raise ConfigurationError("the queue cannot live in a Redis Cluster; set FAREGATE_QUEUE_URL")
     worker = Worker(
         [queue],
-        # New each time: RQ refuses the name of a worker that was killed, until its TTL is over.
+        # A new name each time, since RQ refuses that of a killed worker until its TTL is over.
         name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
         connection=queue.connection,
         serializer=queue.serializer,
@@ -158,27 +158,27 @@ def _build(settings: Settings) -> Worker:
 def _heartbeat(
     worker: Worker, timeout: int | None = None, pipeline: Pipeline | None = None
 ) -> None:
-    """Give a sign of life, and be among the workers again where the queue has been flushed."""
+    """Send a heartbeat, and register again if the queue was flushed."""
     Worker.heartbeat(worker, timeout, pipeline)
     worker_registration.register(worker, pipeline)
 
 
 def _stop_job(worker: Worker) -> None:
-    """Ask the job at hand to stop after its commit; RQ itself would wait for its regular end."""
+    """Ask the running job to stop after its commit; RQ would wait for its regular end."""
     if worker.horse_pid:
         with suppress(ProcessLookupError):
             os.kill(worker.horse_pid, signal.SIGTERM)
 
 
 def _release(worker: Worker) -> None:
-    """Give up what RQ leaves behind where it could not say goodbye to its Redis."""
+    """Release the resources of an RQ worker that lost its Redis."""
     if worker.pubsub_thread is not None:
         worker.pubsub_thread.stop()
     worker.connection.close()
 
 
 def _stop_on_signals(stop: Stop) -> None:
-    """Take stop requests while RQ does not: before its loop begins and between two workers."""
+    """Handle stop requests while RQ does not: before its loop and between two workers."""
 
     def request_stop(*_: Any) -> None:
         if not stop.requested:

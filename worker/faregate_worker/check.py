@@ -1,4 +1,4 @@
-"""Whether records become rows: a worker lives and may work, and no record waits for long."""
+"""Checks whether records become rows: a worker lives and may work, and no record is old."""
 
 import socket
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from faregate.ports import TransactionArchive
 from faregate_worker.drain import require_same_ledger
 from faregate_worker.runtime import open_queue
 
-#: How often a worker gives a sign of life, and for how long one counts, in seconds.
+#: The interval of heartbeats, and how long one counts, in seconds.
 BEAT_INTERVAL_S = 5.0
 BEAT_TTL_S = 30
 TIMEOUT_S = 2.0
@@ -28,12 +28,12 @@ _NO_WORKER = (
 
 
 def heartbeat_name() -> str:
-    """Return the key in which the worker of this host gives its signs of life."""
+    """Return the Redis key of the heartbeat of this host's worker."""
     return f"faregate:worker:{socket.gethostname()}"
 
 
 def beat(queue: Queue) -> None:
-    """Give a sign of life. A queue that was flushed has it again soon.
+    """Send a heartbeat. A flushed queue has it again soon.
 
     Raises:
         RedisError: The queue does not answer, or is full.
@@ -42,16 +42,16 @@ def beat(queue: Queue) -> None:
 
 
 def end_beat(queue: Queue) -> None:
-    """Take it back: this worker stops."""
+    """Delete the heartbeat of a worker that stops."""
     queue.connection.delete(heartbeat_name())
 
 
 def problems(settings: Settings) -> list[str]:
-    """Return the reasons why records do not become rows, a sentence each.
+    """Return a sentence for each reason why records do not become rows.
 
     Raises:
-        ConfigurationError: Redis and Postgres are of different ledgers, Postgres is not migrated,
-            or the role lacks a right.
+        ConfigurationError: Redis and Postgres belong to different ledgers, Postgres is not
+            migrated, or the role lacks a right.
         StandbyError: Postgres is a standby.
     """
     return [*_queue_problems(settings), *_ledger_problems(settings)]
@@ -84,7 +84,7 @@ def _ledger_problems(settings: Settings) -> list[str]:
 
 
 def _late(ages: Mapping[int, float], archive: TransactionArchive) -> list[str]:
-    """Name the shards whose oldest record is too old, and the backend that may block them."""
+    """Return a sentence about shards with too old records and a backend that may block them."""
     found = [
         f"the oldest record of shard {shard} has been pending for {age_s:.0f} s"
         for shard, age_s in ages.items()

@@ -1,4 +1,4 @@
-"""Totals that the processes of a worker count together, from its start to its end.
+"""Totals of a worker, which its processes count together from its start to its end.
 
 Jobs run in short-lived processes, which cannot be asked for their numbers. So they count in shared
 memory. A job is forked from the worker and inherits its mapping. The ticker, which serves the
@@ -14,10 +14,10 @@ from mmap import mmap
 from faregate.domain.histogram import Histogram
 from faregate_worker.drain import Drained
 
-#: The work of drains, and how often records stayed pending because a shard was blocked, or because
-#: a server was away.
+#: The work of drains, and how often records stayed pending because a shard was blocked or a server
+#: did not answer.
 TOTALS = (*(field.name for field in fields(Drained)), "blocked", "outage")
-#: How long it took to store a batch, in seconds, and how many records it held.
+#: Bounds of two histograms: the time to store a batch, in seconds, and its records.
 BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 BATCH_RECORDS = (1, 10, 100, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 _RECORDS_AT = len(TOTALS) + len(BATCH_SECONDS) + 2
@@ -32,13 +32,13 @@ class Counts:
         self.open(-1)
 
     def open(self, fd: int) -> None:
-        """Count in the file of a descriptor; -1 for memory of this process and its forks alone."""
+        """Count in the file of a descriptor; -1 for memory of this process and its forks."""
         self._cells = cells = memoryview(mmap(fd, _BYTES)).cast("d")
         self.batch_seconds = Histogram(BATCH_SECONDS, cells[len(TOTALS) : _RECORDS_AT])
         self.batch_records = Histogram(BATCH_RECORDS, cells[_RECORDS_AT:])
 
     def share(self) -> int:
-        """Count in a new file without a name, and return its descriptor, to be handed down."""
+        """Count in a new anonymous file, and return its descriptor for a child process."""
         with tempfile.TemporaryFile() as file:
             file.truncate(_BYTES)
             self.open(file.fileno())
@@ -55,5 +55,5 @@ class Counts:
         return dict(zip(TOTALS, self._cells, strict=False))
 
 
-#: Those of the worker to which this process belongs. A job has them by its fork.
+#: The totals of the worker of this process. A job inherits them by its fork.
 COUNTS = Counts()

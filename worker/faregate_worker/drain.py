@@ -1,8 +1,8 @@
 """Draining one shard: read what follows its cursor, store it, note how far it is stored.
 
-The cursor is the whole promise. It lies in Postgres and moves in the commit that stores the rows,
-so whatever dies in between leaves either both or none. A batch that was read after a cursor that
-has moved meanwhile is dropped, which is why two drains of one shard harm nobody.
+Exactness depends on the cursor alone. It is in Postgres and moves in the commit that stores the
+rows, so a crash leaves either both or none. A batch is dropped if its cursor has moved meanwhile,
+so two drains of one shard do no harm.
 """
 
 import time
@@ -15,32 +15,32 @@ from faregate.ports import Batch, Cursor, Stored, TransactionArchive, Transactio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainLimits:
-    """How much one drain may do."""
+    """The bounds of one drain."""
 
-    #: About how many records are read and stored together.
+    #: The approximate number of records that are read and stored together.
     batch_size_max: int
-    #: No batch is begun later than this many seconds after the start.
+    #: No batch begins later than this after the start, in seconds.
     seconds_max: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
-    """What one drain has done, in records."""
+    """The result of a drain, in records."""
 
-    #: Accounted for: the sum of the next three.
+    #: Records that were read: the sum of the next three.
     read: int = 0
     #: New rows.
     inserted: int = 0
-    #: Records that were rows already.
+    #: Records that were already rows.
     repeated: int = 0
-    #: Records that cannot be rows and are kept as dead letters.
+    #: Records that became dead letters.
     dead_letters: int = 0
-    #: How many entries, with all their records, left the stream.
+    #: Entries that were deleted from the stream.
     trimmed: int = 0
 
     @classmethod
     def of(cls, stored: Stored, trimmed: int) -> "Drained":
-        """Take over what became of a batch."""
+        """Return the result from that of a batch."""
         return cls(
             read=stored.count,
             inserted=stored.inserted,
@@ -60,10 +60,10 @@ class Drained:
 
 
 def require_same_ledger(stream: TransactionStream, archive: TransactionArchive) -> None:
-    """Make sure that Redis and Postgres belong together, before anything is moved.
+    """Check that Redis and Postgres belong to the same ledger.
 
     Raises:
-        ConfigurationError: They are of different ledgers, or the settings are.
+        ConfigurationError: They, or the settings, belong to different ledgers.
     """
     identity = archive.identity()
     identity.require_shards(stream.shard_count)
@@ -80,11 +80,11 @@ def drain_step(
     *,
     batch_size_max: int,
 ) -> tuple[Drained, Cursor | None]:
-    """Store one batch of about `batch_size_max` records that follows a cursor.
+    """Store the batch after a cursor, of about `batch_size_max` records.
 
     Returns:
-        What was done, and the newest cursor of the shard. Where that is the one that was given,
-        there was nothing to do.
+        The result, and the newest cursor of the shard. If the cursor is the given one, there was
+        nothing to do.
 
     Raises:
         ArchiveUnavailableError: The batch was not stored, or it is not known to be.
@@ -92,7 +92,7 @@ def drain_step(
     """
     batch = stream.read(shard, cursor, batch_size_max)
     if batch is None:
-        # Again, so that an older value that came late is corrected.
+        # Repeated, to correct an older value that arrived late.
         return Drained(trimmed=stream.note_stored(shard, cursor)), cursor
     drained, stored = store(stream, archive, batch)
     return drained, stored.cursor
@@ -101,11 +101,11 @@ def drain_step(
 def store(
     stream: TransactionStream, archive: TransactionArchive, batch: Batch
 ) -> tuple[Drained, Stored]:
-    """Store a batch, and tell Redis after the commit, and never before.
+    """Store a batch, and note it in Redis only after the commit.
 
     Raises:
         ArchiveUnavailableError: The batch was not stored, or it is not known to be.
-        LedgerError: Redis was not told; the next look at the shard does it.
+        LedgerError: Redis did not note it; the next read of the shard does this.
     """
     stored = archive.store(batch)
     if stored.is_stale:
@@ -122,15 +122,13 @@ def drain(
     limits: DrainLimits,
     clock: Callable[[], float] = time.monotonic,
 ) -> Drained:
-    """Store batches of one shard until none is left or the time is up, as `Work` does for all.
+    """Store batches of one shard until none is left or the time is over; see `Work` for all shards.
 
-    This is the drain for programs that run neither RQ nor a worker, such as tests of an app.
-
-    At least one batch is tried, so that a drain that was started always makes progress. `clock`
-    returns seconds that never go backwards.
+    It is for programs without RQ and a worker, such as tests of an app. It tries at least one
+    batch. `clock` is a monotonic clock in seconds.
 
     Raises:
-        ArchiveUnavailableError: The batch at hand was not stored; those before it were.
+        ArchiveUnavailableError: The current batch was not stored; earlier ones were.
         LedgerError: Redis did not answer.
     """
     deadline = clock() + limits.seconds_max

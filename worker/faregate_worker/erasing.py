@@ -1,7 +1,7 @@
-"""Erases users who were deleted, in a thread of the ticker, which lives as long as its worker.
+"""Erases deleted users, in a thread of the ticker, which lives as long as its worker.
 
-A job would be too short: if Redis holds many keys, looking through all of them takes longer than a
-job may last, and the next job would begin again.
+A job would be too short: with many keys in Redis, a scan takes longer than a job may last, and the
+next job would begin again.
 """
 
 from faregate.bootstrap import open_archive, open_stream
@@ -17,7 +17,7 @@ def run_erasures(settings: Settings, stop: Stop) -> None:
         erasure = Erasure(stream, archive)
 
         def check_deletions() -> bool:
-            # Before the first API has started, Redis holds no identity, and holds nobody.
+            # Before the first API has started, Redis holds no identity, and no users.
             if stream.identity_fields():
                 require_same_ledger(stream, archive)
                 erasure.check_deletions()

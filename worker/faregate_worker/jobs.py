@@ -1,6 +1,6 @@
-"""The job that RQ runs, by its dotted path and with JSON arguments, in a process of its own.
+"""The job that RQ runs, by its dotted path, with JSON arguments, in a process of its own.
 
-It never asks RQ for a retry, because whatever it leaves behind is found pending by the next tick.
+It never asks RQ for a retry, because the next tick finds the records that it leaves pending.
 """
 
 import logging
@@ -17,15 +17,15 @@ from faregate_worker.counts import COUNTS
 from faregate_worker.runtime import Stop
 from faregate_worker.work import Stopping, Work, WorkLimits
 
-#: How long a job lingers after a fault that is no outage: without this pause it would be met by a
-#: new job as fast as processes can be forked.
+#: The pause of a job after an error that is no outage, in seconds. Without it, failing jobs would
+#: follow as fast as processes can be forked.
 FAILURE_PAUSE_S = 1.0
 
 _logger = logging.getLogger(__name__)
 
 
 def work(seconds_max: float) -> None:
-    """Drain all free shards and end expired holds, until time is up or SIGTERM asks to stop."""
+    """Drain all free shards and end expired holds, until the time is over or SIGTERM comes."""
     stop = Stop(parent_pid=os.getppid())
     with _stopping(stop), _paced():
         work_on(read_settings(), stop, seconds_max)
@@ -35,7 +35,7 @@ def work_on(settings: Settings, stop: Stopping, seconds_max: float) -> None:
     """Do the work of a job in this process.
 
     Raises:
-        ConfigurationError: Redis and Postgres are of different ledgers, or the settings are.
+        ConfigurationError: Redis, Postgres or the settings belong to different ledgers.
     """
     limits = WorkLimits(batch_size_max=settings.batch_size_max, seconds_max=seconds_max)
     with (
@@ -52,7 +52,7 @@ def work_on(settings: Settings, stop: Stopping, seconds_max: float) -> None:
             stop=stop,
         )
         drained = work.run()
-    # A busy worker stores many batches a second, so only what wants an eye is logged as a rule.
+    # A busy worker stores many batches a second, so normal batches are logged as debug.
     _logger.log(
         logging.WARNING if drained.dead_letters else logging.DEBUG,
         "drained read=%d inserted=%d repeated=%d dead_letters=%d trimmed=%d",
@@ -66,7 +66,7 @@ def work_on(settings: Settings, stop: Stopping, seconds_max: float) -> None:
 
 @contextmanager
 def _stopping(stop: Stop) -> Iterator[None]:
-    """Let SIGTERM ask for a stop."""
+    """Turn SIGTERM into a stop request."""
 
     def request(*_: Any) -> None:
         stop.request()
@@ -80,7 +80,7 @@ def _stopping(stop: Stop) -> Iterator[None]:
 
 @contextmanager
 def _paced() -> Iterator[None]:
-    """End a job that failed slowly."""
+    """Delay the end of a failed job."""
     try:
         yield
     except Exception:

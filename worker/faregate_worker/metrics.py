@@ -1,8 +1,8 @@
-"""The worker for Prometheus: `faregate worker --metrics-port 9101`, with `faregate[metrics]`.
+"""Metrics of the worker: `faregate worker --metrics-port 9101`, with `faregate[metrics]`.
 
-The ticker serves it: a thread that asks servers must not be there when a job is forked. What is so
-now (records that wait, memory, dead letters) is asked for at each scrape, is of the whole ledger,
-and so the same from each worker. What has been done is counted by the worker itself.
+The ticker serves them, since a thread that queries servers must not exist when a job is forked.
+Current numbers (pending records, memory, dead letters) are read at each scrape. They cover the
+whole ledger, so each worker reports the same. Each worker counts its own work.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,16 +38,16 @@ def serve_worker(settings: Settings, counts: Counts) -> None:
 
 
 class WorkerCollector(Collector):
-    """Tells what a worker has done, and how the ledger is."""
+    """Collects the work of a worker, and the state of the ledger."""
 
     def __init__(self, settings: Settings, counts: Counts) -> None:
         self._settings = settings
         self._counts = counts
-        #: How far records were rows when Postgres answered last.
+        #: The cursors of the last answer of Postgres.
         self._cursors: Mapping[int, Cursor] = {}
 
     def collect(self) -> Iterator[Metric]:
-        """Return all metrics. Those of a server that does not answer are missing."""
+        """Return all metrics, without those of a server that does not answer."""
         yield from _counted(self._counts)
         usable = {"postgres": 0, "redis": 0}
         for server, ask in (("postgres", self._durable), ("redis", self._pending)):
@@ -64,7 +64,7 @@ class WorkerCollector(Collector):
         )
 
     def _durable(self) -> Iterator[Metric]:
-        """Ask Postgres."""
+        """Return the metrics from Postgres."""
         with open_archive(self._settings) as archive:
             self._cursors = archive.cursors()
             yield labelled(
@@ -87,7 +87,7 @@ class WorkerCollector(Collector):
             )
 
     def _pending(self) -> Iterator[Metric]:
-        """Ask Redis."""
+        """Return the metrics from Redis."""
         with open_stream(self._settings) as stream:
             used, limit = stream.memory()
             yield GaugeMetricFamily("faregate_redis_bytes", "Memory used by Redis.", used)

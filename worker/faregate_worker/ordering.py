@@ -1,14 +1,14 @@
-"""Makes the changes of credits that SQL has ordered, in a thread of the ticker.
+"""Makes orders of credits from SQL, in a thread of the ticker.
 
 ```
 faregate.add_credits ─> order ─> take ─> Redis: balance and record, once for the id ─> drain: row
                           ^ due again, until its row is there ─────────────────────────────┘
 ```
 
-An order is finished when its row is seen, and by nothing else. Until then it is sent again, by any
-worker. Redis knows its id for a day, and Postgres for good once it is a row. So nothing is sent
-while a record has been pending for so long that its id might be forgotten. If Redis was lost before
-the row, it does not know the id, and makes the change.
+An order is finished only when its row exists. Until then any worker sends it again. Redis knows its
+id for a day, and Postgres for good after it is a row. So no order is sent while a record has been
+pending for so long that its id might be forgotten. If Redis was lost before the row, it does not
+know the id, and makes the change again.
 """
 
 import logging
@@ -36,14 +36,14 @@ from faregate.ports import Credits, Installer, Orders, TransactionArchive, Trans
 from faregate_worker.drain import require_same_ledger
 from faregate_worker.runtime import Stop, repeat
 
-#: How often it looks for orders, in seconds.
+#: The interval between two checks for orders, in seconds.
 ORDERS_INTERVAL_S = 0.25
-#: How many are taken together at most.
+#: The most orders that are taken together.
 COUNT_MAX = 500
-#: Nothing is sent while a record has been pending for longer, in seconds: half of the time for
+#: No order is sent while a record has been pending for longer, in seconds: half of the time for
 #: which Redis knows its id.
 BEHIND_S_MAX = 43_200.0
-#: How often it looks how old the oldest pending record is, in seconds.
+#: The interval between two checks of the oldest pending record, in seconds.
 BACKLOG_INTERVAL_S = 5.0
 
 _logger = logging.getLogger(__name__)
@@ -52,7 +52,10 @@ _Answer = Decision | FaregateError
 
 
 class Ordering:
-    """Makes orders. Any number of these may run at once, and each may be killed at any time."""
+    """Makes orders.
+
+    Any number of workers may do this at once, and each may be killed at any time.
+    """
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class Ordering:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take over what it works on; nothing is asked yet."""
+        """Connects only when used."""
         self._orders = orders
         self._credits = credits_
         self._installer = installer
@@ -81,7 +84,7 @@ class Ordering:
             ArchiveUnavailableError, LedgerError: A server does not answer.
             ConfigurationError: Redis and Postgres are of different ledgers.
         """
-        # Before the first API has started, Redis holds no identity, and takes no credits.
+        # Before the first API has started, Redis holds no identity, and accepts no credits.
         if not self._stream.identity_fields() or self._check_backlog():
             return False
         orders = self._orders.take(COUNT_MAX)
@@ -96,7 +99,7 @@ class Ordering:
         return len(orders) == COUNT_MAX
 
     def _make(self, orders: Sequence[Order]) -> Sequence[_Answer]:
-        """Send orders, those of users whom Redis does not know a second time."""
+        """Send orders; install unknown users, and send theirs again."""
         answers = list(self._credits.add([order.credit for order in orders]))
         places = [place for place, answer in enumerate(answers) if _is_of_unknown_user(answer)]
         if places:
@@ -107,7 +110,7 @@ class Ordering:
         return answers
 
     def _check_backlog(self) -> bool:
-        """Say whether records are pending for so long that ids might be forgotten."""
+        """Return whether records have been pending for so long that ids might be forgotten."""
         if self._clock() >= self._backlog_at:
             ages = pending_seconds(self._stream, self._archive.cursors())
             self._is_behind = max(ages.values(), default=0.0) > BEHIND_S_MAX
@@ -116,7 +119,7 @@ class Ordering:
 
 
 def refusal(answer: _Answer) -> str | None:
-    """Return why an order is not made; None if it is, or is to be sent again."""
+    """Return why an order is refused; None if it is made or will be sent again."""
     match answer:
         case Decision(verdict=Verdict.OUT_OF_CREDITS):
             return "out_of_credits"

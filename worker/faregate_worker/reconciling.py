@@ -1,9 +1,9 @@
-"""Reconciles on a schedule: a thread of the ticker that starts a process for each run.
+"""Scheduled reconciliation: a thread of the ticker starts a process for each run.
 
 A job of RQ would delay the drain, since a worker runs one job at a time. A thread would delay the
 ticker. The process has a lower priority than both, and ends with its ticker. One worker reconciles
-at a time. Postgres keeps each run, those of `faregate reconcile` included, and the next one is due
-some time after the last. So a worker that stops loses nothing.
+at a time. Postgres stores each run, including those of `faregate reconcile`, and the next run is
+due an interval after the last one. So a worker that stops loses nothing.
 """
 
 import argparse
@@ -24,19 +24,18 @@ from faregate.domain.schedule import Run, due
 from faregate.ops.reconcile import reconcile
 from faregate_worker.runtime import Stop, configure_logging, open_queue, repeat
 
-#: How long a worker waits before it first checks whether a run is due, and between two checks, in
-#: seconds at most.
+#: The longest wait before the first check whether a run is due, and between two checks, in seconds.
 FIRST_CHECK_S = 60.0
 CHECK_INTERVAL_S = 10.0
-#: For how long a worker that died keeps the others from reconciling, in seconds.
+#: How long a dead worker blocks the reconciliations of others, in seconds.
 LOCK_TTL_S = 30
-#: How often the lock is renewed, and the process looked at, in seconds.
+#: The intervals in which the lock is extended and the process is checked, in seconds.
 EXTEND_INTERVAL_S = 10.0
 WATCH_INTERVAL_S = 0.1
-#: How many findings of a run are logged; all are counted, and a hundred are kept.
+#: How many findings of a run are logged; all are counted, and a hundred are saved.
 LOGGED_COUNT_MAX = 10
 TIMEOUT_S = 2.0
-#: How much less than others a run gets of a busy processor.
+#: The niceness of the process.
 NICENESS = 10
 
 _LOCK_KEY = "faregate:worker:reconciling"
@@ -80,7 +79,7 @@ def _start(run: Run) -> "subprocess.Popen[bytes]":
 
 
 def _watch(process: "subprocess.Popen[bytes]", queue: Queue, token: str, stop: Stop) -> None:
-    """Wait for the process, and end it where a stop is requested or the lock is another's."""
+    """Wait for the process; end it if a stop is requested or the lock is lost."""
     left_s = EXTEND_INTERVAL_S
     try:
         while process.poll() is None and not stop.requested:
@@ -92,7 +91,7 @@ def _watch(process: "subprocess.Popen[bytes]", queue: Queue, token: str, stop: S
                     return
                 queue.connection.expire(_LOCK_KEY, LOCK_TTL_S)
     finally:
-        # It only reads, so it may be ended at any time.
+        # It only reads, so it may be killed at any time.
         process.kill()
         process.wait()
 
@@ -102,10 +101,10 @@ def _is_ours(queue: Queue, token: str) -> bool:
 
 
 def run_once(settings: Settings, run: Run, stop: Stop) -> None:
-    """Compare the numbers, keep the result, and log the findings.
+    """Reconcile, save the result, and log the findings.
 
     Raises:
-        FaregateError: A server does not answer, or the role may not do this.
+        FaregateError: A server does not answer, or the role lacks a right.
         SystemExit: A stop was requested.
     """
 

@@ -1,4 +1,4 @@
-"""What the worker's two processes share: the queue, logging, and how they are asked to stop."""
+"""Common parts of the worker's processes: the queue, logging, and stop requests."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from faregate.logs import JsonFormatter
 
 CONNECT_TIMEOUT_S = 5.0
 
-#: How long a stop can go unnoticed.
+#: The longest time until a stop request is noticed, in seconds.
 _NOTICE_S_MAX = 0.1
 _OUTAGE_PAUSE_S = 1.0
 _TEXT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
@@ -32,8 +32,8 @@ _logger = logging.getLogger(__name__)
 def open_queue(url: str, *, socket_timeout_s: float) -> Queue:
     """Return the queue at `url`; connects on first use.
 
-    Jobs are JSON on both ends: with pickle, whoever can write to the queue's Redis could run any
-    code in the worker. Commands are sent once: what is lost is made up for by the next tick.
+    Jobs are JSON, since with pickle anybody who can write to the queue's Redis could run code in
+    the worker. Commands are sent once; the next tick makes up for lost ones.
     """
     connection = Redis.from_url(
         check_url(url, QUEUE_SETTING),
@@ -45,7 +45,7 @@ def open_queue(url: str, *, socket_timeout_s: float) -> Queue:
 
 
 class Stop:
-    """Whether this process was asked to stop, by a signal or by the death of its parent."""
+    """A stop request to this process, by a signal or by the death of its parent."""
 
     def __init__(self, *, parent_pid: int | None = None) -> None:
         self._parent_pid = parent_pid
@@ -58,7 +58,7 @@ class Stop:
         return self._signalled or orphaned
 
     def request(self) -> None:
-        """Ask to stop. Safe to call in a signal handler: it takes no lock."""
+        """Request a stop. It takes no lock, so it is safe in a signal handler."""
         self._signalled = True
 
     def pause(self, seconds: float) -> None:
@@ -69,15 +69,15 @@ class Stop:
 
 
 def repeat(step: Callable[[], bool], stop: Stop, interval_s: float, *, failure: str) -> None:
-    """Do something until a stop is requested, with a pause unless there is more to do at once.
+    """Repeat a step until a stop is requested, with a pause unless there is more to do.
 
-    An outage is logged once, as a failure, and waited out.
+    An outage is logged once, and the step is repeated until it ends.
 
     Args:
-        step: Says whether there is more to do.
-        stop: Says when to stop.
-        interval_s: How long to pause, in seconds; after an outage a second at least.
-        failure: What an outage means.
+        step: The step, which returns whether there is more to do.
+        stop: The stop request.
+        interval_s: The pause, in seconds; after an error at least a second.
+        failure: The effect of an outage, for the log.
     """
     has_failed = False
     while not stop.requested:
@@ -102,7 +102,7 @@ def tidy_record(record: logging.LogRecord) -> bool:
     """Redact a record in place, its traceback included, and let it pass."""
     text = record.getMessage()
     if record.exc_info and isinstance(record.exc_info[1], RedisError):
-        # RQ logs a page of redis-py's frames for every outage; its last line says it all.
+        # RQ logs a long traceback of redis-py for every outage; its last line is enough.
         text, record.exc_info = f"{text} {record.exc_info[1]}", None
     elif record.exc_info:
         record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
@@ -111,7 +111,7 @@ def tidy_record(record: logging.LogRecord) -> bool:
 
 
 def configure_logging(form: LogFormat = LogFormat.TEXT) -> None:
-    """Log to standard error, one line an event, unless the host program has set logging up."""
+    """Log to standard error, one line for each event, unless logging is configured."""
     handler = logging.StreamHandler()
     handler.addFilter(tidy_record)
     handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else logging.Formatter(_TEXT))

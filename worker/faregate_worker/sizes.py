@@ -1,12 +1,12 @@
-"""How many records a batch has: few while few wait, and more the longer a shard has many."""
+"""The sizes of batches, which grow while a shard has a backlog."""
 
-#: With how many records the first batch of a backlog is read.
+#: The size of the first batch of a backlog.
 BATCH_SIZE_MIN = 2_000
 _GROWTH = 4
 
 
 class BatchSizes:
-    """Lets the batches of a shard grow while they are full, up to a bound."""
+    """Doubles the size of batches while they are full, up to a bound."""
 
     def __init__(self, size_max: int) -> None:
         self._size_min = min(BATCH_SIZE_MIN, size_max)
@@ -14,11 +14,11 @@ class BatchSizes:
         self._sizes: dict[int, int] = {}
 
     def of(self, shard: int) -> int:
-        """Return about how many records the next batch of a shard may have."""
+        """Return the approximate size of the next batch of a shard."""
         return self._sizes.get(shard, self._size_min)
 
     def note(self, shard: int, count: int) -> bool:
-        """Note how many the last one had; return whether it was full, so that more may wait."""
+        """Note the size of the last batch; return whether it was full."""
         size = self.of(shard)
         if count < size:
             self._sizes.pop(shard, None)

@@ -1,4 +1,4 @@
-"""Keeps the ticker running: starts it, starts it again when it dies, stops it at the end."""
+"""Supervises the ticker: starts it, restarts it when it dies, stops it at the end."""
 
 import logging
 import os
@@ -8,9 +8,9 @@ import threading
 from types import TracebackType
 from typing import Self
 
-#: So that a ticker that cannot live is not started in a hot loop.
+#: The pause before a restart, in seconds, so that a failing ticker is not restarted in a hot loop.
 RESTART_WAIT_S = 1.0
-#: How long a ticker may take to end before it is killed; it holds nothing that could be lost.
+#: How long a ticker may take to end before it is killed, in seconds; it has no state to lose.
 STOP_TIMEOUT_S = 5.0
 
 _logger = logging.getLogger(__name__)
@@ -19,15 +19,15 @@ _logger = logging.getLogger(__name__)
 class TickerSupervisor:
     """Runs the ticker as a child process for as long as the context lasts.
 
-    The ticker watches its parent's pid, so it ends even where this process is killed. A pipe would
-    not tell it: a job's process inherits both ends and may outlive the worker.
+    The ticker watches the pid of its parent, so it ends even if this process is killed. A pipe
+    would not do: a job's process inherits both ends and may outlive the worker.
     """
 
     def __init__(self, counters_fd: int = -1) -> None:
-        """Start the ticker, and let it have the file of the counts, if there is one."""
+        """Start the ticker, with the descriptor of the totals, if there is one."""
         self._counters_fd = counters_fd
         self._stopping = threading.Event()
-        # Held where a ticker is started, so that none is started after the last was stopped.
+        # Locked for each start, so that no ticker starts after the last one was stopped.
         self._lock = threading.Lock()
         self._process = self._start()
         self._thread = threading.Thread(target=self._watch, name="ticker-supervisor", daemon=True)

@@ -1,9 +1,9 @@
-"""The ticker: a process of its own that enqueues a job where there is work.
+"""The ticker: a process that enqueues a job if there is work.
 
-RQ's own schedulers do not fit: they pickle jobs, and two of them enqueue everything twice. This one
-looks before it enqueues, in one optimistic transaction with the queue, so that however many tickers
-run and however long no worker does, at most one job waits. A job does all there is to do, and each
-worker that is free takes one.
+RQ's own schedulers do not fit: they pickle jobs, and two of them enqueue everything twice. The
+ticker checks the queue before it enqueues, in one optimistic transaction. So at most one job waits,
+with any number of tickers and without a worker. A job does all the work, and each free worker takes
+one.
 """
 
 import argparse
@@ -37,38 +37,40 @@ if TYPE_CHECKING:
     from rq.queue import EnqueueData
 
 JOB = "faregate_worker.jobs.work"
-#: How often the ticker looks for holds that have expired.
+#: The interval between two checks for expired holds, in seconds.
 SWEEP_INTERVAL_S = 1.0
-#: How often a job is due where nothing else is: stored records are deleted once they are old.
+#: The interval of jobs without other work, in seconds, to delete old stored records.
 UPKEEP_INTERVAL_S = 30.0
-#: What the ids of jobs begin with.
+#: The prefix of job ids.
 JOB_PREFIX = "work-"
-#: How long the ticker works itself where no job can be enqueued, before it tries again.
+#: How long the ticker drains itself if no job can be enqueued, in seconds.
 OWN_WORK_S_MAX = 5.0
 
-#: How long a job may wait for a worker before it is dropped; the next tick makes a new one.
+#: How long a job may wait for a worker before it is dropped, in seconds; the next tick makes a new
+#: one.
 JOB_TTL_S = 60
-#: How long the record of a failed job is kept for the operator.
+#: How long a failed job stays visible for the operator, in seconds.
 FAILURE_TTL_S = 3_600
-#: How much longer than its own time bound a job may take: connecting, and its last batch.
+#: How much longer than its own bound a job may take to connect and to end its last batch, in
+#: seconds.
 JOB_OVERTIME_S_MAX = 60
 
-#: How long the ticker waits at its end until a reconciliation has ended.
+#: How long the ticker waits at its end for a reconciliation, in seconds.
 RECONCILING_STOP_S_MAX = 0.5
 
 ENQUEUE_TRIES_MAX = 3
 QUEUE_TIMEOUT_S = 2.0
-#: The longest wait between two looks while Redis is away.
+#: The longest wait between two tries while Redis does not answer, in seconds.
 BACKOFF_S_MAX = 2.0
 
-#: The outage that is none: Redis answers, and takes no job.
+#: The pseudo outage of a full Redis, which accepts no job.
 _FULL = "full"
 
 _logger = logging.getLogger("faregate_worker.ticker")
 
 
 class Ticker:
-    """Looks once a tick whether there is work, and makes sure that a job waits."""
+    """Checks for work at each tick, and enqueues a job."""
 
     def __init__(
         self,
@@ -93,7 +95,7 @@ class Ticker:
 
         Raises:
             LedgerError: The ledger's Redis did not answer.
-            RedisError: The queue's Redis did not answer, or takes no job.
+            RedisError: The queue's Redis did not answer, or accepts no job.
         """
         if self._clock() >= self._beat_at:
             beat(self._queue)
@@ -106,14 +108,14 @@ class Ticker:
         return is_enqueued
 
     def _sweep_is_due(self) -> bool:
-        """Look for expired holds, once an interval."""
+        """Return whether there are expired holds, once in an interval."""
         if self._sweeper is None or self._clock() < self._sweep_at:
             return False
         self._sweep_at = self._clock() + SWEEP_INTERVAL_S
         return bool(self._sweeper.shards_due())
 
     def _enqueue(self) -> bool:
-        """Enqueue a job unless one waits, or the queue keeps changing."""
+        """Enqueue a job unless one waits, or the queue changes all the time."""
         for _ in range(ENQUEUE_TRIES_MAX):
             with self._queue.connection.pipeline() as pipe:
                 pipe.watch(self._queue.key)  # type: ignore[no-untyped-call]
@@ -129,7 +131,7 @@ class Ticker:
         return False
 
     def _job(self) -> "EnqueueData":
-        # The time makes the id new each tick: an id that is used again stays blocked by a failure.
+        # The time makes the id new each tick, since a failed job would block its id.
         return Queue.prepare_data(
             JOB,
             args=(self._drain_s_max,),
@@ -145,8 +147,8 @@ class Ticker:
 def run(settings: Settings, stop: Stop) -> None:
     """Tick until a stop is requested. Outages are logged once and waited out.
 
-    Where Redis is full no job can be enqueued. Then this process does the work of one itself: what
-    is stored can be deleted, and Redis becomes less full.
+    If Redis is full, no job can be enqueued. Then this process drains by itself, so that stored
+    records can be deleted and Redis becomes less full.
     """
     interval_s = settings.tick_interval_ms / 1_000
     wait_s = interval_s
@@ -216,9 +218,9 @@ def main(argv: Sequence[str]) -> int:
     if settings.metrics_port:
         COUNTS.open(arguments.counters_fd)
         _serve_metrics(settings)
-    # They may wait for Postgres, for which the ticker never waits.
-    for task in (run_erasures, run_orders):
-        Thread(target=task, args=(settings, stop), name=task.__name__, daemon=True).start()
+    # In threads, since they may wait for Postgres, and the ticker must not.
+    for repeated in (run_erasures, run_orders):
+        Thread(target=repeated, args=(settings, stop), name=repeated.__name__, daemon=True).start()
     reconciling = Thread(target=run_reconciliations, args=(settings, stop), name="reconciling")
     reconciling.daemon = True
     if settings.reconcile_interval_s:
@@ -231,9 +233,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _serve_metrics(settings: Settings) -> None:
-    """Serve metrics, where they can be: nothing stays pending because they cannot."""
+    """Serve metrics, if possible; otherwise the ticker works without them."""
     try:
-        # Loaded where they are wanted alone: they need an extra.
+        # Loaded only here, since they need an extra.
         importlib.import_module("faregate_worker.metrics").serve_worker(settings, COUNTS)
     except (ImportError, ConfigurationError) as error:
         _logger.warning("metrics not served: %s", error)

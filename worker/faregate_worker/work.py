@@ -1,9 +1,9 @@
-"""The work of one job: it drains all free shards, ends holds that have expired, and waits for more.
+"""The work of one job: it drains all free shards, ends expired holds, and waits for more.
 
     wait ─> gather ─> round: read ahead │ store │ note ─> wait ...
 
-Connections are kept while it lasts. It keeps nothing else: what it knows lies in Postgres, so it
-may be killed at any time, and any number of jobs may run beside it.
+It has no state except connections and cursors from Postgres. So it may be killed at any time, and
+any number of jobs may run at once.
 """
 
 import logging
@@ -21,19 +21,19 @@ from faregate_worker.drain import Drained, require_same_ledger, store
 from faregate_worker.shard_cursors import ShardCursors
 from faregate_worker.sizes import BatchSizes
 
-#: How long it waits for a record at most, in seconds. A stop is noticed within this time.
+#: The longest wait for a record, in seconds. A stop is noticed within this time.
 WAIT_S_MAX = 0.5
-#: How long it gathers records after the first one, in seconds: as long as the last round took, so
-#: that half of the time is left to others where batches are small and follow each other.
+#: The longest time in which it gathers records after the first one, in seconds. It is as long as
+#: the last round took, so that small batches leave half of the time to others.
 GATHER_S_MIN = 0.02
 GATHER_S_MAX = 0.1
-#: After how long without a record the job ends, in seconds; the next record makes another one.
+#: The job ends after this time without a record, in seconds; the next record starts another one.
 IDLE_S_MAX = 5.0
-#: How often it reads every free shard, be there something new or not, in seconds.
+#: The interval in which it reads every free shard, in seconds.
 CHECK_INTERVAL_S = 1.0
-#: How often it looks for holds that have expired, in seconds.
+#: The interval between two checks for expired holds, in seconds.
 SWEEP_INTERVAL_S = 1.0
-#: How long it lets a server be that does not answer, in seconds: at first, and at most.
+#: The first and the longest pause after a server did not answer, in seconds.
 PAUSE_S_MIN = 1.0
 PAUSE_S_MAX = 15.0
 
@@ -43,7 +43,7 @@ _Read: TypeAlias = Future[tuple[int, Batch | None]]
 
 
 class Stopping(Protocol):
-    """Says whether to stop."""
+    """A stop request."""
 
     @property
     def requested(self) -> bool:
@@ -51,22 +51,22 @@ class Stopping(Protocol):
         ...
 
     def pause(self, seconds: float) -> None:
-        """Wait, or less if a stop is requested meanwhile."""
+        """Wait, until a stop is requested at the latest."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkLimits:
-    """How much one job may do."""
+    """The bounds of one job."""
 
-    #: About how many records are stored in one transaction.
+    #: The approximate number of records in one transaction.
     batch_size_max: int
-    #: No batch is begun later than this many seconds after the start.
+    #: No batch begins later than this after the start, in seconds.
     seconds_max: float
 
 
 class Work:
-    """One job, from its first look to its end."""
+    """One job."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Work:
         stop: Stopping,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take over what the job works on; nothing is asked yet."""
+        """Connects only when used."""
         self._stream = stream
         self._archive = archive
         self._sweeps = Sweeps(sweeper, clock)
@@ -96,7 +96,7 @@ class Work:
         self._check_at = self._idle_since = clock()
 
     def run(self) -> Drained:
-        """Work until the time is up, nothing has come for a while, or a stop is requested.
+        """Work until the time is over, the job is idle, or a stop is requested.
 
         Raises:
             ConfigurationError: Redis and Postgres are of different ledgers.
@@ -120,7 +120,7 @@ class Work:
         return not (self._stop.requested or now >= self._ends_at or is_idle)
 
     def _pass(self, reader: ThreadPoolExecutor) -> Drained:
-        """Wait for records, and store those that came."""
+        """Wait for records, and store them."""
         if self._outage.is_on:
             self._idle_since = self._clock()
             self._stop.pause(min(self._outage.seconds_left, WAIT_S_MAX))
@@ -147,17 +147,17 @@ class Work:
             self._stop.pause(WAIT_S_MAX)
             return ()
         cursors = {shard: self._cursors.cursor(shard) for shard in free}
-        awake = self._stream.wait(cursors, WAIT_S_MAX)
+        awake = self._stream.wait(cursors, min(WAIT_S_MAX, self._ends_at - self._clock()))
         if awake and not self._has_backlog:
             self._stop.pause(min(max(self._round_s, GATHER_S_MIN), GATHER_S_MAX))
         if self._clock() < self._check_at:
             return awake
-        # History may have changed so that nothing wakes; only a read of the cursor tells.
+        # After a change of history no record may wake it, so a read from the cursor checks.
         self._check_at = self._clock() + CHECK_INTERVAL_S
         return free
 
     def _round(self, reader: ThreadPoolExecutor, shards: Iterable[int]) -> Drained:
-        """Store what some shards have, batch by batch in turn, reading one ahead."""
+        """Store batches of some shards in turn, reading one ahead."""
         todo = deque((shard, self._cursors.cursor(shard)) for shard in shards)
         drained = Drained()
         self._has_backlog = False
@@ -173,7 +173,7 @@ class Work:
                 self._counts.add(**asdict(done))
                 drained += done
             else:
-                # The batch before it was stored in part, or by another drain.
+                # The last batch was stored in part, or by another drain.
                 self._has_backlog = True
         return drained
 
@@ -187,11 +187,11 @@ class Work:
         return reader.submit(lambda: (shard, self._stream.read(shard, cursor, size)))
 
     def _store(self, shard: int, batch: Batch | None) -> Drained:
-        """Store a batch, and tell Redis how far its shard is, be there a batch or not."""
+        """Store a batch, if there is one, and note the cursor in Redis."""
         if batch is None:
             return Drained(trimmed=self._stream.note_stored(shard, self._cursors.cursor(shard)))
         if batch.is_from_start:
-            # History has changed, perhaps by a rebuild with another number of shards.
+            # History has changed, perhaps by a rebuild with another shard count.
             require_same_ledger(self._stream, self._archive)
         began_at = self._clock()
         try:
@@ -211,7 +211,7 @@ class Work:
 
 
 class Sweeps:
-    """Gives back or keeps holds whose owners did not end them; also while Postgres is away."""
+    """Ends expired holds, even while Postgres does not answer."""
 
     def __init__(self, sweeper: HoldSweeper, clock: Callable[[], float]) -> None:
         self._sweeper = sweeper
@@ -227,7 +227,7 @@ class Sweeps:
         try:
             ended = sum(self._sweeper.sweep(shard) for shard in self._sweeper.shards_due())
         except LedgerError as error:
-            # As on a full Redis, which takes no record; what is pending is stored all the same.
+            # As on a full Redis, which accepts no record; pending records are stored all the same.
             if not self._has_failed:
                 _logger.warning("expired holds not ended: %s: %s", type(error).__name__, error)
             self._has_failed = True
@@ -239,7 +239,7 @@ class Sweeps:
 
 
 class Outage:
-    """A server that does not answer: logged once, and asked again after growing pauses."""
+    """An outage of a server: logged once, and retried after growing pauses."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -248,12 +248,12 @@ class Outage:
 
     @property
     def is_on(self) -> bool:
-        """Whether there is one."""
+        """Whether a server does not answer."""
         return self._pause_s > 0
 
     @property
     def seconds_left(self) -> float:
-        """How long to let the server be."""
+        """The rest of the pause."""
         return max(0.0, self._until - self._clock())
 
     def begin(self, error: Exception) -> None:

@@ -1,1 +1,1 @@
-"""What the ports are made of: plain dicts, Redis, Postgres."""
+"""Implementations of the ports: plain dicts, Redis, Postgres, files."""

@@ -1,7 +1,7 @@
 """Admission: decides whether a request, a connection, or a call of an endpoint is served.
 
-`Admission.admit` is the one way in. It finds the caller, charges it by the rule, and returns a
-`ChargeContext`, or the answer that the client gets instead.
+`Admission.admit` identifies the caller, charges it by the rule, and returns a `ChargeContext`, or
+the response that the client gets instead.
 """
 
 from collections.abc import Callable
@@ -53,14 +53,14 @@ _ALLOWED, _CLOSED, _IGNORED = Verdict.ALLOWED, FailureMode.CLOSED, KeyUse.IGNORE
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a client is told instead of being served."""
+    """The response to a request that is not served."""
 
     problem: Problem
     fields: Headers = field(default_factory=list)
 
 
 class Unanswered:
-    """Nothing is charged, and nobody is there to be told."""
+    """Nothing is charged, and there is no response: the client has disconnected."""
 
 
 Outcome: TypeAlias = ChargeContext | Refusal | SavedResponse | Unanswered
@@ -68,16 +68,16 @@ Outcome: TypeAlias = ChargeContext | Refusal | SavedResponse | Unanswered
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """How requests are charged and refused. One object serves all requests."""
+    """Charges and refuses requests. One object serves all requests."""
 
-    #: Returns the gate, which an app may open as late as at its start.
+    #: Returns the gate, which an app may open at its start.
     gate: Callable[[], Gate]
     identify: Identify
     refund_statuses: frozenset[int]
     problems: ProblemOptions
     #: The WWW-Authenticate field of a 401.
     challenge: Headers
-    #: Whether X-RateLimit fields are sent, too.
+    #: Whether X-RateLimit fields are sent as well.
     legacy_fields: bool
     log: RequestLog = field(default_factory=RequestLog)
 
@@ -86,11 +86,11 @@ class Admission:
 
         Args:
             scope: The request.
-            rule: What it costs.
-            body: Its body, without which it has no idempotency key.
+            rule: The rule of its path.
+            body: Its body; None to ignore its idempotency key.
 
         Raises:
-            InvalidArgumentError: The application says something ill-formed of a request.
+            InvalidArgumentError: A value from the application is ill-formed.
         """
         try:
             key = None if body is None or rule.key_use is _IGNORED else read_idempotency_key(scope)
@@ -140,7 +140,7 @@ class Admission:
         return ChargeContext(gate, decision, options, hold)
 
     def refusal(self, decision: Decision) -> Refusal:
-        """Return what a client is told of a decision by which it is not served."""
+        """Return the response for a refusal."""
         fields = rate_limit_fields(decision, legacy=self.legacy_fields)
         return Refusal(problem_of(decision), fields)
 
@@ -149,7 +149,7 @@ class Admission:
         error: FaregateError | MalformedIdempotencyKeyError | ClientDisconnectedError,
         rule: Rule,
     ) -> Outcome:
-        """Return what becomes of a request that is not decided."""
+        """Return the outcome of a request without a decision."""
         if isinstance(error, ClientDisconnectedError):
             return Unanswered()
         if isinstance(error, MalformedIdempotencyKeyError):
@@ -157,10 +157,10 @@ class Admission:
         return Refusal(self._problem_of_error(error, rule))
 
     def _problem_of_error(self, error: FaregateError, rule: Rule) -> Problem:
-        """Log why a request is refused without a decision, and return what the client is told."""
+        """Log an error that refuses a request, and return its problem."""
         log = self.log
         if isinstance(error, AmountError):
-            # A cost that is computed may follow from what the client asks for.
+            # A computed cost may depend on what the client sent.
             log.warning("request refused, cost out of range: %s", error)
             return COST_OUT_OF_RANGE
         if isinstance(error, IdentityUnavailableError):
@@ -178,7 +178,7 @@ class Admission:
         return problem_of_outage(error)
 
     async def answer_instead(self, outcome: Outcome, scope: Scope, send: Send) -> None:
-        """Tell a client why it is not served, or what it was answered before."""
+        """Send the refusal, or the response that was saved."""
         if isinstance(outcome, Refusal):
             options = self.problems
             await answer(outcome.problem, scope, send, fields=outcome.fields, options=options)
@@ -188,7 +188,7 @@ class Admission:
 
 
 def _as_charged(caller: Caller | UUID, rule: Rule) -> tuple[UUID, ChargeOptions]:
-    """Return the user, and only the options that are not the defaults: most requests have none."""
+    """Return the user and the options that differ from the defaults; most requests have none."""
     options: ChargeOptions = {}
     tier = rule.tier
     if isinstance(caller, Caller):

@@ -1,6 +1,6 @@
-"""Sends a problem as the whole response, in the form that the client reads: JSON, or a page.
+"""Sends a problem as the whole response: JSON, or an HTML page for a browser.
 
-The page is small and loads nothing.
+The page loads nothing else.
 """
 
 import json
@@ -22,13 +22,13 @@ from faregate.asgi.problems import ABOUT_BLANK, STATUSES, TYPES_PREFIX, Problem
 from faregate.domain.errors import ConfigurationError
 
 _ERROR_STATUSES = range(400, 600)
-#: A character of a URI (RFC 3986): none of them ends a field or the target of a link.
+#: The characters of a URI (RFC 3986). None of them ends a header field or a link target.
 _CHARACTER = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]"
 _URL = re.compile(rf"https?://[A-Za-z0-9\[]{_CHARACTER}*")
 _PREFIX = re.compile(rf"[a-z][a-z0-9+.\-]*:{_CHARACTER}+")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
-#: A longer Accept field is not read: nobody who reads pages sends it.
+#: A longer Accept field is ignored: no browser sends it.
 ACCEPT_CHARS_MAX = 1_000
 
 _QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
@@ -42,7 +42,7 @@ _POLICY = (
     "form-action 'none'; frame-ancestors 'none'"
 )
 
-#: The fields of a page. It runs nothing, loads nothing, and lies in no frame.
+#: The header fields of a page, which runs no script, loads nothing, and is in no frame.
 _PAGE_FIELDS = [
     (b"content-type", b"text/html; charset=utf-8"),
     (b"content-security-policy", _POLICY.encode()),
@@ -51,7 +51,7 @@ _PAGE_FIELDS = [
 
 
 class _Encoded(NamedTuple):
-    """A problem as it is sent."""
+    """A problem in the bytes of a response."""
 
     status: int
     headers: Headers
@@ -60,16 +60,16 @@ class _Encoded(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ProblemOptions:
-    """How refusals are told, beside what they say."""
+    """How refusals are sent: statuses, types, a link to upgrade."""
 
     #: Other statuses for some codes, such as `{"out_of_credits": 429}`. A balance that a reset
-    #: fills stays a 429, as clients wait for that status alone.
+    #: fills stays a 429, since clients wait only for that status.
     statuses: Mapping[str, int] = field(default_factory=dict)
-    #: Where a user gets more credits or a policy that gives more: an http or https URL. It becomes
-    #: the member `upgrade_url` and a link of relation `payment` of problems that it would solve.
+    #: An http or https URL where a user gets more credits or a better policy. Problems that it
+    #: would solve have it as the member `upgrade_url` and as a link of relation `payment`.
     upgrade_url: str | None = None
-    #: What the types of our own begin with, where their pages are hosted: each code is appended,
-    #: so that it ends with `/` or `#`.
+    #: The prefix of problem types, if you host their pages: each code is appended, so it ends with
+    #: `/` or `#`.
     types_prefix: str = TYPES_PREFIX
 
     def __post_init__(self) -> None:
@@ -126,15 +126,15 @@ async def answer(
 ) -> None:
     """Send a problem: as JSON, or as a page to a browser.
 
-    To a HEAD, the body is not sent, but its length is. A WebSocket is refused with the same
-    response, which needs a server that knows the extension `websocket.http.response`.
+    A HEAD request gets the length of the body, but no body. A WebSocket is refused with the same
+    response, if the server has the extension `websocket.http.response`.
 
     Args:
-        problem: Why the request is refused.
+        problem: The reason of the refusal.
         scope: The scope of the request.
-        send: To whom it is sent.
+        send: The function that sends messages to the server.
         fields: Further fields of the response.
-        options: How it is told.
+        options: How refusals are sent.
     """
     encode = _encode if problem.extensions else _encode_once
     encoded = encode(problem, options, as_page=prefers_html(scope))
@@ -149,7 +149,7 @@ def _encode(problem: Problem, options: ProblemOptions, *, as_page: bool) -> _Enc
     members = options.members_of(problem)
     form = _PAGE_FIELDS if as_page else [(b"content-type", b"application/problem+json")]
     body = _page(members) if as_page else json.dumps(members).encode()
-    # It is not stored, so no cache needs to know on which fields of the request it depends.
+    # No Vary field, since no cache stores the response.
     common = [(b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
     headers = [*form, *common]
     if problem.retry_after_s is not None:
@@ -159,12 +159,12 @@ def _encode(problem: Problem, options: ProblemOptions, *, as_page: bool) -> _Enc
     return _Encoded(options.status_of(problem), headers, body)
 
 
-#: For problems that say the same each time: there are few, and an outage repeats them.
+#: Caches constant problems: there are few, and an outage repeats them.
 _encode_once = lru_cache(maxsize=256)(_encode)
 
 
 def _page(members: Mapping[str, object]) -> bytes:
-    """Return a problem as a page that says the same as its JSON."""
+    """Return a problem as a page with the content of its JSON."""
     texts = {name: escape(str(value)) for name, value in members.items()}
     lines = [f"<h1>{texts['title']}</h1>", f"<p>{texts['detail']}</p>"]
     if "resets_at" in texts:
@@ -184,9 +184,9 @@ def _page(members: Mapping[str, object]) -> bytes:
 
 
 def prefers_html(scope: Scope) -> bool:
-    """Say whether a client would rather have a page than JSON, by its Accept field (RFC 9110).
+    """Return whether a client prefers a page to JSON, by its Accept field (RFC 9110).
 
-    A browser names text/html; who takes anything, or both alike, is a program.
+    A browser names text/html. A client that accepts anything, or both equally, is a program.
     """
     values = [value for name, value in scope["headers"] if name == b"accept"]
     accept = b",".join(values).decode("latin-1").lower()
@@ -198,7 +198,7 @@ def prefers_html(scope: Scope) -> bool:
 
 
 def _qualities(accept: str) -> dict[str, float]:
-    """Read how much each media range is wanted; what is ill-formed is left out."""
+    """Read the quality of each media range; ill-formed ranges are left out."""
     qualities: dict[str, float] = {}
     for part in accept.split(","):
         media_range, *parameters = (text.strip() for text in part.split(";"))
@@ -209,7 +209,7 @@ def _qualities(accept: str) -> dict[str, float]:
 
 
 def _quality_of(qualities: Mapping[str, float], kind: str, subtype: str) -> float:
-    """Return how much a media type is wanted: the range that names it best says so."""
+    """Return the quality of a media type: that of the most specific range."""
     for media_range in (f"{kind}/{subtype}", f"{kind}/*", "*/*"):
         if media_range in qualities:
             return qualities[media_range]

@@ -1,6 +1,6 @@
 """Reads a body ahead of the app, for the fingerprint of a request with an idempotency key.
 
-The draft has a key stand for one request with its payload, so the body must be known before the
+By the draft, a key identifies one request with its payload, so the body must be known before the
 charge (draft-ietf-httpapi-idempotency-key-header-07, sections 2.4 and 2.6).
 """
 
@@ -9,24 +9,25 @@ from hashlib import sha256
 
 from starlette.types import Message, Receive, Scope
 
-#: How much of a body is compared, in bytes. As much of a request with a key may wait in memory.
+#: The part of a body that is compared, in bytes. This much of a request with a key may wait in
+#: memory.
 BODY_BYTES_MAX = 1_048_576
 
-#: A longer number is no length that any server has accepted.
+#: No server accepts a length with more digits.
 _LENGTH_DIGITS_MAX = 19
 _TYPE = frozenset((b"content-type",))
 _DESCRIPTION = _TYPE | {b"content-length", b"content-digest"}
 
 
 class ClientDisconnectedError(Exception):
-    """The client left before its request had arrived. Never leaves the middleware."""
+    """The client disconnected before its request had arrived. Never leaves the middleware."""
 
 
 class RequestBody:
-    """Passes messages from the server to the app, each once, and keeps a digest of the body."""
+    """Passes messages from the server to the app, each once, and computes a digest of the body."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        """Begin to pass on; nothing is read ahead before a fingerprint is asked for."""
+        """Read nothing yet: only a fingerprint reads ahead of the app."""
         self._scope = scope
         self._receive = receive
         #: The message that was read ahead of the app, if any.
@@ -37,7 +38,7 @@ class RequestBody:
 
     @property
     def rest(self) -> Receive:
-        """The function by which the app receives the rest of its request."""
+        """The receive function for the rest of the request."""
         return self._receive if self._ahead is None else self.receive
 
     async def receive(self) -> Message:
@@ -46,14 +47,15 @@ class RequestBody:
         return ahead or await self._next()
 
     async def fingerprint(self) -> str:
-        """Return a text that differs between two requests with one key unless they are the same.
+        """Return a text that is equal for two requests with one key only if they are the same.
 
-        Method, path, query, Content-Type and body count. Of a body that is too long, the first
-        `BODY_BYTES_MAX` bytes, Content-Length and Content-Digest count. A body that is announced as
-        too long is not read, since reading it would send `100 (Continue)` to its client.
+        It covers method, path, query, Content-Type and body. For a body that is too long, it covers
+        the first `BODY_BYTES_MAX` bytes, Content-Length and Content-Digest. A body that
+        Content-Length announces as too long is not read, since reading it would send `100
+        (Continue)` to the client.
 
         Raises:
-            ClientDisconnectedError: There will be no whole body.
+            ClientDisconnectedError: The body will not be complete.
         """
         scope, digest = self._scope, ""
         if _announced_length(scope) <= BODY_BYTES_MAX:
@@ -76,7 +78,7 @@ class RequestBody:
             message, is_read = await self._next(), True
             if message["type"] != "http.request":
                 raise ClientDisconnectedError
-            # Empty ones would be a list without an end.
+            # Without this, empty messages would make the list endless.
             if chunk := message.get("body", b""):
                 chunks.append(chunk)
         if is_read:
@@ -95,7 +97,7 @@ class RequestBody:
 
 
 def _announced_length(scope: Scope) -> int:
-    """Return the length that Content-Length tells; 0 without one."""
+    """Return Content-Length; 0 without one."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and len(value) <= _LENGTH_DIGITS_MAX:
             return int(value)

@@ -1,4 +1,4 @@
-"""What a handler sees of the charge of its request, and can still do about it."""
+"""The charge of a request, as its handler sees and changes it."""
 
 from uuid import UUID
 
@@ -12,8 +12,8 @@ from faregate.gate import ChargeOptions, Gate
 class ChargeContext:
     """The charge of one request. The app finds it as `request.state.faregate`.
 
-    Everything that is taken or given back through it is known to the middleware: where the request
-    fails before its response starts, all of it goes back.
+    The middleware knows every change that is made through it. If the request fails before its
+    response starts, all of them are given back.
     """
 
     __slots__ = (
@@ -30,21 +30,21 @@ class ChargeContext:
     def __init__(
         self, gate: Gate, decision: Decision, options: ChargeOptions, hold: Hold | None = None
     ) -> None:
-        """Begin with what was charged.
+        """Begin with the charge of the request.
 
         Args:
-            gate: The gate that has charged it.
-            decision: How the request was decided; of a hold, how its estimate was.
-            options: The options that hold for further charges, too: tier and failure mode.
-            hold: The hold, where the rule has an estimate.
+            gate: The gate that charged it.
+            decision: The decision on the request, or on the estimate of its hold.
+            options: The options of further charges, too: tier and failure mode.
+            hold: The hold, if the rule has an estimate.
         """
-        #: The gate, for what is not offered here.
+        #: The gate, for its other methods.
         self.gate = gate
-        #: How the request was decided.
+        #: The decision on the request.
         self.decision = decision
-        #: The hold, where the rule has an estimate; else None.
+        #: The hold, if the rule has an estimate; else None.
         self.hold = hold
-        #: How the hold ended; None as long as it is open, and where there is none.
+        #: The end of the hold; None while it is open, and without a hold.
         self.answer: HoldAnswer | None = None
         #: The caller's balance after the latest change made here.
         self.credits = decision.credits
@@ -74,18 +74,18 @@ class ChargeContext:
 
     @property
     def user_id(self) -> UUID:
-        """The user who is charged."""
+        """The user that is charged."""
         return self.decision.user_id
 
     @property
     def cost(self) -> int:
-        """What the request was charged at its start: its cost, or its estimate."""
+        """The credits that the request was charged at its start: its cost, or its estimate."""
         return -self.decision.amount
 
     async def add(self, cost: int, *, description: str = "more of a request") -> Decision:
-        """Charge more. A refusal is a value: the handler must look at it.
+        """Charge more. A refusal is a value that the handler must check.
 
-        Rate limits are not looked at again.
+        Rate limits are not checked again.
         """
         options: ChargeOptions = {
             **self._options,
@@ -99,9 +99,9 @@ class ChargeContext:
         return decision
 
     async def refund(self, amount: int | None = None, *, description: str = "refund") -> Decision:
-        """Give back a part of what was charged at the start, or all that is left of it.
+        """Refund a part of the charge, or all that is left of it.
 
-        Where Redis does not answer, it is given back in the background: the decision `is_pending`.
+        If Redis does not answer, it is given back in the background: the decision `is_pending`.
         """
         identity = None if amount is None else CreditTransactionId.mint(self.gate.now_ms())
         decision = await self.gate.refund(
@@ -112,12 +112,12 @@ class ChargeContext:
         return decision
 
     async def settle(self, actual: int) -> HoldAnswer:
-        """End the hold by what the request really cost.
+        """Settle the hold by the actual cost of the request.
 
-        Where Redis does not answer, it is settled in the background: the answer `is_pending`.
+        If Redis does not answer, it is settled in the background: the answer `is_pending`.
 
         Raises:
-            InvalidArgumentError: Nothing is held: the rule has no estimate.
+            InvalidArgumentError: There is no hold: the rule has no estimate.
             TransactionConflictError: The hold has ended in another way.
         """
         hold = self._open_hold()
@@ -126,7 +126,7 @@ class ChargeContext:
         return self._ended(await self.gate.settle(hold, actual))
 
     async def cancel(self) -> HoldAnswer:
-        """End the hold and give all of it back; as `settle` where Redis does not answer."""
+        """End the hold and give all of it back; in the background if Redis does not answer."""
         hold = self._open_hold()
         self.cost_so_far = 0
         return self._ended(await self.gate.cancel(hold))

@@ -1,4 +1,4 @@
-"""Completes the request of an idempotency key: it has been served, and with which response."""
+"""Completes an idempotency key: notes that its request was served, and saves the response."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,11 @@ _BODY = {"http.response.body", "http.response.pathsend"}
 
 
 class RequestCompletion:
-    """Stands between the response of a request with a key and the server.
+    """Wraps `send` for a request with a key.
 
-    The request is completed right before the last part of its response goes out, so a client that
-    has it all never hears that its request is in flight. A request that failed is not completed.
+    The key is completed right before the last part of the response is sent. So a client with the
+    whole response never gets the answer that its request is in flight. The key of a failed request
+    is not completed.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RequestCompletion:
             recorder.add(message.get("body", b""))
         if message.get("more_body", False):
             return
-        # A file that the server reads itself is not seen here.
+        # The content of a file that the server sends itself is unknown here.
         is_whole = recorder is not None and message["type"] == "http.response.body"
         response = recorder.encoded() if recorder is not None and is_whole else b""
         try:

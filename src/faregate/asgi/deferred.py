@@ -1,4 +1,4 @@
-"""A request that its endpoint charges: the middleware lets it in, and waits for the endpoint."""
+"""Requests that endpoints charge: the middleware admits them without a charge."""
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,7 +13,7 @@ from faregate.domain.errors import ConfigurationError
 
 
 class ChargeRefusedError(HTTPException):
-    """Ends an endpoint whose request is refused; the middleware answers for it."""
+    """Ends an endpoint whose request is refused; the middleware sends the response."""
 
     def __init__(self, outcome: Outcome) -> None:
         status = outcome.problem.status if isinstance(outcome, Refusal) else 409
@@ -21,20 +21,20 @@ class ChargeRefusedError(HTTPException):
 
 
 class DeferredCharge:
-    """One such request. `charge` charges it; until then it is the request's `state.faregate`."""
+    """A request without a charge yet. It is `request.state.faregate` until `charge` is called."""
 
     def __init__(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
         self._admission = admission
         self._scope = scope
         self._send = send
-        #: Its body, which the app may have read by the time that it is charged; None without a key.
+        #: Its body, which the app may have read before the charge; None without a key.
         self._body: RequestBody | None = None
         if any(name == KEY_FIELD for name, _ in scope["headers"]):
             self._body = RequestBody(scope, receive)
             receive = self._body.receive
         self._responder = Responder(admission, scope, receive, send)
         self._is_charging = False
-        #: What the client is answered in the app's place.
+        #: The response that the client gets instead of the app's.
         self._instead: Outcome | None = None
 
     async def run(self, app: ASGIApp) -> None:
@@ -52,11 +52,11 @@ class DeferredCharge:
         await self._answer_instead()
 
     async def charge(self, rule: Rule) -> ChargeContext:
-        """Charge the request, once and before it is answered.
+        """Charge the request, once and before its response.
 
         Raises:
-            RefusedError: It is refused, or was served before: the client is told so.
-            ConfigurationError: It is charged already, or its response has begun.
+            ChargeRefusedError: It is refused, or was served before; the client gets that response.
+            ConfigurationError: It is already charged, or its response has begun.
         """
         if self._instead is not None:
             raise ChargeRefusedError(self._instead)
@@ -71,7 +71,7 @@ class DeferredCharge:
         return outcome
 
     async def send(self, message: Message) -> None:
-        """Pass on what the app sends, unless the client is answered in its place."""
+        """Pass on the messages of the app, unless another response replaces them."""
         if self._instead is None:
             await self._responder.send(message)
         else:

@@ -1,8 +1,9 @@
-"""Costs that stand beside the endpoints which they are for.
+"""Costs that are declared at endpoints.
 
-Mount the middleware with `rules=[Rule(is_deferred=True)]`; then a request costs what its endpoint
-says, and one that says nothing is free. For Starlette, a decorator; for FastAPI, that one, which
-charges after the request is validated, or a dependency, which charges before:
+Mount the middleware with `rules=[Rule(is_deferred=True)]`. Then an endpoint declares the cost of
+its requests; without a declaration they are free. Starlette uses a decorator. FastAPI uses the
+decorator, which charges after the validation of the request, or a dependency, which charges before
+it:
 
     @charged(cost=5)
     async def report(request): ...
@@ -37,12 +38,12 @@ _DESCRIPTIONS = {
     429: "A limit refuses the request; see Retry-After.",
     503: "The service cannot check credits right now; see Retry-After.",
 }
-#: The answers of the gate, as OpenAPI has them.
+#: The responses of the gate, for OpenAPI.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"description": description, "content": dict(_PROBLEM)}
     for status, description in _DESCRIPTIONS.items()
 }
-# Here FastAPI would list its own answer, if this one were not listed.
+# Listed here, since FastAPI would list its own response instead.
 RESPONSES[422]["content"]["application/json"] = {"schema": {"type": "object"}}
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -52,8 +53,8 @@ async def charge_endpoint(connection: HTTPConnection, rule: Rule) -> ChargeConte
     """Charge the request of an endpoint.
 
     Raises:
-        RefusedError: The gate answers the client; the endpoint must not go on.
-        ConfigurationError: No middleware has left this request to its endpoint.
+        ChargeRefusedError: The gate answers the client; the endpoint must not go on.
+        ConfigurationError: The middleware did not defer this request to its endpoint.
     """
     found = connection.scope.get("state", {}).get(STATE_NAME)
     if isinstance(found, DeferredCharge):
@@ -69,13 +70,13 @@ async def charge_endpoint(connection: HTTPConnection, rule: Rule) -> ChargeConte
 
 
 class Charge:
-    """A dependency of FastAPI that charges the request, and returns its context."""
+    """A FastAPI dependency that charges the request and returns its context."""
 
     #: For `responses=` of a route or a router.
     responses: ClassVar[dict[int | str, dict[str, Any]]] = RESPONSES
 
     def __init__(self, cost: Cost | None = None, **rule: Any) -> None:
-        """Say what the request costs; what else may be said is what a `Rule` takes."""
+        """Set the cost of the request; further arguments are those of `Rule`."""
         self.rule = Rule(cost=cost, **rule)
 
     async def __call__(self, connection: HTTPConnection) -> ChargeContext:
@@ -86,9 +87,9 @@ class Charge:
 def charged(cost: Cost | None = None, **rule: Any) -> Callable[[Endpoint], Endpoint]:
     """Return a decorator that charges the requests of an endpoint of Starlette or FastAPI.
 
-    It is for functions and for methods of an HTTPEndpoint, async or not; in FastAPI they must take
-    the request. A request that FastAPI finds invalid is not charged. A schema in the docstring, as
-    Starlette's SchemaGenerator reads it, is told of the gate's answers.
+    It decorates functions and methods of an HTTPEndpoint, async or not. In FastAPI they must take
+    the request. A request that FastAPI finds invalid is not charged. A schema in the docstring, for
+    Starlette's SchemaGenerator, gets the responses of the gate, too.
     """
     own_rule = Rule(cost=cost, **rule)
 
@@ -111,7 +112,7 @@ def charged(cost: Cost | None = None, **rule: Any) -> Callable[[Endpoint], Endpo
 
 
 def _with_responses(doc: str | None) -> str | None:
-    """Add the gate's answers to a schema in a docstring, below its own."""
+    """Add the responses of the gate to the schema in a docstring."""
     text, separator, schema = (doc or "").rpartition("---")
     if not separator or find_spec("yaml") is None:
         return doc
@@ -119,7 +120,7 @@ def _with_responses(doc: str | None) -> str | None:
 
     described = yaml.safe_load(schema) or {}
     described["responses"] = RESPONSES | described.get("responses", {})
-    # Without aliases, since each of the answers stands for itself.
+    # Without YAML aliases, so that each response can be read alone.
     dumped = yaml.dump(described, Dumper=_plain_dumper(yaml), sort_keys=False)
     return f"{text}---\n{dumped}"
 

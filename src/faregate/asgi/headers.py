@@ -1,24 +1,23 @@
-"""The fields that tell a client what it has left. The one module that knows the draft.
+"""The rate limit fields of responses. The only module that knows the draft.
 
-The draft has two lists in the syntax of structured fields (RFC 9651), whose items are the names of
-policies: first the credit policy, then its rate limits.
+The draft has two lists in the syntax of structured fields (RFC 9651). Their items are names: first
+that of the credit policy, then those of its rate limits.
 
     RateLimit-Policy: "free";q=100;w=86400, "burst";q=10;w=1
     RateLimit: "free";r=40;t=3600, "burst";r=9;t=1
 
-- `q` is what the policy gives: the allowance of a period or, without one, the starting credits. It
-  stays the same from response to response, as the draft asks, so that `r`, what is left, exceeds it
-  after a purchase. The alternatives mislead more: the largest balance a user ever had is known to
-  nobody, and the balance before the request would be a quota that shrinks.
+- `q` is the quota of the policy: the allowance of a period or, without one, the starting credits.
+  It is constant, as the draft requires, so `r`, the remaining credits, exceeds it after a purchase.
+  Alternatives would mislead more: the largest balance that a user ever had is unknown, and the
+  balance before the request would be a quota that shrinks.
 - `w` is the length of a period in seconds, rounded up: the draft has no fractions, and a policy
-  that looks stricter than it is harms nobody. Months differ, so they have none.
-- `t` is the time in which no more than `r` can be used. A refusal tells it only of policies that
-  refuse, so that `Retry-After` never lies before a `t`, as the draft asks.
+  that looks too strict does no harm. Months differ in length, so they have no `w`.
+- `t` is the time in which no more than `r` can be used. In a refusal only the policies that refuse
+  have it, so `Retry-After` is never earlier than a `t`, as the draft requires.
 
-What is left out, and why: `qu`, since a unit must be one that the draft registers, and a credit is
-none of them (by default a unit is a request, which is what a credit buys unless the policy says
-otherwise); `pk`, since a policy has one quota a user; a cap of the ratio of `r` to `t`, since a
-rate limit beside the credits bounds bursts for real.
+Three parts of the draft are left out. `qu`: the draft registers units, and a credit is none of
+them; the default unit is a request, which by default costs one credit. `pk`: a policy has one quota
+per user. A cap of the ratio of `r` to `t`: a rate limit beside the credits really bounds bursts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,16 +30,15 @@ from faregate.domain.errors import ConfigurationError
 from faregate.domain.limit import LimitState, RateLimit
 from faregate.domain.policy import CreditPolicy, PolicySet
 
-#: The draft that the fields follow; a newer one may change them. It is no standard yet.
+#: The draft that the fields follow. It is no standard yet; a newer one may change the fields.
 DRAFT = "draft-ietf-httpapi-ratelimit-headers-11"
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
-#: Of how many policies the fields are remembered.
+#: For how many policies the constant parts are cached.
 _POLICIES_MAX = 1_000
 _ALLOWED = Verdict.ALLOWED
-#: What the names of fields begin with that tell what is left, by the draft and as they were sent
-#: before it.
+#: The prefixes of rate limit fields: those of the draft, and the older ones.
 _OWN = b"ratelimit"
 _OWN_AND_LEGACY = (_OWN, b"x-ratelimit-", b"x-rate-limit-")
 _PRINTABLE_MIN = " "
@@ -48,9 +46,9 @@ _PRINTABLE_MAX = "~"
 
 
 class _Known(NamedTuple):
-    """The parts of the fields that are the same for all decisions by a policy."""
+    """The parts of the fields that are constant for a policy."""
 
-    #: Kept, so that no other policy gets its id.
+    #: A reference, so that no other policy gets the same `id()`.
     policy: CreditPolicy
     policy_field: tuple[bytes, bytes]
     #: The beginning of `RateLimit`.
@@ -61,7 +59,7 @@ _known: dict[int, _Known] = {}
 
 
 def _known_of(policy: CreditPolicy) -> _Known:
-    """Return what is known of a policy, by its id: to hash a policy takes longer than the rest."""
+    """Return the constant parts of a policy, by `id()`, since hashing a policy takes longer."""
     found = _known.get(id(policy))
     if found is None:
         if len(_known) >= _POLICIES_MAX:
@@ -83,16 +81,16 @@ def _policy_field(
 def rate_limit_fields(
     decision: Decision, credits: int | None = None, *, legacy: bool = False
 ) -> Headers:
-    """Return the fields for what a decision left; none where nothing bounds the user.
+    """Return the fields of a decision; none if nothing bounds the user.
 
     Args:
-        decision: An answer of the gate, allowed or refused. Times are told from its moment.
-        credits: The balance, where it has changed since.
-        legacy: Whether `X-RateLimit-Limit`, `-Remaining` and `-Reset` are sent as well. They have
-            room for one policy: the one that refuses or, if none does, has the least left. `Reset`
-            is a moment in Unix seconds, as at GitHub and in the limiters that sent these fields
-            before there was a draft (express-rate-limit, Flask-Limiter): clients that still read
-            them were written for those. Others mean seconds from now; `t` and `Retry-After` do.
+        decision: A decision, allowed or refused. Times count from its moment.
+        credits: The balance, if it has changed since.
+        legacy: Whether `X-RateLimit-Limit`, `-Remaining` and `-Reset` are sent as well. They
+            describe one policy: the one that refuses, else the one with the least left. `Reset` is
+            a time in Unix seconds, as at GitHub and in older limiters (express-rate-limit,
+            Flask-Limiter), for which clients of these fields were written. `t` and `Retry-After`
+            are seconds from now.
     """
     policy = bounding_policy(decision)
     if policy is None:
@@ -107,7 +105,7 @@ def rate_limit_fields(
         ratelimit += f", {sf_string(state.name)};r={state.remaining}"
         if is_allowed or (verdict is Verdict.RATE_LIMITED and not state.remaining):
             ratelimit += _time(state.resets_in_ms)
-    # A retry looks at no limits.
+    # A retry is not checked against limits.
     is_whole = len(limits) == len(policy.limits)
     policy_field = known.policy_field if is_whole else _policy_field(policy, limits)
     fields = [policy_field, (b"ratelimit", ratelimit.encode())]
@@ -117,11 +115,11 @@ def rate_limit_fields(
 def with_fields(
     headers: Iterable[tuple[bytes, bytes]], fields: Headers, *, legacy: bool = False
 ) -> Headers:
-    """Return the fields of a response with ours, which replace those of an upstream.
+    """Return the fields of a response, in which ours replace those of an upstream.
 
     Args:
-        headers: The fields of the app, which may pass on how much it has left elsewhere.
-        fields: Those of `rate_limit_fields`; without any, the app's are left as they are.
+        headers: The fields of the app, which may contain rate limits of an upstream.
+        fields: Those of `rate_limit_fields`. If empty, the app's fields stay as they are.
         legacy: Whether `X-RateLimit` fields are among them.
     """
     if not fields:
@@ -153,11 +151,11 @@ def _legacy_fields(decision: Decision, credits: int) -> Headers:
 
 
 def check_names(policies: PolicySet) -> None:
-    """Make sure, once and before anybody is served, that fields can name all policies and limits.
+    """Check at the start that the fields can name all policies and limits.
 
     Raises:
-        ConfigurationError: A name has characters that a field cannot carry, or a limit is named
-            like its policy, so that clients could not tell them apart.
+        ConfigurationError: A name has characters that a field cannot carry, or a limit has the name
+            of its policy.
     """
     for policy in policies.tiers.values():
         printable(policy.name, "the name of a policy")
@@ -168,10 +166,11 @@ def check_names(policies: PolicySet) -> None:
 
 
 def printable(text: object, what: str) -> str:
-    """Return `text` if it can be part of a field: printable ASCII, so that it injects nothing.
+    """Return `text` if it is printable ASCII, so that it is safe in a header field.
 
     Raises:
-        ConfigurationError: It is not a text, is empty, or has other characters. `what` names it.
+        ConfigurationError: It is no text, is empty, or has other characters. `what` names it in the
+            error.
     """
     if not isinstance(text, str):
         raise ConfigurationError(f"{what} is a text, not {text!r}")

@@ -1,7 +1,7 @@
-"""The Idempotency-Key of a request, and the response that is kept for its retries.
+"""The Idempotency-Key field, and the response that is saved for retries.
 
-The field is that of draft-ietf-httpapi-idempotency-key-header-07: a String of RFC 9651, so it
-stands in quotation marks. Clients that send it bare, as many do, are understood, too.
+The field follows draft-ietf-httpapi-idempotency-key-header-07: a String of RFC 9651, in quotation
+marks. A bare key, as many clients send it, is accepted, too.
 """
 
 import json
@@ -21,27 +21,27 @@ KEY_FIELD = b"idempotency-key"
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _BARE = re.compile(r"[!#-~]+")
 _ESCAPED = re.compile(r'\\(["\\])')
-#: What is said anew for each response, or must not be said to another browser.
+#: Fields that each response has anew, or that must not go to another browser.
 _HEADERS_NOT_SAVED = frozenset(
     b"connection date keep-alive ratelimit ratelimit-policy server set-cookie trailer"
     b" transfer-encoding upgrade x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset".split()
 )
-#: The longest that a key of KEY_BYTES_MAX bytes can be sent: quoted, and each byte escaped.
+#: The longest field of a key with KEY_BYTES_MAX bytes: quoted, with each byte escaped.
 _FIELD_BYTES_MAX = 2 * KEY_BYTES_MAX + 2
 _WEIGHT_0 = re.compile(r"0(?:\.0{0,3})?")
-#: Tells a client that this is what it was answered before.
+#: Marks a response as a saved one.
 _REPLAYED = (b"idempotent-replayed", b"true")
 
 
 class MalformedIdempotencyKeyError(ValueError):
-    """The field is there, and is no key. Never leaves the middleware."""
+    """The field is no valid key. Never leaves the middleware."""
 
 
 def read_idempotency_key(scope: Scope) -> str | None:
     """Return the idempotency key of a request, or None if it has none.
 
     Raises:
-        MalformedIdempotencyKeyError: The field is sent twice, is empty or too long, or no String.
+        MalformedIdempotencyKeyError: The field occurs twice, is empty, too long, or no String.
     """
     values = [value for name, value in scope["headers"] if name == KEY_FIELD]
     if not values:
@@ -60,7 +60,7 @@ def read_idempotency_key(scope: Scope) -> str | None:
 
 
 class ResponseRecorder:
-    """Collects a response while it is sent, as long as it is small enough to be kept."""
+    """Collects a response while it is sent, up to the size that is saved."""
 
     def __init__(self, status: int, headers: Iterable[tuple[bytes, bytes]], bytes_max: int) -> None:
         saved = [
@@ -71,7 +71,7 @@ class ResponseRecorder:
         self._chunks: list[bytes] = []
 
     def add(self, chunk: bytes) -> None:
-        """Note the next part of the body."""
+        """Add the next part of the body."""
         self._room -= len(chunk)
         if self._room >= 0:
             self._chunks.append(chunk)
@@ -89,27 +89,27 @@ def _is_saved(name: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedResponse:
-    """A response that was given before."""
+    """The saved response to an earlier request."""
 
     status: int
     headers: Headers
     body: bytes
-    #: How the request was decided that it answered.
+    #: The decision on the earlier request.
     decision: Decision
 
     @classmethod
     def decode(cls, encoded: bytes, decision: Decision) -> Self:
-        """Read a response that `ResponseRecorder.encoded` has written."""
+        """Read a response from the bytes of `ResponseRecorder.encoded`."""
         head, _, body = encoded.partition(b"\n")
         status, pairs = json.loads(head)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
         return cls(status=status, headers=headers, body=body, decision=decision)
 
     def is_acceptable(self, scope: Scope) -> bool:
-        """Whether the client of a request accepts the content codings of the response.
+        """Return whether a request accepts the content codings of the response.
 
-        Without Accept-Encoding any coding would be acceptable (RFC 9110, section 12.5.3), but no
-        app encodes for a client that does not say that it decodes.
+        Without Accept-Encoding, any coding would be acceptable (RFC 9110, section 12.5.3). But no
+        app encodes for such a client, so none is accepted here.
         """
         accepted = _codings(scope["headers"], b"accept-encoding")
         refused = {name for name, weight in accepted.items() if _WEIGHT_0.fullmatch(weight)}
@@ -120,14 +120,14 @@ class SavedResponse:
         return asked <= accepted.keys() - refused
 
     async def send(self, send: Send, fields: Headers) -> None:
-        """Send it again, with the fields of now."""
+        """Send it, with current rate limit fields."""
         headers = [*self.headers, _REPLAYED, *fields]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
 
 def _codings(headers: Headers, field_name: bytes) -> dict[str, str]:
-    """Return the codings of a field, but for the one that changes nothing, with their weights."""
+    """Return the codings of a field with their weights, without `identity`."""
     listed = b",".join(value for name, value in headers if name.lower() == field_name)
     items = ("".join(item.lower().split()) for item in listed.decode("latin-1").split(","))
     codings = (item.partition(";q=") for item in items)

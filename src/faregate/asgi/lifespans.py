@@ -1,4 +1,4 @@
-"""The lifespan of an app that has more to open and close than its gate."""
+"""The lifespan of an app with several parts to open and close."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -8,9 +8,9 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
 
 def lifespan_of(*parts: object) -> Lifespan:
-    """Return the lifespan of an app: it enters those of its parts, and leaves them at the end.
+    """Return the lifespan of an app, which enters and exits those of its parts.
 
-    A part is a gate, or an identity function. One without a `lifespan` has nothing to close.
+    A part is a gate or an identity function. A part without `lifespan` is ignored.
     """
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""What is logged of requests: one line a second of each kind, since an outage repeats it."""
+"""Log lines about requests: at most one a second of each kind, since an outage repeats them."""
 
 import logging
 
@@ -14,11 +14,11 @@ class RequestLog:
         self._kinds: dict[str, PacedLog] = {}
 
     def warning(self, message: str, *values: object) -> None:
-        """Write what a server, or a request, is the cause of."""
+        """Log an error that a server or a request caused."""
         self._write(logging.WARNING, message, values)
 
     def error(self, message: str, *values: object) -> None:
-        """Write what an operator must put right."""
+        """Log an error that an operator must correct."""
         self._write(logging.ERROR, message, values)
 
     def _write(self, level: int, message: str, values: tuple[object, ...]) -> None:

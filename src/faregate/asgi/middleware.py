@@ -6,11 +6,11 @@
                             │
                             └─> responder, or websocket ─> app
 
-`rules` say what a request costs. `admission` finds its caller and charges it. `responder` and
-`websocket` run the app, and give the charge back where the app fails. Nothing of a framework is
-assumed but ASGI itself.
+`rules` set the cost of a request. `admission` finds its caller and charges it. `responder` and
+`websocket` run the app, and give the charge back if the app fails. It needs only ASGI, and no
+framework.
 
-docs/mount.md says which other middleware stands outside of this one, such as that for CORS.
+docs/mount.md lists the middleware that must stand outside of this one, such as that for CORS.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -43,24 +43,23 @@ class FaregateMiddleware:
     """Puts a gate in front of an ASGI app. One object serves all requests.
 
     Args:
-        app: What runs behind the gate.
-        gate: The gate, or a function that returns it, called for each charge: for apps that open
-            their gate at startup, in the event loop that serves.
-        identify: Says who sent a request, see `identity`. None there is a 401.
-        rules: What requests cost; the first that matches holds, and what none matches is charged
-            by the policy. By default only the CORS preflight is free, which has neither user nor
-            effect. Other OPTIONS requests and HEAD are charged unless a rule exempts them.
-        refund_statuses: For which statuses of the app a charge is given back: numbers, ranges and
-            classes such as `5xx`. By default no error is paid for. An empty list leaves the
-            exceptions.
-        problems: How refusals are told: statuses by code, a link to upgrade.
-        challenge: The WWW-Authenticate field of a 401, by which clients learn what to send.
-        legacy_fields: Whether X-RateLimit fields are sent, too.
+        app: The app behind the gate.
+        gate: The gate, or a function that returns it, called for each charge. The function is for
+            apps that open their gate at startup, in the event loop that serves.
+        identify: Returns the caller of a request, see `identity`. None is a 401.
+        rules: The costs of requests. The first matching rule applies; without one, the policy sets
+            the cost. By default only the CORS preflight is free, which has neither user nor effect.
+            Other OPTIONS requests and HEAD are charged unless a rule exempts them.
+        refund_statuses: The statuses of the app that are refunded: numbers, ranges and classes such
+            as `5xx`. By default every error is refunded. With an empty list only exceptions are.
+        problems: How refusals are sent: statuses by code, a link to upgrade.
+        challenge: The WWW-Authenticate field of a 401, which tells clients what to send.
+        legacy_fields: Whether X-RateLimit fields are sent as well.
 
     Raises:
-        TypeError: The gate or the identity is not what it must be.
-        ConfigurationError: A rule, a status or a text cannot be used, or rules would not see the
-            paths that the app serves.
+        TypeError: The gate or the identity function has the wrong type.
+        ConfigurationError: A rule, a status or a text is invalid, or rules would miss paths that
+            the app serves.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class FaregateMiddleware:
         )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one scope: charge it, run the app, refund it where the app fails."""
+        """Serve one scope: charge it, run the app, and refund it if the app fails."""
         kind = scope["type"]
         if kind not in _CHARGED:
             await self._app(scope, receive, send)
@@ -123,7 +122,7 @@ class FaregateMiddleware:
 
 
 def _found_by(gate: Gate | Callable[[], Gate], rules: Sequence[Rule]) -> Callable[[], Gate]:
-    """Return a function that returns the gate, which is checked when it is first found."""
+    """Return a function that returns the gate, and checks it the first time."""
     checked: list[Gate] = []
     if isinstance(gate, Gate):
         _check(gate, rules)
@@ -140,9 +139,9 @@ def _found_by(gate: Gate | Callable[[], Gate], rules: Sequence[Rule]) -> Callabl
 
 
 def _check_paths(app: AnyASGIApp) -> None:
-    """Refuse an app of FastAPI that takes a prefix off its paths after the rules have seen them.
+    """Refuse a FastAPI app that strips a prefix from paths after the rules have matched them.
 
-    Other frameworks have a `root_path` that is a folder.
+    In other frameworks `root_path` is a folder.
     """
     root_path = getattr(app, "root_path", "") if hasattr(app, "root_path_in_servers") else ""
     if root_path:
@@ -153,7 +152,7 @@ def _check_paths(app: AnyASGIApp) -> None:
 
 
 def _check_passes_once(found: object) -> None:
-    """Refuse a request that a middleware around this one charges, or leaves to its endpoint."""
+    """Refuse a request that an outer FaregateMiddleware charges or defers."""
     if isinstance(found, ChargeContext | DeferredCharge):
         raise ConfigurationError(
             "a request passes FaregateMiddleware twice and would be charged twice: mount it once"
@@ -161,7 +160,7 @@ def _check_passes_once(found: object) -> None:
 
 
 def _check(gate: Gate, rules: Sequence[Rule]) -> None:
-    """Find at the start what would go wrong with each request."""
+    """Check at the start for errors that each request would meet."""
     check_names(gate.policies)
     for rule in rules:
         try:

@@ -1,4 +1,4 @@
-"""The hold of a request while its app runs: kept open, and settled where the handler did not."""
+"""The hold of a request: extended while its app runs, and settled if the handler did not."""
 
 import asyncio
 
@@ -13,9 +13,9 @@ _EXTENSIONS_A_LIFETIME = 3
 
 
 class RequestHold:
-    """Extends a hold again and again, each time for its whole lifetime, for a day at most.
+    """Extends a hold repeatedly, each time by its whole lifetime, for at most a day.
 
-    The hold of a process that dies expires, as any other.
+    If the process dies, the hold expires as any other.
     """
 
     def __init__(self, context: ChargeContext, hold: Hold, *, ttl_ms: int, log: RequestLog) -> None:
@@ -26,7 +26,7 @@ class RequestHold:
         self._extending = asyncio.ensure_future(self._extend(ttl_ms))
 
     def stop(self) -> None:
-        """Extend it no more."""
+        """Stop extending it."""
         self._extending.cancel()
 
     async def finish(self) -> None:
@@ -58,7 +58,7 @@ class RequestHold:
                 # It has been open for a day.
                 return
             except FaregateError as error:
-                # The next time may come before it expires.
+                # The next extension may still come in time.
                 self._log.warning("hold not extended: %s", error)
             else:
                 if not answer.allowed and not answer.is_pending:

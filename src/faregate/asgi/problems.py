@@ -1,16 +1,15 @@
-"""Refusals as the client reads them: problem details for HTTP APIs (RFC 9457).
+"""Refusals for clients: problem details for HTTP APIs (RFC 9457).
 
-Each has a `code`, one word that names one reason, for programs to switch on: a status or a type
-covers several. `docs/problems.md` explains each code, `docs/problem.schema.json` describes the
-bodies. Nothing in a body comes from the request.
+Each has a `code` for programs: one word for one reason, since a status or a type covers several.
+`docs/problems.md` explains each code, `docs/problem.schema.json` describes the bodies. Nothing in a
+body comes from the request.
 
-Types are those of the RateLimit draft where it has one, and `about:blank` where the status says it
-all. The others are our own, and begin with a URN of a random UUID, since anybody may mint one and
-nobody else will: an https URL would have to be under our control for good, a `tag:` needs a domain
-name, and no namespace of URNs is registered for us. They identify; to make them lead to a page as
-well, host `docs/problems.md` and set `ProblemOptions.types_prefix`.
+Types are those of the RateLimit draft if it has one, and `about:blank` if the status says enough.
+Others begin with a URN of a random UUID, which needs no registration and collides with no other. An
+https URL would need a domain that is ours for good, as would a `tag:`. These types identify only.
+To make them links to a page, host `docs/problems.md` and set `ProblemOptions.types_prefix`.
 
-Names of members have underscores, as RFC 9457 asks in section 3.2, but for the one of the draft.
+Names of members have underscores, as RFC 9457 requires in section 3.2, except that of the draft.
 """
 
 from collections.abc import Mapping
@@ -20,18 +19,18 @@ from types import MappingProxyType
 from faregate.domain.errors import FaregateError, LedgerUninitialisedError
 from faregate.domain.history import PAGE_LENGTH_MAX
 
-#: Problem types that the RateLimit draft asks IANA to register, in its section 10.2, and their
-#: titles: a title is the same for all problems of its type.
+#: Problem types of the RateLimit draft (section 10.2), and their titles. All problems of a type
+#: have the same title.
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 REDUCED_CAPACITY = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 QUOTA_TITLE = "Quota Exceeded"
 _CAPACITY_TITLE = "Temporary Reduced Capacity"
-#: The type of a problem that its status explains; its title is then the phrase of the status.
+#: The type of a problem whose status says enough. Its title is the phrase of the status.
 ABOUT_BLANK = "about:blank"
-#: What the types of our own begin with; a code follows.
+#: The prefix of our own types; a code follows.
 TYPES_PREFIX = "urn:uuid:3ec9fd57-8b1c-484c-b7a1-99677420ca4b#"
 
-#: The status of each code. `out_of_credits` is a 429 where a reset is coming that brings enough.
+#: The status of each code. `out_of_credits` is a 429 if the next reset brings enough.
 STATUSES: Mapping[str, int] = MappingProxyType(
     {
         "cost_out_of_range": 400,
@@ -58,35 +57,35 @@ STATUSES: Mapping[str, int] = MappingProxyType(
     }
 )
 
-#: When to come back for what usually passes at once, and for what takes a while.
+#: `Retry-After` for short outages, and for longer ones, in seconds.
 SOON_S = 1
 _LATER_S = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Problem:
-    """One refusal. Two are the same only if they are one object."""
+    """A refusal. Two are equal only if they are the same object."""
 
-    #: One word that names the reason, for programs.
+    #: The reason, for programs.
     code: str
     #: The status of the response.
     status: int
     #: A sentence that is the same for all problems of the type.
     title: str
-    #: A sentence about this very refusal, for people.
+    #: A sentence about this refusal, for people.
     detail: str
-    #: A URI; empty for the type of our own that has the name of the code.
+    #: A URI; empty for our own type of the code.
     type: str = ""
     #: Further members of the body.
     extensions: Mapping[str, object] = field(default_factory=dict)
-    #: When to try again at the earliest, in seconds; None where waiting does not help.
+    #: The time until a retry can succeed, in seconds; None if waiting does not help.
     retry_after_s: int | None = None
-    #: Whether more credits, or a policy that gives more, would help.
+    #: Whether more credits or a better policy would help.
     offers_upgrade: bool = False
 
 
 def problem_of_outage(error: FaregateError) -> Problem:
-    """Return what a client is told while its charge cannot be decided."""
+    """Return the problem of an outage."""
     return REBUILDING if isinstance(error, LedgerUninitialisedError) else UNAVAILABLE
 
 
@@ -110,17 +109,17 @@ def _out_of_service(code: str, detail: str, retry_after_s: int = SOON_S) -> Prob
 
 #: The ledger cannot decide now, so it does not serve (it fails closed).
 UNAVAILABLE = _out_of_service("unavailable", "The service cannot check credits right now.")
-#: The ledger is not there, or is about to move: nothing but a rebuild helps.
+#: The ledger is missing or moves: only a rebuild helps.
 REBUILDING = _out_of_service(
     "rebuilding", "The service is restoring its credit balances.", _LATER_S
 )
-#: More requests wait than can be decided in time. Some clients come back in one second, the others
-#: in two. Made once: an overload is answered often, and must be answered fast.
+#: More requests wait than can be decided in time. Some clients come back after one second, the
+#: others after two. Made once, since an overload needs many fast answers.
 OVERLOADED = tuple(
     _out_of_service("overloaded", "The service receives too many requests right now.", seconds)
     for seconds in (SOON_S, SOON_S + 1)
 )
-#: It cannot be told now who sent the request.
+#: The caller cannot be identified now.
 IDENTITY_UNAVAILABLE = _out_of_service(
     "identity_unavailable", "The service cannot check your identity right now."
 )

@@ -1,4 +1,4 @@
-"""What bounds a user, in the same terms: the credit policy, and each of its rate limits."""
+"""The quotas of a user: that of the credit policy, and those of its rate limits."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,35 +7,35 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.policy import CreditPolicy
 
 _MS_PER_S = 1_000
-#: Verdicts of a ledger that has not looked at the user's credits.
+#: Verdicts that come before the user's credits are checked.
 _UNKNOWN = (Verdict.UNKNOWN_USER, Verdict.OVERLOADED)
 
 
 class Quota(NamedTuple):
-    """One policy, and what a decision left of it. Units are credits, or requests of a limit."""
+    """The quota of one policy after a decision. Units are credits, or requests of a limit."""
 
     name: str
-    #: How many units the policy gives.
+    #: The units that the policy gives.
     size: int
-    #: How many units are left. A balance below zero buys nothing either, so it counts as 0.
+    #: The units that are left. A balance below zero counts as 0.
     remaining: int
-    #: After how many milliseconds more units than `remaining` may be used; None for never, or where
-    #: it is not known.
+    #: The time until more units than `remaining` may be used, in milliseconds; None for never, or
+    #: if it is not known.
     resets_in_ms: int | None
     #: Whether it refuses the request.
     is_violated: bool = False
 
 
 def whole_seconds(ms: int) -> int:
-    """Return a time in seconds, rounded up, so that nobody comes a moment too early."""
+    """Return a time in seconds, rounded up, so that no client comes too early."""
     return -(-ms // _MS_PER_S)
 
 
 def bounding_policy(decision: Decision) -> CreditPolicy | None:
     """Return the policy that bounds the user of a decision, or None if none does.
 
-    A policy that never refuses, or is only observed, bounds nobody. Nothing is known where the
-    user is unknown, or where the ledger did not decide.
+    A policy that never refuses, and a shadow policy, bound nobody. Nothing is known if the user is
+    unknown or the ledger did not decide.
     """
     policy = decision.policy
     is_unbounded = policy is None or policy.is_unlimited or decision.shadow is not None
@@ -44,11 +44,11 @@ def bounding_policy(decision: Decision) -> CreditPolicy | None:
 
 
 def quotas_of(decision: Decision, credits: int | None = None) -> Sequence[Quota]:
-    """Return the quota of the credits, and then one for each rate limit that was looked at.
+    """Return the quota of the credits, then one for each rate limit that was checked.
 
     Args:
         decision: An answer of the gate, allowed or refused.
-        credits: The balance, where it has changed since.
+        credits: The balance, if it has changed since.
     """
     policy = bounding_policy(decision)
     if policy is None:

@@ -1,4 +1,4 @@
-"""Gives back all that a request was charged, where it fails before its response starts."""
+"""Gives back everything that a request was charged, if it fails before its response starts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,17 +12,20 @@ from faregate.domain.errors import FaregateError, TransactionConflictError
 from faregate.domain.hold import HoldState, closing_id
 from faregate.gate.retries import Name
 
-#: Gives back a part of what was charged; to do it twice is to do it once.
+#: Gives back one part; idempotent.
 _Part: TypeAlias = Callable[[], Awaitable[Verdict]]
-#: `REFUND_EXCEEDED` means that nothing is left: the handler has given it back itself;
-#: `TAKEN_OVER` that another attempt with the key answers for the charge now.
+#: `REFUND_EXCEEDED` means that nothing is left, since the handler has given it back. `TAKEN_OVER`
+#: means that another attempt with the key now owns the charge.
 _GIVEN_BACK = {Verdict.ALLOWED, Verdict.REFUND_EXCEEDED, Verdict.TAKEN_OVER}
 
 
 async def give_back(
     context: ChargeContext, why: str, metadata: Mapping[str, object] | None, log: RequestLog
 ) -> None:
-    """Give back all that a request was charged; never raises, since the response must go out."""
+    """Give back everything that a request was charged.
+
+    It never raises, since the response must be sent.
+    """
     identity = context.decision.transaction_id
     try:
         verdict = await WholeRefund(context, f"refund: {why}", metadata).make()
@@ -36,7 +39,7 @@ async def give_back(
 
 
 class WholeRefund:
-    """The refund of everything that one request was charged, in parts that fail apart."""
+    """The refund of a request, in parts that fail independently."""
 
     def __init__(
         self, context: ChargeContext, description: str, metadata: Mapping[str, object] | None
@@ -47,14 +50,14 @@ class WholeRefund:
         self._metadata = metadata
 
     async def make(self) -> Verdict:
-        """Give everything back: each part is tried, whatever becomes of the others.
+        """Give everything back. Each part is tried, even if others fail.
 
         Returns:
-            `ALLOWED` where nothing is left to give back, `PENDING` where a part is given back in
-            the background, else the verdict on a part that is not given back.
+            `ALLOWED` if nothing is left to give back, `PENDING` if a part is given back in the
+            background, else the verdict on a part that is not given back.
 
         Raises:
-            FaregateError: A part is not given back. The others are.
+            FaregateError: A part is not given back, while the others are.
         """
         added, self._context.added = self._context.added, ()
         parts: list[_Part] = [partial(self._refund, each) for each in added]
@@ -83,19 +86,19 @@ class WholeRefund:
         return refunded.verdict
 
     async def _give_first_back(self) -> Verdict:
-        """Give back what was charged at the start."""
+        """Give back the charge at the start."""
         context = self._context
         if context.hold is None:
             needs_refund = context.decision.amount or context.decision.keyed_attempt is not None
             return await self._refund(context.decision) if needs_refund else Verdict.ALLOWED
         verdict = await self._give_hold_back()
         if verdict is Verdict.PENDING:
-            # What it takes depends on how the hold ends, which is not known yet.
+            # It must wait, since the end of the hold is not known yet.
             self._leave(self._give_hold_back)
         return verdict
 
     async def _give_hold_back(self) -> Verdict:
-        """Give a hold back, however far it has been settled."""
+        """Give a hold back, open or settled."""
         context, answer = self._context, self._context.answer
         if answer is not None and answer.allowed and answer.state is HoldState.CANCELLED:
             return Verdict.ALLOWED
@@ -104,7 +107,7 @@ class WholeRefund:
             try:
                 cancelled = (await context.cancel()).verdict
             except TransactionConflictError:
-                # A settlement was made whose answer is not known here.
+                # The hold was settled, but the answer is not known here.
                 is_settled = True
             else:
                 if cancelled in {Verdict.ALLOWED, Verdict.TAKEN_OVER, Verdict.PENDING}:
@@ -121,13 +124,13 @@ class WholeRefund:
         return refunded
 
     def _leave(self, *parts: _Part) -> None:
-        """Leave to the background what is yet to be given back."""
+        """Give the remaining parts back in the background."""
         context = self._context
         name = Name("refund of a part of", context.decision.transaction_id, context.user_id)
         for part in parts:
             self._gate.retries.submit(name, partial(self._try, part))
 
     async def _try(self, part: _Part) -> bool:
-        # Raises while Redis does not answer; else the gate would try each part once more.
+        # It raises while Redis does not answer, since otherwise the gate would try each part again.
         await self._gate.balance(self._context.user_id)
         return await part() in _GIVEN_BACK

@@ -1,4 +1,4 @@
-"""Which problem a decision is, for the client that it refuses."""
+"""The problems of refusals."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.idempotency import KeyState
 
-#: Up to which wait an overloaded client is told one second: `Retry-After` has no fractions.
+#: Shorter waits give a `Retry-After` of one second, since it has no fractions.
 _SOON_MS_MAX = 1_500
 
 _BY_VERDICT = {
@@ -40,19 +40,19 @@ _BY_KEY_STATE = {KeyState.IN_FLIGHT: KEY_IN_FLIGHT, KeyState.DONE: KEY_DONE}
 
 
 def problem_of(decision: Decision) -> Problem:
-    """Return why a request is not served.
+    """Return the problem of a request that is not served.
 
     Args:
-        decision: A refusal, or what was decided for an idempotency key whose request is in flight
-            or has been served.
+        decision: A refusal, or the decision on an idempotency key whose request is in flight or was
+            served.
 
     Raises:
-        InvalidArgumentError: The decision is that the request is served.
+        InvalidArgumentError: The request is served.
     """
     if decision.verdict in _BY_DECISION:
         return _BY_DECISION[decision.verdict](decision)
     if not decision.allowed:
-        # A request gets no other verdict than these; what is unforeseen is not served.
+        # Requests get no other verdicts. An unexpected one is not served.
         return _BY_VERDICT.get(decision.verdict, UNAVAILABLE)
     if decision.key_state not in _BY_KEY_STATE:
         raise InvalidArgumentError("the request is served, so there is no problem")
@@ -60,9 +60,9 @@ def problem_of(decision: Decision) -> Problem:
 
 
 def _out_of_credits(decision: Decision) -> Problem:
-    """Tell a user that its balance is smaller than the cost: 429 where waiting helps, else 402."""
+    """Return the problem of a balance below the cost: a 429 if waiting helps, else a 402."""
     violated = _violated(decision)
-    # A decision without a policy has no quota.
+    # Without a policy there is no quota.
     resets_in_ms = violated[0].resets_in_ms if violated else None
     waits = resets_in_ms is not None and _reset_suffices(decision, violated[0].size)
     return Problem(
@@ -78,13 +78,13 @@ def _out_of_credits(decision: Decision) -> Problem:
 
 
 def _reset_suffices(decision: Decision, allowance: int) -> bool:
-    """Say whether the next period brings enough, even if nothing is carried over into it."""
+    """Return whether the next period alone brings enough credits."""
     left = max(0, min(decision.allowance_left, decision.credits))
     return -decision.amount <= decision.credits + max(0, allowance - left)
 
 
 def _rate_limited(decision: Decision) -> Problem:
-    """Tell a user which rate limits allow no request now, and when all of them will."""
+    """Return the problem of rate limits: which of them refuse, and when all of them will allow."""
     violated = _violated(decision)
     wait_ms = max([decision.retry_after_ms, *(quota.resets_in_ms or 0 for quota in violated)])
     retry_after_s = whole_seconds(wait_ms)
@@ -101,7 +101,7 @@ def _rate_limited(decision: Decision) -> Problem:
 
 
 def _credits_held(decision: Decision) -> Problem:
-    """Tell a user that other requests, still in progress, hold what this one would cost."""
+    """Return the problem of credits in open holds."""
     return Problem(
         code="credits_held",
         status=STATUSES["credits_held"],
@@ -114,7 +114,7 @@ def _credits_held(decision: Decision) -> Problem:
 
 
 def _overloaded(decision: Decision) -> Problem:
-    """Tell a client when to come back: a part of them a second later than the others."""
+    """Return the problem of an overload, with different waits for different requests."""
     is_soon = decision.retry_after_ms < _SOON_MS_MAX
     return OVERLOADED[0] if is_soon else OVERLOADED[1]
 
@@ -132,10 +132,10 @@ def _violated(decision: Decision) -> Sequence[Quota]:
 
 
 def _members(decision: Decision, violated: Sequence[Quota]) -> dict[str, object]:
-    """Return what is told of the policies that refuse; the limit is that of the first."""
+    """Return the members about the violated policies; `limit` is that of the first."""
     resets_ms = [quota.resets_in_ms for quota in violated if quota.resets_in_ms is not None]
     members: dict[str, object] = {
-        # A ledger that does not tell of limits still says which one it was.
+        # Without the states of limits, the decision still names the limit.
         "violated-policies": [quota.name for quota in violated] or [decision.limited_by],
         "credits": decision.credits,
         "cost": -decision.amount,

@@ -1,20 +1,21 @@
-"""One HTTP request behind the gate: watches its response, and gives back what the app fails.
+"""One HTTP request behind the gate: watches its response, and refunds failures of the app.
 
-What it promises, beyond the mapping in `problems`:
+Its promises, beyond the mapping in `problems`:
 
-- A refund is recorded before the response starts: for a status that is refunded, for an exception
-  before the start, for a request that is cancelled before it, as by a timeout around the gate, and
-  for an app that returns without a response, since the client then got nothing. A refund that Redis
-  does not answer is made in the background; the response goes out.
-- A redirect to the same path with or without its last slash is given back: what it leads to costs.
-- A response that has started is paid for: nothing is given back after it, and no header changes.
-- A disconnect is no refund. An app learns of it by `receive`, and often raises then; so once it has
-  been told, nothing is given back. But a request whose body broke off while the app waited for it
-  is refunded: its client cannot have been served.
-- A request with an idempotency key is completed before its response ends; see `completion`. One
-  that the client is asked to send again is given back, so that the retry is served. Where a request
-  fails and its charge stands, a retry is served for that charge after the lease.
-- A hold is kept open as long as its app runs; see `open_hold`.
+- A refund is recorded before the response starts: for a status that is refunded, for an exception,
+  for a request that is cancelled (as by a timeout around the gate), and for an app that returns
+  without a response. If Redis does not answer, the refund continues in the background and the
+  response is sent.
+- A redirect to the same path with or without its last slash is refunded, since its target is
+  charged.
+- Once the response has started, nothing is refunded, and no header changes.
+- A disconnect is not refunded. The app learns of it by `receive`, and often raises then, so nothing
+  is refunded after that. But if the body broke off while the app waited for it, the request is
+  refunded, since the client cannot have been served.
+- An idempotency key is completed before the response ends; see `completion`. A response that asks
+  the client to send the request again is refunded, so that the retry is served. If a request fails
+  and its charge stands, a retry is served for that charge after the lease.
+- A hold is extended as long as its app runs; see `open_hold`.
 - Bodies pass through chunk by chunk.
 """
 
@@ -31,14 +32,14 @@ from faregate.asgi.open_hold import RequestHold
 from faregate.asgi.refunds import give_back
 from faregate.asgi.rules import Rule, is_slash_redirect
 
-#: The app finds its `ChargeContext` under this name in `scope["state"]`.
+#: The name of the `ChargeContext` in `scope["state"]`.
 STATE_NAME = "faregate"
 
 _START = "http.response.start"
-#: The least status of a response that may have to be given back though its status is not refunded.
+#: From this status on, a response may be refunded although its status is not in the list.
 _REDIRECTS_MIN = 300
-#: Asks a client to send the same request again: Request Timeout, Conflict, Too Early, and Too Many
-#: Requests. A response that is kept for a key would be the answer to the retry, too.
+#: Statuses that ask a client to send the same request again: Request Timeout, Conflict, Too Early,
+#: Too Many Requests. If such a response were saved for a key, every retry would get it.
 _ASKS_AGAIN = frozenset((408, 409, 425, 429))
 
 
@@ -67,8 +68,8 @@ class Responder:
         self._context: ChargeContext | None = None
         self._open_hold: RequestHold | None = None
         self._has_received = False
-        #: Whether the client cannot have been served if it leaves now, since the app waits for the
-        #: rest of its request. A body that nobody reads may have arrived.
+        #: Whether the app waits for the rest of the request, so that a client that disconnects now
+        #: cannot have been served. A body that the app does not read may have arrived.
         self._is_broken = False
         self._is_disconnected = False
         self._has_failed = False
@@ -76,7 +77,7 @@ class Responder:
         self.has_started = False
 
     def begin(self, context: ChargeContext, rule: Rule) -> None:
-        """Take over a request that is charged."""
+        """Begin with the charge of the request."""
         self._context = context
         self._scope.setdefault("state", {})[STATE_NAME] = context
         if context.hold is not None:
@@ -92,7 +93,7 @@ class Responder:
             ).send
 
     async def run(self, app: ASGIApp) -> None:
-        """Run the app; an exception of the app is raised once its charge is given back."""
+        """Run the app. An exception of the app is raised after its charge is given back."""
         try:
             await app(self._scope, self.receive, self.send)
         except Exception as error:
@@ -112,14 +113,14 @@ class Responder:
             await self._end("the app did not answer", None)
 
     async def receive(self) -> Message:
-        """Pass on what the client sends."""
+        """Pass on a message of the client."""
         if not self._has_received:
-            # Comes before the first message only if that one is waited for.
+            # A disconnect comes before the first message only if the app waits for that one.
             asyncio.get_running_loop().call_soon(self._note_waiting)
         try:
             message = await self._receive()
         except asyncio.CancelledError:
-            # It was only a look whether something is there.
+            # The app only polled for a message.
             self._is_broken = False
             raise
         finally:
@@ -134,10 +135,10 @@ class Responder:
         self._is_broken = self._is_broken or not self._has_received
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Pass on what the app sends; the start of the response tells what is left."""
+        """Pass on a message of the app, with rate limit fields at the start of the response."""
         if self.has_started or message["type"] != _START:
             return self._send(message)
-        # Set first: if anything fails from here on, this request is settled once.
+        # Set first, so that the request is settled only once if something fails from here on.
         self.has_started = True
         if self._context is None:
             return self._send(message)
@@ -165,14 +166,14 @@ class Responder:
             await self._give_back(f"the app answered {status}", {"status": status})
 
     async def _end(self, why: str, metadata: Mapping[str, object] | None) -> None:
-        """Give back what was not answered; end a hold that the handler has left open."""
+        """Refund a request without a response; settle a hold that the handler has left open."""
         if not self.has_started:
             await self._give_back(why, metadata)
         if self._open_hold is not None:
             await self._open_hold.finish()
 
     async def _give_back(self, why: str, metadata: Mapping[str, object] | None) -> None:
-        """Give everything back, unless the client has left."""
+        """Give everything back, unless the client has disconnected."""
         context = self._context
         if context is None or (self._is_disconnected and not self._is_broken):
             return

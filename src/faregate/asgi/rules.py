@@ -1,4 +1,4 @@
-"""Which requests cost what: rules, compiled once, of which the first that matches holds."""
+"""Rules set the cost of requests. They are compiled once; the first that matches applies."""
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -18,66 +18,67 @@ from faregate.domain.policy import FailureMode
 from faregate.domain.spend import check_ttl
 from faregate.domain.transaction import check_whole
 
-#: What a request costs, in credits: fixed, or computed from its scope, async or not. It must not
-#: read the body, which is the app's; where only the body tells, the app settles a hold.
+#: The cost of a request, in credits: fixed, or computed from its scope by a function, async or not.
+#: The function must not read the body, which belongs to the app. If the cost depends on the body,
+#: use an estimate, and let the app settle it.
 Cost: TypeAlias = int | Callable[[Scope], int | Awaitable[int]]
 
 #: In `Rule.methods`: WebSocket connections, which have no method.
 WEBSOCKET = "WEBSOCKET"
 
 _HOLD_TTL_MS = 60_000
-#: By which frameworks lead to the path with the other last slash.
+#: The statuses by which frameworks redirect to the path with or without a last slash.
 _REDIRECTS = frozenset((301, 302, 307, 308))
-#: Stands for every method that no rule names. No method is empty.
+#: Any method that no rule names. No method is empty.
 _ANY = ""
 
 
 class KeyUse(StrEnum):
-    """What the gate makes of an Idempotency-Key."""
+    """How the gate uses an Idempotency-Key."""
 
-    #: Nothing: the key is the app's, and a request that is sent twice is charged twice.
+    #: It is ignored: the key belongs to the app, and a request that is sent twice is charged twice.
     IGNORED = "ignored"
     #: A request with a key is charged and served once.
     OPTIONAL = "optional"
-    #: So it is, and a request without a key is refused.
+    #: The same, and a request without a key is refused.
     REQUIRED = "required"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What holds for requests of some paths and methods."""
+    """The cost and treatment of requests with some paths and methods."""
 
-    #: A path as Starlette's routes have it, such as `/reports/{id:int}` or `/files/{rest:path}`,
-    #: below where the app is mounted; empty for every path. `/reports` stands for `/reports/`, too,
-    #: unless another rule has that path, and the other way round.
+    #: A path as in Starlette's routes, such as `/reports/{id:int}` or `/files/{rest:path}`, below
+    #: the mount point of the app; empty for every path. `/reports` also matches `/reports/`, unless
+    #: another rule has that path, and the other way round.
     path: str = ""
-    #: For which methods; none for all. GET stands for HEAD, too, as in Starlette.
+    #: The methods; empty for all. GET includes HEAD, as in Starlette.
     methods: Sequence[str] = ()
-    #: What else must hold of a request.
+    #: A further condition on the request.
     when: Exempt | None = None
     #: It passes without identity and without charge.
     is_exempt: bool = False
-    #: It is charged where its endpoint says so; see `endpoints`.
+    #: Its endpoint charges it; see `endpoints`.
     is_deferred: bool = False
-    #: What it costs; None for what the policy says. 0 is a peek: decided, and not charged.
+    #: The cost; None for that of the policy. 0 is a peek: decided, but not charged.
     cost: Cost | None = None
-    #: What is held, where the cost is known only afterwards: the app settles it by
-    #: `request.state.faregate.settle`; if it does not, the estimate is what it costs.
+    #: The estimate to hold, if the cost is known only afterwards. The app settles it by
+    #: `request.state.faregate.settle`; if it does not, the request costs the estimate.
     estimate: Cost | None = None
-    #: For how long it is held.
+    #: The lifetime of the hold, in milliseconds.
     hold_ttl_ms: int = _HOLD_TTL_MS
-    #: What each message from the client costs, of a WebSocket connection.
+    #: The cost of each message from the client of a WebSocket, in credits.
     message_cost: int = 0
-    #: Whose policy holds; None for that of the caller's tier.
+    #: The tier whose policy applies; None for that of the caller.
     tier: str | None = None
-    #: What becomes of a request that cannot be decided in time.
+    #: The treatment of a request that cannot be decided in time.
     on_failure: FailureMode = FailureMode.CLOSED
     #: Whether an `Idempotency-Key` of the request is ignored, honoured or required.
     key_use: KeyUse = KeyUse.IGNORED
-    #: Up to which size, in bytes, a response is kept for retries with the same key. 0 keeps none:
-    #: they are told that the request was served, and not how.
+    #: The largest response that is saved for retries with the same key, in bytes. 0 saves none: a
+    #: retry then learns only that the request was served.
     replay_bytes_max: int = 0
-    #: Whether it asks for more than a charge of a fixed cost.
+    #: Whether it needs more than a charge of a fixed cost.
     needs_more: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -100,21 +101,21 @@ class Rule:
         object.__setattr__(self, "needs_more", needs_more)
 
 
-#: The question of a browser whether it may send a request: it carries no identity.
+#: The CORS preflight of a browser, which carries no credentials.
 CORS_PREFLIGHT = Rule(methods=("OPTIONS",), when=is_cors_preflight, is_exempt=True)
 
 
 def exempt(*paths: str) -> list[Rule]:
-    """Return rules by which some paths are free, such as those of health checks and metrics."""
+    """Return rules that make paths free, such as those of health checks and metrics."""
     return [Rule(path=path, is_exempt=True) for path in paths]
 
 
 async def cost_of(cost: Cost, scope: Scope) -> int:
-    """Return what a request costs.
+    """Return the cost of a request, in credits.
 
     Raises:
-        InvalidArgumentError: What was computed is no whole number from 0 on.
-        AmountError: It is more than there can be.
+        InvalidArgumentError: The computed cost is negative or no whole number.
+        AmountError: It is larger than any balance.
     """
     found: object = cost(scope) if callable(cost) else cost
     if isawaitable(found):
@@ -131,12 +132,12 @@ class Rules:
         paths = {rule.path for rule in rules}
         compiled = [(rule, _methods(rule), _path_match(rule.path, paths)) for rule in rules]
         methods = {method for rule in rules for method in _methods(rule)} | {_ANY}
-        #: The rules that may hold for requests of a method; `_ANY` is any that no rule names.
+        #: The rules by method; `_ANY` is any method that no rule names.
         self._of_method = {
             method: [(rule, match) for rule, own, match in compiled if not own or method in own]
             for method in methods
         }
-        # No client sends a method of that name to mean a connection: the scope says what it is.
+        # The type of the scope decides; an HTTP method of that name is no connection.
         self._of_connections = self._of_method.pop(WEBSOCKET, self._of_method[_ANY])
         self._otherwise = Rule()
 
@@ -160,10 +161,10 @@ class Rules:
 def _path_match(path: str, others: Collection[str]) -> Callable[[str], object] | None:
     """Compile the path of a rule; None matches every path.
 
-    Paths are matched as Starlette matches its routes, so that no spelling of a path, such as one
-    with a line feed at its end, reaches an endpoint past the rule for it; and, for the routes of
-    others, whatever characters the rest of a path has. Most frameworks redirect a path with a slash
-    too much or too few, and some serve it, so that both are one path here, unless `others` has it.
+    Paths are matched as Starlette matches its routes. So no spelling of a path, such as one with a
+    line feed at its end, reaches an endpoint without matching its rule. Most frameworks redirect a
+    path with or without a last slash to the other form, and some serve both. So both are one path
+    here, unless `others` has the other form.
     """
     if not path:
         return None
@@ -180,7 +181,7 @@ def _methods(rule: Rule) -> frozenset[str]:
 
 
 def is_slash_redirect(scope: Scope, response: Message) -> bool:
-    """Say whether a response leads to the same path with a slash more, or less, at its end."""
+    """Return whether a response redirects to the same path with or without its last slash."""
     if response["status"] not in _REDIRECTS:
         return False
     targets = [value for name, value in response.get("headers", ()) if name.lower() == b"location"]
@@ -190,7 +191,7 @@ def is_slash_redirect(scope: Scope, response: Message) -> bool:
 
 
 def route_path(scope: Scope) -> str:
-    """Return the path below the mount point, which the path of a scope contains (ASGI 2.4)."""
+    """Return the path below the mount point, which the path of a scope includes (ASGI 2.4)."""
     path, root = scope["path"], scope.get("root_path", "")
     if root and path.startswith(root) and path[len(root) :][:1] in {"", "/"}:
         return path[len(root) :] or "/"

@@ -1,4 +1,4 @@
-"""Statuses of HTTP as settings name them."""
+"""HTTP statuses in settings."""
 
 from collections.abc import Iterable
 
@@ -9,10 +9,10 @@ _CLASS_SIZE = 100
 
 
 def status_set(statuses: Iterable[int | range | str]) -> frozenset[int]:
-    """Return the statuses that are meant by numbers, ranges, and texts such as `404` and `5xx`.
+    """Return the statuses of numbers, ranges, and texts such as `404` and `5xx`.
 
     Raises:
-        ConfigurationError: One of them is none of these, or lies outside of HTTP.
+        ConfigurationError: One of them is ill-formed, or no HTTP status.
     """
     if isinstance(statuses, str):
         raise ConfigurationError(f"statuses are a list, such as [{statuses!r}]; this is one text")

@@ -1,4 +1,4 @@
-"""Tells users what they have used and what has happened to their credits: an app to mount.
+"""An app to mount that shows users their usage and their history.
 
     routes = [Mount("/api", app=gated), Mount("/", app=usage_app(gate, identify))]
 
@@ -8,8 +8,8 @@
 | `/usage/history`      | the caller's own transactions, the newest first, page by page       |
 | `/usage/openapi.json` | the description of both, for programs; to anybody                   |
 
-It charges nothing and records nothing, so it stands beside the middleware and not behind it.
-Answers are never cached. Errors are problems, as everywhere (see `problems`).
+It charges and records nothing, so mount it beside the middleware, not behind it. Responses are not
+cached. Errors are problems (see `problems`).
 """
 
 import re
@@ -52,7 +52,7 @@ from faregate.domain.usage import Usage
 from faregate.gate import Gate
 
 Members: TypeAlias = Mapping[str, object]
-#: Answers one question of a user, by what the query of the URL says.
+#: Returns the answer for a caller and the query of the URL.
 _Read: TypeAlias = Callable[[Gate, Caller, QueryParams], Awaitable[Members | Problem]]
 
 
@@ -62,14 +62,14 @@ def usage_app(
     """Build the app.
 
     Args:
-        gate: The gate, or a function that returns it, called for each request. The application
-            around this one opens and closes it.
-        identify: Says who asks, as for the middleware. None there is a 401.
-        challenge: The WWW-Authenticate field of a 401, by which clients learn what to send.
+        gate: The gate, or a function that returns it, called for each request. The outer
+            application opens and closes it.
+        identify: Returns the caller, as for the middleware. None is a 401.
+        challenge: The WWW-Authenticate field of a 401, which tells clients what to send.
 
     Raises:
-        TypeError: The gate or the identity is not what it must be.
-        ConfigurationError: The challenge cannot be sent.
+        TypeError: The gate or the identity function has the wrong type.
+        ConfigurationError: The challenge is no valid header field.
     """
     if not callable(identify):
         raise TypeError("an identity is needed: identify(scope) says who asks")
@@ -90,7 +90,7 @@ def usage_app(
 
 
 class _Resource:
-    """The answers of one path, to callers that are known."""
+    """The responses of one path to identified callers."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ async def _read_usage(gate: Gate, caller: Caller, _query: QueryParams) -> Member
 
 async def _read_history(gate: Gate, caller: Caller, query: QueryParams) -> Members | Problem:
     limit = query.get("limit", str(PAGE_LENGTH))
-    # As many digits as the largest limit has, so that no number is long.
+    # At most the digits of the largest limit.
     if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= PAGE_LENGTH_MAX:
         return INVALID_LIMIT
     cursor = query.get("cursor")
@@ -194,5 +194,5 @@ def _time_of(time_ms: int | None) -> str | None:
 
 
 def _rfc3339(time: datetime) -> str:
-    """Write a time of UTC by RFC 3339, which is ISO 8601 with one spelling of UTC."""
+    """Return a UTC time in RFC 3339, with `Z`."""
     return time.isoformat().removesuffix("+00:00") + "Z"

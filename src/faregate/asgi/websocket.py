@@ -1,9 +1,9 @@
 """One WebSocket connection behind the gate: charged when it connects, and for each message.
 
-It is refused before it is accepted: with a problem where the server can send one (the extension
-`websocket.http.response`), else by a close, which clients see as a 403. A connection that
-the app refuses is given back; an accepted one is paid for. A message that cannot be paid for
-closes the connection with 1008 (policy violation, RFC 6455), and the code of the problem as reason.
+It is refused before it is accepted: with a problem if the server can send one (the extension
+`websocket.http.response`), else by a close, which clients see as a 403. A connection that the app
+refuses is refunded; an accepted one is not. A message beyond the credits closes the connection with
+1008 (policy violation, RFC 6455), and the code of the problem as reason.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -61,7 +61,7 @@ class _Connection:
         self._connect: Message | None = connect
         self._receive, self._send = channel
         self._is_accepted = False
-        #: How the app was told that a message could not be paid for; then it hears nothing more.
+        #: The disconnect that the app got after a message beyond the credits; it gets nothing more.
         self._ended: Message | None = None
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
@@ -96,7 +96,7 @@ class _Connection:
         return self._ended
 
     async def _charge_message(self) -> tuple[int, str] | None:
-        """Charge a message; return code and reason of the close if it cannot be paid for."""
+        """Charge a message; return code and reason of the close if it is refused."""
         try:
             decision = await self._context.add(self._rule.message_cost, description="message")
         except FaregateError as error:

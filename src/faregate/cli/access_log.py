@@ -1,7 +1,7 @@
 """Reads access logs in the common and the combined log format of Apache and nginx.
 
 A line may have a prefix: of compose, kubectl or syslog, a time, or the virtual host. A line is read
-only where its client is certain, since another word in its place would be charged as a user.
+only if its client is certain, since any other word would be charged as a user.
 """
 
 import re
@@ -23,7 +23,7 @@ _PREFIXES = re.compile(
             # kubectl logs --prefix, and docker compose logs.
             r"\[[A-Za-z][^\]\s]*\] ",
             rf"[A-Za-z0-9_.-]+ *(?:{_COLOUR})*\|(?:{_COLOUR}| )*",
-            # syslog: its priority, then RFC 5424, or RFC 3164, also with a time of today.
+            # syslog: the priority, then RFC 5424, or RFC 3164, also with an ISO time.
             r"<\d{1,3}>",
             rf"1 {_ISO_TIME} \S+ \S+ \S+ \S+ (?:-|(?:\[[^\]]*\])+) ",
             rf"(?:[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d|{_ISO_TIME}) (?:\S+ {_TAG} )?",
@@ -31,40 +31,40 @@ _PREFIXES = re.compile(
     )
     + ")*"
 )
-#: The client, identity and user (which may hold blanks), time, request, status, bytes; the combined
-#: format adds referrer and user agent, of which nothing is needed. In quotes, `\` escapes.
+#: The client, identity and user (which may contain blanks), time, request, status, bytes. The
+#: combined format adds referrer and user agent, which are not needed. In quotes, `\` escapes.
 _LINE = re.compile(
     r"(?P<who>\[?[^\[\"]{1,1000}) \[[^\]]*\] "
     r'"(?P<method>[A-Za-z]{1,32}) (?P<target>(?:[^"\\]|\\.)+?)(?: HTTP/\d(?:\.\d)?)?" '
     r"(?P<status>\d{3})(?= |$)"
 )
-#: A virtual host with its port, as it stands before a blank or a colon.
+#: A virtual host with its port, before a blank or a colon.
 _HOST_AND_PORT = re.compile(r"[A-Za-z0-9_.-]+:\d{1,5}:(.+)")
 _ADDRESS_AND_PORT = re.compile(r"(?:\[(?P<v6>.+)\]|(?P<v4>[0-9.]+)):\d{1,5}")
 _HOST = re.compile(r"(?=.{1,255}$)(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*")
 _VIRTUAL_HOST = re.compile(r"[A-Za-z0-9_.:\[\]*-]+")
 _IDENTITY = re.compile(r"[A-Za-z0-9_-]+")
-#: Stands in the place of an unknown client.
+#: The words for an unknown client.
 _NOBODY = {"unix", "unknown"}
-#: Client, identity and user.
+#: The least number of words before the time: client, identity and user.
 _WORDS_MIN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedRequest:
-    """One request as a server has logged it."""
+    """One request in an access log."""
 
     #: The client: an IP address or a host name.
     address: str
     method: str
-    #: Path and query, as they were sent.
+    #: Path and query as they were sent.
     target: str
-    #: The status of the answer, 100 to 599.
+    #: The status of the response, 100 to 599.
     status: int
 
 
 def parse_line(line: str) -> LoggedRequest | None:
-    """Read one line; None if client, request or status cannot be read from it for sure."""
+    """Read one line; None if client, request or status is uncertain."""
     found = _LINE.match(_PREFIXES.sub("", line, count=1))
     if found is None:
         return None
@@ -77,18 +77,18 @@ def parse_line(line: str) -> LoggedRequest | None:
 
 
 def _client_of(words: list[str]) -> str | None:
-    """Return the client that a line names, from the words before its time."""
+    """Return the client of a line, from the words before its time."""
     if len(words) > _WORDS_MIN and _address(words[1]) and _VIRTUAL_HOST.fullmatch(words[0]):
         del words[0]
     if len(words) < _WORDS_MIN or any(_address(word) is not None for word in words[1:]):
-        # With two addresses, or a user who is named like one, it is not sure which is the client.
+        # With two addresses, or a user that looks like one, the client is uncertain.
         return None
     first, identity, *users = words
     address = _address(first)
     if address is not None:
         return address if _IDENTITY.fullmatch(identity) else None
     is_host = _HOST.fullmatch(first) is not None and first not in _NOBODY
-    # Many words look like the name of a host, so nothing else may be unusual.
+    # Many words look like the name of a host, so the rest must have the usual form.
     return first if is_host and identity == "-" and len(users) == 1 else None
 
 

@@ -46,7 +46,7 @@ _WRONG_USE = (
 )
 
 _NO_ANSWER = ArchiveUnavailableError, LedgerUnavailableError
-#: The driver's pool logs each try to connect; a command says once what came of it.
+#: The pool of the driver logs each try to connect; a command prints one error.
 logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 app = typer.Typer(
@@ -80,7 +80,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in _COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-#: A negative amount is no option.
+#: So that a negative amount is not read as an option.
 _NUMBERS = {"ignore_unknown_options": True}
 app.command(rich_help_panel="Users and credits", context_settings=_NUMBERS)(credits.adjust)
 for ending in (endings.close, endings.erase):
@@ -107,7 +107,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; say what is broken in one line, what is unforeseen in a traceback."""
+    """Run the command line. Expected errors are one line, unexpected ones a traceback."""
     try:
         app(prog_name="faregate")
     except FaregateError as error:
@@ -117,6 +117,6 @@ def main() -> None:
         error_console().print(line, markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_WRONG_USE if isinstance(error, _WRONG_USE) else EXIT_BROKEN)
     except Exception:
-        # Python itself would exit with 1, which means that the ledger is not exact.
+        # Python would exit with 1, which here means that the ledger is not exact.
         traceback.print_exc()
         sys.exit(EXIT_BROKEN)

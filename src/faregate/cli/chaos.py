@@ -1,11 +1,11 @@
-"""Kills owners of holds between hold and settlement, by SIGKILL, as a crash or a deployment does.
+"""Kills owners of holds between hold and settlement, by SIGKILL, like a crash or a deployment.
 
     sender ──> short-lived API: takes a batch of holds ──> all of them are open ──> SIGKILL
 
-The requests of a batch go to an API of their own, so that its death takes no other request with it.
-It is the same program that serves the others. It works on each request for longer than any client
-waits, and it is killed once it owns a hold for every request of its batch. Then nobody can settle
-these holds, and the worker has to give them back.
+The requests of a batch go to an API of their own, so that no other request dies with it. It is the
+program that serves the others, too. It works on each request for longer than any client waits, and
+is killed once it owns a hold for every request of its batch. Then nobody can settle these holds,
+and the worker has to give them back.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ async def send_and_kill(
     """Send requests to APIs that are killed, a batch to each.
 
     Returns:
-        The counts of the requests, and the problems, a sentence each.
+        The counts of the requests, and a sentence for each problem.
 
     Raises:
         EmbeddedServerError: An API ended before it was killed.
@@ -49,7 +49,7 @@ async def send_and_kill(
 
 
 class _Batch:
-    """Requests that are out at once, and the one API that owns their holds."""
+    """Requests that are sent together, and the API that owns their holds."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class _Batch:
         self._api = api
         self._requests = requests
         self._on_outcome = on_outcome
-        #: How many requests have an outcome: before the kill, those that got no hold.
+        #: How many requests have ended; before the kill, those without a hold.
         self._done = 0
 
     async def run(self) -> tuple[LoadCounts, list[str]]:
@@ -77,7 +77,7 @@ class _Batch:
         finally:
             sending.cancel()
         self._print_killed(owned)
-        # Requests of a killed owner fail: that is the purpose.
+        # Requests of a killed owner fail, as intended.
         killed = replace(counts, killed=counts.failed, failed=0, failures=[])
         return killed, self._problems(killed, owned)
 
@@ -93,18 +93,18 @@ class _Batch:
                     state = await read_state(connection)
                 except RequestFailedError as error:
                     raise broken(self._api.child) from error
-                # A void that waits is of a hold that may have been taken: it must not be lost.
+                # A pending void may belong to a hold that was made, so it must not be lost.
                 if len(state.owned) + self._done >= len(self._requests) and not state.waiting:
                     return frozenset(state.owned)
                 await asyncio.sleep(CHECK_S)
 
     def _print_killed(self, owned: frozenset[str]) -> None:
-        """Tell how many of its holds Redis knows to be open, now that nobody can settle them."""
+        """Print how many of its holds are open, now that nobody can settle them."""
         try:
             with open_sweeper(self._stack.settings) as sweeper:
                 open_count = str(len(owned & set(map(str, sweeper.open_holds()))))
         except LedgerUnavailableError:
-            # Redis may be killed, too; the proof at the end tells what became of the holds.
+            # Redis may be killed, too; the proof at the end covers the holds.
             open_count = "nobody knows how many"
         self._stack.print_line(
             f"{self._name} killed: {open_count} of its {len(owned)} holds are open"

@@ -1,8 +1,8 @@
-"""A process of ours that runs a module and does not outlive the process that started it.
+"""Child processes that run a module and do not outlive their parent.
 
-The starter's side is `Child`. The child's side is this module run as a program: it watches its
-parent from a thread, then becomes the module, under the same process id. So whoever kills that id
-kills the very program, and a starter that was killed leaves nothing behind.
+The parent uses `Child`. The child runs this module as a program: it watches its parent from a
+thread and runs the given module under the same process id. So a signal to that id reaches the
+program itself, and a killed parent leaves no process behind.
 """
 
 import os
@@ -17,9 +17,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: How soon a vanished parent is noticed.
+#: The interval in which a child checks its parent, in seconds.
 PARENT_CHECK_S = 0.5
-#: After its parent is gone, a child that does not stop in this time is killed.
+#: After the death of its parent, a child that does not stop within this time is killed, in seconds.
 ORPHAN_STOP_S_MAX = 20.0
 _EXIT_ORPHANED = 70
 _LOG_TAIL_BYTES = 4_096
@@ -27,7 +27,7 @@ _LOG_TAIL_BYTES = 4_096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What a child runs."""
+    """The program of a child."""
 
     #: For people: `api`, `worker`.
     name: str
@@ -35,14 +35,14 @@ class Program:
     arguments: Sequence[str] = ()
     #: It may hold passwords.
     environment: Mapping[str, str] = field(repr=False)
-    #: Where its output goes; None for where that of its starter goes.
+    #: The file of its output; None for the output of the parent.
     log: Path | None
-    #: Open files that it inherits under the same numbers.
+    #: File descriptors that it inherits.
     inherited: Sequence[int] = ()
 
 
 class Child:
-    """A program that was started and has not been stopped."""
+    """A child process."""
 
     def __init__(self, program: Program) -> None:
         """Start it. Its output is added to the log of earlier ones."""
@@ -55,7 +55,8 @@ class Child:
                 stdout=log,
                 stderr=log,
                 pass_fds=program.inherited,
-                # Ctrl-C reaches a whole group, and who stops first is for the starter to say.
+                # In a session of its own, since Ctrl-C would reach the whole group; the parent
+                # decides the order of stops.
                 start_new_session=True,
             )
         self.program = program
@@ -67,14 +68,17 @@ class Child:
 
     @property
     def exit_status(self) -> int | None:
-        """How it ended (negative: by which signal), or None while it runs."""
+        """Its exit status (negative: the signal that ended it), or None while it runs."""
         return self._process.poll()
 
     def stop(self, timeout_s: float) -> None:
-        """Ask it to stop, wait, and kill it after the bound. Nothing happens if it has ended."""
+        """Send SIGTERM, wait, and kill it after a timeout.
+
+        It does nothing if the child has ended.
+        """
         if self._process.poll() is None:
             self._process.terminate()
-            # One that was paused hears the first signal only once it goes on.
+            # A paused process gets SIGTERM only after SIGCONT.
             self._process.send_signal(signal.SIGCONT)
         try:
             self._process.wait(timeout_s)
@@ -82,12 +86,12 @@ class Child:
             self.kill()
 
     def kill(self) -> None:
-        """End it by SIGKILL, as nobody can who is to end in order, and wait for its end."""
+        """Send SIGKILL, and wait for its end."""
         self._process.kill()
         self._process.wait()
 
     def log_tail(self) -> str:
-        """Return the end of what it and its predecessors have said; nothing without a log."""
+        """Return the end of its log, which its predecessors share; empty without a log."""
         if self.program.log is None:
             return ""
         with self.program.log.open("rb") as log:
@@ -104,7 +108,7 @@ def _end_with(parent_pid: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run a module as if by `python -m`: arguments are the parent's id, the module, its own."""
+    """Run a module as by `python -m`. Arguments: the parent's id, the module, its arguments."""
     parent_pid, module, *rest = arguments
     threading.Thread(target=_end_with, args=(int(parent_pid),), daemon=True).start()
     sys.argv = [module, *rest]

@@ -1,7 +1,7 @@
-"""The one style of all commands: exit codes, JSON, tables, and verdicts.
+"""The common style of all commands: exit codes, JSON, tables, verdicts.
 
-A command tells one value of plain data. It is printed as JSON for programs, whose schema is
-docs/commands.schema.json, or as tables for people.
+A command prints one value of plain data: as JSON for programs (docs/commands.schema.json), or as
+tables for people.
 """
 
 import json
@@ -23,14 +23,14 @@ EXIT_NOT_EXACT = 1
 EXIT_WRONG_USE = 2
 EXIT_BROKEN = 3
 
-#: Wide enough for any table: what is not a terminal does not wrap.
+#: Wide enough for any table, since output to a file must not wrap.
 _WIDTH_OF_FILES = 1_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 
 
 def print_result(result: object, lines: Iterable[str] | None = None, *, as_json: bool) -> None:
-    """Print plain data: as JSON for programs, or for people as lines or, without any, as tables."""
+    """Print plain data: as JSON, or else as the given lines, or else as tables."""
     if as_json:
         print(json_of(result))
     elif lines is not None:
@@ -46,27 +46,27 @@ def json_of(result: object) -> str:
 
 
 def _as_text(value: object) -> str:
-    """Write what JSON has no form for: ids, and times by ISO 8601."""
+    """Return an id, or a time in ISO 8601, as text for JSON."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def members(value: Any) -> dict[str, object]:
-    """Return the fields of a dataclass, whose values stay as they are."""
+    """Return the fields of a dataclass with their values."""
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def stream_out(lines: Iterable[str]) -> None:
-    """Print lines, which may be many, until the reader, such as `head`, has seen enough."""
+    """Print many lines, until a reader such as `head` closes the pipe."""
     try:
         sys.stdout.writelines(lines)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes once more at its end, and would fail there.
+        # Python flushes again at its end, and would fail there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_tables(result: object, title: str | None = None) -> None:
-    """Print plain data as tables: a list is one, and so are the plain members of a mapping."""
+    """Print plain data as tables: one for a list, one for the plain members of a mapping."""
     if isinstance(result, Mapping):
         parts = {name: value for name, value in result.items() if _is_nested(value)}
         plain = [(_words(name), value) for name, value in result.items() if name not in parts]
@@ -81,7 +81,7 @@ def print_tables(result: object, title: str | None = None) -> None:
 
 
 def show_verdict(is_exact: bool, but: str = "") -> None:
-    """Print whether all numbers agree, as words that need no colour."""
+    """Print whether all numbers agree, in words, so that no colour is needed."""
     colour = "green" if is_exact else "red"
     _console().print(
         f"[bold {colour}]{'exact' if is_exact else 'not exact'}[/]{escape(but)}", highlight=False
@@ -89,7 +89,7 @@ def show_verdict(is_exact: bool, but: str = "") -> None:
 
 
 def text_of(value: object) -> str:
-    """Return how a value is read: numbers with thousands, times to the second in UTC, or `-`."""
+    """Return a value as text: numbers with separators, times to the second in UTC, `-` for None."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
@@ -104,7 +104,7 @@ def text_of(value: object) -> str:
 
 
 def error_console() -> Console:
-    """Return the console on standard error: for progress and errors, so that JSON is alone."""
+    """Return the console on standard error, which is for progress and errors."""
     return Console(stderr=True)
 
 
@@ -136,7 +136,7 @@ def _print_table(
         pad_edge=False,
     )
     for head in heads:
-        # A value that is too wide goes on in the next line, and is not cut.
+        # A wide value wraps, and is never truncated.
         table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*map(_cell, row))
@@ -149,6 +149,6 @@ def _print_table(
 def _cell(value: object) -> Text:
     """Return a value as it is printed: numbers to the right."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Others choose descriptions and names: their characters do not get to control the terminal.
+    # Users choose descriptions and names, so control characters are removed.
     text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text_of(value))
     return Text(text, justify="right" if is_number else None)

@@ -1,6 +1,7 @@
-"""Reads conversations with a language model: what each was given, and what it generated.
+"""Reads conversations with a language model: the numbers of tokens in and out.
 
-The form is that of the Azure LLM inference traces of 2023 (https://github.com/Azure/AzurePublicDataset).
+The format is that of the Azure LLM inference traces of 2023
+(https://github.com/Azure/AzurePublicDataset).
 """
 
 import re
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 
 from faregate.domain.transaction import CREDITS_MAX
 
-#: The first line of a file.
+#: The header of a file.
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens"
 
 _ROW = re.compile(r"[^,]*,(?P<context>\d{1,10}),(?P<generated>\d{1,10})", re.ASCII)
@@ -19,24 +20,24 @@ _ESTIMATE_FACTOR = 2
 class Conversation:
     """A request whose cost is known only at its end. A token costs a credit."""
 
-    #: Tokens that it was given.
+    #: Tokens of the prompt.
     context: int
-    #: Tokens that came of it.
+    #: Generated tokens.
     generated: int
 
     @property
     def estimate(self) -> int:
-        """What is held for it, in credits: as much as if it generated what it was given."""
+        """The estimate, in credits: twice the prompt."""
         return _ESTIMATE_FACTOR * self.context
 
     @property
     def actual(self) -> int:
-        """What it really costs, in credits."""
+        """The actual cost, in credits."""
         return self.context + self.generated
 
 
 def parse_row(line: str) -> Conversation | None:
-    """Read one line after the header; None if it tells no costs that can be held and settled."""
+    """Read one line after the header; None if its costs are no valid amounts."""
     found = _ROW.fullmatch(line)
     if found is None:
         return None

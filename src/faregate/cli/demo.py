@@ -1,4 +1,4 @@
-"""`faregate demo`: the whole path from nothing, several profiles of users, and the proof."""
+"""`faregate demo`: runs the whole path for several profiles of users, and proves it exact."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ from faregate.cli.stack import Stack, StackOptions, stopping_on_signals
 from faregate.config import Settings
 from faregate.gate import Gate
 
-#: Set to 1, it makes the demo alter one balance by hand, so that one can see it found.
+#: With the value 1 the demo alters one balance by hand, which its proof must find.
 BREAK_VARIABLE = "DEMO_BREAK"
 
 _REFUND_STATUS = "5xx"
@@ -41,9 +41,9 @@ class _Result:
     """The result of one profile of users."""
 
     profile: Profile
-    #: As the client saw it.
+    #: The outcome as the client saw it.
     counts: LoadCounts
-    #: As the servers hold it.
+    #: The outcome in the servers.
     outcome: Outcome
 
 
@@ -82,7 +82,7 @@ def demo() -> None:
 
 
 def _sign_up(settings: Settings) -> None:
-    """Make the users as a sign-up does: the schema's trigger gives each profile and credits."""
+    """Create the users as a sign-up does: a trigger of the schema makes profiles and credits."""
     user_ids = [user_id for profile in PROFILES if profile.is_known for user_id in profile.user_ids]
     with unavailable("sign users up"), psycopg.connect(settings.postgres_url) as connection:
         connection.execute("insert into auth.users (id) select unnest(%s::uuid[])", [user_ids])
@@ -119,7 +119,7 @@ async def _send_profile(
 
 
 def _alter_a_balance(settings: Settings, print_line: Callable[[str], None]) -> None:
-    """Do what nobody may do: change a live balance without a record."""
+    """Change a live balance without a record, which is a violation."""
     user_id = PROFILES[0].user_ids[0]
     name = keys.account(user_id, settings.shard_count)
     with Redis.from_url(settings.redis_url) as client:
@@ -131,7 +131,7 @@ def _alter_a_balance(settings: Settings, print_line: Callable[[str], None]) -> N
 
 
 def _read_back(settings: Settings, profile: Profile, counts: LoadCounts) -> _Result:
-    """Read the result of a profile. Refusals leave no rows, so the client counts them."""
+    """Read the result of a profile. Refusals have no rows, so the client counts them."""
     rows = count_rows(settings, profile.user_ids)
     with open_stream(settings) as stream:
         live = stream.read_many(profile.user_ids)
@@ -140,7 +140,7 @@ def _read_back(settings: Settings, profile: Profile, counts: LoadCounts) -> _Res
         allowed=rows.allowed,
         refused=counts.refused + counts.unknown,
         refunded=rows.refunded,
-        # A void and its charge are two rows of a request that was sent again.
+        # A void and its charge are two more rows, of a request that was sent again.
         rows=rows.count - 2 * rows.voided,
         credits=sum(user.credits for user in live.values()),
     )

@@ -1,4 +1,4 @@
-"""What replay and demo show while they run: on standard error, so that JSON is alone on output."""
+"""Progress of replay and demo, on standard error, so that standard output has only results."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from faregate.cli.stack import Stack
 
 
 def printer_on(console: Console) -> Callable[[str], None]:
-    """Return what prints one line, whole and as it is, above a progress bar if there is one."""
+    """Return a function that prints a line without markup or wrapping, above a progress bar."""
 
     def print_line(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -31,12 +31,12 @@ def progress_on(console: Console, *, is_hidden: bool = False) -> Progress:
 
 
 def counting(progress: Progress, what: str) -> Callable[[int, int | None], None]:
-    """Return what shows how many there are done, of about how many, and how fast."""
+    """Return a function that shows how many are done, of about how many, and how fast."""
     task = progress.add_task(what, total=None)
 
     def update(done: int, estimate: int | None) -> None:
         rate = progress.tasks[task].speed or 0
-        # The estimate may be too low; a bar beyond its end would say nothing.
+        # The estimate may be too low; the bar must not go beyond its end.
         total = None if estimate is None else max(done, estimate)
         progress.update(task, completed=done, total=total, description=f"{what}, {rate:.0f}/s")
 
@@ -44,7 +44,7 @@ def counting(progress: Progress, what: str) -> Callable[[int, int | None], None]
 
 
 def show_draining(stack: Stack, progress: Progress) -> list[str]:
-    """Wait until the worker has nothing left to do; return what is wrong, if anything is."""
+    """Wait until the worker has nothing left to do; return the problems."""
     task = progress.add_task("draining", total=None)
     left_max = 0
 

@@ -1,4 +1,4 @@
-"""The gate of a command: that of an application, or one by the settings alone."""
+"""The gate of a command: that of an application, or one from the settings alone."""
 
 import asyncio
 import importlib
@@ -12,29 +12,29 @@ from faregate.config import read_settings
 from faregate.domain.errors import ConfigurationError
 from faregate.gate import Gate
 
-#: No request waits for a command, so it may wait for servers.
+#: A command may wait longer for servers than a request.
 DECISION_TIMEOUT_MS = 10_000
 
 _T = TypeVar("_T")
 
 
 def load_gate(place: str) -> Gate:
-    """Import a gate, or call what makes one: `myapp.gates:gate`.
+    """Import a gate, or a function that makes one: `myapp.gates:gate`.
 
     Raises:
-        ConfigurationError: There is none at this place, or its module or function fails.
+        ConfigurationError: There is no gate of this name, or its module or function fails.
     """
     module_name, _, attribute = place.partition(":")
     if not module_name or not attribute:
         raise ConfigurationError(f"name a gate as package.module:attribute, not {place!r}")
-    # As for every program that imports an application: its folder is the one that we are in.
+    # The application is imported from the current folder.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module_name), attribute)
         gate = found if isinstance(found, Gate) or not callable(found) else found()
     except Exception as error:
-        # An application may fail by any error, and it is the one to be corrected.
+        # An application may raise any error.
         raise ConfigurationError(f"no {place}: {type(error).__name__}: {error}") from error
     if not isinstance(gate, Gate):
         raise ConfigurationError(f"{place} is neither a gate nor a function that returns one")
@@ -42,10 +42,10 @@ def load_gate(place: str) -> Gate:
 
 
 def operator_gate(*, makes_users: bool = False) -> Gate:
-    """Build a gate by the settings. It keeps no journal, and knows no policies.
+    """Build a gate from the settings, without a journal and without policies.
 
     Args:
-        makes_users: Whether the settings may say that it makes users; else it makes none.
+        makes_users: Whether the setting of provisioning applies; else it creates no user.
     """
     settings = read_settings()
     update = {
@@ -57,7 +57,7 @@ def operator_gate(*, makes_users: bool = False) -> Gate:
 
 
 def ask(gate: Gate, operation: Callable[[Gate], Awaitable[_T]]) -> _T:
-    """Start a gate, ask it one thing, and close it."""
+    """Start a gate, run one operation, and close it."""
 
     async def started() -> _T:
         try:

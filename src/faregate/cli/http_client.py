@@ -1,7 +1,7 @@
 """A small HTTP/1.1 client for the load of replay and demo: one connection, one request at a time.
 
-It reads what the APIs of replay and demo answer: fields, and a body of a told length. Anything else
-is no answer. A client for everybody takes as much of the machine as the API that it is to load.
+It reads the responses of the APIs of replay and demo: fields, and a body with a Content-Length.
+Anything else is an error. A general client would take as much of the machine as the API under load.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Self
 
-#: On loopback only a hanging API is slower, and then nobody knows what became of the request.
+#: On loopback only a hanging API is slower; the outcome of the request is then unknown.
 ANSWER_S_MAX = 30.0
 
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
 class RequestFailedError(Exception):
-    """No whole answer came, so what became of the request is not known."""
+    """There was no complete response, so the outcome of the request is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Answer:
     """An HTTP response."""
 
     status: int
-    #: By name in lower case.
+    #: The fields by name, in lower case.
     headers: Mapping[str, str]
     body: bytes
 
@@ -45,10 +45,10 @@ class HttpConnection:
         self.close()
 
     async def get(self, path: str, headers: Mapping[str, str]) -> Answer:
-        """Send a GET request and read its answer. Path and fields are taken as they are.
+        """Send a GET request and read its response. Path and fields are not escaped.
 
         Raises:
-            RequestFailedError: There is none in time, or the connection broke.
+            RequestFailedError: There is no response in time, or the connection broke.
         """
         is_keep_alive = False
         try:
@@ -58,7 +58,7 @@ class HttpConnection:
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             raise RequestFailedError(f"{type(error).__name__} {error}".strip()) from error
         finally:
-            # A half-read answer must not be taken for that of the next request.
+            # The rest of a response must not be read as that of the next request.
             if not is_keep_alive:
                 self.close()
         return answer

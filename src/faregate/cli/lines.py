@@ -1,4 +1,4 @@
-"""Reads files line by line, whatever their size and whatever is in them."""
+"""Reads files of any size line by line."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,17 +6,17 @@ from typing import TypeVar
 
 from faregate.domain.errors import InvalidArgumentError
 
-#: Longer lines are nothing that anybody logs; this much is read of one at a time.
+#: The longest line of a log. Longer ones are read in parts of this size, and skipped.
 LINE_BYTES_MAX = 65_536
 
 T = TypeVar("T")
 
 
 def parsed_lines(path: Path, parse: Callable[[str], T | None]) -> Iterator[T | None]:
-    """Iterate over the lines of a file as `parse` reads them; None stands for one it cannot use.
+    """Iterate over the lines of a file as `parse` returns them: None for an unusable one.
 
     Raises:
-        InvalidArgumentError: The file is missing, no file, or cannot be read.
+        InvalidArgumentError: The file is missing, no regular file, or unreadable.
     """
     if not path.is_file():
         raise InvalidArgumentError(
@@ -29,7 +29,7 @@ def parsed_lines(path: Path, parse: Callable[[str], T | None]) -> Iterator[T | N
                 is_end = line.endswith(b"\n")
                 if not is_rest:
                     is_whole = is_end or len(line) < LINE_BYTES_MAX
-                    # Bytes that are not UTF-8 do not matter: all that is needed is ASCII.
+                    # Other encodings than UTF-8 do no harm, since only ASCII is used.
                     text = line.decode(errors="replace").rstrip("\r\n")
                     yield parse(text) if is_whole else None
                 is_rest = not is_end

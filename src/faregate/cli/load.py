@@ -1,8 +1,8 @@
-"""The client of replay and demo: sends requests over HTTP and counts what came of them.
+"""The client of replay and demo: sends requests over HTTP and counts their outcomes.
 
-A user's requests go one after the other, in their order; many users are served at once. What the
-app has answered is told from what the gate has answered by a header that only the app sets, so that
-a logged 503 is not taken for a ledger that is away.
+The requests of a user are sent one after the other; those of many users are sent at once. A header
+that only the app sets tells responses of the app from those of the gate, so that a 503 of the log
+is not mistaken for an outage.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from faregate.cli.replay_api import (
     STATE_PATH,
 )
 
-#: How long one request is sent again while the gate says 503.
+#: How long a request is repeated while the gate answers 503, in seconds.
 RETRY_S_MAX = 120.0
 RETRY_DELAY_MIN_S = 0.1
 RETRY_DELAY_MAX_S = 2.0
-#: How many requests are read ahead of those that are sent.
+#: How many requests are read ahead.
 READ_AHEAD_MAX = 10_000
-#: How many failures are kept in words; all are counted.
+#: How many failures are reported in words; all are counted.
 FAILURES_KEPT_MAX = 5
 FAILURE_CHARACTERS_MAX = 200
 
@@ -40,47 +40,47 @@ _NOBODY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 class PlannedRequest:
     """One request to send."""
 
-    #: The address that stands for the user; empty for nobody.
+    #: The address of the user; empty for an anonymous request.
     client: str
-    #: What is asked of the API.
+    #: The path of the API.
     path: str
-    #: Requests of one queue go one after the other.
+    #: Requests of one queue are sent one after the other.
     queue: str
-    #: What it costs if the app serves it, in credits.
+    #: Its cost if the app serves it, in credits.
     cost: int = 1
-    #: Whether its owner is to be killed between hold and settlement.
+    #: Whether its owner is killed between hold and settlement.
     is_killed: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
 class LoadCounts:
-    """What came of the requests, as the client saw it."""
+    """The outcomes of requests, as the client saw them."""
 
-    #: Requests of the plan that have an outcome.
+    #: Requests of the plan that have ended.
     requests: int = 0
-    #: Answered by the app.
+    #: Requests that the app answered.
     allowed: int = 0
-    #: Of these, answered with a status that is refunded.
+    #: Of these, those with a refunded status.
     refunded: int = 0
-    #: What those that were not refunded cost, in credits: by the plan, less what was not to be had.
+    #: The cost of those that were not refunded, in credits: by the plan, less the shortfall.
     spent: int = 0
-    #: Answered by the app, and more was taken than had been held.
+    #: Requests whose settlement took more than the estimate.
     beyond_estimate: int = 0
-    #: Held, and the owner was killed before it could settle.
+    #: Holds whose owner was killed before it could settle.
     killed: int = 0
-    #: Refused by the gate: out of credits.
+    #: Requests that the gate refused: out of credits.
     refused: int = 0
-    #: Refused by the gate: nobody, or a user it does not know.
+    #: Requests that the gate refused: no or an unknown user.
     unknown: int = 0
-    #: How often a request was sent again because the gate could not decide.
+    #: The repetitions of requests that the gate could not decide.
     retried: int = 0
-    #: Requests whose outcome is not known.
+    #: Requests with an unknown outcome.
     failed: int = 0
-    #: The first of them, in words.
+    #: The first of these, in words.
     failures: list[str] = field(default_factory=list)
 
     def __add__(self, other: "LoadCounts") -> "LoadCounts":
-        # All fields add up: numbers, and the list of failures.
+        # All fields are added: numbers, and the list of failures.
         return LoadCounts(
             **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
         )
@@ -88,11 +88,11 @@ class LoadCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiState:
-    """What an API has still to do."""
+    """The work that an API has left."""
 
-    #: Voids and refunds that wait to be done.
+    #: Voids and refunds that wait.
     waiting: int
-    #: How many of them were given up.
+    #: Voids and refunds that were given up.
     given_up: int
     #: The ids of the holds that it owns.
     owned: Sequence[str]
@@ -112,7 +112,7 @@ class Sender:
     async def send_all(
         self, plan: Iterable[PlannedRequest], on_outcome: Callable[[], None] = lambda: None
     ) -> LoadCounts:
-        """Send a plan, at most `concurrency` requests at once; return what came of it."""
+        """Send a plan, at most `concurrency` requests at once; return the counts."""
         counts = LoadCounts()
         queues = _Queues()
 
@@ -149,7 +149,7 @@ class Sender:
             if not (is_gates and is_503 and time.monotonic() < gives_up_at_s):
                 await self._count(request, answer, counts)
                 return
-            # It was not charged, or is being voided, which the next attempt must not overtake.
+            # It was not charged or is being voided. The next attempt must not overtake the void.
             counts.retried += 1
             await asyncio.sleep(delay_s)
             await self.settle(gives_up_at_s - time.monotonic())
@@ -160,7 +160,7 @@ class Sender:
             counts.allowed += 1
             if answer.status in self._refund_statuses:
                 counts.refunded += 1
-                # One that could not be made at once is made in the background: wait for it.
+                # A void that could not be made at once is made in the background: wait for it.
                 await self.settle(RETRY_S_MAX)
             else:
                 counts.spent += request.cost - int(answer.headers.get(SHORTFALL_HEADER, 0))
@@ -174,7 +174,7 @@ class Sender:
             _count_failure(counts, f"the gate answered {answer.status} {body}")
 
     async def settle(self, timeout_s: float) -> bool:
-        """Wait until the API has no void or refund left to do; return whether that was in time."""
+        """Wait until the API has no void or refund left; return whether that was in time."""
         until_s = time.monotonic() + timeout_s
         async with self._settling, HttpConnection(*self._address) as connection:
             while True:
@@ -187,7 +187,7 @@ class Sender:
                 await asyncio.sleep(RETRY_DELAY_MIN_S)
 
     async def problems(self, counts: LoadCounts) -> list[str]:
-        """Wait until the API is idle; say what the client knows to be wrong, a sentence each."""
+        """Wait until the API is idle; return a sentence for each problem that the client saw."""
         found = [f"a request failed: {failure}" for failure in counts.failures]
         if not await self.settle(RETRY_S_MAX):
             found.append(f"the API still has voids or refunds to do after {RETRY_S_MAX:.0f} s")
@@ -198,7 +198,7 @@ class Sender:
 
 
 async def read_state(connection: HttpConnection) -> ApiState:
-    """Ask the API what it has still to do.
+    """Ask the API for the work that it has left.
 
     Raises:
         RequestFailedError: It does not answer.
@@ -213,7 +213,7 @@ def _count_failure(counts: LoadCounts, what: str) -> None:
 
 
 class _Queues:
-    """Requests that wait in queues; of each queue one request is under way at a time."""
+    """Queues of requests, each with at most one request in flight."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[PlannedRequest]] = {}
@@ -233,16 +233,16 @@ class _Queues:
             self._ready.put_nowait(request.queue)
 
     async def take(self) -> PlannedRequest | None:
-        """Return the next request of a queue that has none under way; or None at the end."""
+        """Return the next request of a queue without one in flight; None at the end."""
         queue = await self._ready.get()
         if queue is None:
-            # For the next one who waits.
+            # Wakes the next waiter.
             self._ready.put_nowait(None)
             return None
         return self._waiting[queue].popleft()
 
     def release(self, queue: str) -> None:
-        """Note that the request of a queue has its outcome."""
+        """Note that the request of a queue has ended."""
         self._left -= 1
         self._room.release()
         if self._waiting[queue]:

@@ -1,4 +1,4 @@
-"""What a file comes to when it is replayed: a plan for each format that `faregate replay` takes."""
+"""The plan of a replay, for each format that `faregate replay` reads."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -14,41 +14,41 @@ from faregate.cli.load import PlannedRequest
 from faregate.cli.replay_api import answer_path, converse_path
 from faregate.domain.errors import InvalidArgumentError
 
-#: Starting credits, where nobody says otherwise.
+#: The default starting credits.
 CREDITS_OF_ACCESS_LOG = 3
 CREDITS_OF_CONVERSATIONS = 1_000_000
 
-#: Conversations name no users, so these take turns.
+#: The number of users of conversations, which name none, in turns.
 USERS_OF_CONVERSATIONS = 200
-#: How long the owner of a hold works who is to be killed: longer than anybody waits for it.
+#: How long an owner works that is to be killed, in seconds: longer than any client waits.
 KILLED_WORK_S = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is sent, to whom, and what for."""
+    """The requests of a replay."""
 
-    #: Begins anew at each call, and reads the file as it goes.
+    #: Returns a new iterator over the requests, which reads the file lazily.
     requests: Callable[[], Iterator[PlannedRequest]]
     total: int
-    #: How many of the requests have owners that are killed.
+    #: The number of requests whose owners are killed.
     killed: int
-    #: Lines of the file that tell of no request.
+    #: Lines of the file without a request.
     unusable_lines: int
-    #: Of each user, where the user of the command does not say.
+    #: The default starting credits of each user.
     starting_credits: int
 
 
 def plan_of(file: Path, *, kill_percent: int, seed: int) -> Plan:
-    """Plan what a file tells, by its first line: conversations, or else an access log.
+    """Plan the replay of a file: conversations, by its first line, or else an access log.
 
     Args:
         file: The file.
-        kill_percent: How many of a hundred owners of conversations are killed.
-        seed: Chooses them: the same ones for the same number and the same file.
+        kill_percent: The percentage of owners of conversations that are killed.
+        seed: The seed of their random choice.
 
     Raises:
-        InvalidArgumentError: The file cannot be read or tells of no request, or it has no owners.
+        InvalidArgumentError: The file cannot be read, has no request, or has no owners to kill.
     """
     if next(parsed_lines(file, str), None) == HEADER:
         return _plan_of_conversations(file, kill_percent, seed)
@@ -58,7 +58,7 @@ def plan_of(file: Path, *, kill_percent: int, seed: int) -> Plan:
 
 
 def _plan_of_access_log(file: Path) -> Plan:
-    """Every client address is a user, whose requests go one after the other."""
+    """Plan an access log: every client address is a user with its own queue."""
     total, unusable_lines = _counted(parsed_lines(file, parse_line))
     if not total:
         raise InvalidArgumentError(
@@ -80,7 +80,7 @@ def _plan_of_access_log(file: Path) -> Plan:
 
 
 def _plan_of_conversations(file: Path, kill_percent: int, seed: int) -> Plan:
-    """Users take turns, row by row; what is held and what is settled stands in the request."""
+    """Plan conversations: users take turns, row by row; each request has its estimate and cost."""
 
     def rows() -> Iterator[Conversation | None]:
         return islice(parsed_lines(file, parse_row), 1, None)

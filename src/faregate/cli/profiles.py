@@ -1,4 +1,4 @@
-"""The load profiles of the demo: users, their requests, and the outcome that must follow."""
+"""The load profiles of the demo: users, their requests, and the expected outcome."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ STARTING_CREDITS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Users who all do the same: send requests, perhaps buy credits, send more."""
+    """Users with the same behaviour: send requests, perhaps buy credits, send more."""
 
     name: str
     users: int
-    #: By each user.
+    #: Requests of each user.
     requests: int
-    #: Bought by each user after its requests; 0 for none.
+    #: Credits that each user buys after its requests.
     bought: int = 0
-    #: By each user, after it has bought credits.
+    #: Requests of each user after the purchase.
     requests_after: int = 0
-    #: What the app answers.
+    #: The status of the app.
     status: HTTPStatus = HTTPStatus.OK
-    #: Whether a user sends everything at once, rather than one request after the other.
+    #: Whether a user sends all requests at once.
     is_burst: bool = False
     #: Whether the users have signed up.
     is_known: bool = True
 
     @property
     def clients(self) -> Sequence[str]:
-        """The addresses that stand for the users."""
+        """The addresses of the users."""
         return [f"{self.name.replace(' ', '-')}-{number}" for number in range(self.users)]
 
     @property
@@ -43,11 +43,11 @@ class Profile:
 
     @property
     def is_refunded(self) -> bool:
-        """Whether the app fails every request, so that it is given back."""
+        """Whether every request fails and is refunded."""
         return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
     def plan(self, requests: int) -> Iterator[PlannedRequest]:
-        """Plan some requests of each user, in turns."""
+        """Plan a number of requests of each user, in turns."""
         for number in range(requests):
             for client in self.clients:
                 queue = f"{client} {number}" if self.is_burst else client
@@ -56,24 +56,24 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The result of a profile, as it was or as it must be."""
+    """The outcome of a profile, actual or expected."""
 
     requests: int
     allowed: int
     refused: int
     refunded: int
-    #: Of all types, starting credits included.
+    #: Rows of all types, starting credits included.
     rows: int
-    #: What is left to all users of the profile together.
+    #: The remaining credits of all users of the profile.
     credits: int
 
 
 def expected_outcome(profile: Profile) -> Outcome:
-    """Work out the result that a profile must have, by plain arithmetic."""
+    """Compute the expected outcome of a profile."""
     requests = profile.requests + profile.requests_after
     balance, allowed = (STARTING_CREDITS, 0) if profile.is_known else (0, 0)
     for asked, then_bought in ((profile.requests, profile.bought), (profile.requests_after, 0)):
-        # A user whose requests are all refunded goes on for ever, with one credit.
+        # One credit is enough for any number of refunded requests.
         charged = asked if profile.is_refunded and balance else min(asked, balance)
         allowed += charged
         balance += then_bought - (0 if profile.is_refunded else charged)

@@ -1,6 +1,6 @@
-"""Proves what a run has left behind: waits for the worker, reconciles, and reads numbers back.
+"""The proof after a run: waits for the worker, reconciles, and reads numbers back.
 
-Nothing here drains. Records that the worker has not stored stay pending, and the proof fails.
+It does not drain. Records that the worker has not stored make the proof fail.
 """
 
 import time
@@ -18,15 +18,15 @@ from faregate.config import Settings
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.ops.reconcile import reconcile, verify
 
-#: How long the worker may need for what is pending after the last answer.
+#: How long the worker may need for pending records after the last response, in seconds.
 DRAIN_S_MAX = 120.0
 DRAIN_CHECK_S = 0.2
-#: How many users' balances are read at once.
+#: The number of balances that are read at once.
 PAGE_SIZE_MAX = 5_000
 
 _BOUNDS = Bounds(statement_ms_max=60_000, lock_ms_max=5_000)
 
-#: What a row is for is told by its type and its description.
+#: The purposes of rows, by type and description.
 _COUNT_ROWS = """
 with named as (
     select *, case
@@ -55,49 +55,49 @@ from named
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowCounts:
-    """What the rows say, of all users or of some."""
+    """Counts of rows."""
 
     #: Rows of all types.
     count: int
     users: int
     #: Charges and holds.
     deducts: int
-    #: Deducts of what a hold lacked when it was settled.
+    #: Deducts of settlements above the estimate.
     beyond_estimate: int
-    #: Refunds of what a hold had too much when it was settled.
+    #: Refunds of settlements below the estimate.
     below_estimate: int
-    #: Refunds of holds that nobody settled in time.
+    #: Refunds of expired holds.
     given_back: int
-    #: Refunds of charges and holds whose request was answered as not charged.
+    #: Refunds of voids.
     voided: int
-    #: Refunds of requests that the app failed.
+    #: Refunds of requests that failed.
     refunded: int
-    #: What all deducts and refunds come to, in credits.
+    #: The sum of all deducts and refunds, in credits.
     spent: int
     #: The sum of all amounts.
     credits: int
 
     @property
     def allowed(self) -> int:
-        """Charges, and holds that were settled: those of requests that the app has answered."""
+        """Charges and settled holds: those of requests that the app answered."""
         return self.deducts - self.voided - self.given_back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What Redis and Postgres hold at the end."""
+    """The numbers of Redis and Postgres at the end."""
 
     rows: RowCounts
     #: Users that have a profile or a row.
     users: int
     #: The sum of all live balances.
     live_credits: int
-    #: Holds that nobody has ended.
+    #: Open holds.
     holds_open: int
     pending: int
     dead_letters: int
     drift_users: int
-    #: What does not agree, one sentence each.
+    #: A sentence for each disagreement.
     problems: Sequence[str]
 
 
@@ -106,21 +106,21 @@ def wait_until_drained(
 ) -> bool:
     """Wait until the worker has ended every hold and stored every record.
 
-    `check` is called at each look, to raise where waiting has become pointless, and `on_left` is
-    told how many holds and records are left.
+    `check` is called repeatedly, and raises an error if waiting is pointless. `on_left` is called
+    with the number of holds and records that are left.
 
     Returns:
-        Whether that was so in time.
+        Whether that happened in time.
     """
     until_s = time.monotonic() + DRAIN_S_MAX
     with open_stream(settings) as stream, open_sweeper(settings) as sweeper:
         while time.monotonic() < until_s:
             check()
             try:
-                # In this order: the end of a hold makes a record.
+                # Holds first, since the end of a hold makes a record.
                 left = len(sweeper.open_holds()) + stream.pending_count()
             except LedgerUnavailableError:
-                # It is being started again; whether it comes back is for `check` to say.
+                # The server is being restarted; `check` raises if it does not come back.
                 time.sleep(DRAIN_CHECK_S)
                 continue
             on_left(left)
@@ -131,7 +131,7 @@ def wait_until_drained(
 
 
 def prove(settings: Settings) -> Proof:
-    """Reconcile, verify, and read back. Nothing may be written meanwhile.
+    """Reconcile, verify, and read back. There must be no traffic meanwhile.
 
     Raises:
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
@@ -177,7 +177,7 @@ def count_rows(settings: Settings, user_ids: Sequence[UUID] | None = None) -> Ro
 def _live(
     stream: RedisStream, users_after: Callable[[UUID | None, int], Sequence[UUID]]
 ) -> tuple[int, int]:
-    """Return how many users Redis knows of those that Postgres knows, and their credits."""
+    """Return how many users of Postgres are live, and their credits."""
     count, credits_sum, after = 0, 0, None
     while page := users_after(after, PAGE_SIZE_MAX):
         live = stream.read_many(page)

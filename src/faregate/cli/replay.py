@@ -1,4 +1,4 @@
-"""`faregate replay`: real traffic against the whole path, and the proof that it is exact."""
+"""`faregate replay`: sends real traffic through the whole path, and proves that it is exact."""
 
 import asyncio
 import secrets
@@ -27,22 +27,23 @@ from faregate.domain.transaction import CREDITS_MAX
 
 CONCURRENCY_MAX = 1_000
 PERCENT_MAX = 100
-#: Of the seeds that are drawn; any other number may be given.
+#: The range of drawn seeds; any other number may be given.
 SEED_MAX = 2**32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayOptions:
-    """What to replay, and on what."""
+    """The options of a replay."""
 
     file: Path
-    #: Starting credits of each user; None for what suits the format.
+    #: Starting credits of each user; None for the default of the format.
     credits: int | None
     #: How many requests are out at once.
     concurrency: int
-    #: Which statuses are refunded: `5xx,404`.
+    #: The refunded statuses, such as `5xx,404`.
     refund_status: str
-    #: How many of a hundred owners of holds are killed before they settle, and what chooses them.
+    #: The percentage of owners of holds that are killed before they settle, and the seed of the
+    #: choice.
     kill_percent: int
     seed: int
     redis_url: str | None = field(default=None, repr=False)
@@ -50,11 +51,11 @@ class ReplayOptions:
 
 
 def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, list[str]]:
-    """Replay a file; return the report, and what is wrong with the ledger, one sentence each.
+    """Replay a file; return the report, and a sentence for each problem of the ledger.
 
     Raises:
-        InvalidArgumentError: The file cannot be read, or tells of nothing that can be sent.
-        FaregateError: What it runs on cannot be started, or died for good.
+        InvalidArgumentError: The file cannot be read, or has no request.
+        FaregateError: A server or process cannot be started, or died for good.
     """
     status_set(statuses_of(options.refund_status))
     plan = plan_of(options.file, kill_percent=options.kill_percent, seed=options.seed)
@@ -93,8 +94,8 @@ def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, 
 async def _send(
     stack: Stack, options: ReplayOptions, plan: Plan, on_outcome: Callable[[], None]
 ) -> tuple[LoadCounts, list[str]]:
-    """Send every request, then wait until the API has nothing left to do."""
-    # Requests whose owners are killed, and the others, are under way at the same time.
+    """Send all requests, then wait until the API has nothing left to do."""
+    # Requests whose owners are killed are sent at the same time as the others.
     killed_at_once = min(plan.killed, options.concurrency // 2)
     sender = Sender(
         *stack.api.address,

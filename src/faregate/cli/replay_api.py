@@ -1,4 +1,4 @@
-"""The API that replay and demo load. It takes a client's word for who it is and what is to happen.
+"""The API of replay and demo. It trusts the client: user and outcome are in the request.
 
 `/answer/404` is charged by the middleware and answers 404. `/converse/...` owns a hold: it takes an
 estimate, works, and settles the actual cost. Killing this process kills the owners of all its
@@ -29,25 +29,25 @@ from faregate.domain.hold import Hold, HoldAnswer
 from faregate.domain.user import user_id_of
 from faregate.gate import Gate
 
-#: The users of a replay: uuid5 of this namespace and the client's address.
+#: The namespace of users: uuid5 of it and the client's address.
 REPLAY_NAMESPACE = UUID("b1b4c5f0-53a7-4f0b-8a63-27d1a3f4e7c9")
-#: In a request: the client's address. Only the replay's own API believes it.
+#: A request field: the address of the client, which only this API trusts.
 CLIENT_HEADER = "x-replay-client"
-#: In a response: the app behind the gate has answered, and not the gate.
+#: A response field: the app answered, not the gate.
 SERVED_HEADER = "x-served"
-#: In a response: credits that were taken beyond the estimate, and those that were not to be had.
+#: Response fields: credits that a settlement took beyond the estimate, and its shortfall.
 BEYOND_HEADER = "x-beyond-estimate"
 SHORTFALL_HEADER = "x-shortfall"
-#: Tells what is still to be done: voids and refunds that wait, and the holds that are owned.
+#: The path of the state: pending voids and refunds, and owned holds.
 STATE_PATH = "/state"
 
-#: How long a hold lasts whose owner died.
+#: The lifetime of holds, in milliseconds.
 HOLD_TTL_MS = 5_000
-#: How long the answer to a settlement is waited for; soon after its expiry a hold has ended.
+#: The longest wait for the answer to a settlement, in seconds; a hold ends soon after its expiry.
 SETTLE_S_MAX = 20.0
 
 _UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
-#: How the gate's refusals are told; any other verdict means to come back later.
+#: The statuses of refusals; any other verdict means to retry later.
 _STATUS_OF_REFUSAL = {
     Verdict.OUT_OF_CREDITS: HTTPStatus.PAYMENT_REQUIRED,
     Verdict.CREDITS_HELD: HTTPStatus.TOO_MANY_REQUESTS,
@@ -57,17 +57,17 @@ _STATUS_OF_REFUSAL = {
 
 
 def client_user(address: str) -> UUID:
-    """Return the user that stands for a client of a replay."""
+    """Return the user of a client."""
     return user_id_of(REPLAY_NAMESPACE, address)
 
 
 def statuses_of(text: str) -> list[str]:
-    """Split a list of statuses as the command line takes it: `5xx,404`."""
+    """Split a list of statuses of the command line: `5xx,404`."""
     return [status.strip() for status in text.split(",") if status.strip()]
 
 
 def answer_path(status: int) -> str:
-    """Return the path of a request that is charged, and answered with a status."""
+    """Return the path of a request that is charged and answered with a status."""
     return f"/answer/{status}"
 
 
@@ -77,7 +77,7 @@ def converse_path(estimate: int, actual: int, work_s: int) -> str:
 
 
 def replay_app(gate: Gate, refund_statuses: Sequence[str]) -> Router:
-    """Build the API, of as little as it needs: what it takes is taken from the load."""
+    """Build the API, as small as possible, since it shares the machine with the load."""
     charged = FaregateMiddleware(
         Router([Route("/{status:int}", _answer_by_headers)]),
         gate=gate,
@@ -99,7 +99,7 @@ def replay_app(gate: Gate, refund_statuses: Sequence[str]) -> Router:
 
 
 async def _answer_by_headers(request: Request) -> Response:
-    # A status below 200 announces an answer and is none, so no server sends it as one.
+    # A status below 200 is no final response, so no server sends it as one.
     status = max(request.path_params["status"], HTTPStatus.OK)
     has_body = status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
     body = f"{status}\n" if has_body else None
@@ -112,15 +112,15 @@ def _replay_client(scope: Scope) -> UUID | None:
 
 
 class _Owner:
-    """Answers requests whose cost is known only afterwards."""
+    """Serves requests with holds."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        #: The ids of the holds that have been taken and not been settled.
+        #: The ids of the open holds.
         self.owned: set[str] = set()
 
     async def converse(self, request: Request) -> Response:
-        """Hold, work, settle, and tell what was taken."""
+        """Hold, work, settle, and return the amounts."""
         user_id = _replay_client(request.scope)
         if user_id is None:
             return Response(status_code=HTTPStatus.UNAUTHORIZED)
@@ -139,13 +139,13 @@ class _Owner:
         finally:
             self.owned.remove(str(hold.id))
         if not answer.allowed:
-            # Too late: the estimate went back, and nothing was paid for this work.
+            # Too late: the hold expired, and its work costs nothing.
             return Response(answer.verdict, _UNAVAILABLE)
         headers = {BEYOND_HEADER: str(answer.charged), SHORTFALL_HEADER: str(answer.shortfall)}
         return Response(headers={SERVED_HEADER: "1", **headers})
 
     async def _settle(self, hold: Hold, actual: int) -> HoldAnswer:
-        """Settle, again where the gate does it in the background: then it answers how it ended."""
+        """Settle. If the gate does it in the background, ask again for the result."""
         until_s = time.monotonic() + SETTLE_S_MAX
         answer = await self._gate.settle(hold, actual)
         while answer.is_pending and time.monotonic() < until_s:
@@ -155,7 +155,7 @@ class _Owner:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve the API: arguments are the number of an open socket, and the statuses."""
+    """Serve the API. Arguments: the number of an open socket, and the statuses."""
     number, refund_status = arguments
     gate = build_gate(development_settings())
     with socket.socket(fileno=int(number)) as listening:

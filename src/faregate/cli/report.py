@@ -1,4 +1,4 @@
-"""What came of a replay: the numbers, and whether those of the client and the servers agree."""
+"""The report of a replay, and the comparison of client and servers."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,23 @@ from faregate.cli.proof import Proof
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayReport:
-    """What came of a replay. Every number but those marked is read back from the servers."""
+    """The report of a replay. Numbers come from the servers unless marked otherwise."""
 
     #: Usable lines, each sent as one request. Counted by the client.
     requests: int
-    #: Charged, or held and settled; without those that were voided or given back at expiry.
+    #: Charged, or held and settled; without voided and expired ones.
     allowed: int
-    #: Answered by the gate as out of credits. Counted by the client: a refusal leaves no trace.
+    #: Refused as out of credits. Counted by the client, since refusals are not recorded.
     refused: int
     refunded: int
     #: Held, and the owner was killed before it could settle. Counted by the client.
     owners_killed: int
-    #: What all users have paid, in credits: deducts less refunds.
+    #: The credits that all users have paid: deducts less refunds.
     spent: int
-    #: Settlements that took more than had been held.
+    #: Settlements above the estimate.
     beyond_estimate: int
     holds_open: int
-    #: Holds that nobody has settled in time, and that went back.
+    #: Expired holds, which were given back.
     holds_given_back: int
     users: int
     #: Rows of all types, voided charges and their voids included.
@@ -34,14 +34,13 @@ class ReplayReport:
     dead_letters: int
     #: The sum of all live balances.
     live_credits: int
-    #: Charges and holds whose request was answered 503, and which were given back. They add two
-    #: rows each.
+    #: Charges and holds of requests with a 503, which were given back. Each adds two rows.
     voided: int
     #: Requests that were sent again after a 503. Counted by the client.
     retried: int
-    #: Lines that tell of no request. Counted by the client.
+    #: Lines without a request. Counted by the client.
     unusable_lines: int
-    #: How often the worker died and was started again.
+    #: The restarts of the worker.
     worker_restarts: int
     elapsed_s: float
 
@@ -49,7 +48,7 @@ class ReplayReport:
 def report_of(
     counts: LoadCounts, proof: Proof, *, unusable_lines: int, worker_restarts: int, elapsed_s: float
 ) -> ReplayReport:
-    """Put together what the client has counted and what was read back."""
+    """Return the report from the counts of the client and the numbers of the servers."""
     return ReplayReport(
         requests=counts.requests,
         allowed=proof.rows.allowed,

@@ -1,4 +1,4 @@
-"""Settings for what is started for development: read, refused in production, handed on."""
+"""Settings for development commands: read, refused in production, passed to children."""
 
 import os
 import re
@@ -11,10 +11,10 @@ _VARIABLE = "env:"
 
 
 def development_settings(**given: object) -> Settings:
-    """Read settings from the environment, those in `given` excepted.
+    """Read settings from the environment, except those in `given`.
 
     Raises:
-        ConfigurationError: One is ill-formed, or they say production.
+        ConfigurationError: A setting is ill-formed, or the environment is production.
     """
     settings = read_settings(**given)
     if settings.environment is Environment.PRODUCTION:
@@ -25,15 +25,15 @@ def development_settings(**given: object) -> Settings:
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
-    """Return the variables by which another process reads the same settings."""
+    """Return the environment variables of these settings, for a child process."""
     return {f"FAREGATE_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
 
 
 def url_of_option(given: str | None, option: str) -> str | None:
-    """Return the URL that was given as an option, or that `env:NAME` stands for.
+    """Return the URL of an option, or that in the variable of `env:NAME`.
 
     Raises:
-        InvalidArgumentError: It holds a password, or there is no such variable.
+        InvalidArgumentError: The option holds a password, or there is no such variable.
     """
     if given is None:
         return None

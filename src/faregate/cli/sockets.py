@@ -1,4 +1,4 @@
-"""Sockets that listen before the program that serves on them runs."""
+"""Sockets that listen before their program runs."""
 
 import socket
 
@@ -10,10 +10,10 @@ BACKLOG_MAX = 1_024
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 is any that is free.
+    """Return a listening socket; port 0 means any free port.
 
     Raises:
-        InvalidArgumentError: The port is taken, or the address is not one of this machine.
+        InvalidArgumentError: The port is in use, or the address is not one of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -24,6 +24,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listening: socket.socket) -> str:
-    """Return the URL of what serves on a socket."""
+    """Return the URL of the server on a socket."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,7 +1,7 @@
-"""What replay and demo run on: servers, APIs and a worker, each a process of its own.
+"""The servers, APIs and worker of replay and demo, each in a process of its own.
 
-While a `Stack` is open, a thread looks after it: embedded servers and a worker that died are
-started again; an API that died is the end, since what became of its requests is known to nobody.
+While a `Stack` is open, a thread watches it. It restarts embedded servers and a worker that died.
+The death of an API ends the run, since the outcomes of its requests are unknown.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ from faregate.domain.errors import (
 )
 
 WATCH_INTERVAL_S = 0.2
-#: A worker that died this often does not die of the faults that it is to survive.
+#: A worker that dies more often has another cause than the faults that it must survive.
 WORKER_RESTARTS_MAX = 20
-#: An API gives up voids after 5 s and a worker ends its batch; then they are killed.
+#: The timeout of a stop, in seconds: an API gives up voids after 5 s, and a worker ends its batch.
 API_STOP_S_MAX = 10.0
 WORKER_STOP_S_MAX = 10.0
-#: The thread may be in the middle of starting a server again.
+#: The thread may be restarting a server.
 WATCH_STOP_S_MAX = 90.0
-#: Charges are decided within this time, or voided. Longer than for users, who do not like to wait,
-#: because on a busy machine a void adds rows and so blurs what is to be counted.
+#: The decision timeout, in milliseconds. Longer than for real users, since on a busy machine each
+#: void adds rows, which blurs the counts.
 DECISION_TIMEOUT_MS = 2_000
 
 PrintLine = Callable[[str], None]
@@ -47,15 +47,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackOptions:
-    """What a stack is made of."""
+    """The options of a stack."""
 
-    #: What a new user gets.
+    #: The starting credits of a new user.
     starting_credits: int
-    #: Whether the API creates users at first sight.
+    #: Whether the API provisions users.
     provision_users: bool
-    #: For the API's program: how it names the statuses that are refunded.
+    #: The refunded statuses, as the program of the API takes them.
     refund_status: str
-    #: The user's own servers; both or, for embedded ones, neither.
+    #: The URLs of own servers; both, or neither for embedded ones.
     redis_url: str | None = field(default=None, repr=False)
     postgres_url: str | None = field(default=None, repr=False)
 
@@ -65,7 +65,7 @@ class Api:
     """An API that was started."""
 
     child: Child
-    #: Where it answers: host and port.
+    #: Its host and port.
     address: tuple[str, int]
 
 
@@ -73,7 +73,7 @@ class Stack:
     """Servers, API and worker on a fresh ledger, from `with` to the end of its block."""
 
     def __init__(self, options: StackOptions, print_line: PrintLine) -> None:
-        """Say what to start; `print_line` is told every process id and everything that died.
+        """Configure the stack; `print_line` prints process ids and deaths.
 
         Raises:
             InvalidArgumentError: One URL is given without the other.
@@ -87,7 +87,7 @@ class Stack:
         self._servers: EmbeddedServers | None = None
         self._stopping = threading.Event()
         self._failure: FaregateError | None = None
-        #: How often a worker that died was started again.
+        #: The restarts of the worker.
         self.worker_restarts = 0
         self.settings: Settings
         self.api: Api
@@ -109,20 +109,20 @@ class Stack:
         self._opened.close()
 
     def check(self) -> None:
-        """Do nothing if all is well.
+        """Raise an error if the run cannot go on.
 
         Raises:
-            FaregateError: The API ended, or something died that cannot be started again.
+            FaregateError: The API ended, or a process died that cannot be restarted.
         """
         if self._failure is not None:
             raise self._failure
 
     def worker_log(self) -> str:
-        """Return the end of what the workers have said."""
+        """Return the end of the log of the workers."""
         return self._worker.log_tail()
 
     async def while_healthy(self, work: Coroutine[None, None, T]) -> T:
-        """Do some work, and give it up as soon as `check` raises."""
+        """Run a coroutine, and cancel it as soon as `check` raises."""
         task = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait({task}, timeout=WATCH_INTERVAL_S))[0]:
@@ -147,7 +147,7 @@ class Stack:
         opened.callback(self._stopping.set)
 
     def _settings(self, opened: ExitStack) -> Settings:
-        """Start the servers, or take those that are given, and say so in settings."""
+        """Start the servers, unless URLs are given; return the settings."""
         fixed = fixed_settings(self._options)
         redis_url, postgres_url = self._options.redis_url, self._options.postgres_url
         if redis_url and postgres_url:
@@ -170,7 +170,7 @@ class Stack:
 
     @contextmanager
     def short_lived_api(self) -> Iterator[Api]:
-        """Run one more API, like the first; it is killed at the end of the block if not before."""
+        """Run another API during the block; it is killed at the end at the latest."""
         api = self._start_api("short-lived api")
         try:
             yield api
@@ -183,7 +183,7 @@ class Stack:
         return worker
 
     def _start_api(self, name: str) -> Api:
-        # Listening before the API runs: the port is known, and a client that connects early waits.
+        # The socket listens before the API runs: the port is known, and an early client waits.
         with listen(LOOPBACK, 0) as listening:
             number = listening.fileno()
             program = api_program(name, number, self._options, self.settings, self._logs)
@@ -200,7 +200,7 @@ class Stack:
                 self._failure = error
                 return
             except OSError as error:
-                # No process or no file is to be had; what runs on is stopped by its owner.
+                # There are no more processes or files; the owner stops what runs.
                 self._failure = EmbeddedServerError(f"cannot look after the processes: {error}")
                 return
 
@@ -220,7 +220,7 @@ class Stack:
 
 
 def fixed_settings(options: StackOptions) -> dict[str, object]:
-    """Return the settings that do not depend on where the servers are."""
+    """Return the settings that do not depend on the servers."""
     return {
         "starting_credits": options.starting_credits,
         "request_cost": 1,
@@ -242,7 +242,7 @@ def worker_program(settings: Settings, log: Path) -> Program:
 def api_program(
     name: str, socket_number: int, options: StackOptions, settings: Settings, logs: Path
 ) -> Program:
-    """Return the program of an API that serves on a socket, which it inherits."""
+    """Return the program of an API that serves on an inherited socket."""
     return Program(
         name=name,
         module="faregate.cli.replay_api",
@@ -254,14 +254,14 @@ def api_program(
 
 
 def broken(child: Child) -> EmbeddedServerError:
-    """Return the error that a program does not do its work any more, with the end of its log."""
+    """Return the error for a program that has ended, with the end of its log."""
     how = "hangs" if child.exit_status is None else f"ended with status {child.exit_status}"
     tail = child.log_tail() or "(nothing)"
     return EmbeddedServerError(f"the {child.program.name} {how}; the end of its log:\n{tail}")
 
 
 def _create_ledger(settings: Settings) -> None:
-    """Migrate the database, and make sure that nobody has used it or Redis before.
+    """Migrate the database, and check that neither it nor Redis was used before.
 
     Raises:
         ConfigurationError: The ledger is in use, so its numbers would not be those of this run.
@@ -278,7 +278,7 @@ def _create_ledger(settings: Settings) -> None:
 
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
-    """Let SIGTERM, SIGINT and SIGHUP end the block in order, once; then they are ignored."""
+    """End the block in order at the first SIGTERM, SIGINT or SIGHUP; ignore further ones."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def end(number: int, _frame: FrameType | None) -> None:

@@ -1,1 +1,1 @@
-"""The words of Faregate as values: pure Python, no I/O, no encodings."""
+"""The domain: values in pure Python, without I/O and encodings."""

@@ -9,38 +9,38 @@ from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.transaction import CreditTransactionId, TransactionType, check_amount
 from faregate.domain.user import User
 
-#: For how long after it was measured a drift may be used, if nothing is said: a minute.
+#: The default time for which a measured drift may be used, in milliseconds: a minute.
 ALIGNMENT_MS = 60_000
-#: How many transactions that Redis has lost are named, the newest.
+#: How many lost transactions are named, the newest ones.
 LOST_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveAccount:
-    """A live account at one moment, with the place that separates its records from later ones."""
+    """A live account at one moment, with the last record of its shard then."""
 
     user_id: UUID
-    #: Where it lies, and the Redis history that its shard holds.
+    #: Its shard, and the epoch of that.
     shard: int
     epoch: int
     #: The number of the last record of the shard at that moment.
     ordinal: int
     #: The time of the shard, in Unix milliseconds.
     at_ms: int
-    #: None where there is no account, or none that can be read.
+    #: The account; None if it is missing or unreadable.
     user: User | None
-    #: The last alignment of the user, as long as Redis knows it.
+    #: The last alignment of the user, if Redis still knows it.
     last_id: CreditTransactionId | None
-    #: Whether there is something in its place that cannot be read.
+    #: Whether the value of the account is unreadable.
     is_unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostTransaction:
-    """A transaction of the ledger that the live balance does not know."""
+    """A transaction of the ledger that the live balance does not include."""
 
     id: UUID
-    #: Its number, which Redis has given again or will give again.
+    #: Its sequence, which Redis has used again or will use again.
     sequence: int
     amount: int
 
@@ -49,33 +49,32 @@ class LostTransaction:
 class LiveDrift:
     """The difference between a live balance and its ledger: rows, dead letters, pending records."""
 
-    #: The account as it was measured.
+    #: The measured account.
     account: LiveAccount
-    #: To be added to its credits, and the part of it that concerns the allowance.
+    #: The credits to add to the balance, and the part of them in the allowance.
     amount: int
     allowance_amount: int
-    #: No transaction of the user has a higher number than this or the account's.
+    #: The last sequence of the user in the ledger.
     sequence_min: int
-    #: When the period of the allowance began, by the ledger, in Unix milliseconds; 0 for none.
+    #: The start of the period by the ledger, in Unix milliseconds; 0 for none.
     period_start_ms: int = 0
-    #: Transactions that Redis lost with the account, or when it went on from an older copy:
-    #: the newest `LOST_MAX`, in the order of their numbers. Those that were corrected before are
-    #: among them.
+    #: Transactions that Redis lost with the account, or by a restore of an older copy: the newest
+    #: `LOST_MAX`, by sequence, including those that were corrected before.
     lost: tuple[LostTransaction, ...] = ()
 
     @property
     def user_id(self) -> UUID:
-        """Whose balance it is."""
+        """The user of the balance."""
         return self.account.user_id
 
     @property
     def epoch(self) -> int:
-        """The Redis history in which it was measured."""
+        """The epoch in which it was measured."""
         return self.account.epoch
 
     @property
     def credits(self) -> int | None:
-        """The live credits as they were measured; None where there was no account."""
+        """The measured live credits; None if there was no account."""
         return self.account.user.credits if self.account.user else None
 
     @property
@@ -104,12 +103,11 @@ class Alignment:
     stays, and the record of the negated amount changes the ledger.
     """
 
-    #: Minted for it: the same call again is answered as the first one, for a day. The record has
-    #: the same id.
+    #: Its id, also that of the record. A call with the same id gets the same answer for a day.
     id: CreditTransactionId
     drift: LiveDrift
-    #: After this time of the shard it is refused, in Unix milliseconds: a call that was lost is not
-    #: executed later. An hour after it was measured at most.
+    #: The time of the shard after which it is refused, in Unix milliseconds, so that a lost call is
+    #: not executed later. At most an hour after the measurement.
     deadline_ms: int
     record: AlignmentRecord | None = None
 
@@ -127,7 +125,7 @@ class Alignment:
     def of(
         cls, drift: LiveDrift, record: AlignmentRecord | None = None, *, for_ms: int = ALIGNMENT_MS
     ) -> "Alignment":
-        """Make one with a new id, that may be executed for a time after the drift was measured."""
+        """Return an alignment with a new id, valid for a time after the drift was measured."""
         at_ms = drift.account.at_ms
         identity = CreditTransactionId.mint(at_ms)
         return cls(id=identity, drift=drift, deadline_ms=at_ms + for_ms, record=record)
@@ -136,20 +134,20 @@ class Alignment:
 class AlignmentOutcome(StrEnum):
     """The outcome of an alignment."""
 
-    #: Balance and ledger agree.
+    #: Balance and ledger agree now.
     ALIGNED = "aligned"
-    #: It had been done before, and is answered alike.
+    #: It was done before; the answer is the same.
     REPEATED = "repeated"
-    #: Its deadline has passed, and it has not been done.
+    #: Its deadline has passed, and it was not done.
     LATE = "late"
-    #: The user was aligned since the drift was measured, or its account was lost or made. Measure
-    #: again: a drift that is zero was corrected.
+    #: The user was aligned, or its account was lost or created, since the drift was measured.
+    #: Measure again: a drift of zero means that it was corrected.
     CHANGED = "changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aligned:
-    """The answer to an alignment. If it was refused, the numbers are those of the account now."""
+    """The answer to an alignment. After a refusal, the numbers are those of the account now."""
 
     outcome: AlignmentOutcome
     credits: int
@@ -159,5 +157,5 @@ class Aligned:
 
     @property
     def is_done(self) -> bool:
-        """Whether balance and ledger have been made to agree, now or before."""
+        """Whether balance and ledger agree, by this call or an earlier one."""
         return self.outcome in {AlignmentOutcome.ALIGNED, AlignmentOutcome.REPEATED}

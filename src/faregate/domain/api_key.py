@@ -1,12 +1,12 @@
-"""API keys: how they are written, and what is kept of them.
+"""API keys: their text, and the values that are stored.
 
     fg_<id>_<secret>        in hexadecimal: 16 bytes that find the row, 32 random ones that prove it
 
-So one expression finds keys that leaked: `fg_[0-9a-f]{32}_[0-9a-f]{64}`.
+So one expression finds leaked keys: `fg_[0-9a-f]{32}_[0-9a-f]{64}`.
 
-Kept of a secret is its SHA-256, from which nobody gets it back. A slow hash, as for passwords,
-would add nothing: it defends what people choose against guessing, and 256 random bits cannot be
-guessed, whereas every first request with a key would pay for the slowness. Ids are no secrets.
+Only the SHA-256 of a secret is stored. A slow hash, as for passwords, would add nothing: it
+protects texts that people choose, while 256 random bits cannot be guessed, and each first request
+with a key would be slower. Ids are not secret.
 """
 
 import hmac
@@ -23,44 +23,44 @@ from uuid_utils.compat import uuid7
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.user import check_user_id
 
-#: How long the name of a key, or of its tier, may be, in characters.
+#: The longest name of a key or tier, in characters.
 NAME_LENGTH_MAX = 100
 
 _SECRET_BYTES = 32
 _WRITTEN = re.compile(r"fg_([0-9a-f]{32})_([0-9a-f]{64})", re.ASCII)
-#: What the secret of an unknown key is compared with, so that it is as much work as a wrong one.
+#: Compared with the secret of an unknown key, so that this takes as long as for a wrong one.
 _NO_HASH = bytes(sha256().digest_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """What is known of a key. Neither its secret nor the hash of it."""
+    """An API key, without its secret and its hash."""
 
     #: Its public part, by which it is listed and revoked.
     id: UUID
-    #: Who is charged for what is done with it.
+    #: The user that is charged.
     user_id: UUID
-    #: What it is for, for people.
+    #: Its purpose, for people.
     name: str
-    #: The tier of requests with it; None for the user's.
+    #: The tier of its requests; None for that of the user.
     tier: str | None
     #: When it was made.
     created_at: datetime
-    #: From when on it counts no more; None for never.
+    #: When it expires; None for never.
     expires_at: datetime | None = None
     #: When it was revoked; None if it was not.
     revoked_at: datetime | None = None
-    #: Up to a minute or so behind, since not every use is written.
+    #: Its last use, up to about a minute late, since not every use is written.
     last_used_at: datetime | None = None
 
     def is_in_force(self, now: datetime) -> bool:
-        """Say whether the key is in force."""
+        """Return whether the key is valid: neither expired nor revoked."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredApiKey:
-    """A key, and what its secret is compared with."""
+    """A key with the hash of its secret."""
 
     #: The key.
     key: ApiKey
@@ -70,23 +70,23 @@ class StoredApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresentedApiKey:
-    """What a request brought: an id that anybody may know, and the hash of what proves it."""
+    """The key in a request: its id, and the hash of its secret."""
 
     id: UUID
     secret_hash: bytes = field(repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read a key as it is written; None for anything else."""
+        """Read a key from its text; None for any other text."""
         found = _WRITTEN.fullmatch(text)
         if found is None:
             return None
         return cls(id=UUID(found[1]), secret_hash=sha256(bytes.fromhex(found[2])).digest())
 
     def unlock(self, stored: StoredApiKey | None, now: datetime) -> ApiKey | None:
-        """Return the stored key if this is it, and it is in force.
+        """Return the stored key if the secrets match and the key is valid.
 
-        Where nothing is stored the answer is None, and takes as long.
+        For an unknown key it returns None after the same time.
         """
         expected = _NO_HASH if stored is None else stored.secret_hash
         is_same = hmac.compare_digest(expected, self.secret_hash)
@@ -97,10 +97,10 @@ class PresentedApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewApiKey:
-    """A key that was just made: the only moment at which its secret is known."""
+    """A new key, with its secret, which is not stored."""
 
     key: ApiKey
-    #: The whole key, to be handed over and forgotten.
+    #: The text of the key, which is shown once.
     text: str = field(repr=False)
     secret_hash: bytes = field(repr=False)
 
@@ -117,11 +117,11 @@ class NewApiKey:
         """Make a key for a user.
 
         Raises:
-            InvalidArgumentError: Name or tier is empty, too long or not printable, or it would be
-                out of date at once.
+            InvalidArgumentError: Name or tier is empty, too long or not printable, or the expiry is
+                over.
         """
         if expires_at is not None and expires_at <= now:
-            raise InvalidArgumentError("an API key that is made expires in the future")
+            raise InvalidArgumentError("a new API key must expire in the future")
         secret = secrets.token_bytes(_SECRET_BYTES)
         key = ApiKey(
             id=uuid7(nanoseconds=int(now.timestamp() * 1_000) * 1_000_000),

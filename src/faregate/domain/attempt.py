@@ -1,9 +1,10 @@
-"""What happens to one attempt of a spend, and what follows: a table without I/O.
+"""The states and events of one attempt of a spend, as a table without I/O.
 
     QUEUED ── sent ──> SENT ── connection lost ──> SENT_AGAIN (the same id) ──> ENDED
 
-Only an attempt that was sent may have been charged. So what was not sent is refused and no more;
-what was sent and not answered is voided. `NEXT` holds every state and event that can meet.
+Only an attempt that was sent may have been charged. So an attempt that was not sent is only
+refused, and one that was sent without an answer is voided. `NEXT` has every pair of state and
+event.
 """
 
 from collections.abc import Mapping
@@ -17,21 +18,21 @@ from faregate.domain.transaction import CreditTransactionId
 
 
 class Phase(Enum):
-    """How far an attempt has come."""
+    """The state of an attempt."""
 
     QUEUED = auto()
     SENT = auto()
-    #: Sent once more with the same id, after the first answer was lost.
+    #: Sent again with the same id, after the first answer was lost.
     SENT_AGAIN = auto()
     ENDED = auto()
 
 
-#: To name a member of an enumeration takes a call of a function in Python 3.11.
+#: Constants, since access to an enum member is a function call in Python 3.11.
 _QUEUED, _SENT, _SENT_AGAIN = Phase.QUEUED, Phase.SENT, Phase.SENT_AGAIN
 
 
 class Event(Enum):
-    """What happens to an attempt."""
+    """The events of an attempt."""
 
     #: The ledger decided, and the answer holds for every attempt with the id.
     ANSWERED = auto()
@@ -39,7 +40,7 @@ class Event(Enum):
     ANSWERED_ALONE = auto()
     #: The id is ahead of the ledger's clock. Nothing was written.
     AHEAD = auto()
-    #: It reached the ledger after its deadline. Nothing was taken, and nothing will be.
+    #: It reached the ledger after its deadline. It is not charged.
     LATE = auto()
     #: There was no answer by the deadline.
     TIMED_OUT = auto()
@@ -49,25 +50,25 @@ class Event(Enum):
     CANCELLED = auto()
     #: The queue was full, or it waited in the queue for too long.
     SHED = auto()
-    #: There was no connection; or the server refused the call before it executed anything of it.
+    #: There was no connection, or the server refused the call before executing it.
     NOT_SENT = auto()
 
 
 class Action(Enum):
-    """What follows."""
+    """The actions after an event."""
 
     ANSWER = auto()
-    #: Send it once more with the same id, while there is time; without time, see `WITHOUT_TIME`.
+    #: Send it again with the same id, if there is time; otherwise see `WITHOUT_TIME`.
     ASK_AGAIN = auto()
-    #: Send it once more with a new id, while there is time.
+    #: Send it again with a new id, if there is time.
     ASK_ANEW = auto()
-    #: Tell the caller that nothing was charged.
+    #: Fail: nothing was charged.
     REFUSE = auto()
-    #: Tell the caller that nothing is charged, and void the id.
+    #: Fail, and void the id.
     VOID = auto()
-    #: Give the answer, and void an earlier attempt with the id.
+    #: Return the answer, and void an earlier attempt with the id.
     VOID_AND_ANSWER = auto()
-    #: Do nothing: nobody waits, and nothing was sent.
+    #: Do nothing: no caller waits, and nothing was sent.
     DROP = auto()
 
 
@@ -95,14 +96,14 @@ NEXT: Mapping[tuple[Phase, Event], Action] = MappingProxyType(
         (Phase.SENT_AGAIN, Event.CANCELLED): Action.VOID,
     }
 )
-#: What follows instead where the time of the caller is over.
+#: The actions instead, if the time of the caller is over.
 WITHOUT_TIME: Mapping[Action, Action] = MappingProxyType(
     {Action.ASK_AGAIN: Action.VOID, Action.ASK_ANEW: Action.REFUSE}
 )
 
 
 class AttemptError(LedgerUnavailableError):
-    """An attempt that ended without a decision. Never leaves the gate."""
+    """An attempt ended without a decision. Never leaves the gate."""
 
     def __init__(self, event: Event, message: str) -> None:
         super().__init__(message)
@@ -110,7 +111,7 @@ class AttemptError(LedgerUnavailableError):
 
 
 class Attempt:
-    """One attempt of a spend. The ledger notes in it how far it has come."""
+    """One attempt of a spend. The ledger updates its state."""
 
     __slots__ = (
         "asked_at_ms",
@@ -126,16 +127,16 @@ class Attempt:
         self.phase = _QUEUED
         #: Given by the caller, or minted when it is sent.
         self.transaction_id = spend.options.transaction_id
-        #: When it was sent, and after which time it must not be charged any more: both in the
-        #: ledger's time in Unix milliseconds, as far as that is known; 0 until it is sent.
+        #: When it was sent, and its deadline, after which it must not be charged: in the ledger's
+        #: time, in Unix milliseconds; 0 until it is sent.
         self.asked_at_ms = 0
         self.deadline_ms = 0
-        #: The deadline with which it was sent first.
+        #: The deadline of its first sending.
         self.first_deadline_ms = 0
 
     @property
     def is_given(self) -> bool:
-        """Whether its id is the caller's, so that an earlier call may have had it."""
+        """Whether the caller chose its id, so that an earlier call may have used it."""
         return self.spend.options.transaction_id is not None
 
     @property
@@ -144,12 +145,12 @@ class Attempt:
         return self.phase is _SENT_AGAIN or self.is_given
 
     def note_sent(self, transaction_id: CreditTransactionId, now_ms: int, deadline_ms: int) -> None:
-        """Note that it is on its way.
+        """Note that it was sent.
 
         Args:
-            transaction_id: The id that it has from now on.
-            now_ms: The ledger's time that has passed for certain.
-            deadline_ms: The deadline that the ledger is told.
+            transaction_id: Its id from now on.
+            now_ms: A time of the ledger that has certainly passed, in Unix milliseconds.
+            deadline_ms: Its deadline, in Unix milliseconds.
         """
         if self.phase is _QUEUED:
             self.transaction_id = transaction_id
@@ -159,7 +160,7 @@ class Attempt:
         self.deadline_ms = deadline_ms
 
     def follow(self, event: Event, *, has_time: bool) -> Action:
-        """Return what follows from an event, and move on."""
+        """Apply an event, and return the action."""
         action = NEXT[self.phase, event]
         if not has_time:
             action = WITHOUT_TIME.get(action, action)
@@ -173,7 +174,7 @@ class Attempt:
         return action
 
     def void(self) -> Void:
-        """Return what undoes the attempt. It must have been sent."""
+        """Return the void of the attempt, which must have been sent."""
         if self.transaction_id is None:
             raise AssertionError("an attempt that was not sent has nothing to void")
         return Void(

@@ -16,36 +16,36 @@ class LetterKind(StrEnum):
     REFUSED = "refused"
     #: It cannot be read.
     UNREADABLE = "unreadable"
-    #: It is of an epoch that is over, and does not follow from the last row of its user.
+    #: It belongs to an earlier epoch, and does not follow the last row of its user.
     FORK = "fork"
 
 
 class LetterOutcome(StrEnum):
     """The outcome of a dead letter."""
 
-    #: It counts no more, and there is no row of it.
+    #: It does not count any more, and has no row.
     DISCARDED = "discarded"
     #: The record is a row, as it was recorded.
     RETRIED = "retried"
     #: A row stands in place of the record; its metadata have actor and reason.
     RESOLVED = "resolved"
-    #: It is still a dead letter, and counts as pending.
+    #: It remains a dead letter, and counts as pending.
     STAYS = "stays"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetterResult:
-    """One dead letter after an operator has treated it."""
+    """The result of an operator's action on one dead letter."""
 
     id: int
     kind: str
-    #: Whose record it is; None where it cannot be read, or nothing of it is left.
+    #: The user of the record; None if it is unreadable, or was removed.
     user_id: UUID | None
     amount: int | None
     outcome: LetterOutcome
-    #: Whether that had been done before, so that nothing was changed.
+    #: Whether it was done before, so that nothing changed.
     repeated: bool = False
-    #: Why it stays.
+    #: Why it remains a dead letter.
     reason: str | None = None
     #: The row that it became.
     row_id: UUID | None = None

@@ -1,4 +1,4 @@
-"""Everything that can be broken. A refusal is a value (see `decision`), never an exception.
+"""The tree of errors. A refusal is a value (see `decision`), never an exception.
 
 FaregateError
     InvalidArgumentError            a value from outside is ill-formed; nothing was written
@@ -72,11 +72,14 @@ class OutcomeUnknownError(LedgerUnavailableError):
 
 
 class UnresolvedError(LedgerUnavailableError):
-    """The user has too many recent records to say whether this is a retry. Others are decided."""
+    """The user has too many recent records to find out whether this is a retry.
+
+    Other users are decided.
+    """
 
 
 class LedgerCorruptError(LedgerUnavailableError):
-    """A value of the ledger cannot be read: it was overwritten, or is of a newer version."""
+    """A value of the ledger cannot be read: it was overwritten, or has a newer version."""
 
 
 class LedgerUninitialisedError(LedgerError):
@@ -88,19 +91,19 @@ class ArchiveUnavailableError(FaregateError):
 
 
 class ShardBlockedError(ArchiveUnavailableError):
-    """The records of one shard cannot be stored now, while those of others may be."""
+    """The records of one shard cannot be stored now. Other shards are not affected."""
 
 
 class StandbyError(ArchiveUnavailableError):
-    """Postgres is a standby in recovery: it may be behind, and takes no rows."""
+    """Postgres is a standby in recovery: it may be behind, and accepts no rows."""
 
 
 class HiddenRowsError(ArchiveUnavailableError):
-    """Postgres does not show every row to this role, so that nothing can be said of all of them."""
+    """Postgres does not show every row to this role, so totals would be wrong."""
 
 
 class IdentityUnavailableError(FaregateError):
-    """The caller cannot be identified now: it is refused, and not taken for anonymous."""
+    """The caller cannot be identified now. It is refused, and does not become anonymous."""
 
 
 class IdentityAnswerError(FaregateError, TypeError):
@@ -108,15 +111,15 @@ class IdentityAnswerError(FaregateError, TypeError):
 
 
 class JournalError(FaregateError):
-    """The journal cannot be written or read, is full, or is being imported by somebody else."""
+    """The journal cannot be written or read, is full, or is being imported by another process."""
 
 
 class MigrationError(FaregateError):
-    """A migration cannot be applied, or was edited after it had been."""
+    """A migration cannot be applied, or was edited after it was applied."""
 
 
 class SchemaDiffersError(MigrationError):
-    """The schema is not what the migrations make, even after all repairs."""
+    """The schema differs from the migrations, even after all repairs."""
 
 
 class UnfitDatabaseError(MigrationError):

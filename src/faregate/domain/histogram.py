@@ -1,4 +1,4 @@
-"""A histogram: how many values were observed up to each of some bounds, and their sum."""
+"""A histogram: counts of values up to some bounds, and their sum."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -9,24 +9,24 @@ from typing import Self
 
 @dataclass(slots=True)
 class Histogram:
-    """Counts in a flat row of cells, so that to observe a value costs a fraction of a µs.
+    """Counts in a flat array of cells, so that observing a value takes a fraction of a µs.
 
-    The cells may lie in memory that several processes share. Two of them that observe at the same
-    moment may lose one of the two.
+    Several processes may share the memory of the cells. If two observe at the same moment, one of
+    the values may be lost.
     """
 
-    #: The greatest value of each bucket, ascending. One without a bound follows.
+    #: The upper bound of each bucket, ascending. A bucket without a bound follows.
     bounds: Sequence[float]
-    #: One for each bucket, and one for the sum of all values.
+    #: One cell for each bucket, and one for the sum of all values.
     cells: "list[float] | memoryview[float]"
 
     @classmethod
     def empty(cls, bounds: Sequence[float]) -> Self:
-        """Make one that has observed nothing."""
+        """Return an empty histogram."""
         return cls(bounds, [0.0] * (len(bounds) + 2))
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count a value, as often as it was seen."""
+        """Count a value, `count` times."""
         self.cells[bisect_left(self.bounds, value)] += times
         self.cells[-1] += value * times
 
@@ -37,6 +37,6 @@ class Histogram:
 
     @property
     def buckets(self) -> list[tuple[str, float]]:
-        """Each bound as Prometheus writes it, and how many values are not above it."""
+        """Return each bound in the form of Prometheus, with the number of values up to it."""
         names = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
         return list(zip(names, accumulate(self.cells[:-1]), strict=True))

@@ -1,19 +1,19 @@
-"""What has happened to a user's credits, as the user reads it: page by page, the newest first."""
+"""The history of a user's credits, for the user: pages of rows, the newest first."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 
-#: How many rows one page may have.
+#: The most rows of a page.
 PAGE_LENGTH_MAX = 100
-#: How many rows a page has if nothing is said.
+#: The default number of rows of a page.
 PAGE_LENGTH = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryPlace:
-    """Where a row stands: by its time, and by its id among those of the same time."""
+    """The place of a row: its time, then its id among rows of the same time."""
 
     #: The time of the row.
     timestamp: datetime
@@ -23,7 +23,7 @@ class HistoryPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRow:
-    """One transaction of a user. Metadata is for programs of the application, and not in it."""
+    """One transaction of a user, without its metadata, which are for the application."""
 
     #: Its identity.
     id: CreditTransactionId
@@ -42,15 +42,15 @@ class HistoryRow:
 
     @property
     def place(self) -> HistoryPlace:
-        """Where it stands."""
+        """Its place."""
         return HistoryPlace(timestamp=self.timestamp, id=self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryPage:
-    """A stretch of a history without a gap."""
+    """Consecutive rows of a history."""
 
     #: The rows, the newest first.
     rows: tuple[HistoryRow, ...]
-    #: Where the next page goes on; None if there is none.
+    #: The place where the next page continues; None if there is none.
     ends_at: HistoryPlace | None

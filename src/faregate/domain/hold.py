@@ -1,4 +1,4 @@
-"""Holds: credits that are taken for a cost which is known only later."""
+"""Holds: credits that are taken for a cost that is known only later."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,31 +13,31 @@ from faregate.domain.transaction import CreditTransactionId, check_whole
 
 
 class HoldState(StrEnum):
-    """What became of a hold. The ledger remembers it for a day after its end."""
+    """The state of a hold. The ledger remembers it for a day after its end."""
 
     #: The ledger does not know the hold: it never was, or it ended more than a day ago.
     UNKNOWN = ""
     #: It has not ended.
     OPEN = "open"
-    #: It ended by what it really cost.
+    #: It ended with its actual cost.
     SETTLED = "settled"
     #: All of it went back.
     CANCELLED = "cancelled"
-    #: Nobody settled it in time; it went back, or was kept, as was said when it began.
+    #: It was not settled in time; it went back or was kept, as `on_expiry` says.
     EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """The answer to a request for a hold; if it is allowed, what it is settled by."""
+    """The answer to a request for a hold, by which an allowed hold is settled."""
 
-    #: How the ledger decided on the estimate; its transaction id is the one of the hold, and its
-    #: policy rules how the hold ends.
+    #: The decision on the estimate. Its transaction id is that of the hold, and its policy applies
+    #: to the end of the hold.
     decision: Decision
 
     @classmethod
     def known_by(cls, user_id: UUID, hold_id: CreditTransactionId) -> Self:
-        """Name a hold by its ids alone, for an operator who cancels it."""
+        """Return a hold from its ids alone, for an operator who cancels it."""
         return cls(
             decision=Decision(
                 verdict=Verdict.ALLOWED,
@@ -55,7 +55,7 @@ class Hold:
 
     @property
     def user_id(self) -> UUID:
-        """Whose credits are held."""
+        """The user of the hold."""
         return self.decision.user_id
 
     @property
@@ -65,25 +65,25 @@ class Hold:
 
     @property
     def estimate(self) -> int:
-        """What was taken, in credits; 0 where the user is never refused."""
+        """The credits that were taken; 0 if the user is never refused."""
         return -self.decision.amount
 
     @property
     def expires_at_ms(self) -> int:
-        """When it expires unless it ends before or is extended, in Unix ms; 0 if refused."""
+        """When it expires, unless it ends or is extended before, in Unix ms; 0 if refused."""
         return self.decision.expires_at_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenHold:
-    """A hold that nobody has ended, as operators see it."""
+    """An open hold, for operators."""
 
     id: CreditTransactionId
     user_id: UUID
-    #: What was taken, in credits.
+    #: The credits that were taken.
     amount: int
     opened_at: datetime
-    #: From then on the worker ends it.
+    #: When it expires; the worker ends it then.
     expires_at: datetime
 
 
@@ -93,13 +93,13 @@ class Settlement:
 
     user_id: UUID
     hold_id: CreditTransactionId
-    #: What it really cost, in credits; None to cancel it.
+    #: The actual cost, in credits; None to cancel it.
     actual: int | None
-    #: The attempt with an idempotency key that ends it; None where there was no key.
+    #: The attempt with an idempotency key that ends it; None without a key.
     attempt_id: CreditTransactionId | None = None
-    #: How far below zero the balance may go for what the estimate lacks, in credits.
+    #: How far below zero the balance may go for a cost above the estimate, in credits.
     overdraft_max: int = 0
-    #: What the user gets anew in each period, by its policy.
+    #: The allowance of the user, by its policy.
     allowance: Allowance | None = None
     description: str = "settlement of a hold"
     metadata: Mapping[str, object] | None = None
@@ -120,21 +120,21 @@ class HoldAnswer:
     user_id: UUID
     #: The id of the hold.
     hold_id: CreditTransactionId
-    #: What has become of the hold.
+    #: The state of the hold.
     state: HoldState
-    #: What went back of the estimate, in credits.
+    #: The part of the estimate that went back, in credits.
     refunded: int = 0
-    #: What was taken beyond the estimate, in credits.
+    #: The credits that were taken beyond the estimate.
     charged: int = 0
-    #: What should have been taken beyond the estimate, and was not there, in credits.
+    #: The credits beyond the estimate that could not be taken.
     shortfall: int = 0
-    #: When it expires, or would have, in Unix milliseconds.
+    #: When it expires, or would have expired, in Unix milliseconds.
     expires_at_ms: int = 0
     #: The user's balance now.
     credits: int = 0
-    #: What is left of the user's allowance now; part of `credits`.
+    #: The rest of the user's allowance now; part of `credits`.
     allowance_left: int = 0
-    #: Whether this answers a retry: the hold had ended in this very way already.
+    #: Whether this answers a retry: the hold had ended in the same way before.
     repeated: bool = False
 
     @property
@@ -144,10 +144,10 @@ class HoldAnswer:
 
     @property
     def is_pending(self) -> bool:
-        """Whether it is yet to be done, in the background. All numbers are 0 then."""
+        """Whether it is done in the background. All numbers are 0 then."""
         return self.verdict is Verdict.PENDING
 
 
 def closing_id(hold_id: CreditTransactionId) -> CreditTransactionId:
-    """Return the id of the one record that the end of a hold may write, however it ends."""
+    """Return the id of the only record that the end of a hold may write."""
     return CreditTransactionId.derive("hold-end", hold_id.value)

@@ -1,4 +1,4 @@
-"""Idempotency keys: a caller's own name for a request, by which every retry of it is known."""
+"""Idempotency keys: a caller's name for a request, by which retries are recognised."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,46 +11,46 @@ from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import check_user_id
 
 KEY_BYTES_MAX = 255
-#: For how long a key is remembered, unless said otherwise. In milliseconds.
+#: The default lifetime of a key, in milliseconds.
 LIFETIME_MS = 86_400_000
-#: After how long a request that has not been completed may be taken over. In milliseconds.
+#: The default time after which a retry takes over, in milliseconds.
 LEASE_MS = 300_000
-#: How many keys of one user are remembered in one lifetime.
+#: The default of the most keys of a user in one lifetime.
 KEYS_MAX = 100_000
 
 LIFETIME_MS_MIN = 1_000
 LIFETIME_MS_MAX = 31 * 86_400_000
 KEYS_COUNT_MAX = 1_000_000
-#: How large a response may be that is kept for retries.
+#: The largest response that is saved for retries, in bytes.
 RESPONSE_BYTES_MAX = 1_048_576
 _DIGEST_BYTES = 16
 
 
 class KeyState(StrEnum):
-    """Where the request that an idempotency key stands for was found."""
+    """The state of the request of an idempotency key."""
 
-    #: This is the first request with its key, or those before were refused or given back.
+    #: This is the first request with its key, or earlier ones were refused or given back.
     NEW = "new"
-    #: Another request with the key was allowed and is not completed: come back later.
+    #: Another request with the key was allowed and is not completed. Retry later.
     IN_FLIGHT = "in_flight"
-    #: That request was not completed in time. This one serves in its place, for its charge.
+    #: That request was not completed in time. This one takes over, for the same charge.
     TAKEN_OVER = "taken_over"
-    #: That request was completed: nothing is to be served again.
+    #: That request was completed. Do not serve it again.
     DONE = "done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What is noted when the request of a key has been served."""
+    """The completion of the request of a key."""
 
     user_id: UUID
     #: The id of its charge or hold.
     transaction_id: CreditTransactionId
     #: The id of the attempt that was served, if it has taken over.
     attempt_id: CreditTransactionId | None = None
-    #: What a retry is to be answered with, as the caller encodes it; empty for nothing.
+    #: The response for retries, encoded by the caller; empty for none.
     response: bytes = b""
-    #: For how long that is kept.
+    #: How long the response is saved, in milliseconds.
     lifetime_ms: int = LIFETIME_MS
 
     def __post_init__(self) -> None:
@@ -60,12 +60,12 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyKey:
-    """The key of one request, and how long it counts."""
+    """The key of one request, with its bounds."""
 
     #: Chosen by the caller, one for each request of a user.
     key: str
-    #: What else makes up the request, such as its method, path and a digest of its body. The same
-    #: key with another fingerprint is refused.
+    #: A text for the rest of the request, such as its method, path and a digest of its body. The
+    #: same key with another fingerprint is refused.
     fingerprint: str = ""
     lifetime_ms: int = LIFETIME_MS
     lease_ms: int = LEASE_MS
@@ -82,7 +82,7 @@ class IdempotencyKey:
                 raise InvalidArgumentError(f"{what} of a key lies within {low} and {high}")
 
     def to_saved(self) -> "SavedKey":
-        """Return what is kept of it outside of the ledger."""
+        """Return the form that a journal stores."""
         return SavedKey(
             key_digest=self.key_digest,
             fingerprint_digest=self.fingerprint_digest,
@@ -93,18 +93,18 @@ class IdempotencyKey:
 
     @property
     def key_digest(self) -> bytes:
-        """The key in 16 bytes, whatever its length."""
+        """The digest of the key, 16 bytes."""
         return _digest(self.key)
 
     @property
     def fingerprint_digest(self) -> bytes:
-        """The fingerprint in 16 bytes, whatever its length."""
+        """The digest of the fingerprint, 16 bytes."""
         return _digest(self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedKey:
-    """The key of a request that is over, without what it was made of."""
+    """An idempotency key as a journal stores it: digests only."""
 
     key_digest: bytes
     fingerprint_digest: bytes
@@ -114,10 +114,10 @@ class SavedKey:
 
 
 def check_idempotency_key(text: object) -> str:
-    """Return an idempotency key if it is one.
+    """Return a text if it is a valid idempotency key.
 
     Raises:
-        InvalidArgumentError: It is empty, no text that can be encoded, or too long.
+        InvalidArgumentError: It is empty, too long, or no text that can be encoded.
     """
     with suppress(UnicodeEncodeError):
         if isinstance(text, str) and 0 < len(text.encode()) <= KEY_BYTES_MAX:
@@ -126,9 +126,9 @@ def check_idempotency_key(text: object) -> str:
 
 
 def id_of_idempotency_key(user_id: UUID, text: str) -> CreditTransactionId:
-    """Return the id that stands for a user's key, for what is written once for it, for good.
+    """Return the transaction id of a user's key, for a change that is made once for good.
 
-    `faregate.add_credits` computes the same one.
+    `faregate.add_credits` computes the same id.
     """
     return CreditTransactionId.derive(f"key:{check_idempotency_key(text)}", check_user_id(user_id))
 

@@ -1,4 +1,4 @@
-"""What makes a ledger this one and no other."""
+"""The identity of a ledger."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from faregate.domain.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerIdentity:
-    """What a ledger was created with; Redis and Postgres must agree on it at every start."""
+    """The settings of a new ledger. Redis and Postgres must agree on them at every start."""
 
-    #: Tells this ledger from any other.
+    #: Unique for this ledger.
     ledger_id: UUID
     shard_count: int
     starting_credits: int
     epoch: int
-    #: Whether Redis has been given this epoch. From then on an empty Redis is a lost one.
+    #: Whether Redis was installed with this epoch. From then on an empty Redis is a lost one.
     installed: bool
 
     @property
@@ -30,10 +30,10 @@ class LedgerIdentity:
         }
 
     def require_shards(self, count: int) -> None:
-        """Make sure that the settings have the right number of shards.
+        """Check that the settings have the right number of shards.
 
         Raises:
-            ConfigurationError: They have another one.
+            ConfigurationError: They have another number.
         """
         if self.shard_count != count:
             raise ConfigurationError(

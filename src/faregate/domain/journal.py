@@ -1,8 +1,8 @@
-"""What is written down of requests that are served without a decision, and what becomes of it.
+"""Journals: requests that were served without a decision, and their collection.
 
-A journal has two kinds of lines: an entry for each request, and changes of what one costs, because
-it was given back or settled. A request that was refused is an entry, too, if it may have been
-charged and could not be voided as long as its process lived.
+A journal has two kinds of lines: an entry for each request, and later changes of its cost, by a
+refund or a settlement. A refused request is an entry, too, if it may have been charged and could
+not be voided before its process ended.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,64 +23,64 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import check_user_id
 
-#: What the import adds to the metadata of a row, beyond what a request may bring.
+#: The largest metadata of a collected row: those of a request, and what the import adds.
 JOURNALED_METADATA_BYTES_MAX = METADATA_BYTES_MAX + 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalEntry:
-    """One request that was served without a decision, or has still to be voided."""
+    """A request that was served without a decision, or must still be voided."""
 
-    #: The id of the attempt. If it has been charged all the same, then under this id.
+    #: The id of the attempt, under which it may have been charged.
     attempt_id: CreditTransactionId
     user_id: UUID
-    #: In credits; of a hold, what it costs if nobody settles it.
+    #: Its cost in credits; for a hold, the cost if it is not settled.
     cost: int
-    #: Whether the user is never refused: then it is recorded, and nothing is taken for it.
+    #: Whether the user is never refused: then it is recorded, and takes no credits.
     is_unlimited: bool = False
     description: str
     metadata: Mapping[str, object] | None = None
-    #: What the user gets anew in each period, by its policy.
+    #: The allowance of the user, by its policy.
     allowance: Allowance | None = None
-    #: When the attempt was made and what its deadline was, as a `Void` has them.
+    #: The time and the deadline of the attempt, as in `Void`.
     asked_at_ms: int
     deadline_ms: int
-    #: When it was served, by the clock of the machine that did, in Unix milliseconds.
+    #: When it was served, by the clock of that machine, in Unix milliseconds.
     served_at_ms: int
-    #: Whether the attempt may have been charged: then it is voided before this is collected.
+    #: Whether the attempt may have been charged: then it is voided before the collection.
     may_be_charged: bool = False
-    #: Whether it was served; if not, there is nothing to collect.
+    #: Whether it was served; otherwise there is nothing to collect.
     is_served: bool = True
-    #: By which a retry is known that had another transaction id.
+    #: Its idempotency key, by which a retry under another transaction id is recognised.
     key: SavedKey | None = None
-    #: Of a hold: until when it may be settled, in Unix milliseconds.
+    #: For a hold: when it expires, in Unix milliseconds.
     expires_at_ms: int | None = None
 
     def __post_init__(self) -> None:
         check_user_id(self.user_id)
         check_whole("a cost", self.cost, 0)
-        # Nothing is served that could not be made a row later.
+        # A request that could not become a row later is not served.
         encode_description(self.description)
         encode_metadata(self.metadata)
 
     @property
     def deduct_id(self) -> CreditTransactionId:
-        """The id of the deduct that collects it, so that it is collected once."""
+        """The id of its deduct, derived from the attempt, so that it is collected once."""
         return CreditTransactionId.derive("journal", self.attempt_id.value)
 
     @property
     def owed(self) -> int:
-        """What is to be taken for it, in credits."""
+        """The credits to take for it."""
         return 0 if self.is_unlimited else self.cost
 
     @property
     def is_recorded(self) -> bool:
-        """Whether there is anything to collect or to record of it."""
+        """Whether its collection makes a record."""
         return self.is_unlimited or self.cost > 0
 
     @property
     def row_metadata(self) -> Mapping[str, object]:
-        """The metadata of that deduct: what it costs, which may be more than could be taken."""
+        """The metadata of that deduct, with the full cost, which may exceed the credits taken."""
         served_at = datetime.fromtimestamp(self.served_at_ms / 1000, UTC)
         facts = {
             "attempt": str(self.attempt_id),
@@ -90,7 +90,7 @@ class JournalEntry:
         return {**(self.metadata or {}), "journal": facts}
 
     def void(self) -> Void:
-        """Return what undoes the attempt."""
+        """Return the void of the attempt."""
         return Void(
             user_id=self.user_id,
             transaction_id=self.attempt_id,
@@ -99,11 +99,11 @@ class JournalEntry:
         )
 
     def is_open(self, now_ms: int) -> bool:
-        """Whether it is a hold that may yet be settled."""
+        """Whether it is a hold that may still be settled."""
         return self.expires_at_ms is not None and now_ms < self.expires_at_ms
 
     def changed(self, changes: Iterable["JournalChange"]) -> Self:
-        """Return it as it is after changes, in their order."""
+        """Return the entry after changes, in their order."""
         cost, expires_at_ms = self.cost, self.expires_at_ms
         given_back: dict[CreditTransactionId, int | None] = {}
         for change in changes:
@@ -119,16 +119,16 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalChange:
-    """What becomes of a journaled request later: one of a refund, a settlement, an extension."""
+    """A later change of a journaled request: a refund, a settlement, or an extension."""
 
     attempt_id: CreditTransactionId
     user_id: UUID
-    #: Of a refund: by which a retry of it is known, and how much it gives back; None for all.
+    #: For a refund: its id, and the credits that it gives back; None for all.
     refund_id: CreditTransactionId | None = None
     amount: int | None = None
-    #: Of a settlement or a cancellation: what the hold costs, in credits.
+    #: For a settlement or a cancellation: the cost of the hold, in credits.
     cost: int | None = None
-    #: Of an extension: until when the hold may be settled, in Unix milliseconds.
+    #: For an extension: when the hold expires, in Unix milliseconds.
     expires_at_ms: int | None = None
 
     def __post_init__(self) -> None:
@@ -139,13 +139,13 @@ class JournalChange:
 
 
 class Collection(StrEnum):
-    """What became of a journaled request."""
+    """The outcome of a journaled request."""
 
-    #: It has been charged just now, as far as there was enough.
+    #: It was charged now, as far as the credits went.
     COLLECTED = "collected"
-    #: It has been charged before: by an earlier import, or as a request with the same id or key.
+    #: It was charged before: by an earlier import, or as a request with the same id or key.
     KNOWN = "known"
-    #: It costs nothing; what may have been charged for it has been given back.
+    #: It costs nothing; an earlier charge was given back.
     CANCELLED = "cancelled"
     #: It was not served, and is voided.
     VOIDED = "voided"
@@ -153,16 +153,16 @@ class Collection(StrEnum):
     UNKNOWN_USER = "unknown_user"
     #: It is a hold that may yet be settled.
     OPEN = "open"
-    #: The ledger cannot take it, whenever it is asked.
+    #: The ledger can never charge it.
     REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What became of a journaled request, and how much was taken for it."""
+    """The outcome of a journaled request, and its charge."""
 
     outcome: Collection
-    #: What was taken, and what was not there to be taken, in credits.
+    #: The credits that were charged, and those that could not be charged.
     charged: int = 0
     shortfall: int = 0
     #: Why it was refused.

@@ -1,4 +1,4 @@
-"""Rate limits beside credits: how many requests in how long, whatever they cost."""
+"""Rate limits: bounds on the number of requests in a time, independent of their cost."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from typing import Self
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 from faregate.domain.quick import quick_maker
 
-#: A window remembers each request in it, so that its size is bounded.
+#: The most requests of a window, since each of them is stored.
 WINDOW_COUNT_MAX = 10_000
-#: How many limits one decision may check.
+#: The most limits that one decision checks.
 LIMITS_MAX = 16
 
 _PERIOD_MS_MAX = 31 * 86_400_000
@@ -18,12 +18,12 @@ _COUNT_MAX = 1_000_000_000
 
 
 class LimitKind(StrEnum):
-    """How requests are counted."""
+    """The algorithm of a limit."""
 
-    #: The generic cell rate algorithm (ITU-T I.371): a steady rate, with bursts up to a size. One
-    #: number for each user, whatever the rate.
+    #: The generic cell rate algorithm (ITU-T I.371): a steady rate with bursts up to a size. It
+    #: stores one number for each user.
     GCRA = "gcra"
-    #: No more than `count` in any stretch of `period_ms`. Remembers each request in it.
+    #: At most `count` in any window of `period_ms`. It stores each request in it.
     WINDOW = "window"
 
 
@@ -31,19 +31,19 @@ class LimitKind(StrEnum):
 class RateLimit:
     """One named limit of a policy."""
 
-    #: Names the limit in decisions and headers.
+    #: The name of the limit in decisions and headers.
     name: str
-    #: How many requests `period_ms` allows.
+    #: The requests that `period_ms` allows.
     count: int
     #: The period, in milliseconds.
     period_ms: int
     #: How requests are counted.
     kind: LimitKind = LimitKind.GCRA
-    #: How many requests may come at once, of `GCRA`; 0 for as many as `count`.
+    #: For `GCRA`: the requests that may come at once; 0 for `count`.
     burst: int = 0
-    #: Whether the limit counts the requests of a limit key, such as a member or an API key, where a
-    #: request names one, instead of all of its user. The key is a key of that user: two users with
-    #: equal keys are counted apart, so no limit spans several payers.
+    #: Whether the limit counts requests by limit key, such as a member or an API key, instead of
+    #: all requests of a user. The key belongs to the user: equal keys of two users count
+    #: separately, so no limit spans several users.
     is_by_key: bool = False
 
     def __post_init__(self) -> None:
@@ -64,10 +64,10 @@ class RateLimit:
 
     @property
     def state_name(self) -> str:
-        """Names its state, for one user or key: limits with this name and these numbers share it.
+        """The name of its state for a user or key. Limits with the same name and numbers share it.
 
-        So a request of one tier does not free a limit of another tier that has the same name and
-        other numbers; and a limit that is changed begins anew.
+        So limits of two tiers with the same name and other numbers are separate, and a changed
+        limit begins again.
         """
         return f"{self.name}\0{self.count} {self.period_ms} {self.burst_size}"
 
@@ -78,13 +78,13 @@ class RateLimit:
 
     @property
     def burst_size(self) -> int:
-        """How many requests may come at once."""
+        """The requests that may come at once."""
         return self.burst or self.count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitState:
-    """What is left of a rate limit after a decision."""
+    """The state of a rate limit after a decision."""
 
     #: The name of the limit.
     name: str
@@ -92,12 +92,12 @@ class LimitState:
     count: int
     #: The period of the limit, in milliseconds.
     period_ms: int
-    #: How many requests could come now.
+    #: The requests that are allowed now.
     remaining: int
-    #: In how many milliseconds one more could, if none came until then; 0 where all could now. Of
-    #: `WINDOW`, that is when the oldest request leaves it. Of `GCRA`, it is when the steady rate
-    #: gives the next one, and not when the whole burst is back: only until then is `remaining` the
-    #: most that can come, and of a limit that refuses it is when to come back.
+    #: The time until one more request is allowed, if none comes before, in milliseconds; 0 if the
+    #: limit is unused. For `WINDOW` it is when the oldest request leaves the window. For `GCRA` it
+    #: is when the steady rate allows the next one, not when the whole burst is back: `remaining` is
+    #: the maximum only until then, and after a refusal a retry passes then.
     resets_in_ms: int
 
     @classmethod
@@ -112,7 +112,7 @@ class LimitState:
         )
 
 
-#: Makes the state of a limit from all its fields, in their order.
+#: Makes the state of a limit from all its fields, by position.
 limit_state_of: Callable[..., LimitState] = quick_maker(LimitState)
 
 

@@ -9,35 +9,35 @@ class ObstacleKind(StrEnum):
 
     #: Its encoding is another one than UTF8.
     ENCODING = "encoding"
-    #: It takes no changes: a standby, or read-only by default.
+    #: It accepts no changes: a standby, or read-only by default.
     STANDBY = "standby"
     #: Postgres is older than what is supported.
     SERVER_VERSION = "server_version"
     #: The role that migrates lacks a right, or does not see every row.
     MISSING_RIGHT = "missing_right"
-    #: Something of the application has a name of Faregate's.
+    #: An object of the application has a name of Faregate's.
     FOREIGN_NAME = "foreign_name"
-    #: `auth.users` does not know its users by a UUID.
+    #: `auth.users` has no UUID as its primary key.
     USERS_KEY = "users_key"
-    #: `public.profiles` has no UUID for a key.
+    #: `public.profiles` has no UUID as a key.
     PROFILES_KEY = "profiles_key"
-    #: The id of a profile is no user's id.
+    #: The id of a profile is not that of its user.
     PROFILES_ID = "profiles_id"
-    #: The id of a profile is a user's, and no foreign key says so.
+    #: The id of a profile is that of its user, without a foreign key.
     PROFILES_REFERENCE = "profiles_reference"
     #: Profiles refer to another table of users.
     OTHER_USERS = "other_users"
-    #: There are profiles whose user does not exist.
+    #: There are profiles without a user.
     LOST_PROFILES = "lost_profiles"
-    #: Nobody would fill a column of a new profile.
+    #: A required column of a new profile has no default.
     REQUIRED_COLUMN = "required_column"
-    #: `credits` is of another type.
+    #: `credits` has another type.
     CREDITS_COLUMN = "credits_column"
     #: Credits before the migration are no whole numbers, or out of range.
     CREDITS_VALUES = "credits_values"
-    #: A rule of the application forbids some balances.
+    #: A constraint of the application forbids some balances.
     CREDITS_RULE = "credits_rule"
-    #: `public.credit_transactions` is another table than that of Faregate.
+    #: `public.credit_transactions` is not the table of Faregate.
     TRANSACTIONS_SHAPE = "transactions_shape"
 
 
@@ -51,7 +51,7 @@ class Obstacle:
     found: str
     #: What makes it fit.
     to_do: str
-    #: The SQL by which `faregate migrate --adopt` makes the database fit, where there is one.
+    #: The SQL by which `faregate migrate --adopt` removes it; None if there is none.
     adoption: str | None = None
 
     def __str__(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who changes something by hand, and why. Each such change keeps both."""
+    """An operator and the reason of a change. Each change stores both."""
 
     actor: str
     reason: str

@@ -8,19 +8,19 @@ from faregate.domain.request import Credit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An order as a worker has taken it."""
+    """An order that a worker has taken."""
 
     credit: Credit
-    #: When it is due again. Another worker that takes it later changes this.
+    #: When it is due again; another worker that takes it later changes this.
     due_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderCounts:
-    """How many orders are there."""
+    """Counts of orders."""
 
-    #: Those that are not rows yet, and for how long the oldest has been waiting, in seconds.
+    #: Orders that are not rows yet, and the age of the oldest, in seconds.
     waiting: int
     oldest_s: float
-    #: Those that were not made, and say why.
+    #: Refused orders, which have a reason.
     refused: int

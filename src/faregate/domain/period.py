@@ -1,7 +1,7 @@
-"""When an allowance begins anew: by the calendar in UTC, or rolling from a user's first request.
+"""Periods of allowances: by the calendar in UTC, or rolling from a user's first request.
 
-All times are Unix milliseconds, and the clock is that of Redis. `lua/lib/period.lua` computes the
-same; the tests hold the two equal.
+All times are Unix milliseconds by the clock of Redis. `lua/lib/periods.lua` computes the same, and
+tests compare the two.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class PeriodKind(StrEnum):
     WEEK = "week"
     #: From the first of the month, 00:00 UTC.
     MONTH = "month"
-    #: Of equal length, from the user's first request.
+    #: A fixed length, from the user's first request.
     ROLLING = "rolling"
 
 
@@ -37,7 +37,7 @@ _LENGTHS_MS = {PeriodKind.DAY: DAY_MS, PeriodKind.WEEK: WEEK_MS}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """How long an allowance lasts."""
+    """The period of an allowance."""
 
     #: A calendar period, or a rolling one.
     kind: PeriodKind
@@ -55,15 +55,15 @@ class Period:
 
     @property
     def fixed_length_ms(self) -> int | None:
-        """How long each period is, in milliseconds; None of months, which differ."""
+        """The length of each period, in milliseconds; None for months, which differ."""
         return None if self.kind is PeriodKind.MONTH else self.length_ms or _LENGTHS_MS[self.kind]
 
     def start_ms(self, now_ms: int, anchor_ms: int) -> int:
         """Return when the period that contains `now_ms` began.
 
         Args:
-            now_ms: The time in question.
-            anchor_ms: When an earlier rolling period began; `now_ms` for the first.
+            now_ms: The time.
+            anchor_ms: The start of an earlier rolling period; `now_ms` for the first one.
         """
         length_ms = self.fixed_length_ms
         if length_ms is None:

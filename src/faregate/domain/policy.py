@@ -1,4 +1,4 @@
-"""What a user starts with, what a request costs, what comes back in each period, and for whom."""
+"""Policies: starting credits, costs, allowances, limits; and the policies of tiers."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ _PERCENT_MAX = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """Credits that a user gets anew in each period, beside those that it has bought.
+    """Credits that each period gives, besides bought credits.
 
-    What is left of it is spent first. The first charge in a new period restores it, and it alone.
+    They are spent first. The first charge in a new period restores them.
     """
 
-    #: How many credits a period begins with.
+    #: The credits at the start of a period.
     amount: int
     #: How long it lasts.
     period: Period
-    #: How much of what was left is carried over into the next period, at most.
+    #: The most unused credits that are carried over to the next period.
     rollover_max: int = 0
 
     def __post_init__(self) -> None:
@@ -36,18 +36,17 @@ class Allowance:
         check_whole("rollover_max", self.rollover_max, 0)
 
     def top_up(self, left: int) -> int:
-        """Return what a new period adds where `left` is left of the one before.
+        """Return the credits that a new period adds if `left` are unused of the last one.
 
-        Never less than 0: an allowance that has become smaller takes nothing back.
+        Never negative: a smaller allowance takes nothing back.
         """
         return max(0, self.amount + min(left, self.rollover_max) - left)
 
 
 def in_current_period(user: User, allowance: Allowance | None, now_ms: int) -> tuple[User, int]:
-    """Return the user as it is in the period of `now_ms`, and how many credits that adds.
+    """Return the user in the period of `now_ms`, and the credits that a new period adds.
 
-    A period never moves back. A smaller allowance, or one of other periods, holds from the next
-    period on.
+    A period never moves back. A changed allowance applies from the next period on.
     """
     if allowance is None:
         return replace(user, period_end_ms=None), 0
@@ -57,8 +56,8 @@ def in_current_period(user: User, allowance: Allowance | None, now_ms: int) -> t
         if now_ms < end_ms:
             return replace(user, period_end_ms=end_ms), 0
     start_ms = period.start_ms(now_ms, now_ms if started is None else started)
-    # A debt lowers the rest of an allowance: 8 left and a debt of 5 are 3 credits, so 3 are left.
-    # So a debt is paid once, and not in each period.
+    # A debt lowers the rest of an allowance, so that it is paid once and not in each period. For
+    # example, 8 left and a debt of 5 make 3 credits, so 3 are left.
     left = max(0, min(user.allowance_left, user.credits))
     top_up = allowance.top_up(left)
     in_period = replace(
@@ -72,16 +71,16 @@ def in_current_period(user: User, allowance: Allowance | None, now_ms: int) -> t
 
 
 class FailureMode(StrEnum):
-    """What becomes of a request on which no decision can be had in time."""
+    """The treatment of a request that cannot be decided in time."""
 
-    #: It is not served, and nobody pays for it.
+    #: It is not served, and not charged.
     CLOSED = "closed"
-    #: It is served, and written to the journal, from which it is charged later.
+    #: It is served and written to the journal, by which it is charged later.
     OPEN = "open"
 
 
 class OnExpiry(StrEnum):
-    """What becomes of a hold that nobody settles in time."""
+    """The end of a hold that is not settled in time."""
 
     #: The estimate is refunded.
     GIVE_BACK = "give_back"
@@ -93,27 +92,28 @@ class OnExpiry(StrEnum):
 class CreditPolicy:
     """The rules by which users are charged."""
 
-    #: Names the policy in headers and decisions.
+    #: The name of the policy in headers and decisions.
     name: str = "credits"
-    #: What a new user gets, once, as a row of its own. 0 means no row.
+    #: The starting credits of a new user, as a row of its own. 0 means no row.
     starting_credits: int = 3
-    #: What one request costs.
+    #: The cost of a request, in credits.
     request_cost: int = 1
-    #: What comes back in each period, if anything.
+    #: The allowance, if any.
     allowance: Allowance | None = None
-    #: Checked together with the credits, in this order: all allow, or nothing is taken.
+    #: The rate limits, checked with the credits in this order. A request passes all or none.
     limits: tuple[RateLimit, ...] = ()
-    #: Never refused: recorded as a deduct of 0, with the cost in its metadata.
+    #: Whether it never refuses: requests are deducts of 0, with the cost in their metadata.
     is_unlimited: bool = False
-    #: Only observed, on a balance of its own: it neither refuses, charges nor records.
+    #: Whether it is a shadow policy: it decides on a balance of its own, and neither refuses,
+    #: charges nor records.
     is_shadow: bool = False
     #: The most that one request may cost, in credits.
     cost_max: int = CREDITS_MAX
-    #: From which part of the allowance on a user is warned, in percent.
+    #: The used part of the allowance from which a user is warned, in percent.
     warning_percent: int = 80
-    #: How far below zero a settlement may take a balance for what its hold's estimate lacks.
+    #: How far below zero a settlement may take a balance, in credits.
     overdraft_max: int = 0
-    #: What becomes of a hold that nobody settles in time, unless the hold says otherwise.
+    #: The default end of a hold that is not settled in time.
     on_expiry: OnExpiry = OnExpiry.GIVE_BACK
 
     def __post_init__(self) -> None:
@@ -136,7 +136,7 @@ class CreditPolicy:
         """Return the cost of a request: `request_cost` for None.
 
         Raises:
-            AmountError: It is no whole number, negative, or more than `cost_max`.
+            AmountError: It is no whole number, negative, or larger than `cost_max`.
         """
         if cost is None:
             return self.request_cost
@@ -147,22 +147,22 @@ class CreditPolicy:
 
     @property
     def granted(self) -> Allowance | None:
-        """The allowance that the ledger really pays: none of a policy that is only observed."""
+        """The allowance that the ledger pays: none for a shadow policy."""
         return None if self.is_shadow else self.allowance
 
     @property
     def quota(self) -> int:
-        """What the policy gives: its allowance in a period or, without one, to start with."""
+        """The quota of the policy: its allowance or, without one, its starting credits."""
         return self.starting_credits if self.allowance is None else self.allowance.amount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySet:
-    """Which policy holds for which tier of users."""
+    """The policies of tiers."""
 
-    #: The policy of each tier: free, paid, admin, or whatever the application calls them.
+    #: The policy of each tier, such as free, paid and admin.
     tiers: Mapping[str, CreditPolicy]
-    #: The tier of users of whom nothing else is known.
+    #: The tier of users without another one.
     default_tier: str = "default"
 
     def __post_init__(self) -> None:
@@ -178,14 +178,14 @@ class PolicySet:
 
     @classmethod
     def single(cls, policy: CreditPolicy) -> Self:
-        """Make a set in which one policy holds for everybody."""
+        """Return a set with one policy for all users."""
         return cls(tiers={"default": policy})
 
     def of(self, tier: str | None) -> CreditPolicy:
         """Return the policy of a tier, or of the default one.
 
         Raises:
-            UnknownTierError: No such tier.
+            UnknownTierError: There is no such tier.
         """
         try:
             return self.tiers[self.default_tier if tier is None else tier]
@@ -196,17 +196,17 @@ class PolicySet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerOptions:
-    """When the circuit breaker opens, and how often it lets a request try Redis again."""
+    """The thresholds and delays of the circuit breaker."""
 
-    #: How many answers in a row must be missing, one of them to a request that was made after the
-    #: first was missing.
+    #: The missing answers in a row that open it, at least one of them to a request that was made
+    #: after the first one was missing.
     failures_max: int = 10
-    #: Within which time, in milliseconds.
+    #: The span of these, in milliseconds.
     span_ms: int = 10_000
-    #: After which time one request is let through at first, in milliseconds. The time doubles with
-    #: each that fails.
+    #: The first delay until one request tries Redis again, in milliseconds. It doubles with each
+    #: failure.
     delay_ms_min: int = 100
-    #: The longest such time, in milliseconds.
+    #: The longest delay, in milliseconds.
     delay_ms_max: int = 1_000
 
     def __post_init__(self) -> None:
@@ -218,25 +218,25 @@ class BreakerOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateOptions:
-    """How a gate behaves, beside its policies."""
+    """The options of a gate, besides its policies."""
 
-    #: Within this time a charge is decided, or answered as unavailable and never charged. A user
-    #: that is seen for the first time may take as long as Postgres does, and once more.
+    #: A charge is decided within this time, in milliseconds, or fails and is never charged. The
+    #: first request of a user also waits for Postgres, and then for a second decision.
     decision_timeout_ms: int = 50
-    #: How long any other call to Redis may take, such as the end of a hold, a refund, a balance.
+    #: The timeout of other operations, in milliseconds: the end of a hold, a refund, a balance.
     end_timeout_ms: int = 2_000
-    #: How many requests a second are served open while more wait than can be decided in time; the
-    #: others are `OVERLOADED`. An outage has no such bound.
+    #: The most requests per second that are served open in an overload; others are `OVERLOADED`. An
+    #: outage has no such bound.
     open_rate_max: int = 1_000
-    #: When requests stop waiting for Redis.
+    #: The options of the circuit breaker.
     breaker: BreakerOptions = BreakerOptions()
-    #: Whether a user that Postgres does not know is created at first sight.
+    #: Whether a user that Postgres does not know is created at its first request.
     provision_users: bool = False
-    #: For how long an idempotency key is remembered; another value forgets those that are.
+    #: How long an idempotency key is remembered, in milliseconds. A change forgets existing keys.
     idempotency_lifetime_ms: int = LIFETIME_MS
-    #: After how long a request with a key that was not completed may be taken over.
+    #: The time after which a retry takes over a request that was not completed, in milliseconds.
     idempotency_lease_ms: int = LEASE_MS
-    #: How many keys of one user are remembered in one lifetime.
+    #: The most idempotency keys of a user in one lifetime.
     idempotency_keys_max: int = KEYS_MAX
-    #: How long `aclose` waits for voids and refunds that are still being tried.
+    #: How long `aclose` waits for pending voids and refunds, in seconds.
     close_timeout_s: float = 5.0

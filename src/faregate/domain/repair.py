@@ -9,16 +9,16 @@ from uuid import UUID
 from faregate.domain.alignment import LiveDrift
 from faregate.domain.finding import Finding
 
-#: A row of `credit_transactions` as JSON has it, by the names of its columns.
+#: A row of `credit_transactions` as JSON, by the names of its columns.
 Row: TypeAlias = Mapping[str, object]
 
 
 class Favour(StrEnum):
-    """Who gets the benefit, where numbers contradict each other and none is proven."""
+    """Who benefits if numbers contradict each other and none is proven."""
 
-    #: Rows and records count as they are.
+    #: The ledger: rows and records count as they are.
     LEDGER = "ledger"
-    #: No user pays for a charge that no row or record shows.
+    #: The user: a charge without a row or record is not paid.
     USER = "user"
 
 
@@ -27,15 +27,15 @@ class StepAction(StrEnum):
 
     #: The profile gets the sum and the last number of its user's rows.
     RECOMPUTE = "recompute"
-    #: The same, where the last number of the profile is beyond all that ever was.
+    #: The same, if the last number of the profile is higher than any real one.
     REWIND = "rewind"
-    #: Rows are stored again as they were.
+    #: Lost rows are stored again.
     STORE = "store"
-    #: A row that was changed is as it was again.
+    #: A changed row gets its former content.
     RESTORE = "restore"
     #: A new row closes a gap.
     CLOSE = "close"
-    #: A row that was made by hand counts from now on.
+    #: A row that was written by hand counts from now on.
     REGISTER = "register"
     #: The live balance gets missing credits, or loses excess ones.
     CORRECT = "correct"
@@ -43,36 +43,36 @@ class StepAction(StrEnum):
     RECORD = "record"
     #: The user is charged by an adjustment.
     ADJUST = "adjust"
-    #: The schema becomes what the migrations make, as a whole.
+    #: The whole schema is restored to that of the migrations.
     RESTORE_SCHEMA = "restore_schema"
     #: A new epoch begins in an empty Redis.
     REBUILD = "rebuild"
-    #: The finding is accepted, and no alarm any more.
+    #: The finding is accepted, and is no alarm any more.
     ACKNOWLEDGE = "acknowledge"
-    #: Nothing is done now: something else comes first.
+    #: Another step comes first.
     WAIT = "wait"
     #: No command repairs it; the sentence says what to do.
     NONE = "none"
 
     @property
     def is_done(self) -> bool:
-        """Whether anything is done."""
+        """Whether it changes anything."""
         return self not in {StepAction.WAIT, StepAction.NONE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """The step that answers one finding."""
+    """The step for one finding."""
 
     finding: Finding
     action: StepAction
     #: One sentence, with numbers.
     says: str
-    #: By how many credits a balance changes, or the amount of a new row.
+    #: The change of a balance, or the amount of a new row, in credits.
     amount: int | None = None
-    #: The rows that are stored, or the one that takes the place of `row_id`.
+    #: The rows that are stored, or the row that replaces `row_id`.
     rows: tuple[Row, ...] = ()
-    #: The drift of a live balance, as it was measured.
+    #: The measured drift of a live balance.
     drift: LiveDrift | None = None
     #: The row that was changed.
     row_id: UUID | None = None
@@ -81,7 +81,7 @@ class Step:
 
     @property
     def users(self) -> Sequence[UUID]:
-        """The users whose rows it changes: two if a row was given to another user."""
+        """The users whose rows it changes: two if a row was moved to another user."""
         users = {UUID(str(row["user_id"])) for row in self.rows}
         if self.finding.user_id:
             users.add(self.finding.user_id)
@@ -90,7 +90,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairEvent:
-    """One step that is taken, with actor and reason."""
+    """A step that is applied, with actor and reason."""
 
     id: UUID
     step: Step
@@ -102,7 +102,7 @@ class RepairEvent:
 class LiveChange:
     """The change of a live balance."""
 
-    #: The next row follows from the balance after this transaction.
+    #: The last transaction before the change.
     sequence: int
     credits_before: int
     credits_after: int
@@ -110,16 +110,16 @@ class LiveChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowContext:
-    """The rows and sums around some numbers of a user."""
+    """The rows and sums around some sequence numbers of a user."""
 
     #: The row before the first of them, and the row after the last.
     before: Row | None
     after: Row | None
-    #: The amounts of dead letters, by their numbers.
+    #: The amounts of dead letters by sequence.
     moves: tuple[tuple[int, int], ...]
     #: The sum of the rows that are older than Faregate.
     opening: int
-    #: The durable balance and its number, if there is a profile.
+    #: The durable balance and its sequence; None without a profile.
     credits: int | None
     sequence: int | None
     #: The sum of all rows.

@@ -1,4 +1,4 @@
-"""Requests to the ledger beside spends: credits, refunds, voids."""
+"""Requests to the ledger other than spends: credits, refunds, voids."""
 
 import re
 from collections.abc import Mapping
@@ -20,18 +20,18 @@ class Void:
 
     user_id: UUID
     transaction_id: CreditTransactionId
-    #: When it was sent, and its deadline: the ledger's time in Unix milliseconds. A spend that was
-    #: charged before or after was answered to another call, and stays. `asked_at_ms` is 0 for an id
-    #: that was minted: no earlier call had it, even if the clock of the ledger was set back since.
+    #: When it was sent, and its deadline: in the ledger's time, in Unix milliseconds. A spend that
+    #: was charged before or after belongs to another call, and stands. `asked_at_ms` is 0 for a
+    #: minted id: no earlier call had it, even if the clock of the ledger was set back since.
     asked_at_ms: int
     deadline_ms: int
-    #: The deadline with which it was sent first, of an id that was given: it tells its answers from
-    #: those of other calls with the id at the same time. 0 if that is not known.
+    #: For a caller's id: the deadline of its first sending, which separates its answers from those
+    #: of other calls with the id. 0 if unknown.
     first_deadline_ms: int = 0
 
     @property
     def refund_id(self) -> CreditTransactionId:
-        """The id of the refund that it makes; computed, so that it is made once."""
+        """The id of its refund, derived from the spend, so that it is made once."""
         return CreditTransactionId.derive("void", self.transaction_id.value)
 
 
@@ -59,13 +59,14 @@ class Credit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DurableDeduct:
-    """What Postgres knows of a deduct that is to be refunded."""
+    """A deduct and its refunds, as Postgres knows them."""
 
-    #: What was taken, as a positive number.
+    #: The credits that were taken, as a positive number.
     amount: int
-    #: What its refunds have given back so far, dead letters that may still be stored included.
+    #: The credits that its refunds gave back so far, including dead letters that may still be
+    #: stored.
     refunded: int
-    #: How much of it was taken from the user's allowance.
+    #: The part that was taken from the user's allowance.
     allowance_amount: int = 0
     #: When the period of that allowance began, in Unix milliseconds.
     period_start_ms: int | None = None
@@ -78,15 +79,15 @@ class Refund:
     user_id: UUID
     deduct_id: CreditTransactionId
     transaction_id: CreditTransactionId
-    #: How much to give back; None for all that is left of the deduct.
+    #: The credits to give back; None for all that is left of the deduct.
     amount: int | None
     description: str
     metadata: Mapping[str, object] | None = None
-    #: The attempt with an idempotency key whose request is given back; None for a refund by hand.
+    #: The attempt with an idempotency key that is given back; None for a refund by an operator.
     attempt_id: CreditTransactionId | None = None
-    #: `Decision.position` of the deduct, where it is known.
+    #: `Decision.position` of the deduct, if known.
     position: str = ""
-    #: The deduct as Postgres knows it, once the ledger has said that it does not.
+    #: The deduct from Postgres, if the ledger does not know it.
     durable: DurableDeduct | None = None
 
     def __post_init__(self) -> None:
@@ -100,7 +101,7 @@ class Refund:
 
     @property
     def has_own_id(self) -> bool:
-        """Whether its id is the caller's choice, and so may be that of another transaction."""
+        """Whether the caller chose its id, which may then belong to another transaction."""
         derived = (
             CreditTransactionId.derive(why, self.deduct_id.value) for why in ("refund", "void")
         )
@@ -108,16 +109,16 @@ class Refund:
 
 
 class VoidOutcome(StrEnum):
-    """What became of an attempt whose outcome was unknown."""
+    """The outcome of a void."""
 
-    #: It had been charged; the charge has been refunded.
+    #: The attempt was charged; the charge is refunded.
     REFUNDED = "refunded"
-    #: It had not been charged, and from now on will not be.
+    #: The attempt was not charged, and never will be.
     REFUSED = "refused"
-    #: The ledger knows nothing of it, and does not reach back so far: if charged, it is a row.
+    #: The attempt is older than the memory of the ledger. If it was charged, there is a row.
     FORGOTTEN = "forgotten"
-    #: Another call was told that it was charged; the charge stands.
+    #: Another call got the answer that it was charged; the charge stands.
     KEPT = "kept"
-    #: Its deadline has not passed, so it may still be charged; or it waits for longer to become a
-    #: row than it is remembered whether it was given back. Ask again later.
+    #: The deadline of the attempt has not passed, so it may still be charged; or its record has
+    #: been pending for longer than refunds are remembered. Try again later.
     TOO_EARLY = "too_early"

@@ -1,19 +1,19 @@
-"""When numbers are to be compared again."""
+"""The schedule of reconciliations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: How often all users are compared, in seconds.
+#: The interval in which all users are compared, in seconds.
 WHOLE_INTERVAL_S = 86_400.0
 
 
 class Run(StrEnum):
-    """Which users a reconciliation compares."""
+    """The users that a reconciliation compares."""
 
-    #: All of them.
+    #: All users.
     WHOLE = "whole"
-    #: Those with rows since the last one.
+    #: Users with rows since the last one.
     RECENT = "recent"
 
 
@@ -21,13 +21,13 @@ class Run(StrEnum):
 class LastRun:
     """The last reconciliation."""
 
-    #: How long ago it began and ended, in seconds.
+    #: The time since it began and ended, in seconds.
     began_s: float
     ended_s: float
-    #: How long ago the last one of all users began; None where there was none.
+    #: The time since the last one of all users began; None if there was none.
     whole_s: float | None
     drift_users: int
-    #: How many findings there were of each kind.
+    #: The number of findings of each kind.
     finding_counts: Mapping[str, int]
 
 
@@ -35,8 +35,8 @@ def due(last: LastRun | None, every_s: float) -> Run | None:
     """Return which reconciliation is due, if any.
 
     Args:
-        last: The last one; None where there was none.
-        every_s: How often the users with new rows are compared, in seconds.
+        last: The last one; None if there was none.
+        every_s: The interval in which users with new rows are compared, in seconds.
     """
     if last is None or last.whole_s is None or last.whole_s >= WHOLE_INTERVAL_S:
         return Run.WHOLE

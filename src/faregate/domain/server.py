@@ -1,4 +1,4 @@
-"""The servers as an operator meets them: what they say of themselves, and what is wrong there."""
+"""Facts about the servers for operators, and symptoms of faults."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ class LiveServer:
     memory_used: int
     memory_max: int
     eviction_policy: str
-    #: Whether each write is in a file, and whether the last one got there.
+    #: Whether writes go to an append-only file, and whether the last write succeeded.
     append_only: bool
     append_failed: bool
-    #: How often that file is flushed to the disk; None where the user may not ask.
+    #: How often that file is synced to the disk; None if the user may not read it.
     append_fsync: str | None
     replicas: int
-    #: Whether writes are refused as long as too few replicas are there.
+    #: Whether writes are refused while too few replicas are connected.
     needs_replicas: bool
-    #: Of the replica that is furthest behind: how much of the history it has not confirmed, and for
-    #: how long it has confirmed nothing; 0 without replicas.
+    #: The lag of the slowest replica: the bytes that it has not confirmed, and the time since its
+    #: last confirmation; 0 without replicas.
     replica_lag_bytes: int
     replica_lag_s: int
     #: How far its clock is ahead of that of this host, in milliseconds.
@@ -36,41 +36,41 @@ class LiveServer:
 class Queue:
     """RQ's queue."""
 
-    #: How many workers are registered and have given a sign of life lately.
+    #: The number of live workers.
     workers: int
     suspended: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DurableServer:
-    """The Postgres of the ledger. It is a primary, in an encoding that holds all texts."""
+    """The Postgres of the ledger: a primary with encoding UTF8."""
 
     version: str
-    #: The migrations that are not applied, or not as they are; None for a role that may not see.
+    #: Migrations that are pending or edited; None if the role may not read them.
     migrations_pending: Sequence[str] | None
-    #: Whether policies or rights are those of an earlier owner of the tables, or missing.
+    #: Whether policies or rights are missing, or belong to an earlier owner of the tables.
     is_unsettled: bool
     #: How far its clock is ahead of that of this host, in milliseconds.
     clock_ahead_ms: int
 
 
 class Severity(StrEnum):
-    """How bad it is."""
+    """The severity of a symptom."""
 
-    #: A promise of the ledger does not hold, or soon will not.
+    #: A promise of the ledger is broken, or soon will be.
     ERROR = "error"
-    #: It holds, and would not if something else went wrong.
+    #: A promise would be broken if something else failed.
     WARNING = "warning"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Symptom:
-    """One thing that an operator should look at."""
+    """A fault that an operator should correct."""
 
     severity: Severity
-    #: What it concerns: redis, postgres, ledger, records, dead_letters, queue.
+    #: The part: redis, postgres, ledger, records, dead_letters, queue.
     part: str
-    #: What is wrong, and what comes of it.
+    #: The fault and its consequence.
     detail: str
-    #: The command that puts it right, or where that is said.
+    #: The command that corrects it, or the page that explains it.
     remedy: str

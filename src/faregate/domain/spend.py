@@ -1,4 +1,4 @@
-"""A spend: the one request for credits, from the middleware to the wire.
+"""A spend: the request for credits, from the middleware to the wire.
 
 A charge is a hold that is settled at once, so both are one value: a charge has no `hold`.
 """
@@ -19,17 +19,17 @@ from faregate.domain.transaction import CreditTransactionId
 TTL_MS_MIN = 100
 #: The longest lifetime of a hold, extensions included, in milliseconds.
 TTL_MS_MAX = 86_400_000
-#: How many holds of one user may be open.
+#: The most open holds of a user.
 OPEN_HOLDS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldOptions:
-    """How long an estimate is held, and what becomes of it then."""
+    """The lifetime of a hold, and its end."""
 
     ttl_ms: int
     on_expiry: OnExpiry = OnExpiry.GIVE_BACK
-    #: How many holds of the user may be open, this one included.
+    #: The most open holds of the user, this one included.
     open_max: int = OPEN_HOLDS_MAX
 
     def __post_init__(self) -> None:
@@ -38,15 +38,15 @@ class HoldOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendOptions:
-    """Everything about a spend that most spends do not have."""
+    """The rare options of a spend."""
 
-    #: A UUIDv7 of the caller's, by which its own retries are recognised; None for a minted one.
+    #: A UUIDv7 of the caller, by which its retries are recognised; None for a minted one.
     transaction_id: CreditTransactionId | None = None
     #: For people; None for "request", or "hold".
     description: str | None = None
     #: For programs: a JSON object.
     metadata: Mapping[str, object] | None = None
-    #: The key whose requests the policy's limits by key count.
+    #: The limit key, for the policy's limits by key.
     limit_key: str = ""
     #: Whether the policy's rate limits apply.
     is_limited: bool = True
@@ -71,9 +71,9 @@ class Spend:
     """A request to take credits from a user."""
 
     user_id: UUID
-    #: In credits; 0 for a user who is never refused, and for a peek.
+    #: Its cost in credits; 0 for a user who is never refused, and for a peek.
     cost: int
-    #: The rules that apply to the user.
+    #: The policy that applies to the user.
     policy: CreditPolicy
     options: SpendOptions = NO_OPTIONS
 
@@ -95,21 +95,21 @@ class Spend:
         return "request" if self.options.hold is None else "hold"
 
     def counts_for(self, limit: RateLimit) -> str:
-        """Return whose requests a limit counts: the user's, or those of a limit key of the user."""
+        """Return the name of the counter of a limit: the user, or a limit key of the user."""
         if limit.is_by_key and self.options.limit_key:
             return f"{self.user_id} key {self.options.limit_key}"
         return str(self.user_id)
 
 
-#: Makes a spend from user id, cost, policy and options.
+#: Makes a spend from user id, cost, policy and options, by position.
 spend_of: Callable[[UUID, int, CreditPolicy, SpendOptions], Spend] = quick_maker(Spend)
 
 
 def check_ttl(ttl_ms: object) -> int:
-    """Return the lifetime of a hold, in milliseconds, if it lies within its bounds.
+    """Return the lifetime of a hold, in milliseconds, if it is within its bounds.
 
     Raises:
-        InvalidArgumentError: It does not.
+        InvalidArgumentError: It is not.
     """
     is_whole = isinstance(ttl_ms, int) and not isinstance(ttl_ms, bool)
     if not is_whole or not TTL_MS_MIN <= ttl_ms <= TTL_MS_MAX:  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Description and metadata of a record: bounded, and valid where they will be stored."""
+"""Description and metadata of a record: bounded, and valid in Postgres."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ def encode_description(text: object) -> bytes:
     """Encode a description.
 
     Raises:
-        InvalidArgumentError: It is too long, or holds what Postgres cannot store as text.
+        InvalidArgumentError: It is too long, or Postgres cannot store it as text.
     """
     return _encode(text, "a description", DESCRIPTION_BYTES_MAX)
 
@@ -24,7 +24,7 @@ def encode_description(text: object) -> bytes:
 def encode_metadata(
     metadata: Mapping[str, object] | None, *, bytes_max: int = METADATA_BYTES_MAX
 ) -> bytes:
-    """Encode metadata as JSON; none is empty.
+    """Encode metadata as JSON; None gives an empty text.
 
     Raises:
         InvalidArgumentError: It is no JSON object, too long, too deep, or cannot be stored as
@@ -44,10 +44,10 @@ def encode_metadata(
 
 
 def _check_values(metadata: dict[str, object]) -> None:
-    """Look at all values and keys, level by level, before the encoder goes down into them."""
+    """Check all values and keys, level by level, before the encoder recurses into them."""
     level: list[object] = [metadata]
     for _ in range(METADATA_DEPTH_MAX):
-        # Each part takes a byte at least. So a value that is met over and over ends this, too.
+        # Each part takes at least a byte, so a cyclic value ends the loop, too.
         parts = list(islice(chain.from_iterable(map(_parts, level)), METADATA_BYTES_MAX + 1))
         if len(parts) > METADATA_BYTES_MAX:
             raise InvalidArgumentError(f"metadata has more than {METADATA_BYTES_MAX} bytes")

@@ -13,12 +13,12 @@ from uuid_utils.compat import uuid7
 from faregate.domain.errors import AmountError, InvalidArgumentError, TransactionIdError
 from faregate.domain.quick import quick_maker
 
-#: The seed's columns are INTEGER, so no amount and no balance leaves this range.
+#: The columns are INTEGER, so amounts and balances stay in this range.
 CREDITS_MAX = 2**31 - 1
 DESCRIPTION_BYTES_MAX = 1_000
 METADATA_BYTES_MAX = 8_192
-#: How deep objects and lists may nest, the outermost included. Far below what any process that
-#: reads a record can follow: each level takes a part of its stack.
+#: The deepest nesting of objects and lists, the outermost included. It is far below the recursion
+#: limit of any process that reads a record.
 METADATA_DEPTH_MAX = 32
 
 _UUID_V7 = 7
@@ -30,19 +30,19 @@ _DERIVED_NAMESPACE = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
 
 
 class TransactionType(StrEnum):
-    """What a transaction does to a balance."""
+    """The types of transactions."""
 
-    #: Takes credits for a request. Amount <= 0; 0 records a request that is not charged.
+    #: Credits taken for a request. Amount <= 0; 0 records a request without a charge.
     DEDUCT = "deduct"
-    #: Gives new credits: starting credits, a purchase, a top-up. Amount > 0.
+    #: New credits: starting credits, a purchase, a top-up. Amount > 0.
     ADD = "add"
-    #: Gives back (part of) one deduct, to which it refers. Amount > 0.
+    #: Credits given back for (a part of) one deduct, to which it refers. Amount > 0.
     REFUND = "refund"
-    #: A correction by an operator. Either sign, not 0.
+    #: A correction by an operator. Either sign, but not 0.
     ADMIN_ADJUSTMENT = "admin_adjustment"
 
     def accepts(self, amount: int) -> bool:
-        """Say whether `amount` has a sign that this type allows."""
+        """Return whether `amount` has a sign that this type allows."""
         if self is TransactionType.DEDUCT:
             return amount <= 0
         if self is TransactionType.ADMIN_ADJUSTMENT:
@@ -52,17 +52,17 @@ class TransactionType(StrEnum):
 
 @dataclass(frozen=True, slots=True, init=False)
 class CreditTransactionId:
-    """The identity of one transaction, for ever.
+    """The id of a transaction, which never changes.
 
-    Any RFC 9562 UUID is valid. New ones are UUIDv7, so that their age is known; derived ones are
-    computed from what they stand for, so that writing one twice is writing it once.
+    Any RFC 9562 UUID is valid. New ids are UUIDv7, so that their age is known. Derived ids are
+    computed from their source, so that writing one twice has no effect.
     """
 
-    #: The UUID in 16 bytes, as Redis and Postgres have it.
+    #: The UUID in 16 bytes, as Redis and Postgres store it.
     bytes: bytes
 
     def __init__(self, value: UUID) -> None:
-        """Take a UUID for an id.
+        """Make an id from a UUID.
 
         Raises:
             TransactionIdError: It is no UUID.
@@ -73,15 +73,15 @@ class CreditTransactionId:
 
     @classmethod
     def mint(cls, time_ms: int) -> Self:
-        """Make a new id that carries `time_ms` (Unix milliseconds, in the ledger's time)."""
+        """Make a new id with the time `time_ms` (Unix milliseconds, in the ledger's time)."""
         return cls(uuid7(nanoseconds=time_ms * 1_000_000))
 
     @classmethod
     def derive(cls, purpose: str, source: UUID) -> Self:
-        """Compute the id of what can exist once for `source`, such as its void or its start.
+        """Derive the id of a transaction that exists once for `source`, such as its void.
 
         It is a UUIDv8 from SHA-256 (RFC 9562, appendix B.2), and not a UUIDv5, because Postgres
-        must compute the same one, in `faregate.derived_id`, and has no SHA-1 of its own.
+        must compute the same id, in `faregate.derived_id`, and has no built-in SHA-1.
         """
         name = f"{purpose}:{source}".encode()
         value = int.from_bytes(sha256(_DERIVED_NAMESPACE.bytes + name).digest()[:16])
@@ -107,7 +107,7 @@ class CreditTransactionId:
 
     @property
     def time_ms(self) -> int | None:
-        """The Unix time in the id in milliseconds, or None where the version carries none."""
+        """The Unix time in the id, in milliseconds, or None if its version has none."""
         is_timed = self.bytes[6] >> 4 == _UUID_V7 and self.bytes[8] >> 6 == _VARIANT_RFC
         return int.from_bytes(self.bytes[:6]) if is_timed else None
 
@@ -115,9 +115,9 @@ class CreditTransactionId:
         return str(self.value)
 
 
-#: Makes an id from 16 bytes that are known to be a UUID.
+#: Makes an id from the 16 bytes of a UUID, unchecked.
 transaction_id_of: Callable[[bytes], CreditTransactionId] = quick_maker(CreditTransactionId)
-#: The id in a decision on a request that had none, since it was never sent.
+#: The id in a decision on a request that was never sent.
 NO_ID = transaction_id_of(bytes(16))
 
 
@@ -129,7 +129,7 @@ class CreditTransaction:
     id: CreditTransactionId
     #: The user whose balance it changes.
     user_id: UUID
-    #: The change, in credits; its sign follows the type.
+    #: The change, in credits; its sign depends on the type.
     amount: int
     #: The kind of change.
     type: TransactionType
@@ -143,13 +143,13 @@ class CreditTransaction:
     sequence: int
     #: The user's balance right after this change.
     balance_after: int
-    #: The Redis history in which the change was made; 0 for rows that Postgres made itself.
+    #: The epoch of the change; 0 for rows that Postgres made itself.
     epoch: int
     #: The deduct that a refund gives back.
     refund_of: CreditTransactionId | None = None
-    #: How much of the change concerned the user's allowance: negative where that was spent.
+    #: The change of the user's allowance: negative if it was spent.
     allowance_amount: int = 0
-    #: What is left of the allowance right after this change.
+    #: The rest of the allowance right after this change.
     allowance_after: int = 0
     #: When the period of that allowance began; None for a user who never had one.
     period_start: datetime | None = None
@@ -177,7 +177,7 @@ def check_amount(kind: TransactionType, amount: object) -> int:
 
 
 def check_whole(what: str, value: object, low: int) -> int:
-    """Return `value` if it is a whole number of credits from `low` to the most there can be.
+    """Return `value` if it is a whole number of credits from `low` to `CREDITS_MAX`.
 
     Raises:
         AmountError: It is not.

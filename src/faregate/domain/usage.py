@@ -1,4 +1,4 @@
-"""What a user has used, and what is left."""
+"""The usage of a user: used and remaining credits."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,35 +10,35 @@ from faregate.domain.user import User
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """A user's credits at one moment, in the words of its policy."""
+    """A user's credits at one moment, by its policy."""
 
     #: The user.
     user_id: UUID
     #: The name of the policy.
     policy: str
-    #: Whether the user is never refused; then the other numbers say what is there, not what counts.
+    #: Whether the user is never refused; then the other numbers do not limit it.
     is_unlimited: bool
-    #: All that can be spent now: what is left of the allowance, and bought credits.
+    #: The credits that can be spent now: the rest of the allowance, and bought credits.
     remaining: int
-    #: What lies in open holds: not part of `remaining`, and may yet come back in part.
+    #: The credits in open holds: not part of `remaining`, though some may come back.
     held: int
     #: The allowance of a period; None without one.
     limit: int | None
-    #: How much of the allowance is spent in this period; None without one.
+    #: The spent part of the allowance in this period; None without one.
     used: int | None
     #: When the period began, in Unix milliseconds.
     period_start_ms: int | None
     #: When the next period begins, in Unix milliseconds.
     period_end_ms: int | None
-    #: Whether as much of the allowance is used as the policy warns of, and no credit is bought.
+    #: Whether the used part of the allowance reaches the warning level, without bought credits.
     is_warning: bool
 
     @classmethod
     def of(cls, user: User, policy: CreditPolicy) -> Self:
-        """Put a balance, as a charge would find it now, into the words of its policy."""
+        """Return the usage of a balance, as a charge would find it now, by its policy."""
         allowance = policy.granted
         limit = None if allowance is None else allowance.amount
-        # Credits carried over lie beyond the limit, so none of the limit is used yet.
+        # Credits carried over exceed the limit, so none of the limit is used yet.
         used = None if limit is None else max(0, limit - user.allowance_left)
         has_bought_credits = user.credits > user.allowance_left
         is_near = (

@@ -1,4 +1,4 @@
-"""A user: who is charged."""
+"""A user, and its balance."""
 
 from dataclasses import dataclass
 from uuid import UUID, uuid5
@@ -8,7 +8,7 @@ from faregate.domain.errors import InvalidArgumentError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A user and what is known of its balance at one moment, live or durable."""
+    """A user with its balance at one moment, live or durable."""
 
     #: `auth.users.id`. Other identities map to one, see `user_id_of`.
     id: UUID
@@ -16,20 +16,20 @@ class User:
     credits: int
     #: The number of transactions so far; the next one gets `sequence + 1`.
     sequence: int
-    #: The Redis history in which the balance holds.
+    #: The epoch of the balance.
     epoch: int
-    #: What is left of the user's allowance; part of `credits`, and spent first.
+    #: The rest of the user's allowance: a part of `credits`, spent first.
     allowance_left: int = 0
-    #: When the period of that allowance began, in Unix milliseconds; None where there was none.
+    #: When the period of that allowance began, in Unix milliseconds; None without one.
     period_start_ms: int | None = None
-    #: When the next period begins, in Unix milliseconds; None unless a policy was asked about.
+    #: When the next period begins, in Unix milliseconds; None without a policy.
     period_end_ms: int | None = None
-    #: What was taken by holds that are still open: not part of `credits`, and not yet spent.
+    #: The credits in open holds: not part of `credits`, and not yet spent.
     held: int = 0
 
 
 def user_id_of(namespace: UUID, name: str) -> UUID:
-    """Map another identity to a user id: always the same one for the same name (RFC 9562, v5).
+    """Map another identity to a user id, always the same for the same name (RFC 9562, v5).
 
     Raises:
         InvalidArgumentError: The name is empty.

@@ -1,6 +1,6 @@
-"""The use cases: what an API, and those who run it, do with credits.
+"""The use cases of an API and of its operators.
 
-`Gate` is put together in `gate` from small parts:
+`Gate` is composed of small parts:
 
     gate ─┬─ spending ──> session, follow_up ──> ledger       charges and holds
           ├─ hold_ends                                        settle, cancel, extend, holding

@@ -1,4 +1,4 @@
-"""Adjustments: credits that are given or corrected, by a payment or by hand."""
+"""Grants and adjustments of credits, by a payment or by an operator."""
 
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from faregate.gate.session import Session
 
 
 class Adjustments:
-    """Adds credits and adjusts balances, each once for its key or its id, for good."""
+    """Adds credits and adjusts balances, once for each key or id, for good."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -28,16 +28,16 @@ class Adjustments:
         description: str = "grant",
         metadata: Metadata | None = None,
     ) -> Decision:
-        """Give new credits, such as those of a purchase.
+        """Grant new credits, such as those of a purchase.
 
         Args:
-            user_id: The user who gets them.
+            user_id: The user that gets them.
             amount: In credits, at least 1.
-            idempotency_key: The reason, such as the id of a payment: a webhook that is delivered
-                twice grants once, however late. Each user has keys of its own.
-            transaction_id: The same, as an id of the caller's; not both.
-            description: Why, for people.
-            metadata: Why, for programs: a JSON object.
+            idempotency_key: The cause, such as the id of a payment: a webhook that is delivered
+                twice grants once, even much later. Each user has keys of its own.
+            transaction_id: The same as an id of the caller; give only one of the two.
+            description: The reason, for people.
+            metadata: The reason, for programs: a JSON object.
 
         Raises:
             TransactionConflictError: The key or the id is known with another amount.
@@ -68,13 +68,13 @@ class Adjustments:
         """Correct a balance by hand.
 
         Args:
-            user_id: The user whose balance it is.
+            user_id: The user of the balance.
             amount: In credits, of either sign.
-            actor: The person who does it; stored as `actor` in the metadata.
-            reason: Why; stored as the description.
+            actor: The operator; stored as `actor` in the metadata.
+            reason: The reason; stored as the description.
             negative_allowed: Whether it may take the balance below zero.
-            idempotency_key: As of `grant`.
-            transaction_id: As of `grant`.
+            idempotency_key: As for `grant`.
+            transaction_id: As for `grant`.
             metadata: More for programs: a JSON object.
 
         Raises:
@@ -106,7 +106,7 @@ class Adjustments:
         return id_of_idempotency_key(user_id, idempotency_key)
 
     async def _credit(self, credit: Credit) -> Decision:
-        """Ask Postgres for the id first: the ledger remembers it for a day only."""
+        """Look the id up in Postgres first, since the ledger remembers it only for a day."""
         self._session.bind()
         row = await self._session.accounts.transaction(credit.transaction_id)
         if row is not None:

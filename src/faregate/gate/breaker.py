@@ -1,15 +1,15 @@
-"""The circuit breaker: while Redis does not answer, requests do not wait for it.
+"""The circuit breaker: while Redis does not answer, requests fail at once.
 
-It opens when a named number of answers in a row are missing within a span, at least one of them to
-a call that began after the first was missing. So a pause of the whole process, however many calls
-wait in it, does not open it: Redis is asked once more before.
+It opens when `failures_max` answers in a row are missing within a span, at least one of them to a
+call that began after the first one was missing. So a pause of the whole process, during which many
+calls time out together, does not open it: Redis is asked again first.
 
 While it is open, calls are refused at once. After a delay, which doubles with each failure, one
-call at a time passes as a probe, and its answer closes the breaker. A probe is a real request, so
-no other traffic is needed. A probe that is never reported is lost after `PROBE_S_MAX`.
+call passes as a probe, and an answer to it closes the breaker. A probe is a real request, so no
+other traffic is needed. A probe that is never reported counts as lost after `PROBE_S_MAX`.
 
-A call has a ticket: the number of failures that were known when it began. While the breaker is
-closed, reading that number is all that a call costs.
+A call has a ticket: the number of failures when it began. While the breaker is closed, a call only
+reads that number.
 """
 
 import logging
@@ -28,7 +28,7 @@ from faregate.domain.errors import (
 from faregate.domain.health import BreakerState
 from faregate.domain.policy import BreakerOptions
 
-#: After how many seconds a probe counts as lost.
+#: The time after which a probe counts as lost, in seconds.
 PROBE_S_MAX = 30.0
 
 _MISSING = {Event.TIMED_OUT, Event.LOST, Event.NOT_SENT}
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 class CircuitBreaker:
-    """For one event loop. `clock` returns seconds that never go backwards."""
+    """A circuit breaker for one event loop, with a monotonic clock in seconds."""
 
     def __init__(
         self,
@@ -61,29 +61,29 @@ class CircuitBreaker:
         self._delay_s = 0.0
         self._probe_at_s = 0.0
         self._probe = _NONE
-        #: Whether calls are refused, probes excepted.
+        #: Whether calls other than probes are refused.
         self.is_open = False
-        #: How many answers were missing so far: the ticket of a call that begins now.
+        #: The number of missing answers so far: the ticket of a call that begins now.
         self.failures = 0
-        #: How many were missing in a row; 0 while Redis answers.
+        #: The number of missing answers in a row; 0 while Redis answers.
         self.row = 0
         #: How often it has opened.
         self.opened = 0
 
     @property
     def state(self) -> BreakerState:
-        """Whether calls pass."""
+        """The state of the breaker."""
         if not self.is_open:
             return BreakerState.CLOSED
         return BreakerState.OPEN if self._probe == _NONE else BreakerState.HALF_OPEN
 
     @property
     def state_ms(self) -> int:
-        """For how many milliseconds it has been closed, or has not been."""
+        """How long it has been closed, or not closed, in milliseconds."""
         return int((self._clock() - self._changed_at_s) * 1000)
 
     def admit(self) -> int:
-        """Let a call in, and return its ticket.
+        """Admit a call, and return its ticket.
 
         Raises:
             LedgerUnavailableError: It is open, and no probe is due.
@@ -99,11 +99,11 @@ class CircuitBreaker:
         return self.failures
 
     def report(self, ticket: int, error: BaseException) -> None:
-        """Note that a call has raised. Only an answer that is missing is a failure."""
+        """Note that a call raised an error. Only a missing answer is a failure."""
         if isinstance(error, AttemptError):
             is_missing, is_answer = error.event in _MISSING, error.event in _ANSWERED
         else:
-            # Unresolved and corrupt are answers about one user.
+            # Unresolved and corrupt are answers, about one user.
             is_answer = isinstance(error, _ANSWERS)
             is_missing = isinstance(error, LedgerUnavailableError) and not is_answer
         if is_missing:
@@ -114,7 +114,7 @@ class CircuitBreaker:
             self.note_abandoned(ticket)
 
     def note_success(self) -> None:
-        """Note that Redis has answered a call, whichever it was."""
+        """Note that Redis has answered any call."""
         self.row = 0
         if self.is_open:
             self.is_open = False
@@ -144,12 +144,12 @@ class CircuitBreaker:
             _log.warning("circuit breaker opened: %s", why)
 
     def note_abandoned(self, ticket: int) -> None:
-        """Note that a call ended without telling anything of Redis, as one that is cancelled."""
+        """Note that a call ended without a result about Redis, such as a cancelled one."""
         if ticket == self._probe:
             self._wait(0.0)
 
     def _wait(self, delay_s: float) -> None:
-        """Let the next probe pass after a delay; one of 0 leaves the next delay as it was."""
+        """Admit the next probe after a delay; 0 does not change the next delay."""
         self._probe = _NONE
         self._probe_at_s = self._clock() + delay_s
         self._delay_s = delay_s or self._delay_s

@@ -1,4 +1,4 @@
-"""Charges journaled requests, once Redis is back."""
+"""Charges journaled requests when Redis is back."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from faregate.domain.transaction import CreditTransactionId
 from faregate.gate.reversals import Reversals, Voids
 from faregate.gate.session import Session
 
-#: How often, and after which pauses in seconds, a void is tried whose time has not come.
+#: The tries of a void that is too early, and the pause between two, in seconds.
 _VOID_TRIES_MAX = 250
 _VOID_PAUSE_S = 0.05
 
 
 class Collecting:
-    """Makes transactions of journal entries, each once, however often it is told to."""
+    """Collects journal entries, each once, even if it is called again."""
 
     def __init__(
         self,
@@ -37,16 +37,16 @@ class Collecting:
     async def collect(
         self, entry: JournalEntry, changes: Sequence[JournalChange] = ()
     ) -> Collected:
-        """Take the cost of a journaled request, as far as there is enough; never below zero.
+        """Charge a journaled request as far as the credits go, never below zero.
 
         Args:
             entry: The request.
-            changes: Its later changes. Credits that were collected before the changes were known,
-                and are not owed any more, go back.
+            changes: Its later changes. If more was collected before the changes were known, the
+                rest goes back.
 
         Raises:
             LedgerUnavailableError, ArchiveUnavailableError: A server does not answer, or records
-                wait for too long to be stored. Collecting it again is safe.
+                have been pending for too long. Collecting it again is safe.
         """
         await self._session.start()
         final = entry.changed(changes)
@@ -54,7 +54,7 @@ class Collecting:
             return Collected(outcome=Collection.OPEN)
         try:
             if entry.may_be_charged and await self._void_attempt(entry) is VoidOutcome.KEPT:
-                # A caller's own id: the charge that was answered to an earlier call stands.
+                # With a caller's id, the charge of an earlier call stands.
                 return Collected(outcome=Collection.KNOWN)
             if not entry.is_served:
                 return Collected(outcome=Collection.VOIDED)
@@ -63,16 +63,16 @@ class Collecting:
             return Collected(outcome=Collection.REFUSED, reason=str(error))
 
     async def follow(self, change: JournalChange) -> Collected:
-        """Make a change of an entry that has been collected without it, and is put away.
+        """Apply a change to an entry that was collected before, whose journal is retired.
 
         Returns:
-            `CANCELLED`, whether there was anything to give back or not, or `REFUSED`.
+            `CANCELLED`, even if there was nothing to give back, or `REFUSED`.
 
         Raises:
-            LedgerUnavailableError, ArchiveUnavailableError: As of `collect`.
+            LedgerUnavailableError, ArchiveUnavailableError: As for `collect`.
         """
         self._session.bind()
-        # Of cost 0, so that nothing is taken where nothing was.
+        # With cost 0, so that nothing is charged if nothing was.
         entry = JournalEntry(
             attempt_id=change.attempt_id,
             user_id=change.user_id,
@@ -106,10 +106,10 @@ class Collecting:
         )
 
     async def _collect_once(self, entry: JournalEntry) -> Decision:
-        """Ask Postgres for the id first: the ledger remembers it for a day only.
+        """Look the id up in Postgres first, since the ledger remembers it only for a day.
 
         Returns:
-            The decision about the deduct. Of one that is known, the amount is what is left of it.
+            The decision on the deduct. For a known deduct, the amount is what is left of it.
         """
         durable = await self._session.accounts.deduct(entry.user_id, entry.deduct_id)
         asked = entry if durable is None else replace(entry, cost=0, is_unlimited=False, key=None)
@@ -124,7 +124,7 @@ class Collecting:
         return decision
 
     async def _give_back_beyond(self, entry: JournalEntry, known: Decision, cost: int) -> None:
-        """Give back what was collected before beyond what it costs after all."""
+        """Give back the part of an earlier collection that exceeds the final cost."""
         beyond = -known.amount - cost
         if known.repeated and beyond > 0:
             refund_id = CreditTransactionId.derive(f"cost {cost}", entry.deduct_id.value)
@@ -133,7 +133,7 @@ class Collecting:
     async def _give_back(
         self, entry: JournalEntry, refund_id: CreditTransactionId, amount: int | None
     ) -> None:
-        """Give back of what was collected, as far as anything is left of it."""
+        """Give back a part of a collected deduct, at most what is left of it."""
         refund = Refund(
             user_id=entry.user_id,
             deduct_id=entry.deduct_id,

@@ -1,4 +1,4 @@
-"""Requests with an idempotency key: noted as served, with the response for their retries."""
+"""Completes requests with an idempotency key, and returns saved responses."""
 
 from faregate.domain.decision import Decision
 from faregate.domain.idempotency import Completion
@@ -13,18 +13,19 @@ class Completions:
         self._session = session
 
     async def complete(self, decision: Decision, response: bytes = b"") -> bool:
-        """Note that the request of an idempotency key has been served, for good.
+        """Note that the request of an idempotency key was served.
 
         Until then, a retry gets the answer that the request is in flight. After
         `GateOptions.idempotency_lease_ms` one retry takes over. A completion that cannot be noted
         in time is noted in the background.
 
         Args:
-            decision: The one that the request was served by.
-            response: What `saved_response` is to tell retries, at most a MiB; empty for nothing.
+            decision: The decision by which the request was served.
+            response: The response that `saved_response` returns for retries, at most a MiB; empty
+                for none.
 
         Returns:
-            Whether the key is remembered, or will be completed in the background.
+            Whether the key is known, or will be completed in the background.
         """
         if decision.keyed_attempt is None:
             return False
@@ -42,7 +43,7 @@ class Completions:
         return is_known is not False
 
     async def saved_response(self, decision: Decision) -> bytes | None:
-        """Return what the request with this decision's idempotency key was completed with."""
+        """Return the response that was saved for the idempotency key of a decision."""
         user_id, transaction_id = decision.user_id, decision.transaction_id
         return await self._session.ask(
             lambda: self._session.ledger.response(user_id, transaction_id)

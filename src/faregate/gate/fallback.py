@@ -1,13 +1,13 @@
-"""The fallback: requests that are served without a decision, written down to be charged later.
+"""The fallback: serves requests without a decision, and writes them to the journal.
 
     no decision ──> the journal, with the id of the attempt ──> served
                         │
                         └─ an attempt that was sent is voided by its id, as one that was not served
 
-    faregate journal import ──> void it again ──> take the cost, as far as there is enough
+    faregate journal import ──> void it again ──> take the cost, as far as the credits go
 
-So the entry alone charges, once, whatever became of the attempt. A request that cannot be written
-down is not served.
+So only the entry charges, once, whatever the outcome of the attempt was. A request that cannot be
+written to the journal is not served.
 """
 
 import logging
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Fallback:
-    """Writes to the journal. It is asked only where there is no decision."""
+    """Writes requests without a decision to the journal."""
 
     def __init__(self, session: Session, journal: Journal | None) -> None:
         self._session = session
@@ -46,11 +46,11 @@ class Fallback:
 
     @property
     def state(self) -> JournalState | None:
-        """How much is in the journal, if there is one."""
+        """The state of the journal, or None."""
         return None if self._journal is None else self._journal.state
 
     def check(self) -> bool:
-        """Return True where requests can be served open.
+        """Return True if requests can be served open.
 
         Raises:
             ConfigurationError: There is no journal.
@@ -62,7 +62,7 @@ class Fallback:
         return True
 
     def may_serve_overload(self) -> bool:
-        """Whether `GateOptions.open_rate_max` lets one more request be served this second."""
+        """Return whether `GateOptions.open_rate_max` allows one more request in this second."""
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._served_in_second = second, 0
@@ -70,15 +70,15 @@ class Fallback:
         return self._served_in_second <= self._session.options.open_rate_max
 
     def serve(self, attempt: Attempt, cost: int, why: Exception) -> Decision:
-        """Write a request down, and return the answer that it is served by.
+        """Write a request to the journal, and return the decision to serve it.
 
         Args:
             attempt: The attempt without a decision.
-            cost: In credits, though the user may never be refused. A peek is not written down.
-            why: Why there is no decision.
+            cost: The cost in credits, even if the user is never refused. A peek is not written.
+            why: The error of the attempt.
 
         Raises:
-            LedgerUnavailableError: It cannot be written down.
+            LedgerUnavailableError: The journal cannot be written.
         """
         spend, entry = attempt.spend, self._entry(attempt, cost)
         if cost > 0 or entry.is_unlimited:
@@ -101,7 +101,7 @@ class Fallback:
     def _entry(self, attempt: Attempt, cost: int) -> JournalEntry:
         spend, options = attempt.spend, attempt.spend.options
         hold, served_at_ms = options.hold, wall_ms()
-        # As long as Redis has never answered, its time is not known.
+        # Until Redis has answered once, its time is unknown.
         now_ms = self._session.ledger.now_ms() or served_at_ms
         sent_id = attempt.transaction_id
         goes_back = hold is not None and hold.on_expiry is OnExpiry.GIVE_BACK
@@ -114,19 +114,19 @@ class Fallback:
             metadata=options.metadata,
             allowance=spend.policy.allowance,
             asked_at_ms=(attempt.asked_at_ms or now_ms) if attempt.is_given else 0,
-            # An attempt that was made for this call cannot be charged after its time from now.
+            # An attempt of this call cannot be charged after its timeout from now.
             deadline_ms=max(
                 attempt.deadline_ms, now_ms + self._session.options.decision_timeout_ms
             ),
             served_at_ms=served_at_ms,
-            # An id of the caller's may have been charged by an earlier call.
+            # An earlier call may have been charged under a caller's id.
             may_be_charged=sent_id is not None,
             key=None if options.key is None else options.key.to_saved(),
             expires_at_ms=None if hold is None else served_at_ms + hold.ttl_ms,
         )
 
     async def change(self, change: JournalChange) -> bool:
-        """Write a change of an entry down; return False where that is tried again later."""
+        """Write a change of an entry; return False if it is tried again later."""
 
         async def write() -> bool:
             self._write(change)
@@ -136,7 +136,7 @@ class Fallback:
         return await self._session.retries.ensure(name, write) is not None
 
     def journal_void(self, void: Void) -> bool:
-        """Leave a void to the import; return whether that could be done."""
+        """Write a void to the journal for the import; return whether that succeeded."""
         entry = JournalEntry(
             attempt_id=void.transaction_id,
             user_id=void.user_id,
@@ -160,7 +160,7 @@ class Fallback:
         self._journal.write(line)
 
     async def aclose(self) -> None:
-        """Make sure that all of the journal is on the disk."""
+        """Close the journal, and sync it to the disk."""
         if self._journal is not None:
             await self._journal.aclose()
 

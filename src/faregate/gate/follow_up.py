@@ -1,7 +1,6 @@
-"""What follows from an attempt without a decision, or from a decision that can be helped.
+"""Follows up attempts without a decision, and refusals whose reason can be removed.
 
-`domain.attempt.NEXT` says what follows; this does it. Nothing here is on the way of a charge that
-is allowed.
+It executes the actions of `domain.attempt.NEXT`. An allowed charge does not pass through here.
 """
 
 from random import random
@@ -19,15 +18,14 @@ from faregate.domain.transaction import NO_ID
 from faregate.gate.reversals import Voids
 from faregate.gate.session import Session
 
-#: How often a spend is sent again, with the same id or a new one.
+#: The most repetitions of a spend, with the same id or a new one.
 ASKS_MORE_MAX = 2
-#: When an overloaded caller is to come back, in milliseconds: up to twice as long, so that not all
-#: come back at once.
+#: The wait of an overloaded caller, in milliseconds: up to twice this, so that retries spread out.
 RETRY_AFTER_MS = 1_000
 
 
 class FollowUp:
-    """Asks again, voids, or refuses."""
+    """Sends again, voids, or refuses."""
 
     def __init__(self, session: Session, voids: Voids) -> None:
         self._session = session
@@ -36,28 +34,28 @@ class FollowUp:
     async def resume(
         self, attempt: Attempt, error: BaseException, ticket: int, asks_left: int = ASKS_MORE_MAX
     ) -> Decision:
-        """Do what follows from an error of `Ledger.decide`.
+        """Follow up an error of `Ledger.decide`.
 
         Args:
             attempt: The attempt that failed.
-            error: Why.
-            ticket: Its ticket of the breaker.
-            asks_left: How often it may be sent again.
+            error: The error.
+            ticket: The ticket of its call, from the breaker.
+            asks_left: How often it may still be sent.
 
         Raises:
-            LedgerUnavailableError: There is no decision. Nothing was charged or, where it is an
-                `OutcomeUnknownError`, the attempt is being voided.
+            LedgerUnavailableError: There is no decision. Nothing was charged; after an
+                `OutcomeUnknownError` the attempt is being voided.
         """
         event = _event_of(error)
         if event is Event.SHED and attempt.phase is Phase.QUEUED:
-            # The table says the same; under overload there is no time to look.
+            # As in the table; a shortcut for overloads.
             self._session.breaker.note_abandoned(ticket)
             return overloaded(attempt)
         self._session.breaker.report(ticket, error)
         if attempt.phase is Phase.QUEUED and event in {Event.ANSWERED, Event.ANSWERED_ALONE}:
             # Refused before it was sent.
             raise error
-        # A gate that is being closed sends nothing more.
+        # A closing gate sends nothing more.
         can_ask = asks_left > 0 and self._session.ready_on is not None
         has_time = can_ask and self._session.ledger.now_ms() < attempt.deadline_ms
         action = attempt.follow(event, has_time=has_time)
@@ -74,15 +72,15 @@ class FollowUp:
     async def retry_refused(
         self, attempt: Attempt, decision: Decision, asks_left: int = ASKS_MORE_MAX
     ) -> Decision:
-        """Ask once more, where a refusal can be helped; return the decision that counts.
+        """Remove the reason of a refusal if possible, and send the spend again.
 
-        A user that the ledger does not know is installed. Where credits are held, expired holds of
-        the user are ended.
+        An unknown user is installed. If credits are held, expired holds of the user are ended. It
+        returns the last decision.
         """
         if not asks_left or not await self._removes_reason(decision):
             return decision
         if attempt.phase is Phase.ENDED and attempt.spend.options.transaction_id is not None:
-            # It was sent twice, so its id, which would be sent again, is being voided.
+            # It was sent twice, so its id is being voided and must not be sent again.
             raise OutcomeUnknownError("the connection was lost while the user was brought in")
         return await self._ask(Attempt(attempt.spend), 0)
 
@@ -109,10 +107,10 @@ class FollowUp:
 
 
 def _event_of(error: BaseException) -> Event:
-    """Return what happened to an attempt that raised.
+    """Return the event for an error of an attempt.
 
-    An error that is none of ours is a caller that gives up, or a fault in the adapter: either way,
-    the attempt is undone if it was sent.
+    An error outside of our tree is a cancelled caller or a bug in the adapter. In both cases the
+    attempt is undone if it was sent.
     """
     if isinstance(error, AttemptError):
         return error.event
@@ -122,7 +120,7 @@ def _event_of(error: BaseException) -> Event:
 
 
 def overloaded(attempt: Attempt) -> Decision:
-    """Return the refusal of an attempt that was not sent, since too many wait."""
+    """Return the refusal of an attempt that was not sent because of an overload."""
     spend = attempt.spend
     return decision_of(
         verdict=Verdict.OVERLOADED,

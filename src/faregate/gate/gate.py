@@ -1,4 +1,4 @@
-"""The gate: the use cases of an API, and of those who run it, behind one name."""
+"""The gate: the use cases of an API and of its operators, in one object."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 
 
 class Gate:
-    """Charges users, and gives back. Safe to share among all tasks of one event loop.
+    """Charges users and gives back. All tasks of one event loop can share it.
 
-    Most methods are those of its parts, under the same name and without a call in between:
+    Most methods are those of its parts, bound directly:
 
     | method                                                                  | class         |
     |-------------------------------------------------------------------------|---------------|
@@ -53,17 +53,16 @@ class Gate:
         history: History | None = None,
         journal: Journal | None = None,
     ) -> None:
-        """Make a gate; nothing is connected before its first use.
+        """Make a gate, which connects at its first use.
 
         Args:
-            ledger: Where live credits are.
-            accounts: Where users and rows are.
-            policies: One policy for everybody, or one for each tier.
-            options: How the gate behaves beside that.
-            tier_of: Says which tier a user has; None for the default one. See `tiers.CachedTiers`.
-            history: Where users read their rows, if they may.
-            journal: Where requests are written down that are served without a decision; without
-                it none is.
+            ledger: The ledger of live credits.
+            accounts: The store of users and rows.
+            policies: One policy for all users, or one for each tier.
+            options: Further options.
+            tier_of: Returns the tier of a user; None for the default one. See `tiers.CachedTiers`.
+            history: The history that users read; None for none.
+            journal: The journal of requests that are served without a decision; without it none is.
         """
         #: The policy of each tier.
         self.policies = (
@@ -74,9 +73,9 @@ class Gate:
         self.idempotency_lease_ms = options.idempotency_lease_ms
         starting_credits = self.policies.of(None).starting_credits
         self._session = session = Session(ledger, accounts, options, starting_credits)
-        #: Voids, refunds and ends of holds that could not be made at once.
+        #: Pending voids, refunds and ends of holds.
         self.retries = session.retries
-        #: Return a time in Unix milliseconds that the clock of Redis has reached for certain.
+        #: Return a time that the clock of Redis has certainly reached, in Unix milliseconds.
         self.now_ms = ledger.now_ms
         self.start, self.install = session.start, session.install
 
@@ -115,9 +114,9 @@ class Gate:
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
-        """Start and, at the end, close: the lifespan of an ASGI app, `lifespan=gate.lifespan`.
+        """Start, and close at the end: the lifespan of an ASGI app, `lifespan=gate.lifespan`.
 
-        An app may start while a server is down: it answers 503 until the server is back. It does
+        An app can start while a server is down, and answers 503 until the server is back. It does
         not start with settings that contradict the ledger.
         """
         try:
@@ -131,11 +130,11 @@ class Gate:
 
     @property
     def serves_open(self) -> bool:
-        """Whether there is a journal, without which `FailureMode.OPEN` is refused."""
+        """Whether there is a journal, which `FailureMode.OPEN` needs."""
         return self._fallback.is_there
 
     def health(self) -> Health:
-        """Return how the gate is now. Asks no server."""
+        """Return the health of the gate now, without asking a server."""
         breaker, spending = self._session.breaker, self._spending
         return Health(
             breaker=breaker.state,
@@ -153,7 +152,7 @@ class Gate:
         )
 
     async def aclose(self) -> None:
-        """Finish what is under way and close all connections. `start` opens the gate again.
+        """Finish pending work and close all connections. `start` opens the gate again.
 
         Callers that still wait for Redis get a `LedgerUnavailableError`.
         """

@@ -1,4 +1,4 @@
-"""Open holds: settled by the actual cost, cancelled, extended; or opened for a block."""
+"""The ends of holds: settle, cancel, extend; and holds of a block."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,12 +40,12 @@ class HoldEnds:
         description: str = "settlement of a hold",
         metadata: Metadata | None = None,
     ) -> HoldAnswer:
-        """End a hold by its actual cost, once: give back the rest, or take what is lacking.
+        """Settle a hold by its actual cost, once: give back the rest, or take the missing part.
 
-        What is lacking is taken as far as the balance goes, and down to the policy's overdraft;
-        the answer says what could not be taken. A hold that has expired is not settled: the answer
-        says what became of it. A hold that cannot be settled within `GateOptions.end_timeout_ms`
-        is settled in the background: the answer `is_pending`, and nothing is raised.
+        The missing part is taken as far as the balance and the policy's overdraft go; the answer
+        has the shortfall. An expired hold is not settled: the answer has its state. A hold that
+        cannot be settled within `GateOptions.end_timeout_ms` is settled in the background: the
+        answer `is_pending`, and no error is raised.
 
         Raises:
             TransactionConflictError: It ended in another way, or by another cost.
@@ -75,7 +75,7 @@ class HoldEnds:
         description: str = "cancelled hold",
         metadata: Metadata | None = None,
     ) -> HoldAnswer:
-        """Give a hold back wholly, once; as `settle` where that cannot be done in time.
+        """Give a hold back, once; as `settle` does if that is not possible in time.
 
         A hold that another attempt with its idempotency key has taken over stays as it is.
         """
@@ -116,11 +116,11 @@ class HoldEnds:
         return answer if is_written else replace(answer, verdict=Verdict.PENDING)
 
     async def extend(self, hold: Hold, ttl_ms: int) -> HoldAnswer:
-        """Let an open hold expire in `ttl_ms` from now; a day after its begin at the latest.
+        """Let an open hold expire in `ttl_ms` from now, at most a day after its start.
 
         Raises:
             InvalidArgumentError: It would be open for more than a day.
-            LedgerUnavailableError: Not done in time; it expires when it would have.
+            LedgerUnavailableError: Not done in time; the expiry is unchanged.
         """
         check_ttl(ttl_ms)
         if hold.decision.shadow is not None:
@@ -148,8 +148,8 @@ class HoldEnds:
     ) -> AsyncIterator["HoldBlock"]:
         """Hold an estimate for a block, which settles it; an exception in it cancels the hold.
 
-        A block that ends without having settled its hold has cost the estimate. A hold that is
-        refused raises nothing: look at `allowed` before anything is done for it.
+        A block that does not settle its hold costs the estimate. A refused hold raises no error:
+        check `allowed` first.
         """
         hold = await self._spending.hold(user_id, estimate, ttl_ms=ttl_ms, **options)
         block = HoldBlock(self, hold)
@@ -157,7 +157,7 @@ class HoldEnds:
             yield block
         except BaseException:
             if not block.is_ending:
-                # The exception of the block is the one that is raised.
+                # The exception of the block is raised, not that of the cancellation.
                 with suppress(FaregateError):
                     await self.cancel(hold)
             raise
@@ -170,29 +170,29 @@ class HoldBlock:
 
     def __init__(self, ends: HoldEnds, hold: Hold) -> None:
         self._ends = ends
-        #: The hold; it is refused where `allowed` is false, and then there is nothing to settle.
+        #: The hold; if it is not `allowed`, there is nothing to settle.
         self.hold = hold
-        #: How it ended; None as long as it is open.
+        #: The answer to its end; None while it is open.
         self.answer: HoldAnswer | None = None
-        #: Whether its end has been decided, though not always done.
+        #: Whether its end has begun, even if it is not done yet.
         self.is_ending = not hold.allowed
 
     @property
     def allowed(self) -> bool:
-        """Whether the estimate is taken."""
+        """Whether the hold was allowed."""
         return self.hold.allowed
 
     @property
     def decision(self) -> Decision:
-        """How the ledger decided on the estimate."""
+        """The decision on the estimate."""
         return self.hold.decision
 
     async def settle(self, actual: int) -> HoldAnswer:
-        """End it by its actual cost; see `Gate.settle`."""
+        """Settle it by its actual cost; see `Gate.settle`."""
         try:
             self.answer = await self._ends.settle(self.hold, actual)
         except (TransactionConflictError, asyncio.CancelledError):
-            # It has ended, or is being settled in the background.
+            # It has ended, or ends in the background.
             self.is_ending = True
             raise
         self.is_ending = True

@@ -1,4 +1,4 @@
-"""The options of a charge or a hold: all that its caller may say beside user and cost."""
+"""The options of a charge or a hold, besides user and cost."""
 
 from collections.abc import Mapping
 from typing import TypedDict
@@ -12,31 +12,31 @@ Metadata = Mapping[str, object]
 
 
 class ChargeOptions(TypedDict, total=False):
-    """The named arguments that `Gate.charge`, `hold` and `holding` have in common."""
+    """The common keyword arguments of `Gate.charge`, `hold` and `holding`."""
 
-    #: The tier whose policy applies; without it, the gate's `tier_of` is asked.
+    #: The tier whose policy applies; without it, that of the gate's `tier_of`.
     tier: str | None
-    #: The member or API key of the user whose requests the policy's limits by key count.
+    #: The limit key, such as a member or an API key of the user, for the policy's limits by key.
     limit_key: str
-    #: Whether the policy's rate limits apply; False for more of a request that has passed.
+    #: Whether the policy's rate limits apply; False for a further charge of the same request.
     is_limited: bool
-    #: The user's own name for the request. A retry with the same key is answered with the first
-    #: decision, and `Decision.key_state` says whether it is to be served; `Gate.complete` it then.
-    #: A refusal is not remembered. The settlement of a hold completes its request, and what is
-    #: given back may be made again with the same key.
+    #: The user's name for the request. A retry with the same key gets the first decision, and
+    #: `Decision.key_state` says whether to serve it; call `Gate.complete` afterwards. A refusal is
+    #: not remembered. The settlement of a hold completes its request. A request that was given back
+    #: can be made again with the same key.
     idempotency_key: str | None
-    #: What the request with that key is, such as method, path and a digest of its body; without
-    #: it, its cost. The same key with another fingerprint is `KEY_REUSED`.
+    #: The content of the request, such as method, path and a digest of its body; by default its
+    #: cost. The same key with another fingerprint is `KEY_REUSED`.
     fingerprint: str
-    #: A UUIDv7 not older than a minute, where the caller may retry; without it, a new one.
+    #: A UUIDv7 not older than a minute, if the caller may retry; without it, a new one.
     transaction_id: CreditTransactionId | None
-    #: For people; "request" or "hold" if nothing is said.
+    #: For people; by default "request" or "hold".
     description: str | None
     #: For programs: a JSON object.
     metadata: Metadata | None
-    #: Whether the request is served although no decision can be had in time; by default it is not.
-    #: A request that is served so is `journaled`, and charged later by `faregate journal import`.
-    #: Its idempotency key cannot be looked up, so a retry may be served twice; it is charged once.
+    #: Whether the request is served if it cannot be decided in time; by default it is not. Such a
+    #: request is `journaled`, and charged later by `faregate journal import`. Its idempotency key
+    #: cannot be looked up, so a retry may be served twice; it is charged once.
     on_failure: FailureMode
 
 
@@ -47,7 +47,7 @@ def spend_options(
     options: GateOptions,
     hold: HoldOptions | None = None,
 ) -> SpendOptions:
-    """Return the options of the spend that a call means under a policy.
+    """Return the options of a spend, from those of a call and its policy.
 
     Raises:
         InvalidArgumentError: One is ill-formed.

@@ -1,10 +1,10 @@
-"""Log lines that an outage repeats: at most one a second of a kind, with the number left out."""
+"""Log lines that an outage repeats: one a second of each kind, with a count of the others."""
 
 import logging
 import time
 from collections.abc import Callable
 
-#: How long a kind of line is quiet after it was written, in seconds.
+#: The interval between two lines of a kind, in seconds.
 INTERVAL_S = 1.0
 
 
@@ -24,7 +24,7 @@ class PacedLog:
         self._left_out = 0
 
     def __call__(self, message: str, *values: object) -> None:
-        """Write a line, or count it where one was written within the last second."""
+        """Write a line, or count it if one was written within the last second."""
         now_s = self._clock()
         if now_s < self._next_at_s:
             self._left_out += 1

@@ -1,4 +1,4 @@
-"""Queries: balance, usage and rows of a user; and the period of an idle user, begun by hand."""
+"""Queries: balance, usage and rows of a user; and `renew` for idle users."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
@@ -18,7 +18,10 @@ _T = TypeVar("_T")
 
 
 class Queries:
-    """Charges nothing. Only `renew` writes, and only what the next charge would."""
+    """Charges nothing.
+
+    Only `renew` writes, and only the period that the next charge would begin.
+    """
 
     def __init__(
         self,
@@ -41,9 +44,9 @@ class Queries:
 
         Args:
             user_id: The user.
-            tier: Its tier; None for the one that the gate knows it by.
-            creates: Whether a user that does not exist is made, where the options provision users,
-                as a charge makes it. Whoever only looks, as `usage_app` does, makes none.
+            tier: Its tier; None for that of the gate's `tier_of`.
+            creates: Whether a missing user is created, if the options provision users, as a charge
+                does. Read-only callers, such as `usage_app`, create none.
         """
         policy = await self._tiers.policy_of(user_id, tier)
         user = await self._balance(user_id, policy, creates=creates)
@@ -60,7 +63,7 @@ class Queries:
     async def _known(
         self, user_id: UUID, operation: Callable[[], Awaitable[_T | None]], *, creates: bool = True
     ) -> _T | None:
-        """Ask about a user and, if the ledger does not know it, once more after it is installed."""
+        """Query a user; if the ledger does not know it, install it and query again."""
         answer = await self._session.ask(operation)
         if answer is None and await self._session.install(user_id, creates=creates):
             answer = await self._session.ask(operation)
@@ -74,9 +77,9 @@ class Queries:
         A charge becomes a row when the worker stores it, within a second or so.
 
         Args:
-            user_id: The user whose rows these are; they are read with its rights.
-            count_max: How many at most, from 1 to 100.
-            before: Where the page before this one ended: its `ends_at`.
+            user_id: The user; the rows are read with its rights.
+            count_max: The most rows, from 1 to 100.
+            before: The `ends_at` of the page before.
 
         Raises:
             ArchiveUnavailableError: Postgres does not answer in time.
@@ -88,7 +91,7 @@ class Queries:
         if not 1 <= count_max <= PAGE_LENGTH_MAX:
             raise InvalidArgumentError(f"a page has 1 to {PAGE_LENGTH_MAX} rows, not {count_max}")
         self._session.bind()
-        # One more, which tells whether there is a next page.
+        # One more row shows whether there is a next page.
         found = await self._history.read(user_id, count_max + 1, before)
         rows = tuple(found[:count_max])
         return HistoryPage(rows=rows, ends_at=rows[-1].place if len(found) > count_max else None)
@@ -97,10 +100,10 @@ class Queries:
         """Begin a user's new period, if one is due, without a request; see `ops.renew`.
 
         Returns:
-            How many credits that added; None if the user does not exist.
+            The credits that the period added; None if the user does not exist.
 
         Raises:
-            LedgerUnavailableError: Not done; the next request, or the next call, does it.
+            LedgerUnavailableError: Not done; the next request or call does it.
             AmountError: The balance would leave its range.
         """
         allowance = (await self._tiers.policy_of(user_id, tier)).granted
@@ -109,10 +112,10 @@ class Queries:
         return await self._known(user_id, lambda: self._session.ledger.renew(user_id, allowance))
 
     async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
-        """Return the next users of Postgres, by id; `after` is None for the first."""
+        """Return the next users of Postgres by id; `after` is None for the first ones."""
         self._session.bind()
         return await self._session.accounts.users_after(after, count_max)
 
     async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
-        """Return how often each verdict would have been given under a policy, by its name."""
+        """Return how often the shadow policy of this name would have given each verdict."""
         return await self._session.ask(lambda: self._session.ledger.shadow_counts(policy))

@@ -1,4 +1,4 @@
-"""Tries actions again in the background until they are done: voids, refunds, ends of holds."""
+"""Retries actions in the background until they are done: voids, refunds, ends of holds."""
 
 import asyncio
 import logging
@@ -20,19 +20,19 @@ from faregate.domain.transaction import CreditTransactionId
 
 _T = TypeVar("_T")
 
-#: How many actions may wait. Each stands for one request that was answered "not charged".
+#: The most actions that wait. Each belongs to a request that was answered "not charged".
 QUEUE_LENGTH_MAX = 10_000
 #: How long one action is tried before it is given up, in seconds.
 TRIES_S_MAX = 600.0
-#: How many are tried at a time, so that they do not crowd out requests.
+#: How many are tried at once, so that requests have priority.
 RUNNING_MAX = 8
 
 _DELAY_MIN_S = 0.05
 _DELAY_MAX_S = 2.0
 
-#: Returns whether it is done; False and a `FaregateError` alike mean: try again later.
+#: Returns whether it is done. False and a `FaregateError` both mean: try again later.
 Action: TypeAlias = Callable[[], Awaitable[bool]]
-#: Leaves an action that is given up to the journal; returns whether it did.
+#: Writes an action that is given up to the journal; returns whether it did.
 ToJournal: TypeAlias = Callable[[], bool]
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """Names an action in the log, by the transaction that it is about."""
+    """The name of an action in the log, with its transaction."""
 
     what: str
     transaction_id: CreditTransactionId
@@ -61,12 +61,12 @@ class RetryQueue:
     ) -> None:
         self._length_max = length_max
         self._tries_s_max = tries_s_max
-        #: How many actions were given up for good. Each has been logged, with its name.
+        #: The number of actions that were given up for good. Each was logged.
         self.given_up = 0
         self.open()
 
     def open(self) -> None:
-        """Take actions, on the event loop that runs when they come."""
+        """Accept actions, on the running event loop."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(RUNNING_MAX)
         self._is_closed = False
@@ -85,10 +85,10 @@ class RetryQueue:
         """Try `action` until it is done.
 
         Args:
-            name: Names the action in the log where it is given up.
-            action: What to try.
+            name: The name of the action in the log.
+            action: The action.
             to_journal: Writes a given up action to the journal, and returns whether it did.
-            after_s: How long to wait before the first try.
+            after_s: The wait before the first try, in seconds.
         """
         if self._is_closed or len(self._tasks) >= self._length_max:
             why = "the gate is closed" if self._is_closed else "too many actions wait"
@@ -105,18 +105,18 @@ class RetryQueue:
         task.add_done_callback(note_end)
 
     async def ensure(self, name: object, operation: Callable[[], Awaitable[_T]]) -> _T | None:
-        """Do what must be done in the end: now, or else in the background.
+        """Run an operation now or, if it fails, in the background until it succeeds.
 
         Args:
-            name: Names it in the log where it is given up.
-            operation: What to do. Doing it twice has the same effect as doing it once.
+            name: The name of the operation in the log.
+            operation: The operation, which must be idempotent.
 
         Returns:
-            The answer, or None where it is tried in the background.
+            The answer, or None if it is tried in the background.
         """
 
         async def again() -> bool:
-            # A conflict says that it was done in another way, which no later try changes.
+            # A conflict means that it was done in another way, so retrying is useless.
             with suppress(TransactionConflictError):
                 await operation()
             return True
@@ -160,13 +160,13 @@ class RetryQueue:
         _log.error("action given up: %s (%s); settle it by hand", name, why)
 
     async def join(self, timeout_s: float) -> bool:
-        """Wait until nothing is left to do; return whether that was so in time."""
+        """Wait until no action is left; return whether that happened in time."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
         return not self._tasks
 
     async def aclose(self, timeout_s: float) -> None:
-        """Wait for what is under way, then give the rest up, by name."""
+        """Wait for running actions, then give up and log the rest."""
         await self.join(timeout_s)
         self._is_closed = True
         for task in self._tasks:

@@ -17,7 +17,7 @@ from faregate.gate.shadows import Shadows
 
 
 class Reversals:
-    """Gives back, each charge as much as it took at most, however old it is."""
+    """Gives back at most what a charge took, however old it is."""
 
     def __init__(
         self,
@@ -38,13 +38,13 @@ class Reversals:
         description: str = "refund",
         metadata: Metadata | None = None,
     ) -> Decision:
-        """Give back a charge that was allowed, once and wholly unless `amount` says how much.
+        """Refund an allowed charge once: all of it, or `amount`.
 
-        Partial refunds each need a transaction id of their own, see `refund_by_id`. A refund that
-        cannot be made at once is made in the background; its verdict is `PENDING`.
-        Where all is given back, the idempotency key of the charge is forgotten. If another attempt
-        with the key has taken over, or was served, nothing is given back: `TAKEN_OVER`. A request
-        that was served without a decision is cancelled in the journal, which does not keep why.
+        Each partial refund needs a transaction id of its own; see `refund_by_id`. A refund that
+        cannot be made at once is made in the background; its verdict is `PENDING`. If all is given
+        back, the idempotency key of the charge is forgotten. If another attempt with the key has
+        taken over or was served, nothing is given back: `TAKEN_OVER`. A request that was served
+        without a decision is cancelled in the journal, which does not store the reason.
         """
         back = -deduct.amount if amount is None else amount
         if deduct.journaled:
@@ -75,17 +75,17 @@ class Reversals:
         metadata: Metadata | None = None,
         position: str = "",
     ) -> Decision:
-        """Give back a charge or a settled hold that is known by its id; see `refund`.
+        """Refund a charge or a settled hold by its id; see `refund`.
 
         Args:
-            user_id: The user who was charged.
+            user_id: The user that was charged.
             deduct_id: The transaction id of the charge.
-            amount: How much to give back; None for all that is left of it.
-            transaction_id: By which a retry is known; None for the one that stands for "the refund
-                of this charge". Partial refunds each need one of their own.
-            description: Why, for people.
-            metadata: Why, for programs: a JSON object.
-            position: `Decision.position` of the charge, where it is known.
+            amount: The credits to give back; None for all that is left.
+            transaction_id: The id of the refund, by which a retry is recognised; None for the id of
+                "the refund of this charge". Each partial refund needs one of its own.
+            description: The reason, for people.
+            metadata: The reason, for programs: a JSON object.
+            position: `Decision.position` of the charge, if known.
         """
         refund = Refund(
             user_id=user_id,
@@ -110,7 +110,7 @@ class Reversals:
         )
 
     async def give_back(self, refund: Refund) -> Decision:
-        """Make a refund, of a deduct that the ledger knows or Postgres.
+        """Refund a deduct that the ledger or Postgres knows.
 
         Raises:
             LedgerUnavailableError, ArchiveUnavailableError: Not made; making it again is safe.
@@ -118,7 +118,7 @@ class Reversals:
         """
         self._session.bind()
         if refund.amount is not None or refund.has_own_id:
-            # The ledger remembers refunds and other transactions for a day; Postgres for good.
+            # The ledger remembers refunds and other transactions for a day, Postgres for good.
             row = await self._session.accounts.transaction(refund.transaction_id)
             if row is not None:
                 return _repeated(refund, row)
@@ -147,7 +147,7 @@ class Reversals:
         amount: int | None,
         refund_id: CreditTransactionId | None,
     ) -> Decision:
-        """Give a journaled request back, wholly or in part: the import takes so much less."""
+        """Give back a journaled request, all or a part of it: the import charges less."""
         if not 0 < back <= -served.amount:
             return replace(served, verdict=Verdict.REFUND_EXCEEDED, amount=back)
         change = JournalChange(
@@ -163,7 +163,7 @@ class Reversals:
 
 
 class Voids:
-    """Undoes attempts."""
+    """Undoes attempts with an unknown outcome."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class Voids:
         self._session = session
         self._fallback = fallback
         self._reversals = reversals
-        #: How many were to be made later.
+        #: The number of voids that were queued.
         self.count = 0
 
     def make_later(self, attempt: Attempt) -> None:
@@ -195,14 +195,14 @@ class Voids:
         )
 
     async def make(self, void: Void) -> VoidOutcome:
-        """Void an attempt, however old it is; `TOO_EARLY` asks for another try later."""
+        """Void an attempt of any age; after `TOO_EARLY` try again later."""
         outcome = await self._session.ask(lambda: self._session.ledger.void(void))
         if outcome is not VoidOutcome.FORGOTTEN:
             return outcome
         row = await self._session.accounts.transaction(void.transaction_id)
         if row is None:
             return VoidOutcome.REFUSED
-        # One that was charged before this call, or after its deadline, was answered to another one.
+        # A charge before this call or after its deadline belongs to another call.
         if not void.asked_at_ms <= row.timestamp.timestamp() * 1000 < void.deadline_ms + 1:
             return VoidOutcome.KEPT
         await self._reversals.give_back(
@@ -218,12 +218,12 @@ class Voids:
 
 
 def _whole_refund_id(deduct_id: CreditTransactionId) -> CreditTransactionId:
-    """Return the id that stands for "the refund of this charge"."""
+    """Return the id of "the refund of this charge"."""
     return CreditTransactionId.derive("refund", deduct_id.value)
 
 
 def _repeated(refund: Refund, row: CreditTransaction) -> Decision:
-    """Answer the retry of a refund that is a row already."""
+    """Return the decision for a retry of a refund that is a row already."""
     if row.refund_of != refund.deduct_id or refund.amount not in {None, row.amount}:
         raise TransactionConflictError(f"transaction {row.id} is known with other content")
     return Decision.repeat(row)

@@ -1,8 +1,8 @@
 """The session of a gate with its servers, from start to close.
 
-Connections, tasks and locks belong to the event loop and the process that made them, so a call on
-another loop, or in a forked process, is refused before anything is sent. A loop that has ended is
-no other loop: the session attaches again, on the one that runs now.
+Connections, tasks and locks belong to the event loop and the process that made them. So a call on
+another loop or in a forked process is refused before anything is sent. If the loop has ended, the
+session attaches again on the running one.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _CLOSED = "this gate is closed; `await gate.start()` opens it again"
 
 
 class Binding:
-    """Remembers the loop and the process of the first use, until it is closed."""
+    """The event loop and the process of the first use, until the close."""
 
     def __init__(self) -> None:
         self._pid = 0
@@ -41,7 +41,7 @@ class Binding:
         self.is_closed = False
 
     def bind(self) -> bool:
-        """Bind to the running loop; return whether that is new.
+        """Bind to the running loop; return whether it is a new one.
 
         Raises:
             ConfigurationError: It is bound to another loop or process, or closed.
@@ -59,12 +59,12 @@ class Binding:
         return True
 
     def close(self) -> None:
-        """Refuse calls until `is_closed` is taken back, then on whichever loop."""
+        """Refuse calls until `is_closed` is reset; then any loop may bind."""
         self.loop, self.is_closed = None, True
 
 
 class Session:
-    """Attaches the gate to its servers, installs users, and asks for all that is no decision."""
+    """Attaches the gate to its servers, installs users, and runs other operations."""
 
     def __init__(
         self, ledger: Ledger, accounts: Accounts, options: GateOptions, starting_credits: int
@@ -73,28 +73,28 @@ class Session:
         self.accounts = accounts
         self.options = options
         self.breaker = CircuitBreaker(options.breaker)
-        #: Voids, refunds and ends of holds that could not be made at once.
+        #: Pending voids, refunds and ends of holds.
         self.retries = RetryQueue()
-        #: The loop on which calls pass as they come, breaker permitting; None until the start.
+        #: The loop on which calls pass directly while the breaker is closed; None until the start.
         self.ready_on: asyncio.AbstractEventLoop | None = None
         self._binding = Binding()
         self._starting_credits = starting_credits
-        #: The epoch in which this is attached; 0 while it is not.
+        #: The epoch of the attached ledger; 0 before the start.
         self._epoch = 0
         self._has_failed = False
         self._attaching: asyncio.Future[None] | None = None
         self._installing: dict[tuple[UUID, bool], asyncio.Future[bool]] = {}
 
     async def start(self) -> None:
-        """Attach to the servers, if that is not done; open the session again if it was closed."""
+        """Attach to the servers if that is not done; open a closed session again."""
         self._binding.is_closed = False
         self.bind()
         await self._attached(None)
 
     async def enter(self) -> int:
-        """Let a call in, and return its ticket of the breaker. Starts the session at first use.
+        """Admit a call, and return its ticket of the breaker. The first use starts the session.
 
-        The first start is waited for; later ones no longer than for a decision.
+        It waits for the first start; for later ones only as long as for a decision.
         """
         self.bind()
         ticket = self.breaker.admit()
@@ -103,7 +103,7 @@ class Session:
             await self._attached(timeout_s)
         except BaseException as error:
             if isinstance(error, ArchiveUnavailableError):
-                # Without Postgres there is no start, and no use in waiting for one.
+                # Without Postgres there is no start, so waiting is useless.
                 self.breaker.note_failure(ticket, error)
             else:
                 self.breaker.report(ticket, error)
@@ -114,7 +114,7 @@ class Session:
         """Refuse a call on another loop, in another process, or after the close.
 
         Raises:
-            ConfigurationError: It is one of these.
+            ConfigurationError: It is such a call.
         """
         if self._binding.bind():
             self.ready_on, self._epoch, self._attaching = None, 0, None
@@ -123,7 +123,7 @@ class Session:
 
     async def _attached(self, timeout_s: float | None) -> None:
         if not self._epoch:
-            # One attempt serves all who wait for it, so that they fail together.
+            # All waiting callers share one start, and fail together.
             if self._attaching is None:
                 self._attaching = _watched(self._attach())
             await _result(self._attaching, timeout_s)
@@ -148,7 +148,7 @@ class Session:
             self._attaching = None
 
     async def ask(self, operation: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask the ledger for anything but a decision; `GateOptions.end_timeout_ms` bounds it.
+        """Run an operation other than a decision, within `GateOptions.end_timeout_ms`.
 
         Raises:
             LedgerUnavailableError: There is no answer, or the breaker is open.
@@ -169,9 +169,10 @@ class Session:
         return answer
 
     async def install(self, user_id: UUID, *, creates: bool = True) -> bool:
-        """Bring a user that the ledger does not know over from Postgres; return whether it exists.
+        """Install a user from Postgres in the ledger; return whether it exists.
 
-        All who wait for a user ask Postgres once. `creates` lets it be made, if the options do.
+        All callers that wait for a user share one query. With `creates` a missing user is created,
+        if the options provision users.
         """
         self.bind()
         key = user_id, creates and self.options.provision_users
@@ -186,16 +187,17 @@ class Session:
         if user is None:
             return False
         if user.epoch != self._epoch:
-            # Redis was rebuilt, perhaps with another number of shards.
+            # Redis was rebuilt, perhaps with another shard count.
             self._epoch, self.ready_on = 0, None
             await self._attached(None)
         await self.ask(lambda: self.ledger.install(user))
         return True
 
     async def aclose(self) -> None:
-        """Finish what is under way, and close the ledger and the accounts.
+        """Finish pending work, and close the ledger and the accounts.
 
-        Callers that still wait get a `LedgerUnavailableError`, and their voids go to the journal.
+        Callers that still wait get a `LedgerUnavailableError`; their voids are written to the
+        journal.
         """
         if self._binding.is_closed:
             return
@@ -209,21 +211,24 @@ class Session:
         for installing in self._installing.values():
             installing.cancel()
         await self.ledger.aclose()
-        # One turn of the loop, in which those callers leave their voids behind.
+        # One turn of the loop, in which those callers submit their voids.
         await asyncio.sleep(0)
         await self.retries.aclose(0)
         await self.accounts.aclose()
 
 
 def _watched(work: Awaitable[_T]) -> asyncio.Future[_T]:
-    """Begin what several wait for; all of them may give up, so its error is looked at here."""
+    """Start a shared task.
+
+    Its exception is retrieved here, since all waiting callers may give up.
+    """
     task = asyncio.ensure_future(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
 
 
 async def _result(task: asyncio.Future[_T], timeout_s: float | None = None) -> _T:
-    """Wait for what others wait for, too; giving up does not end it."""
+    """Wait for a shared task without cancelling it."""
     await asyncio.wait([task], timeout=timeout_s)
     if not task.done():
         raise LedgerUnavailableError("the gate has not started yet; it is trying to")

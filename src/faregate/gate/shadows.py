@@ -1,4 +1,4 @@
-"""Shadow mode: policies that are only observed, each on balances of its own."""
+"""Shadow mode: shadow policies decide on balances of their own, and have no effect."""
 
 import logging
 
@@ -13,14 +13,14 @@ _log = logging.getLogger(__name__)
 
 
 class Shadows:
-    """Corrects shadow balances. A failure here refuses no request."""
+    """Corrects shadow balances. A failure refuses no request."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._log_uncorrected = PacedLog(_log)
 
     async def correct(self, decision: Decision, amount: int) -> None:
-        """Give back to a shadow balance, or take from it, what was observed and turned out else."""
+        """Change a shadow balance by the difference between the observed and the actual cost."""
         policy = decision.policy
         if policy is None or decision.shadow is not Verdict.ALLOWED:
             return
@@ -34,7 +34,7 @@ class Shadows:
 
 
 def unobserved(attempt: Attempt) -> Decision:
-    """Return the answer to a request that is served although its policy could not be observed."""
+    """Return the decision on a request that is served without a decision of its shadow policy."""
     spend = attempt.spend
     return Decision(
         verdict=Verdict.ALLOWED,

@@ -1,4 +1,4 @@
-"""Charges and holds: one spend each, decided by the ledger in one step."""
+"""Charges and holds: each is one spend, which the ledger decides in one step."""
 
 import logging
 from asyncio import get_running_loop
@@ -24,7 +24,7 @@ from faregate.gate.session import Session
 from faregate.gate.shadows import unobserved
 from faregate.gate.tiers import Tiers
 
-#: How long a hold lasts where the caller does not say.
+#: The default lifetime of a hold, in milliseconds.
 TTL_MS = 60_000
 
 _ALLOWED = Verdict.ALLOWED
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Spending:
-    """Takes credits. The way of a charge that is allowed is `charge`, `_spend`, the ledger."""
+    """Takes credits. The path of an allowed charge is `charge`, `_spend`, the ledger."""
 
     def __init__(
         self, session: Session, tiers: Tiers, follow_up: FollowUp, fallback: Fallback
@@ -46,7 +46,7 @@ class Spending:
         self._fallback = fallback
         self._log_unobserved = PacedLog(_log)
         self._log_refused = PacedLog(_log, logging.INFO)
-        #: By the name of a policy, how many spends it allowed at once, and how others ended.
+        #: By policy: the spends that it allowed at the first attempt, and the decisions on others.
         self.allowed: Counter[str] = Counter()
         self.followed: Counter[tuple[str, Verdict]] = Counter()
         #: See `Health`.
@@ -57,12 +57,12 @@ class Spending:
     def charge(
         self, user_id: UUID, *, cost: int | None = None, **options: Unpack[ChargeOptions]
     ) -> Coroutine[Any, Any, Decision]:
-        """Take credits from a user, once for a transaction id, and once for an idempotency key.
+        """Take credits from a user, once for each transaction id and idempotency key.
 
         Args:
             user_id: The user who is charged.
-            cost: In credits; None for what the policy asks for a request. 0 is a peek: it is
-                decided, and nothing is written.
+            cost: The cost in credits; None for that of the policy. 0 is a peek: it is decided, and
+                nothing is written.
             **options: See `ChargeOptions`.
 
         Raises:
@@ -81,14 +81,15 @@ class Spending:
         on_expiry: OnExpiry | None = None,
         **options: Unpack[ChargeOptions],
     ) -> Hold:
-        """Take an estimate from a user, once for a transaction id; `settle` or `cancel` ends it.
+        """Take an estimate from a user, once for each transaction id; `settle` or `cancel` ends it.
 
         Args:
             user_id: The user who is charged.
-            estimate: In credits, at least 1.
-            ttl_ms: How long it lasts: from 100 ms to a day.
-            on_expiry: What becomes of it if it is not ended in time; None for what the policy says.
-            **options: See `ChargeOptions`. The policy of the tier rules the end of the hold, too.
+            estimate: The estimate in credits, at least 1.
+            ttl_ms: The lifetime in milliseconds, from 100 to a day.
+            on_expiry: The end of the hold if it expires; None for that of the policy.
+            **options: See `ChargeOptions`. The policy of the tier also applies to the end of the
+                hold.
 
         Raises:
             LedgerUnavailableError: Not decided in time. Nothing is held, or it is being voided.
@@ -103,7 +104,7 @@ class Spending:
             lambda policy: HoldOptions(ttl_ms=ttl_ms, on_expiry=on_expiry or policy.on_expiry),
         )
         if decision.policy is not None and decision.policy.is_shadow:
-            # Nothing is held, so nothing else tells when it would expire.
+            # There is no hold in the ledger, so its expiry is computed here.
             decision = replace(decision, expires_at_ms=self._session.ledger.now_ms() + ttl_ms)
         return Hold(decision=decision)
 
@@ -149,7 +150,7 @@ class Spending:
     def _followed(
         self, attempt: Attempt, cost: int, decision: Decision, *, is_open: bool
     ) -> Decision:
-        """Return a decision, or serve the request where it says that nothing could be decided."""
+        """Return a decision, or serve a request that could not be decided."""
         key = attempt.spend.policy.name, decision.verdict
         self.followed[key] += 1
         if decision.verdict is not _ALLOWED:
@@ -173,7 +174,7 @@ class Spending:
         return counts
 
     def _serve(self, attempt: Attempt, cost: int, why: Exception, *, is_open: bool) -> Decision:
-        """Serve a request without a decision, if that is asked for; else raise why."""
+        """Serve a request without a decision, if its options allow this; else raise `why`."""
         if attempt.spend.policy.is_shadow:
             self._log_unobserved("shadow decision missing, request served: %s", why)
             return unobserved(attempt)

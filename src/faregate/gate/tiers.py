@@ -1,4 +1,4 @@
-"""The tier and the policy of a user; and tiers that are remembered for a while."""
+"""The tier and the policy of a user; and a cache of tiers."""
 
 import time
 from collections import OrderedDict
@@ -8,15 +8,15 @@ from uuid import UUID
 
 from faregate.domain.policy import CreditPolicy, PolicySet
 
-#: Says which tier a user has; None for the default one.
+#: Returns the tier of a user; None for the default one.
 TierOf: TypeAlias = Callable[[UUID], Awaitable[str | None]]
 
-#: How many users' tiers are remembered.
+#: The most users in the cache.
 USERS_MAX = 100_000
 
 
 class Tiers:
-    """Knows which policy applies to whom."""
+    """Finds the policy of a user."""
 
     def __init__(self, policies: PolicySet, resolver: TierOf | None) -> None:
         self.policies = policies
@@ -26,7 +26,7 @@ class Tiers:
         """Return the policy of a tier or, without one, of the user's tier.
 
         Raises:
-            UnknownTierError: No such tier.
+            UnknownTierError: There is no such tier.
         """
         return self.policies.of(await self.tier_of(user_id, tier))
 
@@ -38,9 +38,9 @@ class Tiers:
 
 
 class CachedTiers:
-    """Asks a resolver, and remembers its answer for a named time.
+    """Caches the results of a resolver for a fixed time.
 
-    A change of a tier takes effect after that time at the latest, or at once with `forget`.
+    A change of a tier takes effect after at most that time, or at once with `forget`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CachedTiers:
         self._known: OrderedDict[UUID, tuple[float, str | None]] = OrderedDict()
 
     async def __call__(self, user_id: UUID) -> str | None:
-        """Return a user's tier. An error of the resolver is not remembered."""
+        """Return a user's tier. An error of the resolver is not cached."""
         known = self._known.get(user_id)
         if known is not None and self._clock() < known[0]:
             return known[1]
@@ -70,5 +70,5 @@ class CachedTiers:
         return tier
 
     def forget(self, user_id: UUID) -> None:
-        """Ask again at the user's next request."""
+        """Resolve the tier again at the user's next request."""
         self._known.pop(user_id, None)

@@ -1,18 +1,18 @@
-"""The records that are not rows yet: how long the oldest of each shard has been waiting."""
+"""The age of pending records."""
 
 import time
 from collections.abc import Mapping
 
 from faregate.ports import Cursor, TransactionStream
 
-#: How old the oldest pending record may be, in seconds.
+#: The greatest age of a pending record in a healthy ledger, in seconds.
 PENDING_S_MAX = 60.0
 
 
 def pending_seconds(
     stream: TransactionStream, cursors: Mapping[int, Cursor]
 ) -> Mapping[int, float]:
-    """Return for how long the oldest record behind the cursor of each shard has been waiting."""
+    """Return the age of the oldest pending record of each shard, in seconds."""
     ages = {}
     for shard in stream.shards_pending():
         batch = stream.read(shard, cursors.get(shard), 1)

@@ -1,7 +1,7 @@
-"""The doctor: looks at the servers and the ledger, and says what is wrong and what to do.
+"""The doctor: checks the servers and the ledger, and reports faults with their remedies.
 
-Each part is looked at by itself, so that one that does not answer hides no other. Nothing is
-written. A rule stands here, once; the worker asks for those of servers when it starts.
+Each part is checked separately, so that a part that does not answer hides no other. It writes
+nothing. All rules are here; a worker checks those of the servers when it starts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,17 +28,18 @@ from faregate.ops.backlog import PENDING_S_MAX, pending_seconds
 from faregate.ops.reconcile import identity_findings
 from faregate.ports import Audit, LiveBalances, TransactionStream
 
-#: Which part of its limit the memory of Redis may reach, in percent.
+#: The used part of Redis' memory limit that is a warning, in percent.
 MEMORY_PERCENT_MAX = 90
-#: How much of the history a replica may have to catch up with, and for how long it may be silent.
+#: The largest lag of a replica: in bytes, and in seconds since its last confirmation.
 REPLICA_LAG_BYTES_MAX = 1_000_000
 REPLICA_LAG_S_MAX = 10
-#: How far the clocks of both servers may be apart, in milliseconds.
+#: The largest difference between the clocks of the servers, in milliseconds.
 CLOCKS_APART_MS_MAX = 1_000
-#: How long ago numbers may have been compared. A worker compares those of all users once a day.
+#: The greatest age of the last reconciliation, in seconds. A worker reconciles all users once a
+#: day.
 COMPARED_AGE_MAX = timedelta(hours=25)
 
-#: Lets a suspended queue go on. RQ itself knows none of our settings.
+#: The command that resumes a suspended queue, since RQ does not know our settings.
 RESUME = 'rq resume --url "${FAREGATE_QUEUE_URL:-$FAREGATE_REDIS_URL}"'
 
 _GUIDE = "see docs/operate.md"
@@ -47,35 +48,35 @@ _FAILED = (ArchiveUnavailableError, LedgerError, ConfigurationError)
 _error = partial(Symptom, severity=Severity.ERROR)
 _warning = partial(Symptom, severity=Severity.WARNING)
 
-#: Asks for a part of what `status` shows.
+#: Reads the facts about one part.
 Probe = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """What the doctor has found."""
+    """The result of an examination."""
 
-    #: What each part said; None for one that did not answer.
+    #: The facts about each part; None if it did not answer.
     facts: Mapping[str, Any]
     symptoms: Sequence[Symptom]
 
     @property
     def is_well(self) -> bool:
-        """Whether there is no error."""
+        """Whether there are no errors."""
         return all(symptom.severity is not Severity.ERROR for symptom in self.symptoms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """The records that are not rows yet."""
+    """The pending records."""
 
     pending: int
-    #: For how long the oldest of them has been waiting; 0 without any.
+    #: The age of the oldest one, in seconds; 0 without any.
     oldest_s: float
 
 
 def examine(probes: Mapping[str, Probe]) -> Examination:
-    """Look at parts, of those that `_CHECKS` knows, and judge what they say."""
+    """Read the facts about parts, and check them by the rules in `_CHECKS`."""
     facts: dict[str, Any] = {}
     symptoms: list[Symptom] = []
     named: set[object] = set()
@@ -85,8 +86,8 @@ def examine(probes: Mapping[str, Probe]) -> Examination:
             symptoms += _CHECKS[part](facts[part])
         except _FAILED as error:
             facts[part] = None
-            # An error is named once, by the first part that meets it, and so is a server that does
-            # not answer. The Redis of the queue may be another one.
+            # The same error, or a server that does not answer, is reported once, for the first
+            # part. The Redis of the queue may be another server.
             server = (
                 (type(error), part == "queue") if isinstance(error, _UNAVAILABLE) else str(error)
             )
@@ -98,14 +99,14 @@ def examine(probes: Mapping[str, Probe]) -> Examination:
 
 
 def backlog(stream: TransactionStream, audit: Audit) -> Backlog:
-    """Return how many records are pending, and for how long."""
+    """Return the number and the age of pending records."""
     ages = pending_seconds(stream, audit.cursors())
     oldest_s = round(max(ages.values(), default=0.0), 1)
     return Backlog(pending=stream.pending_count(), oldest_s=oldest_s)
 
 
 def ledger(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> dict[str, object]:
-    """Return what the ledger was created with, and why Redis is not of it, a sentence each."""
+    """Return the identity of the ledger, and sentences for differences in Redis."""
     identity = audit.identity()
     findings = identity_findings(stream, balances, identity)
     names = ("ledger_id", "epoch", "shard_count", "starting_credits", "installed")
@@ -288,7 +289,7 @@ _CHECKS: Mapping[str, Callable[[Any], Iterator[Symptom]]] = {
     "reconciliation": _reconciliation,
     "queue": _queue,
 }
-#: What to do about a server that does not answer.
+#: The remedies for servers that do not answer.
 _ANSWERS = {
     "redis": "start Redis, or correct FAREGATE_REDIS_URL",
     "postgres": "start Postgres, or correct FAREGATE_POSTGRES_URL",

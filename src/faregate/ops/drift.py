@@ -1,20 +1,19 @@
-"""Measures the exact drift of live balances from their ledger, while charges go on.
+"""Measures the exact drift of live balances from their ledger, under traffic.
 
-The number of an account does not tell which records it contains: a Redis that went on from an older
-copy of itself gives the numbers of lost records again. So records are told apart by their places in
-the stream. The order of reading is:
+The sequence of an account does not identify its records: a Redis that was restored from an older
+copy uses the numbers of lost records again. So records are identified by their places in the
+stream. The order of reading is:
 
-1. How far each shard is stored.
-2. The account, together with the number of the last record of its shard at that moment.
-3. A snapshot of Postgres.
-4. The stream of the shard from 1 on, each record looked up in that snapshot.
+1. The cursors. 2. The account, with the number of the last record of its shard at that moment. 3. A
+snapshot of Postgres. 4. The stream of the shard from step 1 on, each record looked up in that
+snapshot.
 
-A record that was made after step 2 is not part of the account, so it is subtracted from the sum if
-it is a row already. A record that was made before step 2 and is neither row nor dead letter is
-pending. All other rows count, including those of records that Redis has lost.
+A record after step 2 is not part of the account, so it is subtracted from the sum if it is a row
+already. A record before step 2 that is neither row nor dead letter is pending. All other rows
+count, including those of records that Redis lost.
 
-A drift does not depend on traffic. So it is measured until it is the same twice in a row. Then a
-failover during a measurement is not taken for a drift.
+A drift does not depend on traffic, so it is measured until two measurements in a row agree. So a
+failover during a measurement is not mistaken for a drift.
 """
 
 from collections import deque
@@ -36,7 +35,7 @@ from faregate.ports import (
     TransactionStream,
 )
 
-#: How often users are measured whose drift is not the same twice.
+#: The most measurements of users whose results do not agree.
 MEASUREMENTS_MAX = 5
 #: How many records are decoded at a time.
 _BATCH_SIZE = 1_000
@@ -53,14 +52,14 @@ def measure(
     Memory grows with users, and not with their records.
 
     Args:
-        users: Some users; each shard of theirs is read from its cursor on.
-        accounts: Where live credits lie.
-        stream: Where pending records lie.
-        snapshots: Where rows and dead letters lie.
+        users: The users; each of their shards is read from its cursor on.
+        accounts: The live accounts.
+        stream: The stream of records.
+        snapshots: Snapshots of rows and dead letters.
 
     Returns:
-        The drift of each user. A user that Postgres does not know is left out, and so is one whose
-        drift was never the same twice: measure that again later.
+        The drift of each user. Users that Postgres does not know are left out, as are users whose
+        measurements never agreed: measure these again later.
 
     Raises:
         LedgerUninitialisedError: Redis was wiped, or is of another epoch than Postgres.
@@ -84,7 +83,7 @@ def _is_same(drift: LiveDrift, before: Mapping[UUID, LiveDrift]) -> bool:
 
 
 def _content(drift: LiveDrift) -> tuple[object, ...]:
-    """Return the part of a drift that charges do not change, and that must be the same twice."""
+    """Return the part of a drift that charges do not change, in which measurements must agree."""
     account = drift.account
     is_missing = account.user is None
     return drift.amount, drift.allowance_amount, drift.epoch, is_missing, account.last_id
@@ -109,20 +108,20 @@ def _measure_once(
 
 @dataclass(slots=True)
 class _Count:
-    """Adds up what the account of one user must be."""
+    """Computes the expected account of one user."""
 
     account: LiveAccount
     sum: LedgerSum
-    #: The ids of what was made after the account was read, as far as it is in the sum.
+    #: The ids of rows in the sum that were made after the account was read.
     later: list[UUID] = field(default_factory=list)
-    #: The numbers of pending records, from the least to the highest, and the last of the records.
+    #: The sequences of pending records: the lowest, the highest, and that of the last record.
     pending: range = range(0)
     tail: deque[LostTransaction] = field(default_factory=lambda: deque(maxlen=LOST_MAX))
-    #: Pending records whose numbers later records have, too.
+    #: Pending records whose sequences were used again.
     passed: deque[LostTransaction] = field(default_factory=lambda: deque(maxlen=LOST_MAX))
 
     def is_later(self, entry: StreamEntry) -> bool:
-        """Whether a record was made after the account was read."""
+        """Return whether a record was made after the account was read."""
         made, account = entry.transaction, self.account
         return made is not None and made.epoch == account.epoch and entry.ordinal > account.ordinal
 
@@ -163,7 +162,7 @@ class _Count:
             )
         is_unseen = user is None and not account.is_unreadable
         if is_unseen and due.epoch_max != account.epoch:
-            # It has not been seen in this epoch, and is brought in by its next request.
+            # It is not installed in this epoch yet; its next request does that.
             return LiveDrift(account=account, amount=0, allowance_amount=0, sequence_min=0)
         drift = LiveDrift(
             account=account,
@@ -177,7 +176,7 @@ class _Count:
         lost = self._lost(snapshot, user.sequence)
         last = max([self.pending.stop - 1, *(one.sequence for one in lost)])
         if last <= user.sequence:
-            # The highest number is one of the account's, or of a record that is later.
+            # The highest sequence is that of the account, or of a later record.
             drift = replace(drift, sequence_min=min(user.sequence, due.sequence_max))
         return drift if drift.is_zero else replace(drift, lost=lost)
 
@@ -197,11 +196,11 @@ def _follow(
     snapshot: Snapshot,
     counts: Mapping[UUID, _Count],
 ) -> None:
-    """Count the records of a shard that follow a place."""
+    """Count the records of a shard after a place."""
     first = True
     while batch := stream.read(shard, place, _BATCH_SIZE):
         if batch.is_from_start and not first:
-            # History has changed while it was read, so the measurement does not agree with another.
+            # History changed during the reading, so this measurement will not agree with another.
             return
         first = False
         entries = [

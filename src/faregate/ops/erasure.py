@@ -1,10 +1,10 @@
-"""Erasure: deletes from Redis all that it holds of users who were deleted.
+"""Erasure: deletes the keys of deleted users from Redis.
 
-The transaction in Postgres that deletes a user notes the id. The first look at that note deletes
-the account, so that the user is charged no more. All other keys are looked through somewhat later,
-when no gate can be about to install the user any more. When all records of the user have been read,
-too, Postgres forgets the id: a user that is made again with it would get those records as rows.
-Nothing else is remembered, so an erasure that is killed begins again.
+The transaction in Postgres that deletes a user notes the id. The first check that finds it deletes
+the account, so that the user is not charged any more. All other keys are scanned `GRACE_S` later,
+when no gate can install the user any more. Postgres forgets the id only after all records of the
+user are drained, since otherwise a new user with the same id would get those records as rows. There
+is no other state, so an erasure that is killed begins again.
 """
 
 import logging
@@ -14,40 +14,39 @@ from uuid import UUID
 
 from faregate.ports import Deletions, ShardRecords, UserKeys
 
-#: How many users are erased together at most: each is looked for in every key.
+#: The most users in one scan, since each key is compared with each of them.
 USERS_MAX = 1_000
-#: How often Postgres is asked, in seconds.
+#: The interval between two checks of Postgres, in seconds.
 DELETIONS_INTERVAL_S = 1.0
-#: How long after the first look the keys are looked through, in seconds. It covers the longest time
-#: from an answer of Postgres to a gate until the gate has installed the user in Redis.
+#: The time from the first check that finds a user until the scan, in seconds. It covers the longest
+#: time in which a gate can install a user that it read from Postgres.
 GRACE_S = 10.0
-#: How long Redis is left to others after each part of the keys, in seconds: about as long as a part
-#: takes.
+#: The pause after each part of the scan, in seconds: about as long as a part takes.
 PAUSE_S = 0.001
 
 _logger = logging.getLogger(__name__)
 
 
 class Erasure:
-    """Erases users. It must be kept: one that is made anew waits for `GRACE_S` again."""
+    """Erases users. Use one object for all checks, since a new one waits for `GRACE_S` again."""
 
     def __init__(
         self, keys: UserKeys, deletions: Deletions, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Take over where keys and deletions are; nothing is asked yet."""
+        """Connects only when used."""
         self._keys = keys
         self._deletions = deletions
         self._clock = clock
-        #: When each user was seen first who is to be erased.
+        #: When each deleted user was found first.
         self._seen_at: dict[UUID, float] = {}
-        #: How many records there were when the keys of a user were gone.
+        #: The numbers of records when the keys of a user were deleted.
         self._records: dict[UUID, ShardRecords] = {}
 
     def check_deletions(self) -> int:
-        """Ask who was deleted, and erase those who were seen long enough ago; return how many.
+        """Read deleted users, and erase those that were found long enough ago; return how many.
 
         Raises:
-            ArchiveUnavailableError, LedgerError: A server does not answer; the next look begins
+            ArchiveUnavailableError, LedgerError: A server does not answer; the next check begins
                 again.
         """
         users = self._deletions.users_to_erase(USERS_MAX)
@@ -62,7 +61,7 @@ class Erasure:
         return self._note(due)
 
     def _note(self, due: Sequence[UUID]) -> int:
-        """Note the users of whom nothing is left, neither a key nor a record that is no row."""
+        """Note the users without keys and pending records as erased."""
         records = self._keys.records(due) if due else {}
         done = [one for one in due if records[one].are_rows_of(self._records[one])]
         if done:

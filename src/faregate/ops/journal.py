@@ -1,9 +1,8 @@
-"""Importing journals: requests that were served without a decision become transactions.
+"""Imports journals: requests that were served without a decision become transactions.
 
-Every step can be done again. An entry is collected under an id that is computed from its attempt,
-so it is charged once, even if an import is killed in the middle or two imports read the same lines.
-A file is put away once all of its lines are settled. Lines that its process writes meanwhile are
-read, too.
+Every step is idempotent. An entry is collected under an id that is derived from its attempt. So it
+is charged once, even if an import is killed, or two imports read the same lines. A file is retired
+after all of its lines are collected, including lines that its process writes meanwhile.
 """
 
 import asyncio
@@ -18,9 +17,9 @@ from faregate.domain.journal import Collected, Collection, JournalChange, Journa
 from faregate.domain.transaction import CreditTransactionId
 from faregate.ports import JournalFile, JournalLine
 
-#: How many entries are collected at the same time.
+#: How many entries are collected at once.
 COUNT_AT_ONCE = 32
-#: How often a file is read on that grows meanwhile, before it is left to the next import.
+#: How often a growing file is read on before it is left to the next import.
 ROUNDS_MAX = 10
 
 Progress = Callable[[int], None]
@@ -28,29 +27,29 @@ _Changes: TypeAlias = Mapping[CreditTransactionId, Sequence[JournalChange]]
 
 
 class Collector(Protocol):
-    """Makes transactions of entries. Implemented by the gate."""
+    """Collects entries. The gate implements it."""
 
     def collect(
         self, entry: JournalEntry, changes: Sequence[JournalChange] = ()
     ) -> Coroutine[None, None, Collected]:
-        """Take what a journaled request costs, once."""
+        """Charge a journaled request, once."""
         ...
 
     async def follow(self, change: JournalChange) -> Collected:
-        """Make a change of an entry that has been collected without it."""
+        """Apply a change to an entry that was collected before."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalProblem:
-    """A line that did not become a transaction, and will not by itself."""
+    """A line that cannot become a transaction without an operator."""
 
     file: str
     #: The number of the line, from 1.
     line: int
-    #: Why, for people.
+    #: The reason, for people.
     detail: str
-    #: Whose it is, and what it costs, where that could be read.
+    #: The user and the cost, if they could be read.
     user_id: UUID | None = None
     cost: int | None = None
 
@@ -59,42 +58,42 @@ class JournalProblem:
 class JournalImport:
     """The result of an import."""
 
-    #: How often each outcome was met, one for each entry.
+    #: The number of entries by outcome.
     outcomes: Counter[Collection] = field(default_factory=Counter)
-    #: How many credits were taken, and how many were owed that were not there.
+    #: The credits that were charged, and those that could not be charged.
     charged: int = 0
     shortfall: int = 0
     problems: list[JournalProblem] = field(default_factory=list)
-    #: The files that were put away, and those that are to be imported again.
+    #: The files that were retired, and those to import again.
     files_done: list[str] = field(default_factory=list)
     files_left: list[str] = field(default_factory=list)
-    #: How many files ended in a line that was never finished, and so never served.
+    #: The number of files with an incomplete last line, whose request was not served.
     torn_files: int = 0
 
     @property
     def entry_count(self) -> int:
-        """How many entries were looked at."""
+        """The number of entries that were read."""
         return self.outcomes.total()
 
     @property
     def is_exact(self) -> bool:
-        """Whether each line that could be settled is."""
+        """Whether every line was collected."""
         return not self.problems
 
 
 async def import_journals(
     collector: Collector, files: Sequence[JournalFile], on_progress: Progress | None = None
 ) -> JournalImport:
-    """Collect every entry of some journals, and put away those that are settled.
+    """Collect all entries of some journals, and retire the journals that are done.
 
     Args:
-        collector: Makes the transactions.
-        files: The journals. Nobody else may import them at the same time.
-        on_progress: Is told how many entries have been looked at.
+        collector: The gate.
+        files: The journals, locked for this import.
+        on_progress: Called with the number of entries that were read.
 
     Raises:
-        LedgerError, ArchiveUnavailableError: A server does not answer. What was not put away is to
-            be imported again.
+        LedgerError, ArchiveUnavailableError: A server does not answer. Import the files that are
+            not retired again.
     """
     run = _Run(collector, on_progress or (lambda _: None))
     for file in files:
@@ -109,11 +108,11 @@ class _Run:
         self.result = JournalImport()
         self._collector = collector
         self._on_progress = on_progress
-        #: Of requests with a key: the one that is charged for all with that key, and when it was.
+        #: By idempotency key: the request that is charged for all with that key, and its time.
         self._charged: dict[tuple[UUID, bytes, bytes], tuple[CreditTransactionId, int]] = {}
 
     async def import_file(self, file: JournalFile) -> None:
-        """Collect all of a file, and what is added to it meanwhile, and put it away."""
+        """Collect a file, including lines that are added meanwhile, and retire it."""
         start = 0
         open_before = self.result.outcomes[Collection.OPEN]
         for _ in range(ROUNDS_MAX):
@@ -130,7 +129,7 @@ class _Run:
         self.result.files_left.append(file.name)
 
     async def _import_part(self, file: JournalFile, start: int, end: int) -> None:
-        """Collect what stands between two places. Changes stand after what they change."""
+        """Collect the lines between two places. Changes follow the entries that they change."""
         changes: defaultdict[CreditTransactionId, list[JournalChange]] = defaultdict(list)
         for line in file.lines(start, end):
             if isinstance(line.content, JournalChange):
@@ -172,13 +171,13 @@ class _Run:
         self, entry: JournalEntry, changes: Sequence[JournalChange]
     ) -> Coroutine[None, None, Collected]:
         if self._is_charged_otherwise(entry.changed(changes)):
-            # A retry with the same key. Its own attempt is given back, if it took something.
+            # A retry with the same key. If its own attempt was charged, that is given back.
             free = JournalChange(attempt_id=entry.attempt_id, user_id=entry.user_id, cost=0)
             changes = [*changes, free]
         return self._collector.collect(entry, changes)
 
     def _is_charged_otherwise(self, final: JournalEntry) -> bool:
-        """Whether another attempt is charged for the same idempotency key. The first one is."""
+        """Return whether the first attempt with the same idempotency key is charged instead."""
         key = final.key
         if key is None or not final.owed or final.expires_at_ms is not None:
             return False
@@ -203,7 +202,7 @@ class _Run:
 
 
 async def _all(coroutines: Sequence[Coroutine[None, None, Collected]]) -> list[Collected]:
-    """Wait for all, so that none goes on in the background; raise the first error."""
+    """Wait for all coroutines; raise the first error at the end."""
     outcomes = await asyncio.gather(*coroutines, return_exceptions=True)
     failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if failed:

@@ -1,10 +1,10 @@
-"""Moves a ledger: retires a Redis that still answers, so that another one can be rebuilt.
+"""Moves a ledger: retires a Redis that still works, so that another one can be rebuilt.
 
     close every shard ─> the worker stores, holds end ─> give every shard up
 
-A closed shard takes no charge, no hold and no credits, and gates refuse; refunds, voids and ends of
-holds still pass. The step that gives it up checks again whether anything is left. From then on the
-Redis takes nothing more, even from gates that still point to it.
+A closed shard refuses charges, holds and credits; refunds, voids and ends of holds still pass.
+Giving it up checks again that nothing is left. From then on the Redis refuses everything, even from
+gates that still point to it.
 """
 
 import time
@@ -14,7 +14,7 @@ from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
 from faregate.domain.identity import LedgerIdentity
 from faregate.ports import Installer, LiveBalances, Unfinished
 
-#: How long the command waits for the worker and for the ends of holds, in seconds.
+#: How long the command waits for the worker and for ends of holds, in seconds.
 WAIT_S_MAX = 60.0
 _CHECK_INTERVAL_S = 0.1
 
@@ -32,18 +32,19 @@ def retire(
 ) -> None:
     """Close a Redis, wait until nothing is left to do there, and give it up.
 
-    A second run goes on where the first one ended.
+    A second run continues where the first one ended.
 
     Args:
         former: The Redis.
-        installer: Writes to it.
-        identity: The ledger that it must be of.
+        installer: Its installer.
+        identity: The ledger that it must belong to.
         on_progress: Receives the work that is left.
-        seconds_max: How long to wait.
+        seconds_max: The longest wait, in seconds.
 
     Raises:
-        ConfigurationError: It is of another ledger. Nothing was changed.
-        LedgerUnavailableError: It does not answer, or there was still something left. It is closed.
+        ConfigurationError: It belongs to another ledger. Nothing was changed.
+        LedgerUnavailableError: It does not answer, or work was left at the end of the wait. It is
+            closed.
     """
     _require_of(former, identity, "--from")
     ends_at = time.monotonic() + seconds_max
@@ -63,10 +64,10 @@ def retire(
 
 
 def reopen(former: LiveBalances, installer: Installer, identity: LedgerIdentity) -> None:
-    """Let a Redis that was closed serve again.
+    """Open a closed Redis again.
 
     Raises:
-        ConfigurationError: It is of another ledger, or was given up.
+        ConfigurationError: It belongs to another ledger, or was given up.
         LedgerUnavailableError: It does not answer.
     """
     _require_of(former, identity, "FAREGATE_REDIS_URL")

@@ -1,7 +1,7 @@
-"""Pending records, read once: at first all that follow the cursors, then what has come since.
+"""Pending records, each read once: first all after the cursors, then new ones.
 
-A record is kept in some hundred bytes until its user has been compared. So memory grows with the
-records that are pending, and not with users.
+A record takes about a hundred bytes until its user has been compared. So memory grows with pending
+records, and not with users.
 """
 
 import struct
@@ -14,32 +14,32 @@ from faregate.ports import Copy, Cursor, TransactionStream
 
 #: How many records are decoded at a time.
 _BATCH_SIZE = 1_000
-#: How many records may be kept beyond twice those of the first reading. If there are more, most of
-#: them have become rows meanwhile, so all streams are read anew.
+#: The most records in memory beyond twice those of the first reading. If there are more, most of
+#: them have become rows meanwhile, so all streams are read again.
 COUNT_MAX = 100_000
 
-#: User, id, amount, type, sequence, epoch; the address follows. The user is first: it is searched.
+#: User, id, amount, type, sequence, epoch; the address follows. The user is first, to be searched.
 _PACKED = struct.Struct(">16s16siBQQ")
 _TYPES = tuple(TransactionType)
 
 
 class PendingRecords:
-    """The records of all shards that are not known to be rows. For one pass over users by id."""
+    """The pending records of all shards, for one pass over users by id."""
 
     def __init__(self, stream: TransactionStream) -> None:
         self._stream = stream
-        #: By shard: how far it was read, and what is kept.
+        #: By shard: the place up to which it was read, and its records.
         self._places: dict[int, Cursor] = {}
         self._packed: dict[int, list[bytes]] = {}
         self._count_max = 0
-        #: When the oldest record was made that was read.
+        #: The time of the oldest record.
         self.oldest: datetime | None = None
 
     def read(self, cursors: Mapping[int, Cursor]) -> None:
-        """Read each stream to its end, from the place where the last reading ended.
+        """Read each stream to its end, from the end of the last reading.
 
         Args:
-            cursors: Where to begin if nothing was read yet. They must be older than the streams.
+            cursors: The start of the first reading. They must be read before the streams.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
@@ -53,7 +53,7 @@ class PendingRecords:
             self._count_max = COUNT_MAX + 2 * sum(map(len, self._packed.values()))
 
     def take(self, last: UUID) -> list[Copy]:
-        """Return the records of all users whose ids are `last` at most, and drop them here."""
+        """Return and remove the records of all users with ids up to `last`."""
         selected = []
         for shard, packed in self._packed.items():
             selected += [record for record in packed if record[:16] <= last.bytes]
@@ -64,8 +64,8 @@ class PendingRecords:
         packed = self._packed.setdefault(shard, [])
         while batch := self._stream.read(shard, place, _BATCH_SIZE):
             if batch.is_from_start:
-                # History has changed, or the entry at the place is gone. The batch begins the
-                # stream, so nothing that was read before counts.
+                # History has changed, or the entry at the place is missing. The batch begins the
+                # stream, so earlier records do not count.
                 packed.clear()
             for record in batch.records():
                 if made := record.transaction:

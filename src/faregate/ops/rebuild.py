@@ -1,12 +1,11 @@
-"""Rebuild: makes a ledger of an empty Redis, from the rows.
+"""Rebuild: creates a ledger in an empty Redis, from the rows.
 
-Rows are enough for it. A new epoch begins in Postgres, and Redis is given it in one step: from then
-on gates serve. Each user is installed from its rows when it is seen for the first time, or by
-`install_all`, whichever comes first: credits, sequence, what is left of the allowance and when its
-period began.
+A new epoch begins in Postgres, and one step writes it to Redis; from then on gates serve. Each user
+is installed from its rows at its first request, or by `install_all`: credits, sequence, the rest of
+the allowance and the start of its period.
 
-Records that had not been drained are lost with their Redis. Their sequence numbers are given again,
-and their amounts are neither charged nor given back.
+Records that were not drained are lost with their Redis. Their sequences are used again, and their
+amounts are neither charged nor given back.
 """
 
 from collections.abc import Callable
@@ -16,18 +15,18 @@ from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
 from faregate.ports import Audit, Installer, LedgerAdmin, LiveBalances
 
-#: How many users are installed together.
+#: How many users are installed at once.
 PAGE_SIZE_MAX = 2_000
 
-#: Receives how many users are done, and an estimate of all.
+#: Receives the number of installed users, and an estimate of all.
 Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """How far the users are in Redis."""
+    """The progress of an installation."""
 
-    #: Users that were checked, and users that were missing.
+    #: Users that were checked, and those that were missing.
     users: int = 0
     installed: int = 0
 
@@ -39,19 +38,20 @@ def rebuild(
     identity: LedgerIdentity,
     shard_count: int,
 ) -> LedgerIdentity:
-    """Begin a new epoch, and make a ledger of an empty Redis.
+    """Begin a new epoch, and create a ledger in an empty Redis.
 
-    If this is killed in between, no Redis serves, and the next rebuild begins yet another epoch.
+    If it is killed in between, no Redis serves, and the next rebuild begins another epoch.
 
     Args:
-        found: The Redis that is to serve.
-        installer: Writes there.
-        admin: Where the epoch is kept, in the role of its owner.
-        identity: The ledger, read before Redis is: an epoch that begins in between is another one.
-        shard_count: How many shards the ledger has from now on.
+        found: The new Redis.
+        installer: Its installer.
+        admin: The store of the epoch, in the role of the owner.
+        identity: The identity of the ledger, read before Redis, to detect another rebuild in
+            between.
+        shard_count: The number of shards from now on.
 
     Raises:
-        ConfigurationError: Redis is not empty, or somebody else is rebuilding at the same time.
+        ConfigurationError: Redis is not empty, or another rebuild runs at the same time.
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
     """
     require_empty(found)
@@ -64,10 +64,10 @@ def rebuild(
 
 
 def require_empty(found: LiveBalances) -> None:
-    """Make sure that a Redis holds no ledger, and no remains of one.
+    """Check that a Redis holds no ledger, and no remains of one.
 
     Raises:
-        ConfigurationError: It does. The message says what to do.
+        ConfigurationError: It does; the message says what to do.
     """
     epochs = found.epochs()
     installed = [epoch for epoch in epochs if epoch is not None]
@@ -84,7 +84,7 @@ def require_empty(found: LiveBalances) -> None:
 
 
 def is_rebuilt(found: LiveBalances, identity: LedgerIdentity) -> bool:
-    """Say whether Redis has been given the epoch that counts."""
+    """Return whether Redis has the current epoch."""
     return set(found.epochs()) == {identity.epoch} and not identity.mismatch(
         found.identity_fields()
     )
@@ -99,14 +99,14 @@ def install_all(
 ) -> Installed:
     """Install every user that Redis does not know yet. Gates may serve meanwhile.
 
-    A run that was killed is run again: users that are there are passed over.
+    After a kill run it again: installed users are skipped.
 
     Args:
-        balances: Tells which users are there.
-        installer: Writes to the same Redis.
-        audit: Lists the users.
-        admin: Reads balances, in the role of the owner.
-        on_progress: Is told how far this is.
+        balances: The live balances, to find installed users.
+        installer: The installer of the same Redis.
+        audit: The list of users.
+        admin: The durable balances, in the role of the owner.
+        on_progress: Called with the progress.
 
     Raises:
         LedgerError, ArchiveUnavailableError: A server does not answer, or Redis was lost again.

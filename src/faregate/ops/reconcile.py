@@ -1,19 +1,18 @@
 """Reconciliation: for every user, live credits = durable credits + pending amounts.
 
-It is exact while traffic flows, because of the order in which it reads, for some users at a time.
+It is exact under traffic, because of the order of reading, for a page of users at a time:
 
-1. How far each shard is stored, by its cursor, and how far the rows of a user go. Redis never knows
-   less than that; if it does, it has lost history.
-2. The live balance, with the user's sequence.
-3. The records that follow the cursor in the stream: all of them once, then what has come since.
-4. Rows and dead letters, in one snapshot.
+1. The cursor of each shard, and the last sequence in the rows of each user. If Redis knows less
+   than that, it has lost history.
+2. The live balance, with its sequence. 3. The records after the cursor: first all of them, later
+only new ones. 4. Rows and dead letters, in one snapshot.
 
-Each change of the balance up to that sequence is in 3 or in 4, since records before the cursor are
-stored. A later change has a higher sequence and is left out. A change that is in both is counted
-once, by its id.
+Each change up to the sequence of step 2 is in step 3 or step 4, since records before the cursor are
+stored. A later change has a higher sequence and is left out. A change in both is counted once, by
+its id.
 
-Users whose numbers do not agree are compared again at the end, by themselves, with streams that are
-read anew. So an event such as a failover meanwhile is no finding about users.
+Users whose numbers do not agree are compared again at the end, with a new reading of the streams.
+So an event such as a failover in between makes no finding.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,10 +29,10 @@ from faregate.ports import Audit, Copy, LiveBalances, TransactionStream
 
 #: How many users are compared at a time.
 PAGE_SIZE_MAX = 2_000
-#: How far the clocks of Redis, Postgres and of this process may be apart.
+#: The largest difference between the clocks of Redis, Postgres and this process.
 CLOCKS_APART_MAX = timedelta(minutes=5)
 
-#: Is told how many users have been compared, and about how many there are, if that is known.
+#: Called with the number of compared users, and an estimate of all, or None.
 Progress = Callable[[int, int | None], None]
 _Seen: TypeAlias = tuple[DriftKind, UUID | None]
 
@@ -52,12 +51,12 @@ def reconcile(
     Memory grows with pending records and with findings, and not with users.
 
     Args:
-        stream: Where pending records lie.
-        balances: Where live credits lie.
-        audit: Where rows and dead letters lie.
-        on_progress: Is told how far it is.
+        stream: The stream of records.
+        balances: The live balances.
+        audit: The rows and dead letters.
+        on_progress: Called with the progress.
         since: `next_since` of an earlier reconciliation, to compare only users with newer rows.
-        page_size_max: How many users are compared at a time.
+        page_size_max: The size of a page of users.
 
     Raises:
         ConfigurationError: The stream has another shard count than the ledger.
@@ -92,7 +91,7 @@ def reconcile(
 def differences(
     stream: TransactionStream, balances: LiveBalances, audit: Audit, users: Sequence[UUID]
 ) -> Sequence[Finding]:
-    """Compare some users, and report what is seen twice; otherwise as `reconcile`."""
+    """Compare some users, and return findings that two comparisons agree on."""
     epoch = _identity(stream, audit).epoch
     first, second = (_Comparison(stream, balances, audit, epoch) for _ in range(2))
     seen, asked = set[_Seen](), sorted(users)
@@ -116,7 +115,7 @@ class _Comparison:
         self.pending = PendingRecords(self.stream)
 
     def at(self, users: Sequence[UUID]) -> list[Finding]:
-        """Compare the next users by id."""
+        """Compare the next page of users by id."""
         cursors = self.audit.cursors()
         reached = self.audit.reached(users)
         live = self.balances.read_many(users)
@@ -131,13 +130,13 @@ class _Comparison:
         return sorted(findings, key=lambda finding: str(finding.user_id))
 
     def complete_until(self, began_at: datetime) -> datetime:
-        """Return since when there may be records that were no rows when this began."""
+        """Return the time from which records may have been pending at the start."""
         oldest = self.pending.oldest
         return min(began_at, oldest) if oldest else began_at
 
 
 def _seen_again(comparison: _Comparison, seen: set[_Seen], page_size_max: int) -> Iterator[Finding]:
-    """Compare the users with findings again, and keep the findings that are seen twice."""
+    """Compare users with findings again, and return findings that two comparisons agree on."""
     users = sorted({user_id for _, user_id in seen if user_id})
     for start in range(0, len(users), page_size_max):
         for finding in comparison.at(users[start : start + page_size_max]):
@@ -151,7 +150,7 @@ def _behind(
     reached: Mapping[UUID, User],
     epoch: int,
 ) -> Iterator[Finding]:
-    """Find users whose sequence in Redis is behind their rows, or who are missing there."""
+    """Find users whose live sequence is behind their rows, or missing."""
     for user_id in users:
         row = reached.get(user_id)
         if row is None or (user_id not in live and row.epoch != epoch):
@@ -166,7 +165,7 @@ def _behind(
 def _lost(
     balances: LiveBalances, live: Mapping[UUID, User], copies: Sequence[Copy]
 ) -> Iterator[Finding]:
-    """Find users with records in the stream and no balance, and look twice: they may be new."""
+    """Find users with records but without a live balance; check twice, since they may be new."""
     unknown = {copy.user_id: copy.sequence for copy in copies if copy.user_id not in live}
     known = balances.read_many(list(unknown)) if unknown else {}
     for user_id, sequence in unknown.items():
@@ -200,12 +199,12 @@ def _pages(audit: Audit, since: datetime | None, page_size_max: int) -> Iterator
 
 
 def verify(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> Sequence[Finding]:
-    """Return the findings of `verification` that nobody has accepted."""
+    """Return the findings of `verification` that are not acknowledged."""
     return verification(stream, balances, audit).findings
 
 
 def verification(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> Verification:
-    """Check what rows, dead letters, schema and identity alone can prove. Writes nothing."""
+    """Check rows, dead letters, schema and identity. Writes nothing."""
     found = [*audit.verify(), *identity_findings(stream, balances, audit.identity())]
     return Verification.of(found, audit.acknowledgements())
 
@@ -213,7 +212,7 @@ def verification(stream: TransactionStream, balances: LiveBalances, audit: Audit
 def identity_findings(
     stream: TransactionStream, balances: LiveBalances, identity: LedgerIdentity
 ) -> list[Finding]:
-    """Find a Redis that was wiped in part or whole, or belongs to another ledger."""
+    """Return findings about a Redis that was wiped, or belongs to another ledger."""
     if not identity.installed:
         return []
     problem = identity.mismatch(stream.identity_fields())
@@ -240,7 +239,7 @@ def identity_findings(
 
 
 def _is_empty(balances: LiveBalances) -> bool:
-    """Whether Redis holds no ledger: that is a finding of its own, and not one of each user."""
+    """Return whether Redis holds no ledger, which is one finding and not one for each user."""
     return all(epoch is None for epoch in balances.epochs())
 
 

@@ -1,8 +1,8 @@
-"""Renewal: begins new periods of users who make no requests.
+"""Renewal: begins new periods of idle users.
 
-Nothing depends on it: the first request of a period begins the period in the same step. Renewal
-keeps the balances of idle users in Postgres current. A period is begun once, however many renewals
-and requests run at the same time.
+The ledger does not need it, since the first request of a period begins the period. It updates the
+balances of idle users in Postgres. A period begins once, even if renewals and requests run at the
+same time.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from uuid import UUID
 from faregate.domain.errors import AmountError
 from faregate.gate import Gate
 
-#: How many users are read from Postgres at a time.
+#: How many users are read from Postgres at once.
 PAGE_SIZE_MAX = 1_000
-#: How many of them are asked about at once.
+#: How many users are renewed at once.
 CONCURRENCY_MAX = 32
 
 Progress = Callable[[int], None]
@@ -25,12 +25,12 @@ Progress = Callable[[int], None]
 class Renewal:
     """The result of a renewal."""
 
-    #: How many users were looked at.
+    #: The number of users.
     users: int = 0
-    #: Whose period was begun, and how many credits that added in all.
+    #: The users whose period began, and the credits that this added.
     renewed: int = 0
     credits: int = 0
-    #: Whose period would take the balance out of its range, and was not begun.
+    #: The users whose balance would leave its range, so their period did not begin.
     out_of_range: int = 0
 
     def __add__(self, other: "Renewal") -> "Renewal":
@@ -43,15 +43,15 @@ class Renewal:
 
 
 async def renew_all(gate: Gate, on_progress: Progress | None = None) -> Renewal:
-    """Begin the period of every user of Postgres whose earlier one is over.
+    """Begin the period of every user in Postgres whose last one is over.
 
     Args:
-        gate: Whose policies say what a period brings.
-        on_progress: Is told how many users have been looked at.
+        gate: The gate with the policies.
+        on_progress: Called with the number of users.
 
     Raises:
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer, or too many
-            records wait. The periods that have begun stand; a second run begins the rest.
+            records are pending. Periods that began stand; another run begins the rest.
     """
     total, after = Renewal(), None
     turns = asyncio.Semaphore(CONCURRENCY_MAX)
@@ -60,7 +60,7 @@ async def renew_all(gate: Gate, on_progress: Progress | None = None) -> Renewal:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(_renew(gate, user_id, turns)) for user_id in page]
         except ExceptionGroup as errors:
-            # Where one fails the others do, too, or are cancelled: one of them tells why.
+            # If one fails, the others fail or are cancelled; one error is raised.
             raise errors.exceptions[0] from errors
         total = sum((task.result() for task in tasks), total)
         after = page[-1]

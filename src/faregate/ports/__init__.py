@@ -1,6 +1,6 @@
-"""What the use cases need from the outside, as interfaces. Adapters satisfy them by shape.
+"""The interfaces that the use cases need. Adapters implement them by shape.
 
-One colour a port: what answers requests is async, what workers and operators use is sync.
+A port is either async, for requests, or sync, for workers and operators.
 """
 
 from faregate.ports.drift import Known, LedgerSum, Snapshot, Snapshots

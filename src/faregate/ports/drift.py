@@ -1,4 +1,4 @@
-"""Postgres as live accounts are compared with it while traffic flows."""
+"""The port to compare Postgres with live accounts under traffic."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,15 +17,15 @@ class LedgerSum:
 
     credits: int
     allowance_left: int
-    #: The highest number, and the newest epoch; 0 where there is none.
+    #: The highest sequence, and the newest epoch; 0 if there is none.
     sequence_max: int
     epoch_max: int
-    #: When the newest period began, in Unix milliseconds; 0 where there is none.
+    #: When the newest period began, in Unix milliseconds; 0 if there is none.
     period_start_ms: int
 
 
 class Known(Enum):
-    """The form in which Postgres knows a record."""
+    """How Postgres knows a record."""
 
     #: A row, or a dead letter that counts as one.
     COUNTED = "counted"
@@ -42,36 +42,36 @@ class Snapshot(Protocol):
         ...
 
     def sums(self, users: Sequence[UUID]) -> Mapping[UUID, LedgerSum]:
-        """Add up for each user that has a profile or a row."""
+        """Return the sums of each user that has a profile or a row."""
         ...
 
     def known(self, copies: Sequence[Copy]) -> Mapping[str, Known]:
-        """Return by their addresses which records of one stream are known."""
+        """Return the known records of one stream by their addresses."""
         ...
 
     def lost(
         self, account: LiveAccount, pending: range, later: Sequence[UUID]
     ) -> Sequence[LostTransaction]:
-        """Return transactions that a live account does not contain; the newest, bounded, in order.
+        """Return the newest transactions that a live account does not contain, in order.
 
-        Each has a number beyond that of the account, or the number of a pending record, or a number
-        that a newer transaction has, too.
+        Each has a sequence beyond that of the account, or that of a pending record, or that of a
+        newer transaction.
 
         Args:
             account: The account.
-            pending: The numbers of its records that are not known to be rows.
+            pending: The sequences of its pending records.
             later: The ids of records that were made after the account was read.
         """
         ...
 
 
 class Snapshots(Protocol):
-    """Takes snapshots. Implemented by Postgres, for operators."""
+    """Takes snapshots. Implemented for Postgres, for operators."""
 
     def cursors(self) -> Mapping[int, Cursor]:
         """Return the newest cursor of each shard of which a batch was stored."""
         ...
 
     def take(self) -> AbstractContextManager[Snapshot]:
-        """Take a snapshot, and hold it."""
+        """Take a snapshot for the block."""
         ...

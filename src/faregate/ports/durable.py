@@ -1,4 +1,4 @@
-"""What lasts in Postgres: users, rows and API keys."""
+"""The ports to Postgres: users, rows and API keys."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from faregate.ports.pending import Batch, Copy, Cursor
 
 
 class Accounts(Protocol):
-    """Who exists and what is durable, for the few questions that requests ask of Postgres."""
+    """Users and durable balances: the few queries that a request makes."""
 
     async def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
         ...
 
     async def mark_installed(self, epoch: int) -> None:
-        """Note that Redis has been given `epoch`."""
+        """Note that Redis was installed with `epoch`."""
         ...
 
     async def open(self, user_id: UUID, *, provision: bool) -> User | None:
-        """Return a user's durable balance, making what is missing in one transaction.
+        """Return a user's durable balance; create missing parts in one transaction.
 
-        A user that exists gets a missing profile and starting row. One that does not exist is
-        created if `provision` is set; else the answer is None.
+        A user without a profile and starting row gets them. A missing user is created if
+        `provision` is set; otherwise the answer is None.
         """
         ...
 
@@ -49,12 +49,12 @@ class Accounts(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         ...
 
 
 class History(Protocol):
-    """The rows of one user, read with no more rights than that user has."""
+    """The rows of one user, read with the rights of that user."""
 
     async def read(
         self, user_id: UUID, count_max: int, before: HistoryPlace | None = None
@@ -68,35 +68,35 @@ class History(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What became of a batch."""
+    """The result of storing a batch."""
 
     #: New rows.
     inserted: int = 0
-    #: Records that were rows already, with the same content.
+    #: Records that were already rows, with the same content.
     repeated: int = 0
-    #: Records that cannot be rows and are kept as dead letters.
+    #: Records that became dead letters.
     dead_letters: int = 0
-    #: The users of this batch that were deleted.
+    #: The deleted users of this batch.
     deleted_users: frozenset[UUID] = frozenset()
-    #: The newest cursor of the shard, now.
+    #: The newest cursor of the shard.
     cursor: Cursor | None = None
-    #: Whether nothing was stored, since another drain of the shard had been there.
+    #: Whether nothing was stored, since another drain was faster.
     is_stale: bool = False
 
     @property
     def count(self) -> int:
-        """How many records are accounted for."""
+        """The number of records with a known result."""
         return self.inserted + self.repeated + self.dead_letters
 
 
 class TransactionArchive(Protocol):
-    """The immutable rows. Implemented by Postgres."""
+    """The immutable rows. Implemented for Postgres."""
 
     def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
@@ -107,17 +107,17 @@ class TransactionArchive(Protocol):
         ...
 
     def check_writes(self) -> None:
-        """Write nothing, by the statements that write, to find out whether they are allowed.
+        """Run the statements of a drain without rows, to check its rights.
 
         Raises:
-            ArchiveUnavailableError: They are not, or Postgres does not answer.
+            ArchiveUnavailableError: A statement fails, or Postgres does not answer.
             StandbyError: Postgres is a standby.
             ConfigurationError: Postgres has not been migrated, or the role lacks a right.
         """
         ...
 
     def lock_holder(self) -> str:
-        """Say who may keep records from becoming rows by a lock, and what to do; empty for nobody.
+        """Return the transaction whose lock may block the drain, and a remedy; empty for none.
 
         Raises:
             ArchiveUnavailableError: Postgres does not answer.
@@ -127,20 +127,20 @@ class TransactionArchive(Protocol):
     def store(self, batch: Batch) -> Stored:
         """Store a batch and its cursor in one commit, or nothing.
 
-        Where it holds many records that cannot be rows, only the first ones are stored.
+        If it holds many records that cannot be rows, only the first ones are stored.
 
         Raises:
-            ArchiveUnavailableError: It was not stored, or it is not known to be: read again.
-            ConfigurationError: It is of another epoch than the ledger.
+            ArchiveUnavailableError: It was not stored, or the outcome is unknown: read again.
+            ConfigurationError: It belongs to another epoch than the ledger.
         """
         ...
 
 
 class Deletions(Protocol):
-    """Who was deleted, as Postgres tells it."""
+    """Deleted users, from Postgres."""
 
     def users_to_erase(self, count_max: int) -> Sequence[UUID]:
-        """Return users who were deleted, and of whom Redis may hold keys.
+        """Return deleted users whose keys may still be in Redis.
 
         Raises:
             ArchiveUnavailableError: Postgres does not answer in time.
@@ -148,25 +148,25 @@ class Deletions(Protocol):
         ...
 
     def note_erased(self, user_ids: Sequence[UUID]) -> None:
-        """Note that Redis holds no keys of users, and forget their ids; raises as above."""
+        """Note that the keys of users are erased, and delete their ids; raises as above."""
         ...
 
 
 class Orders(Protocol):
-    """Changes of credits that SQL has asked for. Implemented by Postgres, for the worker.
+    """Orders of credits from SQL. Implemented for Postgres, for the worker.
 
     Every method raises `ArchiveUnavailableError` where Postgres does not answer in time.
     """
 
     def take(self, count_max: int) -> Sequence[Order]:
-        """Finish orders that are rows, and return those to be sent now: each again after a while.
+        """Finish orders that are rows, and return due orders; each is due again after a while.
 
-        An order that is a dead letter is refused.
+        An order whose record is a dead letter is refused.
         """
         ...
 
     def refuse(self, refusals: Sequence[tuple[Order, str]]) -> None:
-        """Note why orders were not made, unless somebody else has taken them since."""
+        """Note why orders were refused, unless another worker has taken them since."""
         ...
 
     def open_users(self, user_ids: Sequence[UUID]) -> Sequence[User]:
@@ -175,7 +175,7 @@ class Orders(Protocol):
 
 
 class Audit(Protocol):
-    """Durable credits, read by operators. Implemented by Postgres."""
+    """Durable credits for operators. Implemented for Postgres."""
 
     def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
@@ -209,15 +209,16 @@ class Audit(Protocol):
         ...
 
     def verify(self, users: Sequence[UUID] | None = None) -> Sequence[Finding]:
-        """Check the invariants that rows, dead letters and schema alone can prove.
+        """Check the invariants of rows, dead letters and schema.
 
         Args:
-            users: Whose rows and dead letters, and no more; None for all, and the schema.
+            users: The users whose rows and dead letters are checked; None for all users and the
+                schema.
         """
         ...
 
     def acknowledgements(self) -> Mapping[str, Acknowledgement]:
-        """Return who has accepted which findings, by their ids."""
+        """Return the acknowledgements by the ids of their findings."""
         ...
 
     def dead_letter_count(self) -> int:
@@ -226,30 +227,30 @@ class Audit(Protocol):
 
 
 class LedgerAdmin(Protocol):
-    """What only the owner of the ledger may do. Implemented by Postgres."""
+    """Actions of the owner of the ledger. Implemented for Postgres."""
 
     def identity(self) -> LedgerIdentity:
         """Return what the ledger was created with."""
         ...
 
     def begin_epoch(self, after: int, shard_count: int) -> LedgerIdentity:
-        """Begin the epoch that follows `after`, with so many shards; return the ledger as it is.
+        """Begin the epoch that follows `after`, with this number of shards; return the ledger.
 
         Raises:
-            ConfigurationError: `after` is not the epoch that counts, or the role may not do this.
+            ConfigurationError: `after` is not the current epoch, or the role lacks the right.
         """
         ...
 
     def open(self, user_ids: Sequence[UUID]) -> Sequence[User]:
-        """Return the durable balances of users that exist, making profiles that are missing."""
+        """Return the durable balances of existing users, and create missing profiles."""
         ...
 
 
 class ApiKeys(Protocol):
-    """The API keys of users, as far as requests ask."""
+    """The API keys of users, for requests."""
 
     async def find(self, key_id: UUID) -> StoredApiKey | None:
-        """Return a key, be it in force or not.
+        """Return a key, even an expired or revoked one.
 
         Raises:
             ArchiveUnavailableError: Postgres did not answer in time.
@@ -257,20 +258,20 @@ class ApiKeys(Protocol):
         ...
 
     async def note_uses(self, used_at: Mapping[UUID, datetime]) -> None:
-        """Note when keys were last used; an earlier use than the one that is known changes nothing.
+        """Note when keys were last used; an older use than the known one is ignored.
 
         Raises:
-            ArchiveUnavailableError: Not noted, or it is not known to be.
+            ArchiveUnavailableError: Not noted, or the outcome is unknown.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         ...
 
 
 class ApiKeyAdmin(Protocol):
-    """API keys, made and revoked by operators. Implemented by Postgres."""
+    """API keys, created and revoked by operators. Implemented for Postgres."""
 
     def create(self, new: NewApiKey) -> None:
         """Store a new key.
@@ -281,18 +282,18 @@ class ApiKeyAdmin(Protocol):
         ...
 
     def keys(self, user_id: UUID | None, after: UUID | None, count_max: int) -> Sequence[ApiKey]:
-        """Return the next keys by id, which is the order in which they were made.
+        """Return the next keys by id, in the order of their creation.
 
         Args:
-            user_id: Whose keys; None for everybody's.
-            after: The last one that is known; None to begin.
-            count_max: How many at most.
+            user_id: The user of the keys; None for all users.
+            after: The last key of the page before; None for the first page.
+            count_max: The most keys.
         """
         ...
 
     def revoke(self, key_id: UUID) -> ApiKey | None:
-        """Put a key out of force for good, and return it; None if there is no such key.
+        """Revoke a key for good, and return it; None if there is no such key.
 
-        One that was revoked before stays revoked as of then.
+        An earlier revocation keeps its time.
         """
         ...

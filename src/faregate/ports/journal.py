@@ -1,4 +1,4 @@
-"""What lasts on the disk: the journal of what a process serves without a decision."""
+"""The ports to journals: requests that a process serves without a decision."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,60 +9,60 @@ from faregate.domain.journal import JournalChange, JournalEntry
 
 
 class Journal(Protocol):
-    """Keeps what this process serves without a decision. Implemented by files."""
+    """The journal of this process. Implemented by files."""
 
     def write(self, line: JournalEntry | JournalChange) -> None:
-        """Keep a line; when this returns, it outlives the process. Takes microseconds.
+        """Append a line, which then outlives the process. It takes microseconds.
 
-        A change of an entry that was kept finds room, however full the journal is.
+        A change of a written entry always finds room, even in a full journal.
 
         Raises:
-            JournalError: It is full, or cannot be written; nothing is kept.
+            JournalError: It is full, or cannot be written; nothing was written.
         """
         ...
 
     @property
     def state(self) -> JournalState:
-        """How much there is in it."""
+        """Its size, and the number of its requests."""
         ...
 
     async def aclose(self) -> None:
-        """Make sure that all of it is on the disk."""
+        """Sync it to the disk, and close it."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalLine:
-    """One line of a journal, as it is read."""
+    """One line of a journal, for the import."""
 
-    #: Where the line lies, counted from 1.
+    #: The number of the line, from 1.
     number: int
-    #: What it says, or None where it cannot be read; `problem` then says why.
+    #: Its content, or None if it cannot be read; then `problem` has the reason.
     content: JournalEntry | JournalChange | None
     problem: str = ""
 
 
 class JournalFile(Protocol):
-    """A journal as the import meets it, perhaps while its process goes on writing."""
+    """A journal for the import, perhaps while its process goes on writing."""
 
     @property
     def name(self) -> str:
-        """Where it is."""
+        """Its path."""
         ...
 
     def size(self) -> int:
-        """Return up to where its lines are whole, in bytes."""
+        """Return the size of its complete lines, in bytes."""
         ...
 
     def lines(self, start: int, end: int) -> Iterator[JournalLine]:
-        """Iterate over the lines between two places, in bytes, at each of which a line begins."""
+        """Iterate over the lines between two offsets in bytes, both at the start of a line."""
         ...
 
     def retire(self, end: int) -> bool:
-        """Put it away, so that it is not read again, if there is no line after `end`."""
+        """Retire it, so that it is not read again, if no line follows `end`."""
         ...
 
     @property
     def is_torn(self) -> bool:
-        """Of one that was put away: whether its last line was never finished, and so not served."""
+        """For a retired journal: whether its last line is incomplete, and so was not served."""
         ...

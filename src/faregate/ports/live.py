@@ -1,6 +1,6 @@
-"""Live credits, and the records that are not yet known to be rows.
+"""The ports to live credits.
 
-One port decides on requests; workers and operators use the others.
+One port decides on requests; the others are for workers and operators.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -24,49 +24,49 @@ from faregate.domain.user import User
 
 
 class Ledger(Protocol):
-    """Live credits: decides, and records in the same step. Implemented by Redis.
+    """Live credits: decides, and records in the same step. Implemented for Redis.
 
-    `decide` has the decision timeout. All others are asked twice and may take as long as the
-    adapter's own timeout; each recognises its retry by the ids in its arguments.
+    `decide` has the decision timeout. All others are tried twice within the adapter's own timeout;
+    each recognises its retry by the ids in its arguments.
     """
 
     async def attach(self, identity: LedgerIdentity) -> None:
-        """Make sure that this is the ledger of `identity`, creating it if it never was installed.
+        """Check that this is the ledger of `identity`; create it if it was never installed.
 
         Raises:
-            LedgerUninitialisedError: It was installed once and is empty, or of another epoch.
+            LedgerUninitialisedError: It was installed once and is empty, or has another epoch.
             ConfigurationError: It was created with another shard count or starting credits.
         """
         ...
 
     def now_ms(self) -> int:
-        """Return a time in Unix milliseconds that the ledger's clock has reached for certain.
+        """Return a time that the ledger's clock has certainly reached, in Unix milliseconds.
 
-        Returns 0 as long as the ledger has never answered.
+        It returns 0 until the ledger has answered once.
         """
         ...
 
     @property
     def is_full(self) -> bool:
-        """Whether a spend would be refused as an overload, since too many wait."""
+        """Whether a spend would be refused as an overload."""
         ...
 
     @property
     def calls(self) -> CallCounts | None:
-        """What became of its calls since it was made; None where it needs none."""
+        """Counts of its calls; None for a ledger without calls."""
         ...
 
     def decide(self, attempt: Attempt) -> Awaitable[Decision]:
-        """Take the cost of a spend if there is enough; open its hold if it has one.
+        """Decide on a spend: take its cost if there are enough credits, and open its hold.
 
-        It mints the id of an attempt that has none. A spend of a shadow policy is decided on the
-        user's shadow balance: the decision is `ALLOWED`, whatever its `shadow` says.
+        It mints the id of an attempt without one. A spend of a shadow policy is decided on the
+        user's shadow balance: the decision is `ALLOWED`, and its `shadow` has the verdict.
 
         Raises:
-            AttemptError: There is no decision; its `event` says what happened.
+            AttemptError: There is no decision; the error has the `event`.
             TransactionIdError: The caller's id is outside the window in which it is recognised.
             TransactionConflictError: The id is known with another content.
-            UnresolvedError: The search for the id was cut short. Nothing was written.
+            UnresolvedError: The search for the id reached its bound. Nothing was written.
             AmountError: The balance would leave its range.
             LedgerUninitialisedError: The ledger is empty.
             LedgerCorruptError: A value of the ledger cannot be read. Nothing was written.
@@ -76,12 +76,12 @@ class Ledger(Protocol):
     async def void(self, void: Void) -> VoidOutcome:
         """Undo a spend whose outcome is unknown, once its deadline has passed; end its hold.
 
-        Of what is `FORGOTTEN`, the rows tell whether it was charged.
+        For `FORGOTTEN`, the rows show whether it was charged.
         """
         ...
 
     async def settle(self, settlement: Settlement) -> HoldAnswer:
-        """End a hold by its actual cost, or cancel it, once.
+        """Settle a hold by its actual cost, or cancel it, once.
 
         Raises:
             TransactionConflictError: It ended in another way, or by another cost.
@@ -97,95 +97,95 @@ class Ledger(Protocol):
         ...
 
     async def expire_due(self, user_id: UUID) -> int:
-        """End holds of a user that have expired; return how many, bounded."""
+        """End expired holds of a user, up to a bound; return how many."""
         ...
 
     async def refund(self, refund: Refund) -> Decision:
-        """Give a deduct back; `UNKNOWN_DEDUCT` asks for `Refund.durable`."""
+        """Refund a deduct; after `UNKNOWN_DEDUCT` call it again with `Refund.durable`."""
         ...
 
     async def credit(self, credit: Credit) -> Decision:
-        """Add credits or adjust a balance; recognises the id of a retry for a day."""
+        """Add credits or adjust a balance; it recognises the id of a retry for a day."""
         ...
 
     async def collect(self, entry: JournalEntry) -> Decision:
-        """Take the cost of a journaled request as far as there is enough, once for its deduct's id.
+        """Charge a journaled request as far as the credits go, once for the id of its deduct.
 
-        The decision is about that deduct: `amount` is what was taken. It is `repeated` where the
-        id has been collected before, or its idempotency key was served; one that is not recorded
-        is only looked up. Recognises the id for a day.
+        The decision is about that deduct: `amount` is the change of the balance. It is `repeated`
+        if the id was collected before, or its idempotency key was served. An entry without a cost
+        is only looked up. It recognises the id for a day.
         """
         ...
 
     async def complete(self, completion: Completion) -> bool:
-        """Note that the request of an idempotency key has been served, and keep its response.
+        """Note that the request of an idempotency key was served, and save its response.
 
-        Returns whether a key is remembered for the charge or hold of that id; one whose lifetime
-        is over may be, or not.
+        It returns whether a key is known for the charge or hold of that id; after its lifetime this
+        may be either.
         """
         ...
 
     async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
-        """Return the response that was kept for the charge or hold of that id."""
+        """Return the saved response of a charge or hold, or None."""
         ...
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
         """Return the live balance, or None if the ledger does not know the user.
 
-        With an allowance it is the balance that a charge would find now: a new period is included,
-        though only a charge begins it.
+        With an allowance it is the balance that a charge would find now: it includes a new period,
+        though only a charge begins one.
         """
         ...
 
     async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
-        """Begin the current period, if an earlier one is over, as the next charge would.
+        """Begin the current period if the last one is over, as the next charge would.
 
-        Returns how many credits that added, or None if the ledger does not know the user. A user
-        who never made a request has no period yet, and none is begun for it.
+        It returns the credits that this added, or None if the ledger does not know the user. For a
+        user that never made a request no period begins.
 
         Raises:
-            LedgerUnavailableError: Too many records wait for Postgres; nothing was added.
+            LedgerUnavailableError: Too many records are pending; nothing was added.
             AmountError: The balance would leave its range.
         """
         ...
 
     async def install(self, user: User) -> bool:
-        """Take over a user's durable balance, if absent and of the same epoch; append nothing."""
+        """Install a user's durable balance, if absent and of the same epoch; append nothing."""
         ...
 
     async def correct_shadow(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
-        """Add to a user's shadow balance an amount that was observed and not needed."""
+        """Add to a user's shadow balance a cost that was observed but not incurred."""
         ...
 
     async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
-        """Return how often each verdict would have been given under a shadow policy."""
+        """Return how often a shadow policy would have given each verdict under a shadow policy."""
         ...
 
     async def aclose(self) -> None:
-        """Close all connections. Attempts that wait fail with `NOT_SENT`, others as `LOST`."""
+        """Close all connections. Queued attempts fail as `NOT_SENT`, others as `LOST`."""
         ...
 
 
 class HoldSweeper(Protocol):
-    """Ends expired holds. Implemented by Redis, for the worker."""
+    """Ends expired holds. Implemented for Redis, for the worker."""
 
     def shards_due(self) -> Sequence[int]:
-        """Return the shards that have open holds that have expired."""
+        """Return the shards with expired open holds."""
         ...
 
     def sweep(self, shard: int) -> int:
-        """Give back or keep expired holds of a shard; return how many, bounded."""
+        """End expired holds of a shard, up to a bound; return how many."""
         ...
 
 
 class Credits(Protocol):
-    """Adds credits, many at once. Implemented by Redis, for the worker."""
+    """Adds credits, many at once. Implemented for Redis, for the worker."""
 
     def add(self, credits_: Sequence[Credit]) -> Sequence[Decision | FaregateError]:
-        """Add credits, each once for its id, which is known for a day.
+        """Add credits, once for each id, which is remembered for a day.
 
         Returns:
-            What became of each: a decision, or the error that a gate would raise.
+            For each: its decision, or the error that a gate would raise.
 
         Raises:
             LedgerUnavailableError: There is no answer.
@@ -194,12 +194,12 @@ class Credits(Protocol):
 
 
 class LiveBalances(Protocol):
-    """Live credits, read by operators."""
+    """Live credits for operators."""
 
     def read_many(self, user_ids: Sequence[UUID]) -> Mapping[UUID, User]:
-        """Return the live balances of the users that the ledger knows.
+        """Return the live balances of known users.
 
-        An account that cannot be read has no credits, and no transactions.
+        An unreadable account counts as empty.
         """
         ...
 
@@ -208,13 +208,14 @@ class LiveBalances(Protocol):
         ...
 
     def closed_count(self) -> int:
-        """Return how many shards take nothing new."""
+        """Return the number of closed shards."""
         ...
 
     def left_count(self) -> int:
-        """Return how many shards a ledger that moved has given up here: their accounts are there.
+        """Return the number of shards that a moved ledger has given up here.
 
-        It may have had another number of shards: those that have names in common are counted.
+        Their accounts are still there. The ledger may have had another number of shards; those with
+        common names are counted.
         """
         ...
 
@@ -224,10 +225,10 @@ class LiveBalances(Protocol):
 
 
 class LiveAccounts(Protocol):
-    """Live accounts, compared with their ledgers and corrected by operators."""
+    """Live accounts, which operators compare with their ledgers and correct."""
 
     def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
-        """Return all accounts, those included that are missing; a shard's as of one moment.
+        """Return all accounts, including missing ones; those of a shard at one moment.
 
         Raises:
             LedgerUninitialisedError: Redis was wiped.
@@ -236,57 +237,57 @@ class LiveAccounts(Protocol):
         ...
 
     def align(self, alignment: Alignment) -> Aligned:
-        """Align a live balance with its ledger, in one step, while charges go on.
+        """Align a live balance with its ledger, in one step, under traffic.
 
         Raises:
-            LedgerUninitialisedError: Redis was wiped, or is of another epoch than the drift.
+            LedgerUninitialisedError: Redis was wiped, or has another epoch than the drift.
             AmountError: The balance would leave its range.
             TransactionConflictError: The id is known with another user or amount.
             LedgerCorruptError: A value of the ledger cannot be read. Nothing was written.
-            LedgerUnavailableError: It does not answer; it may have been done. Ask again.
+            LedgerUnavailableError: It does not answer; the alignment may be done. Try again.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """The work that is left in a Redis whose ledger moves to another one."""
+    """The work that is left in a Redis from which a ledger moves."""
 
-    #: Shards that are still there.
+    #: Shards that are not given up yet.
     shards: int = 0
-    #: Records that are not known to be rows, and open holds.
+    #: Pending records, and open holds.
     records: int = 0
     holds: int = 0
 
     @property
     def is_any(self) -> bool:
-        """Whether something must be stored or ended."""
+        """Whether records must be stored or holds must end."""
         return bool(self.records or self.holds)
 
 
 class Installer(Protocol):
-    """Gives a Redis a ledger, and takes it away again, for operators."""
+    """Creates, closes and gives up the ledger in a Redis, for operators."""
 
     def create(self, identity: LedgerIdentity) -> bool:
-        """Make a ledger of an empty Redis; return False, and change nothing, if it is not empty."""
+        """Create a ledger in an empty Redis; return False, without a change, if it is not empty."""
         ...
 
     def install(self, users: Sequence[User]) -> int:
-        """Take over durable balances, and return how many users were not there.
+        """Install durable balances, and return how many users were missing.
 
         Raises:
-            LedgerError: Redis is of another epoch, or does not answer. Some users may be there.
+            LedgerError: Redis has another epoch, or does not answer. Some users may be installed.
         """
         ...
 
     def close_shards(self) -> Unfinished:
-        """Let no shard take anything new: refunds, voids and ends of holds still pass."""
+        """Close all shards to new changes; refunds, voids and ends of holds still pass."""
         ...
 
     def open_shards(self) -> Unfinished:
-        """Let closed shards serve again."""
+        """Open closed shards again."""
         ...
 
     def give_up(self) -> Unfinished:
-        """Delete the state of each closed shard in which nothing is left; tell of the others."""
+        """Delete the state of closed shards without work; return the work left in others."""
         ...

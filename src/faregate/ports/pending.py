@@ -1,4 +1,4 @@
-"""Records that are not yet known to be rows, as the worker meets them."""
+"""The ports to pending records, for the worker."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from faregate.domain.transaction import CreditTransaction, TransactionType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEntry:
-    """One record of a shard's stream as the worker reads it."""
+    """One record of a shard's stream."""
 
     #: Its address: the position of the entry that holds it, and its index there.
     stream_id: str
-    #: Its bytes, as an entry of its own: for the dead letter of one that cannot be read.
+    #: Its bytes as an entry of its own, for a dead letter.
     payload: bytes
-    #: The transaction, or None where the payload cannot be read; `problem` then says why.
+    #: The transaction, or None if it cannot be read; then `problem` has the reason.
     transaction: CreditTransaction | None
     problem: str = ""
-    #: Its number in its shard, in its epoch; 0 where that cannot be read.
+    #: Its number in its shard and epoch; 0 if it cannot be read.
     ordinal: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """As much of a record in a stream as is compared with rows."""
+    """The part of a record that is compared with rows."""
 
     #: Its address: the position of the entry that holds it, and its index there.
     stream_id: str
@@ -39,13 +39,13 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """How far the records of a shard are rows: the newest batch that was stored of it."""
+    """How far the records of a shard are rows: its newest stored batch."""
 
-    #: The number of the batch: 1, 2, 3, ... in each shard.
+    #: The number of the batch in its shard: 1, 2, 3, ...
     number: int
-    #: The Redis history in which the rest of this holds.
+    #: The epoch of the batch.
     epoch: int
-    #: The last entry of the batch: its position, and the SHA-256 of its bytes as Redis held them.
+    #: The last entry of the batch: its position, and the SHA-256 of its bytes in Redis.
     position: str
     digest: bytes
     #: The number of its last record in the shard.
@@ -53,24 +53,24 @@ class Cursor:
 
 
 class Batch(Protocol):
-    """Some entries of a shard, one after another, to be stored together. It ends with a whole one.
+    """Consecutive entries of a shard, to be stored together. It ends with a whole entry.
 
-    A batch is read after a cursor, and stored only while that is still the newest one.
+    A batch follows a cursor, and is stored only while that is still the newest one.
     """
 
     @property
     def shard(self) -> int:
-        """Whose stream it is of."""
+        """The shard of its stream."""
         ...
 
     @property
     def after(self) -> Cursor | None:
-        """The cursor that was the newest one when this was read; None where there was none."""
+        """The cursor that it follows; None if there was none."""
         ...
 
     @property
     def is_from_start(self) -> bool:
-        """Whether it begins the stream, because no entry of the stream is that of the cursor."""
+        """Whether it begins the stream, since the stream has no entry of the cursor."""
         ...
 
     @property
@@ -85,30 +85,30 @@ class Batch(Protocol):
 
     @property
     def first_ordinal(self) -> int:
-        """The number of its first record; more than that of its end where it has no numbers."""
+        """The number of its first record; greater than that of its end if it has no numbers."""
         ...
 
     @property
     def count(self) -> int:
-        """How many records it says that it holds."""
+        """The number of records in its headers."""
         ...
 
     @property
     def lines(self) -> bytes | None:
-        """The records as lines, as `ROW_COLUMNS` says; None where one cannot be a plain row."""
+        """The records as lines of `ROW_COLUMNS`; None if one cannot be a plain row."""
         ...
 
     def records(self) -> Sequence[StreamEntry]:
-        """Read all records, those included that cannot be read."""
+        """Read all records; unreadable ones have their error in `problem`."""
         ...
 
     def head(self, count_max: int) -> "Batch":
-        """Return a batch of its first entries with so many records; of one entry at least."""
+        """Return a batch of its first entries: at most `count_max` records, one entry at least."""
         ...
 
 
-#: The fields of a line of a batch: the place of the record in it, from 0, then those of its row.
-#: Fields are parted by tabs and escaped as in the text form of COPY in Postgres.
+#: The fields of a line: the place of the record in the batch, from 0, then the columns of its row.
+#: Fields are separated by tabs and escaped as in the text format of COPY.
 ROW_COLUMNS = (
     "place",
     "id",
@@ -129,7 +129,7 @@ ROW_COLUMNS = (
 
 
 class TransactionStream(Protocol):
-    """The records that are not yet known to be rows, one stream a shard. Implemented by Redis."""
+    """The pending records, one stream for each shard. Implemented for Redis."""
 
     @property
     def shard_count(self) -> int:
@@ -137,36 +137,37 @@ class TransactionStream(Protocol):
         ...
 
     def shards_pending(self) -> Sequence[int]:
-        """Return the shards that hold records not known to be rows."""
+        """Return the shards with pending records."""
         ...
 
     def read(self, shard: int, cursor: Cursor | None, count_max: int) -> Batch | None:
-        """Return what follows the cursor, about `count_max` records; None if there is nothing.
+        """Return the batch after a cursor, of about `count_max` records; None if there is none.
 
-        The entry at the cursor is compared with that of the stream. Where it is another one, or
-        gone, history has changed, and the batch begins with the stream.
+        The entry at the cursor is compared with that in the stream. If it differs or is missing,
+        history has changed, and the batch begins the stream.
         """
         ...
 
     def wait(self, cursors: Mapping[int, Cursor | None], seconds_max: float) -> Sequence[int]:
-        """Wait until there is something behind a cursor; return the shards where there is.
+        """Wait until a record follows a cursor; return the shards where one does.
 
-        It only wakes; where history has changed it may not. After `seconds_max` there are none.
+        After `seconds_max` it returns no shards. It may miss records if history has changed.
         """
         ...
 
     def note_stored(self, shard: int, cursor: Cursor | None) -> int:
-        """Note how far records are rows, and delete those that have been for long enough.
+        """Note how far records are rows, and delete old stored ones.
 
-        Call it after the commit, with a cursor that `read` has met. The entry at the cursor stays.
+        Call it after the commit, with a cursor of a batch that `read` returned. The entry at the
+        cursor stays.
 
         Returns:
-            How many entries were deleted.
+            The number of deleted entries.
         """
         ...
 
     def pending_count(self) -> int:
-        """Return how many records are not known to be rows, over all shards."""
+        """Return the number of pending records of all shards."""
         ...
 
     def identity_fields(self) -> Mapping[str, str]:
@@ -174,28 +175,28 @@ class TransactionStream(Protocol):
         ...
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
-        """Delete the live balances of users that Postgres knows to be gone."""
+        """Delete the live balances of users that were deleted in Postgres."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ShardRecords:
-    """How many records a shard has made in an epoch, and how many of them are rows."""
+    """The numbers of records of a shard in an epoch: all, and stored ones."""
 
     epoch: int
     made: int
     stored: int
 
     def are_rows_of(self, then: "ShardRecords") -> bool:
-        """Whether all records are rows that there were then, or their epoch is over."""
+        """Return whether all records of an earlier count are rows, or their epoch is over."""
         return self.epoch != then.epoch or self.stored >= then.made
 
 
 class UserKeys(Protocol):
-    """All that the ledger holds of users beside their records. Implemented by Redis."""
+    """The keys of users in Redis."""
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
-        """Delete the live balances of users, so that they are charged no more."""
+        """Delete the live balances of users, so that they are not charged any more."""
         ...
 
     def records(self, user_ids: Sequence[UUID]) -> Mapping[UUID, ShardRecords]:
@@ -203,9 +204,9 @@ class UserKeys(Protocol):
         ...
 
     def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:
-        """Look through all keys, a part at each step, and delete those of users.
+        """Scan all keys in steps, and delete those of users.
 
         Returns:
-            An iterator over how many keys each step has deleted.
+            An iterator over the number of keys that each step deleted.
         """
         ...

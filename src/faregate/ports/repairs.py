@@ -1,4 +1,4 @@
-"""Postgres as a repair uses it."""
+"""The port to Postgres for repairs."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -10,18 +10,18 @@ from faregate.domain.repair import LiveChange, RepairEvent, Row, RowContext
 
 
 class Repairs(Protocol):
-    """Rows, profiles and events, in the role of the owner. Implemented by Postgres."""
+    """Rows, profiles and events, in the role of the owner. Implemented for Postgres."""
 
     def locked(self) -> AbstractContextManager[None]:
-        """Hold the lock of all repairs for as long as this is open.
+        """Hold the lock of all repairs within the block.
 
         Raises:
-            ConfigurationError: Another one is at work.
+            ConfigurationError: Another repair holds it.
         """
         ...
 
     def row_context(self, user_id: UUID, first: int, last: int) -> RowContext:
-        """Return the rows and sums around some numbers of a user."""
+        """Return the rows and sums around some sequences of a user."""
         ...
 
     def row(self, row_id: UUID) -> Row | None:
@@ -29,17 +29,17 @@ class Repairs(Protocol):
         ...
 
     def proven(self, rows: Sequence[Row]) -> Sequence[bool]:
-        """Say of each row whether a batch wrote such a row."""
+        """Return for each row whether a batch wrote such a row."""
         ...
 
     def begin(self, event: RepairEvent, deadline_at: datetime | None = None) -> None:
-        """Note that a step begins, and until when Redis may still execute its command."""
+        """Note that a step begins, and the deadline of its command in Redis."""
         ...
 
     def act(self, event: RepairEvent) -> None:
-        """Do a step that needs only Postgres, and note its end, in one commit."""
+        """Apply a step that changes only Postgres, and note its end, in one commit."""
         ...
 
     def end(self, event: RepairEvent, change: LiveChange | None) -> None:
-        """Note the end of a step that changed a live balance; None if nothing was changed."""
+        """Note the end of a step on a live balance; None if nothing changed."""
         ...

@@ -1,4 +1,4 @@
-"""The one rule by which a method of asyncio becomes one that waits: same name, same arguments."""
+"""Turns async methods into blocking ones with the same name and arguments."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
@@ -13,16 +13,16 @@ _T = TypeVar("_T")
 
 
 class Runner(Protocol):
-    """Runs what is done to an object of asyncio on the event loop of that object."""
+    """Runs operations on an object of asyncio, on its event loop."""
 
     def run(self, operation: Callable[[Any], Awaitable[_T]], /) -> _T:
-        """Run it, and wait for its end."""
+        """Run an operation, and wait for its end."""
 
 
 def blocking(
     method: Callable[Concatenate[Any, _P], Coroutine[Any, Any, _T]],
 ) -> Callable[Concatenate[Runner, _P], _T]:
-    """Return the method of a `Runner` that calls a method of its object, and waits for it."""
+    """Return a method of a `Runner` that calls a method of its object, and waits for its end."""
     name = method.__name__
 
     @wraps(method)
@@ -44,7 +44,7 @@ class SyncHoldBlock:
         self._block = block
 
     def run(self, operation: Callable[[HoldBlock], Awaitable[_T]]) -> _T:
-        """Run something on the event loop of the gate, and wait for its end."""
+        """Run an operation on the event loop of the gate, and wait for its end."""
         return self._gate.run(lambda _: operation(self._block))
 
     settle = blocking(HoldBlock.settle)
@@ -52,20 +52,20 @@ class SyncHoldBlock:
 
     @property
     def hold(self) -> Hold:
-        """The hold; it is refused where `allowed` is false."""
+        """The hold; refused if it is not `allowed`."""
         return self._block.hold
 
     @property
     def answer(self) -> HoldAnswer | None:
-        """How it ended; None as long as it is open."""
+        """The answer to its end; None while it is open."""
         return self._block.answer
 
     @property
     def allowed(self) -> bool:
-        """Whether the estimate is taken."""
+        """Whether the hold was allowed."""
         return self._block.allowed
 
     @property
     def decision(self) -> Decision:
-        """How the ledger decided on the estimate."""
+        """The decision on the estimate."""
         return self._block.decision

@@ -1,9 +1,9 @@
-"""A gate for threads: the methods of `Gate`, each of which waits for its answer.
+"""A gate for threads: the methods of `Gate`, as blocking ones.
 
     threads ──> SyncGate ──> GateLoop: one thread with an event loop ──> Gate ──> servers
 
-The loop and the gate are made at the first call in a process. A process that is forked makes its
-own at its first call. It never uses or closes what its parent had, since they share the sockets.
+The loop and the gate are made at the first call in a process. A forked process makes its own at its
+first call. It never uses or closes those of its parent, since they share sockets.
 """
 
 import atexit
@@ -38,14 +38,14 @@ _CLOSED = "this gate is closed; `gate.start()` opens it again"
 
 
 class SyncGate:
-    """Charges users, and gives back. Safe to share among threads, and across a fork.
+    """Charges users and gives back. Threads can share it, also across a fork.
 
     Each method waits as long as that of `Gate` does, and raises the same errors. A call that is
     interrupted, as by Ctrl-C, is cancelled: a charge under way is voided, an answered one stands.
     """
 
     def __init__(self, build: Callable[[], Gate]) -> None:
-        """Make a gate; nothing is built, connected or started before its first use.
+        """Make a gate, which is built at its first use.
 
         Args:
             build: Builds a gate, such as `lambda: build_gate(settings)`; called once in each
@@ -84,7 +84,7 @@ class SyncGate:
         try:
             yield SyncHoldBlock(self, block)
         except BaseException:
-            # Not the exception itself: a GeneratorExit or a KeyboardInterrupt would end more there.
+            # Not the exception itself: a GeneratorExit or a KeyboardInterrupt would end the loop.
             failed = RuntimeError("the block failed")
             self.run(lambda _: manager.__aexit__(RuntimeError, failed, None))
             raise
@@ -103,12 +103,12 @@ class SyncGate:
         except CancelledError as error:
             raise LedgerUnavailableError("the gate was closed") from error
         except BaseException:
-            # The wait was interrupted, unless the call itself has failed.
+            # The wait was interrupted, unless the call itself failed.
             future.cancel()
             raise
 
     def submit(self, operation: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
-        """Begin something on the event loop of the gate; see `run`."""
+        """Start an operation on the event loop of the gate; see `run`."""
         with self._lock:
             return self._begun().submit(operation)
 
@@ -136,11 +136,11 @@ class SyncGate:
         return self.gate.serves_open
 
     def now_ms(self) -> int:
-        """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""
+        """Return a time that the clock of Redis has certainly reached, in Unix milliseconds."""
         return self.gate.now_ms()
 
     def health(self) -> Health:
-        """Return how the gate of this process is now. Asks no server."""
+        """Return the health of the gate of this process, without asking a server."""
 
         async def probe(gate: Gate) -> Health:
             return gate.health()
@@ -148,7 +148,7 @@ class SyncGate:
         return self.run(probe)
 
     def join_retries(self, timeout_s: float) -> bool:
-        """Wait until nothing is left to do in the background; return whether that was in time."""
+        """Wait until no background work is left; return whether that happened in time."""
         return self.run(lambda gate: gate.retries.join(timeout_s))
 
     def close_first(self, close: Callable[[], Awaitable[None]]) -> None:
@@ -156,16 +156,16 @@ class SyncGate:
         self._parts.append(close)
 
     def start(self) -> None:
-        """Attach to the servers now, and not at the first use; open a gate that was closed."""
+        """Attach to the servers now instead of at the first use; open a closed gate again."""
         with self._lock:
             self._is_closed = False
         self.run(lambda gate: gate.start())
 
     def close(self) -> None:
-        """Finish what is under way and close all connections of this process.
+        """Finish pending work and close all connections of this process.
 
-        Callers that still wait get a `LedgerUnavailableError`. The end of a process does it, too,
-        but not `os._exit`, by which a forked work horse of RQ ends.
+        Callers that still wait get a `LedgerUnavailableError`. The end of a process closes the
+        gate, too, except by `os._exit`, as in a forked work horse of RQ.
         """
         with self._lock:
             self._is_closed = True
@@ -189,7 +189,7 @@ class SyncGate:
 
 
 _gates: WeakSet[SyncGate] = WeakSet()
-#: Kept for good: to collect one would close sockets that the parent uses.
+#: A permanent reference, since garbage collection would close sockets of the parent.
 _of_parents: list[GateLoop] = []
 
 

@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class GateLoop:
-    """Runs calls of one gate until it is closed. Its user sees to it that none comes later."""
+    """Runs calls of one gate until the close, after which the owner must send no call."""
 
     def __init__(self, gate: Gate) -> None:
         """Start the thread.
@@ -27,20 +27,20 @@ class GateLoop:
         self.gate = gate
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
-        # A daemon, since the process may end without a close; `atexit` closes it in order.
+        # A daemon, since the process may end without a close; `atexit` closes it.
         self._thread = Thread(target=self._run, name="faregate", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        # At its end the runner cancels what is under way, so that nobody waits for ever.
+        # At its end the runner cancels running calls, so that no caller waits for ever.
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._is_over.wait())
 
     def submit(self, operation: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
-        """Begin a call, from any thread but that of the loop.
+        """Start a call, from any thread except that of the loop.
 
         Raises:
-            ConfigurationError: This is the thread of the loop, which would wait for itself.
+            ConfigurationError: It is called in the thread of the loop, which would wait for itself.
         """
         if current_thread() is self._thread:
             raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""For tests of apps: a gate in memory that does what it is told.
+"""A gate in memory for tests of apps, which can force answers and failures.
 
     gate = memory_gate(credits=5)
     user = gate.sign_up()
@@ -6,9 +6,9 @@
         assert client.get("/").status_code == 429
     assert gate.charged(user) == 0
 
-It decides by the same rules as the gate on Redis; one table of scenarios runs on both. Its time
-stands still until a test moves it, and it has no worker: records become rows when history is read.
-With pytest, the fixtures of `pytest_faregate` make one for each test.
+It decides by the same rules as the gate on Redis; the same scenario tables run on both. Its clock
+stands still until a test advances it. It has no worker: records become rows when the history is
+read. With pytest, the fixtures of `pytest_faregate` make one for each test.
 """
 
 from faregate.testing.clock import Clock

@@ -1,4 +1,4 @@
-"""Time that moves when a test says so."""
+"""A clock that a test advances."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ START_MS = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1000
 
 
 class Clock:
-    """Unix milliseconds, at the pace of the test."""
+    """A clock in Unix milliseconds that stands still until it is advanced."""
 
     def __init__(self, ms: int = START_MS) -> None:
         self.ms = ms
@@ -17,5 +17,5 @@ class Clock:
         return self.ms
 
     def advance(self, ms: int) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.ms += ms

@@ -1,4 +1,4 @@
-"""Failures and answers that a test asks for, and adapters in memory that give them."""
+"""Forced failures and answers, and the adapters in memory that produce them."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
@@ -26,27 +26,27 @@ from faregate.testing.clock import Clock
 _P = TypeVar("_P")
 _Start: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
-#: The limit that refuses where a policy has none.
+#: The limit that refuses if a policy has none.
 _ON_PURPOSE = RateLimit(name="on purpose", count=1, period_ms=60_000)
 _LACKING = {Verdict.OUT_OF_CREDITS, Verdict.CREDITS_HELD}
 
 
 class Failure(StrEnum):
-    """What can go wrong around a gate."""
+    """The failures that a test can force."""
 
-    #: Redis does not answer: nothing can be decided, and nothing happens.
+    #: Redis does not answer: nothing is decided.
     REDIS_DOWN = "redis_down"
-    #: Redis was wiped, or belongs to another ledger. It serves nobody until it is rebuilt.
+    #: Redis was wiped, or belongs to another ledger. Nothing is decided until it is rebuilt.
     REDIS_LOST = "redis_lost"
-    #: Postgres does not answer: who is known to Redis is served, who is new is not.
+    #: Postgres does not answer: users that Redis knows are served, new users are not.
     POSTGRES_DOWN = "postgres_down"
-    #: A charge or hold is lost on its way to Redis. The gate cannot know that, and voids it.
+    #: A charge or hold is lost on its way to Redis. The gate cannot know this, and voids it.
     REQUEST_LOST = "request_lost"
     #: A charge or hold is made, and the answer is lost. The gate voids it, which gives it back.
     ANSWER_LOST = "answer_lost"
 
 
-#: What may be said of a request with an idempotency key alone.
+#: Answers only for requests with an idempotency key.
 _OF_KEYS: Final = {
     Verdict.KEY_REUSED,
     Verdict.TOO_MANY_KEYS,
@@ -66,10 +66,10 @@ _ANSWERS: Final = _OF_KEYS | {
 
 
 def check_answer(answer: Verdict | KeyState) -> Verdict | KeyState:
-    """Return what charges and holds are to be answered, if they can be.
+    """Return a forced answer, if it is a possible one.
 
     Raises:
-        InvalidArgumentError: No charge and no hold is ever answered so.
+        InvalidArgumentError: No charge and no hold ever gets this answer.
     """
     if answer not in _ANSWERS:
         raise InvalidArgumentError(f"no charge and no hold is answered {answer!r} on purpose")
@@ -78,26 +78,26 @@ def check_answer(answer: Verdict | KeyState) -> Verdict | KeyState:
 
 @dataclass(slots=True)
 class Faults:
-    """The faults of now. One object is shared by all adapters of a gate."""
+    """The forced faults. All adapters of a gate share one object."""
 
     failure: Failure | None = None
     answer: Verdict | KeyState | None = None
     retry_after_ms: int = 0
 
     def reach_redis(self) -> None:
-        """Raise as Redis would, where it is broken."""
+        """Raise the error of Redis, if its failure is forced."""
         if self.failure is Failure.REDIS_DOWN:
             raise LedgerUnavailableError("Redis is down on purpose")
         if self.failure is Failure.REDIS_LOST:
             raise LedgerUninitialisedError("Redis is lost on purpose")
 
     def reach_postgres(self) -> None:
-        """Raise as Postgres would, where it is broken."""
+        """Raise the error of Postgres, if its failure is forced."""
         if self.failure is Failure.POSTGRES_DOWN:
             raise ArchiveUnavailableError("Postgres is down on purpose")
 
     def answer_to(self, spend: Spend) -> Verdict | KeyState | None:
-        """Return the answer that a test asks for, where such a request can be answered so."""
+        """Return the forced answer, if it applies to the request."""
         asked = spend.options
         is_apart = (
             spend.policy.is_shadow
@@ -108,9 +108,9 @@ class Faults:
 
 
 def guarded(inner: _P, reach: Callable[[], object], **instead: object) -> _P:
-    """Return an adapter whose asynchronous methods call `reach` first, but for those in `instead`.
+    """Return an adapter whose async methods call `reach` first, except those in `instead`.
 
-    Those fail in ways of their own.
+    The methods in `instead` have failures of their own.
     """
     return cast(_P, _Guarded(inner, reach, instead))
 
@@ -136,9 +136,9 @@ class _Guarded:
 
 
 class Identity:
-    """Tells whose ledger it is, which a gate asks at its start and on each new event loop.
+    """The identity of the ledger, which a gate reads at its start and on each new event loop.
 
-    The first use of a gate that nobody has started finds it started.
+    A gate is started by its first use.
     """
 
     def __init__(self, store: MemoryStore, faults: Faults) -> None:
@@ -154,7 +154,7 @@ class Identity:
         return await self._store.identity()
 
     def asked_by(self, start: _Start) -> _Start:
-        """Return a start that asks although nobody has used the gate."""
+        """Return a start that reads the identity even before the first use."""
 
         async def started() -> None:
             self._is_first_use = False
@@ -164,7 +164,7 @@ class Identity:
 
 
 class FaultyDecisions:
-    """Decides as a ledger in memory does, unless a test asks for another answer or a failure."""
+    """Decides as a ledger in memory, unless an answer or a failure is forced."""
 
     def __init__(self, inner: MemoryLedger, faults: Faults, clock: Clock, timeout_ms: int) -> None:
         self._inner = inner
@@ -200,7 +200,7 @@ class FaultyDecisions:
         raise AttemptError(Event.TIMED_OUT, "a message was lost on purpose")
 
     async def _answered(self, spend: Spend, answer: Verdict | KeyState) -> Decision:
-        """Give an answer about a user as it is: a peek tells, and takes nothing."""
+        """Return a forced answer with the current balance of the user, from a peek."""
         asked = SpendOptions(limit_key=spend.options.limit_key, is_limited=spend.options.is_limited)
         policy = replace(spend.policy, is_unlimited=False)
         peek = Spend(spend.user_id, 0, policy, asked)
@@ -209,7 +209,7 @@ class FaultyDecisions:
             found, amount=-spend.cost, limited_by="", retry_after_ms=0, policy=spend.policy
         )
         if found.verdict is Verdict.UNKNOWN_USER:
-            # First sight comes first.
+            # An unknown user is installed first.
             return blank
         if isinstance(answer, KeyState):
             hold = spend.options.hold
@@ -230,7 +230,7 @@ class FaultyDecisions:
         return replace(blank, verdict=answer)
 
     def _rate_limited(self, spend: Spend, blank: Decision) -> Decision:
-        """Refuse by the first limit, or by one that no policy has."""
+        """Refuse by the first limit, or by a made-up one."""
         limit = spend.limits[0] if spend.limits else _ON_PURPOSE
         wait_ms = self._faults.retry_after_ms
         refusing = LimitState.of(limit, remaining=0, resets_in_ms=wait_ms)

@@ -31,7 +31,7 @@ from faregate.testing.faults import (
 _T = TypeVar("_T")
 
 _STARTING_CREDITS = 3
-#: More failures than any test has, and more records.
+#: Larger than the number of failures and records of any test.
 _NEVER = _ALL = 1_000_000_000
 
 
@@ -47,14 +47,13 @@ def memory_gate(
 
     Args:
         policies: As for `build_gate`; None for one policy with no limits.
-        credits: The starting credits of that one policy; None for 3.
-        clock: The time; None for one of its own, which stands still on the first of January 2026.
-        options: How the gate behaves, as in production.
-        tier_of: Says which tier a user has, where the policies are for several.
+        credits: The starting credits of that policy; None for 3.
+        clock: The clock; None for a new one, which stands still on 1 January 2026.
+        options: The options of the gate.
+        tier_of: Returns the tier of a user, if there are several.
 
     Raises:
-        InvalidArgumentError: Both policies and credits are given: policies say what users start
-            with.
+        InvalidArgumentError: Both policies and credits are given; policies have starting credits.
     """
     if policies is None:
         policies = CreditPolicy(starting_credits=_STARTING_CREDITS if credits is None else credits)
@@ -64,7 +63,7 @@ def memory_gate(
 
 
 class MemoryGate(Gate):
-    """A `Gate` to mount like any other. Its helpers act at once and need no event loop."""
+    """A `Gate` to mount like any other. Its helpers are synchronous and need no event loop."""
 
     def __init__(
         self,
@@ -84,9 +83,9 @@ class MemoryGate(Gate):
         )
         identity = Identity(store, faults)
         _at_once(live.attach(_at_once(store.identity())))
-        #: The time, which moves when it is told to.
+        #: The clock, which a test advances.
         self.clock = clock
-        #: The live ledger as the gate meets it.
+        #: The live ledger, with forced faults.
         self.ledger: Ledger = guarded(
             live, faults.reach_redis, decide=FaultyDecisions(live, faults, clock, timeout_ms).decide
         )
@@ -96,7 +95,7 @@ class MemoryGate(Gate):
             self.ledger,
             guarded(store, faults.reach_postgres, identity=identity.ask),
             tiers,
-            # Failures come on purpose here, so that no number of them opens the breaker.
+            # Forced failures must not open the breaker.
             replace(options, breaker=BreakerOptions(failures_max=_NEVER)),
             tier_of,
             history=guarded(store, self._read_rows),
@@ -106,11 +105,11 @@ class MemoryGate(Gate):
         self.start = identity.asked_by(self.start)
 
     def sign_up(self, user_id: UUID | None = None, *, credits: int | None = None) -> UUID:
-        """Make a user that exists, and return its id; all others are unknown.
+        """Create a user, and return its id; all others are unknown.
 
         Args:
             user_id: Its id; None for a new one.
-            credits: What it has; None for the starting credits.
+            credits: Its credits; None for the starting credits.
         """
         user_id = user_id or uuid4()
         user = _at_once(self._store.open(user_id, provision=True))
@@ -121,12 +120,12 @@ class MemoryGate(Gate):
         return user_id
 
     def set_credits(self, user_id: UUID, credits: int, *, tier: str | None = None) -> None:
-        """Let a user have so many credits, as its next charge finds them: by an adjustment.
+        """Set the credits that the next charge of a user finds, by an adjustment.
 
         Args:
-            user_id: A user that has signed up.
-            credits: How many; below zero for a debt.
-            tier: Whose policy says what a new period brings; None for the default one.
+            user_id: An existing user.
+            credits: The credits; below zero for a debt.
+            tier: The tier whose allowance applies; None for the default one.
         """
         missing = credits - self.credits_of(user_id, tier=tier)
         if missing:
@@ -141,7 +140,7 @@ class MemoryGate(Gate):
             _at_once(self._live.credit(credit))
 
     def credits_of(self, user_id: UUID, *, tier: str | None = None) -> int:
-        """Return how many credits the next charge of a user would find."""
+        """Return the credits that the next charge of a user would find."""
         user = _at_once(self._live.read(user_id, self.policies.of(tier).granted))
         if user is None:
             raise InvalidArgumentError(f"user {user_id} has not signed up: `gate.sign_up` does it")
@@ -150,7 +149,7 @@ class MemoryGate(Gate):
     def records(
         self, user_id: UUID | None = None, kind: TransactionType | None = None
     ) -> list[CreditTransaction]:
-        """Return what was recorded, oldest first: of one user or all, of one type or all."""
+        """Return the records, the oldest first: of one user or all, of one type or all."""
         found = (
             record
             for record in (*self._store.rows.values(), *self._live.pending.values())
@@ -159,25 +158,25 @@ class MemoryGate(Gate):
         return sorted(found, key=lambda record: (record.timestamp, record.sequence))
 
     def charged(self, user_id: UUID | None = None) -> int:
-        """Return how many credits charges and holds have taken in all, refunded ones included."""
+        """Return the credits that charges and holds took in total, including refunded ones."""
         return -sum(record.amount for record in self.records(user_id, TransactionType.DEDUCT))
 
     def refunded(self, user_id: UUID | None = None) -> int:
-        """Return how many credits have been given back in all."""
+        """Return the credits that were given back in total."""
         return sum(record.amount for record in self.records(user_id, TransactionType.REFUND))
 
     @contextmanager
     def answering(
         self, answer: Verdict | KeyState, *, retry_after_ms: int = 1_000
     ) -> Iterator[None]:
-        """Answer all charges and holds so in this block; nothing is taken.
+        """Force the answer to all charges and holds in the block; nothing is taken.
 
-        An answer that only requests with an idempotency key get, or only holds, is given to these;
-        others are decided as always.
+        Some answers apply only to requests with an idempotency key, or only to holds; others are
+        decided as usual.
 
         Args:
-            answer: A refusal, or how the first request with an idempotency key stands.
-            retry_after_ms: When the user is to come back: of `RATE_LIMITED` and `OVERLOADED`.
+            answer: A refusal, or the state of the first request with an idempotency key.
+            retry_after_ms: The wait of `RATE_LIMITED` and `OVERLOADED`, in milliseconds.
 
         Raises:
             InvalidArgumentError: No charge and no hold is ever answered so.
@@ -192,7 +191,7 @@ class MemoryGate(Gate):
 
     @contextmanager
     def failing(self, failure: Failure) -> Iterator[None]:
-        """Let something fail in this block. The gate does afterwards what it tries again."""
+        """Force a failure in the block. Background work of the gate is done afterwards."""
         earlier, self._faults.failure = self._faults.failure, failure
         try:
             yield
@@ -200,7 +199,7 @@ class MemoryGate(Gate):
             self._faults.failure = earlier
 
     def drain(self) -> int:
-        """Make rows of what was recorded, as the worker and `history` do; return how many."""
+        """Store all records as rows, as the worker and `history` do; return how many."""
         stream = MemoryStream(self._live)
         batch = stream.read(0, self._store.cursors().get(0), _ALL)
         if batch is None:
@@ -215,7 +214,7 @@ class MemoryGate(Gate):
 
 
 def _at_once(asked: Coroutine[Any, Any, _T]) -> _T:
-    """Run what never waits, as nothing in memory does, whether or not a loop runs."""
+    """Run a coroutine that never waits, with or without a running loop."""
     try:
         asked.send(None)
     except StopIteration as done:

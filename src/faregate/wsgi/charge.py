@@ -1,4 +1,4 @@
-"""What a WSGI handler sees of the charge of its request."""
+"""The charge of a request, for WSGI handlers."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -16,13 +16,13 @@ class SyncChargeContext:
     """The charge of one request, found as `environ["faregate.charge"]`; see `ChargeContext`."""
 
     def __init__(self, gate: SyncGate, context: ChargeContext) -> None:
-        #: The gate, for what is not offered here.
+        #: The gate, for its other methods.
         self.gate = gate
         #: The context of the middleware, which belongs to the event loop of the gate.
         self.context = context
 
     def run(self, operation: Callable[[ChargeContext], Awaitable[_T]]) -> _T:
-        """Run something on the event loop of the gate, and wait for its end."""
+        """Run an operation on the event loop of the gate, and wait for its end."""
         return self.gate.run(lambda _: operation(self.context))
 
     add, refund = blocking(ChargeContext.add), blocking(ChargeContext.refund)
@@ -30,17 +30,17 @@ class SyncChargeContext:
 
     @property
     def decision(self) -> Decision:
-        """How the request was decided."""
+        """The decision on the request."""
         return self.context.decision
 
     @property
     def hold(self) -> Hold | None:
-        """The hold, where the rule has an estimate."""
+        """The hold, if the rule has an estimate."""
         return self.context.hold
 
     @property
     def answer(self) -> HoldAnswer | None:
-        """How the hold ended; None as long as it is open, and where there is none."""
+        """The end of the hold; None while it is open, and without a hold."""
         return self.context.answer
 
     @property
@@ -65,10 +65,10 @@ class SyncChargeContext:
 
     @property
     def user_id(self) -> UUID:
-        """The user who is charged."""
+        """The user that is charged."""
         return self.context.user_id
 
     @property
     def cost(self) -> int:
-        """What the request was charged at its start."""
+        """The credits that the request was charged at its start."""
         return self.context.cost

@@ -1,4 +1,4 @@
-"""One request between two threads: that of the server, and that of the gate's event loop.
+"""The exchange of one request between the thread of the server and the event loop of the gate.
 
     thread of the server                        event loop of the gate
     Exchange.begin ────────────────────────────> middleware ─> admission
@@ -7,7 +7,7 @@
        each message of its response ──────────────> bridge ─> responder
        what goes to the client <────────────────────────────── send
 
-All that is the server's or the app's happens in the thread of the server.
+Calls of the server and the app happen in the thread of the server.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ _Event: TypeAlias = Message | str
 
 
 class Exchange:
-    """Hands messages from one thread to the other, one at a time."""
+    """Passes messages between two threads, one at a time."""
 
     def __init__(self, gate: SyncGate, environ: dict[str, Any]) -> None:
-        #: The request as the gate sees it.
+        #: The ASGI scope of the request.
         self.scope: Scope = scope_of(environ)
         self.scope["extensions"][_EXTENSION] = self
         self._gate = gate
@@ -44,7 +44,7 @@ class Exchange:
         self._is_done = False
 
     def begin(self, middleware: ASGIApp) -> Message | None:
-        """Let the middleware decide; return the start of its own answer, or None to run the app."""
+        """Let the middleware decide; return the start of its response, or None to run the app."""
 
         async def serve(_: object) -> None:
             self._loop = asyncio.get_running_loop()
@@ -55,24 +55,24 @@ class Exchange:
         try:
             event = self._next()
         except BaseException:
-            # Interrupted: a charge that is under way is voided.
+            # Interrupted: a running charge is voided.
             self._future.cancel()
             raise
         self._is_serving = event == _SERVE
         self._reader.put_back()
         if event == _DONE:
             self._raise_error()
-            # The client left before its request had arrived.
+            # The client disconnected before its request had arrived.
             return {"type": "http.response.start", "status": 400, "headers": []}
         return event if isinstance(event, dict) else None
 
     def pass_on(self, message: Message) -> Message:
-        """Send a message of the app; return it as the client gets it."""
+        """Pass on a message of the app; return it in the form for the client."""
         self._post(message)
         return self.next_message()
 
     def next_message(self) -> Message:
-        """Return what goes to the client next; an empty end where nothing more does."""
+        """Return the next message for the client, or an empty last one."""
         event = self._next() if not self._is_done else _DONE
         if isinstance(event, dict):
             return event
@@ -80,7 +80,7 @@ class Exchange:
         return {"type": "http.response.body", "body": b""}
 
     def fail(self, error: BaseException) -> None:
-        """End the app by an exception: what it was charged is given back, if nothing was sent."""
+        """End the app by an exception; its charge is given back if nothing was sent."""
         # A KeyboardInterrupt would end the event loop, too.
         self._post(error if isinstance(error, Exception) else asyncio.CancelledError())
         self._wait()
@@ -101,7 +101,7 @@ class Exchange:
         while (event := self._events.get()) == _READ:
             try:
                 part = self._reader.next()
-            except Exception:  # Each server has one of its own for a client that left.
+            except Exception:  # Each server has its own exception for a disconnected client.
                 part = {"type": "http.disconnect"}
             self._post(part)
         self._is_done = event == _DONE
@@ -128,7 +128,7 @@ class Exchange:
         self._events.put(message)
 
     async def run_app(self, send: Send) -> None:
-        """Stand for the app on the event loop."""
+        """Represent the app on the event loop."""
         self._events.put(_SERVE)
         while (message := await self._messages.get()) is not None:
             if isinstance(message, BaseException):
@@ -137,6 +137,6 @@ class Exchange:
 
 
 async def bridge(scope: Scope, _receive: Receive, send: Send) -> None:
-    """Run the WSGI app of a request: the app of ASGI that the middleware is around."""
+    """The ASGI app inside the middleware, which runs the WSGI app of a request."""
     exchange: Exchange = scope["extensions"][_EXTENSION]
     await exchange.run_app(send)

@@ -3,9 +3,9 @@
     app.wsgi_app = FaregateWSGI(app.wsgi_app, gate, identify)        # Flask
     application = FaregateWSGI(get_wsgi_application(), gate, identify)    # Django
 
-`asgi` says what rules, refusals, refunds and idempotency keys are. What WSGI cannot do: a server
-tells an app of no disconnect, so a client that leaves early is a response that was paid for; there
-are no WebSockets; and no request is charged by its endpoint (`Rule.is_deferred`).
+`asgi` explains rules, refusals, refunds and idempotency keys. WSGI has three limits: a server does
+not report disconnects, so a client that disconnects early pays for the response; there are no
+WebSockets; and no request is charged by its endpoint (`Rule.is_deferred`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,12 +23,13 @@ from faregate.wsgi.charge import SyncChargeContext
 from faregate.wsgi.exchange import Exchange, bridge
 from faregate.wsgi.response import Response, StartResponse, WSGIApp, start
 
-#: The app finds its `SyncChargeContext` under this name in its environ. One without a dot is text.
+#: The name of the `SyncChargeContext` in the environ, with a dot, since names without one are for
+#: text.
 ENVIRON_NAME = "faregate.charge"
 
 
 class MiddlewareOptions(TypedDict, total=False):
-    """The options of `FaregateMiddleware`, where they are explained."""
+    """The options of `FaregateMiddleware`, which explains them."""
 
     rules: Sequence[Rule]
     refund_statuses: Iterable[int | range | str]
@@ -41,16 +42,16 @@ class FaregateWSGI:
     """Puts a gate in front of a WSGI app. One object serves all requests, in any thread.
 
     Args:
-        app: What runs behind the gate.
-        gate: The gate. It is made at the first request of each process.
+        app: The app behind the gate.
+        gate: The gate, which is built at the first request of each process.
         identify: Says who sent a request, as for ASGI, by its scope. It runs on the event loop of
             the gate. `scope["extensions"]["wsgi.environ"]` is the environ of the request. Its
             `aclose`, if it has one, is called when the gate closes.
         **options: See `FaregateMiddleware`.
 
     Raises:
-        TypeError: The gate or the identity is not what it must be.
-        ConfigurationError: A rule, a status or a text cannot be used.
+        TypeError: The gate or the identity function has the wrong type.
+        ConfigurationError: A rule, a status or a text is invalid.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class FaregateWSGI:
         self._middleware = FaregateMiddleware(bridge, lambda: gate.gate, identify, **options)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        """Serve one request: charge it, run the app, refund it where the app fails."""
+        """Serve one request: charge it, run the app, and refund it if the app fails."""
         exchange = Exchange(self._gate, environ)
         state = exchange.scope["state"]
         around = environ.get(ENVIRON_NAME)

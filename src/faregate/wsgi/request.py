@@ -44,7 +44,7 @@ def _place(host: str, port: object) -> tuple[str, int] | None:
 
 
 def _text(wsgi_text: str) -> str:
-    """Return a path as text: WSGI has its bytes, each as a character."""
+    """Return a path as text, from the bytes that WSGI has as characters."""
     return wsgi_text.encode("latin-1").decode("utf-8", "replace")
 
 
@@ -61,21 +61,21 @@ def _fields(environ: dict[str, Any]) -> list[tuple[bytes, bytes]]:
 
 
 class InputReader:
-    """Reads a body ahead of the app, as far as the gate asks for it, and puts it back."""
+    """Reads a body for the gate, as far as it asks, and puts it back for the app."""
 
     def __init__(self, environ: dict[str, Any]) -> None:
-        """Begin; nothing is read before it is asked for."""
+        """Read nothing yet."""
         self._environ = environ
         self._input: _Input = environ["wsgi.input"]
         length = str(environ.get("CONTENT_LENGTH") or "")
-        #: How much is to come, in bytes; None where only the end of the input tells.
+        #: The rest of the body, in bytes; None if only the end of the input shows it.
         self._left: int | None = int(length) if length.isdigit() else 0
         if not length and environ.get("wsgi.input_terminated"):
             self._left = None
         self._ahead: list[bytes] = []
 
     def next(self) -> Message:
-        """Return the next part of the body, as the gate receives it."""
+        """Return the next part of the body as an ASGI message."""
         size = CHUNK_BYTES if self._left is None else min(CHUNK_BYTES, self._left)
         chunk = self._input.read(size) if size else b""
         if size and not chunk and self._left is not None:
@@ -94,16 +94,16 @@ class InputReader:
 
 
 class _Joined(io.RawIOBase):
-    """What was read ahead, and then the rest of the input."""
+    """A stream of the part that was read, then the rest of the input."""
 
     def __init__(self, ahead: bytes, rest: _Input, rest_bytes: int | None) -> None:
         self._ahead = memoryview(ahead)
         self._rest = rest
-        #: How much of the rest may be asked for: some servers wait for more than there is.
+        #: The bytes that may be read of the rest, since some servers wait for more than there is.
         self._left = rest_bytes
 
     def readable(self) -> bool:
-        """Say that it can be read."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:

@@ -1,4 +1,4 @@
-"""The response of a WSGI app on its way to the server, through the gate."""
+"""The response of a WSGI app, which passes through the gate to the server."""
 
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from faregate.wsgi.exchange import Exchange
 _ExcInfo: TypeAlias = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 )
-#: As a server passes it to its app (PEP 3333).
+#: The callable of a server (PEP 3333).
 StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
 WSGIApp: TypeAlias = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
@@ -20,7 +20,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def start(message: Message, start_response: StartResponse, status: str = "") -> None:
-    """Start a response at the server; `status` is the line of the app, whose words are kept."""
+    """Start a response at the server, with the reason phrase of the app's `status`."""
     code = message["status"]
     line = status if status.startswith(str(code)) else f"{code} {_PHRASES.get(code, 'Unknown')}"
     headers = [
@@ -30,25 +30,25 @@ def start(message: Message, start_response: StartResponse, status: str = "") -> 
 
 
 class Response:
-    """Runs the app up to the first part of its body, and is then the iterable of the server."""
+    """Runs the app up to the first part of its body, then is the iterable for the server."""
 
     def __init__(self, exchange: Exchange, start_response: StartResponse) -> None:
         self._exchange = exchange
         self._start_response = start_response
         self._head: tuple[str, list[tuple[str, str]]] | None = None
         self._has_started = False
-        #: What the app has written by the callable of `start_response`.
+        #: The data that the app wrote by the callable of `start_response`.
         self._written: list[bytes] = []
         self._iterable: Iterable[bytes] = ()
         self._parts: Iterator[bytes] = iter(())
-        #: How much of the body is to come, in bytes; None where nothing tells.
+        #: The rest of the body, in bytes; None if unknown.
         self._left: int | None = None
         self._has_failed = False
 
     def run(self, app: WSGIApp, environ: dict[str, Any]) -> Self:
-        """Run the app until it is known how its response starts, and start it at the server.
+        """Run the app until the start of its response is known, and start it at the server.
 
-        What fails before is given back.
+        A failure before that is refunded.
         """
         try:
             self._iterable = app(environ, self._begin)
@@ -65,7 +65,7 @@ class Response:
     def _begin(
         self, status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None
     ) -> Callable[[bytes], object]:
-        """Be the `start_response` of the app."""
+        """The `start_response` for the app."""
         if exc_info and exc_info[1] is not None and self._has_started:
             raise exc_info[1].with_traceback(exc_info[2])
         if self._head is not None and not exc_info:
@@ -102,7 +102,7 @@ class Response:
         self._has_started = True
 
     def _sent(self, first: bytes | None, rest: Iterator[bytes]) -> Iterator[bytes]:
-        """Pass the body on part by part; the gate learns of the last before it goes out."""
+        """Pass the body on in parts; the gate gets the last part before the server sends it."""
         is_over = False
         chunk = first
         while chunk is not None:
@@ -138,7 +138,7 @@ class Response:
             self._exchange.fail(error)
 
     def close(self) -> None:
-        """Close the response of the app, then settle its request; the server calls it always."""
+        """Close the response of the app, then settle its request. The server always calls it."""
         try:
             if close := getattr(self._iterable, "close", None):
                 close()

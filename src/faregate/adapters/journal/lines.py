@@ -2,8 +2,8 @@
 
     {"checksum":"0f3c9a1e","line":{"do":"entry","attempt":"0198...","user":"...","cost":2,...}}
 
-The checksum is CRC-32 of the bytes of `line` as they stand. It finds what a crash or a disk has
-damaged; it keeps nobody from writing lines, which the mode of the file must do.
+The checksum is the CRC-32 of the bytes of `line`. It finds damage by a crash or a disk. It does not
+authenticate a line: the mode of the file must keep others from writing.
 """
 
 import json
@@ -24,9 +24,9 @@ _HEAD = b'{"checksum":"'
 _MIDDLE = b'","line":'
 _TAIL = b"}\n"
 _BODY_START = len(_HEAD) + 8 + len(_MIDDLE)
-#: Made once: `json.dumps` makes an encoder for each value whenever it is given an option.
+#: Made once, since `json.dumps` with an option makes a new encoder for each value.
 _JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-#: The last one is metadata that nests deeper than this process can follow.
+#: RecursionError: the metadata nest deeper than this process can follow.
 _UNREADABLE = (ValueError, KeyError, TypeError, FaregateError, RecursionError)
 
 
@@ -41,7 +41,7 @@ def _sealed(body: bytes) -> bytes:
 
 
 def decode(number: int, text: bytes) -> JournalLine:
-    """Read a line; what cannot be read is said in its `problem`."""
+    """Read a line. A line that cannot be read has its error in `problem`."""
     body = text[_BODY_START : -len(_TAIL)]
     if text != _sealed(body):
         return JournalLine(number=number, content=None, problem="its checksum is wrong")

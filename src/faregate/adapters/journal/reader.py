@@ -1,4 +1,4 @@
-"""Reads the journals that processes have written, and puts away what has been collected."""
+"""Reads the journals of processes, and retires those that have been collected."""
 
 import os
 import time
@@ -12,11 +12,11 @@ from faregate.adapters.journal.writer import SUFFIX, try_lock
 from faregate.domain.errors import ConfigurationError, JournalError
 from faregate.ports import JournalLine
 
-#: What the name of a file has in addition that has been put away.
+#: The suffix of a retired file.
 PUT_AWAY = ".imported"
-#: How long such a file is kept, in seconds: a week, in which it may be imported again.
+#: How long a retired file stays, in seconds: a week, in which it can be imported again.
 IMPORTED_LIFETIME_S = 7 * 86_400
-#: More than any line has: description and metadata are bounded.
+#: More bytes than any line has, since description and metadata are bounded.
 _LINE_BYTES_MAX = 65_536
 _BLOCK_BYTES = 1 << 20
 
@@ -27,7 +27,8 @@ class FileJournalReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.name = os.fspath(path)
-        #: Whether its last line was never finished: whoever wrote it did not serve that request.
+        #: Whether its last line is incomplete. The process that wrote it did not serve that
+        #: request.
         self.is_torn = False
 
     @contextmanager
@@ -35,7 +36,7 @@ class FileJournalReader:
         """Open it.
 
         Raises:
-            JournalError: It cannot be read, or put away.
+            JournalError: It cannot be read, or cannot be retired.
         """
         try:
             with self._path.open("rb") as file:
@@ -44,7 +45,7 @@ class FileJournalReader:
             raise JournalError(f"the journal cannot be imported: {error}") from error
 
     def size(self) -> int:
-        """Return up to where its lines are whole, in bytes."""
+        """Return the size of its complete lines, in bytes."""
         with self._opened() as file:
             end = file.seek(0, os.SEEK_END)
             return end - _torn_length(file.fileno(), end)
@@ -59,9 +60,9 @@ class FileJournalReader:
                 number += 1
 
     def retire(self, end: int) -> bool:
-        """Put it away if there is no whole line after `end`; see the port.
+        """Retire it if no complete line follows `end`; see the port.
 
-        A process that writes to it meanwhile finds it gone, and begins another.
+        A process that still writes to it finds that it was renamed, and begins another file.
         """
         with self._opened() as file:
             if not try_lock(file.fileno()):
@@ -77,7 +78,7 @@ class FileJournalReader:
 
 
 def _torn_length(descriptor: int, length: int) -> int:
-    """Return how many bytes there are after the last line that is whole."""
+    """Return the number of bytes after the last complete line."""
     tail = os.pread(descriptor, _LINE_BYTES_MAX, max(0, length - _LINE_BYTES_MAX))
     return len(tail) - (tail.rfind(b"\n") + 1)
 
@@ -91,13 +92,13 @@ def _blocks(descriptor: int, end: int) -> Iterator[bytes]:
 
 @contextmanager
 def open_journals(paths: Sequence[Path]) -> Iterator[list[FileJournalReader]]:
-    """Find the journals at paths, for one import at a time: files, and folders of files.
+    """Find the journals at paths (files and folders), and lock them for one import.
 
-    Those in the same folders that were put away long ago are deleted: they name users.
+    Files in the same folders that were retired long ago are deleted, since they name users.
 
     Raises:
         ConfigurationError: There is nothing at a path, or no journal.
-        JournalError: They are being imported by somebody else.
+        JournalError: Another process imports them.
     """
     found = list(dict.fromkeys(path for given in paths for path in _journals_at(given)))
     folders = {path.resolve() if path.is_dir() else path.parent.resolve() for path in paths}
@@ -105,12 +106,12 @@ def open_journals(paths: Sequence[Path]) -> Iterator[list[FileJournalReader]]:
         for folder in sorted(folders):
             locks.enter_context(_locked(folder))
             _delete_old(folder)
-        # The holder of the lock before may have put some of them away.
+        # The former holder of the lock may have retired some of them.
         yield [FileJournalReader(path) for path in found if path.exists()]
 
 
 def find_journals(paths: Sequence[Path]) -> list[FileJournalReader]:
-    """Find the journals at paths, to look at them alone; raises as `open_journals` does."""
+    """Find the journals at paths without locking them; raises as `open_journals` does."""
     found = dict.fromkeys(path for given in paths for path in _journals_at(given))
     return [FileJournalReader(path) for path in found]
 
@@ -122,7 +123,7 @@ def _journals_at(path: Path) -> list[Path]:
         raise ConfigurationError(f"there is no journal at {path}")
     if path.suffix != SUFFIX:
         raise ConfigurationError(
-            f"{path} is no journal: one that is to be imported again is named *{SUFFIX} before"
+            f"{path} is no journal: rename a retired one to *{SUFFIX} to import it again"
         )
     return [path]
 
@@ -138,7 +139,7 @@ def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if not try_lock(descriptor):
-            raise JournalError(f"the journals in {folder} are being imported by somebody else")
+            raise JournalError(f"the journals in {folder} are being imported by another process")
         yield
     finally:
         os.close(descriptor)

@@ -1,11 +1,11 @@
-"""Writes the journal of one process: a file of its own, made when the first line is written.
+"""Writes the journal of one process to a file of its own, made with the first line.
 
-A line is handed to the kernel before its request is served, so it outlives the process, however
-that ends. A thread sees to it that it is on the disk within `SYNC_S`: what a power failure costs is
-what was served in that time, which is then served for free.
+A line is handed to the kernel before its request is served, so it outlives the process, even a
+killed one. A thread syncs it to the disk within `SYNC_S` seconds. A power failure loses the lines
+of that time: their requests were served for free.
 
-The import puts a file away once it has read all of it, also while its process lives. So each line
-is written under a lock, to a file that is still in its place; if it is not, a new one is begun.
+The import retires a file after it has read all of it, even while its process lives. So each line is
+written under a lock. If the file was retired meanwhile, the line goes to a new file.
 """
 
 import errno
@@ -25,9 +25,9 @@ from faregate.domain.health import JournalState
 from faregate.domain.journal import JournalChange, JournalEntry
 
 SUFFIX = ".journal"
-#: Within which time a line is on the disk, in seconds.
+#: The longest time until a line is on the disk, in seconds.
 SYNC_S = 1.0
-#: More than a change takes: for each entry, room for one is kept.
+#: More bytes than a change has. Each entry reserves room for one change.
 _CHANGE_BYTES_MAX = 256
 _MODE = 0o600
 _FOLDER_MODE = 0o700
@@ -36,17 +36,18 @@ _log = logging.getLogger(__name__)
 
 
 class FileJournal:
-    """The port `Journal` in a folder, in which each process has files of its own."""
+    """The port `Journal` in a folder. Each process has files of its own there."""
 
     def __init__(self, folder: Path, *, bytes_max: int) -> None:
         """Make the folder, if it is not there.
 
         Args:
-            folder: Where the files are.
-            bytes_max: How much this process may write to what lies there when it begins a file.
+            folder: The folder of the files.
+            bytes_max: How many bytes the files in the folder may have, those of other processes
+                included.
 
         Raises:
-            ConfigurationError: No files can be made in it.
+            ConfigurationError: The folder is not writable.
         """
         try:
             folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ class FileJournal:
 
     @property
     def state(self) -> JournalState:
-        """How much there is in it."""
+        """Its size, and the number of its requests."""
         return JournalState(
             requests=self._requests,
             bytes=self._file.size if self._file else 0,
@@ -70,7 +71,7 @@ class FileJournal:
         )
 
     def write(self, line: JournalEntry | JournalChange) -> None:
-        """Keep a line; see the port."""
+        """Append a line; see the port."""
         if self._is_closed:
             raise JournalError("the journal is closed")
         text, is_request = encode(line), isinstance(line, JournalEntry)
@@ -87,7 +88,7 @@ class FileJournal:
         self._requests += is_request
 
     def _used(self) -> int:
-        """Return how many bytes of this and other processes are still to be imported."""
+        """Return the size of all journals in the folder that are not imported yet, in bytes."""
         used = 0
         for path in self._folder.glob(f"*{SUFFIX}"):
             with suppress(FileNotFoundError):
@@ -95,14 +96,14 @@ class FileJournal:
         return used
 
     def close(self) -> None:
-        """Make sure that all of it is on the disk."""
+        """Sync all lines to the disk."""
         self._is_closed = True
         if self._file is not None:
             self._file.close()
             self._file = None
 
     async def aclose(self) -> None:
-        """Do so beside the event loop; see the port."""
+        """Close in a thread; see the port."""
         await to_thread(self.close)
 
 
@@ -122,13 +123,13 @@ class _File:
         self._sync = _Sync(self._descriptor, folder)
 
     def append(self, text: bytes, *, is_request: bool) -> bool:
-        """Append a line; return whether the file is still this process's own, and has it.
+        """Append a line; return False if the file was retired and the line must go to a new one.
 
         Raises:
             JournalError: There is no room for it.
             OSError: It cannot be written.
         """
-        # The import may be looking at the end of it. Nobody waits for that.
+        # The import may hold the lock while it reads the end. A request does not wait for that.
         if self._is_torn or self._pid != os.getpid() or not try_lock(self._descriptor):
             return False
         try:
@@ -162,7 +163,7 @@ class _File:
             written = os.write(self._descriptor, text)
         finally:
             if written < len(text):
-                # A part of the line that was written would spoil the next one.
+                # A partly written line would damage the next one.
                 self._is_torn = True
                 os.ftruncate(self._descriptor, self.size)
                 self._is_torn = False
@@ -171,18 +172,18 @@ class _File:
         self.size += len(text)
 
     def leave(self) -> None:
-        """Let go of it; what was written goes to the disk meanwhile."""
+        """Close it in the background, after its lines are on the disk."""
         self._sync.end()
         os.close(self._descriptor)
 
     def close(self) -> None:
-        """Put what was written on the disk, and let go of it."""
+        """Sync it to the disk, and close it."""
         self.leave()
         self._sync.join()
 
 
 class _Sync:
-    """Puts a file on the disk, in a thread of its own: at once, and then from time to time."""
+    """Syncs a file to the disk in a thread of its own, at most once in `SYNC_S`."""
 
     def __init__(self, descriptor: int, folder: Path) -> None:
         self._descriptor = os.dup(descriptor)
@@ -193,16 +194,16 @@ class _Sync:
         self._thread.start()
 
     def ask(self) -> None:
-        """Have what was written so far put on the disk, soon."""
+        """Ask for a sync soon."""
         self._asked.set()
 
     def end(self) -> None:
-        """Do it now, for the last time."""
+        """Ask for the last sync, at once."""
         self._closing.set()
         self._asked.set()
 
     def join(self) -> None:
-        """Wait until that is done."""
+        """Wait until the last sync has ended."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -220,7 +221,7 @@ class _Sync:
             os.close(self._descriptor)
 
     def _sync_folder(self) -> None:
-        """Put the name of the file on the disk, too."""
+        """Sync the folder, so that the name of the file is on the disk, too."""
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
@@ -229,7 +230,7 @@ class _Sync:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock a file or a folder, unless somebody else has; return whether it is locked now."""
+    """Lock a file or a folder; return False if another process holds its lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,5 +1,5 @@
 """Ledger, stream, rows and journal in plain dicts: the executable specification.
 
-Redis and Postgres must answer as this does; tables of scenarios and random sequences compare them.
-Lost replies, searches that are cut short, overwritten values and restarts exist only there.
+Redis and Postgres must answer as it does; scenario tables and random sequences compare them. Lost
+replies, truncated searches, overwritten values and restarts exist only on real servers.
 """

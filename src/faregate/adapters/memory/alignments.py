@@ -12,7 +12,7 @@ from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
 from faregate.domain.windows import MEMORY_MS
 
-#: A deadline that is further away is refused.
+#: A later deadline is refused.
 _DEADLINE_MS_MAX = 3_600_000
 
 
@@ -21,13 +21,14 @@ class MemoryAccounts:
 
     def __init__(self, ledger: MemoryLedger) -> None:
         self._state, self._records = ledger.state, ledger.records
-        #: Alignments and answers by the ids of alignments, and the last one of each user.
+        #: Alignments and their answers by the id of the alignment, and the last alignment of each
+        #: user.
         self._answers: Expiring[CreditTransactionId, tuple[UUID, int, Aligned]]
         self._answers = Expiring(self._records.time_ms)
         self._last: Expiring[UUID, CreditTransactionId] = Expiring(self._records.time_ms)
 
     def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
-        """Return all accounts, those included that are missing; see the port."""
+        """Return all accounts, including missing ones; see the port."""
         at_ms = self._records.begin()
         return {
             user_id: LiveAccount(
@@ -93,7 +94,7 @@ class MemoryAccounts:
         else:
             self._state.users[user.id] = user
         if found is None:
-            # An attempt that is older may have been made before the account was here.
+            # An older attempt may have been decided before the account was installed.
             self._state.named_ms[user.id] = self._records.now_ms
 
 

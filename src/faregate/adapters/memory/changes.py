@@ -1,4 +1,4 @@
-"""Changes that are no spends: refunds, voids, grants, adjustments, and collected requests."""
+"""Changes other than spends: refunds, voids, grants, adjustments, and collected entries."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -30,7 +30,7 @@ from faregate.domain.windows import GIVEN_ID_AHEAD_MS_MAX, MEMORY_MS
 
 
 class MemoryReversals:
-    """Refunds and voids: credits go back once, and never more than were taken."""
+    """Refunds and voids: credits go back once, and never more than were charged."""
 
     def __init__(self, state: MemoryState, keys: IdempotencyKeys, holds: Holds) -> None:
         self._state = state
@@ -70,7 +70,7 @@ class MemoryReversals:
         is_taken_over = self._keys.is_leased_to_another(user.id, deduct.id, refund.attempt_id)
         if not 0 < amount <= deduct.left:
             if refund.amount is None and not is_taken_over:
-                # Nothing is left to pay for, so the request may be made again.
+                # All of it was given back, so the request may be made again.
                 self._keys.forget(user.id, deduct.id)
             return replace(blank, verdict=Verdict.REFUND_EXCEEDED)
         if is_taken_over:
@@ -88,11 +88,11 @@ class MemoryReversals:
         return allowed(blank, record)
 
     def _deduct_of(self, refund: Refund) -> Deduct | None:
-        """Return the deduct, from the nearest place that knows it."""
+        """Return the deduct from the first source that knows it."""
         user_id, deduct_id = refund.user_id, refund.deduct_id
         deduct = self._state.deducts.get(deduct_id)
         if deduct is not None:
-            # No user is refunded a deduct of another user.
+            # A user is never refunded the deduct of another user.
             return deduct if deduct.user_id == user_id else None
         found, charged = self._records.by_id.get(deduct_id), refund.durable
         if charged is None and found is not None and _is_deduct_of(user_id, found):
@@ -100,7 +100,7 @@ class MemoryReversals:
         return None if charged is None else Deduct(deduct_id, user_id, charged)
 
     async def void(self, void: Void) -> VoidOutcome:
-        """Give a spend back if it was made, and refuse its id from now on; see the port."""
+        """Undo a spend if it was made, and refuse its id from now on; see the port."""
         user_id, identity = void.user_id, void.transaction_id
         if self._records.begin() <= void.deadline_ms:
             return VoidOutcome.TOO_EARLY
@@ -126,7 +126,8 @@ class MemoryReversals:
         if is_answered or is_other or self._state.is_answered_elsewhere(void, charged_at_ms):
             return VoidOutcome.KEPT
         if deduct is not None:
-            # A caller who was told of it has refunded a part. Its record says which call that was.
+            # Another call got the answer and refunded a part. The record of the refund names that
+            # call.
             return VoidOutcome.KEPT if found is None else VoidOutcome.REFUSED
         id_ms = identity.time_ms or 0
         if found is None and id_ms - GIVEN_ID_AHEAD_MS_MAX < self._records.oldest_ms:
@@ -159,7 +160,7 @@ class MemoryReversals:
 
 
 class MemoryCredits:
-    """Adds credits, adjusts balances, and charges journaled requests as far as there is enough."""
+    """Adds credits, adjusts balances, and charges journaled requests as far as the credits go."""
 
     def __init__(self, state: MemoryState, keys: IdempotencyKeys) -> None:
         self._state = state
@@ -199,7 +200,7 @@ class MemoryCredits:
         return allowed(blank, record)
 
     async def collect(self, entry: JournalEntry) -> Decision:
-        """Take the cost of a journaled request; see the port."""
+        """Charge a journaled request; see the port."""
         self._records.begin()
         user = self._state.users.get(entry.user_id)
         blank = blank_decision(
@@ -231,7 +232,7 @@ class MemoryCredits:
         return allowed(blank, record)
 
     def _earlier(self, entry: JournalEntry, blank: Decision) -> Decision | None:
-        """Return the answer if an entry was collected before, or served by its key."""
+        """Return the earlier answer if an entry was collected before, or is known by its key."""
         record = self._records.remembered.get(entry.deduct_id)
         if record is not None:
             check_same(entry.deduct_id, is_same=record.user_id == entry.user_id)
@@ -245,7 +246,7 @@ class MemoryCredits:
         return None
 
     def _save_idempotency_key(self, entry: JournalEntry, record: CreditTransaction) -> None:
-        """Remember the key of a journaled request as served, if it is free and there is room."""
+        """Save the key of a journaled request as served, if it is unused and there is room."""
         key, user_id, now_ms = entry.key, entry.user_id, self._records.now_ms
         if key is None or self._keys.known(user_id, key, now_ms):
             return

@@ -1,4 +1,4 @@
-"""Holds: settled, cancelled, extended, and ended when they expire or are voided."""
+"""The ends of holds: settlement, cancellation, expiry, void; and extension."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -14,12 +14,12 @@ from faregate.domain.spend import TTL_MS_MAX, check_ttl
 from faregate.domain.transaction import CREDITS_MAX, CreditTransactionId
 from faregate.domain.windows import MEMORY_MS
 
-#: How many expired holds of a user are ended in one call.
+#: How many expired holds of a user end in one call.
 _USER_COUNT_MAX = 20
 
 
 class Holds:
-    """The open holds and those that ended. An end writes one record at most."""
+    """Open and ended holds. An end writes at most one record."""
 
     def __init__(self, state: MemoryState, keys: IdempotencyKeys) -> None:
         self._state = state
@@ -27,7 +27,7 @@ class Holds:
         self._keys = keys
 
     async def settle(self, settlement: Settlement) -> HoldAnswer:
-        """End a hold by its actual cost, or cancel it; see the port."""
+        """Settle a hold by its actual cost, or cancel it; see the port."""
         self._records.begin()
         hold, actual = self._state.hold(settlement.user_id, settlement.hold_id), settlement.actual
         if hold is None:
@@ -51,7 +51,7 @@ class Holds:
         return self._answer(hold, Verdict.ALLOWED)
 
     async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
-        """Let an open hold expire later; see the port."""
+        """Extend an open hold; see the port."""
         self._records.begin()
         check_ttl(ttl_ms)
         hold = self._state.hold(user_id, hold_id)
@@ -69,11 +69,11 @@ class Holds:
         return self._answer(hold, Verdict.ALLOWED)
 
     async def expire_due(self, user_id: UUID) -> int:
-        """Give back or keep expired holds of a user, the oldest first; see the port."""
+        """End the expired holds of a user, the oldest first; see the port."""
         return self._expire(user_id, _USER_COUNT_MAX)
 
     def sweep(self) -> int:
-        """Give back or keep all expired holds, as a worker does; return how many."""
+        """End all expired holds, as a worker does; return how many."""
         return self._expire(None, None)
 
     def _expire(self, user_id: UUID | None, count_max: int | None) -> int:
@@ -89,12 +89,12 @@ class Holds:
         return len(due[:count_max])
 
     def _expire_if_due(self, hold: MemoryHold) -> None:
-        """Give back or keep a hold, if it is open and has expired."""
+        """End a hold if it is open and its time is over."""
         if hold.is_open and hold.answer.expires_at_ms <= self._records.now_ms:
             self.end(hold, HoldState.EXPIRED, "the hold expired")
 
     def end(self, hold: MemoryHold, state: HoldState, description: str) -> None:
-        """End a hold that was not settled. A hold that is voided is never kept."""
+        """End a hold without a settlement. A void always gives it back."""
         is_charged = hold.is_kept_at_expiry and state is HoldState.EXPIRED
         if not is_charged and not hold.answer.refunded:
             room = CREDITS_MAX - self._state.users[hold.deduct.user_id].credits
@@ -102,12 +102,12 @@ class Holds:
         self._close(hold, state)
 
     def _balance(self, hold: MemoryHold, settlement: Settlement) -> None:
-        """Give back the unused part, or take the missing part."""
+        """Give back the unused part of the estimate, or take the missing part."""
         actual, cost = settlement.actual or 0, hold.deduct.amounts.amount
         if not cost and settlement.actual is not None:
             self._take(hold, settlement, 0)
         elif actual > cost:
-            # A refund of the whole estimate by hand has ended the hold: nothing more is taken.
+            # An operator who refunds the whole estimate ends the hold: nothing more is taken.
             if hold.deduct.left > 0:
                 self._take(hold, settlement, actual - cost)
         else:
@@ -120,7 +120,7 @@ class Holds:
             )
 
     def _take(self, hold: MemoryHold, settlement: Settlement, amount: int) -> None:
-        """Take the missing part, as far as there is enough."""
+        """Take the missing part, as far as the credits and the overdraft go."""
         user, allowance = self._state.users[hold.deduct.user_id], settlement.allowance
         in_period, _ = in_current_period(user, allowance, self._records.now_ms)
         check_range(in_period.credits)
@@ -139,7 +139,7 @@ class Holds:
         self._records.remembered.put(record.id, record, MEMORY_MS)
 
     def _give_back(self, hold: MemoryHold, amount: int, **fields: object) -> None:
-        """Refund a part of the estimate, as far as it is left."""
+        """Refund a part of the estimate, at most what is left of it."""
         amount = min(amount, hold.deduct.left)
         if amount > 0:
             self._state.give_back(hold.deduct, amount, id=closing_id(hold.deduct.id), **fields)
@@ -148,7 +148,7 @@ class Holds:
     def _close(
         self, hold: MemoryHold, state: HoldState, attempt_id: CreditTransactionId | None = None
     ) -> None:
-        """Note the end of a hold, and complete or forget its idempotency key."""
+        """Note the end of a hold, then complete or delete its idempotency key."""
         hold.note(state=state)
         self._state.save(hold.deduct)
         is_charged = hold.is_kept_at_expiry and state is HoldState.EXPIRED
@@ -169,7 +169,7 @@ class Holds:
 
 
 def _unknown(user_id: UUID, hold_id: CreditTransactionId) -> HoldAnswer:
-    """Answer that the user has no such hold."""
+    """Return the refusal for an unknown hold."""
     return HoldAnswer(
         verdict=Verdict.UNKNOWN_HOLD, user_id=user_id, hold_id=hold_id, state=HoldState.UNKNOWN
     )

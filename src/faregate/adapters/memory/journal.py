@@ -1,4 +1,4 @@
-"""A journal in a list, for tests of requests that are served without a decision."""
+"""A journal in a list, for tests of fail-open requests."""
 
 from faregate.domain.health import JournalState
 from faregate.domain.journal import JournalChange, JournalEntry
@@ -12,12 +12,12 @@ class MemoryJournal:
         self.lines: list[JournalEntry | JournalChange] = []
 
     def write(self, line: JournalEntry | JournalChange) -> None:
-        """Keep a line."""
+        """Append a line."""
         self.lines.append(line)
 
     @property
     def state(self) -> JournalState:
-        """How much there is in it; nothing of it has a size."""
+        """The number of its requests; its size is 0."""
         entries = sum(isinstance(line, JournalEntry) for line in self.lines)
         return JournalState(requests=entries, bytes=0, bytes_max=0)
 

@@ -19,13 +19,13 @@ class IdempotencyKeyLease:
     first: CreditTransaction
     made_at_ms: int
     leased_at_ms: int
-    #: The attempt that was the last to be let in, or that was served.
+    #: The attempt that holds the lease, or the one that was served.
     holder: CreditTransactionId
     is_done: bool = False
 
 
 class IdempotencyKeys:
-    """The keys of allowed requests, in turns: each turn of a user is as long as a lifetime."""
+    """The keys of allowed requests, in generations (turns): each lasts one lifetime of a key."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -46,12 +46,12 @@ class IdempotencyKeys:
         return None
 
     def is_full(self, user_id: UUID, key: IdempotencyKey | SavedKey, now_ms: int) -> bool:
-        """Say whether there is no room for one more key of the user."""
+        """Return whether the user has no room for one more key."""
         turn = self._turns.get((user_id, now_ms // key.lifetime_ms)) or {}
         return len(turn) >= key.keys_max
 
     def save(self, key: IdempotencyKey | SavedKey, first: CreditTransaction, now_ms: int) -> None:
-        """Remember the key of what was taken just now."""
+        """Save the key of a spend that was made just now."""
         number = now_ms // key.lifetime_ms
         turn = self._turns.get((first.user_id, number))
         if turn is None:
@@ -64,7 +64,7 @@ class IdempotencyKeys:
         )
 
     async def complete(self, completion: Completion) -> bool:
-        """Note that a request has been served, and keep its response; see the port."""
+        """Note that a request has been served, and save its response; see the port."""
         self._records.begin()
         identity = completion.transaction_id
         is_known = self.serve(completion.user_id, identity, completion.attempt_id or identity)
@@ -73,7 +73,7 @@ class IdempotencyKeys:
         return is_known
 
     async def response(self, _user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
-        """Return the response that was kept; see the port."""
+        """Return a saved response; see the port."""
         return self._responses.get(transaction_id)
 
     def serve(
@@ -82,7 +82,7 @@ class IdempotencyKeys:
         identity: CreditTransactionId,
         attempt_id: CreditTransactionId | None,
     ) -> bool:
-        """Note that a charge or hold has been served, if it had a key that is known."""
+        """Note that a charge or hold was served; return False if it has no known key."""
         lease = self.of(user_id, identity)
         if lease is None:
             return False
@@ -92,7 +92,7 @@ class IdempotencyKeys:
         return True
 
     def forget(self, user_id: UUID, identity: CreditTransactionId) -> None:
-        """Forget the key of a charge or hold, so that the request may be made again."""
+        """Delete the key of a charge or hold, so that the request may be made again."""
         for turn in self._turns_of(user_id):
             for digest, lease in list(turn.items()):
                 if lease.first.id == identity:
@@ -109,7 +109,7 @@ class IdempotencyKeys:
         identity: CreditTransactionId,
         attempt_id: CreditTransactionId | None,
     ) -> bool:
-        """Say whether another attempt was the last to be let in, or was served."""
+        """Return whether another attempt holds the lease, or was served."""
         lease = self.of(user_id, identity)
         return lease is not None and attempt_id is not None and lease.holder != attempt_id
 

@@ -21,7 +21,7 @@ from faregate.domain.user import User
 
 
 class MemoryLedger:
-    """The port `Ledger`, in one shard. What is not here are methods of its parts."""
+    """The port `Ledger` in one shard. Its other methods are those of its parts."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class MemoryLedger:
 
     @property
     def pending(self) -> dict[str, CreditTransaction]:
-        """The records that are not known to be rows, by their ids, oldest first."""
+        """Pending records by their ids, the oldest first."""
         return {str(record.id): record for _, record in self.records.after(self.records.stored)}
 
     @property
@@ -78,7 +78,7 @@ class MemoryLedger:
         return None if user is None else in_current_period(user, allowance, now_ms)[0]
 
     async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
-        """Begin the period of now, if an earlier one is over; see the port."""
+        """Begin the current period if the last one is over; see the port."""
         now_ms, user = self.records.begin(), self.state.users.get(user_id)
         if user is None:
             return None
@@ -99,9 +99,9 @@ class MemoryLedger:
         if user.id in self.state.users:
             return False
         self.state.users[user.id] = user
-        # An attempt that is older may have been made before the user was here.
+        # An older attempt may have been decided before the user was installed.
         self.state.named_ms[user.id] = now_ms
         return True
 
     async def aclose(self) -> None:
-        """Do nothing: there is nothing to let go of."""
+        """Do nothing: there is no connection."""

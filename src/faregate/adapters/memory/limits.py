@@ -9,7 +9,7 @@ _US_PER_MS = 1_000
 
 
 class RateLimits:
-    """The state of all rate limits: all are checked before any is taken from."""
+    """The state of all rate limits. All are checked before any counts a request."""
 
     def __init__(self) -> None:
         #: Of limits by key: when the next request would arrive, if all came at the steady rate.
@@ -18,7 +18,7 @@ class RateLimits:
         self._times_us: dict[object, Sequence[int]] = {}
 
     def states(self, spend: Spend, now_ms: int) -> tuple[LimitState, ...]:
-        """Return how each limit stands."""
+        """Return the state of each limit after a spend."""
         return tuple(self._state(limit, spend, now_ms * _US_PER_MS) for limit in spend.limits)
 
     def take(self, spend: Spend, now_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""Shadow balances in plain dicts: the verdicts of policies that are only observed."""
+"""Shadow balances in plain dicts: what shadow policies would have decided."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from faregate.domain.windows import SHADOW_MS
 
 
 class MemoryShadows:
-    """A balance for each user and shadow policy, and how often each verdict would have been."""
+    """A balance for each user and shadow policy, and counts of their verdicts."""
 
     def __init__(self, records: Records, limits: RateLimits) -> None:
         self._records = records
@@ -67,7 +67,7 @@ class MemoryShadows:
         self._users.put((policy.name, user_id), user, SHADOW_MS)
 
     async def counts(self, policy: str) -> Mapping[Verdict, int]:
-        """Return how often each verdict would have been given."""
+        """Return how often a shadow policy would have given each verdict."""
         return self._counts[policy]
 
     def _user(self, user_id: UUID, policy: CreditPolicy) -> User:

@@ -37,13 +37,13 @@ from faregate.domain.windows import (
     MINTED_ID_AHEAD_MS_MAX,
 )
 
-#: The refusals before which the rate limits have been looked at.
+#: The refusals that come after the rate limits in the order of checks.
 _AFTER_LIMITS = (Verdict.RATE_LIMITED, Verdict.OUT_OF_CREDITS, Verdict.CREDITS_HELD)
 _LATE = "it came after its deadline"
 
 
 class _Earlier:
-    """Answers spends as they were answered before, and refuses those that must not be charged."""
+    """Answers retries as before, and refuses ids that must not be charged."""
 
     def __init__(self, state: MemoryState, keys: IdempotencyKeys) -> None:
         self._state = state
@@ -51,7 +51,7 @@ class _Earlier:
         self._keys = keys
 
     def answer(self, attempt: Attempt, blank: Decision) -> Decision | None:
-        """Answer a spend that was asked for before: by its idempotency key, or by its id."""
+        """Answer a retry, known by its idempotency key or its id; return None for a new spend."""
         if attempt.is_retry:
             self._state.note_named(blank.user_id, blank.transaction_id)
         found = self._by_idempotency_key(attempt, blank)
@@ -61,7 +61,7 @@ class _Earlier:
         return found
 
     def _by_idempotency_key(self, attempt: Attempt, blank: Decision) -> Decision | None:
-        """Answer a request whose key is known. One that is not completed in time is taken over."""
+        """Answer a request with a known key. It takes over once the lease has ended."""
         key, now_ms = attempt.spend.options.key, self._records.now_ms
         lease = key and self._keys.known(blank.user_id, key, now_ms)
         if not key or not lease:
@@ -85,7 +85,7 @@ class _Earlier:
         return self._repeat(attempt, blank, lease.first, key_state=state, attempt_id=identity)
 
     def _by_id(self, attempt: Attempt, blank: Decision) -> Decision | None:
-        """Answer an attempt whose id is known, or must not be charged any more."""
+        """Answer an attempt whose id is known or refused."""
         spend, identity = attempt.spend, blank.transaction_id
         deduct = self._state.deducts.get(identity)
         if deduct is not None and deduct.is_over:
@@ -106,8 +106,8 @@ class _Earlier:
         )
 
     def _check_age(self, attempt: Attempt, id_ms: int) -> None:
-        """Make sure that an earlier attempt with the id would be found."""
-        # What is known of the refunds of a minted id may be gone before its record is.
+        """Check that an earlier attempt with the id would still be found."""
+        # The refunds of a minted id may be forgotten before its record is.
         age_ms, ahead_ms, known_ms = self._records.now_ms - id_ms, MINTED_ID_AHEAD_MS_MAX, MEMORY_MS
         if attempt.is_given:
             ahead_ms, known_ms = GIVEN_ID_AHEAD_MS_MAX, GIVEN_ID_MS_MAX
@@ -130,7 +130,7 @@ class _Earlier:
 
 
 class Spends:
-    """Charges and holds: each is answered by the first answer that holds."""
+    """Charges and holds. The checks run in a fixed order; the first that applies decides."""
 
     def __init__(self, state: MemoryState, keys: IdempotencyKeys, limits: RateLimits) -> None:
         self._state = state
@@ -166,7 +166,7 @@ class Spends:
     def _refusal(
         self, attempt: Attempt, blank: Decision, user: User, states: Sequence[LimitState]
     ) -> Verdict | FaregateError | None:
-        """Return the first refusal that holds."""
+        """Return the first refusal that applies."""
         spend, now_ms = attempt.spend, self._records.now_ms
         key, hold = spend.options.key, spend.options.hold
         keys_full = key is not None and self._keys.is_full(user.id, key, now_ms)
@@ -191,7 +191,7 @@ class Spends:
         refusal: Verdict | FaregateError,
         states: tuple[LimitState, ...],
     ) -> Decision:
-        """Give a refusal. An earlier attempt with the id may still come: it is refused, too."""
+        """Refuse. An earlier attempt with the same id that arrives later is refused, too."""
         if attempt.phase is Phase.SENT_AGAIN:
             self._state.refuse(blank.transaction_id, blank.user_id)
         if isinstance(refusal, FaregateError):
@@ -205,7 +205,7 @@ class Spends:
         return replace(refused, limited_by=limit.name, retry_after_ms=limit.resets_in_ms)
 
     def _take(self, attempt: Attempt, blank: Decision) -> Decision:
-        """Take the cost, and remember the spend."""
+        """Take the cost, and save what a retry needs."""
         spend, now_ms = attempt.spend, self._records.now_ms
         record = self._state.take(
             self._state.users[spend.user_id],
@@ -253,7 +253,7 @@ def _time_of(blank: Decision) -> int:
 
 
 def _is_late(attempt: Attempt, blank: Decision) -> bool:
-    """Say whether an attempt must not take anything any more."""
+    """Return whether the deadline of an attempt is over."""
     now_ms = blank.decided_at_ms
     is_old = not attempt.is_given and now_ms > _time_of(blank) + ATTEMPT_MS_MAX
     return is_old or now_ms > attempt.deadline_ms

@@ -25,14 +25,14 @@ from faregate.domain.windows import (
 
 #: The id of a top-up stands for a user and a period.
 _TOP_UPS = UUID("6f2d2f0c-5c1b-5d5e-9d51-0b7b2d0a4a11")
-#: When an attempt was answered, and its deadline, in Unix milliseconds.
+#: The time of the answer to an attempt, and its deadline, in Unix milliseconds.
 _Answer: TypeAlias = tuple[int, int]
 #: How many answers to attempts with one id are remembered: the newest.
 ANSWERS_MAX = 64
 
 
 class Records:
-    """All records, and those that are not yet rows. Each operation begins with `begin`."""
+    """All records, stored and pending ones. Each operation begins with `begin`."""
 
     def __init__(self, clock: Callable[[], int], pending_max: int) -> None:
         self._clock = clock
@@ -45,17 +45,17 @@ class Records:
         self.now_ms = 0
         #: Every record at or after this time is still known by its id.
         self.oldest_ms = 0
-        #: The number of the last record, and of the last one that is known to be a row.
+        #: The numbers of the last record and of the last stored one.
         self.ordinal = self.stored = 0
         #: The records that are not yet trimmed, by their numbers.
         self.by_ordinal: dict[int, CreditTransaction] = {}
-        #: The records that are known by their ids however old they are, for a time.
+        #: Records that stay known by their ids for a time, even when older than the window.
         self.remembered: Expiring[CreditTransactionId, CreditTransaction] = Expiring(self.time_ms)
         #: The records that are not yet trimmed.
         self.by_id: dict[CreditTransactionId, CreditTransaction] = {}
 
     async def attach(self, identity: LedgerIdentity) -> None:
-        """Take over the epoch, unless the ledger was installed and is lost."""
+        """Begin the epoch, unless the ledger was installed before and is lost."""
         if self.epoch is None and not identity.installed:
             self.epoch = identity.epoch
             # Records of an earlier epoch are not here.
@@ -64,7 +64,7 @@ class Records:
             raise LedgerUninitialisedError("the ledger in memory is not the one of Postgres")
 
     def begin(self) -> int:
-        """Begin an operation, which has one time, and return that.
+        """Begin an operation; return the one time that it has, in Unix milliseconds.
 
         Raises:
             LedgerUninitialisedError: The ledger is empty.
@@ -90,17 +90,17 @@ class Records:
 
     @property
     def is_full(self) -> bool:
-        """Whether as many records are pending as may be."""
+        """Whether no more records may be pending."""
         return self.ordinal - self.stored >= self.pending_max
 
     @property
     def is_backlogged(self) -> bool:
-        """Whether a record is pending for longer than its id is remembered."""
+        """Whether a record has been pending for longer than its id is remembered."""
         pending = self.after(self.stored)
         return any(self.is_forgetting(unix_ms_of(record.timestamp)) for _, record in pending)
 
     def is_forgetting(self, appended_at_ms: int) -> bool:
-        """Whether it may be forgotten already that the record of a time was given back."""
+        """Return whether refunds of a record this old may be forgotten already."""
         return self.now_ms - appended_at_ms > BACKLOG_AGE_MS_MAX
 
     def after(self, ordinal: int) -> Sequence[tuple[int, CreditTransaction]]:
@@ -108,7 +108,7 @@ class Records:
         return [entry for entry in self.by_ordinal.items() if entry[0] > ordinal]
 
     def note_stored(self, ordinal: int) -> int:
-        """Note how far records are rows, and forget the old ones of these; return how many."""
+        """Note how far records are rows, and delete old stored ones; return how many."""
         self.stored = min(ordinal, self.ordinal)
         from_ms = self.time_ms() - RETENTION_MS
         for _, oldest in self.after(self.stored):
@@ -125,26 +125,27 @@ class Records:
 
 
 class MemoryState:
-    """All that a ledger knows of its users. A change of a balance appends its record."""
+    """Users, deducts and answers of a ledger. Each change of a balance appends a record."""
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        #: Users, but for what they hold; see `user`.
+        #: Users without their held credits; see `user`.
         self.users: dict[UUID, User] = {}
-        #: The time of the newest id of a user that a retry, a void or a caller has named.
+        #: By user: the time of the newest id that a retry, a void or a caller has named.
         self.named_ms: dict[UUID, int] = {}
         self.deducts: Expiring[CreditTransactionId, Deduct] = Expiring(records.time_ms)
-        #: The answers to attempts with an id of a caller's: when, and the deadline of their call.
+        #: The answers to attempts under a caller's id: their times, and the deadlines of their
+        #: calls.
         self._answers: Expiring[CreditTransactionId, list[_Answer]] = Expiring(records.time_ms)
 
     def user(self, user_id: UUID) -> User | None:
-        """Return a user with what it holds, or None."""
+        """Return a user with its held credits, or None."""
         user = self.users.get(user_id)
         held = sum(hold.deduct.amounts.amount for hold in self.open_holds(user_id))
         return None if user is None else replace(user, held=held)
 
     def hold(self, user_id: UUID, hold_id: CreditTransactionId) -> MemoryHold | None:
-        """Return the hold of a user, if it is known."""
+        """Return a hold of a user, or None."""
         deduct = self.deducts.get(hold_id)
         return None if deduct is None or deduct.user_id != user_id else deduct.hold
 
@@ -154,27 +155,27 @@ class MemoryState:
         return [hold for hold in holds if hold.is_open and user_id in {None, hold.deduct.user_id}]
 
     def note_named(self, user_id: UUID, identity: CreditTransactionId) -> None:
-        """Note that an id was named by a retry, a void or a caller."""
+        """Note that a retry, a void or a caller has named an id."""
         id_ms = min(identity.time_ms or 0, self.records.now_ms + MINTED_ID_AHEAD_MS_MAX)
         self.named_ms[user_id] = max(self.named_ms[user_id], id_ms)
 
     def save(self, deduct: Deduct) -> None:
-        """Remember a deduct that is new or has changed: for a day, and while it is held."""
+        """Save a new or changed deduct, for a day and as long as its hold is open."""
         is_open = deduct.hold is not None and deduct.hold.is_open
         self.deducts.put(deduct.id, deduct, float("inf") if is_open else MEMORY_MS)
 
     def refuse(self, identity: CreditTransactionId, user_id: UUID) -> None:
-        """Note that an id must not be charged any more, unless more is known of it."""
+        """Refuse an id from now on, unless it is known already."""
         if self.deducts.get(identity) is None:
             self.save(Deduct(identity, user_id, DurableDeduct(amount=0, refunded=0)))
 
     def note_first_answer(self, attempt: Attempt, record: CreditTransaction) -> None:
-        """Note that an attempt with an id of a caller's is told that it was charged."""
+        """Note the answer to the first attempt under a caller's id."""
         answers = [_answer_to(attempt, self.records.now_ms)]
         self._answers.put(record.id, answers, GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX)
 
     def note_answer(self, attempt: Attempt, record: CreditTransaction) -> None:
-        """Note that a retry is answered as the first attempt was."""
+        """Note the answer to a retry."""
         charged_at_ms = unix_ms_of(record.timestamp)
         answers = self._answers.get(record.id)
         answers = [(charged_at_ms, charged_at_ms)] if answers is None else answers
@@ -182,10 +183,10 @@ class MemoryState:
         self._answers.put(record.id, answers[-ANSWERS_MAX:], MEMORY_MS)
 
     def is_answered_elsewhere(self, void: Void, charged_at_ms: int | None) -> bool:
-        """Say whether another call than the one that is voided was told of a charge or hold.
+        """Return whether another call than the voided one got the answer.
 
-        The answers of the call that is voided are taken back. The time is None where the record is
-        no longer here.
+        The answers of the voided call are deleted. The time is None if the record is no longer
+        here.
         """
         answers = self._answers.get(void.transaction_id)
         if answers is None:
@@ -196,7 +197,7 @@ class MemoryState:
         return bool(left)
 
     def begin_period(self, user: User, allowance: Allowance | None) -> User:
-        """Begin the period of now, if it is a new one, and record the credits that it adds."""
+        """Begin the current period if it is a new one, and record the credits that it adds."""
         in_period, top_up = in_current_period(user, allowance, self.records.now_ms)
         user = self.users[user.id] = replace(user, period_start_ms=in_period.period_start_ms)
         if top_up:
@@ -213,7 +214,7 @@ class MemoryState:
     def take(
         self, user: User, allowance: Allowance | None, cost: int, **fields: Any
     ) -> CreditTransaction:
-        """Begin the period of now, and take a cost: what is left of the allowance first."""
+        """Begin the current period, and take a cost: first from the rest of the allowance."""
         user = self.begin_period(user, allowance)
         return self.append(
             user,
@@ -224,7 +225,7 @@ class MemoryState:
         )
 
     def give_back(self, deduct: Deduct, amount: int, **fields: Any) -> CreditTransaction:
-        """Give back a part of a deduct, and remember that."""
+        """Give back a part of a deduct, and save how much."""
         user, amounts = self.users[deduct.user_id], deduct.amounts
         record = self.append(
             user,
@@ -263,12 +264,12 @@ class MemoryState:
 
 
 def _answer_to(attempt: Attempt, now_ms: int) -> _Answer:
-    """Return an answer; its void takes back none that is later than its deadline."""
+    """Return the time of an answer and the deadline until which its void may delete it."""
     return min(now_ms, attempt.deadline_ms), attempt.deadline_ms
 
 
 def _is_own(void: Void, answer: _Answer) -> bool:
-    """Say whether an answer was given to the call that is voided."""
+    """Return whether an answer was given to the voided call."""
     at_ms, deadline_ms = answer
     if void.first_deadline_ms:
         return deadline_ms in {void.first_deadline_ms, void.deadline_ms}
@@ -282,6 +283,6 @@ def _is_in_time(void: Void, at_ms: int) -> bool:
 def _top_up_id(user: User) -> CreditTransactionId:
     """Return the id of the record that the period of a user adds."""
     name = b"allowance:%b:%d" % (user.id.bytes, user.period_start_ms or 0)
-    # As `uuid5` computes it, which takes bytes from Python 3.12 on only.
+    # Computed here, since `uuid5` takes bytes only from Python 3.12 on.
     digest = sha1(_TOP_UPS.bytes + name, usedforsecurity=False).digest()
     return CreditTransactionId(UUID(bytes=digest[:16], version=5))

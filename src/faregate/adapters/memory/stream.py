@@ -65,7 +65,7 @@ class MemoryStream:
         self._records = ledger.records
 
     def shards_pending(self) -> Sequence[int]:
-        """Return the only shard if it holds records that are not known to be rows."""
+        """Return the only shard, if it has pending records."""
         return [0] if self.pending_count() else []
 
     def read(self, shard: int, cursor: Cursor | None, count_max: int) -> MemoryBatch | None:
@@ -74,17 +74,17 @@ class MemoryStream:
         return MemoryBatch(shard, cursor, self._records.epoch or 0, numbered) if numbered else None
 
     def wait(self, cursors: Mapping[int, Cursor | None], seconds_max: float) -> Sequence[int]:
-        """Return the shards that have something behind their cursors. Nothing is waited for."""
+        """Return the shards with records after their cursors, without waiting."""
         return [shard for shard, cursor in cursors.items() if self._after(cursor)]
 
     def note_stored(self, shard: int, cursor: Cursor | None) -> int:
-        """Note how far records are rows, and forget those older than the window of retries."""
+        """Note how far records are rows, and delete those older than the window of retries."""
         if cursor is None or cursor.epoch != self._records.epoch:
             return 0
         return self._records.note_stored(cursor.ordinal)
 
     def pending_count(self) -> int:
-        """Return how many records are not known to be rows."""
+        """Return the number of pending records."""
         return self._records.ordinal - self._records.stored
 
     def identity_fields(self) -> dict[str, str]:
@@ -92,7 +92,7 @@ class MemoryStream:
         return {}
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
-        """Leave live balances alone: they are the ledger's."""
+        """Do nothing: the ledger owns the live balances."""
 
     def _after(self, cursor: Cursor | None) -> Sequence[tuple[int, CreditTransaction]]:
         is_of_epoch = cursor is not None and cursor.epoch == self._records.epoch

@@ -1,4 +1,4 @@
-"""What a ledger in memory remembers beside records, its answers, and its times."""
+"""Values of the ledger in memory: deducts, holds, answers, times."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _V = TypeVar("_V")
 
 
 class Expiring(Generic[_K, _V]):
-    """Remembers values, each for a time in milliseconds."""
+    """A dict whose values expire, each after a time in milliseconds."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
@@ -43,11 +43,11 @@ class Expiring(Generic[_K, _V]):
 
 @dataclass(slots=True)
 class Deduct:
-    """A deduct of which more is known than its record: given back, voided, or held."""
+    """A deduct and its later fate: refunded, voided, or held."""
 
     id: CreditTransactionId
     user_id: UUID
-    #: Nothing in the note of a void, which stands for an id that must not be charged.
+    #: Zero for a void: its id must not be charged.
     amounts: DurableDeduct
     hold: "MemoryHold | None" = None
 
@@ -73,15 +73,15 @@ class Deduct:
 
 @dataclass(slots=True)
 class MemoryHold:
-    """The hold that a deduct is."""
+    """The hold of a deduct."""
 
     deduct: Deduct
-    #: What is told of it: its state, when it expires, and what its end has given back or taken.
+    #: The answer about it: its state, its expiry, and the credits that its end gave back or took.
     answer: HoldAnswer
     opened_at_ms: int
-    #: Whether it has cost its estimate when it expires.
+    #: Whether it costs its estimate when it expires.
     is_kept_at_expiry: bool
-    #: What it was settled by.
+    #: The actual cost of its settlement.
     actual: int = 0
 
     @property
@@ -90,12 +90,12 @@ class MemoryHold:
         return self.answer.state is HoldState.OPEN
 
     def note(self, **changes: Any) -> None:
-        """Note what has become of it."""
+        """Change its answer."""
         self.answer = replace(self.answer, **changes)
 
 
 def amounts_of(record: CreditTransaction, refunded: int = 0) -> DurableDeduct:
-    """Return what a deduct has taken, by its record, and what was given back of it."""
+    """Return the amounts of a deduct, by its record and the credits given back so far."""
     start = record.period_start
     return DurableDeduct(
         amount=-record.amount,
@@ -114,7 +114,7 @@ def blank_decision(
     user: User | None,
     policy: CreditPolicy | None = None,
 ) -> Decision:
-    """Return the refusal that holds until something better is decided."""
+    """Return the refusal to start from: unknown user, with the balance as it is."""
     return Decision(
         verdict=Verdict.UNKNOWN_USER,
         user_id=user_id,
@@ -129,7 +129,7 @@ def blank_decision(
 
 
 def allowed(blank: Decision, record: CreditTransaction, **more: Any) -> Decision:
-    """Answer by a record, be it new or known."""
+    """Return the decision for a new or known record."""
     return replace(
         blank,
         verdict=Verdict.ALLOWED,

@@ -1,4 +1,4 @@
-"""The roles of Postgres that Faregate is run as: the one list of what each may do.
+"""The roles of Postgres that Faregate runs as, and the one list of their rights.
 
 A right names its object as the catalogs do. So the list can be printed as SQL, and a database can
 be asked in one statement which of it a role lacks. The migrations grant the same to the API and
@@ -44,7 +44,7 @@ class DatabaseRole:
     """A role, and what it needs."""
 
     name: str
-    #: What is run in this role.
+    #: The programs that run in this role.
     purpose: str
     rights: tuple[Right, ...]
 
@@ -55,7 +55,7 @@ _BATCHES, _RECONCILIATIONS = "faregate.batches", "faregate.reconciliations"
 _ACKNOWLEDGEMENTS, _REPAIRS = "faregate.acknowledgements", "faregate.repairs"
 _SCHEMAS = Right("usage", "schema", "public"), Right("usage", "schema", "faregate")
 _COUNT_ORDERS = Right("execute", "function", "faregate.count_orders()")
-#: What all of them read.
+#: Rights of all roles.
 _READING = (
     Right("select", "table", _BALANCES),
     Right("select", "table", _ROWS),
@@ -63,14 +63,14 @@ _READING = (
     Right("select", "table", _LEDGER),
     Right("select", "table", _DEAD_LETTERS),
 )
-#: What verification reads beside that.
+#: More rights for verification.
 _AUDITING = (
     Right("select", "table", _BATCHES),
     Right("select", "table", _ACKNOWLEDGEMENTS),
     Right("select", "table", _REPAIRS),
 )
 
-#: What a gate needs. The API keys of its middleware are looked up by the same role.
+#: Rights of a gate, which also looks up API keys for the middleware.
 GATE_RIGHTS: Final = (
     *_SCHEMAS,
     *_READING,
@@ -92,7 +92,7 @@ API: Final = DatabaseRole(
         Right("execute", "function", "faregate.balance(uuid)"),
     ),
 )
-#: What is kept of reconciliations; it names the users of findings.
+#: Saved reconciliations, which name the users of findings.
 _RUNS = Right("select", "table", _RECONCILIATIONS), Right("insert", "table", _RECONCILIATIONS)
 WORKER: Final = DatabaseRole(
     name="faregate_worker",
@@ -126,7 +126,7 @@ WORKER: Final = DatabaseRole(
         *_RUNS,
     ),
 )
-#: What is read to compare or to verify.
+#: Rights to reconcile and to verify.
 AUDIT_RIGHTS: Final = (*_SCHEMAS, *_READING, *_AUDITING)
 AUDITOR: Final = DatabaseRole(
     name="faregate_auditor",
@@ -152,7 +152,7 @@ def check_answer(
     role: DatabaseRole,
     lacking: type[FaregateError] = ConfigurationError,
 ) -> None:
-    """Look at the answer of `find_missing_rights`.
+    """Check the answer of `find_missing_rights`.
 
     Raises:
         ConfigurationError: The database has not been migrated.

@@ -1,4 +1,4 @@
-"""Who exists and what is durable: the few questions that requests ask of Postgres."""
+"""Users and durable balances: the few queries that a request makes."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC
@@ -50,7 +50,7 @@ class PostgresAccounts:
         await self._pool.row("mark_installed", {"epoch": epoch})
 
     async def open(self, user_id: UUID, *, provision: bool) -> User | None:
-        """Return a user's durable balance, making what is missing."""
+        """Return a user's durable balance; make a missing profile and starting row."""
         row = await self._openings.open(user_id, provision=provision)
         return None if row is None else User(id=user_id, **row)
 
@@ -70,7 +70,7 @@ class PostgresAccounts:
         return [row["id"] for row in await self._pool.rows("read_profiles", parameters)]
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         await self._openings.aclose()
         await self._pool.aclose()
 

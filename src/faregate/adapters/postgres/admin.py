@@ -1,4 +1,4 @@
-"""What only the owner of the ledger may do: it is granted to no role of Faregate."""
+"""Actions of the owner of the ledger, which no role of Faregate is granted."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -44,7 +44,7 @@ class PostgresAdmin:
         Raises:
             ConfigurationError: It may not.
         """
-        # No epoch follows this one, so that the rights of the statement are all that counts.
+        # No ledger has this epoch, so the statement changes nothing and checks only its rights.
         nothing = {"after": -1, "shard_count": 1}
         with (
             unavailable("begin an epoch"),
@@ -54,15 +54,15 @@ class PostgresAdmin:
             connection.execute(statement("begin_epoch"), nothing)
 
     def begin_epoch(self, after: int, shard_count: int) -> LedgerIdentity:
-        """Begin the epoch that follows `after`, with so many shards; return the ledger as it is.
+        """Begin the epoch that follows `after`, with this number of shards; return the ledger.
 
         It waits for batches that are being stored. All later ones must be of the new epoch.
 
-        Of two callers at once one begins it: the other waits for the lock of the row, and is told
-        that `after` does not count any more.
+        If two callers do it at once, one begins the epoch. The other waits for the lock of the row,
+        and gets an error, since `after` is no longer the current epoch.
 
         Raises:
-            ConfigurationError: `after` is not the epoch that counts, or the role may not do this.
+            ConfigurationError: `after` is not the current epoch, or the role lacks the right.
         """
         asked = {"after": after, "shard_count": shard_count}
         with (
@@ -87,5 +87,5 @@ class PostgresAdmin:
             return cursor.execute(statement("open_users"), asked).fetchall()
 
     def close(self) -> None:
-        """Let go of the connection; the next question opens another."""
+        """Close the connection; the next query opens another."""
         self._connector.close()

@@ -29,7 +29,7 @@ class PostgresApiKeys:
         self._pool = Pool(conninfo)
 
     async def find(self, key_id: UUID) -> StoredApiKey | None:
-        """Return a key, be it in force or not."""
+        """Return a key, even an expired or revoked one."""
         row = await self._pool.row("find_api_key", {"id": key_id}, file=_FILE)
         if row is None:
             return None
@@ -37,12 +37,12 @@ class PostgresApiKeys:
         return StoredApiKey(key=_api_key(row), secret_hash=secret_hash)
 
     async def note_uses(self, used_at: Mapping[UUID, datetime]) -> None:
-        """Note when keys were last used; those that are gone are passed over."""
+        """Note when keys were last used; deleted ones are ignored."""
         parameters = {"ids": list(used_at), "used_at": list(used_at.values())}
         await self._pool.row("note_api_key_uses", parameters, file=_FILE)
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         await self._pool.aclose()
 
 
@@ -80,7 +80,7 @@ class PostgresApiKeyAdmin:
         return [_api_key(row) for row in self._rows("list_api_keys", parameters)]
 
     def revoke(self, key_id: UUID) -> ApiKey | None:
-        """Put a key out of force for good, and return it; None if there is no such key."""
+        """Revoke a key for good, and return it; None if there is no such key."""
         rows = self._rows("revoke_api_key", {"id": key_id})
         return _api_key(rows[0]) if rows else None
 
@@ -96,11 +96,11 @@ class PostgresApiKeyAdmin:
                 raise InvalidArgumentError(message) from error
 
     def close(self) -> None:
-        """Let go of the connection; the next question opens another."""
+        """Close the connection; the next query opens another."""
         self._connector.close()
 
 
 def _api_key(row: Mapping[str, Any]) -> ApiKey:
-    """Make a key of a row; times are in UTC, whatever the connection's time zone."""
+    """Make a key of a row, with times in UTC."""
     times = {name: time.astimezone(UTC) for name, time in row.items() if isinstance(time, datetime)}
     return ApiKey(**{**row, **times})

@@ -1,14 +1,13 @@
-"""Makes rows of records, exactly once.
+"""Stores records as rows, exactly once.
 
 A batch is one transaction: rows, balances, and the cursor, which says how far the records of its
-shard are stored. It is stored only while the cursor after which it was read is the newest one, and
-a lock on the shard makes that certain. So a batch that was read twice is stored once, whoever read
-it, and one that was not committed is read again.
+shard are stored. A batch is stored only if the cursor that it follows is still the newest one,
+under a lock on the shard. So a batch that two drains read is stored once, and a batch that was not
+committed is read again.
 
-The drain waits only briefly for any other lock, for less than `deadlock_timeout` (a second), after
-which Postgres ends one of two transactions that block each other. So it is always the drain that
-gives way, and never a transaction that deletes users. The drain tries again, each time with a
-smaller part of the batch.
+For any other lock the drain waits less than `deadlock_timeout` (a second), after which Postgres
+would end one of two transactions that block each other. So the drain always gives way, and never a
+transaction that deletes users. The drain then tries again with a smaller part of the batch.
 """
 
 import random
@@ -47,9 +46,9 @@ from faregate.ports import Batch, Cursor, Stored
 CONTENTION_S_MAX = 2.0
 PAUSE_S_MAX = 0.05
 LOCK_MS_MAX = 200
-#: How many records a batch may have if some of them cannot be stored as they are.
+#: The size of a batch in which some records cannot be stored as they are.
 SORTED_COUNT_MAX = 2_000
-#: How many it may have if Postgres refuses some of them, since those are found by halving.
+#: The size of a batch of which Postgres refuses some records, since those are found by halving.
 REFUSED_COUNT_MAX = 256
 #: How many records of a shard may become dead letters in a minute; then it waits for a person.
 DEAD_LETTERS_A_MINUTE_MAX = 500
@@ -63,7 +62,7 @@ _HOLDER = (
     " transaction, or run `select pg_terminate_backend({0})`"
 )
 
-#: Somebody else was there at the same time, and will not be for ever.
+#: Conflicts with another transaction, which end.
 CONTENTION = (
     errors.ForeignKeyViolation,
     errors.DeadlockDetected,
@@ -71,7 +70,7 @@ CONTENTION = (
     errors.LockNotAvailable,
     ProfileVanishedError,
 )
-#: Some record is not as most are: known, of a user or a profile that is missing, or refused.
+#: Reasons to store a batch record by record: a known id, a missing user or profile, a refusal.
 _UNUSUAL = (*REFUSALS, errors.ForeignKeyViolation, ProfileVanishedError)
 
 
@@ -114,7 +113,7 @@ class PostgresArchive:
             return dict(connection.execute(statement("count_dead_letters")).fetchall())
 
     def check_writes(self) -> None:
-        """Write nothing, by the statements that write; see the port."""
+        """Run the statements of a drain without rows, to check its rights; see the port."""
         with (
             unavailable("store records"),
             migrated(),
@@ -124,7 +123,7 @@ class PostgresArchive:
             require_primary(connection)
             insert(connection, lines_of(b""))
             connection.execute(statement("rehearse_batch"))
-            # Statements without rows find no policy that would hide or refuse them.
+            # Statements without rows pass even where row level security would refuse rows.
             check(connection, WORKER)
 
     def store(self, batch: Batch) -> Stored:
@@ -150,24 +149,24 @@ class PostgresArchive:
         return ShardBlockedError(f"{said}; {holder}" if holder else said)
 
     def lock_holder(self) -> str:
-        """Say who may keep records from becoming rows by a lock; see the port."""
+        """Return the transaction whose lock may block the drain; see the port."""
         with unavailable("read who holds locks"), self._connector.transaction() as connection:
             holders = connection.execute(statement("read_lock_holder")).fetchall()
         return "".join(_HOLDER.format(*holder) for holder in holders)
 
     def users_to_erase(self, count_max: int) -> Sequence[UUID]:
-        """Return users who were deleted and have keys left; see the port."""
+        """Return deleted users whose keys may still be in Redis; see the port."""
         with unavailable("read who was deleted"), self._connector.transaction() as connection:
             cursor = connection.execute(statement("users_to_erase"), {"count_max": count_max})
             return [user_id for (user_id,) in cursor]
 
     def note_erased(self, user_ids: Sequence[UUID]) -> None:
-        """Note that nothing is left of users but that they were deleted."""
+        """Note that the keys of deleted users are erased."""
         with unavailable("note who is forgotten"), self._connector.transaction() as connection:
             connection.execute(statement("note_erased"), {"user_ids": list(user_ids)})
 
     def close(self) -> None:
-        """Let go of the connection; the next batch opens another."""
+        """Close the connection; the next batch opens another."""
         self._connector.close()
 
 
@@ -196,7 +195,7 @@ def _store(connection: psycopg.Connection, batch: Batch) -> Stored:
 
 
 def _store_at_once(connection: psycopg.Connection, batch: Batch, newest: Newest) -> Stored | None:
-    """Store a batch whose records are all new and plain; None where one of them is not."""
+    """Store a batch whose records are all new and plain; return None for any other."""
     if batch.lines is None or not newest.is_new(batch):
         return None
     try:
@@ -210,13 +209,13 @@ def _store_at_once(connection: psycopg.Connection, batch: Batch, newest: Newest)
 def _sort(
     connection: psycopg.Connection, batch: Batch, newest: Newest, *, has_refused: bool = False
 ) -> Stored:
-    """Store a batch record by record, as far as its records need it."""
+    """Store a batch in parts, down to single records where needed."""
     records = batch.records()
     sorter = Sorter(connection, batch.shard, newest.ledger_epoch, has_refused)
     stored = sorter.store(records)
     _bound_dead_letters(connection, batch.shard)
     if stored.count != len(records):
-        # A record that is nowhere would be lost for good; reading it again cannot lose it.
+        # Without this check a record could be lost for good; the batch is read again instead.
         raise ArchiveUnavailableError(
             f"{len(records)} records were to be stored but {stored.count} are accounted for"
         )
@@ -230,6 +229,6 @@ def _bound_dead_letters(connection: psycopg.Connection, shard: int) -> None:
     ((count,),) = connection.execute(query, {"shard": shard}).fetchall()
     if count > DEAD_LETTERS_A_MINUTE_MAX:
         raise ShardBlockedError(
-            f"shard {shard} waits: {count} of its records would be dead letters of one minute;"
-            " look at the reasons in faregate.dead_letters"
+            f"shard {shard} waits: {count} of its records would be dead letters within a minute;"
+            " see the reasons in faregate.dead_letters"
         )

@@ -1,6 +1,6 @@
-"""Whether the numbers agree: the questions of operators. Nothing here writes.
+"""Read-only queries of operators: whether the numbers agree.
 
-Every answer comes from one snapshot, so that it is true of one moment while traffic flows.
+Each answer comes from one snapshot, so it is true of one moment under traffic.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,10 +30,10 @@ from faregate.domain.identity import LedgerIdentity
 from faregate.domain.user import User
 from faregate.ports import Copy, Cursor
 
-#: Of each kind, in one verification.
+#: The most findings of each kind in one verification.
 FINDINGS_MAX = 1_000
 
-#: Who reads an export may be slow, so that the transaction waits.
+#: The reader of an export may be slow, and its transaction waits.
 _BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=5_000, idle_ms_max=600_000)
 _FIRST = UUID(int=0)
 _BIGINT_MAX = 2**63 - 1
@@ -50,7 +50,7 @@ class PostgresAudit:
 
     def __init__(self, conninfo: str) -> None:
         self._connector = Connector(conninfo, "faregate audit", _BOUNDS)
-        #: Whether the role is known to see all rows. One that does not would find drift.
+        #: Whether the role is known to see all rows. A role that does not would report drift.
         self._sees_all = False
 
     def identity(self) -> LedgerIdentity:
@@ -67,13 +67,13 @@ class PostgresAudit:
         self, after: UUID | None, count_max: int, since: datetime | None = None
     ) -> Sequence[UUID]:
         """Return the next users by id: all that have a profile or a row; see the port."""
-        # No version of UUID gives the nil id to anybody, so nobody comes before the first.
+        # No user has the nil UUID, so it comes before the first.
         bounds = {"after": after or _FIRST, "count_max": count_max, "since": since}
         name = "list_users" if since is None else "list_users_since"
         return [row["user_id"] for row in self._rows(_audit(name), bounds)]
 
     def users_estimate(self) -> int | None:
-        """Return about how many users there are; None where Postgres has not counted them."""
+        """Return the estimated number of users; None where Postgres has no statistics."""
         (row,) = self._rows(_audit("estimate_users"), {})
         return None if row["users"] < 0 else int(row["users"])
 
@@ -95,16 +95,16 @@ class PostgresAudit:
     ) -> Sequence[Finding]:
         """Compare live balances with rows, dead letters and stream copies, in one snapshot.
 
-        Only what is at or below a user's live sequence counts, so that traffic may flow. For that
-        `live` must have been read before `copies`: a record is then in the copies or was drained
-        before they were read, and a copy that was drained since is known by its content. Of a user
-        that is not in `live` only the profile is compared; one that was deleted has no finding.
+        Only rows and copies up to a user's live sequence count, so traffic may flow meanwhile. Read
+        `live` before `copies`: each record is then among the copies or was drained before, and a
+        copy that was drained since is known by its content. For a user that is not in `live`, only
+        the profile is compared. A deleted user has no finding.
         """
         rows = self._rows(_audit("sum_users"), _sums(users, live, copies))
         return [finding for row in rows for finding in _drift(row, live.get(row["user_id"]))]
 
     def verify(self, users: Sequence[UUID] | None = None) -> Sequence[Finding]:
-        """Check the invariants that rows, dead letters and schema alone can prove; see the port.
+        """Check the invariants of rows, dead letters and schema; see the port.
 
         At most `FINDINGS_MAX` of each kind about rows are returned.
         """
@@ -115,17 +115,17 @@ class PostgresAudit:
                 cursor = connection.cursor(row_factory=dict_row)
                 findings += map(read, cursor.execute(_audit(name), asked))
             if users is None:
-                # Last, since names are looked up in no schema from here on.
+                # Last, since from here on the search path is empty.
                 findings += map(guard, find_differences(connection))
         return findings
 
     def acknowledgements(self) -> Mapping[str, Acknowledgement]:
-        """Return who has accepted which findings, by their ids."""
+        """Return the acknowledgements by the ids of their findings."""
         rows = self._rows(_audit("read_acknowledgements"), {})
         return {row.pop("finding_id"): Acknowledgement(**row) for row in rows}
 
     def digest(self) -> str:
-        """Return a digest of all rows that were ever written, to be kept elsewhere."""
+        """Return a digest of all rows ever written, to be stored elsewhere."""
         (row,) = self._rows(_audit("read_digest"), {})
         return str(row["digest"])
 
@@ -139,7 +139,7 @@ class PostgresAudit:
         return {row["kind"]: row["letter_count"] for row in rows}
 
     def close(self) -> None:
-        """Let go of the connection; the next question opens another."""
+        """Close the connection; the next query opens another."""
         self._connector.close()
 
     def _rows(self, query: LiteralString, parameters: Mapping[str, object]) -> list[DictRow]:
@@ -148,7 +148,7 @@ class PostgresAudit:
 
     @contextmanager
     def snapshot(self) -> Iterator[psycopg.Connection]:
-        """Open a transaction that sees all rows as of one moment, and cannot write."""
+        """Open a read-only transaction that sees all rows as of one moment."""
         with (
             unavailable("audit the ledger"),
             migrated(),
@@ -168,7 +168,7 @@ def _audit(name: str) -> LiteralString:
 def _sums(
     users: Sequence[UUID], live: Mapping[UUID, User], copies: Sequence[Copy]
 ) -> dict[str, object]:
-    """Arrange the question: users with the sequence they have reached, and what copies add."""
+    """Return the parameters of a query: users, their sequences, and the sums of their copies."""
     asked = list(dict.fromkeys(users))
     reached = {user_id: live[user_id].sequence for user_id in asked if user_id in live}
     pending = [copy for copy in copies if copy.sequence <= reached.get(copy.user_id, 0)]
@@ -186,7 +186,7 @@ def _sums(
 
 
 def _column(sequence: int | None) -> int | None:
-    """Keep a number that somebody has tampered with inside the range of a column."""
+    """Clamp a number that was tampered with to the range of a column."""
     return None if sequence is None else min(sequence, _BIGINT_MAX)
 
 

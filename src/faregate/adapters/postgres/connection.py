@@ -1,8 +1,8 @@
-"""How Postgres is connected to: every wait has an end, and errors become those of the domain.
+"""Connections to Postgres: every wait is bounded, and driver errors become errors of the domain.
 
-A pooler may stand in between and lend a server for one transaction. So whatever is set, is set for
-one transaction: bounds on time, the form of dates, the role. A startup parameter `options`, which
-poolers refuse, is sent only where the URL has one.
+A pooler may stand in between and lend a server for one transaction. So all settings are made per
+transaction: timeouts, the date format, the role. The startup parameter `options`, which poolers
+refuse, is sent only if the URL has it.
 """
 
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ CONNECT_TIMEOUT_S_MAX = 5
 #: How long a server may stay silent on a TCP connection before the connection counts as lost.
 #: A statement timeout does not help there, since it is the server that keeps it.
 _SILENCE_MS_MAX = 20_000
-#: What a database answers that lacks the schema of Faregate.
+#: The errors of a database without the schema of Faregate.
 _NOT_MIGRATED = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedFunction,
     psycopg.errors.InvalidSchemaName,
 )
-#: What to do about faults of the database itself, by the beginning of their SQLSTATE.
+#: The advice for errors of the server, by the beginning of their SQLSTATE.
 _ADVICE = {
     "25006": "the database is read-only: a standby, or default_transaction_read_only is on",
     "42501": "the role lacks a right: run `faregate migrate` as the owner, and let it have the role"
@@ -55,7 +55,7 @@ class Bounds:
     statement_ms_max: int
     #: For one lock.
     lock_ms_max: int
-    #: Between two statements of a transaction; ends that of a client that hangs or is gone.
+    #: Between two statements of a transaction; ends the transaction of a client that hangs or died.
     idle_ms_max: int = 30_000
 
     @property
@@ -69,7 +69,7 @@ class Bounds:
 
 
 def complete(conninfo: str, application: str) -> str:
-    """Add what every connection needs to a connection string; what it says itself has precedence.
+    """Add the options that every connection needs, unless the connection string sets them.
 
     Raises:
         ConfigurationError: It is not a connection string.
@@ -92,7 +92,7 @@ def complete(conninfo: str, application: str) -> str:
 
 @contextmanager
 def unavailable(doing: str) -> Iterator[None]:
-    """Turn what the driver raises into `ArchiveUnavailableError`, with what to do about it."""
+    """Turn driver errors into `ArchiveUnavailableError`, with advice."""
     try:
         yield
     except (psycopg.Error, TimeoutError) as error:
@@ -109,7 +109,7 @@ def _advice(error: Exception) -> str:
 
 @contextmanager
 def migrated() -> Iterator[None]:
-    """Turn what a database that was not migrated answers into `ConfigurationError`."""
+    """Turn the errors of a database that was not migrated into `ConfigurationError`."""
     try:
         yield
     except _NOT_MIGRATED as error:
@@ -128,7 +128,7 @@ def owned(doing: str, hint: str = "") -> Iterator[None]:
 
 
 def require_utf8(info: psycopg.ConnectionInfo) -> None:
-    """Make sure that a database can hold all that requests say.
+    """Check that a database can store any text.
 
     Raises:
         ConfigurationError: Its encoding is another one.
@@ -139,7 +139,7 @@ def require_utf8(info: psycopg.ConnectionInfo) -> None:
 
 
 def require_primary(connection: psycopg.Connection) -> None:
-    """Make sure that a server has all that was committed.
+    """Check that a server is no standby.
 
     Raises:
         StandbyError: It is a standby.
@@ -179,7 +179,7 @@ class Connector:
 
     def _opened(self) -> psycopg.Connection:
         if self._connection is None or self._connection.closed:
-            # Statements are not prepared by name, which a pooler between us would not survive.
+            # No named prepared statements: they do not work through a pooler.
             self._connection = psycopg.connect(
                 self._conninfo, autocommit=True, prepare_threshold=None
             )

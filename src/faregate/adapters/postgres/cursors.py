@@ -50,7 +50,7 @@ class Newest:
 
 
 def read_newest(connection: psycopg.Connection, shard: int) -> Newest:
-    """Return the newest batch of a shard. Its lock must have been taken by an earlier statement."""
+    """Return the newest batch of a shard, whose lock an earlier statement must have taken."""
     cursor = connection.cursor(row_factory=dict_row, binary=True)
     row = cursor.execute(statement("read_newest_batch"), {"shard": shard}).fetchone()
     if row is None:
@@ -94,7 +94,7 @@ def write_batch(
 
 
 def cursors_of(rows: Iterable[Mapping[str, Any]]) -> dict[int, Cursor]:
-    """Make cursors of the answer to `read_cursors`."""
+    """Return cursors from the rows of `read_cursors`."""
     return {row["shard"]: _cursor(row) for row in rows}
 
 

@@ -1,4 +1,4 @@
-"""Keeps the records that cannot be rows, so that nothing is lost and nothing is held up."""
+"""Stores the records that cannot be rows, so that none is lost and none blocks the others."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from faregate.ports import StreamEntry
 REASON_LENGTH_MAX = 500
 
 _BIGINT_MAX = 2**63 - 1
-#: What a letter has of its transaction under the same name.
+#: The columns that a letter shares with its transaction.
 _NAMES = (
     "user_id",
     "amount",
@@ -35,7 +35,7 @@ class DeadLetter:
 
 
 def save_letters(connection: psycopg.Connection, shard: int, letters: Iterable[DeadLetter]) -> None:
-    """Keep entries, each once for its place in the stream, however often it is delivered."""
+    """Store entries, each once for its place in the stream."""
     rows = [{"shard": shard, **letter_row(letter)} for letter in letters]
     if rows:
         connection.cursor().executemany(statement("insert_dead_letter"), rows)
@@ -58,11 +58,11 @@ def letter_row(letter: DeadLetter) -> dict[str, object]:
 
 
 def _bounded(value: object) -> object:
-    """Leave out a number that no column can hold; the payload still has it."""
+    """Return None for a number that no column can hold; the payload still has it."""
     return None if isinstance(value, int) and abs(value) > _BIGINT_MAX else value
 
 
 def _printable(text: str) -> str:
-    """Shorten a reason, and replace what Postgres would refuse in its turn."""
+    """Shorten a reason, and replace characters that Postgres refuses."""
     text = text[:REASON_LENGTH_MAX].replace("\0", "?")
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -55,5 +55,5 @@ class PostgresErasures:
         return answers
 
     def close(self) -> None:
-        """Let go of the connection; the next question opens another."""
+        """Close the connection; the next query opens another."""
         self._connector.close()

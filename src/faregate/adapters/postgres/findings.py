@@ -54,7 +54,7 @@ def _forged(row: DictRow) -> Finding:
         f"Transaction {row['place']} of user {row['user_id']} was changed,"
         " or the worker did not write it."
     )
-    # The leaf is part of the id, so a row that is changed once more is another finding.
+    # The leaf is part of the id, so a second change of the same row is another finding.
     return _finding(DriftKind.FORGED, row, detail, (None, None), f"{row['id']} {row['leaf'].hex()}")
 
 
@@ -101,7 +101,7 @@ def _finding(
     return Finding(
         kind=kind,
         user_id=row["user_id"],
-        # Of a batch it is a number in its shard.
+        # For a batch it is a number in its shard.
         sequence=row.get("place") if row["user_id"] else None,
         expected=expected,
         found=found,
@@ -110,7 +110,7 @@ def _finding(
     )
 
 
-#: The checks of a verification by the names of their statements, and what a row of each says.
+#: The checks of a verification: the name of a statement, and the finding for each of its rows.
 CHECKS: Mapping[str, Callable[[DictRow], Finding]] = {
     "find_gaps": _gap,
     "find_forks": _fork,

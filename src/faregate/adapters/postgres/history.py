@@ -21,7 +21,7 @@ _BOUNDS = Bounds(statement_ms_max=2_000, lock_ms_max=1_000)
 class PostgresHistory:
     """The port `History`. Belongs to the event loop in which it is first used.
 
-    It has connections of its own, so that nobody who reads much delays who pays.
+    It has connections of its own, so that heavy reading delays no charge.
     """
 
     def __init__(self, conninfo: str) -> None:
@@ -40,13 +40,13 @@ class PostgresHistory:
         return [history_row(row) for row in found]
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         await self._pool.aclose()
 
     async def _rows_as(
         self, user_id: UUID, name: str, parameters: Mapping[str, object]
     ) -> list[DictRow]:
-        """Ask as a user, who sees its own rows whatever is asked."""
+        """Run a query as a user, who sees only its own rows."""
         async with self._pool.connection("read history") as connection:
             try:
                 await connection.execute(statement("act_as_user"), {"user_id": user_id})
@@ -60,7 +60,7 @@ class PostgresHistory:
 
 
 def history_row(row: Mapping[str, Any]) -> HistoryRow:
-    """Make a row of a history of what was read; its time is in UTC."""
+    """Return a row of a history, with its time in UTC."""
     refund_of = row["refund_of"]
     return HistoryRow(
         **{

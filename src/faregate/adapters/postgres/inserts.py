@@ -1,8 +1,8 @@
 """Copies records to a table of the transaction, makes rows of them, and adds to the balances.
 
-The order of locks keeps a batch out of everybody's way. First come the users, by the check of the
-foreign key at the end of the insert, in the order of their ids; then the profiles. Deleting a user
-locks the user before anything that belongs to it.
+The order of locks avoids deadlocks. First come the users, locked by the check of the foreign key at
+the end of the insert, in the order of their ids; then the profiles. A deletion locks the user
+before anything that belongs to it.
 """
 
 import json
@@ -14,15 +14,15 @@ import psycopg
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.transaction import CreditTransaction
 
-#: Made once: `json.dumps` makes an encoder for each value whenever it is given an option.
+#: Made once, since `json.dumps` with an option makes a new encoder for each value.
 _JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
-#: Writes records to where they are copied.
+#: Writes one record to the COPY.
 Fill = Callable[[psycopg.Copy], None]
 
 
 class ProfileVanishedError(psycopg.OperationalError):
-    """A profile was missing, or was deleted by somebody who left its user alone."""
+    """A profile is missing, or was deleted without its user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Inserted:
     """New rows."""
 
     count: int
-    #: 16 bytes for each.
+    #: Their leaves, 16 bytes each.
     leaves: bytes
 
     def __add__(self, other: "Inserted") -> "Inserted":
@@ -41,7 +41,7 @@ NOTHING = Inserted(0, b"")
 
 
 def insert(connection: psycopg.Connection, fill: Fill) -> Inserted:
-    """Make rows of records that are all new, in a transaction inside the transaction.
+    """Insert records that are all new, in a savepoint.
 
     Raises:
         psycopg.Error: Postgres refuses one of them; nothing was inserted.

@@ -1,4 +1,4 @@
-"""Makes rows of dead letters: of the record as it is, or of the part that can be stored."""
+"""Makes rows of dead letters: the record as it is, or the part of it that can be stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,10 +20,10 @@ from faregate.ports import StreamEntry
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A row that stands for a record now."""
+    """A row that was made for a dead letter."""
 
     row_id: UUID
-    #: 16 bytes; none where the record had been a row before.
+    #: Its leaf, 16 bytes; empty if the record had been a row before.
     leaves: bytes
 
 
@@ -37,12 +37,12 @@ class Letter:
     entry: StreamEntry
 
     def stays(self, reason: str) -> DeadLetter:
-        """Say why it is still a dead letter."""
+        """Return the reason why it is still a dead letter."""
         return DeadLetter(entry=self.entry, kind=self.kind, reason=reason)
 
 
 def retry(connection: psycopg.Connection, letter: Letter, _: Operator) -> Made | DeadLetter:
-    """Make a row of the record by the checks of the drain, or say why it cannot be one now."""
+    """Store the record by the checks of the drain, or return why that is not possible now."""
     newest = read_newest(connection, letter.shard)
     sorter = Sorter(connection, letter.shard, newest.ledger_epoch, has_refused=True)
     sorter.sort([letter.entry])
@@ -53,10 +53,10 @@ def retry(connection: psycopg.Connection, letter: Letter, _: Operator) -> Made |
 
 
 def resolve(connection: psycopg.Connection, letter: Letter, who: Operator) -> Made | DeadLetter:
-    """Make a row that stands for the record, or say why there cannot be one.
+    """Make a row in place of the record, or return why that is not possible.
 
-    It has the id, the place, the time and the metadata of the record, as far as they can be stored.
-    If the id is that of another row it gets a new one, and the metadata name both.
+    The row has the id, the place, the time and the metadata of the record, as far as they can be
+    stored. If another row has the id, this row gets a new id, and its metadata name both.
     """
     made = letter.entry.transaction
     if made is None:
@@ -70,7 +70,7 @@ def resolve(connection: psycopg.Connection, letter: Letter, who: Operator) -> Ma
         return Made(made.id.value, b"")
     row = _row(made, letter.id, who, is_known=known is not None)
     try:
-        # A sequence may be too large for the question, too.
+        # A sequence may be too large for the query, too.
         with connection.transaction():
             ((is_used,),) = connection.execute(
                 statement("is_place_used", "letters.sql"), user
@@ -100,7 +100,7 @@ def _items(metadata: Mapping[str, object] | None) -> list[tuple[str, object]]:
 
 
 def _storable(value: object) -> object:
-    """Replace characters and numbers that neither text nor JSON in Postgres can hold."""
+    """Replace characters and numbers that Postgres can store neither as text nor as JSON."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):

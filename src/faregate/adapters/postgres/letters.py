@@ -1,8 +1,8 @@
 """Dead letters for operators: list, discard, retry, and resolve as rows.
 
-A letter becomes a row in a transaction of its own, under the lock of its shard, as a drain stores a
-batch. It holds the row, the balance, the leaf of the row, and a note with actor and reason. The
-letter must still count: the second of two operators gets the answer that it was done before.
+A letter becomes a row in a transaction of its own, under the lock of its shard, as in a drain. The
+transaction writes the row, the balance, the leaf of the row, and a note with actor and reason. If
+two operators treat the same letter, the second gets the answer `repeated`.
 """
 
 import random
@@ -56,13 +56,13 @@ class PostgresLetters:
     def listed(
         self, kind: LetterKind | None, user_id: UUID | None, count_max: int, *, is_all: bool
     ) -> Sequence[_Row]:
-        """Return dead letters, the oldest first; those that do not count any more if `is_all`."""
+        """Return dead letters, the oldest first; with `is_all` also those that were treated."""
         asked = {"kind": kind, "user_id": user_id, "count_max": count_max, "is_all": is_all}
         with self._transaction() as connection:
             return _rows(connection, "list_letters", asked)
 
     def of_kind(self, kind: LetterKind) -> Sequence[int]:
-        """Return the ids of all dead letters of a kind that count."""
+        """Return the ids of all dead letters of a kind that were not treated yet."""
         with self._transaction() as connection:
             return [row["id"] for row in _rows(connection, "open_letters_of_kind", {"kind": kind})]
 
@@ -86,7 +86,7 @@ class PostgresLetters:
         return StreamEntry(stream_id=place, payload=b"", transaction=None, problem=_SCRUBBED)
 
     def discard(self, letters: Sequence[_Row], who: Operator) -> Sequence[LetterResult]:
-        """Let letters count no more, all at once. There will be no rows of their records."""
+        """Discard letters, all in one commit. Their records never become rows."""
         with self._transaction() as connection:
             ended = _end(connection, letters, LetterOutcome.DISCARDED, who)
             return [
@@ -97,7 +97,7 @@ class PostgresLetters:
             ]
 
     def make_row(self, letter: _Row, outcome: LetterOutcome, who: Operator) -> LetterResult:
-        """Make a row of a letter that counts: of the record as it is, or one in its place.
+        """Make a row of a letter: the record as it is, or a row in its place.
 
         Args:
             letter: As `letters` has read it.
@@ -112,7 +112,7 @@ class PostgresLetters:
             except CONTENTION as error:
                 if time.monotonic() >= give_up_at:
                     raise ShardBlockedError(f"dead letter {letter['id']}: {error}") from error
-                # As in a drain, it is never the deletion of a user that gives way.
+                # As in a drain, the deletion of a user never gives way.
                 time.sleep(random.uniform(0, PAUSE_S_MAX))  # noqa: S311
 
     def _made(
@@ -122,7 +122,7 @@ class PostgresLetters:
         connection.execute(statement("bound_lock_wait"), {"lock_ms_max": str(LOCK_MS_MAX)})
         if not _rows(connection, "lock_letter", {"id": row["id"]}):
             return _repeated(connection, row["id"])
-        # Its user may have been deleted since it was read.
+        # Its user may have been deleted meanwhile.
         (row,) = _rows(connection, "read_letters", {"ids": [row["id"]]})
         letter = Letter(
             id=row["id"],
@@ -150,7 +150,7 @@ class PostgresLetters:
             yield connection
 
     def close(self) -> None:
-        """Let go of the connection; the next question opens another."""
+        """Close the connection; the next query opens another."""
         self._connector.close()
 
 
@@ -168,7 +168,7 @@ def _end(
     who: Operator,
     row_id: UUID | None = None,
 ) -> set[int]:
-    """Note that letters count no more; return the ids of those that did."""
+    """Note the outcome of letters; return the ids of those that had none."""
     asked = {
         "ids": [letter["id"] for letter in letters],
         "outcome": outcome,
@@ -196,7 +196,7 @@ def _unchanged(
 
 
 def _known(entry: StreamEntry) -> dict[str, Any]:
-    """Return the columns of a record that may have been unreadable when it was kept."""
+    """Return the columns of a record that may have been unreadable when it was stored."""
     made = entry.transaction
     return {"user_id": made and made.user_id, "amount": made and made.amount}
 

@@ -1,7 +1,7 @@
 """The migrations as files: `migrations/YYYYMMDDHHMMSS_name.sql`, applied in the order of the names.
 
-Each is idempotent and ends in a verification block that raises, so that it proves itself wherever
-it is applied: by the runner here, by `supabase db push`, or by hand.
+Each is idempotent and ends in a verification block that raises an error. So it verifies itself
+wherever it is applied: by this runner, by `supabase db push`, or by hand.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def migrations() -> list[Migration]:
 
 
 def bootstrap_sql() -> str:
-    """Return what gives a plain Postgres the minimum of what Supabase has."""
+    """Return the SQL that gives a plain Postgres the parts of Supabase that migrations need."""
     return (files(_PACKAGE) / "bootstrap.sql").read_text(encoding="utf-8")
 
 
@@ -46,7 +46,7 @@ def export_migrations(directory: Path) -> list[Path]:
     """Write the migrations into `directory`, named so that `supabase db push` takes them.
 
     Returns:
-        The files, those included that were there already with the same content.
+        The files, including those that existed with the same content.
 
     Raises:
         MigrationError: A file of the same name has other content, or one cannot be written.

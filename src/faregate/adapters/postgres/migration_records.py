@@ -17,7 +17,7 @@ class MigrationState(StrEnum):
 
     APPLIED = "applied"
     PENDING = "pending"
-    #: It was applied, and its file has changed since.
+    #: It was applied, and its file was edited since.
     EDITED = "edited"
     #: It was applied by a newer version, which this one does not know.
     UNKNOWN = "unknown"
@@ -70,7 +70,7 @@ def _records(connection: psycopg.Connection) -> list[_Record]:
 
 
 def pending(connection: psycopg.Connection) -> list[Migration]:
-    """Return the pending migrations, unless a record forbids to apply any."""
+    """Return the pending migrations, if the records allow to apply them."""
     names = set()
     for status in statuses(connection):
         if status.state is MigrationState.EDITED:

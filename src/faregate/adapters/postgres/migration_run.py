@@ -1,4 +1,4 @@
-"""How the runner of migrations talks to a database: transactions, their names, their errors."""
+"""Transactions of the migration runner, with their names and errors."""
 
 import logging
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from faregate.adapters.postgres.migration_files import migrations
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.errors import ArchiveUnavailableError, MigrationError
 
-#: The first bound is for the runner's own statements and its wait for another run. The files set
-#: bounds of their own, since they must have some wherever they are applied.
+#: The timeout of the runner's own statements and of its wait for another run. The files set
+#: timeouts of their own, since other tools apply them, too.
 BOUNDS: Final = Bounds(statement_ms_max=60_000, lock_ms_max=60_000)
 
-#: Any number will do, as long as all runs use the same one.
+#: An arbitrary number that all runs share.
 _RUN_LOCK_KEY: Final = 7_163_910_450_128
 _logger = logging.getLogger(__name__)
 
@@ -71,14 +71,17 @@ def lock_run(connection: psycopg.Connection) -> None:
 
 
 def run_again(connection: psycopg.Connection) -> None:
-    """Run all migrations. They describe the schema, and may be run again."""
+    """Run all migrations, which are idempotent."""
     for migration in migrations():
         with transaction(connection, migration.name):
             execute(connection, migration.sql)
 
 
 def execute(connection: psycopg.Connection, sql: str) -> None:
-    """Run all statements of a file of this package. Bytes, since no driver checks them."""
+    """Run all statements of a file of this package.
+
+    Bytes, since the driver accepts only literals as text.
+    """
     connection.execute(sql.encode())
 
 
@@ -88,13 +91,13 @@ def sql(name: str) -> LiteralString:
 
 
 def holds(connection: psycopg.Connection, name: str) -> bool:
-    """Ask a question whose answer is yes or no."""
+    """Run a query that returns true or false."""
     row = connection.execute(sql(name), {}).fetchone()
     return row is not None and bool(row[0])
 
 
 def explain(error: psycopg.Error) -> str:
-    """Return what Postgres said, its hint included."""
+    """Return the message of Postgres with its hint."""
     message = error.diag.message_primary or str(error)
     hint = error.diag.message_hint
     return f"{message} ({hint})" if hint else message

@@ -1,8 +1,7 @@
-"""The runner of migrations: brings a database to the schema of this version, and proves it.
+"""The migration runner: brings a database to the schema of this version, and verifies it.
 
-All that is pending is applied in one transaction, under one lock, after a look at the database:
-all of it or nothing. Each migration is recorded with its checksum. The settings of a new ledger
-are given once and never change.
+After a check of the database, all pending migrations are applied in one transaction, under one
+lock: all or none. Each is recorded with its checksum. The settings of a new ledger never change.
 """
 
 from collections.abc import Callable
@@ -36,7 +35,7 @@ def _ignore(_name: str) -> None:
 class Migrator:
     """Applies migrations to one database, over a connection of its own for each call.
 
-    Nothing outlives a transaction on the server, so a pooler may stand in between.
+    No server state outlives a transaction, so it works through a pooler.
     """
 
     def __init__(self, conninfo: str) -> None:
@@ -44,7 +43,7 @@ class Migrator:
         self._conninfo = complete(conninfo, "faregate migrate")
 
     def status(self) -> list[MigrationStatus]:
-        """Return how every migration stands, those that only the database knows included.
+        """Return the status of every migration, including those that only the database knows.
 
         Raises:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
@@ -81,11 +80,11 @@ class Migrator:
 
         Raises:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
-            UnfitDatabaseError: The database does not fit. It says all that was found.
+            UnfitDatabaseError: The database does not fit; the error lists all obstacles.
             MigrationError: A migration failed, was edited, or belongs to a newer version.
             ConfigurationError: The ledger was created with other numbers.
 
-        If it raises, nothing was changed.
+        If it raises an error, nothing was changed.
         """
         with connected(self._conninfo) as connection, bounded(connection):
             return _Run(_Numbers(shard_count, starting_credits), adopt, on_progress).on(connection)
@@ -100,8 +99,8 @@ class Migrator:
     ) -> list[str]:
         """Do what `apply` would, roll it back, and return the names.
 
-        So it shows that the migrations succeed on this very database, and until it is done it
-        holds the locks that they need. Arguments and errors are those of `apply`.
+        This shows that the migrations succeed on this database. Meanwhile it holds the locks that
+        they need. Arguments and errors are those of `apply`.
         """
         with (
             connected(self._conninfo) as connection,
@@ -117,7 +116,7 @@ class Migrator:
 
 
 def _prepare(connection: psycopg.Connection) -> None:
-    """Make what migrations stand on: the little of Supabase, and the table of their records."""
+    """Create what migrations need: the basics of Supabase, and the table of their records."""
     if not holds(connection, "is_bootstrapped"):
         with transaction(connection, "bootstrap.sql"):
             execute(connection, bootstrap_sql())
@@ -134,13 +133,13 @@ def _settle(connection: psycopg.Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
-    """What a ledger is created with."""
+    """The settings with which a ledger is created."""
 
     shard_count: int
     starting_credits: int
 
     def say(self, connection: psycopg.Connection) -> None:
-        """Tell them to the migration that creates the ledger, which reads settings."""
+        """Pass them to the migration that creates the ledger, as settings of the transaction."""
         connection.execute(sql("log_ledger_numbers"), asdict(self))
 
     def check(self, connection: psycopg.Connection) -> None:
@@ -165,7 +164,7 @@ class _Run:
 
     def on(self, connection: psycopg.Connection) -> list[str]:
         """Apply what is pending, in order; return the names."""
-        # Held until the end of the transaction; the next run then checks anew.
+        # Held until the end of the transaction; then the next run checks again.
         lock_run(connection)
         connection.execute(sql("check_at_once"))
         found = obstacles(connection)

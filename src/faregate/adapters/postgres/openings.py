@@ -1,7 +1,7 @@
-"""Opens users. Users who wait for a connection at the same time share one transaction.
+"""Opens users. Users that wait for a connection at the same time share one transaction.
 
-A transaction costs five round trips and a commit to disk. Without sharing, a thousand users who
-come at once, as after an import or on a first day, would wait for a thousand transactions.
+A transaction costs five round trips and a commit to disk. Without sharing, a thousand new users at
+once, as on a first day, would wait for a thousand transactions.
 """
 
 import asyncio
@@ -42,9 +42,9 @@ class Openings:
         self._tasks: set[asyncio.Task[Mapping[UUID, DictRow]]] = set()
 
     async def open(self, user_id: UUID, *, provision: bool) -> DictRow | None:
-        """Return what the live ledger starts a user with; None for a user that does not exist.
+        """Return the user to install in the live ledger; None for a user that does not exist.
 
-        Where Postgres refuses a batch, each of its users is asked for alone.
+        If Postgres refuses a batch, each of its users is opened alone.
 
         Raises:
             ArchiveUnavailableError: Postgres does not answer in time, or refuses this user.
@@ -61,7 +61,7 @@ class Openings:
         return opened.get(user_id)
 
     def _batch(self, *, provision: bool) -> tuple[_Batch, asyncio.Task[Mapping[UUID, DictRow]]]:
-        """Return the batch that waits for a connection, or begin one."""
+        """Return the batch that waits for a connection, or a new one."""
         loop = asyncio.get_running_loop()
         if self._last is None or not self._last[0].takes(loop, provision=provision):
             batch = _Batch(provision, loop)
@@ -74,7 +74,7 @@ class Openings:
     def _forget(self, task: asyncio.Task[Mapping[UUID, DictRow]]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            # All callers may have been cancelled, and nobody else would take the exception.
+            # If all callers were cancelled, nothing else retrieves the exception.
             task.exception()
 
     async def _ask(self, batch: _Batch) -> Mapping[UUID, DictRow]:
@@ -92,8 +92,8 @@ class Openings:
             batch.is_sent = True
 
     async def aclose(self) -> None:
-        """Give up what is under way."""
-        # A batch that has not begun would still take users, and never ask for them.
+        """Cancel all batches."""
+        # Without this, a batch that has not begun would accept users and never be sent.
         self._last = None
         tasks = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
         for task in tasks:

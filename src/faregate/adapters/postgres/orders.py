@@ -1,4 +1,4 @@
-"""Orders of credits: what SQL has asked for, and the worker makes."""
+"""Orders of credits, which SQL asks for and the worker makes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
@@ -23,7 +23,7 @@ class PostgresOrders:
         self._connector = Connector(conninfo, "faregate orders", _BOUNDS)
 
     def take(self, count_max: int) -> Sequence[Order]:
-        """Finish orders that are rows, and return those to be sent now; see the port."""
+        """Finish orders that are rows, and return those that are due; see the port."""
         return list(map(_order, self._ask("take_orders", {"count_max": count_max})))
 
     def refuse(self, refusals: Sequence[tuple[Order, str]]) -> None:
@@ -36,13 +36,13 @@ class PostgresOrders:
         self._ask("refuse_orders", asked)
 
     def open_users(self, user_ids: Sequence[UUID]) -> Sequence[User]:
-        """Return the durable balances of users, making what is missing; see the port."""
+        """Return the durable balances of users, and make missing profiles; see the port."""
         # Sorted, so that two workers never wait for each other.
         asked = {"user_ids": sorted(set(user_ids)), "provision": False}
         return [User(**row) for row in self._ask("open_users", asked, "queries.sql")]
 
     def counts(self) -> OrderCounts:
-        """Return how many orders are there."""
+        """Return the number of orders."""
         (row,) = self._ask("count_orders", {})
         return OrderCounts(**row)
 
@@ -54,7 +54,7 @@ class PostgresOrders:
             return cursor.execute(statement(name, file), asked).fetchall()
 
     def close(self) -> None:
-        """Let go of the connection; the next question opens another."""
+        """Close the connection; the next query opens another."""
         self._connector.close()
 
 

@@ -1,4 +1,4 @@
-"""Connections for what answers requests: a few, opened at first use, and no wait without an end."""
+"""A small pool of connections for requests, opened at first use, with bounded waits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,11 +14,11 @@ from faregate.domain.errors import ConfigurationError
 
 CONNECTIONS_MAX = 4
 WAITING_MAX = 256
-#: For a connection of the pool, in seconds.
+#: The longest wait for a connection of the pool, in seconds.
 WAIT_S_MAX = 3.0
-#: For trying to connect before the pool gives up, in seconds.
+#: How long the pool tries to connect, in seconds.
 RECONNECT_S_MAX = 1.0
-#: For a whole question, the wait for a connection included, in seconds.
+#: The longest time of a query, the wait for a connection included, in seconds.
 ANSWER_S_MAX = 8.0
 
 _BOUNDS = Bounds(statement_ms_max=4_000, lock_ms_max=2_000)
@@ -32,7 +32,7 @@ class Pool:
     def __init__(self, conninfo: str, bounds: Bounds | None = None) -> None:
         self._conninfo = complete(conninfo, "faregate")
         self._bounds = bounds or _BOUNDS
-        #: A pool of psycopg's is opened once; None before that, and after it was closed.
+        #: None before the first use, and after the close: a pool of psycopg opens only once.
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -46,8 +46,8 @@ class Pool:
             max_size=CONNECTIONS_MAX,
             max_waiting=WAITING_MAX,
             timeout=WAIT_S_MAX,
-            # Attempts pause longer and longer; given up early, the next question starts anew, and
-            # a server that is back is found at once.
+            # The pool pauses longer after each failed attempt. It gives up early instead, so that
+            # the next query finds at once a server that is back.
             reconnect_timeout=RECONNECT_S_MAX,
             check=self._check,
             open=False,
@@ -55,15 +55,15 @@ class Pool:
 
     @property
     def closed(self) -> bool:
-        """Whether no connection can be had, since none was asked for yet or all were let go."""
+        """Whether it has no pool: before the first use, and after the close."""
         return self._pool is None or self._pool.closed
 
     @asynccontextmanager
     async def connection(self, doing: str) -> AsyncIterator[Connection]:
-        """Lend a connection for one question, in a transaction whose waits are bounded.
+        """Lend a connection for one query, in a transaction with timeouts.
 
         Args:
-            doing: What for, in the words of an error: "read history".
+            doing: The purpose, as error messages name it: "read history".
 
         Raises:
             ArchiveUnavailableError: Postgres does not answer in time.
@@ -81,7 +81,7 @@ class Pool:
     async def rows(
         self, name: str, parameters: Mapping[str, object], *, file: str = "queries.sql"
     ) -> Sequence[DictRow]:
-        """Ask a named question; raises as `connection` does."""
+        """Run a named query; raises as `connection` does."""
         async with self.connection(name.replace("_", " ")) as connection:
             cursor = await connection.execute(statement(name, file), parameters)
             return await cursor.fetchall()
@@ -89,11 +89,11 @@ class Pool:
     async def row(
         self, name: str, parameters: Mapping[str, object], *, file: str = "queries.sql"
     ) -> DictRow | None:
-        """Ask a named question, and return the first row of the answer, if there is one."""
+        """Run a named query, and return its first row, or None."""
         return next(iter(await self.rows(name, parameters, file=file)), None)
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close(timeout=WAIT_S_MAX)
@@ -102,13 +102,13 @@ class Pool:
         try:
             await AsyncConnectionPool.check_connection(connection)
         except psycopg.Error:
-            # One that is dead is seldom alone, and the pool pauses longer before each next try.
+            # If one connection is dead, the others are likely dead, too. All are replaced at once.
             if self._pool is not None:
                 await self._pool.check()
             raise
 
     async def _opened(self) -> AsyncConnectionPool[Connection]:
-        # The pool's tasks belong to a loop, so it cannot open before there is one.
+        # Opened here, since the tasks of the pool need a running loop.
         loop = asyncio.get_running_loop()
         if self._pool is None or (loop is not self._loop and self._ended()):
             self._pool, self._loop = self._make(), loop
@@ -118,10 +118,10 @@ class Pool:
         return pool
 
     def _ended(self) -> bool:
-        """Return True where the loop of the pool has ended.
+        """Return True if the loop of the pool has ended.
 
         Raises:
-            ConfigurationError: It has not, and another one asks.
+            ConfigurationError: It has not ended, and this call comes from another loop.
         """
         if self._loop is not None and not self._loop.is_closed():
             raise ConfigurationError("this pool is in use on another event loop")

@@ -1,7 +1,7 @@
 """Checks a database before a migration changes anything, and names every obstacle.
 
-A database that holds a ledger has passed these checks. There only the server and the right to read
-the catalogs are checked, and the migrations verify the rest.
+A database that holds a ledger passed these checks before. There only the server and the right to
+read the catalogs are checked; the migrations verify the rest.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from faregate.domain.obstacle import Obstacle, ObstacleKind
 
 #: The oldest Postgres that is supported, as it numbers itself.
 VERSION_MIN: Final = 150_000
-#: As in the migrations: tables may be large, and nobody waits long for a lock.
+#: As in the migrations: tables may be large, and a wait for a lock is short.
 _BOUNDS: Final = "set local lock_timeout = '10s';\nset local statement_timeout = '30min';\n"
 _FILES: Final = ("preflight.sql", "preflight_profiles.sql", "preflight_credits.sql")
 _SERVER: Final = ("check_server", "check_closed_schemas")
-#: Each statement, and the questions that must all be answered with yes before it can be asked.
+#: Each statement, and the conditions that must all be true before it can run.
 _SHAPES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("check_rights", ()),
     ("check_names", ()),
@@ -55,10 +55,10 @@ def obstacles(connection: psycopg.Connection) -> list[Obstacle]:
 
 
 def refuse(found: list[Obstacle], *, adopt: bool = False) -> None:
-    """Raise unless there is no obstacle, or each one has an adoption.
+    """Raise an error if an obstacle has no adoption.
 
     Raises:
-        UnfitDatabaseError: With all that was found.
+        UnfitDatabaseError: An obstacle has none; the error lists all.
     """
     if any(one.adoption is None or not adopt for one in found):
         raise UnfitDatabaseError(found)

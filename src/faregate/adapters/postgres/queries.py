@@ -27,7 +27,7 @@ def statements(file: str) -> dict[str, LiteralString]:
 
 
 def with_leaf(text: str) -> str:
-    """Put the expression of `leaf.sql` wherever a text asks for the leaf of a row `t`."""
+    """Replace the placeholder for the leaf of a row `t` by the expression in `leaf.sql`."""
     if _LEAF not in text:
         return text
     return text.replace(_LEAF, statement("leaf", "leaf.sql").removeprefix("select "))
@@ -46,7 +46,7 @@ def parse(text: str) -> dict[str, LiteralString]:
         body = body.strip().removesuffix(";")
         if not body or name in found:
             raise ConfigurationError(f"the statement {name!r} is empty or occurs twice")
-        # The text is part of the package, which makes it as good as a literal; what comes from
-        # outside is sent beside it, as parameters.
+        # The text is part of the package, so it is as safe as a literal. Values from outside are
+        # sent as parameters.
         found[name] = body
     return found

@@ -1,4 +1,4 @@
-"""Results of reconciliations, kept for metrics and for the next reconciliation."""
+"""Results of reconciliations, saved for metrics and for the next reconciliation."""
 
 from collections import Counter
 from datetime import datetime
@@ -14,7 +14,7 @@ from faregate.domain.errors import HiddenRowsError
 from faregate.domain.finding import Reconciliation
 from faregate.domain.schedule import LastRun
 
-#: How many findings of one reconciliation are kept.
+#: How many findings of one reconciliation are saved.
 FINDINGS_MAX: Final = 100
 
 _BOUNDS: Final = Bounds(statement_ms_max=10_000, lock_ms_max=5_000)
@@ -30,7 +30,7 @@ class PostgresReconciliations:
         self._connector = Connector(conninfo, "faregate reconcile", _BOUNDS)
 
     def next_since(self) -> datetime | None:
-        """Return since when the next one must compare rows; None where it must compare all users.
+        """Return the time from which the next one compares rows; None to compare all users.
 
         Raises:
             ConfigurationError: The database is not migrated.
@@ -46,7 +46,7 @@ class PostgresReconciliations:
         return row[0] if row else None
 
     def last(self) -> LastRun | None:
-        """Return the last one, if there was one; raises as `next_since`."""
+        """Return the last one, or None; raises as `next_since` does."""
         with (
             unavailable("read the last reconciliation"),
             migrated(),
@@ -56,7 +56,7 @@ class PostgresReconciliations:
             return cursor.execute(statement("read_last_run")).fetchone()
 
     def save(self, result: Reconciliation) -> None:
-        """Keep a result, with at most `FINDINGS_MAX` of its findings."""
+        """Save a result, with at most `FINDINGS_MAX` of its findings."""
         parameters = {
             "began_at": result.began_at,
             "ended_at": result.ended_at,
@@ -73,5 +73,5 @@ class PostgresReconciliations:
             connection.execute(statement("save_reconciliation"), parameters)
 
     def close(self) -> None:
-        """Let go of the connection; the next question opens another."""
+        """Close the connection; the next query opens another."""
         self._connector.close()

@@ -1,7 +1,7 @@
 """Reads and writes Postgres for `faregate repair`, in the role of the owner.
 
-A repair of a user takes the lock of the user's shard first, as the drain does. So no batch is
-stored meanwhile, and a sum of rows stays true until the commit.
+A repair of a user first takes the lock of the user's shard, as the drain does. So no batch is
+stored meanwhile, and the sum of the rows does not change until the commit.
 """
 
 import json
@@ -23,9 +23,9 @@ from faregate.domain.finding import DriftKind, Finding
 from faregate.domain.repair import LiveChange, RepairEvent, Row, RowContext, StepAction
 
 _BOUNDS = Bounds(statement_ms_max=600_000, lock_ms_max=3_000)
-#: The transaction that holds the lock of all repairs waits between two users.
+#: The transaction with the lock of all repairs is idle between two users.
 _HOLDING = Bounds(statement_ms_max=10_000, lock_ms_max=3_000, idle_ms_max=3_600_000)
-#: What is found about a live balance.
+#: The kinds of findings about a live balance.
 _LIVE = [DriftKind.LIVE.value, DriftKind.BEHIND.value]
 
 
@@ -42,10 +42,10 @@ class PostgresRepairs:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of all repairs for as long as this is open.
+        """Hold the lock of all repairs within the block.
 
         Raises:
-            ConfigurationError: Another one is at work.
+            ConfigurationError: Another repair holds it.
         """
         with unavailable("begin a repair"), self._holder.transaction() as connection:
             asked = {"namespace": LOCK_NAMESPACE}
@@ -76,7 +76,7 @@ class PostgresRepairs:
         return None
 
     def proven(self, rows: Sequence[Row]) -> Sequence[bool]:
-        """Say of each row whether a batch wrote such a row."""
+        """Return for each row whether a batch wrote such a row."""
         found = self._read("prove_rows", {"rows": _json(rows)}) if rows else []
         return [row["is_proven"] for row in found]
 
@@ -105,7 +105,7 @@ class PostgresRepairs:
             connection.execute(_repairs("begin_repair"), row)
 
     def act(self, event: RepairEvent) -> None:
-        """Do a step that needs only Postgres, and note its end, in one commit."""
+        """Apply a step that changes only Postgres, and note its end, in one commit."""
         user_id = event.step.finding.user_id
         with self._acting("repair") as connection:
             for each in event.step.users:
@@ -125,7 +125,7 @@ class PostgresRepairs:
             connection.execute(_repairs("end_repair"), done)
 
     def end(self, event: RepairEvent, change: LiveChange | None) -> None:
-        """Note the end of a step that changed a live balance; None if nothing was changed.
+        """Note the end of a step on a live balance.
 
         The findings that the step accepts are accepted in the same commit.
         """
@@ -145,7 +145,7 @@ class PostgresRepairs:
             connection.execute(_repairs("end_repair"), done)
 
     def close(self) -> None:
-        """Let go of the connections; the next question opens another."""
+        """Close the connections; the next query opens others."""
         self._connector.close()
         self._holder.close()
 
@@ -195,7 +195,7 @@ def _change(connection: psycopg.Connection, event: RepairEvent) -> bytes:
 
 
 def _restore(connection: psycopg.Connection, event: RepairEvent) -> None:
-    """Give a row its former content, with the guards off until the end of this function."""
+    """Restore the former content of a row, with the guards disabled meanwhile."""
     ((is_restricted,),) = connection.execute(_repairs("sees_own_rows")).fetchall()
     names = ["unlock_rows", "lock_rows"]
     if is_restricted:

@@ -13,23 +13,23 @@ from faregate.adapters.postgres.history import history_row
 from faregate.adapters.postgres.queries import statement
 from faregate.domain.history import HistoryPlace, HistoryRow
 
-#: How many rows come at once of those that are streamed.
+#: How many rows of a stream are fetched at once.
 _CHUNK_ROWS = 2_000
 
 
 class PostgresReports:
-    """Lists what an audit sees, by its connection; raises as `PostgresAudit` does."""
+    """Lists rows and dead letters for an audit; raises as `PostgresAudit` does."""
 
     def __init__(self, audit: PostgresAudit) -> None:
-        #: Who asks.
+        #: The audit.
         self.audit = audit
 
     def rows(
         self, user_id: UUID | None, since: datetime | None = None, until: datetime | None = None
     ) -> Generator[dict[str, Any], None, None]:
-        """Iterate over the rows of a user or of all, from a time on and before another.
+        """Iterate over the rows of a user or of all users in a span of time.
 
-        They are of one snapshot, and come from a cursor of the server, a part at a time.
+        They belong to one snapshot, and come in parts from a server-side cursor.
         """
         asked = {"user_id": user_id, "since": since, "until": until}
         with (
@@ -58,19 +58,19 @@ class PostgresReports:
             return list(map(_plain, found))
 
     def dead_letters(self, user_id: UUID) -> Sequence[Mapping[str, Any]]:
-        """Return the dead letters of a user, those included that are discarded."""
+        """Return the dead letters of a user, including discarded ones."""
         with self.audit.snapshot() as connection:
             found = _rows(connection, _report("read_dead_letters"), {"user_id": user_id})
             return list(map(_plain, found))
 
     def last_reconciliation(self) -> Mapping[str, Any]:
-        """Return when the last reconciliation ended, and its findings; empty without one."""
+        """Return the time and the findings of the last reconciliation; empty if there is none."""
         with self.audit.snapshot() as connection:
             found = _rows(connection, _report("read_last_reconciliation"), {})
             return _plain(found[0]) if found else {}
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self.audit.close()
 
 
@@ -85,6 +85,6 @@ def _rows(
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with its times in UTC, whatever the time zone of the connection."""
+    """Return a row with its times in UTC."""
     times = {name: time.astimezone(UTC) for name, time in row.items() if isinstance(time, datetime)}
     return row | times

@@ -21,14 +21,14 @@ from faregate.domain.errors import MigrationError, SchemaDiffersError
 
 
 class SchemaRestorer:
-    """Makes the schema of one database what the migrations make of it.
+    """Restores the schema of one database to that of the migrations.
 
-    Rows and balances stay as they are. Objects of the application stay, but for those that change
-    the work of Faregate's tables, such as unknown policies on them.
+    Rows and balances do not change. Objects of the application stay, except those that affect
+    Faregate's tables, such as unknown policies.
     """
 
     def __init__(self, conninfo: str) -> None:
-        """Remember where to connect to, as the owner of the schema or as a superuser."""
+        """Connects only when used, as the owner of the schema or as a superuser."""
         self._conninfo = complete(conninfo, "faregate repair")
 
     def differences(self) -> list[SchemaDifference]:
@@ -43,10 +43,9 @@ class SchemaRestorer:
             return find_differences(connection)
 
     def restore(self) -> Sequence[SchemaDifference]:
-        """Remove every difference, and return those that were found.
+        """Remove all differences, and return them.
 
-        The tables are locked for as long as the migrations take to run again, so that requests
-        wait, and none is lost.
+        The tables are locked while the migrations run again. Requests wait meanwhile; none is lost.
 
         Raises:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
@@ -67,14 +66,14 @@ class SchemaRestorer:
         return differences
 
     def _require_applied(self) -> None:
-        """Make sure that the migrations of this version are what the database should have."""
+        """Check that the migrations of this version are applied, and no others."""
         for status in Migrator(self._conninfo).status():
             if status.state is not MigrationState.APPLIED:
                 raise MigrationError(f"{status.name} is {status.state}: run `faregate migrate`")
 
 
 def _find(connection: psycopg.Connection) -> list[SchemaDifference]:
-    """Compare in a transaction of its own within the one at hand, whose settings stay."""
+    """Compare in a savepoint, so that the settings of the transaction stay."""
     with connection.transaction(force_rollback=True):
         return find_differences(connection)
 
@@ -86,7 +85,7 @@ def _restore(connection: psycopg.Connection, differences: Sequence[SchemaDiffere
                 execute(connection, statement)
     with connection.transaction(force_rollback=True):
         _, owner = read_facts(connection)
-    # All objects of the migrations belong to the owner, and policies name the owner.
+    # The migrations make the owner of their objects part of policies.
     execute(connection, f"set local role {owner}")
     with transaction(connection, "bootstrap.sql"):
         execute(connection, bootstrap_sql())

@@ -1,4 +1,4 @@
-"""The SQL of the roles, for review and for running."""
+"""The SQL of the roles, to review and to run."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from faregate.adapters.postgres.access import ROLES, DatabaseRole, Right
 OWNER: Final = "faregate_owner"
 READER: Final = "faregate_reader"
 BACKUP: Final = "faregate_backup"
-#: What is run in the roles that are no list of rights.
+#: The roles that have no list of rights, and the programs that run in them.
 OTHER_PURPOSES: Final = {
     OWNER: "faregate migrate, rebuild, repair, keys, dead-letters, users erase; it owns all tables",
     READER: "the history of one user, in which an API reads it; nobody logs in with it",
@@ -15,9 +15,9 @@ OTHER_PURPOSES: Final = {
 }
 #: The roles of Faregate.
 OWN_ROLES: Final = [OWNER, READER, *(role.name for role in ROLES), BACKUP]
-#: Roles of Supabase, which migrations expect. An owner that may not create roles finds them made.
+#: Roles of Supabase that migrations expect, for an owner who may not create roles.
 OF_SUPABASE: Final = ("anon", "authenticated", "service_role", "supabase_auth_admin")
-#: Policies have the names that migrations give them, so that neither makes a second one.
+#: The names of policies are those of the migrations, so that none is made twice.
 _POLICY_VERBS: Final = {"select": "view", "insert": "insert", "update": "update"}
 _POLICY_NAMES: Final = {
     ("faregate_api", "update", "faregate.api_keys"): "The API can note uses of keys"
@@ -90,7 +90,7 @@ _BACKUP_GRANTS: Final = f"""\
 
 
 def roles_sql() -> str:
-    """Return the SQL that makes all roles and, once there are tables, grants them their rights."""
+    """Return the SQL that makes all roles and, if the tables exist, grants their rights."""
     names = [*OWN_ROLES, *OF_SUPABASE]
     quoted = ", ".join(f"\n        '{name}'" for name in names)
     create = _CREATE.format(names=quoted.replace(", \n", ",\n") + "\n    ")
@@ -98,7 +98,7 @@ def roles_sql() -> str:
 
 
 def _grants() -> str:
-    """Return one block that does nothing where the database has not been migrated."""
+    """Return the block of grants, which does nothing before the migration."""
     roles = "\n".join(_grants_of(role) for role in ROLES)
     return f"""\
 do $$
@@ -133,7 +133,7 @@ def _grant(role: DatabaseRole, right: Right) -> str:
 
 
 def _policy(role: DatabaseRole, right: Right) -> list[str]:
-    """Return the statements of a policy for all rows: a grant alone shows none of them."""
+    """Return the statements of a policy for all rows, since a grant alone shows no row."""
     name = _policy_name(role, right)
     using = "" if right.verb == "insert" else " using (true)"
     check = "" if right.verb == "select" else " with check (true)"

@@ -1,4 +1,4 @@
-"""Compares the contents of the schema with those that the migrations make, and not just names.
+"""Compares the schema with that of the migrations: contents of its objects, not just names.
 
 `make schema` generates `schema.tsv` from freshly migrated databases, and a test generates it again
 and compares. It is part of the package for two reasons: a copy in the database could be changed
@@ -46,9 +46,9 @@ _READING: Final = (
     "read_server_settings",
 )
 _ROLES: Final = [*OF_SUPABASE, "authenticator", *(name for name in OWN_ROLES if name != OWNER)]
-#: The application adds to these tables as it likes.
+#: Tables to which the application may add objects.
 _THEIRS: Final = "public.profiles", "auth.users"
-#: Objects that change how a table works, under any name.
+#: Kinds of objects that change how a table works.
 _FOREIGN_KINDS: Final = "policy", "trigger", "rule", "child table", "setting"
 
 
@@ -74,9 +74,9 @@ class Fact:
 class Expected:
     """The facts that the migrations make."""
 
-    #: In every layout of a database.
+    #: Facts of every layout of a database.
     required: Set[Fact]
-    #: In some: these are a part of them.
+    #: Facts of some layouts, including the required ones.
     allowed: Set[Fact]
 
 
@@ -106,7 +106,7 @@ def expected() -> Expected:
 def read_facts(connection: psycopg.Connection) -> tuple[Set[Fact], str]:
     """Read the schema in the transaction at hand, and the name of its owner, quoted.
 
-    From then on names are looked up in no schema until the end of the transaction.
+    From then on the search path is empty until the end of the transaction.
     """
     cursor = connection.cursor(row_factory=dict_row)
     known = {"roles": _ROLES, "own_roles": OWN_ROLES}
@@ -140,7 +140,7 @@ def find_differences(connection: psycopg.Connection) -> list[SchemaDifference]:
 
 
 def compare(expected: Expected, found: Set[Fact]) -> list[Change]:
-    """Return missing facts and facts beyond the allowed, one change for an aspect of an object."""
+    """Return missing facts and facts that are not allowed, by aspect of an object."""
     there = {fact.subject for fact in found}
     known = {fact.subject for fact in expected.allowed}
     missing = {fact for fact in expected.required - found if _is_wanted(fact, there)}
@@ -177,7 +177,7 @@ def compare(expected: Expected, found: Set[Fact]) -> list[Change]:
 
 
 def _is_wanted(fact: Fact, there: Set[str]) -> bool:
-    """Whether a missing fact counts: not beside the absence of its table, or of its role."""
+    """Return whether a missing fact counts: not if its whole table or role is missing."""
     if fact.host and fact.host not in _THEIRS and f"table {fact.host}" not in there:
         return False
     absent = (name for name in OWN_ROLES if f"role {name}" not in there)

@@ -1,7 +1,7 @@
-"""The statements that restore those parts of a changed schema that the migrations would not.
+"""Statements that restore the parts of a changed schema that the migrations do not restore.
 
-They are run before the migrations, as the owner of the tables. Names, definitions and rights come
-quoted from the catalogs or from `schema.tsv`; none comes from outside.
+They run before the migrations, as the owner of the tables. Names, definitions and rights come
+quoted from the catalogs or from `schema.tsv`, and never from outside.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One aspect of an object that is not as the migrations make it."""
+    """One aspect of an object that differs from the migrations."""
 
     subject: str
     kind: str
@@ -28,12 +28,12 @@ class Change:
     allowed: tuple[str, ...]
     #: The aspects of the object, as the migrations make it.
     expected: Mapping[str, str]
-    #: The rights to it that are in order: right and role.
+    #: The correct rights to it: right and role.
     granted: tuple[tuple[str, str], ...]
 
 
 def repair(change: Change, owner: str) -> tuple[str, ...]:
-    """Return the statements for one change; none where the migrations restore it."""
+    """Return the statements for one difference; none if the migrations restore it."""
     if change.aspect.startswith("rights of "):
         found = _rights(change)
     elif change.aspect == "owner":
@@ -71,7 +71,7 @@ def _table(change: Change) -> list[str]:
 
 
 def _view(change: Change) -> list[str]:
-    """Make it anew: its columns may be others, which no migration would replace."""
+    """Create the view again, since `create or replace` in a migration keeps its columns."""
     if change.is_absent or change.aspect not in ("definition", "options"):
         return []
     return [
@@ -125,7 +125,7 @@ def _index(change: Change) -> list[str]:
 
 
 def _policy(change: Change) -> list[str]:
-    """Make it anew, since it may be one that `faregate access` has made, and no migration."""
+    """Create the policy again, since it may come from `faregate access` and from no migration."""
     if change.is_absent:
         return []
     policy = f"policy {change.name} on {change.host}"

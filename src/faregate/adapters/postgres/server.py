@@ -1,4 +1,4 @@
-"""What a Postgres says of itself, for operators. Any role may ask."""
+"""Facts about a Postgres server, for operators. Any role may read them."""
 
 import time
 from typing import Final
@@ -17,14 +17,14 @@ _BOUNDS: Final = Bounds(statement_ms_max=10_000, lock_ms_max=5_000)
 
 
 class PostgresServer:
-    """Asks one database about itself. For one thread; connects on first use."""
+    """Reads facts about one server. For one thread; connects on first use."""
 
     def __init__(self, conninfo: str) -> None:
         self._connector = Connector(conninfo, "faregate doctor", _BOUNDS)
         self._migrator = Migrator(conninfo)
 
     def inspect(self) -> DurableServer:
-        """Return what it says.
+        """Return the facts.
 
         Raises:
             ArchiveUnavailableError: It does not answer, or is a standby.
@@ -51,10 +51,10 @@ class PostgresServer:
         try:
             statuses = self._migrator.status()
         except MigrationError:
-            # This role may not read the records of migrations.
+            # The role may not read the records of migrations.
             return None
         return [one.name for one in statuses if one.state is not MigrationState.APPLIED]
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._connector.close()

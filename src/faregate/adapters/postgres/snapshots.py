@@ -1,4 +1,4 @@
-"""Rows and dead letters of one moment, to be compared with live accounts. Nothing here writes."""
+"""Rows and dead letters of one moment, to be compared with live accounts. Read-only."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,12 +26,12 @@ class PostgresSnapshots:
 
     @contextmanager
     def take(self) -> Iterator["PostgresSnapshot"]:
-        """Take a snapshot, and hold it."""
+        """Take a snapshot for the block."""
         with self._audit.snapshot() as connection:
             yield PostgresSnapshot(connection)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._audit.close()
 
 
@@ -44,12 +44,12 @@ class PostgresSnapshot:
         self.epoch: int = self._rows("read_epoch", {})[0]["epoch"]
 
     def sums(self, users: Sequence[UUID]) -> Mapping[UUID, LedgerSum]:
-        """Add up for each user that has a profile or a row."""
+        """Return the sums of each user that has a profile or a row."""
         rows = self._rows("sum_ledgers", {"user_ids": list(users)})
         return {row.pop("user_id"): LedgerSum(**row) for row in rows}
 
     def known(self, copies: Sequence[Copy]) -> Mapping[str, Known]:
-        """Return by their addresses which records of one stream are known."""
+        """Return the known records of one stream by their addresses."""
         asked = {
             "stream_ids": [copy.stream_id for copy in copies],
             "ids": [copy.id for copy in copies],

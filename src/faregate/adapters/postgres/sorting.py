@@ -1,8 +1,8 @@
-"""Sorts the records of a batch of which some cannot be stored as they are.
+"""Sorts a batch in which some records cannot be stored as they are.
 
-A record may be stored already. Its user may be gone, or have no profile. Its epoch may be over. Or
-Postgres refuses it. Records that cannot be rows become dead letters, and the others become rows, in
-the same transaction.
+A record may be stored already. Its user may be deleted, or have no profile. Its epoch may be over.
+Or Postgres refuses it. Records that cannot be rows become dead letters, and the others become rows,
+in the same transaction.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ REFUSALS = (
 
 
 class RecordRefusedError(Exception):
-    """Postgres refuses some records of a batch that is too long for halving."""
+    """Postgres refuses some records of a batch that is too long to be halved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Sorter:
     shard: int
     #: The epoch of the ledger. Records of an older one are stored only where they go on from rows.
     epoch: int
-    #: Whether some are known to be refused, and are to be found by halving.
+    #: Whether Postgres refused some of them, which halving must find.
     has_refused: bool = False
     letters: list[DeadLetter] = field(default_factory=list)
     inserted: Inserted = NOTHING
@@ -69,7 +69,7 @@ class Sorter:
     deleted_users: set[UUID] = field(default_factory=set)
 
     def store(self, records: Sequence[StreamEntry]) -> Stored:
-        """Make rows and dead letters of all records."""
+        """Store all records as rows or dead letters."""
         self.sort(self._not_letters(records))
         self._find_refused()
         save_letters(self.connection, self.shard, self.letters)
@@ -82,11 +82,11 @@ class Sorter:
         )
 
     def sort(self, records: Sequence[StreamEntry]) -> None:
-        """Make rows of the records that can be rows, and note why the others cannot."""
+        """Store the records that can be rows, and note why the others cannot."""
         self._insert(self._of_users(self._unknown(self._readable(records))))
 
     def _scrub(self) -> None:
-        """Scrub the letters of users who were deleted, but not those of users never known here."""
+        """Remove user ids from letters of deleted users, not of users that never existed."""
         users = {made.user_id for letter in self.letters if (made := letter.entry.transaction)}
         if users:
             asked = {"user_ids": list(users)}
@@ -96,7 +96,7 @@ class Sorter:
         self.letters.append(DeadLetter(entry=entry, kind=kind, reason=reason))
 
     def _not_letters(self, records: Sequence[StreamEntry]) -> list[StreamEntry]:
-        """Leave out those that are dead letters already: they must not become rows as well."""
+        """Leave out records that are dead letters already: they must not become rows as well."""
         asked = {"shard": self.shard, "stream_ids": [record.stream_id for record in records]}
         cursor = self.connection.execute(statement("find_dead_letters"), asked)
         known = {(stream_id, bytes(digest)) for stream_id, digest in cursor}
@@ -120,7 +120,7 @@ class Sorter:
         return candidates
 
     def _unknown(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
-        """Leave out those whose ids are known: rows, or an earlier record of this batch."""
+        """Leave out records whose id is that of a row, or of an earlier record."""
         ids = [candidate.transaction.id.value for candidate in candidates]
         known = known_contents(self.connection, ids)
         unknown = []
@@ -137,13 +137,13 @@ class Sorter:
         return unknown
 
     def _of_users(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
-        """Leave out those whose users are gone, or whose history is not that of the rows."""
+        """Leave out records of deleted users, and those whose history is not that of the rows."""
         user_ids = list({candidate.transaction.user_id for candidate in candidates})
         cursor = self.connection.execute(statement("find_users"), {"user_ids": user_ids})
         reached: dict[UUID, int | None] = dict(cursor.fetchall())
         new = [user_id for user_id, sequence in reached.items() if sequence is None]
         if new:
-            # Before the insert: what makes a profile may add up the rows that are there.
+            # Before the insert, since a new profile may sum up the rows that exist.
             asked = {"user_ids": new, "provision": False}
             opened = self.connection.execute(statement("open_users"), asked).fetchall()
             reached |= dict.fromkeys(new, 0) | {row[0]: row[2] for row in opened}
@@ -184,12 +184,10 @@ class Sorter:
             self.connection.execute(statement("discard_rows"))
 
     def _find_refused(self) -> None:
-        """Make sure that the refused records are at fault, and not the schema.
-
-        They are if Postgres accepts another record of the batch, or a usual one, which is undone.
+        """Check that the refused records are at fault: Postgres accepts another or a typical one.
 
         Raises:
-            ShardBlockedError: It is the schema that refuses.
+            ShardBlockedError: The schema refuses every record.
         """
         refused = [letter.entry for letter in self.letters if letter.kind == LetterKind.REFUSED]
         if self.inserted.count or not refused:
@@ -206,7 +204,7 @@ class Sorter:
 
 
 def _usual(transaction: CreditTransaction) -> CreditTransaction:
-    """Return a record like most, of the same user."""
+    """Return a typical record of the same user."""
     return replace(
         transaction,
         id=CreditTransactionId.derive("probe", transaction.id.value),
@@ -227,7 +225,7 @@ def _usual(transaction: CreditTransaction) -> CreditTransaction:
 def known_contents(
     connection: psycopg.Connection, ids: Sequence[UUID]
 ) -> dict[UUID, tuple[object, ...]]:
-    """Return the `content` of those transactions that are rows, by their ids."""
+    """Return the `content` of the transactions that are rows, by their ids."""
     cursor = connection.cursor(row_factory=dict_row)
     rows = cursor.execute(statement("find_known"), {"ids": list(ids)})
     return {row.pop("id"): tuple(row.values()) for row in rows}

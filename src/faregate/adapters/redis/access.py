@@ -1,18 +1,18 @@
-"""The users of Redis that Faregate is run as: the one list of what each may send, on which keys.
+"""The Redis users that Faregate runs as, and the one list of their commands and keys.
 
-A command stands here as it might be sent, with a key that nothing else uses. So the list says what
-to grant, and a server can be asked whether it has been granted (`lua/allowed.lua`). The commands
-inside scripts and functions need rights of their own: Redis looks at each of them.
+Each command is listed as it might be sent, with a key that nothing else uses. So the list says
+which rights to grant, and a server can check whether they are granted (`lua/allowed.lua`). Commands
+inside scripts and functions need rights, too: Redis checks each of them.
 
-What redis-py sends to tell its name, CLIENT SETINFO, is missing: Redis 7.0 does not know it, and
-where it is refused nothing follows from that.
+CLIENT SETINFO, by which redis-py sends its name, is missing: Redis 7.0 does not know it, and a
+refusal has no effect.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 _CONTAINERS: Final = {"client", "function", "script", "xgroup", "xinfo"}
-#: Keys of the ledger and of RQ's queue, as no script and no job has them.
+#: Keys of the ledger and of RQ's queue that no script and no job uses.
 _KEY: Final = "fg:{0}:probe"
 _JOB: Final = "rq:probe"
 
@@ -20,7 +20,7 @@ _SELECT: Final = ("select 0",)
 _RUN_SCRIPTS: Final = ("evalsha 0 0", "script exists 0", "script load return", "time")
 _RUN_FUNCTIONS: Final = ("fcall f 0", "function list", "function load code")
 
-#: What a gate sends by itself, and what its scripts send.
+#: Commands of a gate and of its scripts.
 _DECIDE: Final = (
     f"exists {_KEY}",
     f"get {_KEY}",
@@ -46,7 +46,7 @@ _DECIDE: Final = (
     f"zrem {_KEY} member",
     f"zremrangebyscore {_KEY} 0 1",
 )
-#: What the drain and the sweeper send, and the scripts `stored`, `end`, `erase`, `credit` and
+#: Commands of the drain and the sweeper, and of the scripts `stored`, `end`, `erase`, `credit` and
 #: `install`.
 _DRAIN: Final = (
     f"del {_KEY}",
@@ -76,8 +76,8 @@ _DRAIN: Final = (
     f"zrangebyscore {_KEY} 0 1",
     f"zrem {_KEY} member",
 )
-#: What RQ 3 sends: a worker, its jobs, the registries of those that failed or were abandoned, and
-#: the ticker, which puts jobs into the queue.
+#: Commands of RQ 3: of a worker, its jobs and its registries, and of the ticker, which enqueues
+#: jobs.
 _QUEUE: Final = (
     f"blmove {_JOB} {_JOB} left right 0",
     "client info",
@@ -127,8 +127,8 @@ _QUEUE: Final = (
     f"zremrangebyscore {_JOB} 0 1",
     f"zscore {_JOB} member",
 )
-#: What the commands send that write nothing: `faregate reconcile`, `status`, `users`, ... What
-#: `doctor` asks beside this, CONFIG GET, is missing, since it tells passwords, too.
+#: Commands of the read-only command line: `faregate reconcile`, `status`, `users`, ... CONFIG GET,
+#: which `doctor` sends, is missing, since it also shows passwords.
 _AUDIT: Final = (
     f"exists {_JOB}",
     f"get {_KEY}",
@@ -149,12 +149,12 @@ class RedisUser:
     """A user of Redis, and what it needs."""
 
     name: str
-    #: What is run as this user.
+    #: The programs that run as this user.
     purpose: str
     #: Patterns of keys and channels, as ACL SETUSER takes them.
     patterns: tuple[str, ...]
     channels: tuple[str, ...] = ()
-    #: The commands, each as it might be sent.
+    #: Its commands, each as it might be sent.
     samples: tuple[str, ...]
 
     @property
@@ -166,7 +166,7 @@ class RedisUser:
     def acl(self) -> str:
         """The command that makes the user or, if there is one, gives it these rights and no others.
 
-        It says nothing of passwords. A new user has none, and cannot be used until it gets one.
+        It sets no password. A new user has none, and cannot log in until it gets one.
         """
         rights = (*self.patterns, *self.channels, "-@all", *(f"+{name}" for name in self.commands))
         cleared = "resetkeys", "resetchannels", "clearselectors"
@@ -179,7 +179,8 @@ GATE: Final = RedisUser(
     patterns=("~fg:*",),
     samples=_SELECT + _RUN_SCRIPTS + _RUN_FUNCTIONS + _DECIDE,
 )
-#: What a worker needs on the Redis of the ledger, and on that of the queue. They may be one.
+#: The rights of a worker on the Redis of the ledger and on that of the queue, which may be the
+#: same.
 WORKER_ON_LEDGER: Final = _SELECT + _RUN_SCRIPTS + _DRAIN
 WORKER_ON_QUEUE: Final = _SELECT + _RUN_SCRIPTS + _QUEUE
 WORKER: Final = RedisUser(
@@ -195,8 +196,8 @@ OPERATOR: Final = RedisUser(
     patterns=("%R~fg:*", "%R~rq:workers:*", "%R~rq:worker:*", "%R~rq:suspended"),
     samples=_SELECT + _AUDIT,
 )
-#: A repair makes a ledger of an empty Redis, and takes refunds back by an adjustment. Its script
-#: `align` and what it compares need no more than that.
+#: A repair creates a ledger in an empty Redis, and reverses refunds by an adjustment. Its script
+#: `align` and its comparison need no further rights.
 REPAIRER: Final = RedisUser(
     name="faregate_repairer",
     purpose="faregate repair",

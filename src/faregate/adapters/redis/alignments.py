@@ -26,7 +26,7 @@ class RedisAccounts:
     """The port `LiveAccounts`."""
 
     def __init__(self, client: Redis, shard_count: int) -> None:
-        """Use connections like those of a client."""
+        """Connect as a client does."""
         self._client = Client(client)
         self._shards = keys.shards(shard_count)
 
@@ -36,13 +36,13 @@ class RedisAccounts:
         return cls(Redis.from_url(check_url(url)), shard_count)
 
     def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
-        """Return all accounts, those included that are missing; see the port."""
+        """Return all accounts, including missing ones; see the port."""
         by_shard: defaultdict[keys.Shard, list[UUID]] = defaultdict(list)
         for user_id in dict.fromkeys(user_ids):
             by_shard[keys.shard_for(user_id, self._shards)].append(user_id)
         found = {}
         for shard, users in by_shard.items():
-            # One command reads accounts and the state of the shard as of one time.
+            # One command reads accounts and the state of their shard at one time.
             names = [shard.state, *map(shard.account, _bytes(users))]
             names += map(shard.last_alignment, _bytes(users))
             time, values = map(checked, self._client.ask_all([("TIME",), ("MGET", *names)]))
@@ -100,7 +100,7 @@ def _state(packed: bytes | None) -> ShardState:
 
 
 def _user(user_id: UUID, epoch: int, packed: bytes | None) -> User | None:
-    """Return the user of an account; one that cannot be read is made anew, as if it were lost."""
+    """Return the user of an account. An unreadable account counts as a lost one."""
     if packed is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Live balances in Redis: read, installed, renewed, and those that are only observed."""
+"""Live balances in Redis: read, install, renew; and shadow balances."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from faregate.domain.user import User
 
 
 class BalanceScripts:
-    """Reads balances, and takes them over from Postgres."""
+    """Reads balances, and installs those of Postgres."""
 
     def __init__(self, runner: ScriptRunner, *, pending_max: int) -> None:
         self._runner = runner
@@ -40,7 +40,7 @@ class BalanceScripts:
         )
 
     async def renew(self, user_id: UUID, allowance: Allowance) -> int | None:
-        """Begin the period of now, if an earlier one is over; see the port."""
+        """Begin the current period if the last one is over; see the port."""
         reply = await self._runner.run("renew", user_id, self._pending_max, pack_rules(allowance))
         status, added = reply[0], reply[6]
         if status == "unknown_user":
@@ -52,7 +52,7 @@ class BalanceScripts:
         return int(added)
 
     async def install(self, user: User) -> bool:
-        """Take over a user's durable balance; see the port."""
+        """Install a user's durable balance; see the port."""
         balance = user.credits, user.sequence, user.epoch, user.allowance_left
         reply = await self._runner.run("install", user.id, *balance, user.period_start_ms or 0)
         if reply[0] == "epoch":
@@ -75,7 +75,7 @@ class BalanceScripts:
         return bool(reply[0] == "completed")
 
     async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
-        """Return the response that was kept; see the port."""
+        """Return a saved response; see the port."""
         name = self._runner.shard(user_id).response(transaction_id)
         found: bytes | None = await self._runner.command("GET", name)
         return found
@@ -87,7 +87,7 @@ class BalanceScripts:
         await self._runner.run("correct_shadow", user_id, *arguments, account=account)
 
     async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
-        """Return how often each verdict would have been given; see the port."""
+        """Return how often a shadow policy would have given each verdict; see the port."""
         total: Counter[Verdict] = Counter()
         for shard in self._runner.shards:
             name = shard.shadow_counts(shadow_digest(policy))

@@ -1,4 +1,4 @@
-"""Reads a stream in batches: whole entries that follow a cursor, as they lie in Redis."""
+"""Reads a stream in batches: whole entries that follow a cursor, as Redis stores them."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ _START = "-"
 
 @dataclass(frozen=True, slots=True)
 class RawEntry:
-    """An entry as Redis holds it."""
+    """An entry as Redis stores it."""
 
     position: str
     #: The bytes of its records; None where it has none.
@@ -32,7 +32,7 @@ class RawEntry:
 
     @classmethod
     def of(cls, position: bytes, fields: list[bytes]) -> Self:
-        """Take one from a reply of XRANGE."""
+        """Return an entry from a reply of XRANGE."""
         payload = fields[1] if fields[:1] == [FIELD] and not fields[2:] else None
         content = b"\0".join(fields) if payload is None else payload
         try:
@@ -47,7 +47,7 @@ class RawEntry:
         return 1 if self.header is None else self.header.count
 
     def records(self) -> list[StreamEntry]:
-        """Read its records, one by one; there is one in any case."""
+        """Read its records. An unreadable entry counts as one record."""
         return read_entry(self.position, self.payload)
 
 
@@ -75,7 +75,7 @@ class RedisBatch:
 
     @property
     def first_ordinal(self) -> int:
-        """The number of its first record; more than that of its end where it has no numbers."""
+        """The number of its first record; greater than that of its end if it has no numbers."""
         first = next(iter(self._headers()), None)
         return self._ordinal_before() + 1 if first is None else first.first
 
@@ -85,11 +85,11 @@ class RedisBatch:
         return sum(entry.count for entry in self.entries)
 
     def records(self) -> list[StreamEntry]:
-        """Read all records, those included that cannot be read."""
+        """Read all records; unreadable ones have their error in `problem`."""
         return [record for entry in self.entries for record in entry.records()]
 
     def head(self, count_max: int) -> "RedisBatch":
-        """Return a batch of its first entries with so many records; of one entry at least."""
+        """Return a batch of its first entries: at most `count_max` records, one entry at least."""
         length, count = 1, self.entries[0].count
         for entry in self.entries[1:]:
             count += entry.count
@@ -100,7 +100,7 @@ class RedisBatch:
         return RedisBatch(self.shard, self.after, self.is_from_start, self.state, part)
 
     def _headers(self) -> Iterator[StreamEntryHeader]:
-        """Iterate over the headers whose ordinals count: of this epoch, and written by a script."""
+        """Iterate over the headers with valid ordinals: of this epoch, and written by a script."""
         headers = (entry.header for entry in self.entries)
         return (header for header in headers if header and header.is_of(self.state))
 
@@ -122,7 +122,7 @@ class RedisBatch:
         lines: list[str] = []
         try:
             for entry in self.entries:
-                # Entries of another epoch may be of another history than the rows.
+                # Entries of another epoch may belong to another history than the rows.
                 if entry.header is None or entry.header.epoch != self.state.epoch:
                     return None
                 write_lines(entry.payload or b"", len(lines), lines)
@@ -140,7 +140,7 @@ class BatchReader:
         self._sizes = PageSizes()
 
     def read(self, shard: int, cursor: Cursor | None, count_max: int) -> RedisBatch | None:
-        """Return what follows the cursor, or what begins the stream; see the port."""
+        """Return the batch after the cursor, or the first one of the stream; see the port."""
         state, entries, is_from_start = self._first_page(
             shard, cursor, self._sizes.next(shard, count_max)
         )
@@ -166,7 +166,7 @@ class BatchReader:
         return *self._page(shard, _START, size), True
 
     def _page(self, shard: int, start: str, size: int) -> tuple[ShardState | None, list[RawEntry]]:
-        """Read entries, and then the state, which knows all of them; None where it was wiped."""
+        """Read entries and then the state, which covers all of them; None if it was wiped."""
         names = self._shards[shard]
         asked = self._client.ask_all(
             [("XRANGE", names.stream, start, "+", "COUNT", size), ("GET", names.state)]
@@ -180,6 +180,6 @@ def _entries(page: list[Any]) -> list[RawEntry]:
 
 
 def _is_at(cursor: Cursor, entries: Sequence[RawEntry]) -> bool:
-    """Whether the first entry is that of the cursor, to the byte."""
+    """Return whether the first entry is exactly that of the cursor."""
     first = entries[0] if entries else None
     return first is not None and (first.position, first.digest) == (cursor.position, cursor.digest)

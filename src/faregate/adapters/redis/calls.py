@@ -1,4 +1,4 @@
-"""One call of `spend.lua`: many attempts on their way out, and their decisions on the way back."""
+"""One call of `spend.lua`: packs many attempts, and reads their decisions."""
 
 import os
 import struct
@@ -40,8 +40,8 @@ from faregate.domain.errors import FaregateError
 from faregate.domain.transaction import CreditTransactionId, transaction_id_of
 
 _ID = struct.Struct(">QQ")
-#: The random parts of so many ids are drawn at once. No other process has them, since a gate is
-#: refused in a process that was forked from its own.
+#: The random parts of this number of ids are drawn at once. No other process shares them, since a
+#: gate cannot be used in a forked process.
 _RANDOMS = struct.Struct(">128Q")
 _VERSION_7 = 0x7000
 _VARIANT = 0x8000_0000_0000_0000
@@ -49,13 +49,13 @@ _RANDOM_BITS = 0x3FFF_FFFF_FFFF_FFFF
 _COUNTER_BITS = 0xFFF
 _NUMBER, _STREAM, _STATE = map(attrgetter, ("number", "stream", "state"))
 _ACCOUNT, _PACKED = attrgetter("account"), attrgetter("packed")
-#: How far a minted id is ahead of the time that its shard has reached for certain. So it is newer
-#: than every id that was named until then; and far less ahead than what a script refuses.
+#: How far a minted id is ahead of the known time of its shard. So it is newer than every id that
+#: was named before. It is much less than the lead that a script refuses.
 _ID_AHEAD_MS = 1
 
 
 class Call:
-    """A call that is packed, and those who wait for it."""
+    """A packed call, and the attempts in it."""
 
     __slots__ = (
         "is_awaited",
@@ -72,18 +72,18 @@ class Call:
     ) -> None:
         self.waiting = waiting
         self.packed = packed
-        #: The numbers of its shards, and the time that each was thought to have reached.
+        #: The numbers of its shards, and the assumed time of each.
         self.shards = shards
         self.times_ms = times_ms
-        #: Whether its callers still wait.
+        #: Whether callers still wait for it.
         self.is_awaited = True
-        #: Whether it was sent once more, since the server did not know the script.
+        #: Whether it was sent again, since the server did not know the script.
         self.is_resent = False
-        #: Why the server did not take the script, if it did not.
+        #: The error with which the server refused to load the script, or None.
         self.load_error: RedisError | None = None
 
     def fail(self, event: Event, message: str) -> None:
-        """Tell all who still wait that there is no decision."""
+        """Fail all attempts that still wait."""
         for waiting in self.waiting:
             waiting.fail(AttemptError(event, message))
 
@@ -100,14 +100,14 @@ class CallPacker:
         self._randoms: list[int] = []
 
     def pack(self, waiting: list[Waiting]) -> Call:
-        """Pack a call. From now on its attempts count as sent."""
+        """Pack a call. Its attempts count as sent from now on."""
         places: dict[Shard, int] = {}
         for one in waiting:
             one.place = places.setdefault(one.shard, len(places))
         numbers = list(map(_NUMBER, places))
         times_ms = self._clocks.times_ms(numbers)
-        # A shard whose time is ahead gives the others its deadline: one that is too late harms
-        # nobody, since the attempt is voided.
+        # The shard with the latest time sets the deadline of all. A deadline that is too late does
+        # no harm, since the attempt is voided.
         deadline_ms = max(times_ms) + self._timeout_ms
         policies, spends = self._pack_spends(waiting, times_ms, deadline_ms)
         packed = pack_command(
@@ -147,7 +147,7 @@ class CallPacker:
         return policies, spends
 
     def _mint(self, time_ms: int) -> CreditTransactionId:
-        """Make a UUIDv7: of one millisecond, those that are made later are mostly greater."""
+        """Make a UUIDv7. Within a millisecond, later ones are mostly greater."""
         if not self._randoms:
             self._randoms.extend(_RANDOMS.unpack(os.urandom(_RANDOMS.size)))
         self._minted = counter = (self._minted + 1) & _COUNTER_BITS
@@ -156,11 +156,11 @@ class CallPacker:
 
 
 def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
-    """Give the callers of a call their decisions.
+    """Pass the decisions of a call to its callers.
 
     Raises:
-        struct.error: The reply makes no sense.
-        LedgerUnavailableError: It is of another version.
+        struct.error: The reply is ill-formed.
+        LedgerUnavailableError: The reply has another version.
     """
     reply = CallReply(packed, len(call.waiting))
     times_us, addresses = reply.times_us, reply.addresses
@@ -184,7 +184,7 @@ def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
 def _resolve(
     one: Waiting, fields: SpendFields, details: Details, now_ms: int, address: str
 ) -> None:
-    """Give one caller its decision, or the error that stands for its status."""
+    """Pass its decision, or the error of its status, to one caller."""
     status, limit, credits_, sequence, left, next_period, wait_ms, index, _ = fields
     verdict = VERDICTS[status]
     attempt = one.attempt
@@ -225,9 +225,9 @@ def _resolve(
 
 
 def _error(one: Waiting, status: int) -> FaregateError:
-    """Return the error that a status stands for."""
+    """Return the error of a status."""
     name = STATUSES[status - 1] if 0 < status <= len(STATUSES) else str(status)
     if name == "stale" and not one.flags & GIVEN:
-        # Nobody but us chose the id, and it is too old as an attempt may be.
+        # The id was minted here, so the attempt is late, not the id wrong.
         name = "late"
     return error_of(name, f"spend {one.attempt.transaction_id}")

@@ -1,4 +1,4 @@
-"""Changes of balances in Redis that are no spends: voids, refunds, credits, collected requests."""
+"""Changes of balances in Redis other than spends: voids, refunds, credits, collected entries."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ _OUTCOMES = {outcome.value for outcome in VoidOutcome}
 
 
 class ChangeScripts:
-    """Changes balances, each change recorded in the same step."""
+    """Changes balances; the script call that changes a balance also records it."""
 
     def __init__(self, runner: ScriptRunner) -> None:
         self._runner = runner
@@ -67,7 +67,7 @@ class ChangeScripts:
         return read_decision(reply, credit.user_id, credit.transaction_id, credit.amount)
 
     async def collect(self, entry: JournalEntry) -> Decision:
-        """Take what a journaled request owes, as far as there is enough; see the port."""
+        """Charge a journaled request, as far as the credits go; see the port."""
         reply = await self._runner.run(
             "collect",
             entry.user_id,
@@ -88,10 +88,10 @@ class ChangeScripts:
         before: tuple[Argument, ...],
         after: tuple[Argument, ...],
     ) -> list[Any]:
-        """Run a script whose search may be cut short, until it has come to its end.
+        """Run a script until its search has ended; each call searches a bounded part.
 
-        The argument between `before` and `after` is where the search goes on, and so is the last
-        part of the reply. The window of a search is closed, so it does end.
+        The argument between `before` and `after` is the position where the search continues; the
+        last part of the reply is the next one. A search has a fixed window, so it ends.
         """
         start = b""
         while True:
@@ -104,7 +104,7 @@ class ChangeScripts:
 
 
 def credit_arguments(credit: Credit) -> tuple[tuple[Argument, ...], tuple[Argument, ...]]:
-    """Return what the script `credit` is given before and after where a search goes on."""
+    """Return the arguments of the script `credit` before and after the position of its search."""
     before = (
         credit.transaction_id.bytes,
         credit.type.value,

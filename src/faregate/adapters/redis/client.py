@@ -1,4 +1,4 @@
-"""The connection of what works in a thread of its own: the worker, and commands of operators."""
+"""The blocking connection of the worker and of the command line."""
 
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from faregate.domain.errors import LedgerUnavailableError
 Run: TypeAlias = tuple[tuple[bytes, ...], tuple[Argument, ...]]
 
 _TIMEOUT_S = 5.0
-#: What the URL says of these does not count: replies are bare bytes, and nothing is sent twice.
+#: Options of the URL that are ignored: replies are bytes, and no command is sent twice.
 _OPTIONS = {
     "protocol": 2,
     "decode_responses": False,
@@ -26,18 +26,18 @@ _OPTIONS = {
     "socket_connect_timeout": _TIMEOUT_S,
     "health_check_interval": 0,
     "retry": Retry(NoBackoff(), 0),
-    # They need RESP3.
+    # Notifications need RESP3.
     "maint_notifications_config": MaintNotificationsConfig(enabled=False),
 }
 
 
 class Client:
-    """Asks Redis, with errors of our own. It connects at first use."""
+    """Sends commands to Redis, and raises errors of the domain. It connects at first use."""
 
     def __init__(self, like: Redis) -> None:
-        """Make connections to the same server as another client, which is left alone."""
+        """Connect to the server of another client, without using its connections."""
         pool = like.connection_pool
-        # Over TCP, redis-py has added handlers of notifications to the options.
+        # Over TCP, redis-py adds handlers of notifications to the options.
         given = pool.connection_kwargs.items()
         options = {name: value for name, value in given if not name.startswith("maint_")}
         self._redis = Redis.from_pool(
@@ -60,13 +60,13 @@ class Client:
         return {name: value for name, _, value in (line.partition(":") for line in lines)}
 
     def ask_all(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
-        """Send commands at once and return their replies, of which some may be exceptions.
+        """Send commands in one pipeline, and return their replies, errors included.
 
         Raises:
             LedgerUnavailableError: There are no replies.
         """
         pipeline = self._redis.pipeline(transaction=False)
-        # Bare replies, without what redis-py makes of those of some commands.
+        # Without the callbacks by which redis-py converts replies of some commands.
         pipeline.response_callbacks = CaseInsensitiveDict({})
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -81,15 +81,15 @@ class Client:
         """Run a script and return its reply.
 
         Raises:
-            LedgerUnavailableError: It was not run, or it is not known to have been.
+            LedgerUnavailableError: It did not run, or its outcome is unknown.
         """
         (reply,) = self.run_all(name, [(names, arguments)])
         return list(checked(reply))
 
     def run_all(self, name: str, runs: list[Run]) -> list[Any]:
-        """Run a script some times, and return its replies, of which some may be exceptions.
+        """Run a script several times, and return its replies; errors are returned as exceptions.
 
-        A server that has to be taught the script may run some calls twice.
+        If the script has to be loaded first, some calls may run twice.
 
         Raises:
             LedgerUnavailableError: There are no replies.
@@ -110,11 +110,11 @@ class Client:
 
 
 def checked(reply: Any) -> Any:
-    """Return a reply that is no error.
+    """Return a reply, or raise the error that it is.
 
     Raises:
-        LedgerUnavailableError: It is one.
-        ConfigurationError: It is one that only a node of a cluster gives.
+        LedgerUnavailableError: It is an error.
+        ConfigurationError: It is an error that only a node of a cluster gives.
     """
     if isinstance(reply, Exception):
         check_no_cluster(reply)

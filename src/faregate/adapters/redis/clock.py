@@ -1,33 +1,33 @@
-"""The clocks of the ledger, as far as a client can know them.
+"""The clocks of the ledger, as a client knows them from replies.
 
-A server has one clock. A shard has a time of its own: that clock, or the time of its last record
-where the clock has been set back. Ids and deadlines carry the time of their shard.
+A server has one clock. A shard has a time of its own: the clock, or the time of its last record if
+the clock was set back. Ids and deadlines carry the time of their shard.
 """
 
 import time
 from collections.abc import Callable, Iterable
 
-#: Stands for an offset that is not known: with it, every time lies before the first one.
+#: An unknown offset: it makes every time earlier than the first one.
 _UNKNOWN_US = -(1 << 62)
-#: How long a reply counts. Two spans are kept, so that there is always one that is full.
+#: How long a reply counts. Two spans are stored, so that one is always complete.
 _SPAN_US = 5_000_000
 
-#: Returns microseconds that never go back.
+#: A monotonic clock in microseconds.
 LocalClock = Callable[[], int]
 
 
 def local_us() -> int:
-    """Return the microseconds of this machine."""
+    """Return the monotonic time of this machine, in microseconds."""
     return time.monotonic_ns() // 1_000
 
 
 class ServerClock:
-    """Learns from replies how far the clock of Redis has gone for certain.
+    """Computes from replies a time that the clock of Redis has certainly reached.
 
-    A reply carries the server's time when the script ran, and that is over when the reply is here.
-    So `server time - local time of receipt` never exceeds the true offset, and the largest of
-    recent values is the closest. A deadline computed from it is never later than it was meant, so
-    what is charged before the deadline was charged while the client still waited.
+    A reply carries the server's time of its script, which is past when the reply arrives. So
+    `server time - local time of receipt` never exceeds the true offset, and the largest of recent
+    values is the closest. A deadline that is computed from it is never too late, so a charge before
+    the deadline was made while the client still waited.
     """
 
     def __init__(self, local: LocalClock = local_us) -> None:
@@ -41,7 +41,7 @@ class ServerClock:
         self._best_us = _UNKNOWN_US
 
     def observe(self, server_us: int) -> None:
-        """Learn from a reply that has just come in."""
+        """Update the offset by a reply that has just arrived."""
         now_us = self._local()
         if now_us - self._span_start_us > _SPAN_US:
             self._span_start_us = now_us
@@ -50,12 +50,12 @@ class ServerClock:
         self._best_us = max(self._offset_us, self._offset_before_us)
 
     def now_us(self) -> int:
-        """Return a Unix time in microseconds that the clock has reached; 0 if none is known."""
+        """Return a Unix time that the clock has reached, in microseconds; 0 if none is known."""
         return max(self._local() + self._best_us, 0)
 
 
 class ShardClocks:
-    """Learns the times of all shards."""
+    """The times of all shards, from replies."""
 
     def __init__(self, shard_count: int, local: LocalClock = local_us) -> None:
         self._server = ServerClock(local)
@@ -68,31 +68,31 @@ class ShardClocks:
         self._last_us = list(last_us)
 
     def now_ms(self) -> int:
-        """Return a time in Unix milliseconds that has passed for certain; 0 if none is known."""
+        """Return a time that has certainly passed, in Unix milliseconds; 0 if none is known."""
         return (self._server.now_us() or max(self._last_us)) // 1_000
 
     def times_ms(self, shards: Iterable[int]) -> list[int]:
-        """Return for each of some shards a time that it has reached."""
+        """Return a time that each of some shards has certainly reached, in Unix milliseconds."""
         server_us = self._server.now_us()
         last_us = self._last_us
         return [max(server_us, last_us[shard]) // 1_000 for shard in shards]
 
     def observe(self, seen: Iterable[tuple[int, int, int]]) -> None:
-        """Learn from the reply of one script.
+        """Update the times by the reply of one script.
 
         Args:
-            seen: For each shard in it: its number, the time in milliseconds that it was thought
-                to have reached when it was asked (0 if that is not known), and its time in
-                microseconds when it answered.
+            seen: For each shard in it: its number, its assumed time when the call was sent, in
+                milliseconds (0 if unknown), and its time in the reply, in microseconds.
         """
         moved_us = []
         for shard, assumed_ms, now_us in seen:
             if now_us < assumed_ms * 1_000:
                 self._server.reset()
-            # The same time twice is that of the last record: the server's clock is behind it.
+            # A time that does not change is that of the last record: the server's clock is behind
+            # it.
             if now_us != self._last_us[shard]:
                 self._last_us[shard] = now_us
                 moved_us.append(now_us)
-        # One script has one time, but a shard may be ahead of it.
+        # A script has one time, but a shard may be ahead of it.
         if moved_us:
             self._server.observe(min(moved_us))

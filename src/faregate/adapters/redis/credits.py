@@ -1,4 +1,4 @@
-"""Credits that the worker adds, many at once: the scripts of a gate, without its event loop."""
+"""Adds credits for the worker, many at once, by the scripts of a gate."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -21,7 +21,7 @@ class RedisCredits:
     """The port `Credits`."""
 
     def __init__(self, client: Redis, shard_count: int) -> None:
-        """Take the server of a client, which is left alone. It connects at first use."""
+        """Connect to the server of a client, at first use."""
         self._client = Client(client)
         self._shards = keys.shards(shard_count)
 
@@ -56,7 +56,7 @@ class RedisCredits:
 
 def _arguments(credit: Credit) -> tuple[Argument, ...]:
     before, after = credit_arguments(credit)
-    # The ids of orders carry no time, so nothing is searched that could be cut short.
+    # The ids of orders carry no time, so the script does not search.
     return (*before, b"", *after)
 
 

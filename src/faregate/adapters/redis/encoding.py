@@ -31,7 +31,7 @@ from faregate.domain.policy import Allowance, CreditPolicy, OnExpiry
 from faregate.domain.spend import NO_OPTIONS, HoldOptions, Spend
 from faregate.domain.texts import encode_description, encode_metadata
 
-#: A policy is packed once. Beyond so many, all are packed again: an application has a few.
+#: A policy is packed once. Beyond this number all are packed again; an application has a few.
 POLICIES_MAX = 4_096
 
 _PERIODS = {PeriodKind.DAY: 1, PeriodKind.WEEK: 2, PeriodKind.MONTH: 3, PeriodKind.ROLLING: 4}
@@ -39,8 +39,8 @@ _GCRA_IN_ACCOUNT, _GCRA_WITH_KEY, _WINDOW_WITH_KEY = 1, 2, 3
 _NAME_BYTES = 4
 _KEY_BYTES = 16
 _FINGERPRINT_BYTES = 8
-#: A spend with one of these reads keys that do not show the writes of the same call. So a call has
-#: one of a user at most.
+#: A spend with one of these flags reads keys that do not show the writes of the same call. So a
+#: call holds at most one such spend of a user.
 ALONE = RETRY | GIVEN | KEY | LIMIT_KEYS
 
 
@@ -48,37 +48,37 @@ ALONE = RETRY | GIVEN | KEY | LIMIT_KEYS
 class PackedPolicy:
     """A policy as the scripts read it."""
 
-    #: Kept, so that no other policy gets its address in memory.
+    #: A reference, so that no other policy gets the same `id()`.
     policy: CreditPolicy
     packed: bytes
     limits: tuple[RateLimit, ...]
-    #: Those that have keys of their own.
+    #: The limits that have Redis keys of their own.
     keyed_limits: tuple[RateLimit, ...]
     flags: int
-    #: Of a policy that is only observed.
+    #: For a shadow policy.
     shadow_digest: bytes
 
 
-#: A policy, and of a spend under it the flags and the sections: what few spends have.
+#: A packed policy, and the flags and sections of a spend under it.
 PackedSpend: TypeAlias = tuple[PackedPolicy, int, bytes]
 _SENT_AGAIN = Phase.SENT_AGAIN
 
 
 class SpendPacker:
-    """Packs spends; and each policy once: with its limits, and without them."""
+    """Packs spends, and each policy once: with its limits, and without them."""
 
     def __init__(self) -> None:
         self._known: tuple[dict[int, PackedPolicy], dict[int, PackedPolicy]] = {}, {}
 
     def pack(self, attempt: Attempt) -> PackedSpend:
-        """Pack the spend of an attempt, but for its shard, its cost and its id.
+        """Pack the spend of an attempt, without its shard, its cost and its id.
 
         Raises:
             ConfigurationError: The names of two limits have the same digest.
         """
         spend = attempt.spend
         options = spend.options
-        # Comparing policies takes longer than a decision, so each object counts for itself.
+        # Comparing policies would take longer than a decision, so objects are compared by identity.
         policy = self._known[options.is_limited].get(id(spend.policy)) or self._learn(spend)
         is_retry = attempt.phase is _SENT_AGAIN
         if options is NO_OPTIONS and not policy.flags and not is_retry:
@@ -113,7 +113,7 @@ def _pack_options(spend: Spend, policy: PackedPolicy, flags: int) -> PackedSpend
 
 
 def shadow_digest(policy_name: str) -> bytes:
-    """Return what stands for the name of an observed policy in its keys."""
+    """Return the digest of a shadow policy's name, for its keys."""
     return _digest(policy_name, 8)
 
 
@@ -142,7 +142,9 @@ def pack_idempotency_key(key: IdempotencyKey | SavedKey) -> bytes:
 def _pack_policy(policy: CreditPolicy, limits: tuple[RateLimit, ...]) -> PackedPolicy:
     digests = {_digest(limit.state_name, _NAME_BYTES) for limit in limits}
     if len(digests) < len(limits):
-        raise ConfigurationError(f"two limits of policy {policy.name!r} look alike: rename one")
+        raise ConfigurationError(
+            f"two limits of policy {policy.name!r} have the same digest: rename one"
+        )
     keyed = tuple(limit for limit in limits if _kind(limit) != _GCRA_IN_ACCOUNT)
     flags = LIMIT_KEYS if keyed else 0
     if policy.is_shadow:
@@ -175,7 +177,7 @@ def _pack_limit(limit: RateLimit) -> bytes:
 
 
 def _limit_key(spend: Spend, limit: RateLimit) -> bytes:
-    """Name the state of a limit. Names are hashed, since an application may choose any text."""
+    """Return the key of a limit. Its name is hashed, since an application may choose any text."""
     shadow = f"shadow {spend.policy.name}\0" if spend.policy.is_shadow else ""
     counted = f"{limit.kind} {limit.state_name}\0{spend.counts_for(limit)}"
     return _digest(shadow + counted, _KEY_BYTES)

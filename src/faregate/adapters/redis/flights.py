@@ -1,4 +1,4 @@
-"""The calls that are in flight: sent, and not answered yet."""
+"""The calls in flight: sent, and not answered yet."""
 
 import asyncio
 import struct
@@ -18,17 +18,17 @@ from faregate.domain.attempt import Event
 from faregate.domain.errors import FaregateError, LedgerUnavailableError, OutcomeUnknownError
 from faregate.domain.health import CallCounts
 
-#: How many calls are in flight. While Redis works on one, others are packed and read here.
+#: How many calls may be in flight. While Redis runs one, others are packed and read here.
 CALLS_MAX = 3
-#: After how many decision timeouts without a reply an attempt gets a new connection.
+#: After this number of decision timeouts without a reply the connection is replaced.
 STUCK_TIMEOUTS = 2
 
 
 class Flights:
-    """Sends calls, and gives their decisions to those who still wait.
+    """Sends calls, and passes decisions to the callers that still wait.
 
-    All calls have as long, so one timer ends the waits of their callers: it is set for the oldest.
-    A reply after that is read and dropped.
+    All calls have the same timeout, so one timer, set for the oldest call, ends the waits of
+    callers. A later reply is read and dropped.
     """
 
     def __init__(
@@ -46,14 +46,15 @@ class Flights:
         self._counts = counts
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        #: In their order, each with when the wait of its callers ends, in the time of the loop.
+        #: In the order of sending: each call, and when the wait for it ends, in the time of the
+        #: loop.
         self._calls: dict[Call, float] = {}
         #: How many spends are in flight.
         self.spends_count = 0
         self._watch: asyncio.TimerHandle | None = None
         self._dropping: asyncio.TimerHandle | None = None
         self._resending: set[asyncio.Task[None]] = set()
-        #: Is told how many spends were in a call that has come back.
+        #: Called with the number of spends in a call that was answered.
         self.on_reply: Callable[[int], None] = lambda _: None
 
     @property
@@ -74,7 +75,7 @@ class Flights:
         link.send(call.packed, lambda reply: self._receive(call, reply))
 
     def _receive(self, call: Call, reply: Any) -> None:
-        """Take what came back for a call: decisions, an error of the server, or nothing."""
+        """Handle the reply to a call: decisions, an error of the server, or a lost connection."""
         is_error = isinstance(reply, RedisError)
         if is_error and call.is_awaited and not call.is_resent and is_unknown(reply):
             call.is_resent = True
@@ -101,7 +102,7 @@ class Flights:
             self._counts.note(len(call.waiting), seconds, is_late=not call.is_awaited)
 
     async def _load_and_resend(self, call: Call) -> None:
-        """Send a call again whose script the server did not know: it executed nothing of it."""
+        """Load the script and send a call again that failed because the server did not know it."""
         try:
             link = await self._wire.link()
         except LedgerUnavailableError as error:
@@ -110,14 +111,14 @@ class Flights:
             return
 
         def note(reply: Any) -> None:
-            # The call is refused then, too, and this says why.
+            # If the load fails, the call fails, too, with this reason.
             call.load_error = reply if isinstance(reply, RedisError) else None
 
         link.send(pack_command(load("spend").load), note)
         self._ask(link, call)
 
     def _check_timeouts(self) -> None:
-        """End the waits that are over."""
+        """Fail the calls whose timeout is over."""
         self._watch, now_s = None, self._loop.time()
         for call, due_at_s in self._calls.items():
             if due_at_s > now_s:
@@ -133,9 +134,9 @@ class Flights:
         self.on_reply(count)
 
     def drop_stuck_link(self) -> None:
-        """Close a link that has answered nothing for so long that nobody waits for its replies.
+        """Close a link whose replies nobody waits for any more.
 
-        The loop may have been too busy to read them, so it reads once more before.
+        The loop may have been too busy to read them, so it reads once more first.
         """
         if self._dropping is None and self._is_stuck():
             self._dropping = self._loop.call_later(0, self._drop)
@@ -151,7 +152,7 @@ class Flights:
         return self._wire.silence_s >= STUCK_TIMEOUTS * self._timeout_s
 
     async def aclose(self) -> None:
-        """Fail all who wait: what was sent may have been executed."""
+        """Fail all waiting attempts: they may have been executed."""
         for resending in list(self._resending):
             resending.cancel()
         if self._resending:
@@ -165,7 +166,7 @@ class Flights:
 
 
 def _refuse(call: Call, error: RedisError) -> None:
-    """Tell callers that the server refused their call."""
+    """Fail the attempts of a call that the server refused."""
     problem = refusal(error)
     if isinstance(problem, OutcomeUnknownError):
         call.fail(Event.LOST, str(problem))

@@ -1,4 +1,4 @@
-"""The ends of holds in Redis: settled, cancelled, extended, expired."""
+"""The ends of holds in Redis: settlement, cancellation, expiry; and extension."""
 
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from faregate.domain.spend import check_ttl
 from faregate.domain.texts import encode_description, encode_metadata
 from faregate.domain.transaction import CreditTransactionId, transaction_id_of
 
-#: How many due holds of a shard a request looks through for those of its user.
+#: How many due holds of a shard a request searches for those of its user.
 _DUE_COUNT_MAX = 1_000
 #: How many of them it ends.
 _USER_COUNT_MAX = 20
@@ -24,13 +24,13 @@ _REFUSED = {"unknown_hold", "hold_expired", "hold_closed", "hold_open", "taken_o
 
 
 class HoldScripts:
-    """Ends holds."""
+    """Settles, cancels, extends and expires holds."""
 
     def __init__(self, runner: ScriptRunner) -> None:
         self._runner = runner
 
     async def settle(self, settlement: Settlement) -> HoldAnswer:
-        """End a hold by its actual cost, or cancel it; see the port."""
+        """Settle a hold by its actual cost, or cancel it; see the port."""
         user_id, hold_id = settlement.user_id, settlement.hold_id
         attempt_id = settlement.attempt_id
         arguments: tuple[Argument, ...] = (
@@ -48,7 +48,7 @@ class HoldScripts:
         return read_answer(reply, user_id, hold_id)
 
     async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
-        """Let an open hold expire later; see the port."""
+        """Extend an open hold; see the port."""
         ids = hold_id.bytes, closing_id(hold_id).bytes
         reply = await self._runner.run("extend", user_id, *ids, check_ttl(ttl_ms))
         return read_answer(reply, user_id, hold_id)
@@ -67,7 +67,7 @@ class HoldScripts:
 
 
 def expiry_arguments(hold_id: CreditTransactionId) -> tuple[Argument, ...]:
-    """Return the arguments by which the script `end` ends a hold that has expired."""
+    """Return the arguments of the script `end` for an expired hold."""
     ids = hold_id.bytes, closing_id(hold_id).bytes
     return ("expire", *ids, 0, 0, b"", pack_rules(None), b"", b"")
 
@@ -81,7 +81,7 @@ def read_answer(reply: list[Any], user_id: UUID, hold_id: CreditTransactionId) -
     """Read a reply: {status, credits, 0, now, '', allowance left, state, ...}.
 
     Raises:
-        FaregateError: The status stands for an error, not for a verdict.
+        FaregateError: The status is that of an error, not of a verdict.
     """
     status, credits_, _, _, _, allowance_left = reply[:6]
     state, refunded, charged, shortfall, expires_at_ms = reply[6:11]

@@ -1,4 +1,4 @@
-"""Makes a ledger of an empty Redis, and takes users over from Postgres, many at a time."""
+"""Creates a ledger in an empty Redis, and installs users from Postgres, many at a time."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -16,14 +16,14 @@ from faregate.ports import Unfinished
 
 
 def creation(shards: Sequence[keys.Shard], identity: LedgerIdentity) -> tuple[Argument, ...]:
-    """Return the call of the script `create` that makes a ledger of an empty Redis."""
+    """Return the call of the script `create` that creates a ledger in an empty Redis."""
     names = keys.ledger(len(shards)), *(shard.state for shard in shards)
     identity_fields = (text for field in identity.identity_fields.items() for text in field)
     return *scripts.load("create").run_command, len(names), *names, identity.epoch, *identity_fields
 
 
 def installation(shard: keys.Shard, user: User) -> tuple[Argument, ...]:
-    """Return the call of the script `install` that takes a user over."""
+    """Return the call of the script `install` for a user."""
     names = shard.state, shard.stream, shard.account(user.id.bytes)
     balance = user.credits, user.sequence, user.epoch, user.allowance_left
     return (
@@ -48,13 +48,13 @@ class RedisInstaller:
         return cls(Redis.from_url(check_url(url)), shard_count)
 
     def create(self, identity: LedgerIdentity) -> bool:
-        """Make a ledger of an empty Redis; see the port."""
+        """Create a ledger in an empty Redis; see the port."""
         self._client.ask(*scripts.load("create").load)
         (is_made,) = self._client.ask(*creation(self._shards, identity))
         return bool(is_made)
 
     def install(self, users: Sequence[User]) -> int:
-        """Take over durable balances; see the port."""
+        """Install durable balances; see the port."""
         self._client.ask(*scripts.load("install").load)
         replies = self._client.ask_all(
             [installation(keys.shard_for(user.id, self._shards), user) for user in users]
@@ -68,15 +68,15 @@ class RedisInstaller:
         return count
 
     def close_shards(self) -> Unfinished:
-        """Let no shard take anything new; see the port."""
+        """Close all shards to new changes; see the port."""
         return self._close("close")
 
     def open_shards(self) -> Unfinished:
-        """Let closed shards serve again; see the port."""
+        """Open closed shards again; see the port."""
         return self._close("open")
 
     def give_up(self) -> Unfinished:
-        """Give up the closed shards in which nothing is left to do; see the port."""
+        """Give up closed shards that have nothing left to do; see the port."""
         return self._close("give_up")
 
     def _close(self, mode: str) -> Unfinished:

@@ -1,6 +1,6 @@
-"""Every key name in Redis. The hash tag stands before any user data, so that none can move it.
+"""The names of all keys in Redis. The hash tag precedes user data, which thus cannot change it.
 
-`lua/lib` names the keys that few requests have, by the same letters after the same base.
+`lua/lib` makes the names of rarely used keys, by the same letters after the same base.
 """
 
 from binascii import crc_hqx
@@ -10,7 +10,7 @@ from uuid import UUID
 
 from faregate.domain.transaction import CreditTransactionId
 
-#: How many slots a cluster of Redis has.
+#: The number of slots of a Redis cluster.
 SLOTS = 16_384
 
 
@@ -19,17 +19,17 @@ class Shard:
     """A shard, and the names of its keys."""
 
     number: int
-    #: What all of them begin with.
+    #: The common prefix.
     base: bytes
-    #: Its state: epoch, ordinals, times. Missing in a Redis that was wiped.
+    #: Its state: epoch, ordinals, times. Missing if Redis was wiped.
     state: bytes
     #: The stream of its records.
     stream: bytes
-    #: Is there once a ledger that moved has given the shard up.
+    #: Exists after a move has given the shard up.
     left: bytes
     #: The sorted set of its open holds, by their expiry.
     holds: bytes
-    #: What the keys of accounts begin with.
+    #: The prefix of the keys of accounts.
     accounts: bytes
 
     def account(self, user: bytes) -> bytes:
@@ -37,7 +37,7 @@ class Shard:
         return self.accounts + user
 
     def shadow(self, policy: bytes, user: bytes) -> bytes:
-        """Return the key of a user's account under a policy that is only observed."""
+        """Return the key of a user's account under a shadow policy."""
         return self.base + b"w" + policy + user
 
     def shadow_counts(self, policy: bytes) -> bytes:
@@ -45,36 +45,36 @@ class Shard:
         return self.base + b"c" + policy
 
     def deduct(self, deduct_id: CreditTransactionId) -> bytes:
-        """Return the hash of what was given back of a deduct, and of its hold."""
+        """Return the hash of a deduct: its refunds and its hold."""
         return self.base + b"d" + deduct_id.bytes
 
     def remembered(self, transaction_id: CreditTransactionId) -> bytes:
-        """Return the key by which a transaction with an id that is not minted is known."""
+        """Return the key of a transaction whose id was not minted."""
         return self.base + b"i" + transaction_id.bytes
 
     def answers(self, deduct_id: CreditTransactionId) -> bytes:
-        """Return the key of the times at which attempts with one id were told of its charge."""
+        """Return the key of the times of answers to attempts with one id."""
         return self.base + b"a" + deduct_id.bytes
 
     def idempotency(self, user: bytes) -> tuple[bytes, bytes]:
-        """Return the two hashes of a user's idempotency keys, which take turns."""
+        """Return the two hashes of a user's idempotency keys, which alternate."""
         return self.base + b"k0" + user, self.base + b"k1" + user
 
     def response(self, transaction_id: CreditTransactionId) -> bytes:
-        """Return the response that is kept for retries of a request with an idempotency key."""
+        """Return the key of a response that is saved for retries."""
         return self.base + b"r" + transaction_id.bytes
 
     def last_alignment(self, user: bytes) -> bytes:
-        """Return the key of the id of a user's last alignment."""
+        """Return the key of a user's last alignment."""
         return self.base + b"v" + user
 
     def limit(self, digest: bytes) -> bytes:
-        """Return the state of a rate limit that has a key of its own."""
+        """Return the key of a rate limit."""
         return self.base + b"l" + digest
 
 
 def shard_of(user_id: UUID, shard_count: int) -> int:
-    """Return the shard of a user: the last 16 bits of its id, random in every UUID in use."""
+    """Return the shard of a user, by the last 16 bits of its id, random in common UUIDs."""
     return (user_id.int & 0xFFFF) % shard_count
 
 
@@ -82,8 +82,8 @@ def shard_of(user_id: UUID, shard_count: int) -> int:
 def shards(count: int) -> tuple[Shard, ...]:
     """Return all shards of a ledger.
 
-    The tag of shard i of N is the smallest number whose slot lies in the i-th of N equal ranges,
-    so that shards fall evenly on the servers of a cluster.
+    The tag of shard i of N is the smallest number whose slot lies in the i-th of N equal ranges. So
+    shards spread evenly over the servers of a cluster.
     """
     tags: dict[int, int] = {}
     number = 0
@@ -94,12 +94,12 @@ def shards(count: int) -> tuple[Shard, ...]:
 
 
 def shard_for(user_id: UUID, among: tuple[Shard, ...]) -> Shard:
-    """Return the shard of a user, among all shards of a ledger."""
+    """Return the shard of a user among all shards."""
     return among[shard_of(user_id, len(among))]
 
 
 def slot(tag: bytes) -> int:
-    """Return the slot of all keys with a tag. The CRC16 of Redis is that of XMODEM."""
+    """Return the slot of all keys with a tag: CRC-16/XMODEM of the tag."""
     return crc_hqx(tag, 0) % SLOTS
 
 
@@ -109,7 +109,7 @@ def account(user_id: UUID, shard_count: int) -> bytes:
 
 
 def ledger(shard_count: int) -> bytes:
-    """Return the hash of what the ledger was created with."""
+    """Return the hash of the identity of the ledger."""
     return shards(shard_count)[0].base + b":ledger"
 
 

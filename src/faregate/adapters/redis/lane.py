@@ -1,9 +1,9 @@
-"""The path of every decision: attempts that are asked for at the same time leave as one call.
+"""The lane: attempts of the same time leave as one call.
 
     decide ──> queue ──> calls of up to 128 spends, a few of them in flight ──> decisions
 
 With T the decision timeout, an attempt waits at most T/2 in the queue, and then at most T for its
-answer. More than can be decided in time is refused at the entrance.
+answer. An attempt that could not be decided in time is refused at once.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from faregate.domain.decision import Decision
 from faregate.domain.errors import LedgerUnavailableError
 from faregate.domain.transaction import CREDITS_MAX, check_whole
 
-#: How many spends one call holds.
+#: The most spends in a call.
 CALL_SIZE_MAX = 128
-#: Below this size, a smaller call costs nearly as much.
+#: A smaller call costs nearly as much as one of this size.
 CALL_SIZE_MIN = 32
 
 
 class Lane:
-    """Lets attempts wait, and sends them in calls.
+    """Queues attempts, and sends them in calls.
 
     It belongs to the event loop in which it is made.
     """
@@ -49,17 +49,17 @@ class Lane:
         self._connecting: asyncio.Task[None] | None = None
         self._ageing: asyncio.TimerHandle | None = None
         self._is_closed = False
-        #: Whether the last call held one spend, so that one caller asks at a time.
+        #: Whether the last call held one spend, as with one caller at a time.
         self._is_alone = False
         flights.on_reply = self._note_reply
 
     @property
     def is_full(self) -> bool:
-        """Whether as many wait as can be decided in time."""
+        """Whether no more attempts can be decided in time."""
         return len(self._queue) >= self._limit.count
 
     def decide(self, attempt: Attempt) -> asyncio.Future[Decision]:
-        """Let an attempt wait for its decision; see the port."""
+        """Queue an attempt, and wait for its decision; see the port."""
         waiting = self._pack(attempt)
         if self._is_closed:
             raise AttemptError(Event.NOT_SENT, "the ledger is closed")
@@ -70,14 +70,14 @@ class Lane:
         if self._ageing is None:
             self._ageing = self._loop.call_later(self._wait_s_max, self._drop_old)
         if self._is_alone and not self._flights.spends_count:
-            # Nobody else asks, so a turn of the loop would be waited for in vain.
+            # There is no other caller, so waiting for a turn of the loop would gain nothing.
             self._flush()
         elif self._flushing is None:
             self._flush_soon()
         return waiting.future
 
     def _pack(self, attempt: Attempt) -> Waiting:
-        """Pack an attempt as far as it can be, so that one that is ill-formed harms no others."""
+        """Pack an attempt before it joins a call, so that an ill-formed one fails alone."""
         spend = attempt.spend
         cost, user = spend.cost, spend.user_id.int
         if type(cost) is not int or not 0 <= cost <= CREDITS_MAX:
@@ -90,12 +90,12 @@ class Lane:
         return Waiting(attempt, shard, account, packed)
 
     def _flush_soon(self) -> None:
-        """Send what waits in the next turn of the loop, together with what comes in this one."""
+        """Send the queue in the next turn of the loop, with the attempts of this turn."""
         if self._flushing is None:
             self._flushing = self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Send what waits, as far as calls may be in flight."""
+        """Send the queue, as far as calls may be in flight."""
         self._flushing = None
         self._flights.drop_stuck_link()
         while self._queue and self._flights.has_room:
@@ -110,7 +110,7 @@ class Lane:
                 self._send(link, waiting)
 
     def _send(self, link: Link, waiting: list[Waiting]) -> None:
-        """Send a call. A fault of ours ends its attempts, and no others."""
+        """Send a call. An unexpected error fails the attempts of this call alone."""
         try:
             self._flights.send(link, waiting)
         except Exception as error:
@@ -118,7 +118,7 @@ class Lane:
                 one.fail(error)
 
     def _connect(self) -> None:
-        """Connect, and send then what waits."""
+        """Connect, then send the queue."""
         if self._connecting is None and not self._is_closed:
             self._connecting = asyncio.create_task(self._connect_and_flush())
 
@@ -131,16 +131,16 @@ class Lane:
         self._flush_soon()
 
     def _call_size(self) -> int:
-        """Spread all that is to be decided over the calls that may be in flight.
+        """Return the size of the next call; the queue is spread over the calls in flight.
 
-        While Redis works on one call, the next is packed and the last one read: that is worth more
-        than one large call.
+        While Redis runs one call, the next is packed and the last one is read. This is faster than
+        one large call.
         """
         open_count = len(self._queue) + self._flights.spends_count
         return max(CALL_SIZE_MIN, min(CALL_SIZE_MAX, -(-open_count // CALLS_MAX)))
 
     def _note_reply(self, count: int) -> None:
-        """Go on where a call has come back."""
+        """Send more after a call was answered."""
         self._is_alone = count == 1
         self._limit.note_decided(count, monotonic())
         if self._queue:
@@ -162,7 +162,7 @@ class Lane:
             self._ageing = self._loop.call_later(left_s, self._drop_old)
 
     async def aclose(self) -> None:
-        """Fail all who wait: what was not sent as `NOT_SENT`, what was as `LOST`."""
+        """Fail all waiting attempts: queued ones as `NOT_SENT`, sent ones as `LOST`."""
         self._is_closed = True
         if self._connecting is not None:
             self._connecting.cancel()

@@ -8,13 +8,13 @@ import struct
 from collections.abc import Callable
 
 VERSION = 1
-#: Stands for the version in the state of a shard that takes nothing new.
+#: The version of a closed shard.
 CLOSED = 129
 TIME_MS_BYTES = 6
 TIME_US_BYTES = 7
 ID_BYTES = 16
 
-#: Stands for no time in milliseconds.
+#: No time, in milliseconds.
 NO_TIME = bytes(TIME_MS_BYTES)
 
 #: Reads an integer of any length.
@@ -28,7 +28,7 @@ STATE = struct.Struct(">BI6s6s7s6s")
 #: version, flags, credits, sequence, newest id named (ms), allowance left, start of its period
 #: (ms), credits held, open holds.
 ACCOUNT = struct.Struct(">BBiI6si6s6sH")
-#: Of each rate limit of the user's own, after the account: digest of its name, arrival (us).
+#: After the account, for each rate limit of the user's own: digest of its name, arrival (us).
 ARRIVAL = struct.Struct(">4s7s")
 #: The header of an entry: version, epoch, ordinal of its first record, records, time (us).
 ENTRY = struct.Struct(">BI6sH7s")
@@ -44,16 +44,16 @@ HAS_ALLOWANCE, HAS_REFERENCE, HAS_TEXT, IS_HOLD = 1, 2, 4, 8
 
 #: version, shards, deadline (ms), most pending records of a shard.
 CALL = struct.Struct(">BB6sI")
-#: allowance, most of it that rolls over, kind of its period, length of that (ms), limits.
+#: allowance, its rollover maximum, kind and length (ms) of its period, limits.
 POLICY = struct.Struct(">iiB6sB")
 #: kind, digest of its name, burst or count, interval or period (us).
 LIMIT = struct.Struct(">B4sI7s")
-#: flags, shard, policy, cost, id. Sections follow, each only where its flag is set.
+#: flags, shard, policy, cost, id. Sections follow, each only if its flag is set.
 SPEND = struct.Struct(">BBBi16s")
 RETRY, GIVEN, TEXT, KEY, HOLD, RECORDED, SHADOW, LIMIT_KEYS = 1, 2, 4, 8, 16, 32, 64, 128
 #: digest, fingerprint, lifetime (ms), lease (ms), most keys of the user.
 SPEND_KEY = struct.Struct(">16s8s6s6sI")
-#: lifetime (ms), 1 if kept at its expiry, most open holds of the user.
+#: lifetime (ms), 1 if it is kept at its expiry, most open holds of the user.
 SPEND_HOLD = struct.Struct(">IBI")
 #: starting credits, digest of the policy's name.
 SPEND_SHADOW = struct.Struct(">i8s")
@@ -62,17 +62,16 @@ SPEND_SHADOW = struct.Struct(">i8s")
 
 #: version, shards.
 REPLY = struct.Struct(">BB")
-#: Of each shard: its time (us), ms and number of the entry that was written (0 for none).
+#: For each shard: its time (us), ms and number of the entry that was written (0 for none).
 REPLY_SHARD = struct.Struct(">7s6sI")
-#: Of each spend: status, number of the limit that refuses, credits, sequence, allowance left, next
+#: For each spend: status, number of the limit that refuses, credits, sequence, allowance left, next
 #: period (ms), wait (ms), index of its record in the entry, size of its details.
 REPLY_SPEND = struct.Struct(">BBiIi6sIHB")
-#: The details of a spend follow after all spends. Of each of its limits: remaining, ms until there
-#: is one more.
+#: The details follow after all spends. For each limit of a spend: remaining, ms until the next.
 REPLY_LIMIT = struct.Struct(">II")
-#: Stands for `remaining` where a limit was not looked at.
+#: `remaining` of a limit that was not checked.
 NOT_CHECKED = 0xFFFFFFFF
-#: Of its idempotency key: state, id and amount of the first spend with it.
+#: For its idempotency key: state, id and amount of the first spend with it.
 REPLY_KEY = struct.Struct(">B16si")
-#: Of its hold: expiry (ms).
+#: For its hold: expiry (ms).
 REPLY_HOLD = struct.Struct(">6s")

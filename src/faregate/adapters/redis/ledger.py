@@ -23,7 +23,7 @@ from faregate.domain.user import User
 class RedisLedger:
     """The port `Ledger` on Redis 7 or Valkey. It belongs to the event loop that first uses it.
 
-    Decisions take the lane; all else is asked for beside it, on the same connection.
+    Decisions take the lane; all other scripts run beside it, on the same connection.
     """
 
     def __init__(self, options: LedgerOptions) -> None:
@@ -36,7 +36,7 @@ class RedisLedger:
     def from_url(
         cls, url: str, *, shard_count: int, pending_max: int, decision_timeout_ms: int
     ) -> Self:
-        """Make a ledger. Nothing is connected before its first use."""
+        """Make a ledger, which connects at its first use."""
         options = LedgerOptions(
             url=url,
             shard_count=shard_count,
@@ -52,23 +52,23 @@ class RedisLedger:
         return self._opened
 
     async def attach(self, identity: LedgerIdentity) -> None:
-        """Make sure that this is the ledger of `identity`; see the port."""
+        """Check that this is the ledger of `identity`; see the port."""
         if self._opened is not None and self._opened.loop is not asyncio.get_running_loop():
-            # Its loop has ended without closing it, and with the loop all that it waited for.
+            # Its loop ended without closing it, and with the loop all its tasks.
             self._opened = None
         await self._session.attach(identity)
 
     def now_ms(self) -> int:
-        """Return a time in Unix milliseconds that the clock of Redis has reached for certain."""
+        """Return a time that the clock of Redis has certainly reached, in Unix milliseconds."""
         return 0 if self._opened is None else self._opened.clocks.now_ms()
 
     @property
     def is_full(self) -> bool:
-        """Whether as many spends wait as can be decided in time; see the port."""
+        """Whether no more spends can be decided in time; see the port."""
         return self._opened is not None and self._opened.lane.is_full
 
     def decide(self, attempt: Attempt) -> asyncio.Future[Decision]:
-        """Take the cost of a spend if there is enough; see the port."""
+        """Decide on a spend; see the port."""
         return (self._opened or self._session).lane.decide(attempt)
 
     async def void(self, void: Void) -> VoidOutcome:
@@ -76,11 +76,11 @@ class RedisLedger:
         return await self._session.changes.void(void)
 
     async def settle(self, settlement: Settlement) -> HoldAnswer:
-        """End a hold by its actual cost, or cancel it; see the port."""
+        """Settle a hold by its actual cost, or cancel it; see the port."""
         return await self._session.holds.settle(settlement)
 
     async def extend(self, user_id: UUID, hold_id: CreditTransactionId, ttl_ms: int) -> HoldAnswer:
-        """Let an open hold expire later; see the port."""
+        """Extend an open hold; see the port."""
         return await self._session.holds.extend(user_id, hold_id, ttl_ms)
 
     async def expire_due(self, user_id: UUID) -> int:
@@ -96,7 +96,7 @@ class RedisLedger:
         return await self._session.changes.credit(credit)
 
     async def collect(self, entry: JournalEntry) -> Decision:
-        """Take what a journaled request owes; see the port."""
+        """Charge a journaled request; see the port."""
         return await self._session.changes.collect(entry)
 
     async def complete(self, completion: Completion) -> bool:
@@ -104,7 +104,7 @@ class RedisLedger:
         return await self._session.balances.complete(completion)
 
     async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
-        """Return the response that was kept for a charge or hold; see the port."""
+        """Return the saved response of a charge or hold; see the port."""
         return await self._session.balances.response(user_id, transaction_id)
 
     async def read(self, user_id: UUID, allowance: Allowance | None = None) -> User | None:
@@ -116,7 +116,7 @@ class RedisLedger:
         return await self._session.balances.renew(user_id, allowance)
 
     async def install(self, user: User) -> bool:
-        """Take over a user's durable balance; see the port."""
+        """Install a user's durable balance; see the port."""
         return await self._session.balances.install(user)
 
     async def correct_shadow(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
@@ -124,7 +124,7 @@ class RedisLedger:
         await self._session.balances.correct_shadow(user_id, policy, amount)
 
     async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
-        """Return how often each verdict would have been given; see the port."""
+        """Return how often a shadow policy would have given each verdict; see the port."""
         return await self._session.balances.shadow_counts(policy)
 
     async def aclose(self) -> None:

@@ -1,7 +1,7 @@
-"""Writes records as lines of text, straight from the bytes of their entries.
+"""Writes records as lines of COPY, directly from the bytes of their entries.
 
-This is what a drain does for each record, so nothing is built on the way. `records.py` reads the
-same bytes as objects; what cannot be a plain row is left to it.
+A drain does this for each record, so no object is built. `records.py` reads the same bytes as
+objects; it handles records that cannot be plain rows.
 """
 
 import re
@@ -26,7 +26,7 @@ from faregate.domain.transaction import CREDITS_MAX
 
 _DEDUCT, _ADD, _REFUND, _ADJUSTMENT = 1, 2, 3, 4
 _TYPES = {_DEDUCT: "deduct", _ADD: "add", _REFUND: "refund", _ADJUSTMENT: "admin_adjustment"}
-#: Type and description where nothing is said, and no metadata.
+#: Type and default description, without metadata.
 _USUAL = {
     (_DEDUCT, 0): "deduct\trequest\t\\N",
     (_DEDUCT, IS_HOLD): "deduct\thold\t\\N",
@@ -41,14 +41,14 @@ _US_A_SECOND, _MS_A_SECOND = 1_000_000, 1_000
 
 
 class NotPlainError(Exception):
-    """An entry holds what is no plain row; to be read record by record."""
+    """An entry has a record that is no plain row. Read it record by record."""
 
 
 def write_lines(payload: bytes, place: int, lines: list[str]) -> int:
     """Append a line for each record of an entry, as `ROW_COLUMNS` says; return the next place.
 
     Raises:
-        NotPlainError: Some of it cannot be read.
+        NotPlainError: A record cannot be read.
     """
     try:
         return _write_lines(payload, place, lines)
@@ -65,7 +65,7 @@ def _write_lines(payload: bytes, place: int, lines: list[str]) -> int:
     end = place + count
     while at < size:
         length, kind, flags, id_, user, amount, balance, sequence = unpack(payload, at)
-        # A deduct with nothing else is nearly every record.
+        # Nearly every record is a deduct without further fields.
         is_usual = kind == _DEDUCT and not flags & ~IS_HOLD and length == base
         if is_usual and -CREDITS_MAX <= amount <= 0 and sequence:
             text, reference, allowance = _USUAL[kind, flags], _NONE, "0\t0\t\\N"
@@ -85,7 +85,7 @@ def _write_lines(payload: bytes, place: int, lines: list[str]) -> int:
 
 def _require(is_right: object) -> None:
     if not is_right:
-        raise ValueError("not as it should be")
+        raise ValueError("ill-formed record")
 
 
 def _check(kind: int, amount: int, sequence: int) -> None:

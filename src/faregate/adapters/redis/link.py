@@ -1,4 +1,4 @@
-"""One connection to Redis on which many commands are under way at once."""
+"""One connection to Redis with many commands in flight."""
 
 import asyncio
 from collections import deque
@@ -20,27 +20,27 @@ class LinkLostError(Exception):
     """The connection broke before a reply came. The command may have been executed."""
 
 
-#: Takes a reply: a value, an error of the server, or a `LinkLostError`. It raises nothing.
+#: Receives a reply: a value, an error of the server, or a `LinkLostError`. It must not raise.
 TakeReply: TypeAlias = Callable[[Any], None]
 
 
 class Link(asyncio.Protocol):
-    """Sends commands in order, and gives each reply to the one who asked.
+    """Sends commands in order, and passes each reply to its sender.
 
-    redis-py makes the connection: address, TLS, authentication, database. Then this takes its place
-    as the protocol of the transport, since reading through a stream and a task takes two more turns
-    of the loop for each reply.
+    redis-py makes the connection: address, TLS, authentication, database. Then a `Link` replaces
+    its protocol, since reading through a stream and a task would take two more turns of the loop
+    for each reply.
 
-    A reply comes in its turn even when nobody waits for it any more, so that no reply ever reaches
-    another caller.
+    A reply is read in its turn even if nobody waits for it any more. So no reply reaches another
+    caller.
     """
 
     def __init__(self, connection: AbstractConnection, *, silence_s_max: float) -> None:
-        """Take over a connection that is ready.
+        """Take over a connected connection.
 
         Args:
-            connection: The connection; nobody else reads or writes on it.
-            silence_s_max: After how long without any reply, where one is due, it is closed.
+            connection: The connection, which nothing else may use.
+            silence_s_max: How long a reply may be due before the link is closed, in seconds.
         """
         self._silence_s_max = silence_s_max
         self._loop = asyncio.get_running_loop()
@@ -50,7 +50,7 @@ class Link(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self._why_closed = ""
         self._closed = self._loop.create_future()
-        # The writer is kept, since one that is let go closes its transport.
+        # A reference, since a writer that is garbage-collected closes its transport.
         self._writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001
         connection._reader = connection._writer = None  # noqa: SLF001
         self._transport = cast("asyncio.Transport", self._writer.transport)
@@ -63,13 +63,13 @@ class Link(asyncio.Protocol):
 
     @property
     def silence_s(self) -> float:
-        """For how long a reply has been due and none has come."""
+        """How long a reply has been due, in seconds."""
         return self._loop.time() - self._last_reply_at_s if self._due else 0.0
 
     def send(self, packed: bytes, take: TakeReply) -> None:
-        """Send a command, and let `take` have its reply.
+        """Send a command, and pass its reply to `take`.
 
-        Few commands are under way at once, so nothing waits for the socket to take them.
+        Few commands are in flight at once, so there is no flow control.
         """
         if self._why_closed:
             take(LinkLostError(self._why_closed))
@@ -101,7 +101,7 @@ class Link(asyncio.Protocol):
         return reply
 
     def data_received(self, data: bytes) -> None:
-        """Give each reply that is whole to the one who asked."""
+        """Pass each complete reply to its sender."""
         self._last_reply_at_s = self._loop.time()
         try:
             self._replies.feed(data)
@@ -111,13 +111,13 @@ class Link(asyncio.Protocol):
             self.close(f"the replies of Redis cannot be read: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Lose the replies that are due."""
+        """Fail all commands in flight."""
         self.close(str(exc) if exc else "Redis closed the connection")
         if not self._closed.done():
             self._closed.set_result(None)
 
     def _check_silence(self) -> None:
-        """Close the connection where a reply has been due for too long."""
+        """Close the connection if a reply has been due for too long."""
         self._watch = None
         if not self._due:
             return
@@ -128,7 +128,7 @@ class Link(asyncio.Protocol):
             self._watch = self._loop.call_later(left_s, self._check_silence)
 
     def close(self, why: str) -> None:
-        """End the connection. Replies that are due are lost."""
+        """Close the connection. Commands in flight fail."""
         if self._why_closed:
             return
         self._why_closed = why or "closed"
@@ -139,5 +139,5 @@ class Link(asyncio.Protocol):
         self._transport.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing of it is left."""
+        """Wait until it is closed."""
         await self._closed

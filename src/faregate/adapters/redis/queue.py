@@ -1,4 +1,4 @@
-"""The attempts that wait to be sent: in their order, but no user ahead of all others."""
+"""The attempts that wait to be sent, in their order, with a share for each user."""
 
 from asyncio import Future
 from collections import deque
@@ -8,14 +8,14 @@ from faregate.adapters.redis.keys import Shard
 from faregate.domain.attempt import Attempt, AttemptError, Event
 from faregate.domain.decision import Decision
 
-#: Which part of a call one user may fill while others wait: a quarter.
+#: One user may fill this part of a call while others wait: a quarter.
 _USER_SHARE = 4
-#: Which part of a queue that is half full one user may fill: a quarter.
+#: One user may fill this part of a queue that is half full: a quarter.
 _USER_PART = 4
 
 
 class Waiting:
-    """An attempt, packed as far as it can be, and the caller who waits for its decision."""
+    """A packed attempt, and the caller that waits for its decision."""
 
     __slots__ = (
         "account",
@@ -29,11 +29,11 @@ class Waiting:
         "since_s",
     )
 
-    #: Gets the decision.
+    #: Receives the decision.
     future: Future[Decision]
     #: Since when it has been waiting.
     since_s: float
-    #: The place of its shard among those of the call in which it is sent.
+    #: The index of its shard in its call.
     place: int
 
     def __init__(
@@ -45,19 +45,19 @@ class Waiting:
     ) -> None:
         self.attempt = attempt
         self.shard = shard
-        #: The key of the account. It stands for the user, too.
+        #: The key of the account, which also identifies the user.
         self.account = account
-        #: Its policy, its flags, and the sections that few spends have.
+        #: Its policy, its flags, and its optional sections.
         self.policy, self.flags, self.sections = packed
 
     def fail(self, error: Exception) -> None:
-        """Tell the caller that there is no decision, unless it has gone."""
+        """Fail its caller, if it still waits."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
 class FairQueue:
-    """First come, first served, within the share of each user."""
+    """First in, first out, within the share of each user."""
 
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
@@ -67,7 +67,7 @@ class FairQueue:
         return len(self._waiting)
 
     def add(self, waiting: Waiting, count_max: int) -> bool:
-        """Let one more wait, unless as many do as may; return whether it does."""
+        """Add an attempt; return False if the queue, or the share of its user, is full."""
         account, length = waiting.account, len(self._waiting)
         count = self._counts.get(account, 0)
         if length >= count_max // 2 and (length >= count_max or count >= count_max // _USER_PART):
@@ -77,10 +77,10 @@ class FairQueue:
         return True
 
     def take(self, count_max: int) -> list[Waiting]:
-        """Take the next ones for one call; those whose callers have gone are dropped.
+        """Take the attempts of the next call; those without a waiting caller are dropped.
 
-        One user fills no more than its share as long as others wait, and has no more than one
-        spend in a call that must stand alone there.
+        While others wait, one user gets only its share of the call. A user has at most one spend in
+        a call that must be the only one of the user there.
         """
         share = max(1, count_max // _USER_SHARE)
         selected: list[Waiting] = []
@@ -110,7 +110,7 @@ class FairQueue:
     def _fill(
         self, selected: list[Waiting], passed_over: list[Waiting], count_max: int, alone: set[bytes]
     ) -> None:
-        """Fill a call that has room left with those that were passed over; the rest waits on."""
+        """Fill a call that has room with attempts beyond the shares."""
         rest = []
         for waiting in passed_over:
             is_alone = waiting.flags & ALONE
@@ -123,16 +123,16 @@ class FairQueue:
         self._waiting.extendleft(reversed(rest))
 
     def since_s(self) -> float | None:
-        """Return since when the first one has been waiting; None if nobody waits."""
+        """Return when the first one began to wait; None if the queue is empty."""
         return self._waiting[0].since_s if self._waiting else None
 
     def drop_older(self, than_s: float, event: Event, message: str) -> None:
-        """Fail those that have been waiting since before a time."""
+        """Fail the attempts that began to wait before a time."""
         while self._waiting and self._waiting[0].since_s <= than_s:
             self._fail(self._waiting.popleft(), event, message)
 
     def drop_all(self, event: Event, message: str) -> None:
-        """Fail all that wait."""
+        """Fail all attempts."""
         while self._waiting:
             self._fail(self._waiting.popleft(), event, message)
 

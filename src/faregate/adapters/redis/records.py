@@ -1,7 +1,7 @@
 """Reads the entries that the scripts append; `lua/lib/records.lua` writes them.
 
-One entry holds all records that one call made in a shard: a header, then records, each of which
-begins with its own size.
+One entry holds all records that one call made in a shard: a header, then records, each with its
+size first.
 """
 
 import json
@@ -47,7 +47,7 @@ _UNREADABLE = (
     KeyError,
     OverflowError,
     FaregateError,
-    # Metadata that nests deeper than this process can follow.
+    # RecursionError: the metadata nest deeper than this process can follow.
     RecursionError,
 )
 _UNIX_START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,7 +55,7 @@ _UNIX_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class StreamEntryHeader:
-    """What the records of an entry have in common."""
+    """The header of an entry."""
 
     epoch: int
     #: The ordinal of its first record.
@@ -81,11 +81,11 @@ class StreamEntryHeader:
         return self.first + self.count - 1
 
     def is_of(self, state: ShardState) -> bool:
-        """Whether its ordinals are some that a shard has given in its epoch."""
+        """Return whether its ordinals are valid in the epoch of a shard."""
         return self.epoch == state.epoch and 1 <= self.first <= self.last <= state.ordinal
 
     def pack_alone(self, index: int) -> bytes:
-        """Return the header of an entry that holds only the record at an index from 1."""
+        """Return the header of an entry with only one of its records, at an index from 1."""
         first, time_us = self.first + index - 1, self.time_us
         return ENTRY.pack(
             VERSION,
@@ -97,14 +97,14 @@ class StreamEntryHeader:
 
 
 def read_entry(position: str, payload: bytes | None) -> list[StreamEntry]:
-    """Read one entry of a stream, record by record; there is one in any case.
+    """Read an entry record by record. An unreadable entry counts as one record.
 
-    A record that cannot be read is told in its `problem`. Its payload is an entry of its own, so
-    that a dead letter can be read without its neighbours.
+    An unreadable record has its error in `problem`. The payload of each record is an entry of its
+    own, so a dead letter can be read without its neighbours.
 
     Args:
         position: The position of the entry in the stream.
-        payload: Its bytes; None where they are gone.
+        payload: Its bytes; None if they are missing.
     """
     if payload is None:
         return [_unreadable(position, 1, b"", "the entry is missing from the stream")]
@@ -123,14 +123,14 @@ def read_entry(position: str, payload: bytes | None) -> list[StreamEntry]:
 
 
 def read_alone(address: str, payload: bytes) -> StreamEntry:
-    """Read a record again whose bytes were kept as an entry of its own; see `read_entry`."""
+    """Read a record from a payload that `read_entry` returned."""
     first, *more = read_entry(address, payload)
     newest = more[-1] if more else first
     return replace(newest, stream_id=address, payload=payload)
 
 
 def _split(payload: bytes) -> Iterator[bytes]:
-    """Cut an entry into records. Where the size of one makes no sense, it is all that is left."""
+    """Split an entry into records. A record with an impossible size extends to the end."""
     start = ENTRY.size
     while start < len(payload):
         size = whole(payload[start : start + 2])
@@ -215,10 +215,10 @@ class _Tail:
         return self.cut(size).decode("utf-8")
 
     def end(self) -> None:
-        """Make sure that nothing is left.
+        """Check that no bytes are left.
 
         Raises:
-            ValueError: Something is.
+            ValueError: Bytes are left.
         """
         if self._at != len(self._record):
             raise ValueError(f"{len(self._record)} bytes where {self._at} were expected")

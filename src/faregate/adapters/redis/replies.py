@@ -33,7 +33,7 @@ from faregate.domain.idempotency import KeyState
 from faregate.domain.limit import LimitState, RateLimit, limit_state_of
 from faregate.domain.transaction import CreditTransactionId, transaction_id_of
 
-#: Status numbers, in their order from 1. `spend.lua` has the same, and a test compares them.
+#: The statuses in the order of their numbers, from 1. A test compares them with `spend.lua`.
 STATUSES = (
     *("allowed", "repeated", "uninitialised", "corrupt", "unknown_user", "ahead", "key_reused"),
     *("voided", "stale", "unresolved", "conflict", "late", "backlog", "too_many_keys"),
@@ -43,7 +43,7 @@ STATUSES = (
 REPEATED = STATUSES.index("repeated") + 1
 
 _KNOWN = {verdict.value: verdict for verdict in Verdict} | {"repeated": Verdict.ALLOWED}
-#: The verdict of each status number; None where it stands for an error, or for nothing we know.
+#: The verdict of each status number; None for an error or an unknown number.
 VERDICTS: tuple[Verdict | None, ...] = (
     None,
     *(_KNOWN.get(status) for status in STATUSES),
@@ -72,7 +72,7 @@ _ERRORS: dict[str, Callable[[str], FaregateError]] = {
 
 
 def error_of(status: str, about: str) -> FaregateError:
-    """Return the error that a status stands for.
+    """Return the error of a status.
 
     Args:
         status: The status, such as `conflict`.
@@ -90,7 +90,7 @@ def read_decision(
     """Read the reply of a script about one user: {status, credits, sequence, now, address, ...}.
 
     Raises:
-        FaregateError: The status stands for an error, not for a verdict.
+        FaregateError: The status is that of an error, not of a verdict.
     """
     status, credits_, sequence, now_us, address, allowance_left = reply[:6]
     if status not in _KNOWN:
@@ -109,22 +109,21 @@ def read_decision(
     )
 
 
-#: What few spends ask for, bare as well: the states of limits; of an idempotency key, its state,
-#: and id and amount of the first spend with it, where this one is not it; when a hold expires, in
-#: Unix milliseconds.
+#: The details of few spends: the states of limits; for an idempotency key its state, and id and
+#: amount of the first spend with it; the expiry of a hold, in Unix milliseconds.
 Details: TypeAlias = tuple[
     tuple[LimitState, ...], KeyState | None, CreditTransactionId | None, int, int
 ]
 NO_DETAILS: Details = (), None, None, 0, 0
-#: The answer to a spend: the fields of `REPLY_SPEND`, bare, since there are so many.
+#: The answer to a spend: the fields of `REPLY_SPEND` as a tuple, for speed.
 SpendFields: TypeAlias = tuple[int, int, int, int, int, bytes, int, int, int]
 
 
 class CallReply:
-    """The reply of a call, cut into its parts.
+    """The reply of a call, split into its parts.
 
     Raises:
-        struct.error: It is none.
+        struct.error: The reply is ill-formed.
     """
 
     __slots__ = ("_packed", "_spends_at", "addresses", "details_at", "times_us")
@@ -135,12 +134,13 @@ class CallReply:
             raise LedgerUnavailableError(f"Redis replied in version {version}: update faregate")
         self._packed = packed
         self._spends_at = REPLY.size + shards_count * REPLY_SHARD.size
-        #: Where the details of the spends begin, one after another.
+        #: The position of the first details.
         self.details_at = self._spends_at + spends_count * REPLY_SPEND.size
         shards = list(REPLY_SHARD.iter_unpack(packed[REPLY.size : self._spends_at]))
         #: The time of each shard in microseconds.
         self.times_us = [whole(now) for now, _, _ in shards]
-        #: What the addresses of its new records begin with; empty where there are none.
+        #: For each shard: the beginning of the addresses of its new records; empty if there are
+        #: none.
         self.addresses = [f"{whole(ms)}-{n}/" if ms != NO_TIME else "" for _, ms, n in shards]
 
     def spends(self) -> Iterator[SpendFields]:
@@ -168,8 +168,8 @@ def read_details(
 
 
 def read_limits(packed: bytes, limits: tuple[RateLimit, ...]) -> tuple[LimitState, ...]:
-    """Read the states of rate limits; those that were not looked at are left out."""
-    # A list is made in half of the time that a generator takes.
+    """Read the states of rate limits that were checked."""
+    # A list, since a generator takes twice as long.
     states = [
         limit_state_of(limit.name, limit.count, limit.period_ms, remaining, wait_ms)
         for limit, (remaining, wait_ms) in zip(limits, REPLY_LIMIT.iter_unpack(packed), strict=True)

@@ -11,17 +11,17 @@ from faregate.adapters.redis.client import Client
 from faregate.adapters.redis.layouts import TIME_MS_BYTES, whole
 from faregate.adapters.redis.urls import check_url
 
-#: Of an entry of an idempotency key, which `lua/lib/keys.lua` writes: its state, and when the
-#: request was made and leased.
+#: From the lease of an idempotency key (`lua/lib/keys.lua`): its state, and the times of request
+#: and lease.
 _IN_FLIGHT = 1
 _LEASED = slice(1 + TIME_MS_BYTES, 1 + 2 * TIME_MS_BYTES)
 
 
 class RedisRequests:
-    """The requests and keys of a user. Every method raises `LedgerUnavailableError`."""
+    """The requests and keys of a user. Every method may raise `LedgerUnavailableError`."""
 
     def __init__(self, client: Redis, shard_count: int) -> None:
-        """Ask a server."""
+        """Read from a server."""
         self._client = Client(client)
         self._shards = keys.shards(shard_count)
 
@@ -34,8 +34,8 @@ class RedisRequests:
         """Return how many requests with idempotency keys have not been completed.
 
         Args:
-            user_id: Whose requests.
-            lease_ms: After how long a request counts as lost.
+            user_id: The user of the requests.
+            lease_ms: The age from which a request counts as lost, in milliseconds.
         """
         seconds, microseconds = self._client.ask("TIME")
         since_ms = int(seconds) * 1_000 + int(microseconds) // 1_000 - lease_ms

@@ -1,4 +1,4 @@
-"""Asks a server whether a user of it has the rights that it needs (see `access`)."""
+"""Checks whether a Redis user has the rights that it needs (see `access`)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,10 +20,10 @@ from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
 
 
 def check_worker(ledger_url: str, queue_url: str) -> None:
-    """Make sure that a worker may send what it needs to the Redis of the ledger and to the queue's.
+    """Check the rights of a worker on the Redis of the ledger and on that of the queue.
 
     Raises:
-        ConfigurationError: It may not, or is not let in at all.
+        ConfigurationError: A right is missing, or the login fails.
         LedgerUnavailableError: A server does not answer.
     """
     _check(ledger_url, LEDGER_SETTING, WORKER, WORKER_ON_LEDGER)
@@ -32,7 +32,7 @@ def check_worker(ledger_url: str, queue_url: str) -> None:
 
 
 def check_repairer(ledger_url: str) -> None:
-    """Make sure that an operator may correct live balances; raises as `check_worker` does."""
+    """Check that an operator may correct live balances; raises as `check_worker` does."""
     _check(ledger_url, LEDGER_SETTING, REPAIRER, REPAIRER.samples)
 
 
@@ -55,7 +55,7 @@ def _check(url: str, setting: str, user: RedisUser, samples: Sequence[str]) -> N
 
 
 def question(samples: Sequence[str]) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
-    """Return two commands; the second returns the samples that its own user may not send.
+    """Return two commands; the reply to the second lists the samples that the user may not send.
 
     Both need only the right to run scripts, and may be sent twice.
     """
@@ -67,7 +67,7 @@ def check_reply(refused: Sequence[bytes], user: RedisUser, setting: str) -> None
     """Check the reply to a question.
 
     Raises:
-        ConfigurationError: Something is not allowed. One line says what, and how to get it.
+        ConfigurationError: A right is missing; the message says which one, and how to grant it.
     """
     names = sorted({command_name(sample.decode()) for sample in refused})
     if names:
@@ -80,7 +80,7 @@ def check_reply(refused: Sequence[bytes], user: RedisUser, setting: str) -> None
 def problem_of(
     error: LedgerUnavailableError, user: RedisUser, setting: str
 ) -> ConfigurationError | None:
-    """Return the missing right or the wrong password behind an error; None if it is neither."""
+    """Return the missing right or wrong password that caused an error; None for other causes."""
     for cause in _causes(error):
         if isinstance(cause, AuthenticationError):
             return ConfigurationError(f"Redis refuses user or password of {setting}: {cause}")
@@ -91,7 +91,7 @@ def problem_of(
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Iterate over the errors behind one: redis-py wraps some in others."""
+    """Iterate over an error and its causes, since redis-py wraps errors."""
     cause = error.__cause__ or error.__context__
     while cause is not None:
         yield cause

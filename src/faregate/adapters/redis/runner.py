@@ -1,4 +1,4 @@
-"""Asks for what is rare, beside the lane: scripts about one user, and single commands."""
+"""Runs rare scripts and single commands beside the lane."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from faregate.adapters.redis.replies import error_of
 from faregate.adapters.redis.wire import Wire, refusal
 from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
 
-#: How long one try may take, in seconds.
+#: The timeout of one try, in seconds.
 TRY_S_MAX = 1.0
-#: How often something is asked whose outcome is unknown. Each script knows its own retry.
+#: The number of tries if the outcome is unknown. Each script recognises its own retry.
 TRIES = 2
 
 
 class ScriptRunner:
-    """Runs scripts that concern one user, by the link that the lane uses."""
+    """Runs scripts on one user, over the link of the lane."""
 
     def __init__(self, wire: Wire, clocks: ShardClocks, shard_count: int) -> None:
         self._wire = wire
@@ -38,16 +38,16 @@ class ScriptRunner:
         """Run a script on the account of a user; return its reply, which begins with a status.
 
         Args:
-            name: Names the script.
-            user_id: Whose account it is.
+            name: The name of the script.
+            user_id: The user of the account.
             *arguments: The arguments of the script, see its header.
-            account: The key of the account, where it is a shadow.
+            account: The key of a shadow account.
 
         Raises:
             LedgerUninitialisedError: Redis was wiped.
             LedgerCorruptError: A value that it needs cannot be read.
-            LedgerUnavailableError: It was not run.
-            OutcomeUnknownError: It may have been run, or may still be.
+            LedgerUnavailableError: It did not run.
+            OutcomeUnknownError: It may have run, or may run later.
             InvalidArgumentError: It refused its arguments and wrote nothing.
         """
         shard = self.shard(user_id)
@@ -89,7 +89,7 @@ class ScriptRunner:
 
 
 async def _talk(link: Link, command: Sequence[Argument], script: str) -> Any:
-    """Ask, and once more where the server did not know the script: it executed nothing."""
+    """Send a command, and once more after loading the script if the server did not know it."""
     packed = pack_command(tuple(command))
     try:
         return await link.ask(packed)

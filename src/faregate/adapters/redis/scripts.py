@@ -2,13 +2,12 @@
 
 A script is sent as `#!lua` with the flags that its header names in a line `flags:`, then the
 fragments that it uses, directly or through others, then its body. With `#!lua` the server checks
-declared keys and memory before the script starts, not in the middle of it (Redis 7 and later,
-Valkey).
+declared keys and memory before the script starts, instead of failing in its middle (Redis 7 and
+later, Valkey).
 
-A script runs from its first line in each call, and to define a function takes 0.15 µs. So one whose
-header names a `function:` is loaded as a library of Redis functions instead, with that function in
-it. Its other functions are defined once. All other scripts are rare, and work where Redis is too
-full to load a library.
+A script runs from its first line in each call, and each function definition takes 0.15 µs. So a
+script whose header names a `function:` is loaded as a library of Redis functions, and its functions
+are defined once. All other scripts are rare, and run even if Redis is too full to load a library.
 """
 
 import re
@@ -33,10 +32,10 @@ class Script:
 
     name: str
     source: str
-    #: The command that teaches it to a server, and the one whose reply says that it is known.
+    #: The command that loads it, and the command that asks whether it is loaded.
     load: tuple[str, ...]
     exists_command: tuple[str, ...]
-    #: What a command that runs it begins with; the number of keys follows.
+    #: The beginning of the command that runs it; the number of keys follows.
     run_command: tuple[str, str]
 
 
@@ -44,7 +43,7 @@ def folder() -> Path:
     """Return the folder of the scripts: inside the installed package, or in a checkout.
 
     Raises:
-        ConfigurationError: There is none, so the installation is broken.
+        ConfigurationError: It is missing, so the installation is broken.
     """
     for candidate in (_PACKAGE / "lua", _PACKAGE.parents[1] / "lua"):
         if candidate.is_dir():
@@ -59,7 +58,7 @@ def names() -> list[str]:
 
 def make(name: str, code: str) -> Script:
     """Make a script from its code: fragments and body."""
-    # The protocol names scripts by SHA-1; it protects nothing here.
+    # Redis names scripts by SHA-1; this is no security measure.
     function = _FUNCTION.search(code)
     if function:
         library = f"faregate_{name}_{sha1(code.encode(), usedforsecurity=False).hexdigest()}"
@@ -92,7 +91,7 @@ def load(name: str) -> Script:
 
 
 def is_unknown(error: Exception) -> bool:
-    """Say whether a server refused a call since it has not been taught the script."""
+    """Return whether a server refused a call since the script is not loaded."""
     return isinstance(error, NoScriptError) or "Function not found" in str(error)
 
 
@@ -105,7 +104,7 @@ def dump(target: Path) -> None:
 
 
 def _parts(text: str, known: set[str]) -> list[str]:
-    """Return the fragments that a text uses and are not known yet, each after those it uses."""
+    """Return the new fragments that a text uses, each after those that it uses itself."""
     parts = []
     found = _USES.search(text)
     for name in re.findall(r"[a-z_]+", found["names"]) if found else ():

@@ -1,4 +1,4 @@
-"""What a Redis says of itself, for operators: settings, memory, clock, and the queue on it."""
+"""Facts about a Redis server, for operators: settings, memory, clock, queue."""
 
 import time
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def _replicas(info: Mapping[str, str]) -> int:
 
 
 class RedisServer:
-    """Asks one server about itself. It connects at first use."""
+    """Reads facts about one server. It connects at first use."""
 
     def __init__(self, client: Redis) -> None:
         self._client = Client(client)
@@ -35,7 +35,7 @@ class RedisServer:
         return cls(Redis.from_url(check_url(url, setting)))
 
     def inspect(self) -> LiveServer:
-        """Return what it says.
+        """Return the facts.
 
         Raises:
             LedgerUnavailableError: It does not answer.
@@ -65,7 +65,7 @@ class RedisServer:
         )
 
     def _append_fsync(self) -> str | None:
-        """Return how often writes are flushed; None to a user who may not ask for settings."""
+        """Return how often writes are flushed; None if the user may not read settings."""
         try:
             reply = self._client.ask("CONFIG", "GET", "appendfsync")
         except LedgerUnavailableError:
@@ -73,9 +73,9 @@ class RedisServer:
         return str(reply[1].decode()) if reply else None
 
     def inspect_queue(self, name: str) -> Queue:
-        """Return who works on a queue of RQ; raises as `inspect` does.
+        """Return the state of a queue of RQ and its workers; raises as `inspect` does.
 
-        RQ lets the key of a worker expire that gives no sign of life, and leaves its name behind.
+        The key of a dead worker expires, but RQ leaves its name in the set of workers.
         """
         names = self._client.ask("SMEMBERS", f"rq:workers:{name}")
         replies = self._client.ask_all([("EXISTS", one) for one in names])

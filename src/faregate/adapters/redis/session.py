@@ -1,4 +1,4 @@
-"""Everything of a ledger in Redis that belongs to one event loop."""
+"""The parts of a ledger in Redis that belong to one event loop."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from faregate.domain.identity import LedgerIdentity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerOptions:
-    """Where the ledger is, and its bounds."""
+    """The address of the ledger, and its bounds."""
 
     #: It may hold a password.
     url: str = field(repr=False)
@@ -57,7 +57,7 @@ class RedisSession:
         self.balances = BalanceScripts(self._runner, pending_max=options.pending_max)
 
     async def attach(self, identity: LedgerIdentity) -> None:
-        """Make sure that Redis is that of a ledger, and get ready for decisions; see the port."""
+        """Check that Redis belongs to a ledger, and prepare for decisions; see the port."""
         if identity.shard_count != len(self._runner.shards):
             raise ConfigurationError(
                 f"the ledger has {identity.shard_count} shards, "
@@ -71,16 +71,16 @@ class RedisSession:
             raise LedgerUninitialisedError(problem)
         for name in scripts.names():
             script = scripts.load(name)
-            # A full Redis takes no library, but it may have it.
+            # A full Redis cannot load a library, but may have it already.
             if not any(await self._runner.command(*script.exists_command)):
                 await self._runner.command(*script.load)
         await self._learn_times()
 
     async def _check_rights(self) -> None:
-        """Make sure that scripts may send all that they send: one that may not stops halfway.
+        """Check the rights of all scripts, since a script without a right stops halfway.
 
         Raises:
-            ConfigurationError: A right is missing, or the server does not let us in.
+            ConfigurationError: A right is missing, or the login fails.
         """
         load, ask = rights.question(access.GATE.samples)
         try:
@@ -94,7 +94,7 @@ class RedisSession:
         rights.check_reply(refused, access.GATE, LEDGER_SETTING)
 
     async def _create(self, identity: LedgerIdentity) -> None:
-        """Make a ledger of an empty Redis; what is there already is left for the check."""
+        """Create a ledger in an empty Redis; anything else is left to the check that follows."""
         script = scripts.load("create")
         await self._runner.command(*script.load)
         await self._runner.command(*creation(self._runner.shards, identity))
@@ -120,6 +120,6 @@ class RedisSession:
         return keys.ledger(len(self._runner.shards))
 
     async def aclose(self) -> None:
-        """Fail all who wait, and close the connection."""
+        """Fail all waiting attempts, and close the connection."""
         await self.lane.aclose()
         await self._wire.aclose()

@@ -1,8 +1,9 @@
-"""The near end of the pipe to Postgres: what the scripts appended and no row is known to hold yet.
+"""The stream of records: reads pending records, and deletes old stored ones.
 
-How far records are rows is for Postgres to say, by the cursor of each shard. Redis is told, so that
-it knows how many are pending and may delete old ones. Those that are rows stay for a while: a retry
-is known by them, and a Postgres that was restored from a backup finds there what it has lost.
+Postgres knows how far records are rows, by the cursor of each shard. The worker passes this to
+Redis, which then knows how many are pending and may delete old ones. Stored records stay for a
+while: they identify retries, and a Postgres that was restored from a backup finds lost records
+there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,11 +25,11 @@ from faregate.ports import Cursor, ShardRecords
 
 #: How many entries of a stream may stay for longer than the window of retries.
 STORED_COUNT_MAX = 500_000
-#: How many keys one call of the script `erase` looks at, about: a millisecond of Redis at most.
+#: About how many keys one call of the script `erase` scans: at most a millisecond of Redis.
 ERASE_COUNT = 250
-#: How many entries one call of the script `stored` deletes at most.
+#: The most entries that one call of the script `stored` deletes.
 TRIM_COUNT_MAX = 10_000
-#: How many records are decoded at a time.
+#: How many records are decoded at once.
 _BATCH_SIZE = 1_000
 
 
@@ -46,11 +47,11 @@ class RedisStream:
         """Make a stream over the connections of a client.
 
         Args:
-            client: Says where Redis is.
+            client: A client of the server.
             shard_count: The number of shards.
             stored_ms: For how long a stored record stays.
-            stored_count_max: How many entries of a shard may be there before those stay only for
-                the window of retries.
+            stored_count_max: The number of entries in a shard beyond which stored ones stay only
+                for the window of retries.
         """
         self._client = Client(client)
         self._retention = stored_ms, min(stored_ms, RETENTION_MS), stored_count_max
@@ -64,20 +65,20 @@ class RedisStream:
         return cls(Redis.from_url(check_url(url)), shard_count, stored_ms=stored_ms)
 
     def shards_pending(self) -> Sequence[int]:
-        """Return the shards that hold records not known to be rows."""
+        """Return the shards with pending records."""
         states = enumerate(self._states())
         return [shard for shard, state in states if state is not None and state.pending_count]
 
     def pending_count(self) -> int:
-        """Return how many records are not known to be rows."""
+        """Return the number of pending records."""
         return sum(state.pending_count for state in self._states() if state is not None)
 
     def read(self, shard: int, cursor: Cursor | None, count_max: int) -> RedisBatch | None:
-        """Return what follows the cursor, about `count_max` records; see the port."""
+        """Return the batch after a cursor, of about `count_max` records; see the port."""
         return self._batches.read(shard, cursor, count_max)
 
     def wait(self, cursors: Mapping[int, Cursor | None], seconds_max: float) -> Sequence[int]:
-        """Wait until there is something behind a cursor; return the shards where there is."""
+        """Wait until a record follows a cursor; return the shards where one does."""
         if not cursors:
             return []
         shards = {self._shards[shard].stream: shard for shard in cursors}
@@ -108,7 +109,7 @@ class RedisStream:
                 break
 
     def read_many(self, user_ids: Sequence[UUID]) -> Mapping[UUID, User]:
-        """Return the live balances of the users that the ledger knows."""
+        """Return the live balances of known users."""
         epochs = self.epochs()
         names = [keys.account(user_id, self.shard_count) for user_id in user_ids]
         packed = self._client.ask("MGET", *names) if names else []
@@ -124,11 +125,11 @@ class RedisStream:
         return [None if state is None else state.epoch for state in self._states()]
 
     def closed_count(self) -> int:
-        """Return how many shards take nothing new."""
+        """Return the number of closed shards."""
         return sum(state is not None and state.is_closed for state in self._states())
 
     def left_count(self) -> int:
-        """Return how many shards a ledger that moved has given up here; see the port."""
+        """Return the number of shards that a moved ledger has given up here; see the port."""
         return int(self._client.ask("EXISTS", *(shard.left for shard in self._shards)))
 
     def identity_fields(self) -> Mapping[str, str]:
@@ -143,7 +144,7 @@ class RedisStream:
         return int(info["used_memory"]), int(info["maxmemory"])
 
     def forget(self, user_ids: Iterable[UUID]) -> None:
-        """Delete the live balances of users that Postgres knows to be gone."""
+        """Delete the live balances of users that were deleted in Postgres."""
         for user_id in user_ids:
             self._client.ask("DEL", keys.account(user_id, self.shard_count))
 
@@ -154,7 +155,7 @@ class RedisStream:
         return {user_id: shards[keys.shard_of(user_id, self.shard_count)] for user_id in user_ids}
 
     def erase(self, user_ids: Sequence[UUID]) -> Iterator[int]:
-        """Look through all keys, a part at each step, and delete those of users; see the port."""
+        """Scan all keys in steps, and delete those of users; see the port."""
         users = [user_id.bytes for user_id in user_ids]
         place: bytes | int = 0
         while True:
@@ -173,7 +174,7 @@ class RedisStream:
 
 
 def _account(packed: bytes) -> Account:
-    """Read an account. One that cannot be read knows nothing, which is a finding."""
+    """Read an account. An unreadable one counts as empty, which makes a finding."""
     try:
         return Account.unpack(packed)
     except LedgerCorruptError:

@@ -1,4 +1,4 @@
-"""Ends holds whose owners did not, for the worker."""
+"""Ends expired holds, for the worker."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,9 +15,9 @@ from faregate.adapters.redis.urls import check_url
 from faregate.domain.hold import OpenHold
 from faregate.domain.transaction import CreditTransactionId
 
-#: How many due holds one sweep of a shard ends at most.
+#: The most holds that one sweep of a shard ends.
 SWEEP_COUNT_MAX = 500
-#: How many holds are listed at a time.
+#: The size of a page of listed holds.
 PAGE_COUNT = 1_000
 
 
@@ -31,8 +31,8 @@ class RedisSweeper:
 
         Args:
             client: Connects to the server.
-            shard_count: How many shards the ledger has.
-            now_ms: Returns Unix milliseconds; the clock of Redis unless it is given.
+            shard_count: The number of shards of the ledger.
+            now_ms: A clock in Unix milliseconds; by default that of Redis.
         """
         self._client = Client(client)
         self._shards = keys.shards(shard_count)
@@ -44,7 +44,7 @@ class RedisSweeper:
         return cls(Redis.from_url(check_url(url)), shard_count)
 
     def shards_due(self) -> list[int]:
-        """Return the shards that have open holds that have expired."""
+        """Return the shards with expired open holds."""
         window = "-inf", self._now_ms(), "LIMIT", 0, 1
         replies = self._client.ask_all(
             [("ZRANGEBYSCORE", shard.holds, *window) for shard in self._shards]
@@ -52,9 +52,9 @@ class RedisSweeper:
         return [shard for shard, due in enumerate(replies) if checked(due)]
 
     def sweep(self, shard: int) -> int:
-        """Give back or keep expired holds of a shard; see the port.
+        """End expired holds of a shard; see the port.
 
-        Whatever has happened to a hold since it was found due, its script looks again.
+        A hold may have ended since it was found due; the script checks again.
         """
         place = self._shards[shard]
         window = "-inf", self._now_ms(), "LIMIT", 0, SWEEP_COUNT_MAX
@@ -67,15 +67,15 @@ class RedisSweeper:
         return ended
 
     def open_holds(self) -> frozenset[CreditTransactionId]:
-        """Return the ids of all holds that nobody has ended, those that have expired included."""
+        """Return the ids of all open holds, including expired ones."""
         replies = self._client.ask_all([("ZRANGE", shard.holds, 0, -1) for shard in self._shards])
         members = [member for reply in replies for member in checked(reply)]
         return frozenset(read_member(member)[0] for member in members)
 
     def list_holds(self, user_id: UUID | None, count_max: int) -> list[OpenHold]:
-        """Return open holds of a user or of all, at most so many, those first that expire first.
+        """Return at most `count_max` open holds of a user or of all users, by their expiry.
 
-        One that is ended meanwhile is left out.
+        A hold that ends meanwhile is left out.
         """
         places = self._shards
         if user_id is not None:
@@ -105,7 +105,7 @@ class RedisSweeper:
         ]
 
     def _members(self, place: keys.Shard, user_id: UUID | None) -> Iterator[tuple[int, bytes]]:
-        """Iterate over the open holds of a shard and their expiry, a page at a time."""
+        """Iterate over the open holds of a shard with their expiry, in pages."""
         start = 0
         window = "-inf", "+inf", "WITHSCORES", "LIMIT"
         while page := self._client.ask("ZRANGEBYSCORE", place.holds, *window, start, PAGE_COUNT):

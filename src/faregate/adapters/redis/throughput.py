@@ -1,25 +1,25 @@
-"""How many attempts may wait: as many as can be decided in time."""
+"""The limit of the queue: the number of attempts that can be decided in time."""
 
 from collections import deque
 
-#: How many may wait as long as no rate is known: four full calls.
+#: The limit while no rate is known: four full calls.
 COUNT_UNKNOWN = 512
-#: How many may wait at least: two full calls. With fewer, calls would be small, and so slow that
-#: the limit stayed low.
+#: The lowest limit: two full calls. With less, calls would be small and slow, and the limit would
+#: stay low.
 COUNT_MIN = 256
-#: Which part of the decision timeout may be spent on waiting in a full queue.
+#: The part of the decision timeout that an attempt may wait in a full queue.
 _TIMEOUT_PART = 3
 _SPAN_S = 0.1
-#: The best rate of the last second counts. An average would fall with each refusal, and refuse
+#: The best rate of the last second counts. An average would fall with each refusal, and so refuse
 #: more and more.
 _SPANS = 10
 
 
 class QueueLimit:
-    """Learns the rate of decisions, and says how many may wait.
+    """Measures the rate of decisions, and computes the limit of the queue.
 
-    A rate is known of spans in which something was left waiting all the time. In any other, Redis
-    could have decided on more.
+    Only spans in which the queue was never empty give a rate. In others Redis could have decided on
+    more.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -31,7 +31,7 @@ class QueueLimit:
         self.count = COUNT_UNKNOWN
 
     def note_empty(self) -> None:
-        """Note that nothing is left waiting."""
+        """Note that the queue is empty."""
         self._is_saturated = False
 
     def note_decided(self, count: int, now_s: float) -> None:
@@ -40,7 +40,7 @@ class QueueLimit:
         span_s = now_s - self._span_start_s
         if span_s < _SPAN_S:
             return
-        # A span that took much longer had a pause, in which nothing was asked.
+        # A much longer span had a pause without requests.
         is_known = self._is_saturated and span_s < 2 * _SPAN_S
         self._rates.append(self._decided / span_s if is_known else None)
         self._span_start_s, self._decided, self._is_saturated = now_s, 0, True

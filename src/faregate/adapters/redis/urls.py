@@ -1,4 +1,4 @@
-"""Which servers the ledger can live on: what a URL may say, and answers of a cluster alone."""
+"""Checks the URL of a Redis, and detects nodes of a cluster."""
 
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -17,8 +17,8 @@ from faregate.domain.errors import ConfigurationError
 
 LEDGER_SETTING: Final = "FAREGATE_REDIS_URL"
 QUEUE_SETTING: Final = "FAREGATE_QUEUE_URL"
-#: Options that change what a reply looks like. redis-py lets a URL's options win over those of the
-#: caller, and any value of `decode_responses` is true for it, `false` included.
+#: Options that change the form of replies. For redis-py the options of a URL take precedence over
+#: those of the caller, and every value of `decode_responses` is true, even `false`.
 _OPTIONS_OF_OURS = ("decode_responses", "encoding", "encoding_errors", "protocol")
 _OF_A_CLUSTER = (
     MovedError,
@@ -30,11 +30,11 @@ _OF_A_CLUSTER = (
 
 
 def check_url(url: str, setting: str = LEDGER_SETTING) -> str:
-    """Return a URL that redis-py takes, and that leaves replies as they are.
+    """Return a URL if redis-py accepts it and it does not change the form of replies.
 
     Args:
-        url: The URL. Errors repeat no part of it, since it may hold a password.
-        setting: Which variable to name in an error.
+        url: The URL. Errors do not quote it, since it may hold a password.
+        setting: The variable to name in an error.
 
     Raises:
         ConfigurationError: The URL cannot be used; the error names the option to remove.
@@ -47,10 +47,10 @@ def check_url(url: str, setting: str = LEDGER_SETTING) -> str:
                 f"read as bytes of RESP2; remove {name}=..."
             )
     try:
-        # Made for the sake of the error alone; nothing is connected.
+        # Made only for its errors; nothing connects.
         ConnectionPool.from_url(url).make_connection()
     except (TypeError, ValueError):
-        # redis-py's own message may quote what was part of a password.
+        # The message of redis-py may quote a part of a password.
         raise ConfigurationError(
             f"{setting} is no URL such as redis://host:port/number, or has an option after its ? "
             "that redis-py does not know, or whose value is ill-formed"
@@ -59,7 +59,7 @@ def check_url(url: str, setting: str = LEDGER_SETTING) -> str:
 
 
 def cluster_error(error: Exception) -> ConfigurationError | None:
-    """Return what an answer means that only a node of a Redis Cluster gives; None for others."""
+    """Return the error for an answer that only a node of a Redis Cluster gives; None for others."""
     if not isinstance(error, _OF_A_CLUSTER) or isinstance(error, MasterDownError):
         return None
     return ConfigurationError(
@@ -69,10 +69,10 @@ def cluster_error(error: Exception) -> ConfigurationError | None:
 
 
 def check_no_cluster(error: Exception) -> None:
-    """Do nothing, unless an error is an answer that only a node of a Redis Cluster gives.
+    """Check that an error does not come from a node of a Redis Cluster.
 
     Raises:
-        ConfigurationError: It is one.
+        ConfigurationError: It does.
     """
     found = cluster_error(error)
     if found is not None:

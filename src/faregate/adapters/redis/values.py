@@ -23,19 +23,19 @@ class ShardState:
     """The state of a shard."""
 
     epoch: int
-    #: The number of the last record, from 1 in each epoch, and of the last one that is a row.
+    #: The number of the last record, from 1 in each epoch, and that of the last stored one.
     ordinal: int = 0
     stored: int = 0
-    #: When its last record was made.
+    #: The time of its last record.
     last_us: int = 0
-    #: From which time on its stream is complete.
+    #: The time from which its stream is complete.
     oldest_ms: int = 0
-    #: Whether it takes nothing new, since its ledger moves to another Redis.
+    #: Whether it is closed, since its ledger moves to another Redis.
     is_closed: bool = False
 
     @property
     def pending_count(self) -> int:
-        """How many records are not known to be rows."""
+        """The number of pending records."""
         return self.ordinal - self.stored
 
     def pack(self) -> bytes:
@@ -78,13 +78,13 @@ class Account:
     #: The time of the newest id that a retry, a void or a caller has named.
     named_ms: int = 0
     allowance_left: int = 0
-    #: When the period of the allowance began; 0 where there was none.
+    #: When the period of the allowance began; 0 if there is none.
     period_ms: int = 0
-    #: What open holds have taken, and how many there are.
+    #: The credits in open holds, and the number of these holds.
     held: int = 0
     holds_count: int = 0
-    #: For each rate limit of the user's own: the digest of its name, and its theoretical arrival
-    #: time in microseconds.
+    #: For each rate limit of the user: the digest of its name, and its theoretical arrival time in
+    #: microseconds.
     arrivals: tuple[tuple[bytes, int], ...] = ()
 
     def pack(self) -> bytes:
@@ -115,7 +115,7 @@ class Account:
         rest = packed[ACCOUNT.size :]
         is_known = len(packed) >= ACCOUNT.size and packed[:2] == bytes((VERSION, 0))
         if not is_known or len(rest) % ARRIVAL.size:
-            raise LedgerCorruptError("an account cannot be read: `faregate repair` makes it anew")
+            raise LedgerCorruptError("an account cannot be read: run `faregate repair`")
         _, _, credits_, sequence, named, allowance, period, held, count = ACCOUNT.unpack_from(
             packed
         )
@@ -131,7 +131,7 @@ class Account:
         )
 
     def user(self, user_id: UUID, epoch: int) -> User:
-        """Return the user whose account it is."""
+        """Return the user of the account."""
         return User(
             id=user_id,
             credits=self.credits,

@@ -1,4 +1,4 @@
-"""The way to Redis: one link, made anew at its next use when it broke."""
+"""Connects to Redis: one link, which is replaced at its next use after it broke."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,11 +21,12 @@ from faregate.domain.errors import (
     OutcomeUnknownError,
 )
 
-#: For a connection and its handshake, in seconds.
+#: The timeout of a connection and its handshake, in seconds.
 CONNECT_S_MAX = 1.0
-#: How long no other connection is tried after one could not be made, in seconds.
+#: The pause after a failed connection, in seconds.
 CONNECT_PAUSE_S = 0.02
-#: After how many decision timeouts without any reply a link is closed, and after how many seconds.
+#: A link without any reply is closed after this number of decision timeouts, and after this number
+#: of seconds.
 SILENT_TIMEOUTS_MAX = 10
 SILENCE_S_MIN = 1.0
 
@@ -33,7 +34,7 @@ Make: TypeAlias = Callable[[], AbstractConnection]
 
 
 class Wire:
-    """Keeps one link to a server. It belongs to the event loop that first uses it."""
+    """One link to a server. It belongs to the event loop that first uses it."""
 
     def __init__(
         self, make: Make, *, silence_s_max: float, connect_s_max: float = CONNECT_S_MAX
@@ -49,11 +50,11 @@ class Wire:
 
     @classmethod
     def from_url(cls, url: str, *, decision_timeout_ms: int) -> Self:
-        """Make a wire to a server. Nothing is connected before its first use."""
+        """Make a wire, which connects at its first use."""
         pool = ConnectionPool.from_url(
             url, maint_notifications_config=MaintNotificationsConfig(enabled=False)
         )
-        # What the URL says of these does not count: replies are bytes, and nothing is sent twice.
+        # Options of the URL that are ignored: replies are bytes, and no command is sent twice.
         pool.connection_kwargs.update(
             protocol=2,
             decode_responses=False,
@@ -66,7 +67,7 @@ class Wire:
 
     @property
     def open_link(self) -> Link | None:
-        """The link, where something can be sent at once."""
+        """The link, if it can send at once."""
         link = self._link
         return link if link is not None and link.is_open else None
 
@@ -76,12 +77,12 @@ class Wire:
         return 0.0 if self._link is None else self._link.silence_s
 
     async def link(self) -> Link:
-        """Return a link that is open.
+        """Return an open link.
 
-        A connection that is being made outlives a caller who gives up: it is ready for the next.
+        A caller that gives up does not cancel the connection: the next caller uses it.
 
         Raises:
-            LedgerUnavailableError: None can be made. Nothing was sent.
+            LedgerUnavailableError: There is no connection. Nothing was sent.
         """
         link = self.open_link
         if link is not None:
@@ -97,10 +98,10 @@ class Wire:
         return connecting.result()
 
     def _check_pause(self) -> None:
-        """Fail as before where the last connection could not be made just now.
+        """Fail at once, with the last error, within the pause after a failed connection.
 
         Raises:
-            LedgerUnavailableError: No connection is tried.
+            LedgerUnavailableError: The pause is not over.
         """
         if self._is_closed:
             raise LedgerUnavailableError("the connection to Redis is closed")
@@ -145,11 +146,11 @@ class Wire:
 
 
 def refusal(error: RedisError) -> FaregateError:
-    """Return what an error of the server means to whoever asked for a script.
+    """Return the error of the domain for an error of the server on a script.
 
-    The server refuses a script before it runs: for want of memory, as a replica, while it loads.
-    A key of another type is met before anything is written. Any other error from within a script
-    is a fault of ours, after which nothing is certain.
+    The server may refuse a script before it runs: out of memory, as a replica, or while it loads
+    its data. A script meets a key of another type before it writes. Any other error inside a script
+    is a bug of ours, and its outcome is unknown.
     """
     text = str(error)
     of_cluster = cluster_error(error)
@@ -165,6 +166,6 @@ def refusal(error: RedisError) -> FaregateError:
 
 
 def _note_failure(connecting: asyncio.Task[Link]) -> None:
-    """Take note of a failure, since all who waited for the connection may have gone."""
+    """Retrieve the exception of a connection, since all its callers may have been cancelled."""
     if not connecting.cancelled():
         connecting.exception()

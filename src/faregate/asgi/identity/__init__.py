@@ -1,4 +1,4 @@
-"""Who is charged for a request: ready-made identity functions, and what they answer.
+"""Ready-made identity functions: they return the caller of a request.
 
 JSON Web Tokens are in `identity.jwt`, since they need `pip install 'faregate[jwt]'`.
 """

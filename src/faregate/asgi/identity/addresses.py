@@ -1,9 +1,8 @@
-"""The address of a client, for limits on people who have not said who they are.
+"""The address of a client, to limit anonymous requests.
 
-An address is no identity: one serves a whole office, and one person has many. It is used only
-where `anonymous` is asked for by name, and X-Forwarded-For is read only where the peer, and each
-hop after it, is a proxy that was named. Everything to the left of the first hop that was not named
-is what a client wrote.
+An address is no identity: a whole office shares one, and a person has many. It is used only with
+`anonymous`, and X-Forwarded-For is read only as far as the peer and the hops before it are trusted
+proxies. A client can forge everything to the left of the first hop that is not trusted.
 """
 
 import re
@@ -28,9 +27,9 @@ from faregate.domain.user import user_id_of
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
-#: How many proxies may stand between a client and this process, unless said otherwise.
+#: The default of the most proxies between a client and this process.
 HOPS_MAX = 5
-#: A site gets this much of IPv6 (RFC 6177), and may take another address for each request.
+#: A site gets this much of IPv6 (RFC 6177), and may use another address for each request.
 _SITE_PREFIX_LENGTH = 64
 
 _FIELD = b"x-forwarded-for"
@@ -46,7 +45,7 @@ def networks(names: Iterable[str]) -> tuple[Network, ...]:
     """Read networks, such as `10.0.0.0/8`, and addresses.
 
     Raises:
-        ConfigurationError: One is none, or is the whole internet, whose word is nobody's.
+        ConfigurationError: One is ill-formed, or is the whole internet, which cannot be trusted.
     """
     if isinstance(names, str):
         raise ConfigurationError(f"networks are a list, such as [{names!r}]; this is one text")
@@ -65,17 +64,17 @@ def networks(names: Iterable[str]) -> tuple[Network, ...]:
 def client_address(
     scope: Scope, trusted_proxies: Sequence[Network], hops_max: int = HOPS_MAX
 ) -> Address | None:
-    """Return the address of who sent a request, or None if it cannot be told.
+    """Return the address of the client of a request, or None if it is not known.
 
-    From the peer on it walks through X-Forwarded-For from the right, as long as it meets proxies
-    that are trusted, and returns the first address that is none, or the last there is.
+    It begins at the peer and goes through X-Forwarded-For from the right, as long as the hops are
+    trusted proxies. It returns the first address that is no trusted proxy, else the last one.
 
     Args:
-        scope: Of the request. Its peer must be who really connected: uvicorn is started with
-            `--no-proxy-headers`, or it puts what a header says in the place of the peer.
-        trusted_proxies: Those that write whom they got a request from to the end of the header.
-        hops_max: How many entries are read at most. A longer way, or an entry that is no address,
-            leads to None.
+        scope: The scope of the request. Its peer must be the real one: start uvicorn with
+            `--no-proxy-headers`, since otherwise it replaces the peer by a header.
+        trusted_proxies: Proxies that append the address of their client to the header.
+        hops_max: The most entries that are read. More trusted hops, or an entry that is no address,
+            give None.
     """
     address = _peer(scope)
     for hops, hop in enumerate(_hops(scope, hops_max)):
@@ -95,18 +94,18 @@ def anonymous(
     tier: str | None = None,
     credential_fields: Iterable[str] = ("authorization",),
 ) -> Identify:
-    """Take a client's address for a user, IPv6 by its /64: everybody behind it shares the credits.
+    """Use a client's address as its user, IPv6 by its /64: clients behind it share credits.
 
-    The last one in `first_of`. The users it makes up must be provisioned.
+    Put it last in `first_of`. Its users must be provisioned.
 
     Args:
         namespace: Maps addresses to users.
-        trusted_proxies: Networks and addresses of proxies, see `client_address`. By default none:
-            the peer is the client.
-        hops_max: How many proxies may stand between.
-        tier: Whose policy holds for anonymous requests.
-        credential_fields: A request that carries one of these is not anonymous: whoever sends a
-            wrong credential is told so by a 401.
+        trusted_proxies: Networks and addresses of proxies; see `client_address`. By default there
+            are none, and the peer is the client.
+        hops_max: The most proxies in between.
+        tier: The tier of anonymous requests.
+        credential_fields: A request with one of these fields is not anonymous. A wrong credential
+            gives a 401.
     """
     trusted = networks(trusted_proxies)
     fields = {name.lower().encode() for name in credential_fields}
@@ -129,7 +128,7 @@ def _site(address: Address) -> str:
 
 
 def _peer(scope: Scope) -> Address | None:
-    # Over a unix socket there is none. The zone of a link-local address names an interface here.
+    # A unix socket has no address. The zone of a link-local address names a local interface.
     client = scope.get("client")
     return _address(str(client[0]).partition("%")[0]) if client else None
 
@@ -138,7 +137,7 @@ def _hops(scope: Scope, hops_max: int) -> Iterator[str]:
     """Iterate over the entries of all lines of the header, from the right."""
     lines = [value for name, value in scope["headers"] if name == _FIELD]
     for line in reversed(lines):
-        # Nobody reads further, so what may be very long is not split to its end.
+        # A long field is split only as far as it is read.
         yield from reversed(line.decode("latin-1").rsplit(",", hops_max))
 
 
@@ -152,6 +151,6 @@ def _address(text: str) -> Address | None:
         address = ip_address(text)
     except ValueError:
         return None
-    # A socket for both versions shows IPv4 in IPv6, and one client must not have two addresses.
+    # A dual-stack socket shows IPv4 as IPv6, and a client must not have two addresses.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address

@@ -1,8 +1,8 @@
-"""Callers by API key, see `domain.api_key`: looked up in Postgres, and remembered for a while.
+"""Callers by API key (see `domain.api_key`), looked up in Postgres and cached.
 
-A key that is revoked counts for `lifetime_s` more at most. Where Postgres does not answer, keys
-that were looked up before go on to count for `outage_s`, since nobody could revoke them in the
-meantime either; those that were not cannot be told, which is a 503.
+A revoked key counts for at most `lifetime_s` more. While Postgres does not answer, cached keys
+count for another `outage_s`, since nobody can revoke them meanwhile either; a key that is not
+cached gives a 503.
 """
 
 import asyncio
@@ -27,20 +27,20 @@ from faregate.domain.errors import (
 )
 from faregate.ports import ApiKeys
 
-#: How many keys are looked up at once; fewer than may wait for a connection.
+#: The most keys that are looked up at once; fewer than may wait for a connection.
 LOOKUPS_MAX = 128
-#: How long a request waits for a key to be looked up, in seconds.
+#: How long a request waits for a lookup, in seconds.
 LOOKUP_S_MAX = 2.0
-#: How long Postgres is not asked again after it did not answer, in seconds.
+#: The pause after Postgres did not answer, in seconds.
 UNREACHABLE_S = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class ApiKeyIdentity:
-    """An identity function: the user of an API key that is in force, or nobody.
+    """An identity function: returns the user of a valid API key, or None.
 
-    The caller's `limit_key` is the id of the key, so limits by key count each key apart.
+    The caller's `limit_key` is the id of the key, so limits by key count each key separately.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class ApiKeyIdentity:
         keys_max: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Remember how keys are looked up; nothing is asked before the first request.
+        """Configure lookups; the first request makes the first one.
 
         Args:
-            api_keys: Where keys are, see `faregate.build_api_keys`.
-            field: The field of a request that brings a key: `authorization`, after Bearer, or one
-                of its own, such as `x-api-key`.
-            lifetime_s: After how long a key is looked up anew, in seconds.
+            api_keys: The store of keys; see `faregate.build_api_keys`.
+            field: The field with the key: `authorization`, after Bearer, or one of its own, such as
+                `x-api-key`.
+            lifetime_s: How long a key is cached, in seconds.
             outage_s: How much longer it counts while Postgres does not answer, in seconds.
-            use_interval_s: How often the last use of keys is written, in seconds: each key once at
-                most, however many requests it sends.
-            keys_max: How many keys are remembered.
-            clock: Tells a time in seconds that never goes back.
+            use_interval_s: The interval in which last uses are written, in seconds: once for each
+                key.
+            keys_max: The most keys in the cache.
+            clock: A monotonic clock in seconds.
 
         Raises:
             ConfigurationError: A time or a number is out of range.
@@ -78,7 +78,7 @@ class ApiKeyIdentity:
         self._uses = _ApiKeyUses(api_keys, use_interval_s, keys_max)
 
     async def __call__(self, scope: Scope) -> Caller | None:
-        """Return who sent a request, or None without a key in force.
+        """Return the caller of a request, or None without a valid key.
 
         Raises:
             IdentityUnavailableError: The key cannot be looked up now.
@@ -97,30 +97,30 @@ class ApiKeyIdentity:
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
-        """Close at the end, as a part of the lifespan of an ASGI app."""
+        """Close at the end of the lifespan of an ASGI app."""
         try:
             yield
         finally:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Write the last uses, and let go of all connections."""
+        """Write the last uses, and close all connections."""
         await self._uses.aclose()
         await self._api_keys.aclose()
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the last lookup of an id has found."""
+    """The result of the last lookup of an id."""
 
     stored: StoredApiKey | None
     at_s: float
 
 
 class _ApiKeyLookups:
-    """Looks keys up, each once for all requests that wait for it, and remembers what it found.
+    """Looks keys up, each once for all requests that wait for it, and caches the results.
 
-    Ids that do not exist are remembered apart, so that made-up ones drive no real key out.
+    Unknown ids have a cache of their own, so that made-up ids evict no real key.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class _ApiKeyLookups:
         self._unreachable_until_s = clock()
 
     async def get(self, key_id: UUID) -> StoredApiKey | None:
-        """Return a key, as it was `lifetime_s` ago or later, or None if there is none.
+        """Return a key that is at most `lifetime_s` old, or None if it does not exist.
 
         Raises:
             IdentityUnavailableError: It cannot be looked up now.
@@ -150,8 +150,8 @@ class _ApiKeyLookups:
         known = self._known(key_id, self._lifetime_s)
         if known is None:
             await self._ask(key_id)
-            # Only an outage makes what is older count: who floods the API with keys could
-            # otherwise go on with one that was revoked.
+            # Only an outage makes older keys count. Otherwise a client that floods the API with
+            # keys could go on with a revoked one.
             outage_s = self._outage_s if self._is_unreachable() else 0
             known = self._known(key_id, self._lifetime_s + outage_s)
         if known is None:
@@ -166,16 +166,16 @@ class _ApiKeyLookups:
         return self._clock() < self._unreachable_until_s
 
     async def _ask(self, key_id: UUID) -> None:
-        """Look a key up, if that makes sense now, and wait for the end of it, but not for ever."""
+        """Look a key up, unless Postgres is known not to answer, and wait for a bounded time."""
         asking = self._asking.get(key_id)
         if asking is None:
-            # Made-up ids, however many, keep nobody from a key that is known to exist.
+            # Lookups of made-up ids do not block the lookup of a known key.
             is_saturated = len(self._asking) >= LOOKUPS_MAX and key_id not in self._existing
             if self._is_unreachable() or is_saturated:
                 return
             asking = asyncio.get_running_loop().create_task(self._look_up(key_id))
             self._asking[key_id] = asking
-        # Others may wait for the same one, so it goes on whatever becomes of this request.
+        # Other requests may wait for the same lookup, so it outlives this request.
         await asyncio.wait([asking], timeout=LOOKUP_S_MAX)
         if asking.done():
             asking.result()
@@ -201,7 +201,7 @@ class _ApiKeyLookups:
 
 
 class _ApiKeyUses:
-    """Collects uses, and writes them `interval_s` after the first that is not written yet."""
+    """Collects uses, and writes them `interval_s` after the first unwritten one."""
 
     def __init__(self, api_keys: ApiKeys, interval_s: float, keys_max: int) -> None:
         self._api_keys = api_keys
@@ -212,16 +212,16 @@ class _ApiKeyUses:
         self._closing = asyncio.Event()
 
     def note(self, key_id: UUID, now: datetime) -> None:
-        """Note that a key is used now."""
+        """Note the use of a key."""
         if key_id not in self._used_at and len(self._used_at) >= self._keys_max:
-            # It is noted at its next use; this is for people, and decides nothing.
+            # The next use is noted instead. Uses are for people to read, and decide nothing.
             return
         self._used_at[key_id] = now
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write_later())
 
     async def _write_later(self) -> None:
-        """Write after each interval, until there is nothing left to write."""
+        """Write after each interval, until all uses are written."""
         try:
             while self._used_at:
                 with suppress(TimeoutError):
@@ -241,7 +241,7 @@ class _ApiKeyUses:
             self._used_at = used_at | self._used_at
 
     async def aclose(self) -> None:
-        """Write what is left, once."""
+        """Write the remaining uses, once."""
         self._closing.set()
         if self._writing is not None:
             await asyncio.wait([self._writing])

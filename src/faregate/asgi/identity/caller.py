@@ -1,4 +1,4 @@
-"""Who is charged for a request, as an identity function says it; and what such functions read."""
+"""The caller of a request, and helpers for identity functions."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -12,28 +12,28 @@ from starlette.types import Scope
 from faregate.domain.errors import ConfigurationError, IdentityAnswerError
 from faregate.domain.user import user_id_of
 
-#: How long a subject may be, in characters: as long as OpenID Connect allows (Core 1.0, section 2).
+#: The longest subject, in characters, by OpenID Connect (Core 1.0, section 2).
 SUBJECT_LENGTH_MAX = 255
 
-#: How long a credential may be, in bytes. A longer one is ignored, unread.
+#: The longest credential, in bytes. A longer one is ignored.
 CREDENTIAL_BYTES_MAX = 8_192
 
-#: What RFC 6750, section 2.1, allows a bearer token to consist of.
+#: A bearer token by RFC 6750, section 2.1.
 _TOKEN = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
 _SCHEME = b"bearer "
-#: A UUID as it is usually written; `UUID` itself reads braces, prefixes and hyphens anywhere.
+#: A UUID in its usual form; `UUID` itself also accepts braces, prefixes and misplaced hyphens.
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A user who sent a request, and what is known of it beside."""
+    """The user of a request, with its tier and limit key."""
 
     #: The user who is charged.
     user_id: UUID
-    #: Whose policy holds; None for the tier that the gate knows the user by.
+    #: The name of its policy; None for the tier that the gate resolves.
     tier: str | None = None
-    #: Whose requests the policy's limits by key count, such as an API key.
+    #: The key for the policy's limits by key, such as the id of an API key.
     limit_key: str = ""
 
     def __post_init__(self) -> None:
@@ -47,30 +47,30 @@ class Caller:
                 raise IdentityAnswerError(f"the {what} of a caller is no {kind}")
 
 
-#: Says whether a request passes without identity and without charge.
+#: Returns whether a request passes without identity and without charge.
 Exempt: TypeAlias = Callable[[Scope], bool]
-#: What an identity function says; None for nobody.
+#: The result of an identity function; None for an unknown caller.
 Answer: TypeAlias = Caller | UUID | None
 
-#: Says who sent a request, from its scope: a verified user, or None for nobody (then 401).
-#: Async or not; one that is not must not wait for anything, since all requests would wait with it.
-#: It must come from what was verified (a session, a signed token, a key that was looked up), never
-#: from a header as it was sent nor from an address: both are the client's word. Where it cannot be
-#: told now, it raises `IdentityUnavailableError` (then 503).
+#: Returns the verified user of a request, from its scope, or None if there is none (a 401). It may
+#: be async; a sync one must not block, since all requests would wait. The user must be verified: by
+#: a session, a signed token, or a key that was looked up; never by a plain header or an address,
+#: which a client can forge. It raises `IdentityUnavailableError` if it cannot identify the caller
+#: now (a 503).
 Identify: TypeAlias = Callable[[Scope], Awaitable[Answer] | Answer]
 
 
 async def caller_of(identify: Identify, scope: Scope) -> Caller | None:
-    """Return who sent a request, or None for nobody; errors are those of `caller_from`."""
+    """Return the caller of a request, or None; raises as `caller_from` does."""
     return await caller_from(identify(scope))
 
 
 async def caller_from(answer: Answer | Awaitable[Answer]) -> Caller | None:
-    """Return the caller that an identity function answers, or None for nobody.
+    """Return the caller from the result of an identity function, or None.
 
     Raises:
-        IdentityAnswerError: It answered something else, so it is not known who would be charged.
-        IdentityUnavailableError: The caller cannot be told now.
+        IdentityAnswerError: The result is neither a user nor None.
+        IdentityUnavailableError: The caller cannot be identified now.
     """
     found = await answer if isawaitable(answer) else answer
     if found is None or isinstance(found, Caller):
@@ -83,12 +83,12 @@ async def caller_from(answer: Answer | Awaitable[Answer]) -> Caller | None:
 
 
 def first_of(*ways: Identify) -> Identify:
-    """Ask several identity functions in turn: the first that knows the caller decides.
+    """Combine identity functions: the first that returns a caller decides.
 
-    What raises ends it: somebody who cannot be told now is not taken for somebody else.
+    An error ends the search, so that an outage never turns a caller into another one.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is no function.
     """
     if not ways:
         raise ConfigurationError("first_of needs at least one identity function")
@@ -104,10 +104,10 @@ def first_of(*ways: Identify) -> Identify:
 
 
 def user_id_from(subject: object, namespace: UUID | None) -> UUID | None:
-    """Return the user that a verified subject stands for, or None if it stands for none.
+    """Return the user of a verified subject, or None.
 
-    A UUID, or a text that is one, is the user itself. Any other text or number is mapped to a user
-    by `user_id_of`, if there is a namespace for it.
+    A UUID, or its text, is the user itself. With a namespace, `user_id_of` maps any other text or
+    number to a user.
     """
     if isinstance(subject, UUID):
         return subject
@@ -123,9 +123,9 @@ def user_id_from(subject: object, namespace: UUID | None) -> UUID | None:
 
 
 def credential(scope: Scope, field_name: bytes) -> str | None:
-    """Return the credential in a field, or None if there is none, or if it could be several.
+    """Return the credential in a field; None if there is none or more than one.
 
-    In `authorization` it follows the scheme Bearer; any other field is the credential itself.
+    In `authorization` it follows the scheme Bearer. Any other field contains only the credential.
     """
     values = [value for name, value in scope["headers"] if name == field_name]
     if len(values) != 1 or len(values[0]) > CREDENTIAL_BYTES_MAX:
@@ -140,10 +140,10 @@ def credential(scope: Scope, field_name: bytes) -> str | None:
 
 
 def is_cors_preflight(scope: Scope) -> bool:
-    """Say whether a browser only asks if it may send a request (the CORS protocol of Fetch).
+    """Return whether a request is a CORS preflight of a browser (the Fetch standard).
 
-    Such a question carries no identity, whatever the user's, and the request it asks about is
-    charged. Any other OPTIONS request is a request like others.
+    A preflight carries no credentials, and the request that follows is charged. Other OPTIONS
+    requests are charged like any request.
     """
     if scope["method"] != "OPTIONS":
         return False

@@ -1,10 +1,10 @@
 """The public keys of an issuer, from the URL where it publishes them (JWKS, RFC 7517).
 
-They are fetched in a thread, one fetch at a time, and never more often than once in `pause_s`,
-whatever tokens name: a forged key id costs the issuer nothing. Keys that are older than `refresh_s`
-are fetched anew beside the requests, which go on with those there are; when they are `lifetime_s`
-old, they count no more. So a key that the issuer has withdrawn is good for that long at most, and
-an issuer that does not answer for `lifetime_s - refresh_s` is not even noticed.
+They are fetched in a thread, one fetch at a time, at most once in `pause_s`. So forged key ids do
+not flood the issuer. Keys older than `refresh_s` are fetched again in the background, while
+requests use the old ones. Keys older than `lifetime_s` do not count. So a key that the issuer
+withdrew is valid for at most `lifetime_s`, and an outage of the issuer of up to `lifetime_s -
+refresh_s` has no effect.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ import jwt
 
 from faregate.domain.errors import ConfigurationError, IdentityUnavailableError
 
-#: How long the document of an issuer may be, in bytes. That of a large one has some 10,000.
+#: The largest document of an issuer, in bytes. That of a large issuer has about 10,000.
 DOCUMENT_BYTES_MAX = 262_144
 
-#: The signatures that a public key proves.
+#: The algorithms of public keys.
 ASYMMETRIC = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )
 
-#: Keys by their id, which may be missing, and by the algorithm that each is for.
+#: Keys by their id, which may be missing, and by algorithm.
 Keys: TypeAlias = Mapping[tuple[str | None, str], jwt.PyJWK]
 
 _CHUNK_BYTES = 16_384
@@ -52,23 +52,23 @@ class JwksKeys:
         timeout_s: float = 3.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Remember where the keys are; they are fetched by the first token.
+        """Configure the fetches; the first token makes the first one.
 
         Args:
-            url: `https://...`; `http://` for this machine alone.
-            refresh_s: How old keys may be before they are fetched anew, in seconds.
-            lifetime_s: How old they may be and still count, in seconds.
-            pause_s: From one fetch to the next at least, in seconds. So long a token with a key
-                that is new may be refused.
+            url: `https://...`; `http://` only for this machine.
+            refresh_s: The age at which keys are fetched again, in seconds.
+            lifetime_s: The age at which keys do not count any more, in seconds.
+            pause_s: The shortest time between two fetches, in seconds. A token with a new key may
+                be refused for this long.
             timeout_s: How long a request waits for the issuer, in seconds.
-            clock: Tells a time in seconds that never goes back.
+            clock: A monotonic clock in seconds.
 
         Raises:
             ConfigurationError: The URL is not safe, or the times contradict each other.
         """
         _check_url(url)
         if not 0 < pause_s <= refresh_s <= lifetime_s or timeout_s <= 0:
-            raise ConfigurationError("keys are kept by 0 < pause_s <= refresh_s <= lifetime_s")
+            raise ConfigurationError("keys need 0 < pause_s <= refresh_s <= lifetime_s")
         self._url = url
         self._refresh_s = refresh_s
         self._lifetime_s = lifetime_s
@@ -78,16 +78,16 @@ class JwksKeys:
         self._keys: Keys = {}
         self._fetched_at_s: float | None = None
         self._tried_at_s: float | None = None
-        #: Whether the last fetch that ended brought keys.
+        #: Whether the last completed fetch succeeded.
         self._succeeded = False
         self._fetching: asyncio.Task[None] | None = None
 
     async def key(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
-        """Return the key that a token names, or None if the issuer has no such key.
+        """Return the key with an id, or None if the issuer has no such key.
 
         Raises:
-            IdentityUnavailableError: The issuer does not answer, and what is known of its keys does
-                not tell.
+            IdentityUnavailableError: The issuer does not answer, and the cache does not have the
+                key.
         """
         if self._age_s() >= self._lifetime_s:
             await self._refresh()
@@ -103,20 +103,20 @@ class JwksKeys:
         return float("inf") if self._fetched_at_s is None else self._clock() - self._fetched_at_s
 
     async def _refresh(self) -> None:
-        """Wait until the keys are as of now, or of the last pause.
+        """Wait until the keys are fetched again, unless the pause is not over.
 
         Raises:
-            IdentityUnavailableError: They are not.
+            IdentityUnavailableError: The fetch failed.
         """
         fetching = self._fetch()
         if fetching is not None:
-            # A caller that is cancelled, or tired of waiting, does not end what others wait for.
+            # A caller that gives up does not cancel the fetch that others wait for.
             await asyncio.wait([fetching], timeout=self._timeout_s)
         if not self._succeeded or (fetching is not None and not fetching.done()):
             raise IdentityUnavailableError("the keys of the issuer of tokens cannot be fetched")
 
     def _fetch(self) -> asyncio.Task[None] | None:
-        """Return the fetch that is under way, or begin one unless it is too early."""
+        """Return the running fetch, or begin one unless the pause is not over."""
         if self._fetching is None:
             now_s = self._clock()
             if self._tried_at_s is not None and now_s < self._tried_at_s + self._pause_s:
@@ -138,16 +138,16 @@ class JwksKeys:
 
 
 def fetch_jwks(url: str, timeout_s: float) -> Keys:
-    """Fetch the keys at a URL, without following it to another one.
+    """Fetch the keys at a URL, without redirects.
 
     Raises:
-        OSError: There was no answer in time, or it was no success.
-        HTTPException: The answer was no HTTP.
-        ValueError: It held no key that can be used.
+        OSError: There was no response in time, or it was an error.
+        HTTPException: The response was no HTTP.
+        ValueError: It held no usable key.
     """
     ends_at_s = time.monotonic() + timeout_s
     body = b""
-    # Some issuers refuse who does not say what it is, and what Python says by itself.
+    # Some issuers refuse requests without a User-Agent, or with that of Python.
     request = Request(url, headers={"User-Agent": "faregate", "Accept": "application/json"})  # noqa: S310
     with _open(request, timeout_s) as response:
         while chunk := response.read1(_CHUNK_BYTES):
@@ -163,17 +163,17 @@ def _open(request: Request, timeout_s: float) -> HTTPResponse:
     try:
         response: HTTPResponse = build_opener(_NoRedirects).open(request, timeout=timeout_s)
     except HTTPError as error:
-        # The error is a response, too, and holds the connection.
+        # The error is also a response, and holds the connection.
         error.close()
         raise
     return response
 
 
 def read_jwks(body: bytes) -> Keys:
-    """Read a set of keys; those that are not for signatures, or not understood, are left out.
+    """Read a set of keys; keys of other uses and unknown kinds are left out.
 
     Raises:
-        ValueError: None is left.
+        ValueError: No key is left.
     """
     try:
         document = json.loads(body)
@@ -201,15 +201,15 @@ def _usable(jwk: dict[str, Any]) -> Iterator[tuple[tuple[str | None, str], jwt.P
                 if key.Algorithm.check_key_length(key.key) is None:
                     yield (key_id, algorithm), key
             except jwt.PyJWTError:
-                # The entry is of another kind than this algorithm needs.
+                # The key is of another kind than this algorithm needs.
                 continue
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """The address was given; where it points to was not."""
+    """Refuses redirects: only the configured address is trusted."""
 
     def redirect_request(self, *_arguments: object) -> None:
-        """Follow nothing: the answer is an error."""
+        """Return None, so that the redirect is an error."""
 
 
 def _check_url(url: str) -> None:

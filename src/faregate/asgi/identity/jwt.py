@@ -1,6 +1,6 @@
 """Callers by JSON Web Token (RFC 7519): signed by an issuer, `Authorization: Bearer ...`.
 
-Needs `pip install 'faregate[jwt]'`. The client is not told why its token is refused.
+Needs `pip install 'faregate[jwt]'`. The response does not say why a token is refused.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,16 +17,16 @@ from faregate.domain.errors import ConfigurationError
 
 __all__ = ["JwksKeys", "JwtIdentity"]
 
-#: The signatures that a shared secret proves.
+#: The algorithms of shared secrets.
 SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
 
 LEEWAY_S_MAX = 300.0
-#: How long the name of a tier may be, in characters.
+#: The longest name of a tier, in characters.
 _TIER_LENGTH_MAX = 100
 
 
 class JwtIdentity:
-    """An identity function: the user of a valid token, or nobody."""
+    """An identity function: returns the user of a valid token, or None."""
 
     def __init__(
         self,
@@ -39,25 +39,26 @@ class JwtIdentity:
         tier_claim: str | Sequence[str] = (),
         leeway_s: float = 10.0,
     ) -> None:
-        """Decide what tokens are believed. Each must have a subject and an expiry.
+        """Configure which tokens are valid. Each must have a subject and an expiry.
 
         Args:
             keys: A public key (PEM), a secret, or the `JwksKeys` of an issuer.
-            issuer: Who may have signed a token: its `iss`.
-            audience: For whom a token must be: one of its `aud`. None for tokens that are for
-                nobody in particular, and for these alone.
-            algorithms: Which signatures are believed: `["RS256"]`.
-            namespace: Maps a subject that is no UUID to a user; without it, it is nobody.
-            tier_claim: The name of the claim that holds the tier, or the path to it, such as
-                `("app_metadata", "tier")`. It must be one that only the issuer can write.
-            leeway_s: How far clocks may differ, in seconds.
+            issuer: The `iss` that a token must have.
+            audience: The `aud` that a token must have. None accepts only tokens without an
+                audience.
+            algorithms: The accepted signature algorithms, such as `["RS256"]`.
+            namespace: Maps subjects that are no UUID to users. Without it, such a token has no
+                user.
+            tier_claim: The name of the claim with the tier, or its path, such as `("app_metadata",
+                "tier")`. Only the issuer may be able to write it.
+            leeway_s: The largest difference of clocks, in seconds.
 
         Raises:
-            ConfigurationError: What was given would believe what it should not.
+            ConfigurationError: The settings would accept unsafe tokens.
         """
         self._algorithms = _check_algorithms(algorithms)
         self._published = keys if isinstance(keys, JwksKeys) else None
-        #: One key for all tokens, whatever key id they name, by algorithm.
+        #: By algorithm: the one key of all tokens, whose key ids are ignored.
         self._prepared: Mapping[str, Any] = {}
         if not isinstance(keys, JwksKeys):
             self._prepared = {name: _prepare(keys, name) for name in self._algorithms}
@@ -74,7 +75,7 @@ class JwtIdentity:
         self._leeway_s = leeway_s
 
     async def __call__(self, scope: Scope) -> Caller | None:
-        """Return who sent a request, or None without a valid token.
+        """Return the caller of a request, or None without a valid token.
 
         Raises:
             IdentityUnavailableError: The keys of the issuer cannot be fetched now.
@@ -90,11 +91,11 @@ class JwtIdentity:
         return Caller(user_id=user_id, tier=self._tier(claims))
 
     async def _claims(self, token: str) -> Mapping[str, Any] | None:
-        """Return what a token says, once it is proved; None if it is not signed as it must be."""
-        # The rest of the token is read, once, when it is known with which key.
+        """Return the claims of a token, or None if it is not valid."""
+        # The claims are read later, after the key is known.
         header = jwt.get_unverified_header(f"{token.partition('.')[0]}..")
-        # All that is taken from the header: which of the keys, and which of the algorithms that
-        # were allowed beforehand. Keys and addresses of keys in a token are never looked at.
+        # Only the key id and the algorithm, which must be an accepted one, are read from the
+        # header. Keys and key URLs in a token are ignored.
         algorithm, key_id = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             return None
@@ -132,7 +133,7 @@ def _check_algorithms(algorithms: Collection[str]) -> frozenset[str]:
         known = ", ".join(sorted(SYMMETRIC | ASYMMETRIC))
         raise ConfigurationError(f"signatures to be believed are among {known}; not {shown}")
     if names & SYMMETRIC and names & ASYMMETRIC:
-        # A public key, which anybody has, would pass as the secret of an HMAC.
+        # Otherwise anybody could use the public key as the secret of an HMAC.
         raise ConfigurationError("signatures by secret and by public key are not mixed")
     return names
 

@@ -1,4 +1,4 @@
-"""Users whom Starlette's own middleware has found: in a session, or by authentication.
+"""Users from Starlette's own middleware: from a session, or from authentication.
 
 Both middlewares must run before the gate: they stand above it in the app's list.
 """
@@ -14,11 +14,11 @@ from faregate.domain.errors import ConfigurationError
 
 
 def session_identity(name: str = "user_id", *, namespace: UUID | None = None) -> Identify:
-    """Take the user from the session: what the app wrote under `name` when it logged the user in.
+    """Return an identity function for the user that a login has written into the session.
 
     Args:
         name: A name in `request.session`. A request without it has no caller.
-        namespace: Maps what is no UUID, such as a number, to a user; without it, it is nobody.
+        namespace: Maps values that are no UUID, such as numbers, to users.
     """
 
     def identify(scope: Scope) -> UUID | None:
@@ -32,11 +32,11 @@ def session_identity(name: str = "user_id", *, namespace: UUID | None = None) ->
 def user_identity(
     subject: str | Callable[[Any], object] = "identity", *, namespace: UUID | None = None
 ) -> Identify:
-    """Take the user whom AuthenticationMiddleware has put into the scope, if it is authenticated.
+    """Return an identity function for the authenticated user of AuthenticationMiddleware.
 
     Args:
-        subject: What stands for the user: the name of an attribute, or a function of the user.
-        namespace: Maps what is no UUID, such as a name, to a user; without it, it is nobody.
+        subject: The id of the user: the name of an attribute, or a function of the user.
+        namespace: Maps ids that are no UUID, such as names, to users.
     """
 
     def identify(scope: Scope) -> UUID | None:
@@ -45,7 +45,7 @@ def user_identity(
                 "there is no user: AuthenticationMiddleware stands above the gate"
             )
         user = scope["user"]
-        # A method of that name would be true for everybody.
+        # If it is a method, it would be true for every user.
         if user.is_authenticated is not True:
             return None
         found = getattr(user, subject) if isinstance(subject, str) else subject(user)

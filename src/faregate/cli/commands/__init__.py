@@ -1,1 +1,1 @@
-"""The commands, a module a group. Each parses, calls one use case, and tells what came of it."""
+"""The commands, one module for each group. Each parses, calls a use case, and prints the result."""

@@ -1,4 +1,4 @@
-"""`faregate access`: prints roles of Postgres and users of Redis, for review and for running."""
+"""`faregate access`: prints roles of Postgres and users of Redis, to review and to run."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -13,7 +13,7 @@ from faregate.cli.conventions import Json, print_result
 
 
 class Part(StrEnum):
-    """What is printed where not all is."""
+    """The parts that can be printed alone."""
 
     SQL = "sql"
     REDIS = "redis"

@@ -39,7 +39,7 @@ def reconcile(
         open_stream(settings) as stream,
         open_audit(settings) as audit,
         open_reconciliations(settings) as reconciliations,
-        # In a log it would be an empty line before an error.
+        # Only on a terminal: in a log the bar would be an empty line.
         progress_on(console, is_hidden=not console.is_terminal) as progress,
     ):
         next_since = reconciliations.next_since()

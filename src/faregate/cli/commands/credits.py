@@ -1,6 +1,6 @@
-"""Credits that an operator gives, corrects and gives back.
+"""Changes of credits by an operator: grant, adjust, refund.
 
-Each change is a row, which says who did it (`actor` in the metadata) and why (the description).
+Each change is a row with the operator (`actor` in the metadata) and the reason (the description).
 """
 
 from typing import Annotated
@@ -132,7 +132,7 @@ def checked_text(name: str, text: str) -> str:
     """Return a text that is not blank.
 
     Raises:
-        InvalidArgumentError: It is.
+        InvalidArgumentError: It is blank.
     """
     if not text.strip():
         raise InvalidArgumentError(f"--{name} is blank")
@@ -140,12 +140,12 @@ def checked_text(name: str, text: str) -> str:
 
 
 def operator_of(actor: str, reason: str) -> Operator:
-    """Return who changes something, and why; raises as `checked_text` does."""
+    """Return the operator and the reason of a change; raises as `checked_text` does."""
     return Operator(checked_text("actor", actor), checked_text("reason", reason))
 
 
 def require_done(answer: Decision | HoldAnswer) -> None:
-    """Make sure that a change was made.
+    """Check that a change was made.
 
     Raises:
         InvalidArgumentError: It was refused, and nothing was changed.

@@ -25,7 +25,7 @@ from faregate.domain.operator import Operator
 from faregate.ops.reconcile import differences
 
 COUNT_MAX = 10_000
-#: The last number that Postgres has for a letter.
+#: The largest number of a letter in Postgres.
 _ID_MAX = 2**63 - 1
 
 Ids = Annotated[
@@ -192,7 +192,7 @@ def _ids(letters: PostgresLetters, asked: tuple[Sequence[int], LetterKind | None
 
 
 def _print_letters(settings: Settings, treated: Sequence[LetterResult], as_json: bool) -> None:
-    """Print what was done, and how live and durable credits of the users differ now."""
+    """Print the outcomes, and the drift of the users now."""
     findings: Sequence[Finding] = ()
     if users := {letter.user_id for letter in treated if letter.user_id}:
         with open_stream(settings) as stream, open_audit(settings) as audit:

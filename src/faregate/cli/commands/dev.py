@@ -24,7 +24,7 @@ from faregate.cli.sockets import LOOPBACK, listen, url_of
 from faregate.cli.stack import WATCH_INTERVAL_S, stopping_on_signals, worker_program
 from faregate.config import PREFIX, Settings
 
-#: What forgives; a variable that is set wins.
+#: Forgiving defaults for development; variables of the environment take precedence.
 _DEFAULTS = {"provision_users": True, "decision_timeout_ms": 5_000}
 
 Port = Annotated[int, typer.Option(help="0 for any free port.", min=0, max=65535)]
@@ -71,7 +71,7 @@ def dev(
 
 
 def settings_for(redis_url: str, postgres_url: str) -> Settings:
-    """Return the settings of app and worker: those of the environment, on these servers."""
+    """Return the settings of app and worker: those of the environment, with these servers."""
     forgiving = {
         name: value for name, value in _DEFAULTS.items() if PREFIX + name.upper() not in os.environ
     }
@@ -81,7 +81,7 @@ def settings_for(redis_url: str, postgres_url: str) -> Settings:
 
 
 def _prepare(settings: Settings, folder: DevFolder) -> str:
-    """Bring the schema up to date, and write down what a shell needs; return the token."""
+    """Migrate the schema, write the variables for a shell, and return the token."""
     folder.hide()
     folder.worker_log.unlink(missing_ok=True)
     Migrator(settings.postgres_url).apply(

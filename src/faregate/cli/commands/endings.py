@@ -30,7 +30,7 @@ from faregate.gate import Gate
 
 #: The interval between two checks whether a worker has erased a user, in seconds.
 CHECK_INTERVAL_S = 0.2
-#: How often credits are taken from a user who spends them meanwhile.
+#: How often the credits of a user that spends meanwhile are taken.
 TRIES_MAX = 10
 
 EraseReason = Annotated[
@@ -60,7 +60,7 @@ def close(user: UserId, *, actor: Actor, reason: Reason, as_json: Json = False) 
 
 
 async def _take_all(gate: Gate, user: UUID, holds: list[Hold], who: Operator) -> dict[str, object]:
-    """Give holds back, and take all credits, though the user may spend some meanwhile."""
+    """Give holds back, and take all credits, even if the user spends some meanwhile."""
     for hold in holds:
         metadata = {"actor": who.actor}
         answer = await gate.cancel(hold, description=who.reason, metadata=metadata)
@@ -127,7 +127,7 @@ def erase(
 
 
 def _require_idle(settings: Settings, user: UUID, *, is_forced: bool) -> None:
-    """Make sure that a user has no requests in flight and no open holds.
+    """Check that a user has no requests in flight and no open holds.
 
     Raises:
         InvalidArgumentError: Requests are in flight, or holds are open.
@@ -146,7 +146,7 @@ def _wait(erasures: PostgresErasures, user: UUID, wait_s: int) -> None:
     """Wait until a worker has deleted the keys of a user.
 
     Raises:
-        OutcomeUnknownError: It has not in time.
+        OutcomeUnknownError: No worker did so in time.
     """
     give_up_at = time.monotonic() + wait_s
     with error_console().status("deleted; waiting for the worker to delete the keys"):

@@ -15,16 +15,16 @@ from faregate.cli.conventions import error_console, json_of, stream_out
 from faregate.config import read_settings
 from faregate.ports import ROW_COLUMNS
 
-#: How many rows pass between two words about progress.
+#: How many rows are printed between two updates of the progress.
 PROGRESS_ROWS = 1_000
-#: Those of a record, without its place in a batch.
+#: The columns of a transaction, without its place in a batch.
 _NAMES = ROW_COLUMNS[1:]
 _Row: TypeAlias = Mapping[str, Any]
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
 
 class Format(StrEnum):
-    """How rows are written."""
+    """The format of rows."""
 
     CSV = "csv"
     JSONL = "jsonl"
@@ -69,7 +69,7 @@ def _json_lines(rows: Iterable[_Row]) -> Iterator[str]:
 
 
 class _Line:
-    """A file whose `write` returns what it is given, and with it `csv.writer.writerow`."""
+    """A file whose `write` returns its argument, so that `csv.writer.writerow` returns the line."""
 
     @staticmethod
     def write(line: str) -> str:
@@ -77,10 +77,10 @@ class _Line:
 
 
 def _csv(rows: Iterable[_Row]) -> Iterator[str]:
-    """Write rows as RFC 4180 has it, under their names."""
+    """Write rows by RFC 4180, with a header."""
     writer: Any = csv.writer(_Line())
     lines = (writer.writerow([_field(row[name]) for name in _NAMES]) for row in rows)
-    # Nothing is printed before Postgres has answered.
+    # Print nothing before Postgres has answered.
     first = next(lines, "")
     yield writer.writerow(_NAMES) + first
     yield from lines

@@ -63,14 +63,14 @@ def _plain(fact: Any) -> Any:
 
 
 def _row(part: str, fact: Any, found: Examination) -> dict[str, object]:
-    """Put a part into one line."""
+    """Return the facts of a part as one row."""
     worst = min((one.severity for one in found.symptoms if one.part == part), default="well")
     result = [f"{name.replace('_', ' ')} {text_of(fact[name])}" for name in fact or ()]
     return {"part": part.replace("_", " "), "is": worst, "says": result}
 
 
 def _show_last(last: Mapping[str, Any] | None) -> None:
-    """Say whether the ledger was exact when its numbers were last compared."""
+    """Print the result of the last reconciliation."""
     if last:
         show_verdict(not last["findings"], f" at {text_of(last['ended_at'])}, by `reconcile`")
     else:

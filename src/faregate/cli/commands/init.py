@@ -8,7 +8,8 @@ import typer
 from faregate.domain.errors import InvalidArgumentError
 
 _TEMPLATES = Path(__file__).parents[1] / "project"
-#: Each file, by the name that it has here: that of a project's own would be taken for Faregate's.
+#: The files by their names here. They end in `.txt`, so that tools do not take them for files of
+#: Faregate.
 _FILES = {
     "app.py": "app.py.txt",
     "test_app.py": "test_app.py.txt",

@@ -87,5 +87,5 @@ def _all(admin: ApiKeyAdmin, user: UUID | None) -> Iterator[ApiKey]:
 
 
 def plain_api_key(key: ApiKey) -> dict[str, object]:
-    """Return what is printed of a key: its id as in the key itself, times in UTC."""
+    """Return a key as plain data: its id as in the key itself, times in UTC."""
     return members(key) | {"id": key.id.hex}

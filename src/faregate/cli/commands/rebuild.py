@@ -48,7 +48,7 @@ def rebuild(
     console = error_console()
     with (
         open_admin(settings) as admin,
-        # In a log it would be an empty line before an error.
+        # Only on a terminal: in a log the bar would be an empty line.
         progress_on(console, is_hidden=not console.is_terminal) as progress,
     ):
         identity = admin.identity()
@@ -56,7 +56,7 @@ def rebuild(
         former_settings = _with(target, identity.shard_count, former_url) if former_url else None
         if not (all_users or former_url) or not _is_rebuilt(target, former_settings, identity):
             _require_empty(target, identity)
-            # Before the one that serves is given up, which cannot be undone.
+            # Checked before the old Redis is given up, which cannot be undone.
             admin.check_owner()
             if former_settings is not None:
                 _retire(former_settings, identity, progress)
@@ -99,10 +99,10 @@ def reopen(as_json: Json = False) -> None:
 
 
 def _target(settings: Settings, identity: LedgerIdentity, shard_count: int | None) -> Settings:
-    """Return the settings of the Redis that is to serve.
+    """Return the settings of the new Redis.
 
     Raises:
-        ConfigurationError: The settings are of another ledger.
+        ConfigurationError: The settings belong to another ledger.
     """
     if shard_count is None:
         identity.require_shards(settings.shard_count)
@@ -114,7 +114,7 @@ def _with(settings: Settings, shard_count: int, redis_url: str) -> Settings:
 
 
 def _is_rebuilt(target: Settings, former: Settings | None, identity: LedgerIdentity) -> bool:
-    """Say whether only users are left to install."""
+    """Return whether the rebuild is done except for the installation of users."""
     if former is not None:
         with open_stream(former) as stream:
             if any(stream.epochs()):

@@ -113,7 +113,7 @@ def _servers() -> Iterator[Servers]:
 
 
 def _adjust(user_id: UUID, amount: int, idempotency_key: str, who: Operator) -> None:
-    """Adjust a balance once for its key."""
+    """Adjust a balance, once for an idempotency key."""
     decision = ask(
         operator_gate(),
         lambda gate: gate.adjust(
@@ -129,7 +129,7 @@ def _adjust(user_id: UUID, amount: int, idempotency_key: str, who: Operator) -> 
 
 
 def _shown(as_json: bool) -> ops.OnStep:
-    """Return the function that prints each step right before it is taken."""
+    """Return the function that prints each step right before it is applied."""
 
     def show(step: Step) -> None:
         if not as_json:

@@ -1,4 +1,4 @@
-"""What prepares servers and runs the worker: migrate, worker, config."""
+"""Commands of the setup: migrate, worker, config."""
 
 import os
 import sys
@@ -58,7 +58,7 @@ def migrate(
 
 
 def _refuse(obstacles: Sequence[Obstacle], as_json: bool) -> NoReturn:
-    """Print each obstacle on a line of its own, and exit: nothing was changed."""
+    """Print each obstacle on a line of its own, and exit. Nothing was changed."""
     if as_json:
         print_result({"obstacles": [members(one) for one in obstacles]}, as_json=True)
     else:
@@ -86,10 +86,10 @@ def worker(
 
     Example: faregate worker --metrics-port 9101
     """
-    # The ticker, a child of the worker, reads its settings anew.
+    # The ticker, a child of the worker, reads its settings again.
     given = {"FAREGATE_METRICS_PORT": metrics_port, "FAREGATE_LOG_FORMAT": log_format}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
-    # The worker is a layer beside this one, so it is a program of its own: this one becomes it.
+    # The worker is a separate layer, so this process becomes its program by exec.
     arguments = [sys.executable, "-m", "faregate_worker", *(["--check"] if check else [])]
     sys.stdout.flush()
     os.execv(sys.executable, arguments)  # noqa: S606
@@ -113,6 +113,6 @@ def config(as_json: Json = False) -> None:
 
 
 def _shown(settings: Settings, name: str) -> object:
-    """Return the value of a setting; one that `repr` leaves out may hold a password."""
+    """Return the value of a setting, masked if it may hold a password."""
     value = getattr(settings, name)
     return value if Settings.model_fields[name].repr else masked(value)

@@ -1,4 +1,4 @@
-"""What is known of a user: balance, history, usage, and all of it."""
+"""Commands about one user: balance, history, usage, show, export."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,13 +24,13 @@ from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 from faregate.domain.history import PAGE_LENGTH_MAX, HistoryRow
 from faregate.domain.user import User
 
-#: How much `users show` shows of each kind; `users export` has all of it.
+#: How many items of each kind `users show` prints; `users export` prints all.
 SHOWN_COUNT = 10
 _COUNT_MAX = 10_000
 
 UserId = Annotated[UUID, typer.Argument(metavar="USER", help="The id of a user.")]
 
-#: What a usage tells; most of it depends on the policy.
+#: The fields of a usage; most of them depend on the policy.
 _USAGE = (
     *("policy", "is_unlimited", "remaining", "held", "limit", "used"),
     *("period_start", "period_end", "warning"),
@@ -67,7 +67,7 @@ def history(
     if before is not None and place is None:
         raise InvalidArgumentError("--before takes the `next_cursor` of the page before")
     with open_reports(read_settings()) as reports:
-        # One more, which tells whether there is a next page.
+        # One more row shows whether there is a next page.
         found = reports.newest(user, count + 1, place)
     result = {
         "transactions": _rows(found[:count]),
@@ -150,7 +150,8 @@ def _all_of(settings: Settings, user: UUID) -> Iterator[dict[str, object]]:
             yield {"entry": "api_key", **key}
         for hold in sweeper.list_holds(user, _COUNT_MAX):
             yield {"entry": "open_hold", **members(hold)}
-        # Before the rows: a record that becomes one meanwhile is told twice, and not left out.
+        # Before the rows: a record that becomes a row meanwhile is printed twice, but never left
+        # out.
         cursors = reports.audit.cursors()
         for record in stream.pending_of(user, cursors):
             yield {"entry": "pending", **members(record)}
@@ -164,11 +165,11 @@ def _known(settings: Settings, user: UUID) -> tuple[User | None, User | None, Us
     """Return the live and the durable balance of a user, and the newer one of them.
 
     Raises:
-        InvalidArgumentError: There is neither.
+        InvalidArgumentError: The user has neither.
         ConfigurationError: The settings have another number of shards.
     """
     with open_stream(settings) as stream, open_audit(settings) as audit:
-        # With another number a user would be looked for where it is not.
+        # With another number of shards the user would not be found.
         audit.identity().require_shards(stream.shard_count)
         live, durable = stream.read_many([user]).get(user), audit.reached([user]).get(user)
     newest = live or durable

@@ -11,13 +11,13 @@ from faregate.cli.dev.folder import DevFolder
 from faregate.config import Settings
 from faregate.domain.api_key import NewApiKey, PresentedApiKey
 
-#: The same in each folder, so that it can be written down.
+#: The same in each folder, so that documentation can show it.
 DEMO_USER = UUID("0190f5a0-0000-7000-8000-0000000000d0")
 _KEYS_MAX = 1_000
 
 
 def sign_in(settings: Settings, folder: DevFolder) -> str:
-    """Make sure that the user is there, and return a token of it that is in force."""
+    """Create the user if it is missing, and return a valid token of it."""
     with unavailable("sign the demo user up"), psycopg.connect(settings.postgres_url) as connection:
         query = "insert into auth.users (id) values (%s) on conflict do nothing"
         connection.execute(query, [DEMO_USER])

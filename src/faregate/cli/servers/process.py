@@ -1,4 +1,4 @@
-"""The owner's end of a supervisor: a server as a process that can be signalled and stopped."""
+"""A server as a process, which its owner signals and stops through a supervisor."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from faregate.cli.servers import supervisor
 from faregate.cli.servers.places import UnixAccount
 from faregate.domain.errors import EmbeddedServerError
 
-#: How long a server may take to stop before it is killed.
+#: How long a server may take to stop before it is killed, in seconds.
 STOP_MS_MAX = 15_000
-#: How much longer its supervisor may take to say so.
+#: How much longer its supervisor may take to report it, in seconds.
 SUPERVISOR_MS_MAX = 10_000
 _POLL_S = 0.01
 _LINE_BYTES_MAX = 4_096
@@ -27,7 +27,7 @@ SERVER_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_ms: int) -> bool:
-    """Poll `condition` until it holds; say whether it did before the timeout."""
+    """Poll `condition` until it is true; return whether it was before the timeout."""
     deadline = time.monotonic() + timeout_ms / 1_000
     while not condition():
         if time.monotonic() > deadline:
@@ -38,7 +38,7 @@ def wait_until(condition: Callable[[], bool], *, timeout_ms: int) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What to run, and how."""
+    """A program with its environment and account."""
 
     command: tuple[str, ...]
     account: UnixAccount | None
@@ -50,7 +50,7 @@ class Launch:
     directories: tuple[Path, ...] = ()
 
     def specification(self, lock: int) -> supervisor.Specification:
-        """Say it in the supervisor's words."""
+        """Return the specification for the supervisor."""
         return {
             "command": list(self.command),
             "environment": SERVER_ENVIRONMENT,
@@ -92,7 +92,7 @@ class SupervisedProcess:
                 stderr=log,
                 cwd="/",
                 pass_fds=(lock,),
-                # Ctrl-C in a terminal reaches the owner alone, which stops the rest in order.
+                # Ctrl-C in a terminal reaches only the owner, which stops the rest in order.
                 start_new_session=True,
             )
         self.pid = self._read_pid(launch)
@@ -108,11 +108,11 @@ class SupervisedProcess:
         return self._supervisor.poll()
 
     def signal(self, number: signal.Signals) -> None:
-        """Have the server get a signal. Nothing happens if it is gone."""
+        """Send a signal to the server. It does nothing if the server has ended."""
         self._order(number)
 
     def stop(self) -> None:
-        """Stop the server in order, and after a bound by force. Waits until it is gone.
+        """Stop the server in order, after a timeout by force, and wait for its end.
 
         Raises:
             EmbeddedServerError: If even that had no effect in time.
@@ -121,10 +121,10 @@ class SupervisedProcess:
         self.join(timeout_ms=STOP_MS_MAX + SUPERVISOR_MS_MAX)
 
     def join(self, *, timeout_ms: int) -> None:
-        """Wait until the server is gone, and give back what it took here.
+        """Wait until the server has ended, and release its resources here.
 
         Raises:
-            EmbeddedServerError: If it is still there after `timeout_ms`.
+            EmbeddedServerError: If it has not ended after `timeout_ms`.
         """
         try:
             self._supervisor.wait(timeout_ms / 1_000)

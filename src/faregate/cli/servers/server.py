@@ -11,9 +11,9 @@ from faregate.cli.servers.places import Places
 from faregate.cli.servers.process import Launch, SupervisedProcess, wait_until
 from faregate.domain.errors import EmbeddedServerError
 
-#: A server that was killed recovers in this time, or the start has failed.
+#: The longest start, including the recovery after a kill, in seconds.
 START_MS_MAX = 60_000
-#: How long those who used the directory before may take to end.
+#: How long former users of the directory may take to end, in seconds.
 LOCK_MS_MAX = 20_000
 KILL_MS_MAX = 10_000
 LOG_TAIL_LINES = 20
@@ -37,7 +37,7 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients find the server."""
+        """The URL for clients."""
 
     @property
     def pid(self) -> int:
@@ -57,11 +57,11 @@ class Server(ABC):
 
     @property
     def died(self) -> bool:
-        """Whether the server was started, not stopped, and is gone all the same."""
+        """Whether the server was started and has ended without a stop."""
         return self._process is not None and not self._process.alive
 
     def start(self) -> None:
-        """Start the server on its data and wait until it serves. Nothing happens if it runs.
+        """Start the server on its data and wait until it serves. It does nothing if it runs.
 
         Raises:
             EmbeddedServerError: If it does not serve in time; with the end of its log.
@@ -80,7 +80,7 @@ class Server(ABC):
         self._await_ready(self._process)
 
     def stop(self) -> None:
-        """Stop the server in order; by force after a bound. Nothing happens if it is gone."""
+        """Stop the server in order, after a timeout by force. It does nothing if it has ended."""
         process, self._process = self._process, None
         if process is not None:
             process.stop()
@@ -91,7 +91,7 @@ class Server(ABC):
         self.start()
 
     def kill(self) -> None:
-        """End the server by SIGKILL, as a fault would, and wait until it is gone."""
+        """End the server by SIGKILL, as a fault would, and wait for its end."""
         process = self._running()
         process.signal(signal.SIGKILL)
         process.join(timeout_ms=KILL_MS_MAX)
@@ -101,12 +101,12 @@ class Server(ABC):
         self._running().signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused server go on."""
+        """Resume a paused server."""
         self._running().signal(signal.SIGCONT)
 
     @abstractmethod
     def _prepare(self, lock: int) -> None:
-        """Make the data, if missing, and clear away what a killed server left behind."""
+        """Create missing data, and remove the remains of a killed server."""
 
     @abstractmethod
     def _command(self) -> tuple[str, ...]:
@@ -145,10 +145,10 @@ class Server(ABC):
 
 
 def lock_of(directory: Path) -> int:
-    """Wait until nobody is left who uses the data of a server, and lock it: an open file.
+    """Wait until no process uses the data of a server; return an open file with its lock.
 
     Raises:
-        EmbeddedServerError: Somebody uses it all the time.
+        EmbeddedServerError: Another process goes on using it.
     """
     try:
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,11 +1,11 @@
-"""The supervisor of one server: starts it, passes signals on, stops it when the owner is gone.
+"""The supervisor of one server: starts it, passes signals on, stops it when the owner has ended.
 
 Run as a script (`python -I -S supervisor.py SPECIFICATION`), so that it needs nothing but the
 standard library and starts in some 30 ms. It never imports Faregate.
 
-It tells its owner one line on standard output: `pid 123` or `error ...`. Each byte that the owner
-writes to its standard input is an order: 0 stops the server, any other number is a signal that
-the server gets. The end of the input means that the owner is gone.
+It writes one line to standard output: `pid 123` or `error ...`. Each byte that the owner writes to
+its standard input is a command: 0 stops the server, any other number is a signal for the server.
+The end of the input means that the owner has ended.
 """
 
 import ctypes
@@ -20,7 +20,8 @@ from enum import Enum, auto
 from typing import TypedDict
 
 STOP_ORDER = 0
-#: How soon a vanished owner is noticed when something else holds its end of the pipe open.
+#: The interval in which the owner is checked, in seconds, if another process holds its end of the
+#: pipe open.
 OWNER_CHECK_S = 1.0
 _PR_SET_PDEATHSIG = 1
 _EXIT_CANNOT_START = 127
@@ -28,29 +29,29 @@ _EXIT_OF_SIGNAL = 128
 
 
 class Specification(TypedDict):
-    """What the owner asks for."""
+    """The specification by the owner."""
 
     command: list[str]
     #: The server's whole environment.
     environment: dict[str, str]
-    #: The account to run as, or null for the owner's own.
+    #: The account to run as, or null for that of the owner.
     uid: int | None
     gid: int | None
     stop_signal: int
-    #: After this the server is killed.
+    #: The timeout of a stop, after which the server is killed.
     stop_ms_max: int
     #: Process id of the owner.
     owner: int
-    #: Inherited by the server, so that the lock lives as long as it does.
+    #: The descriptor of the lock, which the server inherits and so holds until its end.
     lock: int
-    #: Deleted with their contents if the owner vanishes.
+    #: Deleted with their contents if the owner dies.
     trees: list[str]
     #: Then removed if empty.
     directories: list[str]
 
 
 class End(Enum):
-    """Why watching is over."""
+    """The reason why the supervisor ends."""
 
     EXITED = auto()
     STOPPED = auto()
@@ -58,7 +59,7 @@ class End(Enum):
 
 
 def main(argument: str) -> int:
-    """Run the server that `argument` (JSON) specifies until it ends or is to end."""
+    """Run the server that `argument` (JSON) specifies until it ends or must end."""
     specification: Specification = json.loads(argument)
     wake_up = _catch_signals()
     try:
@@ -76,7 +77,7 @@ def main(argument: str) -> int:
 
 
 def _catch_signals() -> int:
-    """Turn the signals that matter into bytes on a pipe, and return its end to read."""
+    """Turn signals into bytes on a pipe, and return its read end."""
     readable, writable = os.pipe()
     os.set_blocking(readable, False)
     os.set_blocking(writable, False)
@@ -103,7 +104,7 @@ def _start(specification: Specification) -> subprocess.Popen[bytes]:
 
 
 def _end_with_parent(number: int) -> Callable[[], object] | None:
-    """Make what asks the kernel, in the child, for a signal when its parent dies."""
+    """Return a function for the child that asks the kernel for a signal when the parent dies."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -137,7 +138,7 @@ def _handle_command(server: subprocess.Popen[bytes], orders: bytes) -> End | Non
 
 def _stop(server: subprocess.Popen[bytes], specification: Specification) -> None:
     server.send_signal(specification["stop_signal"])
-    # A server that was paused hears the first signal only once it goes on.
+    # A paused server gets the signal only after SIGCONT.
     server.send_signal(signal.SIGCONT)
     try:
         server.wait(specification["stop_ms_max"] / 1_000)
@@ -155,7 +156,7 @@ def _remove(specification: Specification) -> None:
         try:
             os.rmdir(directory)  # noqa: PTH106 - pathlib is not loaded here
         except OSError:
-            # The other server is still there, and removes it as it ends.
+            # The other server still runs, and removes it at its end.
             continue
 
 
@@ -164,7 +165,7 @@ def _write_line(line: str) -> None:
         os.write(sys.stdout.fileno(), f"{line}\n".encode())
         os.close(sys.stdout.fileno())
     except BrokenPipeError:
-        # The owner died meanwhile; watching finds out and stops the server.
+        # The owner died meanwhile; the loop notices this and stops the server.
         return
 
 

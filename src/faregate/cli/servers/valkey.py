@@ -21,18 +21,18 @@ class EmbeddedValkey(Server):
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self, places: Places, *, program: Path, durable: bool) -> None:
-        """Prepare to run `program`; where not `durable`, its file is never synced to the disk."""
+        """Prepare to run `program`; unless `durable`, its file is never synced to the disk."""
         super().__init__(places, durable=durable)
         self._program = program
         self._socket = places.run / "valkey.sock"
 
     @property
     def url(self) -> str:
-        """A URL that redis-py and RQ take."""
+        """A URL for redis-py and RQ."""
         return f"unix://{quote(os.fspath(self._socket))}"
 
     def _prepare(self, lock: int) -> None:
-        # Valkey itself replaces the socket that a killed one left; here it must not look alive.
+        # Valkey replaces the socket of a killed one, but until then it would look alive here.
         self._socket.unlink(missing_ok=True)
 
     def _command(self) -> tuple[str, ...]:

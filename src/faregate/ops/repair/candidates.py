@@ -1,4 +1,4 @@
-"""The possible contents of a row before it was changed, by the rows beside it."""
+"""The possible contents of a row before it was changed, from the rows around it."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice, product
@@ -7,14 +7,14 @@ from typing import cast
 from faregate.domain.repair import Row, RowContext
 from faregate.domain.transaction import CREDITS_MAX, TransactionType
 
-#: How many missing numbers of the user are tried.
+#: How many missing sequences of the user are tried.
 _NUMBERS_MAX = 8
 
 
 def candidates(row: Row, row_context: RowContext, missing: Iterable[int]) -> Iterator[Row]:
     """Iterate over possible contents of a row whose numbers or type were changed.
 
-    Each is a guess until a leaf proves it.
+    A leaf must prove the right one.
     """
     if row["sequence"] is None:
         return

@@ -1,4 +1,4 @@
-"""Facts: all that the servers know about the findings of some users."""
+"""Facts from the servers about the findings of some users."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,35 +16,35 @@ from faregate.ports.repairs import Repairs
 
 #: How many records are decoded at a time.
 _BATCH_SIZE = 1_000
-#: These need records of the stream, which keeps them for a while after they are rows.
+#: Kinds that need records of the stream, which stay there for a while after they are rows.
 _OF_RECORDS = frozenset({DriftKind.GAP, DriftKind.FORGED})
-#: These need the exact drift of live balances.
+#: Kinds that need the exact drift of live balances.
 _OF_DRIFT = frozenset({DriftKind.LIVE, DriftKind.BEHIND, DriftKind.FORK})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the servers know about findings, by the ids of findings unless noted otherwise."""
+    """Facts by the ids of findings, unless noted otherwise."""
 
     #: Live balances by user, read before the records.
     live: Mapping[UUID, User]
-    #: The drift of live balances, by user; without those that could not be measured.
+    #: The drift of live balances by user, if it could be measured.
     drifts: Mapping[UUID, LiveDrift]
-    #: The records of the stream by user, in the order of their numbers.
+    #: The records of the stream by user, in the order of their sequences.
     records: Mapping[UUID, Sequence[CreditTransaction]]
     #: The surroundings of gaps, of forged rows, and of the newest number of accounts.
     row_context: Mapping[str, RowContext]
     #: Forged rows as they are now.
     rows: Mapping[str, Row]
-    #: The rows that a batch wrote in their place, if they could be found.
+    #: Their originals, which a batch wrote, if they could be found.
     originals: Mapping[str, Row]
-    #: The records, by the ids of transactions, that a batch wrote as they are.
+    #: The ids of records that a batch wrote as they are.
     proven: frozenset[UUID]
 
 
 @dataclass(slots=True)
 class Sources:
-    """Where facts come from."""
+    """The sources of facts."""
 
     stream: TransactionStream
     balances: LiveBalances
@@ -54,7 +54,7 @@ class Sources:
 
 
 def gather(findings: Sequence[Finding], sources: Sources) -> Facts:
-    """Read all that a plan for some findings needs. Writes nothing."""
+    """Read the facts for a plan. Writes nothing."""
     repairs = sources.repairs
     asked = [one for one in findings if one.kind in _OF_RECORDS and one.user_id]
     users = sorted({one.user_id for one in asked if one.user_id})
@@ -98,12 +98,12 @@ def _drifts(findings: Sequence[Finding], sources: Sources) -> Mapping[UUID, Live
 
 
 def row_id_of(finding: Finding) -> UUID:
-    """Return the id of the row that a finding is about."""
+    """Return the id of the row of a finding."""
     return UUID((finding.subject or "").partition(" ")[0])
 
 
 def row_of(made: CreditTransaction) -> Row:
-    """Return a record as the row that it becomes."""
+    """Return the row of a record."""
     return {
         "id": str(made.id),
         "user_id": str(made.user_id),
@@ -123,12 +123,12 @@ def row_of(made: CreditTransaction) -> Row:
 
 
 def last_of(finding: Finding) -> int:
-    """Return the last number of a gap."""
+    """Return the last sequence of a gap."""
     return int(finding.subject or finding.sequence or 0)
 
 
 def _numbers(finding: Finding, drifts: Mapping[UUID, LiveDrift]) -> tuple[int, int] | None:
-    """Return the first and the last number whose neighbours the plan needs."""
+    """Return the first and the last sequence whose neighbours the plan needs."""
     if finding.kind in _OF_RECORDS:
         first = finding.sequence or 0
         return first, last_of(finding) if finding.kind is DriftKind.GAP else first
@@ -141,7 +141,7 @@ def _numbers(finding: Finding, drifts: Mapping[UUID, LiveDrift]) -> tuple[int, i
 def _records(
     stream: TransactionStream, users: Iterable[UUID], ids: set[UUID]
 ) -> Mapping[UUID, list[CreditTransaction]]:
-    """Read the streams from their beginning, since they keep records that are rows for a while."""
+    """Read the streams from their beginning, including stored records."""
     found: dict[UUID, list[CreditTransaction]] = {user_id: [] for user_id in users}
     if not found:
         return found
@@ -173,10 +173,10 @@ def _originals(
     asked: list[tuple[str, Row]] = []
     for finding_id, row in rows.items():
         missing = [gap for gap in gaps if str(gap.user_id) == row["user_id"]]
-        # A number that was changed may leave a gap of any length, so that it is not listed.
+        # A changed sequence may leave a gap of any length, so gaps are not listed.
         numbers = (n for gap in missing for n in range(gap.sequence or 0, last_of(gap) + 1))
         known_by_id = [row_of(one) for one in records if str(one.id) == row["id"]]
-        # The id itself may have been changed: then a record has this number and is no row.
+        # The id may have been changed: then a record with this sequence has no row.
         lost = [
             row_of(one)
             for one in records

@@ -1,4 +1,4 @@
-"""Plans for rows that no batch wrote as they are: restored, or registered. Pure."""
+"""Plans for rows that no batch wrote as they are: restore or register them. No I/O."""
 
 from faregate.domain.finding import Finding
 from faregate.domain.repair import Favour, Row, Step, StepAction

@@ -1,4 +1,4 @@
-"""Plans for missing numbers: stored again, or closed by one row of the difference. Pure."""
+"""Plans for missing sequences: store their rows again, or close the gap by one row. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from faregate.ops.repair.steps import BalanceState, acceptance, difference, no_r
 
 
 def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Plan the step for numbers that are missing."""
+    """Plan the step for missing sequences."""
     row_context = facts.row_context[finding.id]
     found = _found(finding, facts, row_context)
     if found:
@@ -44,7 +44,7 @@ def plan_gap(finding: Finding, facts: Facts, favour: Favour) -> Step:
 
 
 def _found(finding: Finding, facts: Facts, row_context: RowContext) -> Sequence[CreditTransaction]:
-    """Return the records that the stream has of the missing numbers, each once."""
+    """Return the records of the missing sequences in the stream, each once."""
     first, last = finding.sequence or 0, last_of(finding)
     found: dict[int, CreditTransaction] = {}
     balance = _before(finding, row_context).credits
@@ -61,7 +61,7 @@ def _found(finding: Finding, facts: Facts, row_context: RowContext) -> Sequence[
 
 
 def _is_beyond(finding: Finding, live: User | None, row_context: RowContext) -> bool:
-    """Whether only the profile says that there ever were such numbers."""
+    """Return whether only the profile has such sequences."""
     if live is None:
         return row_context.credits == row_context.total
     return live.sequence < last_of(finding)
@@ -107,7 +107,7 @@ def _after(
 
 
 def _next(finding: Finding, facts: Facts) -> Row | None:
-    """Return the record that follows a gap behind which there is no row."""
+    """Return the record after a gap that no row follows."""
     records = facts.records[finding.user_id] if finding.user_id else ()
     later = (made for made in records if made.sequence == last_of(finding) + 1)
     return next(map(row_of, later), None)
@@ -140,7 +140,7 @@ def _close(finding: Finding, before: BalanceState, after: BalanceState, favour: 
 
 
 def _rest(finding: Finding) -> tuple[Finding, ...]:
-    """Return the numbers of a gap that the row at its end does not have."""
+    """Return the sequences of a gap without the last one, which its row has."""
     last = last_of(finding) - 1
     if last < (finding.sequence or 0):
         return ()

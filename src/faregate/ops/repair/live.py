@@ -1,4 +1,4 @@
-"""Plans for live balances that differ from their ledger: correct one of the two. Pure."""
+"""Plans for live balances that differ from their ledger: correct one of the two. No I/O."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def plan_live(finding: Finding, facts: Facts, favour: Favour) -> Step:
 
 
 def plan_fork(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Plan the step for a number that two transactions have: both count, or will."""
+    """Plan the step for a sequence of two transactions, which both count."""
     drift = facts.drifts.get(finding.user_id) if finding.user_id else None
     if drift is None or not drift.is_zero:
         return plan_live(finding, facts, favour)
@@ -64,13 +64,13 @@ def _correct(finding: Finding, drift: LiveDrift) -> Step:
 
 
 def _is_known(finding: Finding, facts: Facts, live: User) -> bool:
-    """Whether a dead letter has the newest number of an account."""
+    """Return whether a dead letter has the newest sequence of an account."""
     row_context = facts.row_context.get(finding.id)
     return row_context is None or any(number == live.sequence for number, _ in row_context.moves)
 
 
 def _lost_end(finding: Finding, drift: LiveDrift, live: User, favour: Favour) -> Step:
-    """Make up for the newest records of a user, which are nowhere, by one row."""
+    """Plan one row in place of the newest records of a user, which are lost."""
     first, last, amount = drift.sequence_min + 1, live.sequence, -drift.amount
     missing = numbers(first, last)
     if amount < 0 and favour is Favour.USER:
@@ -92,7 +92,7 @@ def _lost_end(finding: Finding, drift: LiveDrift, live: User, favour: Favour) ->
 
 
 def _missing(finding: Finding, first: int, last: int) -> Finding:
-    """Return the gap that will show once later records are rows."""
+    """Return the gap that appears after later records become rows."""
     return Finding(
         kind=DriftKind.GAP,
         user_id=finding.user_id,

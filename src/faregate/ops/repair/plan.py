@@ -1,4 +1,4 @@
-"""The plan: a step for each finding, in the order of repair. Pure."""
+"""The plan: a step for each finding, in the order of repair. No I/O."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -14,7 +14,7 @@ from faregate.ops.repair.steps import acceptance, no_repair
 _Plan: TypeAlias = Callable[[Finding, Facts, Favour], Step]
 
 #: The order of repair for a user. After each of these kinds the user is checked again, since one
-#: cause shows in many places.
+#: cause may have several findings.
 _ORDER: tuple[frozenset[DriftKind], ...] = (
     frozenset({DriftKind.GUARD}),
     frozenset({DriftKind.FORGED}),
@@ -31,9 +31,9 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
     """Plan one step for each finding, in the order of repair.
 
     Args:
-        findings: All findings of the users at hand.
-        facts: All that the servers know about them.
-        favour: Who gets the benefit, where nothing is proven.
+        findings: All findings of some users.
+        facts: The facts about them.
+        favour: Who benefits if nothing is proven.
     """
     steps: list[Step] = []
     busy: dict[object, Finding] = {}
@@ -43,9 +43,9 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
             first = busy.get(step.finding.user_id)
             steps.append(_wait(step.finding, first) if first else step)
             if step.drift or step.action is StepAction.RESTORE_SCHEMA:
-                # It puts right all of its kind at once.
+                # It repairs all findings of its kind at once.
                 busy.setdefault(step.finding.user_id, step.finding)
-        # A finding without a repair keeps the rest waiting, too: its numbers cannot be trusted.
+        # A finding without a repair blocks the others, since numbers of the user cannot be trusted.
         for step in planned:
             for user in step.users:
                 busy.setdefault(user, step.finding)
@@ -73,7 +73,7 @@ def _projection(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
 
 
 def _chain(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
-    """Accept a break: rows stay as they are, and all sums agree now, or it would have to wait."""
+    """Plan to accept a break in the chain of balances: rows stay, and all sums agree by now."""
     says = (
         f"accepts that the balance of {finding.user_id} moved by"
         f" {(finding.found or 0) - (finding.expected or 0):+} without a row before transaction"
@@ -83,7 +83,7 @@ def _chain(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
 
 
 def _refund(finding: Finding, facts: Facts, favour: Favour) -> Step:
-    """Take back refunds beyond a deduct, or accept them."""
+    """Plan to reverse refunds beyond a deduct, or to accept them."""
     excess, user_id = (finding.found or 0) - (finding.expected or 0), finding.user_id
     if favour is Favour.USER:
         says = f"accepts that user {user_id} was refunded {excess} credits too much."
@@ -108,10 +108,10 @@ def _guard(finding: Finding, _facts: Facts, _favour: Favour) -> Step:
 def plan_epochs(
     findings: Sequence[Finding], named: frozenset[str], *, is_empty: bool
 ) -> Sequence[Step]:
-    """Plan the step for a Redis that does not belong to the ledger: it comes before all others.
+    """Plan the first step for a Redis that does not belong to the ledger.
 
     Args:
-        findings: All that was found; some say that Redis does not belong to the ledger.
+        findings: All findings, with one of kind `EPOCH` at least.
         named: The ids that the operator gave. An empty Redis may be the wrong one, so a new epoch
             begins only for a finding that was named.
         is_empty: Whether Redis holds no ledger at all.

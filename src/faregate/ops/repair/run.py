@@ -1,8 +1,7 @@
-"""The run of a repair: find, plan, act, and find again, until nothing is left that it can repair.
+"""The run of a repair: find, plan, act, and find again, until no repairable finding is left.
 
-Each round uses its own findings, and none of an earlier round. So a repair that was killed can be
-run again. The first round and the last one are about all users, and those between about users who
-were just repaired.
+Each round uses only its own findings, so a killed repair can be run again. The first and the last
+round check all users, and those between check users that were just repaired.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,13 +21,12 @@ from faregate.ops.repair.plan import plan, plan_epochs
 from faregate.ops.repair.steps import acceptance
 from faregate.ports import Audit
 
-#: How many rounds a repair has at most. One cause shows in few kinds, repaired one after another.
+#: The most rounds. One cause has findings of few kinds, which are repaired one after another.
 ROUNDS_MAX = 20
-#: For how long a drift may be used. Charges do not change it, and of two corrections only one is
-#: made.
+#: How long a drift may be used. Charges do not change it, and of two corrections only one is made.
 ALIGNMENT_MS_MAX = 600_000
 
-#: Is told each step right before it is taken, or instead where nothing is to be changed.
+#: Called with each step right before it is applied, or instead of that in a preview.
 OnStep = Callable[[Step], None]
 
 
@@ -36,38 +34,38 @@ OnStep = Callable[[Step], None]
 class Repaired:
     """The steps of a repair, and the findings that are left."""
 
-    #: In the order in which they were taken, or would be.
+    #: The steps in the order of their application.
     steps: Sequence[Step]
-    #: Findings that were asked for and are left.
+    #: Requested findings that are left.
     left: Sequence[Finding]
-    #: Findings that were asked for and are not there any more.
+    #: Ids of requested findings that do not exist any more.
     resolved: Sequence[str]
-    #: How many dead letters wait for an operator, who decides about each.
+    #: The number of dead letters, about which an operator must decide.
     dead_letter_count: int
 
 
-#: Takes credits from a user by an adjustment, once for its key, and below zero if need be.
+#: Adjusts a balance, once for an idempotency key, below zero if necessary.
 Adjust = Callable[[UUID, int, str, Operator], None]
 
 
 @dataclass(slots=True)
 class Servers:
-    """The servers that are checked and repaired."""
+    """The servers to check and repair."""
 
     audit: Audit
     sources: Sources
     adjust: Adjust
-    #: Make the schema what the migrations make, and a ledger of an empty Redis.
+    #: Restores the schema, and rebuilds an empty Redis.
     restore_schema: Callable[[], object]
     rebuild: Callable[[], object]
 
     def findings(self) -> list[Finding]:
-        """Return all findings of reconcile and verify that were not accepted, each once."""
+        """Return all findings of reconcile and verify that are not acknowledged, each once."""
         asked = self.sources.stream, self.sources.balances, self.audit
         return _each([*verification(*asked).findings, *reconcile(*asked).findings])
 
     def findings_of(self, users: Sequence[UUID]) -> list[Finding]:
-        """Return those of some users, in a time that does not grow with all other users."""
+        """Return the findings of some users, in a time independent of all other users."""
         asked = self.sources.stream, self.sources.balances, self.audit
         found = [*self.audit.verify(users), *differences(*asked, users)]
         return _each(Verification.of(found, self.audit.acknowledgements()).findings)
@@ -85,7 +83,7 @@ class Servers:
         return plan(findings, gather(findings, self.sources), favour)
 
     def take(self, step: Step, who: Operator) -> None:
-        """Take a step, between two notes of it."""
+        """Apply a step, and note its start and its end."""
         event = _event(step, who)
         if step.drift:
             _align(self.sources, event, step.drift)
@@ -105,10 +103,10 @@ def _each(found: Sequence[Finding]) -> list[Finding]:
 
 
 def _align(sources: Sources, event: RepairEvent, drift: LiveDrift) -> None:
-    """Align a live balance with its ledger. If it is refused, the next round measures again.
+    """Align a live balance with its ledger. After a refusal the next round measures again.
 
-    A call that was lost and is executed later does no harm: it is refused once the user has been
-    aligned by another one.
+    A lost call that is executed later does no harm: after another alignment of the user it is
+    refused.
     """
     record = None
     if event.step.action is StepAction.RECORD:
@@ -120,8 +118,8 @@ def _align(sources: Sources, event: RepairEvent, drift: LiveDrift) -> None:
     sources.repairs.begin(event, deadline_at)
     done = sources.accounts.align(alignment)
     change = LiveChange(
-        # The next row follows from the balance that was made; that of the record does, too. Nothing
-        # is appended for an amount of 0.
+        # The next row follows the new balance, as does that of the record. An amount of 0 appends
+        # nothing.
         sequence=done.sequence - bool(record and drift.amount),
         credits_before=done.credits_before,
         credits_after=done.credits,
@@ -131,7 +129,7 @@ def _align(sources: Sources, event: RepairEvent, drift: LiveDrift) -> None:
 
 @dataclass(slots=True)
 class _Asked:
-    """Which findings are repaired: those asked for, and those that show once they are gone."""
+    """The findings to repair: requested ones, and those that appear after their repair."""
 
     ids: frozenset[str]
     known: set[str] = field(default_factory=set)
@@ -162,13 +160,13 @@ def repair(
 
     Args:
         servers: The servers to repair, in the role of the owner.
-        ids: Of findings; none for all that reconcile and verify find.
-        favour: Who gets the benefit, where nothing is proven.
-        who: Operator repairs, and why: written into each event and each new row.
-        on_step: Is told each step right before it is taken.
+        ids: The ids of findings; empty for all.
+        favour: Who benefits if nothing is proven.
+        who: The operator and the reason, which each event and each new row stores.
+        on_step: Called with each step right before it is applied.
 
     Raises:
-        ConfigurationError: Another repair is at work, or the role is not that of the owner.
+        ConfigurationError: Another repair runs, or the role is not that of the owner.
         LedgerUnavailableError, ArchiveUnavailableError: A server does not answer.
     """
     applied: list[Step] = []
@@ -178,7 +176,7 @@ def repair(
         resolved = _resolved(asked, found)
         asked.known = {finding.id for finding in found}
         for _ in range(ROUNDS_MAX):
-            # A step that restores much at once is taken for a finding that was asked for.
+            # A step with a wide effect is applied only for a requested finding.
             found.sort(key=lambda finding: not asked.has(finding))
             steps = [
                 one for one in servers.plan(found, asked.ids, favour) if asked.has(one.finding)
@@ -198,8 +196,8 @@ def repair(
 
 
 def _next(steps: Sequence[Step], applied: Sequence[Step]) -> Sequence[Step]:
-    """Return the steps to take. One that something has undone is not taken again."""
-    # A script may have been refused.
+    """Return the steps to apply. A step that was undone meanwhile is not repeated."""
+    # A script that was refused may be tried again.
     before = {(one.finding.id, one.action) for one in applied if not one.drift}
     return [
         one for one in steps if one.action.is_done and (one.finding.id, one.action) not in before
@@ -209,7 +207,7 @@ def _next(steps: Sequence[Step], applied: Sequence[Step]) -> Sequence[Step]:
 def _found_again(
     servers: Servers, found: Sequence[Finding], doing: Sequence[Step]
 ) -> tuple[list[Finding], bool]:
-    """Return the findings after some steps, and whether those of all users are new.
+    """Return the findings after some steps, and whether all users were checked.
 
     Only the users of the steps are compared again, if there are any.
     """
@@ -221,10 +219,10 @@ def _found_again(
 
 
 def acknowledge(servers: Servers, ids: Sequence[str], who: Operator) -> Repaired:
-    """Accept findings as they are: they are listed, and are no alarm until they change.
+    """Acknowledge findings: they are listed, and are no alarm until they change.
 
     Raises:
-        InvalidArgumentError: One of them is not found, or says that Redis cannot serve.
+        InvalidArgumentError: One does not exist, or is of a kind that stops Redis from serving.
     """
     with servers.sources.repairs.locked():
         found = {finding.id: finding for finding in servers.findings()}
@@ -249,7 +247,7 @@ def _resolved(asked: _Asked, found: Sequence[Finding]) -> Sequence[str]:
 
 
 def _event(step: Step, who: Operator) -> RepairEvent:
-    """Make an event of a step; a new row gets the id of the event, and says who and why."""
+    """Return the event of a step; a new row gets its id, the operator and the reason."""
     event = RepairEvent(id=uuid4(), step=step, actor=who.actor, reason=who.reason)
     if step.action is StepAction.CLOSE:
         rows = tuple(_signed(row, event) for row in step.rows)

@@ -1,4 +1,4 @@
-"""What several plans have in common: steps without numbers, and the row of a difference. Pure."""
+"""Common parts of plans: steps without a change, and the row of a difference. No I/O."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,30 +33,30 @@ class BalanceState:
 
 
 def no_repair(finding: Finding, says: str) -> Step:
-    """Return the step that does nothing, and says why."""
+    """Return a step that changes nothing, with the reason."""
     return Step(finding=finding, action=StepAction.NONE, says=says)
 
 
 def acceptance(finding: Finding, says: str) -> Step:
-    """Return the step that accepts a finding as it is."""
+    """Return the step that acknowledges a finding."""
     return Step(finding=finding, action=StepAction.ACKNOWLEDGE, says=says, accepts=(finding,))
 
 
 def numbers(first: int, last: int) -> str:
-    """Name the transactions from one number to another."""
+    """Return a phrase for the transactions from one sequence to another."""
     return f"transaction {first}" if first == last else f"transactions {first} to {last}"
 
 
 def difference(
     user_id: UUID | None, missing: tuple[int, int], amount: int, allowance: int, after: BalanceState
 ) -> Row:
-    """Return the row that stands for missing transactions.
+    """Return a row in place of missing transactions.
 
     Args:
         user_id: The user.
-        missing: The first and the last number; the row gets the last.
+        missing: The first and the last sequence; the row gets the last one.
         amount: The sum of the missing amounts.
-        allowance: The part of it that concerns the allowance.
+        allowance: The part of it in the allowance.
         after: The state of the user after the last of them.
     """
     kind = TransactionType.ADMIN_ADJUSTMENT if amount else TransactionType.DEDUCT
