@@ -8,7 +8,7 @@
 -- Reply  {status, credits, sequence, now (us), address, allowance left, amount charged, less the
 --        amount that was given back of it since}
 --        status: allowed, repeated (it was collected before, or served by its key), or the first
---        that holds of uninitialised, corrupt, unknown_user, conflict, backlog, out_of_range
+--        that applies of uninitialised, corrupt, unknown_user, conflict, backlog, out_of_range
 -- Appends if allowed: one add, if a new period has begun and its allowance was touched; then one
 --        deduct of the amount that could be charged, which may be 0. The rest is `shortfall` in its
 --        metadata.
