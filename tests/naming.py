@@ -134,7 +134,8 @@ class _Names(ast.NodeVisitor):
         is_public = is_method and not self._classes[-1].startswith("_")
         returns_nothing = isinstance(node.returns, ast.Constant) and node.returns.value is None
         is_named_here = node.name not in _OF_LIBRARIES and not node.name.startswith("_")
-        return is_public and returns_nothing and is_named_here
+        is_setter = any(isinstance(of, ast.Attribute) for of in node.decorator_list)
+        return is_public and returns_nothing and is_named_here and not is_setter
 
     def visit_Assign(self, node: ast.Assign) -> None:
         types = self._parameters.get(ast.unparse(node.value), _called(node.value))
