@@ -1,4 +1,4 @@
--- align: aligns a live balance with its ledger, by a drift that was measured. Without a type the
+-- align: aligns a live balance with its ledger by a measured drift. Without a type the
 -- balance changes by the amount, and no record is made. With a type the balance stays, and a record
 -- of the negated amount changes the ledger. Charges go on meanwhile, since amounts are only added.
 --
@@ -11,9 +11,9 @@
 --        11 description   12 metadata (JSON or empty)
 -- Reply  {status, credits, sequence, now (us), address, allowance left, credits before, sequence
 --        before}
---        status: aligned, repeated (the first answer again, for a day), or the first that holds of
---        uninitialised, corrupt, conflict, epoch (not the same), late, changed (another alignment
---        came first, or the account was lost or made since: measure again), out_of_range
+--        status: aligned, repeated (the first answer again, for a day), or the first that applies
+--        of uninitialised, corrupt, conflict, epoch (not the same), late, changed (another
+--        alignment came first, or the account was lost or made since: measure again), out_of_range
 -- Appends one record of the negated amount if a type is given and the amount is not 0.
 -- uses: args, reply, take
 

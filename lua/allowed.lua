@@ -1,4 +1,4 @@
--- allowed: says which of some commands the user of Redis who asks may not send.
+-- allowed: returns the commands that the current Redis user may not send.
 --
 -- KEYS   none
 -- ARGV   1..n commands with all their words, separated by blanks: `set fg:{0}:probe value`. One

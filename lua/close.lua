@@ -1,13 +1,13 @@
--- close: closes a shard, so that it takes nothing new; opens it again; or gives it up.
+-- close: closes a shard to new changes, opens it again, or gives it up.
 --
 -- KEYS   1 state   2 stream
 -- ARGV   1 close, open, or give_up
--- Reply  {status, records that are not known to be rows, open holds}
---        status: done, or the first that holds of uninitialised, corrupt, unfinished (to be given
+-- Reply  {status, pending records, open holds}
+--        status: done, or the first that applies of uninitialised, corrupt, unfinished (to be given
 --        up, but not closed, or with such records or holds)
--- Appends nothing. A closed shard takes no charge, no hold and no credits. Refunds, voids and ends
--- of holds still pass. A shard that was given up has no state, and takes nothing. Its accounts are
--- left, of which a key tells `create`, whatever number of shards the ledger has then.
+-- Appends nothing. A closed shard refuses charges, holds and credits. Refunds, voids and ends of
+-- holds still pass. A shard that was given up has no state, and refuses everything. Its accounts
+-- are left; a key tells `create` about them, even if the ledger then has another shard count.
 -- uses: args, shard
 
 local VERSIONS = { close = CLOSED, open = VERSION, give_up = CLOSED }

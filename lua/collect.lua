@@ -1,5 +1,5 @@
--- collect: takes the cost of a request that was served without a decision, as far as there is
--- enough, and records it in the same step. It begins a new period as a charge does.
+-- collect: charges a request that was served without a decision, as far as the credits go,
+-- and records it in the same step. It begins a new period as a charge does.
 --
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 transaction id   2 cost (credits)   3 '1' if a cost of 0 is recorded; else 0 is a peek
@@ -8,9 +8,9 @@
 -- Reply  {status, credits, sequence, now (us), address, allowance left, amount charged, less the
 --        amount that was given back of it since}
 --        status: allowed, repeated (it was collected before, or served by its key), or the first
---        that holds of uninitialised, corrupt, unknown_user, conflict, backlog, out_of_range
+--        that applies of uninitialised, corrupt, unknown_user, conflict, backlog, out_of_range
 -- Appends if allowed: one add, if a new period has begun and its allowance was touched; then one
---        deduct of the amount that was there, which may be 0. The rest is `shortfall` in its
+--        deduct of the amount that could be charged, which may be 0. The rest is `shortfall` in its
 --        metadata.
 -- uses: args, policies, keys, key_ends, deducts, ids, reply, take
 

@@ -1,13 +1,13 @@
--- complete: notes that the request of an idempotency key has been served, and keeps its response
--- for its retries, if there is one to keep.
+-- complete: notes that the request of an idempotency key was served, and saves its response for
+-- retries, if there is one.
 --
 -- KEYS   1 state   2 stream   3 account
--- ARGV   1 id of its spend   2 response, or empty   3 how long to keep it (ms)
+-- ARGV   1 id of its spend   2 response, or empty   3 its lifetime (ms)
 --        4 id of the attempt that was served: the same, or the one that has taken over
 -- Reply  {status, 0, 0, now (us), '', 0}
---        status: completed, or the first that holds of uninitialised, corrupt, unknown (no key is
---        remembered for the id, and nothing is kept)
--- Appends nothing. Doing it twice is doing it once.
+--        status: completed, or the first that applies of uninitialised, corrupt, unknown (no key is
+--        known for the id, and nothing is saved)
+-- Appends nothing. It is idempotent.
 -- uses: args, key_ends, reply
 
 local lifetime_ms = whole(ARGV[3], 1, TIME_MS_MAX)

@@ -1,9 +1,9 @@
--- correct_shadow: adds to a shadow balance an amount that was observed and not needed.
+-- correct_shadow: adds to a shadow balance a cost that was observed but not incurred.
 --
 -- KEYS   1 state   2 stream   3 shadow account
 -- ARGV   1 amount (credits, of either sign)   2 starting credits
 -- Reply  {status, credits, 0, now (us), '', allowance left}
---        status: corrected, or the first that holds of uninitialised, corrupt
+--        status: corrected, or the first that applies of uninitialised, corrupt
 -- Appends nothing.
 -- uses: args, reply
 

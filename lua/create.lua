@@ -1,11 +1,11 @@
--- create: makes a ledger of an empty Redis, in one step.
+-- create: creates a ledger in an empty Redis, in one step.
 --
 -- KEYS   1 the identity of the ledger   2... the states of its shards
--- ARGV   1 epoch   2... name and value of each mark
--- Reply  {1}; {0} if one of the keys is there, or a shard of theirs was given up by a ledger that
---        moved, and then nothing is changed
--- Appends nothing. In the first epoch nothing was charged before, so the streams are complete from
--- the beginning of time. Later they are complete from now on.
+-- ARGV   1 epoch   2... name and value of each field of the identity
+-- Reply  {1}; {0}, without a change, if one of the keys exists, or a moved ledger has given up one
+--        of these shards
+-- Appends nothing. In the first epoch the streams are complete from the beginning of time, since
+-- nothing was charged before. In later epochs they are complete from now on.
 -- uses: args, shard
 
 local epoch = whole(ARGV[1], 1, SEQUENCE_MAX)

@@ -1,12 +1,12 @@
--- credit: adds credits or adjusts a balance by hand, and records it in the same step.
+-- credit: adds credits or adjusts a balance, and records it in the same step.
 --
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 transaction id   2 add or admin_adjustment   3 amount (credits; > 0 to add, not 0 to
---        adjust)   4 '1' if the balance may become negative   5 where a search that was cut short
---        goes on, or empty   6 description   7 metadata (JSON or empty)
--- Reply  {status, credits, sequence, now (us), address, allowance left, where the search goes on}
---        status: allowed, repeated, or the first that holds of uninitialised, corrupt,
---        unknown_user, conflict, unresolved (the search was cut short: ask again from there),
+--        adjust)   4 '1' if the balance may become negative   5 where a bounded search continues,
+--        or empty   6 description   7 metadata (JSON or empty)
+-- Reply  {status, credits, sequence, now (us), address, allowance left, where the search continues}
+--        status: allowed, repeated, or the first that applies of uninitialised, corrupt,
+--        unknown_user, conflict, unresolved (the search reached its bound: call again from there),
 --        backlog, out_of_range, out_of_credits
 -- Appends one record of the kind and amount if allowed.
 -- uses: args, find, reply, take
@@ -25,7 +25,7 @@ if problem then
 end
 local known, cut = recall_id(shard, id), nil
 if known == nil then
-  -- A record that waits for longer than its id is remembered, or that of another.
+  -- A record has been pending for longer than ids are remembered: this one, or another.
   known, cut = find_choice(shard, id, from)
 end
 if known then

@@ -2,13 +2,13 @@
 -- more is taken. Or it is cancelled, so that all of it goes back. Or it has expired.
 --
 -- KEYS   1 state   2 stream   3 account
--- ARGV   1 settle, cancel or expire   2 hold id   3 id of the one record that may come of it
+-- ARGV   1 settle, cancel or expire   2 hold id   3 id of its only record
 --        4 actual cost (credits)   5 how far below zero it may take the balance (credits)
 --        6 id of the attempt with an idempotency key that ends it, or empty
 --        7 policy (see lib/policies)   8 description   9 metadata (JSON or empty)
 -- Reply  {status, credits, 0, now (us), '', allowance left, state, refunded, charged, shortfall
 --        (credits that could not be taken), expiry (Unix ms)}
---        status: allowed, repeated, or the first that holds of uninitialised, corrupt,
+--        status: allowed, repeated, or the first that applies of uninitialised, corrupt,
 --        unknown_hold, conflict (it ended in another way), hold_expired, hold_closed and hold_open
 --        (of expire), taken_over (to be cancelled, by another attempt with the key), out_of_range
 -- Appends one refund of the unused part, or one deduct of the cost beyond the estimate,
@@ -33,7 +33,7 @@ if shard.problem or problem == 'corrupt' then
   return reply_hold(problem, shard, account)
 elseif not hold then
   if mode == 'expire' then
-    -- Nothing is left to end. No sweep is to find it again.
+    -- There is nothing left to end, and no sweep must find it again.
     redis.call('ZREM', shard.base .. ':holds', hold_id .. string.sub(KEYS[3], -16))
     expire(deduct_redis_key(shard, hold_id), MEMORY_MS)
   end
@@ -59,9 +59,9 @@ end
 
 local text = pack_text(ARGV[8], ARGV[9])
 
--- Takes what the estimate lacks, as a charge would, down to the overdraft; returns whether the
+-- Takes the cost beyond the estimate, as a charge would, down to the overdraft; returns whether the
 -- balance stays in its range. A hold of 0 belongs to a user who is never refused: its end is a
--- deduct of 0, whose metadata tells the cost.
+-- deduct of 0, with the cost in its metadata.
 local function take_beyond(amount)
   local added, start_ms, _, moved = next_period(account, policies[1], shard.now_ms)
   local credits = account.credits + added
@@ -81,7 +81,7 @@ local is_in_range
 if mode == 'settle' and hold.cost == 0 then
   is_in_range = take_beyond(0)
 elseif actual > hold.cost then
-  -- An estimate that was given back by hand has ended the hold: nothing more is taken.
+  -- An operator who refunds the whole estimate ends the hold: nothing more is taken.
   is_in_range = is_given_back(hold) or take_beyond(actual - hold.cost)
 else
   is_in_range = account.credits + hold.cost - actual <= CREDITS_MAX

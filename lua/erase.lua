@@ -1,14 +1,14 @@
--- erase: deletes what a part of all keys holds of users who were deleted.
+-- erase: deletes the keys of deleted users, in one part of all keys.
 --
--- KEYS   none: it looks at all keys of the server, a part in each call, as SCAN does
--- ARGV   1 cursor, 0 at first   2 about how many keys to look at   3..n users, 16 bytes each
+-- KEYS   none: it scans all keys of the server, a part in each call, as SCAN does
+-- ARGV   1 cursor, 0 at first   2 about how many keys to scan   3..n users, 16 bytes each
 -- Reply  {cursor of the next part, 0 after the last one; how many keys it found}
--- Appends nothing. Doing it twice is doing it once.
+-- Appends nothing. It is idempotent.
 --
 -- It finds accounts, shadow accounts and idempotency keys by their names; deducts, holds, ids and
--- alignments by their values; kept responses by the idempotency keys. It leaves records alone,
--- which are deleted once they are old. A key of another type, as one that was overwritten by hand,
--- stops nothing. It runs on a full Redis, too.
+-- alignments by their values; saved responses by the idempotency keys. It does not change
+-- records, which are deleted when they are old. It skips keys of another type, such as those that
+-- were overwritten by hand. It runs on a full Redis, too.
 -- flags: allow-oom
 -- uses: args, ids
 
@@ -26,7 +26,7 @@ local function delete(name)
   found = found + 1
 end
 
--- Deletes the idempotency keys of a user, and all that is kept by the ids of their transactions.
+-- Deletes the idempotency keys of a user, and all keys of the ids of their transactions.
 local function delete_user_keys(base, name)
   for _, field in ipairs(redis.pcall('HKEYS', name)) do
     if #field == 17 and string.sub(field, 1, 1) == 't' then

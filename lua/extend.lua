@@ -3,7 +3,7 @@
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 hold id   2 id of the refund, if it has expired   3 lifetime from now on (ms)
 -- Reply  as of end
---        status: allowed, or the first that holds of uninitialised, corrupt, unknown_hold,
+--        status: allowed, or the first that applies of uninitialised, corrupt, unknown_hold,
 --        hold_expired, hold_closed, too_long (it would be open for more than a day)
 -- Appends nothing, unless the hold has just expired and is given back.
 -- uses: args, holds

@@ -1,12 +1,12 @@
--- install: takes over the durable balance of a user that Redis sees for the first time.
+-- install: installs the durable balance of a user that Redis does not know.
 --
 -- KEYS   1 state   2 stream   3 account
--- ARGV   1 credits   2 sequence   3 the epoch in which Postgres says they hold
---        4 what is left of the allowance (credits)   5 when its period began (Unix ms), 0 for none
+-- ARGV   1 credits   2 sequence   3 their epoch in Postgres
+--        4 rest of the allowance (credits)   5 start of its period (Unix ms), 0 for none
 -- Reply  {status, credits, sequence, now (us), '', allowance left, epoch}
---        status: installed, or the first that holds of uninitialised, epoch (not the same),
---        corrupt, present (and nothing is changed)
--- Appends nothing: the rows that make up the balance are in Postgres already.
+--        status: installed, or the first that applies of uninitialised, epoch (not the same),
+--        corrupt, present (without a change)
+-- Appends nothing: the rows of the balance are already in Postgres.
 -- uses: args, reply
 
 local credits = whole(ARGV[1], -CREDITS_MAX, CREDITS_MAX)

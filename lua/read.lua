@@ -4,7 +4,7 @@
 -- ARGV   1 policy (see lib/policies)
 -- Reply  {status, credits, sequence, now (us), '', allowance left, epoch, start and end of the
 --        period (Unix ms), credits in open holds}
---        status: found, or the first that holds of uninitialised, corrupt, unknown_user
+--        status: found, or the first that applies of uninitialised, corrupt, unknown_user
 -- Appends nothing and writes nothing: only a charge begins a new period.
 -- flags: no-writes
 -- uses: args, policies, reply

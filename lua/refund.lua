@@ -2,22 +2,22 @@
 --
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 id of the refund   2 id of the deduct   3 amount (credits > 0), or empty for all that is
---        left   4 address of the deduct, or empty   5 where a search that was cut short goes on,
---        or empty   6 to 9 the deduct as Postgres knows it, or empty: cost, what was refunded of
---        it, its part of the allowance (credits), and in which period (Unix ms)
---        10 id of the attempt whose request is given back, or empty for a refund by hand
+--        left   4 address of the deduct, or empty   5 where a bounded search continues,
+--        or empty   6 to 9 the deduct from Postgres, or empty: cost, refunded amount, its part of
+--        the allowance (credits), and the start of its period (Unix ms)
+--        10 id of the attempt whose request is given back, or empty for an operator
 --        11 '1' if the id of the refund is the caller's choice   12 description
 --        13 metadata (JSON or empty)
 -- Reply  {status, credits, sequence, now (us), address, allowance left, amount refunded, where the
---        search goes on}
---        status: allowed, repeated, or the first that holds of uninitialised, corrupt,
---        unknown_user, conflict, unresolved (the search was cut short: ask again from there),
+--        search continues}
+--        status: allowed, repeated, or the first that applies of uninitialised, corrupt,
+--        unknown_user, conflict, unresolved (the search reached its bound: call again from there),
 --        backlog, unknown_deduct, refund_exceeded, taken_over (by another attempt with the
 --        idempotency key), out_of_range
 -- Appends one refund that refers to the deduct if allowed. When nothing is left of the deduct, its
 --        idempotency key is forgotten: the request may be made again.
 --
--- The bound holds for good: within a day by the deduct's hash, later by the sum of Postgres.
+-- Refunds never exceed the deduct: within a day by its hash, later by the sum in Postgres.
 -- uses: args, find, give, key_ends, reply, take
 
 local id, deduct_id, position, from = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
@@ -38,10 +38,10 @@ local function refuse(status, go_on)
 end
 
 local known, id_cut = recall_id(shard, id), nil
--- Two ids are searched for; the place from which to go on tells which of them.
+-- Two ids are searched for; the position where to continue shows which of them.
 local choice_from = string.match(from, '^c(.*)$') or from == '' and from
 if known == nil and ARGV[11] == '1' and choice_from then
-  -- A record that waits for longer than its id is remembered, or that of another.
+  -- A record has been pending for longer than ids are remembered: this one, or another.
   known, id_cut = find_choice(shard, id, choice_from)
   from = ''
 end
@@ -57,8 +57,8 @@ elseif id_cut then
   return refuse('unresolved', 'c' .. id_cut)
 end
 
--- Returns the deduct, from the nearest place that knows it; or where the search goes on. All that
--- was given back within a day is in its hash, so that a row needs no search.
+-- Returns the deduct from the first source that knows it, or where the search continues. Refunds
+-- of the last day are in its hash, so a row needs no search.
 local function known_deduct()
   local deduct = find_deduct(shard, deduct_id)
   if deduct ~= nil then
@@ -85,7 +85,7 @@ elseif cut then
 elseif is_backlogged(shard) then
   return refuse('backlog')
 elseif not deduct or deduct.user ~= account.user then
-  -- No user is given a deduct of another user.
+  -- A user is never refunded the deduct of another user.
   return refuse('unknown_deduct')
 end
 amount = amount or deduct.cost - deduct.given_back

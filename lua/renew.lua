@@ -4,9 +4,9 @@
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 most pending records of a shard   2 policy (see lib/policies)
 -- Reply  {status, credits, sequence, now (us), address, allowance left, credits added}
---        status: renewed, or the first that holds of uninitialised, corrupt, unknown_user, current
---        (the period lasts, was not touched, or none has begun: the first request begins it),
---        backlog, out_of_range
+--        status: renewed, or the first that applies of uninitialised, corrupt, unknown_user,
+--        current (the period is not over, was not used, or has not begun, which the first request
+--        does), backlog, out_of_range
 -- Appends one add, the one that the first charge of the period would have appended.
 -- uses: args, policies, reply, take
 

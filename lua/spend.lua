@@ -1,5 +1,5 @@
--- spend: takes the costs of many requests at once, each if there is enough for it, and records each
--- in the same step. A charge is a hold that is settled at once, so both are spends.
+-- spend: takes the costs of many requests at once, each if there are enough credits, and records
+-- each in the same step. A charge is a hold that is settled at once, so both are spends.
 --
 -- KEYS   1..n streams   n+1..2n states of the same shards   2n+i account of spend i
 -- ARGV   1 head `>BBI6I4`: version 1, number n of shards, deadline (Unix ms), most pending records
@@ -16,13 +16,13 @@
 -- Appends for each spend that is allowed: one add, if a new period has begun and its allowance was
 --        touched; then one deduct. A refusal, a repetition and a peek append nothing.
 --
--- A spend that cannot be read, or whose account cannot be read, is refused without refusing others.
--- Nothing raises after the first write. The second spend of a user in a call sees the balance that
--- the first has left. Only one spend of a user in a call may read keys beside the account.
+-- A spend or an account that cannot be read does not affect the other spends of the call.
+-- No error is raised after the first write. The second spend of a user in a call sees the balance
+-- after the first one. Only one spend of a user in a call may read keys besides the account.
 --
--- It is a function of Redis, since it runs for each decision: everything outside of `spend` is
--- defined once, when the library is loaded, and not in each call. Defining it in each call would
--- take half of the time of a call with one spend.
+-- It is a Redis function, since it runs for each decision: code outside of `spend` runs once, when
+-- the library is loaded. Running it in each call would take half of the time of a call with one
+-- spend.
 -- function: spend
 -- uses: decide
 
@@ -95,7 +95,7 @@ local function pack_shard(shard)
   return struct.pack('>I7I6I4', shard.now_us, ms, n)
 end
 
--- Answers the spends of a shard anew whose stream refused their records.
+-- Replaces the answers to spends of a shard whose stream refused their records.
 local function refuse_all(shard, spends, answers, details)
   for i, spend in ipairs(spends) do
     if spend.shard == shard then

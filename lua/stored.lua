@@ -1,4 +1,4 @@
--- stored: notes how far the records of a shard are rows, and deletes old ones that are.
+-- stored: notes how far the records of a shard are rows, and deletes old stored ones.
 --
 -- KEYS   1 state   2 stream
 -- ARGV   1 epoch   2 ordinal of the last record that is a row with all before it   3 position of
@@ -8,7 +8,7 @@
 -- Appends nothing.
 --
 -- It changes nothing if the shard is of another epoch or if that entry is not there: history has
--- changed, and the drain reads the stream anew. It sets the ordinal even if that is lower than
+-- changed, and the drain reads the stream again. It sets the ordinal even if that is lower than
 -- before, so the next call corrects a late one. The entry at the position stays while another
 -- follows it, and so do all entries after it. Entries before it are deleted once they are older
 -- than the retention; if there are too many, once they are older than the shortest one. MAXLEN is
@@ -40,7 +40,7 @@ local function ms_of(entry_id)
   return tonumber(string.match(entry_id, '^%d+'))
 end
 
--- Deletes stored entries that are older than `ms`; returns how many, of `limit` at most.
+-- Deletes stored entries that are older than `ms`, at most `limit`; returns how many.
 local function trim(ms, limit)
   local boundary, first = shard.now_ms - ms, nil
   if following[2] then
@@ -51,7 +51,7 @@ local function trim(ms, limit)
   boundary = math.max(0, boundary)
   first = first or string.format('%.0f-0', boundary)
   -- `~` deletes whole nodes at a time. The rest of the last node goes after them, since an entry
-  -- that stays for a day would be taken for a backlog.
+  -- that stays for a day would look like a backlog.
   local deleted = redis.call('XTRIM', KEYS[2], 'MINID', '~', first, 'LIMIT', limit)
   if deleted < limit then
     deleted = deleted + redis.call('XTRIM', KEYS[2], 'MINID', '=', first)

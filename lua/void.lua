@@ -1,20 +1,21 @@
--- void: undoes a spend whose outcome is unknown to its caller, who was answered "not charged".
+-- void: undoes a spend whose outcome is unknown, and whose caller got the answer "not charged".
 --
 -- KEYS   1 state   2 stream   3 account
 -- ARGV   1 id of the spend, a UUIDv7   2 id of the refund of a charge, and 3 of a hold
 --        4 when the spend was sent, and 5 its deadline (Unix ms)   6 for an id of the caller's, the
---        deadline of its first sending (Unix ms), or 0   7 where a search that was cut short goes
---        on, or empty   8 description
--- Reply  {status, credits, 0, now (us), position, allowance left, where the search goes on}
---        status: refunded, refused, or the first that holds of uninitialised, corrupt, too_early,
---        forgotten (the user is unknown, or older records are gone: if it was charged, it is a
---        row), kept, unresolved (the search was cut short: ask again from there), out_of_range
+--        deadline of its first sending (Unix ms), or 0   7 where a bounded search continues,
+--        or empty   8 description
+-- Reply  {status, credits, 0, now (us), position, allowance left, where the search continues}
+--        status: refunded, refused, or the first that applies of uninitialised, corrupt, too_early,
+--        forgotten (the user is unknown, or older records are deleted: if it was charged, there
+--        is a row), kept, unresolved (the search reached its bound: call again from
+--        there), out_of_range
 -- Appends one refund of the whole spend if it had been taken. The id is refused from then on, and
 --        its idempotency key is forgotten.
 --
--- Before its deadline a spend may still arrive, so nothing is decided then; nor of a charge that
--- waits for longer than its refund would be remembered: ask again later. A spend is kept if another
--- call was told of it, it was settled or served, or its idempotency key was taken over.
+-- Before its deadline a spend may still arrive, so nothing is decided then; the same is true of a
+-- charge that has been pending for longer than refunds are remembered. Call it again later. A spend
+-- stands if another call got the answer, if it was settled or served, or its key was taken over.
 -- uses: args, find, holds, answers
 
 local id, refund_id, end_id = ARGV[1], ARGV[2], ARGV[3]
@@ -40,8 +41,8 @@ name_id(account, math.min(id_ms, shard.now_ms + MINTED_ID_AHEAD_MS_MAX))
 local text = pack_text(ARGV[8], '')
 local answers = recall_answers(shard, id)
 
--- Returns the answers to other calls. Those to this one have the deadline of its first or last
--- sending; where the first is not known, they were given between its begin and its deadline.
+-- Returns the answers to other calls. Those to this call have the deadline of its first or last
+-- sending; if the first is unknown, they lie between its start and its deadline.
 local function answers_to_others()
   local left = {}
   for at = 1, #answers, ANSWER_TIME_BYTES do
@@ -57,8 +58,8 @@ local function answers_to_others()
   return table.concat(left)
 end
 
--- Says whether another call than this one was told of a spend that was charged at `charged_ms`, and
--- takes the answers of this one back.
+-- Returns whether another call got the answer to a spend that was charged at `charged_ms`, and
+-- deletes the answers to this call.
 local function is_answered_elsewhere(charged_ms)
   if not answers then
     return charged_ms < asked_at_ms or charged_ms > deadline_ms
@@ -108,7 +109,7 @@ local function undo(record)
 end
 
 -- Undoes a charge, or refuses its id from now on. Returns the answer, the index of the refund, and
--- where a search that was cut short goes on.
+-- where a bounded search continues.
 local function void_charge(deduct)
   if recall_id(shard, refund_id) then
     return 'refunded'
@@ -127,7 +128,7 @@ local function void_charge(deduct)
   then
     return 'kept'
   elseif deduct then
-    -- A part was refunded by a caller who was told of it. The record tells which call that was.
+    -- Another call got the answer and refunded a part. The record of the refund names that call.
     return record and 'refused' or 'kept'
   elseif record then
     return undo(record)

@@ -107,7 +107,7 @@ def test_nothing_is_evicted_and_memory_has_a_bound(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_services_start_after_what_they_need(name: str) -> None:
+def test_services_start_after_their_dependencies(name: str) -> None:
     """Migrations wait for Postgres; the API and the worker wait for the migrations."""
     needs = {key: value["condition"] for key, value in SERVICES[name]["depends_on"].items()}
     healthy = {"postgres": "service_healthy"}

@@ -39,7 +39,7 @@ def said(script: str) -> list[str]:
     text = (scripts.folder() / f"{script}.lua").read_text(encoding="utf-8")
     header = re.sub(r"\n-- *", " ", text.partition("\n-- uses:")[0])
     statuses = header.partition("status: ")[2].partition(" Appends ")[0]
-    statuses = re.sub(r"\([^)]*\)", "", statuses).rpartition("first that holds of ")[2]
+    statuses = re.sub(r"\([^)]*\)", "", statuses).rpartition("first that applies of ")[2]
     return [status for status in re.findall(r"\w+", statuses) if status not in DONE]
 
 

@@ -198,7 +198,7 @@ def test_locks_pin_hashes_and_no_address(name: str) -> None:
     assert [package for package, pin in pins(name).items() if "--hash=sha256:" not in pin] == []
 
 
-def test_the_image_runs_what_was_tested() -> None:
+def test_the_image_has_the_tested_versions() -> None:
     """The image's lock is a part of the one for development."""
     tested = pins("requirements-dev.txt")
     versions = {package: pin.split()[0] for package, pin in tested.items()}

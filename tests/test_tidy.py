@@ -71,7 +71,7 @@ QUERIES = query_names()
 TEXTS = [path for path in tracked_files() if b"\0" not in path.read_bytes()]
 
 
-def test_there_is_something_to_look_at() -> None:
+def test_there_are_files_to_check() -> None:
     """A list that is empty by a mistake of ours would make every rule below pass."""
     assert all((PYTHON, SHIPPED, LUA, SCRIPTS, MIGRATIONS, QUERIES, TEXTS))
     assert ROOT / "pyproject.toml" in TEXTS
@@ -129,7 +129,7 @@ def undocumented(body: list[ast.stmt], prefix: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=relative)
-def test_what_is_public_is_explained(path: Path) -> None:
+def test_public_names_have_docstrings(path: Path) -> None:
     """Every module, public class, function and method says what it means."""
     module = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(module)

@@ -1,12 +1,12 @@
 -- An account: one packed string of 34 bytes, and 11 more for each rate limit of the user's own.
--- `named_ms` is the time of the newest id that a retry, a void or a caller has named: a fresh id
--- that is newer was never seen before, and is not searched for.
+-- `named_ms` is the time of the newest id that a retry, a void or a caller has named: a newer
+-- minted id was never used before, and is not searched for.
 -- uses: shard
 
 local ACCOUNT_FORMAT, ACCOUNT_BYTES = '>BBi4I4I6i4I6I6I2', 34
 local LIMIT_BYTES = 11
 
--- Returns an account, or nil if the value is none of this version.
+-- Returns an account, or nil if the value does not have this version.
 local function read_account(shard, key, packed)
   if #packed < ACCOUNT_BYTES or (#packed - ACCOUNT_BYTES) % LIMIT_BYTES ~= 0 then
     return nil
@@ -35,7 +35,7 @@ local function pack_account(account)
     .. account.limits
 end
 
--- Returns the account of a key that MGET has answered, or nil and 'unknown_user' or 'corrupt'.
+-- Returns the account in a reply of MGET, or nil and 'unknown_user' or 'corrupt'.
 -- MGET answers nil for a key of another type, too.
 local function find_account(shard, key, packed)
   if packed then

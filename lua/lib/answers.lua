@@ -1,10 +1,10 @@
 -- The answers about one charge or hold with an id of the caller's: for each its time, and the
--- deadline of its call (Unix ms), 12 bytes. A void takes back the answers to its own call, and
--- undoes the charge only if no other call was told of it.
+-- deadline of its call (Unix ms), 12 bytes. A void deletes the answers to its own call, and
+-- undoes the charge only if no other call got an answer.
 -- uses: records
 
 local ANSWER_TIME_FORMAT, ANSWER_TIME_BYTES = '>I6I6', 12
--- Of more answers, the newest are kept.
+-- The most answers; the newest stay.
 local ANSWERS_MAX = 64
 
 local function answers_redis_key(shard, id)
@@ -25,14 +25,14 @@ local function save_answers(shard, id, packed, ms)
   expire_later(shard, answers_redis_key(shard, id), ms)
 end
 
--- Packs an answer. After the deadline of its call it counts as given at the deadline: a void of the
--- call takes back no later ones.
+-- Packs an answer. An answer after the deadline of its call gets the time of the deadline, since a
+-- void of the call deletes no later ones.
 local function pack_answer_time(at_ms, deadline_ms)
   return struct.pack(ANSWER_TIME_FORMAT, math.min(at_ms, deadline_ms), deadline_ms)
 end
 
--- Notes that a retry is answered as the first attempt was, which was charged at `first_ms`. Returns
--- whether the earlier answers can be read.
+-- Notes the answer to a retry of an attempt that was charged at `first_ms`. Returns whether the
+-- earlier answers can be read.
 local function note_answer(shard, id, first_ms, deadline_ms)
   local packed = recall_answers(shard, id)
   if packed == false then

@@ -1,5 +1,5 @@
--- Arguments of the scripts that concern one user. A number is whole, in plain decimal digits, and
--- lies within named bounds: tonumber alone would accept nan, 0x10 and 1e3.
+-- Arguments of scripts about one user. Numbers are whole, in decimal digits, and within bounds;
+-- tonumber alone would accept nan, 0x10 and 1e3.
 -- uses: windows
 
 local function whole(text, low, high)

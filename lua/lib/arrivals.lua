@@ -4,7 +4,7 @@
 -- uses: account
 
 local ARRIVAL = 'c4I7'
--- By the number of arrival times, how they are packed.
+-- The formats of arrival times, by their number.
 local ARRIVALS_FORMATS = { [0] = '>' }
 
 local function arrivals_format(count)
@@ -20,13 +20,13 @@ end
 local function read_arrivals(account)
   local count = #account.limits / LIMIT_BYTES
   local arrivals = { struct.unpack(arrivals_format(count), account.limits) }
-  -- The last value tells where a next one would begin.
+  -- The last value is the position of a next one.
   arrivals[2 * count + 1] = nil
   return arrivals
 end
 
--- Returns where the arrival time of the limit number `i` of a policy is, or would be. Mostly an
--- account has the limits of its policy, in their order.
+-- Returns the index of the arrival time of limit `i` of a policy, or where to add it. An account
+-- usually has the limits of its policy, in their order.
 local function arrival_index(arrivals, digest, i)
   if arrivals[2 * i - 1] == digest then
     return 2 * i
@@ -44,7 +44,7 @@ local function debt_us(arrival_us, now_us)
   return ahead_us > 0 and ahead_us or 0
 end
 
--- Returns how many requests may come now, and in how many milliseconds one more may.
+-- Returns how many requests are allowed now, and the milliseconds until one more is.
 local function gcra_state(limit, ahead_us)
   local used = ahead_us > limit.full and limit.size or math.ceil(ahead_us / limit.span_us)
   local next_us = used > 0 and ahead_us - (used - 1) * limit.span_us or 0

@@ -1,4 +1,4 @@
--- The two places where time is asked of Redis. Tests replace this fragment.
+-- The time of Redis. Tests replace this fragment.
 
 local function time_us()
   local time = redis.call('TIME')

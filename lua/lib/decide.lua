@@ -1,14 +1,14 @@
 -- Decides on a spend, in the order of the refusals, and takes its cost.
 -- uses: spends, take, recognise, limits, extras
 
--- Says whether nothing may be taken for a spend any more. It bounds the search for its id.
+-- Returns whether the deadline of a spend is over. This bounds the search for its id.
 local function is_late(spend, deadline_ms)
   local now_ms = spend.shard.now_ms
   return now_ms > deadline_ms
     or now_ms - spend.id_ms > ATTEMPT_MS_MAX and not has(spend.flags, GIVEN)
 end
 
--- Finds how a new period changes the account; nil where none has begun. Nothing is changed here.
+-- Returns how a new period changes the account; nil if none begins. It changes nothing.
 local function find_renewal(account, policy, now_ms)
   local added, start_ms, ends_ms, moved = next_period(account, policy, now_ms)
   if start_ms == account.period_ms then
@@ -17,7 +17,7 @@ local function find_renewal(account, policy, now_ms)
   return { added = added, start_ms = start_ms, moved = moved }, ends_ms
 end
 
--- Returns the first reason to refuse a spend that was not seen before, or nil.
+-- Returns the first reason to refuse a new spend, or nil.
 local function find_refusal(spend, call)
   local account, shard, cost = spend.account, spend.shard, spend.cost
   if is_late(spend, call.deadline_ms) then
@@ -58,7 +58,7 @@ local function take_cost(spend, deadline_ms)
   end
 end
 
--- Decides on a spend that was not seen before; returns its refusal, or nil.
+-- Decides on a new spend; returns its refusal, or nil.
 local function decide_anew(spend, call)
   local refusal = find_refusal(spend, call)
   if not refusal and (spend.cost > 0 or has(spend.flags, HOLD + RECORDED)) then
@@ -70,13 +70,13 @@ local function decide_anew(spend, call)
   return refusal
 end
 
--- Says whether a spend may have been seen before. A fresh id that is newer than each id that was
--- ever named was not.
+-- Returns whether a spend may be a retry. A minted id that is newer than each id that was ever
+-- named is not.
 local function is_seen(spend)
   return spend.id_ms <= spend.account.named_ms or has(spend.flags, RETRY + GIVEN + KEY)
 end
 
--- Fills in the balance of the answer to a spend that has recorded nothing.
+-- Sets the balance in the answer to a spend without a record.
 local function tell_balance(spend, account)
   local earlier, renewal = spend.earlier, spend.renewal
   if earlier then

@@ -1,11 +1,11 @@
--- A deduct that is more than its record: one that was given back in part or wholly, that is voided,
--- or that is a hold. One hash holds all of it, and every script writes it here.
+-- The later fate of a deduct: refunded in part or wholly, voided, or a hold. One hash holds all of
+-- it, and all scripts write it by this fragment.
 --
 -- An id that was voided before it was charged is a deduct of 0, wholly given back.
 -- uses: records
 
--- Field, name here, and whether it is a number: those of every deduct, those of every hold, and
--- those of some.
+-- Field, name here, and whether it is a number: first for every deduct, then for every hold, then
+-- optional ones.
 local DEDUCT_FIELDS = {
   { 'user', 'user' }, { 'cost', 'cost', true }, { 'given_back', 'given_back', true },
   { 'allowance', 'allowance', true }, { 'period', 'period_ms', true },
@@ -47,7 +47,7 @@ local function find_deduct(shard, id)
   return deduct
 end
 
--- Writes a deduct. It is kept for a day after its last change, and while its hold is open.
+-- Writes a deduct. It lives for a day after its last change, and while its hold is open.
 local function save_deduct(shard, deduct)
   local key, values = deduct_redis_key(shard, deduct.id), {}
   for _, field in ipairs(DEDUCT_FIELDS) do

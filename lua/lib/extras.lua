@@ -1,10 +1,10 @@
--- What few spends have beside their cost: a hold, an idempotency key, an id of the caller's, a
--- shadow balance, and the answers about them.
+-- The rare parts of spends: a hold, an idempotency key, a caller's id, a shadow balance, and the
+-- answers about them.
 -- uses: spends, keys, deducts, ids, limits, answers
 
 local NO_RENEWAL = { added = 0, moved = 0 }
 
--- Opens the hold of a spend that was taken just now by a change.
+-- Opens the hold of a spend that was made just now by a change.
 local function open_hold(spend, change)
   local account, shard, hold = spend.account, spend.shard, spend.hold
   spend.expires_ms = shard.now_ms + hold.ttl_ms
@@ -18,7 +18,7 @@ local function open_hold(spend, change)
     spend.id .. account.user)
 end
 
--- Keeps what a spend has beside its cost, which was taken just now by a change.
+-- Saves the rare parts of a spend that was made just now by a change.
 local function save_options(spend, change, deadline_ms)
   local account, shard = spend.account, spend.shard
   if spend.hold then
@@ -36,7 +36,7 @@ local function save_options(spend, change, deadline_ms)
   end
 end
 
--- Decides on a shadow balance alone, and counts the answer; returns the status.
+-- Decides on a shadow balance, and counts the verdict; returns the status.
 local function decide_shadow(spend)
   local account, shard, cost = spend.account, spend.shard, spend.cost
   local renewal = spend.renewal or NO_RENEWAL
@@ -66,7 +66,7 @@ local function decide_shadow(spend)
   return status
 end
 
--- Packs the part of the answer that only few spends have.
+-- Packs the details of the answer.
 local function pack_details(spend)
   local parts, first = '', spend.earlier
   if spend.policy.limits[1] then

@@ -1,8 +1,8 @@
--- Finds the deduct that a refund or a void is about, at the nearest place that knows it.
+-- Finds the deduct of a refund or a void, in the first source that knows it.
 -- uses: deducts, ids, search
 
--- Returns the record of a UUIDv7 that has no key of its own; or nil, and where a search that was
--- cut short goes on. A minted attempt was charged near the time of its id, and until `until_ms`;
+-- Returns the record of a UUIDv7 without a key of its own; or nil, and where a bounded search
+-- continues. A minted attempt was charged near the time of its id, and until `until_ms`;
 -- any other record has a key, unless that has run out or, if `is_lost`, cannot be read.
 local function find_keyless(shard, id, id_ms, until_ms, is_lost, from)
   local first_ms = id_ms - MINTED_ID_AHEAD_MS_MAX
@@ -26,9 +26,8 @@ local function record_at(shard, position, id)
   return entry and find_in_stream_entry(entry, id)
 end
 
--- Returns the record of an id: at its address, at the time that is remembered of it, or near the
--- time that the id carries, where an attempt was not charged after `until_ms`; or nil, and where a
--- search that was cut short goes on.
+-- Returns the record of an id: at its address, by its key, or near the time of the id if an attempt
+-- was not charged after `until_ms`; or nil, and where a bounded search continues.
 local function find_by_any(shard, id, position, until_ms, from)
   local record = position ~= '' and record_at(shard, position, id)
   if record then
@@ -43,8 +42,8 @@ local function find_by_any(shard, id, position, until_ms, from)
   return find_keyless(shard, id, id_ms, until_ms, known == false, from)
 end
 
--- Returns the record of an id that is the caller's choice and has no key, if another one has it. An
--- id without a time is not searched for: the drain finds it, since its row would be the second.
+-- Returns the record of another transaction with a caller's id that has no key. An id without a
+-- time is not searched for: the drain finds it, since its row would be the second.
 local function find_choice(shard, id, from)
   local id_ms = id_time_ms(id)
   if not id_ms then

@@ -1,15 +1,15 @@
 -- Gives credits back, first those that were spent last: bought credits, then the allowance.
 -- uses: records, deducts, ids
 
--- Returns a deduct as its record tells it.
+-- Returns a deduct from its record.
 local function deduct_of(record)
   return { id = record.id, user = record.user, cost = -record.amount, given_back = 0,
     allowance = -record.allowance, period_ms = record.period_ms }
 end
 
 -- Returns how much of a refund goes to the allowance. Of a cost of 10, of which the allowance paid
--- 6, a refund of 5 gives 4 to the bought credits and 1 to the allowance. Where the period of the
--- deduct is over, the allowance has been restored since, and the user keeps all as bought credits.
+-- 6, a refund of 5 gives 4 to the bought credits and 1 to the allowance. If the period of the
+-- deduct is over, the allowance was restored since, and all becomes bought credits.
 local function allowance_part(account, deduct, amount)
   if account.period_ms == 0 or account.period_ms ~= deduct.period_ms then
     return 0

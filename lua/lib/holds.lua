@@ -32,7 +32,7 @@ local function close_hold(account, hold, state, attempt_id)
   end
 end
 
--- Gives back an amount of a hold, as far as something is left of it and there is room for it.
+-- Gives back an amount of a hold, at most what is left of it and fits into the balance.
 local function return_part(account, hold, amount, change)
   amount = math.min(amount, hold.cost - hold.given_back, CREDITS_MAX - account.credits)
   if amount > 0 then
@@ -41,7 +41,7 @@ local function return_part(account, hold, amount, change)
   end
 end
 
--- Ends a hold that its owner has not settled: as 'expired', or as 'cancelled' by a void.
+-- Ends a hold without a settlement: as 'expired', or as 'cancelled' by a void.
 local function end_unsettled(account, hold, state, change)
   if state == 'cancelled' or hold.keep == 0 then
     return_part(account, hold, hold.cost, change)

@@ -1,19 +1,18 @@
--- Remembers a record by its id, where the id was not minted for it: a spend of a caller's id, a
--- refund, a grant, the end of a hold; or where it was minted long before. So its retry is known
--- without a search, and nothing is searched for that would have a key.
+-- Saves a record by its id if the id was not minted for it (a spend under a caller's id, a refund,
+-- a grant, the end of a hold), or was minted long before. So its retry is recognised without a
+-- search, and an id that would have a key is not searched for.
 -- uses: records
 
 local ID_FORMAT, ID_BYTES = '>Bc16i4i4I4i4I6c16', 55
 local NO_ID = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
--- How long a key is there at least.
+-- The shortest lifetime of a key.
 local GIVEN_KEY_MS = GIVEN_ID_MS_MAX + ATTEMPT_MS_MAX
 
 local function id_redis_key(shard, id)
   return shard.base .. 'i' .. id
 end
 
--- Returns the record that is remembered by an id; nil for none, false for a value that cannot be
--- read.
+-- Returns the saved record of an id; nil for none, false for a value that cannot be read.
 local function recall_id(shard, id)
   local packed = redis.pcall('GET', id_redis_key(shard, id))
   if not packed then
@@ -27,8 +26,8 @@ local function recall_id(shard, id)
   return known
 end
 
--- Remembers the record that was appended last to an account, for `ms` of the time of the shard.
--- That stands still while the clock of the server is behind it.
+-- Saves the last record of an account by its id, for `ms` in the time of the shard, which stands
+-- still while the clock of the server is behind it.
 local function remember_id(account, change, ms)
   local shard = account.shard
   local ahead_ms = shard.now_ms - math.floor(time_us() / 1000)

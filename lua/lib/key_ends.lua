@@ -13,7 +13,7 @@ local function lease_of(account, id)
   return nil
 end
 
--- Says whether another attempt than this one was the last to be let in, or was served.
+-- Returns whether another attempt holds the lease, or was served.
 local function is_taken_over(lease, attempt_id)
   return lease ~= nil and lease.holder ~= random_half(attempt_id)
 end
@@ -27,7 +27,7 @@ local function complete_idempotency_key(account, lease, attempt_id)
   save_lease(account.shard, lease)
 end
 
--- Forgets the key of a deduct that was given back wholly, so that the request may be made again.
+-- Deletes the key of a deduct that was wholly given back, so that the request may be made again.
 local function forget_idempotency_key(account, id)
   local lease = lease_of(account, id)
   if lease then

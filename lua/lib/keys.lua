@@ -1,13 +1,13 @@
--- Idempotency keys. A key stands for one request of a user. Two hashes of the user take turns, each
--- for one lifetime of a key, so that nothing is searched and their number is bounded. A hash holds
--- `g`, its turn; `k<digest>`, the lease of a key; `t<id>`, the digest by the id of the transaction.
+-- Idempotency keys. A key stands for one request of a user. A user has two hashes, which alternate
+-- with each lifetime of a key. So keys expire without a search, and their number is bounded. A hash
+-- holds `g`, its turn; `k<digest>`, the lease of a key; `t<id>`, the digest by the transaction id.
 -- A lease of up to 64 bytes keeps a small hash in its compact form.
 -- uses: account
 
 local KEY_FORMAT, KEY_BYTES = '>BI6I6c8c8c16i4i4I4i4', 61
 local IN_FLIGHT, DONE = 1, 2
 
--- Reads a key from a packed spend; returns it and where the next part begins, or nil.
+-- Reads a key from a packed spend; returns it and the position of the next part, or nil.
 local function read_idempotency_key(packed, at)
   if at + 39 > #packed then
     return nil
@@ -49,8 +49,8 @@ local function save_lease(shard, lease)
     lease.credits, lease.sequence, lease.left))
 end
 
--- Returns the lease of a key that still counts; nil for none, false for a value that cannot be
--- read.
+-- Returns the lease of a key whose lifetime is not over; nil for none, false for a value that
+-- cannot be read.
 local function recall_idempotency_key(account, key)
   for turn = 0, 1 do
     local lease = find_lease(account, turn, key.digest)
@@ -63,20 +63,20 @@ local function recall_idempotency_key(account, key)
   return nil
 end
 
--- Returns the turn of a time, and whether its hash was begun in it; a key of another type was not.
+-- Returns the current turn, and whether its hash belongs to it; a key of another type does not.
 local function current_turn(account, key)
   local turn = math.floor(account.shard.now_ms / key.lifetime_ms)
   local begun = redis.pcall('HGET', idempotency_key_hash(account, turn), 'g')
   return turn, begun == string.format('%.0f', turn)
 end
 
--- Says whether there is no room for one more key. A key has two fields.
+-- Returns whether there is no room for one more key. A key takes two fields.
 local function is_full(account, key)
   local turn, is_begun = current_turn(account, key)
   return is_begun and redis.call('HLEN', idempotency_key_hash(account, turn)) > 2 * key.count_max
 end
 
--- Remembers a key for the deduct that was taken just now.
+-- Saves a key for the deduct that was made just now.
 local function save_idempotency_key(account, key, id, amount)
   local shard = account.shard
   local turn, is_begun = current_turn(account, key)

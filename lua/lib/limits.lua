@@ -5,7 +5,7 @@
 local GCRA, GCRA_KEYED, WINDOW_KEYED = 1, 2, 3
 local LIMIT_STATE_FORMAT, NOT_CHECKED = '>I4I4', 4294967295
 
--- Reads a window; returns how many requests lie in it and when the oldest leaves it, or nil.
+-- Reads a window; returns its number of requests and when the oldest one leaves it, or nil.
 local function read_window(limit, key, now_us)
   local after = string.format('(%.0f', now_us - limit.span_us)
   local used = redis.pcall('ZCOUNT', key, after, '+inf')
@@ -16,7 +16,7 @@ local function read_window(limit, key, now_us)
   return used, oldest[2] and tonumber(oldest[2]) + limit.span_us - now_us or 0
 end
 
--- Returns how many requests may come now for a limit, and in how many milliseconds one more may.
+-- Returns how many requests a limit allows now, and the milliseconds until one more.
 local function limit_state(spend, i, limit)
   local state = spend.states[i]
   if limit.kind == WINDOW_KEYED then
@@ -25,7 +25,7 @@ local function limit_state(spend, i, limit)
   return gcra_state(limit, state)
 end
 
--- Returns the state of a limit that has a key; nil where the key is of another type.
+-- Returns the state of a limit that has a key; nil if the key is of another type.
 local function read_keyed(spend, i, limit)
   local key, now_us = spend.limit_keys[i], spend.shard.now_us
   if limit.kind == WINDOW_KEYED then
@@ -38,10 +38,9 @@ local function read_keyed(spend, i, limit)
   return type(arrival) ~= 'table' and debt_us(tonumber(arrival or 0), now_us) or nil
 end
 
--- Reads the state of every limit of a spend, and notes the first that refuses it, and for how many
--- milliseconds. Returns false where a key is of another type. The state of a limit by arrival is
--- its debt (us). The state of a window is how many requests lie in it; `leaves_us` tells beside
--- that when the oldest leaves.
+-- Reads the state of every limit of a spend, and notes the first one that refuses it, and its wait
+-- (ms). Returns false if a key is of another type. The state of a limit by arrival is its debt
+-- (us). The state of a window is its number of requests; `leaves_us` is when the oldest one leaves.
 local function check_limits(spend)
   local account, now_us = spend.account, spend.shard.now_us
   local arrivals = account.arrivals or read_arrivals(account)
@@ -63,7 +62,7 @@ local function check_limits(spend)
       refusing = refusing or i
     end
   end
-  -- Where one cannot be read, none is told.
+  -- If one cannot be read, none is returned.
   spend.states = states
   if refusing then
     local _, wait_ms = limit_state(spend, refusing, limits[refusing])
@@ -111,7 +110,7 @@ local function count_request(spend)
   end
 end
 
--- Returns two numbers for each limit, packed: how many requests may come, and when one more may.
+-- Returns two numbers for each limit, packed: allowed requests, and the wait for one more.
 local function pack_states(spend)
   local packed, limits = '', spend.policy.limits
   for i = 1, #limits do

@@ -48,10 +48,10 @@ local function period_at(policy, time_ms, anchor_ms)
 end
 
 -- Returns how a new period changes an account: the credits that it adds, the start of the period,
--- its end, and the change of the allowance. 0 credits and the period of the account where none has
--- begun. Nothing is changed here.
+-- its end, and the change of the allowance. If none begins: 0 credits and the period of the
+-- account. It changes nothing.
 --
--- An allowance of 10, of which 4 are left, gets 6. With a rollover of 3 it gets 9. Where the
+-- An allowance of 10, of which 4 are left, gets 6. With a rollover of 3 it gets 9. If the
 -- balance is 1, because an overdraft has spent 3 of the 4, only 1 counts as left, and 9 are added:
 -- so a debt is paid once, and not again in each period.
 local function next_period(account, policy, now_ms)

@@ -1,18 +1,19 @@
--- Recognises a spend that was seen before: by its idempotency key, or by its id.
+-- Recognises a retry of a spend, by its idempotency key or by its id.
 -- uses: spends, search, keys, deducts, ids, answers
 
--- A search for a spend cannot go on in another call. Beyond this many entries it is refused.
+-- The most entries of a search, which cannot continue in another call. Beyond it the spend is
+-- refused.
 local SPEND_ENTRIES_MAX = 1024
 
--- Returns how a request is answered whose key is known; nil if it is to be decided. A request that
--- was not completed within its lease is taken over, by one request for each lease.
+-- Returns the answer to a request with a known key; nil if it must be decided. A request that was
+-- not completed within its lease is taken over, by one request for each lease.
 local function answer_known(lease, key, attempt_id, shard, is_late)
   if lease.fingerprint ~= key.fingerprint then
     return 'key_reused'
   elseif lease.state == DONE then
     return 'repeated', KEY_DONE
   elseif lease.holder == random_half(attempt_id) then
-    -- The reply to this very attempt was lost. Its own charge is found by its id.
+    -- The reply to this attempt was lost. Its own charge is found by its id.
     if lease.id == attempt_id then
       return nil
     end
@@ -27,7 +28,7 @@ local function answer_known(lease, key, attempt_id, shard, is_late)
   return 'repeated', KEY_TAKEN_OVER
 end
 
--- Returns how a spend is answered whose id is known: as the first one was, or as a conflict.
+-- Returns the answer to a spend with a known id: that of the first one, or a conflict.
 local function answer_earlier(spend, earlier)
   local is_same = earlier.user == spend.account.user and earlier.kind == KIND.deduct
     and earlier.amount == -spend.cost and (earlier.is_hold or false) == (spend.hold ~= nil)
@@ -36,21 +37,21 @@ local function answer_earlier(spend, earlier)
   return is_same and 'repeated' or 'conflict'
 end
 
--- Says whether an id was voided, or its deduct given back wholly. A hold of 0 was neither.
+-- Returns whether an id was voided, or its deduct given back wholly. A hold of 0 was neither.
 local function is_voided(deduct)
   return deduct.state == 'cancelled'
     or is_given_back(deduct) and not (deduct.state and deduct.cost == 0)
 end
 
--- Returns a hold as its deduct tells it.
+-- Returns a hold from its deduct.
 local function earlier_hold(deduct)
   return { user = deduct.user, kind = KIND.deduct, amount = -deduct.cost, is_hold = true,
     credits = deduct.credits, sequence = deduct.sequence, left = deduct.left,
     expires_ms = deduct.expires_ms, at_ms = deduct.opened_ms }
 end
 
--- Says whether an id lies outside the time in which it is recognised for certain. Its record may
--- be there for longer than what is known of its refunds.
+-- Returns whether an id is outside of the time in which it is certainly recognised. Its record may
+-- outlive the memory of its refunds.
 local function is_stale(spend, is_given)
   local age_ms = spend.shard.now_ms - spend.id_ms
   local ahead_ms = is_given and GIVEN_ID_AHEAD_MS_MAX or MINTED_ID_AHEAD_MS_MAX
@@ -58,10 +59,11 @@ local function is_stale(spend, is_given)
     or spend.id_ms - ahead_ms < spend.shard.oldest_ms
 end
 
--- Returns the record of a minted attempt with the id; or nil, and whether the search was cut short.
+-- Returns the record of a minted attempt with the id; or nil, and whether the search reached its
+-- bound.
 local function find_minted(spend)
   local id_ms, now_ms = spend.id_ms, spend.shard.now_ms
-  -- An attempt that was charged later has a key, until that runs out.
+  -- An attempt that was charged later has a key, until that expires.
   local is_keyed = now_ms - GIVEN_KEY_MS < id_ms
   local late_ms = is_keyed and KEYLESS_MS_MAX or ATTEMPT_MS_MAX
   local first_ms = id_ms - MINTED_ID_AHEAD_MS_MAX
@@ -72,7 +74,7 @@ local function find_minted(spend)
   return find_record(spend.shard, spend.id, id_ms, first_ms, last_ms, SPEND_ENTRIES_MAX, '')
 end
 
--- Returns how a spend is answered whose id may have been seen before; nil if it has not been.
+-- Returns the answer to a spend whose id may be known; nil if it is not.
 local function find_by_id(spend)
   local shard, is_given = spend.shard, has(spend.flags, GIVEN)
   local deduct = find_deduct(shard, spend.id)
@@ -97,7 +99,7 @@ local function find_by_id(spend)
   return record and answer_earlier(spend, record)
 end
 
--- Returns how a spend is answered whose idempotency key is known; nil if it is not.
+-- Returns the answer to a spend with a known idempotency key; nil if it is not known.
 local function find_by_key(spend, is_late)
   local account, shard = spend.account, spend.shard
   local lease = recall_idempotency_key(account, spend.key)
@@ -113,7 +115,7 @@ local function find_by_key(spend, is_late)
   return status
 end
 
--- Returns how a spend is answered that was seen before, or nil.
+-- Returns the answer to a retry, or nil for a new spend.
 local function find_earlier(spend, is_late, deadline_ms)
   local account = spend.account
   if has(spend.flags, RETRY) then

@@ -7,7 +7,7 @@ local RECORD_FORMAT, RECORD_BYTES = '>I2BBc16c16i4i4I4', 48
 local ALLOWANCE_FORMAT, TEXT_FORMAT = '>i4i4I6', '>I2c0I2c0'
 local HAS_ALLOWANCE, HAS_REFERENCE, HAS_TEXT, IS_HOLD = 1, 2, 4, 8
 
--- Returns description and metadata in one string. An empty one stands for the usual description.
+-- Returns description and metadata in one string. An empty string means the default description.
 local function pack_text(description, metadata)
   return struct.pack(TEXT_FORMAT, #description, description, #metadata, metadata)
 end

@@ -1,8 +1,8 @@
--- Replies of the scripts that concern one user, and what these scripts begin and end with.
+-- The common start, end and reply of scripts about one user.
 -- uses: account, records
 
 -- Reads the one account of a script: KEYS are state, stream and account. Returns shard and account;
--- the account is nil where the third value says why. With `takes_closed` a closed shard is no
+-- if the account is nil, the third value has the reason. With `takes_closed` a closed shard is no
 -- problem: for scripts that end something, or that only read.
 local function load_one(takes_closed)
   local values = redis.call('MGET', KEYS[1], KEYS[3])
@@ -17,7 +17,7 @@ local function load_one(takes_closed)
   return shard, account, problem
 end
 
--- Returns the address of a record by its index, once `commit` has written its entry.
+-- Returns the address of a record by its index, after `commit` has written its entry.
 local function address(shard, index)
   return shard.entry .. '/' .. index
 end
@@ -33,15 +33,15 @@ local function reply(status, shard, account, index, ...)
   return { status, credits, sequence, shard.now_us, position, left, ... }
 end
 
--- Writes what was decided on one account. Returns 'corrupt' if the stream refuses its record.
+-- Writes the changes of one account. Returns 'corrupt' if the stream refuses its record.
 local function commit_one(shard, account)
   commit({ shard }, { account }, pack_account)
   return shard.problem
 end
 
--- A record that has waited for longer than a day is known neither by its id nor as a row: then no
--- refund and no grant is accepted. The margin is an hour. Entries that old are rare, so nearly
--- always the first one tells.
+-- A record that has been pending for longer than a day is known neither by its id nor as a row:
+-- then no refund and no grant is accepted. The margin is an hour. Entries that old are rare, so the
+-- first entry nearly always decides.
 local function is_backlogged(shard)
   local before = string.format('(%.0f-0', shard.now_ms - BACKLOG_AGE_MS_MAX)
   if shard.ordinal == shard.stored then

@@ -1,5 +1,5 @@
--- Looks for the record of an id among the entries of its shard, from the time of the id outward:
--- nearly always the record lies within milliseconds of it.
+-- Searches the entries of a shard for the record of an id, from the time of the id outward. The
+-- record is nearly always within milliseconds of it.
 -- uses: records
 
 local ALLOWANCE_BYTES = 14
@@ -7,8 +7,8 @@ local ALLOWANCE_BYTES = 14
 -- a millisecond.
 local PAGE_LENGTH, ENTRIES_MAX = 16, 256
 
--- Reads the record that begins at `at`; returns it, and where the next one begins. Returns nil at
--- the end of the entry.
+-- Reads the record at `at`; returns it and the position of the next one. Returns nil at the end of
+-- the entry.
 local function read_record(payload, at)
   if at + RECORD_BYTES > #payload + 1 then
     return nil
@@ -33,7 +33,7 @@ local function read_record(payload, at)
   return record, at + size
 end
 
--- Returns the record of an id in an entry, with its position, or nil. Most entries are passed over
+-- Returns the record of an id in an entry, with its position, or nil. Most entries are skipped
 -- by one search for the random half of the id: its first bytes are in every record of its time.
 local function find_in_stream_entry(entry, id)
   local payload = entry[2][2]
@@ -64,8 +64,8 @@ local function read_stream_entries(shard, command, first, last)
   return page
 end
 
--- Says whether a side before the time of an id has no entries. XREVRANGE would go through all of
--- the stream if asked for entries before the first one (Redis 7).
+-- Returns whether a side before the time of an id has no entries. XREVRANGE would read the whole
+-- stream if asked for entries before the first one (Redis 7).
 local function is_before_all(shard, side)
   local oldest = redis.call('XRANGE', shard.stream, '-', '+', 'COUNT', 1)[1]
   if not oldest then
@@ -76,8 +76,8 @@ local function is_before_all(shard, side)
   return tonumber(at_ms) < tonumber(ms) or at_ms == ms and tonumber(at_n) <= tonumber(n)
 end
 
--- Looks through the next entries on one side of the time of an id; returns the record, if it is
--- there. Notes how far the side was searched, and whether it has come to its end.
+-- Searches the next entries on one side of the time of an id; returns the record, or nil. Notes how
+-- far the side was searched, and whether it is done.
 local function search_page(shard, id, side)
   if side.command == 'XREVRANGE' and not side.is_begun and is_before_all(shard, side) then
     side.is_over = true
@@ -99,8 +99,8 @@ local function search_page(shard, id, side)
 end
 
 -- Returns the record of an id between two times, in milliseconds, both included; or nil, and where
--- to go on if the search was cut short: how far it went after and before `id_ms`. `entries_max`
--- is the most entries to read, and `from` where an earlier search was cut short, or ''.
+-- to continue if the search reached its bound: how far it went after and before `id_ms`.
+-- `entries_max` is the most entries to read, and `from` where an earlier search stopped, or ''.
 local function find_record(shard, id, id_ms, first_ms, last_ms, entries_max, from)
   local begin = string.format('%.0f-0', math.max(first_ms, math.min(id_ms, last_ms)))
   local after, before = string.match(from, '^(%(?%d+%-%d+) (%(%d+%-%d+)$')

@@ -1,5 +1,4 @@
--- The parts of a packed spend that most spends do not have. Nothing here raises: a part that is not
--- whole is nil.
+-- The rare parts of a packed spend. No error is raised: an incomplete part is nil.
 -- uses: flags, keys
 
 local HOLD_MS_MIN, HOLD_MS_MAX = 100, 86400000
@@ -46,7 +45,7 @@ local function read_limit_keys(spend, packed, at)
   return at
 end
 
--- Reads all of them; returns whether they are well-formed, and nothing follows.
+-- Reads all parts; returns whether they are well-formed, and nothing follows.
 local function read_sections(spend, packed)
   local flags, at = spend.flags, SPEND_BYTES + 1
   if has(flags, TEXT) then

@@ -5,11 +5,11 @@
 local STATE_FORMAT, STATE_BYTES = '>BI4I6I6I7I6', 30
 local ENTRY_FORMAT, ENTRY_BYTES = '>BI4I6I2I7', 20
 local VERSION = 1
--- Stands for the version in the state of a shard that takes nothing new.
+-- The version of a closed shard.
 local CLOSED = 129
 local NONE = {}
 
--- Says why a state cannot be read: 'uninitialised', 'corrupt', or nil.
+-- Returns why a state cannot be read: 'uninitialised', 'corrupt', or nil.
 local function state_problem(state_key, packed)
   if not packed then
     return redis.call('EXISTS', state_key) == 1 and 'corrupt' or 'uninitialised'
@@ -23,7 +23,7 @@ end
 
 -- Returns a shard. Its `problem` is nil, 'uninitialised' or 'corrupt'; a closed shard counts as
 -- uninitialised. `entry` is the position of the entry that `commit` has written. Tables are
--- made with room for all that they will hold.
+-- made with room for all their fields.
 local function read_shard(state_key, stream_key, packed, clock_us)
   local problem = state_problem(state_key, packed)
   local version, epoch, ordinal, stored, last_us, oldest_ms = VERSION, 0, 0, 0, 0, 0
@@ -44,7 +44,7 @@ local function pack_state(shard, last_us)
     shard.oldest_ms)
 end
 
--- Takes the problem from a closed shard, so that holds and charges can end. Returns whether it was
+-- Clears the problem of a closed shard, so that holds and charges can end. Returns whether it was
 -- closed.
 local function admit_closed(shard)
   local is_closed = shard.version == CLOSED and shard.problem == 'uninitialised'
@@ -58,8 +58,8 @@ local function pending_count(shard)
   return shard.ordinal + shard.count - shard.stored
 end
 
--- Queues a command for the end. It fails only where a key was overwritten, and must
--- not take the answers of others with it.
+-- Queues a command for the end. It fails only if a key was overwritten, which must not affect the
+-- answers to others.
 local function write_later(shard, ...)
   shard.writes = shard.writes or {}
   shard.writes[#shard.writes + 1] = { ... }

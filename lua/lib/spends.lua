@@ -1,9 +1,9 @@
--- Reads the spends of a call. Each is an argument of its own, so that one that is ill-formed leaves
--- the others as they are. adapters/redis/encoding.py packs them.
+-- Reads the spends of a call. Each is an argument of its own, so that an ill-formed one does not
+-- affect the others. adapters/redis/encoding.py packs them.
 -- uses: args, flags, account, policies, records, sections
 
 local SPEND_FORMAT = '>BBBi4c16'
--- Stands for a spend that is ill-formed.
+-- An ill-formed spend.
 local NO_SPEND = { flags = 0, policy = { limits = {} }, limit = 0, credits = 0, sequence = 0,
   left = 0, resets_ms = 0, wait_ms = 0, index = 0 }
 
@@ -20,7 +20,7 @@ local function read_spend(packed, account_key, shards, policies)
   then
     return NO_SPEND, 'invalid'
   end
-  -- A spend that is allowed without options fits into this table, so that it never grows.
+  -- An allowed spend without options fits into this table, which then never grows.
   local spend = { flags = flags, shard = shard, policy = policy, cost = cost, id = id,
     id_ms = id_ms, account = nil, renewal = nil, limit = 0, wait_ms = 0, credits = 0,
     sequence = 0, left = 0, resets_ms = 0, index = 0 }

@@ -1,7 +1,7 @@
 -- Takes credits: a new period is begun first, then the cost is deducted, the allowance first.
 -- uses: records, periods
 
--- The id of a top-up stands for user and period, so that it can be made once: a UUIDv5 (RFC 9562).
+-- The id of a top-up is derived from user and period, so that it is made once: a UUIDv5 (RFC 9562).
 local TOP_UP_NAMESPACE = '\111\45\47\12\92\27\93\94\157\81\11\123\45\10\74\17'
 
 local function top_up_id(user, period_ms)
@@ -16,7 +16,7 @@ local function top_up_id(user, period_ms)
   return string.char(unpack(bytes))
 end
 
--- Begins the period that `next_period` has found; its arguments are those that it returned.
+-- Begins a period; the arguments are the results of `next_period`.
 local function begin_period(account, added, start_ms, moved)
   account.period_ms = start_ms
   if added > 0 then
@@ -25,7 +25,7 @@ local function begin_period(account, added, start_ms, moved)
   end
 end
 
--- Says whether a change leaves the range of balances and sequences. Two records may be appended.
+-- Returns whether a change leaves the range of balances and sequences. Two records may be appended.
 local function is_out_of_range(account, credits)
   return credits > CREDITS_MAX or credits < -CREDITS_MAX or account.sequence + 2 > SEQUENCE_MAX
 end

@@ -27,7 +27,7 @@ async def collector(request: pytest.FixtureRequest, ledger_redis: str) -> AsyncI
         yield made
 
 
-async def test_what_is_owed_is_taken_once(collector: Collector) -> None:
+async def test_an_owed_amount_is_taken_once(collector: Collector) -> None:
     """The second time tells what was taken the first time."""
     assert await collector.collect("a", 2) == ("allowed", -2, 3, 0, False)
     assert await collector.collect("b", 1) == ("allowed", -1, 2, 0, False)
@@ -87,7 +87,7 @@ async def test_an_unlimited_user_is_recorded_and_pays_nothing(collector: Collect
     assert record.metadata["journal"]["cost"] == 3  # type: ignore[index]
 
 
-async def test_nothing_is_written_of_what_costs_nothing(collector: Collector) -> None:
+async def test_requests_without_a_cost_are_not_written(collector: Collector) -> None:
     """It is looked up, and begins no period."""
     assert await collector.collect("a", 0, allowance=TEN) == ("allowed", 0, 5, 0, False)
     assert collector.records() == []
@@ -95,7 +95,7 @@ async def test_nothing_is_written_of_what_costs_nothing(collector: Collector) ->
     assert await collector.collect("b", 0) == ("allowed", -2, 3, 0, True)
 
 
-async def test_what_was_given_back_is_told(collector: Collector) -> None:
+async def test_refunds_are_reported(collector: Collector) -> None:
     """The repetition tells what is left of it; a refund finds it, bounded by what was taken."""
     await collector.collect("a", 7)
     assert await collector.give_back("a", 2) == ("allowed", 2, 2, 0, False)
@@ -124,7 +124,7 @@ async def test_a_key_that_was_served_is_not_charged_again(collector: Collector) 
     assert (await collector.collect("d", 1, key=key))[1] == -1
 
 
-async def test_a_user_who_is_full_of_keys_is_charged_all_the_same(collector: Collector) -> None:
+async def test_a_user_with_too_many_keys_is_charged_by_the_import(collector: Collector) -> None:
     """The request has been served; only its key is not kept."""
     for name in ("a", "b"):
         key = IdempotencyKey(key=name, keys_max=1)
@@ -133,7 +133,7 @@ async def test_a_user_who_is_full_of_keys_is_charged_all_the_same(collector: Col
     assert (await collector.charge(1, IdempotencyKey(key="a", keys_max=9))).repeated
 
 
-async def test_nobody_pays_under_the_id_of_another(collector: Collector) -> None:
+async def test_no_user_is_charged_under_the_id_of_another(collector: Collector) -> None:
     """The same attempt of two users cannot be."""
     other = User(id=uuid4(), credits=5, sequence=1, epoch=IDENTITY.epoch)
     await collector.ledger.install(other)

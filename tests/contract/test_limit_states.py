@@ -119,7 +119,7 @@ class Asker:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_decisions_tell_what_is_left_of_each_limit(
+def test_decisions_have_the_state_of_each_limit(
     name: str, way: str, kind: str, stage: Stage
 ) -> None:
     """After an allowed request the limits have been taken from, after a refusal they have not."""
@@ -143,7 +143,7 @@ def _pairs(asked: Asked) -> Iterator[tuple[RateLimit, int, int]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_where_no_limit_was_looked_at_none_is_told(kind: str, stage: Stage) -> None:
+def test_without_checked_limits_none_is_shown(kind: str, stage: Stage) -> None:
     """A retry, a known key and an unknown user are answered before the limits."""
     asker, limits = Asker(stage, kind), (STEADY, WINDOW)
     for step, count in (
@@ -160,7 +160,7 @@ def test_where_no_limit_was_looked_at_none_is_told(kind: str, stage: Stage) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_peek_tells_what_is_left_and_takes_nothing(kind: str, stage: Stage) -> None:
+def test_a_peek_returns_the_balance_and_takes_nothing(kind: str, stage: Stage) -> None:
     """However often one looks."""
     asker = Asker(stage, kind)
     asker.ask("charge", Asked((STEADY,), []))
@@ -185,7 +185,9 @@ REQUESTS = st.builds(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(way=st.sampled_from(["charge", "observe"]), requests=st.lists(REQUESTS, max_size=20))
-def test_random_requests_are_told_alike(stage: Stage, way: str, requests: list[Asked]) -> None:
+def test_random_requests_get_the_same_answers(
+    stage: Stage, way: str, requests: list[Asked]
+) -> None:
     """And what a decision says of a limit is what the next request finds."""
     specified, asker = Asker(stage, "memory"), Asker(stage, "redis")
     told: tuple[LimitState, ...] = ()

@@ -79,7 +79,7 @@ def test_a_breach_is_seen(name: str) -> None:
         watch.check(step, played, broken)
 
 
-def test_an_answer_that_is_not_what_was_written_is_seen() -> None:
+def test_a_wrong_answer_is_detected() -> None:
     """A retry that was charged, a refusal that writes, and what is served for nothing."""
     for message, change in (
         ("a retry was charged", {"repeated": True}),
@@ -90,7 +90,7 @@ def test_an_answer_that_is_not_what_was_written_is_seen() -> None:
             watch.check(step, replace(played, **change), seen)
 
 
-def test_what_is_served_for_free_is_seen() -> None:
+def test_a_request_that_is_served_for_free_is_detected() -> None:
     """A retry that is allowed after all was given back."""
 
     async def serve() -> None:

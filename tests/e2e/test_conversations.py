@@ -55,7 +55,7 @@ def amounts_of(database_url: str, description: str) -> list[int]:
     return [int(amount) for (amount,) in rows]
 
 
-def test_what_killed_owners_held_goes_back_and_the_others_pay_what_it_cost(
+def test_holds_of_killed_owners_go_back_and_others_pay_their_cost(
     tmp_path: Path, ledger_redis: str, empty_database_url: str
 ) -> None:
     """Who was killed is told by the estimates that Postgres says went back."""
@@ -84,7 +84,7 @@ def test_what_killed_owners_held_goes_back_and_the_others_pay_what_it_cost(
     assert re.match(rf"seed \d+: {killed} of {ROWS} owners ", replay.said[0])
 
 
-def test_redis_stopped_for_seconds_makes_nobody_pay_twice_or_not_at_all(
+def test_redis_stopped_for_seconds_charges_each_user_exactly_once(
     tmp_path: Path, own_redis: EmbeddedValkey, empty_database_url: str
 ) -> None:
     """What was not held is held anew, and what was not settled in time is settled once."""
@@ -102,7 +102,7 @@ def test_redis_stopped_for_seconds_makes_nobody_pay_twice_or_not_at_all(
     assert (report["allowed"], report["spent"]) == (len(costs), sum(costs.values()))
 
 
-def test_who_lacks_credits_is_refused_or_pays_what_there_is(tmp_path: Path) -> None:
+def test_a_user_with_too_few_credits_is_refused_or_pays_all_of_them(tmp_path: Path) -> None:
     """Each user has one conversation: too high an estimate is not held, and a cost is capped."""
     file = tmp_path / "conversations.csv"
     costs = write_conversations(file, rows=50)

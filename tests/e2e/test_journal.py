@@ -159,7 +159,7 @@ async def load(
         print(f"at the end: {gate.health()}")  # noqa: T201
 
 
-async def test_after_outages_under_load_everybody_has_paid_what_it_got(
+async def test_after_outages_under_load_every_user_has_paid_for_its_responses(
     own_redis: EmbeddedValkey, system: System, folder: Path
 ) -> None:
     """Imported while the traffic flows, and again by two at once, with the worker draining."""

@@ -93,7 +93,7 @@ def test_a_thousand_charges_of_a_hundred_credits_allow_a_hundred(system: System)
     assert (result.findings, result.pending_count, result.dead_letter_count) == ([], 0, 0)
 
 
-def test_reconciliation_is_exact_under_load_and_names_who_was_altered(
+def test_reconciliation_is_exact_under_load_and_names_altered_users(
     system: System, record_property: Record
 ) -> None:
     """Again and again while charges, refunds and grants flow; then one balance is changed."""

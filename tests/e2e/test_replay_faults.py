@@ -57,7 +57,7 @@ def test_a_worker_killed_three_times_while_records_are_pending_loses_nothing(
     assert numbers(report, list(expected)) == expected
 
 
-def test_redis_stopped_for_seconds_charges_nobody_twice(
+def test_redis_stopped_for_seconds_charges_no_user_twice(
     tmp_path: Path, own_redis: EmbeddedValkey, empty_database_url: str
 ) -> None:
     """Requests meet a 503, are sent again as new ones, and nothing of the first attempt stays."""

@@ -92,7 +92,7 @@ def check_clean(command: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("name", SABOTAGES)
-def test_what_was_done_is_named_and_repaired_under_load(
+def test_each_sabotage_is_named_and_repaired_under_load(
     busy: Busy, command: CommandLine, name: str
 ) -> None:
     """Nobody stops; in the end each charge was paid once, and a second repair does nothing."""
@@ -129,9 +129,7 @@ def check_recovered(busy: Busy, command: CommandLine) -> None:
     busy.check_payments()
 
 
-def test_what_nobody_has_touched_is_clean_however_often_it_is_looked_at(
-    busy: Busy, command: CommandLine
-) -> None:
+def test_an_untouched_ledger_never_has_findings(busy: Busy, command: CommandLine) -> None:
     """While all go on."""
     for _ in range(scaled(100, 5)):
         assert findings(command) == []
@@ -157,9 +155,7 @@ def test_a_worker_that_was_stopped_is_named_and_another_one_repairs_it(
     check_recovered(busy, command)
 
 
-def test_a_queue_that_was_suspended_is_named_with_what_lets_it_go_on(
-    busy: Busy, command: CommandLine
-) -> None:
+def test_a_suspended_queue_is_reported_with_its_remedy(busy: Busy, command: CommandLine) -> None:
     """The command is what a shell runs."""
     with Redis.from_url(busy.system.queue_url) as queue:
         suspend(queue)
@@ -172,7 +168,7 @@ def test_a_queue_that_was_suspended_is_named_with_what_lets_it_go_on(
     check_recovered(busy, command)
 
 
-def test_who_holds_a_lock_is_named_with_what_ends_it(
+def test_a_lock_holder_is_named_with_the_command_that_ends_it(
     busy: Busy, command: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A transaction that somebody has left open."""

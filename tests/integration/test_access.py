@@ -266,7 +266,7 @@ def contents(url: str) -> list[tuple[int, str]]:
     return found
 
 
-def test_what_is_run_as_one_cannot_do_what_another_may(ledger: Restricted) -> None:
+def test_a_program_of_one_role_lacks_the_rights_of_another(ledger: Restricted) -> None:
     """Roles of the queue, of balances and of rows stand apart."""
     gate = Redis.from_url(ledger.redis_url(access.GATE.name))
     operator = Redis.from_url(ledger.redis_url(access.OPERATOR.name))

@@ -37,7 +37,7 @@ async def accounts(database_url: str) -> AsyncIterator[PostgresAccounts]:
     await opened.aclose()
 
 
-async def test_the_identity_is_what_the_ledger_was_created_with(
+async def test_the_identity_has_the_settings_of_the_created_ledger(
     accounts: PostgresAccounts,
 ) -> None:
     """A new ledger has not been installed in Redis."""

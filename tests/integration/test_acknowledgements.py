@@ -17,7 +17,7 @@ def ledger(operated: Ledger, command_line: CommandLine) -> Sabotaged:
     return Sabotaged.after(operated, command_line)
 
 
-def test_what_is_accepted_is_listed_and_no_alarm_until_it_changes(
+def test_an_acknowledged_finding_is_listed_and_no_alarm_until_it_changes(
     ledger: Sabotaged, command_line: CommandLine
 ) -> None:
     """With who and why; a change of the number is another finding."""
@@ -52,7 +52,7 @@ def test_a_batch_that_was_accepted_is_an_alarm_again_once_it_is_changed_again(
     assert set(ledger.kinds()) == {"forged"}
 
 
-def test_what_was_accepted_is_an_alarm_again_after_a_repair_or_a_rebuild(
+def test_an_acknowledged_finding_is_an_alarm_again_after_a_repair_or_a_rebuild(
     ledger: Sabotaged, command_line: CommandLine, client: Redis
 ) -> None:
     """A new fault of the same size is another fault."""
@@ -80,7 +80,9 @@ def test_what_was_accepted_is_an_alarm_again_after_a_repair_or_a_rebuild(
     assert ledger.kinds() == ["live"]
 
 
-def test_what_is_not_found_cannot_be_accepted(ledger: Sabotaged, command_line: CommandLine) -> None:
+def test_only_existing_findings_can_be_acknowledged(
+    ledger: Sabotaged, command_line: CommandLine
+) -> None:
     """Exit 2, and none of what was named with it is."""
     ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
     (finding,) = ledger.findings()

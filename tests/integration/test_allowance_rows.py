@@ -42,7 +42,7 @@ def of_allowance(amount: int, after: int) -> dict[str, Any]:
     }
 
 
-async def test_rows_say_what_a_record_says_of_the_allowance(
+async def test_rows_have_the_allowance_of_their_records(
     tables: Database, store: Sink, accounts: PostgresAccounts
 ) -> None:
     """And it is read as it was recorded; a user who never had an allowance has zeros."""
@@ -78,7 +78,7 @@ async def test_a_row_that_does_not_know_has_no_allowance(
     assert await accounts.open(user.user_id, provision=False) == expected
 
 
-async def test_a_user_is_opened_with_what_is_left_of_its_allowance(
+async def test_a_user_is_opened_with_the_rest_of_its_allowance(
     tables: Database, store: Sink, accounts: PostgresAccounts
 ) -> None:
     """As the last row says, in whatever order the rows were stored."""

@@ -68,7 +68,7 @@ def run(
     return run_it
 
 
-def test_nobody_but_the_owner_makes_or_revokes_keys(project: str) -> None:
+def test_only_the_owner_creates_and_revokes_keys(project: str) -> None:
     """The API's role looks them up and notes uses; the roles of Supabase's API see nothing."""
     with psycopg.connect(project, autocommit=True) as connection:
         user = sign_up_on(connection)
@@ -124,7 +124,7 @@ def test_a_grant_that_is_made_later_shows_no_row(project: str) -> None:
         "alter table faregate.api_keys drop constraint api_keys_user_id_fkey",
     ],
 )
-def test_the_migration_is_repeatable_and_finds_what_is_wrong(
+def test_the_migration_is_repeatable_and_finds_faults(
     database_url: str, tables: Database, damage: str
 ) -> None:
     """A table of that name that is another one is not taken for ours."""
@@ -137,7 +137,7 @@ def test_the_migration_is_repeatable_and_finds_what_is_wrong(
         Migrator(database_url).apply()
 
 
-def test_a_role_that_may_not_manage_keys_is_told_so(database_url: str, tables: Database) -> None:
+def test_a_role_that_may_not_manage_keys_gets_an_error(database_url: str, tables: Database) -> None:
     """And so is who has not migrated, or whose server is away."""
     user_id = tables.user().user_id
     with pytest.raises(ConfigurationError, match="role"):

@@ -205,7 +205,7 @@ def test_a_lock_that_is_never_released_ends_the_attempts(
     assert tables.rows(user.user_id) == []
 
 
-def test_a_user_that_somebody_works_on_holds_up_only_what_follows_in_its_shard(
+def test_a_locked_user_delays_only_later_records_of_its_shard(
     database_url: str, tables: Database, store: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All before it is stored, and so are other shards; the rest is read again later."""
@@ -232,7 +232,7 @@ def test_a_user_that_somebody_works_on_holds_up_only_what_follows_in_its_shard(
         "lock table public.credit_transactions in share mode",
     ],
 )
-def test_who_holds_the_lock_is_named_with_what_to_do(
+def test_the_lock_holder_is_named_with_a_remedy(
     database_url: str,
     tables: Database,
     store: Sink,

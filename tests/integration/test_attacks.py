@@ -83,7 +83,7 @@ def test_a_dead_letter_that_was_deleted_is_named(
     assert ledger.repaired() == ["close"]
 
 
-def test_a_trigger_that_doubles_credits_is_named_by_what_it_does(
+def test_a_trigger_that_doubles_credits_is_named_by_its_effect(
     ledger: Sabotaged, command_line: CommandLine
 ) -> None:
     """A repair tries once, and says what is left; without the trigger it succeeds."""

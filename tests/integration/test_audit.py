@@ -48,7 +48,7 @@ def kinds(findings: Sequence[Finding]) -> list[tuple[DriftKind, UUID | None]]:
     return [(finding.kind, finding.user_id) for finding in findings]
 
 
-def test_the_identity_is_what_the_ledger_was_created_with(audit: PostgresAudit) -> None:
+def test_the_identity_has_the_settings_of_the_created_ledger(audit: PostgresAudit) -> None:
     """The same as the API reads."""
     found = audit.identity()
     expected = LedgerIdentity(
@@ -90,7 +90,7 @@ def test_a_ledger_in_order_has_no_findings(
     assert audit.dead_letter_count() == 5
 
 
-def test_a_record_that_waits_is_missed_if_nobody_has_it(
+def test_a_lost_pending_record_is_a_finding(
     tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """A live balance that no record explains is drift, with both numbers."""
@@ -154,7 +154,7 @@ def test_a_row_made_by_hand_is_found(tables: Database, audit: PostgresAudit) -> 
     ]
 
 
-def test_what_lies_beyond_the_live_sequence_does_not_count(
+def test_rows_beyond_the_live_sequence_do_not_count(
     tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """Traffic goes on between the reading of Redis and that of Postgres."""
@@ -167,7 +167,7 @@ def test_what_lies_beyond_the_live_sequence_does_not_count(
     assert audit.compare([user.user_id], earlier, copies(entries)) == []
 
 
-def test_a_copy_counts_once_whatever_became_of_it(
+def test_a_copy_counts_once_as_a_row_a_dead_letter_or_a_pending_record(
     tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """A record may be drained, or kept as a dead letter, after its copy was read."""

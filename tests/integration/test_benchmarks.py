@@ -56,7 +56,7 @@ def test_an_error_is_no_decision(bench: Bench) -> None:
     assert sample.values["refused"] == sample.values["decisions"] > 0
 
 
-def test_each_look_up_is_answered_in_one_call_however_late_it_comes(bench: Bench) -> None:
+def test_each_late_lookup_is_answered_in_one_call(bench: Bench) -> None:
     """A refund of a row takes two: the gate asks Postgres in between."""
     samples = lookups.run(bench)
     assert [sample.variant for sample in samples] == list(lookups.REQUESTS)

@@ -54,7 +54,7 @@ async def test_an_older_postgres_stores_again_what_the_stream_still_holds(
             assert reconcile(stream, stream, audit, page_size_max=3).findings == []
 
 
-async def test_what_an_older_postgres_cannot_get_back_is_named(
+async def test_records_that_an_older_postgres_cannot_restore_are_named(
     charger: Charger,
     database_url: str,
     servers: EmbeddedServers,

@@ -148,7 +148,7 @@ async def test_a_server_whose_clock_steps_is_charged_on_soon_and_once(
 
 
 @pytest.mark.parametrize("is_hold", [False, True])
-async def test_what_is_older_than_its_request_is_voided_where_the_clock_was_set_back(
+async def test_a_record_older_than_its_request_is_voided_after_the_clock_was_set_back(
     gates: list[Gate], times: Times, rows: Rows, *, is_hold: bool
 ) -> None:
     """A minted id is that of one call, so nothing of it was answered to an earlier one."""

@@ -151,7 +151,7 @@ def test_open_holds_are_listed_and_released(operated: Ledger, command_line: Comm
     ids=lambda words: " ".join(words[:2]),
 )
 @pytest.mark.usefixtures("operated")
-def test_a_stranger_is_wrong_use(command_line: CommandLine, words: tuple[str, ...]) -> None:
+def test_an_unknown_user_is_wrong_use(command_line: CommandLine, words: tuple[str, ...]) -> None:
     """Exit 2: nothing is broken, and nothing was printed or made."""
     names = [word for word in words if word in {"users", "show", "export", "holds", "release"}]
     names = names or [words[0]]
@@ -182,7 +182,7 @@ def test_a_server_that_is_away_is_broken(
 
 
 @pytest.mark.parametrize("option", ["--actor", "--reason"])
-def test_who_and_why_are_not_blank(
+def test_actor_and_reason_are_not_blank(
     operated: Ledger, command_line: CommandLine, option: str
 ) -> None:
     """Else a row would say nothing of them."""
@@ -193,7 +193,7 @@ def test_who_and_why_are_not_blank(
     assert command_line.tell("balance", operated.user)["credits"] == STARTING_CREDITS
 
 
-def test_what_is_exact_and_what_is_not_is_told_by_its_schema(
+def test_results_of_exact_and_inexact_ledgers_match_their_schema(
     operated: Ledger, command_line: CommandLine
 ) -> None:
     """The commands that there were before, too."""

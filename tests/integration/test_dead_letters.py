@@ -76,7 +76,7 @@ def test_a_retried_record_is_the_row_that_it_would_have_been(
     assert_exact(command_line)
 
 
-def test_a_resolved_record_is_a_row_that_says_who_made_it_and_why(
+def test_a_resolved_record_is_a_row_with_actor_and_reason(
     operated: Ledger, command_line: CommandLine
 ) -> None:
     """It has the id, place and time of the record; the number of another record is not taken."""
@@ -93,7 +93,7 @@ def test_a_resolved_record_is_a_row_that_says_who_made_it_and_why(
     assert_exact(command_line)
 
 
-def test_a_discarded_record_leaves_the_drift_that_was_told_before(
+def test_a_discarded_record_leaves_the_announced_drift(
     operated: Ledger, command_line: CommandLine
 ) -> None:
     """Without --yes nothing is changed; afterwards the live balance is above the rows."""
@@ -178,7 +178,7 @@ def test_an_unreadable_record_shows_its_bytes_and_becomes_no_row(
     ids=["unknown", "none", "kind alone", "all alone", "blank actor"],
 )
 @pytest.mark.usefixtures("operated")
-def test_what_names_no_letters_is_wrong_use(
+def test_a_command_without_letters_is_wrong_use(
     command_line: CommandLine, action: str, words: tuple[str, ...]
 ) -> None:
     said = command_line.run("dead-letters", action, *words)

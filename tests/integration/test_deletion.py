@@ -245,7 +245,7 @@ async def test_a_user_is_made_again_once_it_is_erased_and_not_before(ledger: Led
     assert ledger.tables.is_exact()
 
 
-async def test_a_key_that_was_overwritten_keeps_nobody_from_being_erased(ledger: Ledger) -> None:
+async def test_an_overwritten_key_does_not_block_erasures(ledger: Ledger) -> None:
     """Those that cannot be read are deleted by their names; the others as always."""
     first, second = (user.user_id for user in ledger.tables.users(2))
     for user_id in (first, second):

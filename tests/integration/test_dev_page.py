@@ -102,7 +102,7 @@ def test_it_only_reads_and_only_for_this_machine(ledger: Ledger) -> None:
         assert client.post("/state").status_code == 405
 
 
-def test_servers_that_do_not_answer_are_told(ledger: Ledger) -> None:
+def test_servers_that_do_not_answer_are_reported(ledger: Ledger) -> None:
     """By a sentence, as the next look may find them again."""
     away = ledger.settings.model_copy(update={"redis_url": "unix:///nowhere/valkey.sock"})
     answer = TestClient(page_app(away), "http://localhost").get("/state")

@@ -61,7 +61,7 @@ def alter(client: Any, user_id: UUID, amount: int) -> None:
 
 
 @pytest.mark.parametrize("drains", range(4))
-async def test_what_was_lost_is_the_same_before_and_after_it_is_a_row(
+async def test_a_lost_transaction_is_the_same_before_and_after_it_is_a_row(
     drains: int,
     charger: Charger,
     store: Sink,
@@ -147,7 +147,7 @@ async def test_users_are_measured_together_however_many_records_there_are(
     }
 
 
-async def test_what_is_never_the_same_twice_is_no_drift(
+async def test_measurements_that_never_agree_are_no_drift(
     charger: Charger,
     stream: RedisStream,
     accounts: Accounts,

@@ -78,7 +78,7 @@ def test_a_database_that_does_not_fit_is_not_touched(
         assert dump(binaries, url) == before
 
 
-def test_what_refers_to_a_profile_follows_it(postgres_admin_url: str) -> None:
+def test_references_to_a_profile_follow_its_new_id(postgres_admin_url: str) -> None:
     """Where the id of a profile becomes that of its user; keys are what they were."""
     keys = (
         "select conname, pg_get_constraintdef(oid) from pg_constraint"
@@ -119,7 +119,7 @@ def test_users_whose_application_makes_no_profiles_get_one(postgres_admin_url: s
             assert found.fetchall() == [(user, 3)]
 
 
-def test_what_was_adopted_is_rolled_back_with_all_else(
+def test_adoptions_are_rolled_back_with_the_migration(
     postgres_admin_url: str, binaries: Binaries
 ) -> None:
     """By a rehearsal, and where the database still does not fit."""
@@ -156,7 +156,7 @@ def test_the_command_says_each_obstacle_on_a_line_and_as_json(
         assert "public.profiles.id is bigint" in command_line.run("migrate", "--status").out
 
 
-def test_the_command_says_what_it_adopts(
+def test_the_command_prints_its_adoptions(
     postgres_admin_url: str, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """First the changes of tables that were there, then the migrations; a rehearsal too."""

@@ -83,7 +83,7 @@ def test_all_that_is_known_of_a_user_is_shown_and_exported(
     assert lines[3]["id"] == hold
 
 
-def test_a_role_that_may_not_see_api_keys_is_told_that_they_are_unknown(
+def test_a_role_that_may_not_see_api_keys_gets_unknown(
     operated: Ledger, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The auditor sees the rest."""

@@ -184,7 +184,7 @@ def test_unusual_settings_of_a_database_change_nothing(unusual: str) -> None:
     assert all(status.applied_at for status in Migrator(unusual).status())
 
 
-def test_a_role_from_which_rows_are_hidden_is_told_nothing_of_the_ledger(
+def test_a_role_that_does_not_see_all_rows_gets_an_error(
     database_url: str, tables: Database
 ) -> None:
     """That all agrees, or that something is lost, would both be wrong."""

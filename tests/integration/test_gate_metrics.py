@@ -45,7 +45,7 @@ async def test_each_decision_and_each_call_is_observed(ledger: RedisLedger) -> N
     assert seen["faregate_late_total"] == 0
 
 
-async def test_what_is_decided_too_late_is_counted_apart(ledger_redis: str) -> None:
+async def test_late_decisions_are_counted_separately(ledger_redis: str) -> None:
     """No caller waited for it, so it says nothing about how long decisions take."""
     async with lossy_proxy(ledger_redis) as (proxy, url):
         ledger = make_ledger(url, timeout_ms=SHORT_MS)

@@ -155,7 +155,7 @@ def test_a_worker_warns_at_its_start_and_works(ledger: System) -> None:
     assert "maxmemory-policy noeviction" in ledger.log.read_text("utf-8")
 
 
-def test_settings_are_told_with_their_source_and_no_password(
+def test_settings_are_printed_with_their_source_and_without_passwords(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of the environment apart from those that nobody has set."""

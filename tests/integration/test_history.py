@@ -202,7 +202,7 @@ async def test_the_api_has_no_right_of_users_but_to_their_history(
         api.execute("set role authenticated")
 
 
-async def test_a_role_that_may_not_take_on_a_user_is_told_so(
+async def test_a_role_that_may_not_act_as_a_user_gets_an_error(
     database_url: str, tables: Database
 ) -> None:
     """The message says what to grant, and nothing is read in another role instead."""

@@ -188,7 +188,7 @@ async def test_a_refused_hold_leaves_every_key_as_it_was(
     assert everything(client) == before
 
 
-async def test_the_hold_of_a_user_who_is_gone_is_forgotten(
+async def test_the_hold_of_a_deleted_user_is_forgotten(
     ledger: RedisLedger, client: Any, ledger_redis: str, sweeper: RedisSweeper
 ) -> None:
     """A sweep finds it due once, and nothing of it stays for good."""
@@ -205,7 +205,7 @@ async def test_the_hold_of_a_user_who_is_gone_is_forgotten(
 
 
 @pytest.mark.postgres
-def test_a_worker_gives_back_what_nobody_ends(
+def test_a_worker_gives_back_expired_holds(
     ledger_redis: str, database_url: str, tmp_path: Path
 ) -> None:
     """Nobody calls the sweep: the ticker finds the hold, and its refund becomes a row."""

@@ -111,7 +111,7 @@ async def test_twenty_gates_may_install_the_same_users_meanwhile(
     await asyncio.to_thread(assert_exact, settings)
 
 
-def test_nobody_is_installed_in_a_redis_that_was_lost_again(
+def test_no_user_is_installed_in_a_redis_that_was_lost_again(
     settings: Settings, users: list[UUID]
 ) -> None:
     """The command ends with an error, and gates go on to refuse."""

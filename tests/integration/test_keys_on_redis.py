@@ -160,9 +160,7 @@ async def test_a_refusal_leaves_everything_as_it_was(
     assert everything(client) == before
 
 
-async def test_what_keys_take_is_bounded_in_room_and_in_time(
-    ledger: RedisLedger, client: Any
-) -> None:
+async def test_keys_are_bounded_in_number_and_time(ledger: RedisLedger, client: Any) -> None:
     """So many bytes for a key, however long it is; both hashes and the response go."""
     user_id = await install(ledger, credits_=2_000)
     names = KEYS.idempotency(user_id.bytes)

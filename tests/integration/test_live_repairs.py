@@ -44,7 +44,7 @@ def test_a_balance_that_is_right_lacks_nothing_at_any_moment(rig: Rig) -> None:
     check_the_end(rig)
 
 
-def test_what_becomes_a_row_right_after_an_account_was_read_is_no_part_of_it(rig: Rig) -> None:
+def test_a_row_right_after_an_account_was_read_is_no_part_of_it(rig: Rig) -> None:
     """By its place in the stream, since its number may be that of a record that was lost."""
     user_id, name = rig.users[0], keys.account(rig.users[0], SHARDS)
     with rig.callers.paused():
@@ -131,7 +131,7 @@ def test_an_account_that_is_gone_is_made_anew(rig: Rig) -> None:
     check_the_end(rig)
 
 
-def test_a_user_who_was_not_seen_in_this_epoch_lacks_nothing(rig: Rig) -> None:
+def test_a_user_who_was_not_seen_in_this_epoch_has_no_drift(rig: Rig) -> None:
     """It has no account, and its next request brings it in."""
     new = rig.tables.user().user_id
     drift = rig.measure(new)[new]

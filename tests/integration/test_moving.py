@@ -72,7 +72,7 @@ def test_a_ledger_moves_while_its_worker_runs(
     assert_exact(target)
 
 
-async def test_a_gate_on_the_former_redis_is_refused_whatever_it_asks(
+async def test_a_gate_on_the_former_redis_is_refused_every_operation(
     faregate: CommandLine, settings: Settings, target: Settings
 ) -> None:
     """One that kept running, which knows the user."""
@@ -93,7 +93,7 @@ async def test_a_gate_on_the_former_redis_is_refused_whatever_it_asks(
         assert (await gate.charge(user)).credits == 1
 
 
-async def test_what_was_begun_is_ended_in_a_redis_that_is_closed(settings: Settings) -> None:
+async def test_holds_can_end_in_a_closed_redis(settings: Settings) -> None:
     """Charges, holds and credits are refused; refunds and settlements are not, and are rows."""
     user = uuid4()
     async with open_gate(settings) as gate:
@@ -215,7 +215,7 @@ def test_a_ledger_gets_another_number_of_shards(
     assert faregate.run("rebuild", "--all-users").code == 2
 
 
-async def test_a_gate_with_the_former_number_of_shards_charges_nobody(
+async def test_a_gate_with_the_former_number_of_shards_charges_no_user(
     faregate: CommandLine, settings: Settings
 ) -> None:
     """It kept running while its Redis was emptied and made anew: the names of keys are alike."""

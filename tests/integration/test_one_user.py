@@ -67,7 +67,7 @@ async def test_a_thousand_at_once_of_a_hundred_credits_allow_a_hundred(
     await other.aclose()
 
 
-async def test_one_user_with_a_thousand_at_once_keeps_nobody_out(
+async def test_a_user_with_a_thousand_requests_at_once_does_not_block_others(
     ledger: RedisLedger, client: Redis
 ) -> None:
     """Those who come after the thousand are decided in the first calls, beside the one."""
@@ -85,7 +85,7 @@ async def test_one_user_with_a_thousand_at_once_keeps_nobody_out(
     assert 0 < calls[0][greedy] < calls[0].total() / 2
 
 
-async def test_a_user_who_fills_the_queue_all_the_time_keeps_nobody_out(
+async def test_a_user_who_fills_the_queue_does_not_block_others(
     ledger: RedisLedger,
 ) -> None:
     """Another one comes again and again meanwhile, and is served each time."""

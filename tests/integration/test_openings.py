@@ -25,7 +25,7 @@ async def accounts(database_url: str) -> AsyncIterator[PostgresAccounts]:
     await opened.aclose()
 
 
-async def test_users_who_come_at_once_are_opened_in_few_transactions(
+async def test_users_at_the_same_time_are_opened_in_few_transactions(
     tables: Database, accounts: PostgresAccounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And each as if alone: those who exist, who are new, and who are neither."""
@@ -48,7 +48,7 @@ async def test_users_who_come_at_once_are_opened_in_few_transactions(
     assert tables.is_exact()
 
 
-async def test_a_user_who_is_locked_keeps_nobody_else_waiting(
+async def test_a_locked_user_delays_no_other_user(
     database_url: str, tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those who were asked for together are asked for alone then."""
@@ -68,7 +68,7 @@ async def test_a_user_who_is_locked_keeps_nobody_else_waiting(
     await accounts.aclose()
 
 
-async def test_one_who_gives_up_takes_nobody_along(
+async def test_a_caller_that_gives_up_does_not_cancel_others(
     tables: Database, accounts: PostgresAccounts
 ) -> None:
     """Though both are in one batch."""

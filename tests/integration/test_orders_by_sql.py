@@ -85,7 +85,7 @@ def test_an_argument_that_a_gate_would_refuse_is_refused(tables: Database) -> No
     assert waiting(tables) == []
 
 
-def test_what_a_gate_takes_is_taken(tables: Database) -> None:
+def test_gates_of_all_kinds_are_accepted(tables: Database) -> None:
     """At each bound; metadata as deep as the encoder of records lets it be, and no deeper."""
     user_id = tables.user().user_id
     add(tables, user_id, 2**31 - 1, "k" * 255, description="é" * 500, metadata=nested(32))
@@ -96,7 +96,7 @@ def test_what_a_gate_takes_is_taken(tables: Database) -> None:
     assert len(waiting(tables)) == 2
 
 
-def test_an_order_for_nobody_is_refused(tables: Database) -> None:
+def test_an_order_for_an_unknown_user_is_refused(tables: Database) -> None:
     """By the code of a foreign key."""
     for nobody in (uuid4(), None):
         with pytest.raises(errors.ForeignKeyViolation, match="there is no user"):
@@ -164,7 +164,7 @@ def test_sessions_that_order_by_one_key_at_once_order_once(
     assert len(waiting(tables)) == 1
 
 
-def test_who_comes_second_waits_for_the_first(tables: Database, database_url: str) -> None:
+def test_the_second_caller_waits_for_the_first(tables: Database, database_url: str) -> None:
     """And orders if the first is rolled back."""
     user_id = tables.user().user_id
     with database(database_url) as other, ThreadPoolExecutor(1) as pool:

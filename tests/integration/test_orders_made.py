@@ -92,7 +92,7 @@ def test_workers_that_race_make_each_order_once(billing: Billing, tables: Databa
     assert {billing.credits(user_id) for user_id in users} == {63}
 
 
-def test_a_refusal_is_told_and_a_later_order_by_its_key_is_made(
+def test_a_refusal_is_stored_and_a_later_order_with_its_key_is_made(
     billing: Billing, tables: Database
 ) -> None:
     """Below zero and out of the range; nothing is recorded of them."""

@@ -188,7 +188,7 @@ def test_a_project_that_fits_is_not_objected_to(connection: psycopg.Connection) 
 
 
 @pytest.mark.parametrize(("fault", "kind", "words"), FAULTS.values(), ids=FAULTS.keys())
-def test_what_does_not_fit_is_named(
+def test_misfits_are_named(
     connection: psycopg.Connection, fault: str, kind: str, words: str
 ) -> None:
     """By its kind, with what was found and what to do."""

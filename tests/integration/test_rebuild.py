@@ -138,7 +138,7 @@ def test_an_api_that_kept_running_serves_again(settings: Settings) -> None:
     assert_exact(settings)
 
 
-def test_what_was_not_drained_is_gone(settings: Settings) -> None:
+def test_records_that_were_not_drained_are_lost(settings: Settings) -> None:
     """Its numbers are given again, and the sum is that of the rows."""
     user_id = uuid4()
     charge(settings, [user_id])

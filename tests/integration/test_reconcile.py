@@ -146,7 +146,7 @@ async def test_records_that_come_and_become_rows_meanwhile_count_once(
     assert stream.pending_count() == 20
 
 
-async def test_what_is_seen_once_is_no_finding(
+async def test_a_difference_that_is_seen_once_is_no_finding(
     charger: Charger, stream: Counted, audit: PostgresAudit
 ) -> None:
     """A number that is right a moment later was caught in a change, not wrong."""
@@ -240,7 +240,7 @@ async def test_the_next_one_begins_with_what_is_pending_now(
     assert result.next_since == oldest - CLOCKS_APART_MAX
 
 
-async def test_the_command_keeps_what_it_found_and_goes_on_from_there(
+async def test_the_command_saves_its_result_and_continues_from_there(
     charger: Charger,
     tables: Database,
     audit: PostgresAudit,

@@ -171,7 +171,7 @@ async def test_a_shard_that_is_ahead_of_its_server_is_charged_in_its_own_time(
     await second.aclose()
 
 
-async def test_a_void_spares_what_an_earlier_call_was_answered(ledger: RedisLedger) -> None:
+async def test_a_void_does_not_undo_the_charge_of_an_earlier_call(ledger: RedisLedger) -> None:
     """A client that repeats a served request, and hangs up, does not get its credits back."""
     user_id = await install(ledger)
     given = CreditTransactionId.mint(ledger.now_ms())
@@ -219,9 +219,7 @@ async def test_no_refund_is_made_while_records_are_older_than_its_memory(
     assert (await ledger.refund(refund)).allowed
 
 
-async def test_what_is_remembered_is_forgotten_after_a_day(
-    ledger: RedisLedger, client: Redis
-) -> None:
+async def test_saved_ids_expire_after_a_day(ledger: RedisLedger, client: Redis) -> None:
     """The memory of refunds and voids is bounded in time."""
     user_id = await install(ledger)
     refunded = await charged(ledger, attempt_of(user_id))
@@ -235,7 +233,7 @@ async def test_what_is_remembered_is_forgotten_after_a_day(
         assert DAY_MS - 60_000 < left_ms <= DAY_MS
 
 
-async def test_nobody_is_refunded_what_another_user_paid(ledger: RedisLedger) -> None:
+async def test_no_user_is_refunded_the_charge_of_another_user(ledger: RedisLedger) -> None:
     """The position of a record says whose it is."""
     payer, other = await install(ledger), await install(ledger)
     attempt = attempt_of(payer)

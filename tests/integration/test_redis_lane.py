@@ -56,7 +56,7 @@ async def test_a_call_holds_at_most_so_many_spends(ledger: RedisLedger, client: 
     assert client.xlen(KEYS.stream) >= 4
 
 
-async def test_the_second_spend_of_a_user_finds_what_the_first_has_left(
+async def test_the_second_spend_of_a_user_sees_the_balance_after_the_first(
     ledger: RedisLedger,
 ) -> None:
     """Also in one call."""
@@ -122,7 +122,7 @@ async def test_a_caller_that_gives_up_in_flight_is_voided(ledger_redis: str) -> 
         await ledger.aclose()
 
 
-async def test_late_replies_reach_nobody_else(ledger_redis: str) -> None:
+async def test_late_replies_reach_no_other_caller(ledger_redis: str) -> None:
     """Those that come after the time-out are read and dropped, in their turn."""
     async with lossy_proxy(ledger_redis) as (proxy, url):
         ledger = make_ledger(url, timeout_ms=SHORT_MS)
@@ -198,7 +198,7 @@ async def test_scripts_that_the_server_has_forgotten_are_sent_again(
     assert await balance(ledger, users[0]) == 9
 
 
-async def test_a_ledger_that_is_closed_leaves_nobody_waiting(ledger_redis: str) -> None:
+async def test_a_closed_ledger_leaves_no_caller_waiting(ledger_redis: str) -> None:
     """What was sent is `LOST`, what was not is `NOT_SENT`, and it can be attached again."""
     async with lossy_proxy(ledger_redis) as (proxy, url):
         ledger = make_ledger(url)

@@ -56,7 +56,7 @@ async def test_a_rebuilt_ledger_knows_of_no_earlier_record(
     await ledger.aclose()
 
 
-async def test_a_wiped_redis_serves_nobody(ledger: RedisLedger, client: Redis) -> None:
+async def test_a_wiped_redis_serves_no_user(ledger: RedisLedger, client: Redis) -> None:
     """Neither a spend nor a new start takes an empty Redis for a new ledger."""
     user_id = await install(ledger)
     client.flushall()

@@ -120,7 +120,7 @@ async def test_a_question_without_an_answer_is_asked_twice(ledger_redis: str) ->
         await ledger.aclose()
 
 
-async def test_what_arrives_after_its_deadline_is_not_charged(server: OwnRedis) -> None:
+async def test_a_spend_after_its_deadline_is_not_charged(server: OwnRedis) -> None:
     """A Redis that hung and goes on refuses what its callers have given up."""
     ledger = make_ledger(server.url, timeout_ms=SHORT_MS)
     await ledger.attach(IDENTITY)
@@ -214,7 +214,7 @@ async def test_a_replica_charges_nothing(server: OwnRedis) -> None:
     await ledger.aclose()
 
 
-async def test_a_user_of_the_server_without_rights_is_told_so(server: OwnRedis) -> None:
+async def test_a_redis_user_without_rights_gets_an_error(server: OwnRedis) -> None:
     """A password that is missing is an outage for requests, and named as such."""
     ledger = make_ledger(server.url)
     await ledger.attach(IDENTITY)

@@ -104,7 +104,7 @@ async def test_a_batch_says_after_which_one_it_was_read(
     assert stream.read(SHARD, batch_after(stream, second.end).end, 10) is None
 
 
-async def test_what_is_stored_is_noted_as_it_is_told(
+async def test_the_noted_ordinal_is_stored(
     ledger: RedisLedger, client: Any, stream: RedisStream
 ) -> None:
     """A higher value that comes late, or a lower one, is corrected by the next call."""
@@ -188,7 +188,7 @@ async def test_a_history_that_has_changed_is_read_from_its_beginning(
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\1", b"\1" + b"\xff" * 40, b"c" * 40])
-async def test_what_cannot_be_read_has_a_place_and_takes_no_number(
+async def test_an_unreadable_record_has_a_place_and_no_number(
     ledger: RedisLedger, client: Any, stream: RedisStream, garbage: bytes
 ) -> None:
     """Nothing is taken for stored that may not be, and the shard goes on."""

@@ -63,7 +63,7 @@ def test_a_profile_that_is_behind_or_missing_is_made_right(ledger: Sabotaged) ->
     assert ledger.operated.tables.profile(ledger.user) == (1, 3)
 
 
-def test_only_what_is_named_is_repaired(ledger: Sabotaged, command_line: CommandLine) -> None:
+def test_only_named_findings_are_repaired(ledger: Sabotaged, command_line: CommandLine) -> None:
     """The other finding stays, and one that is gone is said to be."""
     other = ledger.operated.tables.user().user_id
     ledger.run("update public.profiles set credits = 99")
@@ -77,9 +77,7 @@ def test_only_what_is_named_is_repaired(ledger: Sabotaged, command_line: Command
     assert "no longer exists" in command_line.run("repair", named["id"]).out
 
 
-def test_who_and_why_are_needed_to_change_anything(
-    ledger: Sabotaged, command_line: CommandLine
-) -> None:
+def test_every_change_needs_actor_and_reason(ledger: Sabotaged, command_line: CommandLine) -> None:
     """Exit 2, and nothing was done."""
     ledger.run("update public.profiles set credits = 99 where id = %s", ledger.user)
     for words in ([], WHO[:2], WHO[2:], ["--actor", " ", "--reason", "why"]):
@@ -205,7 +203,7 @@ def test_a_redis_that_is_of_another_ledger_is_left_alone(
     assert (said.code, "cannot be accepted" in said.err) == (2, True)
 
 
-def test_only_the_first_look_and_the_last_are_at_all_users(
+def test_only_the_first_and_the_last_round_check_all_users(
     ledger: Sabotaged, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others are at those who were repaired, in a time that does not grow with all users."""
@@ -222,7 +220,7 @@ def test_only_the_first_look_and_the_last_are_at_all_users(
     assert looked == [None, [ledger.user], None]
 
 
-def test_a_look_at_a_user_finds_what_a_look_at_all_finds_of_it(ledger: Sabotaged) -> None:
+def test_checks_of_one_user_and_of_all_users_have_the_same_findings(ledger: Sabotaged) -> None:
     """Of each check of rows, and nothing of others."""
     other = ledger.operated.tables.user().user_id
     ledger.operated.ask(lambda gate: gate.charge(other))

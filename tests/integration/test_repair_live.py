@@ -72,7 +72,7 @@ def test_charges_in_between_are_explained(
 
 
 @pytest.mark.parametrize("is_charged", [False, True])
-def test_a_user_keeps_what_is_there_where_that_is_asked(
+def test_a_user_keeps_excess_credits_in_its_favour(
     ledger: Sabotaged, command_line: CommandLine, client: Redis, *, is_charged: bool
 ) -> None:
     """A record makes the ledger follow the balance."""

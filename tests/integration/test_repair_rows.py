@@ -102,7 +102,7 @@ def test_a_pending_record_that_was_lost_is_closed_by_a_row(
     assert (row(ledger, 7)["amount"], row(ledger, 8)["amount"]) == (-1, -1)
 
 
-def test_no_user_pays_for_what_cannot_be_shown_where_that_is_asked(forgetful: Sabotaged) -> None:
+def test_in_favour_of_the_user_no_unproven_charge_is_paid(forgetful: Sabotaged) -> None:
     """The gap is accepted instead of a row that takes credits."""
     ledger = forgetful
     delete(ledger, 3, 4)
@@ -156,7 +156,7 @@ def test_a_changed_number_is_restored_by_the_balances_beside_it(
     assert ledger.operated.tables.rows(ledger.user) == before
 
 
-def test_what_nothing_proves_is_left_for_a_person(
+def test_an_unproven_repair_is_left_to_an_operator(
     forgetful: Sabotaged, command_line: CommandLine
 ) -> None:
     """Who restores it from a backup, or accepts it: until it is changed once more."""
@@ -189,7 +189,7 @@ def test_numbers_that_follow_from_a_row_that_nothing_proves_stay_as_they_are(
     assert ledger.operated.tables.profile(ledger.user) == (4, 6)
 
 
-def test_a_row_that_was_given_to_somebody_else_comes_back(ledger: Sabotaged) -> None:
+def test_a_row_that_was_moved_to_another_user_is_restored(ledger: Sabotaged) -> None:
     """Both users have what is theirs."""
     other = ledger.operated.tables.user().user_id
     before = ledger.operated.tables.rows(ledger.user)

@@ -178,9 +178,7 @@ def routes(connection: psycopg.Connection, table: str) -> Iterator[str]:
     [(layout, role) for layout, expected in LAYOUTS.items() for role in expected],
     indirect=["tried"],
 )
-def test_a_role_does_with_each_table_what_is_written_and_nothing_else(
-    tried: Tried, role: str
-) -> None:
+def test_a_role_has_the_listed_rights_on_each_table_and_no_others(tried: Tried, role: str) -> None:
     """By SQL, COPY, MERGE, TRUNCATE, and by adding triggers."""
     wrong = {}
     for table, letters in tried.expected[role].items():
@@ -197,7 +195,7 @@ def test_a_role_does_with_each_table_what_is_written_and_nothing_else(
 
 
 @pytest.mark.parametrize("tried", LAYOUTS, indirect=True)
-def test_a_function_is_called_by_those_whose_it_is(tried: Tried) -> None:
+def test_only_the_roles_with_the_right_call_a_function(tried: Tried) -> None:
     """Each function of the schemas, by each role: the privilege, and a call."""
     found = tried.connection.execute(
         "select oid::regprocedure::text, proargtypes::regtype[]::text[],"

@@ -198,7 +198,7 @@ def test_a_restoration_that_fails_changes_nothing(schema: Database, url: str) ->
     assert told(url) == []
 
 
-def test_what_is_undone_at_once_is_an_error(schema: Database, url: str) -> None:
+def test_an_undone_repair_is_an_error(schema: Database, url: str) -> None:
     """Something in the database changes the schema back: the difference is told, and stays."""
     schema.run(
         f"""

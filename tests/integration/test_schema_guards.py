@@ -55,7 +55,7 @@ def supabase(postgres_admin_url: str, project: str) -> Iterator[psycopg.Connecti
 
 @pytest.mark.parametrize("statement", [SET_CREDITS, SET_SEQUENCE], ids=["credits", "sequence"])
 @pytest.mark.parametrize("role", ["authenticated", "service_role"])
-def test_nobody_sets_credits_through_the_api(
+def test_no_user_can_set_credits_through_the_api(
     supabase: psycopg.Connection, role: str, statement: str
 ) -> None:
     """A user with an own-profile UPDATE policy cannot set its credits; nor the service role."""
@@ -74,7 +74,7 @@ def test_nobody_sets_credits_through_the_api(
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
-def test_nobody_truncates_profiles_even_where_everything_is_granted(
+def test_profiles_cannot_be_truncated_even_with_all_rights(
     supabase: psycopg.Connection, role: str
 ) -> None:
     """No policy is asked then; so the table itself refuses."""
@@ -114,7 +114,7 @@ def test_a_first_profile_does_not_choose_its_credits(supabase: psycopg.Connectio
     assert history(supabase, user) == [(1, "add", 3, 3, 0)]
 
 
-def test_a_profile_that_is_deleted_and_made_again_has_what_its_rows_say(
+def test_a_profile_that_is_made_again_has_the_sum_of_its_rows(
     supabase: psycopg.Connection,
 ) -> None:
     """Whatever an insert names, and however often: the sum of the rows, no new start."""

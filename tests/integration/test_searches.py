@@ -82,7 +82,7 @@ async def found_by(how: str, stream: FullStream, identity: CreditTransactionId) 
 
 
 @pytest.mark.parametrize("how", HOW)
-async def test_a_record_near_the_time_of_its_id_is_found_at_the_first_look(
+async def test_a_record_near_the_time_of_its_id_is_found_by_the_first_read(
     stream: FullStream, how: str
 ) -> None:
     """However many records lie before it and after it."""
@@ -124,9 +124,7 @@ async def test_nothing_is_found_outside_of_that_time(
 
 
 @pytest.mark.parametrize("late_ms", [0, 1])
-async def test_a_void_looks_until_its_deadline_and_no_longer(
-    stream: FullStream, late_ms: int
-) -> None:
+async def test_a_void_searches_only_until_its_deadline(stream: FullStream, late_ms: int) -> None:
     """Nothing is charged later, so the entries of later times are not read."""
     identity, deadline_ms = stream.id_of(5_000), stream.now_ms - 4_900
     stream.record(identity, deadline_ms + late_ms)
@@ -203,7 +201,7 @@ async def test_entries_before_the_oldest_are_not_asked_for(stream: FullStream) -
     assert stream.counted("xrevrange") == looks
 
 
-async def test_a_retry_whose_search_is_cut_short_decides_nothing(stream: FullStream) -> None:
+async def test_a_retry_whose_search_reaches_its_bound_is_not_decided(stream: FullStream) -> None:
     """Beyond the bound it is neither charged again nor taken for charged."""
     identity = stream.id_of(1_000)
     at_ms = stream.now_ms - 1_000

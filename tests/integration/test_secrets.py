@@ -59,7 +59,7 @@ async def start() -> None:
 
 
 @pytest.mark.parametrize(("redis_url", "postgres_url"), URLS, ids=range(len(URLS)))
-def test_no_command_and_no_gate_tells_a_password(
+def test_no_command_and_no_gate_shows_a_password(
     redis_url: str,
     postgres_url: str,
     monkeypatch: pytest.MonkeyPatch,

@@ -31,7 +31,7 @@ def standby(servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("command", ["reconcile", "verify", "worker --check"])
-def test_what_compares_refuses_a_standby(standby: System, command: str) -> None:
+def test_comparing_commands_refuse_a_standby(standby: System, command: str) -> None:
     """With exit status 3, the reason, and what to do."""
     standby.log.unlink(missing_ok=True)
     assert standby.start("faregate.cli", *command.split()).wait(WAIT_S_MAX) == 3

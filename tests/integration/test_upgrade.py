@@ -170,7 +170,7 @@ def test_a_column_that_was_nullable_is_filled(url: str, connection: psycopg.Conn
     assert balance(connection, moved) == (1, 1)
 
 
-def test_somebody_elses_sign_up_function_is_left_alone(
+def test_a_sign_up_function_of_the_application_is_not_changed(
     url: str, connection: psycopg.Connection
 ) -> None:
     """It makes the profile as ever; our triggers on profiles do the rest."""

@@ -56,7 +56,7 @@ def everything(client: Redis, tables: Database) -> tuple[dict[Any, Any], list[An
     return dumped, counts
 
 
-async def test_each_user_is_told_its_own_and_nothing_is_changed(
+async def test_each_user_reads_its_own_balance_and_nothing_changes(
     gate: Gate, settings: Settings, database_url: str, tables: Database, client: Redis
 ) -> None:
     """The numbers of the live balance and of the rows; not one key or row differs afterwards."""

@@ -26,7 +26,7 @@ def redis(binaries: Binaries) -> Iterator[OwnRedis]:
         yield server
 
 
-def test_what_endangers_redis_is_a_warning(
+def test_dangers_for_redis_are_warnings(
     redis: OwnRedis,
     database_url: str,
     command_line: CommandLine,

@@ -61,7 +61,7 @@ def test_a_sign_of_life_ends_by_itself_and_is_taken_back(
     queue.connection.close()
 
 
-def test_records_that_wait_for_long_are_told(
+def test_old_pending_records_are_reported(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the reason is: the worker may live and store nothing."""
@@ -70,7 +70,7 @@ def test_records_that_wait_for_long_are_told(
     assert "records of shard" in problem
 
 
-def test_who_locks_what_records_wait_for_is_told(
+def test_a_lock_that_blocks_records_is_reported(
     settings: Settings, system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside how long they have waited."""
@@ -82,7 +82,7 @@ def test_who_locks_what_records_wait_for_is_told(
         assert f"pg_terminate_backend({blocker.info.backend_pid})" in problem
 
 
-def test_a_suspended_queue_is_told(settings: Settings, system: System) -> None:
+def test_a_suspended_queue_is_reported(settings: Settings, system: System) -> None:
     """With what lets it go on."""
     with Redis.from_url(system.queue_url) as redis:
         suspend(redis)
@@ -90,7 +90,7 @@ def test_a_suspended_queue_is_told(settings: Settings, system: System) -> None:
     assert "rq resume" in problem
 
 
-def test_a_queue_or_a_postgres_that_is_away_is_told(settings: Settings) -> None:
+def test_a_queue_or_a_postgres_that_does_not_answer_is_reported(settings: Settings) -> None:
     """The check answers, whatever it finds."""
     away = settings.model_copy(update={"queue_url": "unix:///nowhere/redis.sock"})
     assert "the queue does not answer" in problems(away)[0]
@@ -105,7 +105,7 @@ def test_a_queue_or_a_postgres_that_is_away_is_told(settings: Settings) -> None:
         "alter database {} set default_transaction_read_only = on",
     ],
 )
-def test_what_postgres_does_not_allow_is_told_before_anything_is_pending(
+def test_missing_rights_in_postgres_are_reported_before_any_record_is_pending(
     settings: Settings, system: System, fault: str
 ) -> None:
     """By a rehearsal of the statements that store."""
@@ -127,7 +127,7 @@ def test_another_ledger_or_none_is_an_error_of_configuration(
         problems(settings)
 
 
-def test_a_new_owner_is_told_until_the_next_migration(own_servers: EmbeddedServers) -> None:
+def test_a_new_owner_is_reported_until_the_next_migration(own_servers: EmbeddedServers) -> None:
     """As after REASSIGN OWNED: it may insert, but no row passes row level security."""
     url = own_servers.postgres_url
     with psycopg.connect(url, autocommit=True) as admin:
@@ -146,7 +146,7 @@ def test_a_new_owner_is_told_until_the_next_migration(own_servers: EmbeddedServe
     assert "no worker of this host has sent a heartbeat" in problem
 
 
-def test_a_queue_on_which_nothing_ever_ran_is_told(system: System) -> None:
+def test_a_queue_without_any_worker_is_reported(system: System) -> None:
     """Before the first API and the first worker, both servers are empty, and nothing is wrong."""
     settings = system.settings.model_copy(update={"queue_url": system.queue_url})
     (problem,) = problems(settings)

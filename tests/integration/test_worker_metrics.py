@@ -70,7 +70,7 @@ def scraped(system: System) -> Iterator[dict[str, float]]:
         yield scrape(system.metrics_port)
 
 
-def test_a_scrape_of_a_running_worker_tells_what_waits_and_what_it_has_done(
+def test_a_scrape_of_a_running_worker_shows_its_backlog_and_its_work(
     system: System,
 ) -> None:
     """Though jobs are processes that end, and the ticker, which tells it, may die."""

@@ -121,6 +121,6 @@ def test_behind_a_prefix_the_client_is_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NO_CLIENT)
-def test_where_the_client_is_not_plain_nobody_is_charged(name: str) -> None:
+def test_a_line_with_an_uncertain_client_charges_no_user(name: str) -> None:
     """A line more that is not usable is counted; a user that nobody is would be charged."""
     assert parse_line(f"{NO_CLIENT[name]} {REST}") is None

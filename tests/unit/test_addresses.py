@@ -85,13 +85,13 @@ def test_trusted_proxies_are_walked_from_the_right(lines: Sequence[str], client:
     ],
     ids=lambda entry: ascii(entry)[:30],
 )
-def test_an_entry_that_is_no_address_is_nobody(entry: str) -> None:
+def test_an_entry_that_is_no_address_has_no_user(entry: str) -> None:
     """A proxy that is trusted wrote it, so what is left of it would be a guess."""
     assert found("10.0.0.1", f"6.6.6.6, {entry}") is None
     assert found("10.0.0.1", f"6.6.6.6, {entry}, 203.0.113.7") == "203.0.113.7"
 
 
-def test_a_way_that_is_too_long_is_nobody() -> None:
+def test_too_many_hops_have_no_user() -> None:
     """However long the header is, so many entries are read and no more."""
     assert found("10.0.0.1", "203.0.113.7, 10.0.0.2", hops_max=2) == "203.0.113.7"
     assert found("10.0.0.1", "203.0.113.7, 10.0.0.2, 10.0.0.3", hops_max=2) is None
@@ -101,7 +101,7 @@ def test_a_way_that_is_too_long_is_nobody() -> None:
 
 
 @pytest.mark.parametrize("peer", [None, ("", 0), ("testclient", 50_000)], ids=repr)
-def test_a_peer_without_an_address_is_nobody(peer: object) -> None:
+def test_a_peer_without_an_address_has_no_user(peer: object) -> None:
     """Such as over a unix socket: nobody has been named as a proxy."""
     assert client_address(request(peer, "1.1.1.1"), PROXIES) is None
 
@@ -113,7 +113,7 @@ def test_the_zone_of_a_peer_is_none_of_its_address() -> None:
 
 @settings(deadline=None, derandomize=True)
 @given(st.lists(st.binary(max_size=60), max_size=4))
-def test_whatever_a_client_writes_its_own_address_is_found(lines: list[bytes]) -> None:
+def test_a_client_cannot_forge_its_address(lines: list[bytes]) -> None:
     """A proxy adds the address of its peer at the end, so nothing before it matters."""
     fields = [(b"x-forwarded-for", line) for line in [*lines, b"203.0.113.7"]]
     scope = {**http_scope(headers=fields), "client": ("10.0.0.1", 1)}
@@ -164,7 +164,7 @@ async def test_ipv6_addresses_of_one_site_are_one_user() -> None:
     assert callers[3] == Caller(user_id=user_id_of(NAMESPACE, "1.2.3.4"))
 
 
-async def test_who_brings_a_credential_is_not_anonymous() -> None:
+async def test_a_request_with_a_credential_is_not_anonymous() -> None:
     """A wrong one is a 401, and not somebody else's credits."""
     scope = request(("203.0.113.7", 1))
     scope["headers"].append((b"authorization", b"Bearer expired"))

@@ -119,7 +119,7 @@ async def test_an_outage_is_not_logged_line_by_line(caplog: pytest.LogCaptureFix
     assert lines(caplog) == [("WARNING", expected)]
 
 
-async def test_an_outage_of_those_who_know_callers_is_not_logged_line_by_line(
+async def test_an_identity_outage_is_not_logged_for_each_request(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is a kind of its own, beside the outage of Redis."""

@@ -72,7 +72,7 @@ async def test_a_websocket_is_refused_with_the_same_response() -> None:
     assert json.loads(body)["code"] == "unavailable"
 
 
-async def test_what_passes_says_when_to_come_back() -> None:
+async def test_temporary_problems_have_a_retry_time() -> None:
     """In whole seconds; where waiting does not help, nothing suggests it."""
     start, body = await sent(POOR)
     assert dict(start["headers"])[b"retry-after"] == b"50400"
@@ -119,7 +119,7 @@ async def test_a_link_leads_to_where_there_is_more() -> None:
         (b"text/html," + b"a/b," * ACCEPT_CHARS_MAX, False),
     ],
 )
-def test_a_page_is_for_who_would_rather_have_one(accept: bytes | None, is_page: object) -> None:
+def test_a_page_goes_to_clients_that_prefer_one(accept: bytes | None, is_page: object) -> None:
     """As RFC 9110 weighs media ranges; who takes both alike is a program."""
     assert prefers_html(scope_of(accept=accept)) is is_page
 

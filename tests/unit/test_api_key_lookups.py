@@ -52,7 +52,7 @@ async def test_a_revocation_takes_effect_within_the_lifetime(
     await identify.aclose()
 
 
-async def test_many_requests_with_one_key_look_it_up_once(
+async def test_many_requests_with_one_key_share_one_lookup(
     keys: FragileApiKeys, clock: Seconds
 ) -> None:
     """One of them that is cancelled does not end what the others wait for."""
@@ -200,9 +200,7 @@ async def test_uses_are_written_after_each_interval(keys: FragileApiKeys, clock:
     assert len(keys.notes) == 3
 
 
-async def test_what_is_not_written_yet_is_written_at_the_end(
-    keys: FragileApiKeys, clock: Seconds
-) -> None:
+async def test_unwritten_uses_are_written_at_the_end(keys: FragileApiKeys, clock: Seconds) -> None:
     """The lifespan of the app closes it, once."""
     new = keys.made()
     identify = identity(keys, clock)

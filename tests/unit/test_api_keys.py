@@ -67,7 +67,7 @@ NOT_A_KEY = {
 
 
 @pytest.mark.parametrize("text", NOT_A_KEY.values(), ids=NOT_A_KEY)
-async def test_what_is_not_written_as_a_key_is_none_and_is_not_looked_up(
+async def test_a_text_without_the_form_of_a_key_is_not_looked_up(
     keys: FragileApiKeys, clock: Seconds, text: str
 ) -> None:
     """It costs Postgres nothing."""
@@ -138,9 +138,7 @@ async def test_a_wrong_secret_is_as_much_work_and_the_same_answer_as_an_unknown_
     assert compared == [(32, 32)] * 2
 
 
-async def test_a_key_that_is_revoked_or_out_of_date_is_nobody(
-    keys: FragileApiKeys, clock: Seconds
-) -> None:
+async def test_a_revoked_or_expired_key_has_no_user(keys: FragileApiKeys, clock: Seconds) -> None:
     """Even one whose secret is right."""
     revoked = keys.made()
     keys.revoke(revoked.key.id)

@@ -68,7 +68,7 @@ def test_each_state_and_event_leads_to_one_action_and_state(
 
 
 @pytest.mark.parametrize(("phase", "event"), [(Phase.QUEUED, Event.ANSWERED)], ids=str)
-def test_what_cannot_happen_is_an_error(phase: Phase, event: Event) -> None:
+def test_an_impossible_answer_is_an_error(phase: Phase, event: Event) -> None:
     """An answer to what was not sent is a fault of the adapter, and not passed over."""
     with pytest.raises(KeyError):
         attempt_in(phase).follow(event, has_time=True)

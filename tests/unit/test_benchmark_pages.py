@@ -54,7 +54,7 @@ def test_a_ratio_is_that_of_one_round(results: Results) -> None:
     assert found == Spread(median=2.0, low=2.0, high=3.0)
 
 
-def test_what_is_missing_is_no_number(results: Results) -> None:
+def test_missing_values_are_no_numbers(results: Results) -> None:
     """A target that only failed has no ratio, and does not count as 0."""
     table = results.of("decisions")
     assert table.ratio("64", "faregate", "bare", value_of("redis_cpu_us")) is None
@@ -62,7 +62,7 @@ def test_what_is_missing_is_no_number(results: Results) -> None:
     assert (ratio(1.0, None), ratio(None, 1.0), ratio(1.0, 0.0)) == (None, None, None)
 
 
-def test_the_page_tells_ratios_before_rates(results: Results) -> None:
+def test_the_page_shows_ratios_before_rates(results: Results) -> None:
     """With errors, and without the sections of what was not measured."""
     page = page_of(results)
     assert "| 64 | 2.00 (2.00 to 3.00) | 1.00 |" in page

@@ -133,7 +133,7 @@ async def test_a_gate_that_is_closed_says_so_until_it_is_started_again(
     assert (await gate.charge(USER)).credits == 0
 
 
-async def test_who_waits_for_a_decision_when_the_gate_closes_is_told_that_there_is_none(
+async def test_a_caller_that_waits_for_a_decision_when_the_gate_closes_gets_an_error(
     ledger: LossyLedger,
 ) -> None:
     """Not by a CancelledError; what was sent is voided by the import."""
@@ -163,7 +163,7 @@ async def test_who_waits_for_a_decision_when_the_gate_closes_is_told_that_there_
     assert gate.retries.given_up == 0
 
 
-async def test_who_waits_for_the_start_or_for_postgres_when_the_gate_closes_is_told(
+async def test_a_caller_that_waits_for_the_start_or_for_postgres_when_the_gate_closes_gets_an_error(
     ledger: LossyLedger,
 ) -> None:
     """First sight waits for Postgres, and so does the start."""

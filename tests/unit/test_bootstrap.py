@@ -9,7 +9,7 @@ from faregate.domain.errors import ConfigurationError
 from faregate.domain.policy import BreakerOptions, GateOptions
 
 
-def test_a_gate_is_what_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_is_built_by_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its timeouts, its breaker, and whether and how fast it may serve open."""
     monkeypatch.delenv("FAREGATE_DECISION_TIMEOUT_MS")
     settings = Settings(

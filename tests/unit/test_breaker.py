@@ -207,7 +207,7 @@ def test_a_probe_that_never_comes_back_holds_nothing_up_for_ever(
     assert str(breaker.state) == "open"
 
 
-def test_what_was_let_in_before_it_opened_changes_only_for_the_better(
+def test_calls_from_before_the_opening_can_only_close_the_breaker(
     breaker: CircuitBreaker, clock: Seconds
 ) -> None:
     """Late failures postpone no probe; a late answer says that Redis is there."""
@@ -221,7 +221,7 @@ def test_what_was_let_in_before_it_opened_changes_only_for_the_better(
     assert breaker.state is BreakerState.CLOSED
 
 
-def test_it_tells_since_when(breaker: CircuitBreaker, clock: Seconds) -> None:
+def test_it_shows_since_when(breaker: CircuitBreaker, clock: Seconds) -> None:
     """Half open counts as not closed."""
     clock.now += 2
     assert breaker.state_ms == 2_000
@@ -258,7 +258,7 @@ ACTIONS = st.lists(
 
 
 @given(actions=ACTIONS)
-def test_whatever_happens_it_lets_one_call_in_sooner_or_later(
+def test_after_any_history_it_admits_one_call_eventually(
     actions: list[tuple[str, float, int]],
 ) -> None:
     """No order of reports, late, double or missing, wedges it, and probes are one at a time."""

@@ -81,7 +81,7 @@ async def test_a_hold_is_refused_as_a_charge_is() -> None:
     assert world.amounts == []
 
 
-async def test_what_is_added_may_be_refused_and_the_handler_is_told() -> None:
+async def test_a_further_charge_may_be_refused_and_the_handler_sees_it() -> None:
     """A refusal is a value; the request goes on as the handler decides."""
     world = World(credits=3)
     verdicts: list[Verdict] = []
@@ -96,7 +96,7 @@ async def test_what_is_added_may_be_refused_and_the_handler_is_told() -> None:
     assert world.amounts == [-1]
 
 
-async def test_only_what_is_held_can_be_settled() -> None:
+async def test_only_a_hold_can_be_settled() -> None:
     """The mistake is the handler's, so the request fails and is given back."""
     world = World(credits=3)
     answer = await call(world.around(handler("settle 1")))

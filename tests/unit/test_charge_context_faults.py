@@ -140,7 +140,7 @@ async def test_a_body_that_nobody_read_may_have_arrived(status: int) -> None:
     assert world.amounts == [-1]
 
 
-async def test_a_look_whether_the_client_is_there_waits_for_no_body() -> None:
+async def test_polling_for_a_disconnect_does_not_wait_for_the_body() -> None:
     """Starlette cancels such a look at once; the body may have arrived after it."""
     world, has_left = World(), asyncio.Event()
 

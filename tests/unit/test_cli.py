@@ -69,7 +69,7 @@ def test_an_error_is_never_taken_for_a_ledger_that_is_not_exact(
     assert ("Traceback" in said) == has_traceback
 
 
-def test_dead_letters_are_told_of_where_the_ledger_is_exact(
+def test_dead_letters_of_an_exact_ledger_are_reported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What waits for an operator is in no row, though the sums agree."""

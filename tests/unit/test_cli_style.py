@@ -39,7 +39,7 @@ def test_every_command_that_prints_json_has_a_schema() -> None:
     assert {name for name in SCHEMA["$defs"] if name[0] != "_"} == with_json | LINES
 
 
-def test_the_version_is_told(command_line: CommandLine) -> None:
+def test_the_version_is_printed(command_line: CommandLine) -> None:
     assert command_line.run("--version").out.startswith("faregate 0.")
 
 
@@ -81,7 +81,7 @@ def test_tables_align_numbers_and_show_what_is_missing(capsys: pytest.CaptureFix
     assert lines[-1] == "no others"
 
 
-def test_what_others_have_written_does_not_control_the_terminal(
+def test_texts_of_users_do_not_control_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Descriptions and names come from outside: escapes are shown, and markup is text."""

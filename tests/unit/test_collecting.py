@@ -130,7 +130,7 @@ async def test_a_refund_that_cannot_be_written_down_is_written_later(outage: Out
     assert len(outage.journal.changes) == 1
 
 
-async def test_a_user_who_has_too_little_pays_what_there_is(outage: Outage) -> None:
+async def test_a_user_with_too_few_credits_pays_all_of_them(outage: Outage) -> None:
     """Nobody is taken below zero for what was served in an outage."""
     outage.ledger.is_down = True
     await outage.charge(cost=5)
@@ -140,7 +140,7 @@ async def test_a_user_who_has_too_little_pays_what_there_is(outage: Outage) -> N
     assert await outage.live() == 0
 
 
-async def test_a_user_whom_nobody_has_seen_is_served(outage: Outage) -> None:
+async def test_a_new_user_is_served(outage: Outage) -> None:
     """By its id; the import tells of one that does not exist, and makes none."""
     outage.ledger.is_down = True
     known, unknown = uuid4(), uuid4()

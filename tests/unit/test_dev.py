@@ -58,7 +58,7 @@ def test_the_defaults_forgive_and_a_variable_wins(monkeypatch: pytest.MonkeyPatc
     assert (settings.provision_users, settings.decision_timeout_ms) == (False, 70)
 
 
-def test_a_shell_reads_the_variables_and_nobody_else_does(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_file_of_variables(tmp_path: Path) -> None:
     folder = DevFolder(tmp_path)
     folder.write_variables({"TOKEN": "first"})
     folder.write_variables({"TOKEN": "it's $HOME", "DEMO_USER": "u"})
@@ -109,7 +109,7 @@ def program(module: str, log: Path | None) -> Program:
     )
 
 
-def test_an_app_that_ended_is_told_once_and_started_again_by_a_change(tmp_path: Path) -> None:
+def test_an_app_that_ended_is_reported_once_and_restarted_by_a_change(tmp_path: Path) -> None:
     said: list[str] = []
     log = tmp_path / "log"
     app = App(program("this", log), tmp_path, said.append)

@@ -155,7 +155,7 @@ def probes(**changed: Any) -> dict[str, Callable[[], Any]]:
     return {part: (lambda said=said: said) for part, said in (WELL | changed).items()}  # type: ignore[misc]
 
 
-def test_what_is_well_has_no_symptom() -> None:
+def test_healthy_servers_have_no_symptoms() -> None:
     """What a role may not see is none either."""
     unseen = replace(POSTGRES, migrations_pending=None)
     seen = probes(redis=replace(REDIS, append_fsync=None), postgres=unseen, reconciliation={})
@@ -164,7 +164,7 @@ def test_what_is_well_has_no_symptom() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_each_rule_is_told_with_its_remedy(rule: tuple[str, Any, str, str, str]) -> None:
+def test_each_rule_has_a_remedy(rule: tuple[str, Any, str, str, str]) -> None:
     """And nothing else is."""
     part, says, severity, detail, remedy = rule
     found = examine(probes(**{part: says}))

@@ -131,7 +131,7 @@ def test_a_batch_is_read_then_stored_then_noted(journal: list[str], archive: Fak
     assert cursor == archive.cursor
 
 
-def test_an_idle_shard_costs_postgres_nothing_and_is_told_again_how_far_it_is(
+def test_an_idle_shard_costs_postgres_nothing_and_its_cursor_is_noted_again(
     journal: list[str], archive: FakeArchive
 ) -> None:
     """So an older value that came late is corrected."""

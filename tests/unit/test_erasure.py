@@ -94,7 +94,7 @@ def test_users_are_erased_however_long_it_takes_to_look_through_all_keys(
     assert (deletions.others, deletions.deleted) == ({USERS[2]}, [])
 
 
-def test_an_erasure_that_was_broken_off_is_made_by_the_next_look(
+def test_an_interrupted_erasure_is_completed_by_the_next_check(
     erasure: Erasure, deletions: FakeDeletions, clock: Seconds
 ) -> None:
     """It was seen long enough ago; its id is not forgotten before its keys are gone."""

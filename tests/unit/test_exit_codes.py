@@ -88,7 +88,7 @@ def test_servers_that_are_away_are_broken_in_one_line(command_line: CommandLine,
 
 @pytest.mark.usefixtures("away")
 @pytest.mark.parametrize("name", LOOKING)
-def test_a_look_at_all_names_both_servers_that_are_away(
+def test_a_check_of_all_parts_names_both_servers_that_do_not_answer(
     command_line: CommandLine, name: str
 ) -> None:
     told = command_line.tell(name, code=3)
@@ -101,5 +101,5 @@ def test_a_look_at_all_names_both_servers_that_are_away(
 
 @pytest.mark.usefixtures("away")
 @pytest.mark.parametrize("name", ALONE)
-def test_what_asks_no_server_is_well_without_any(command_line: CommandLine, name: str) -> None:
+def test_commands_without_servers_work_without_any(command_line: CommandLine, name: str) -> None:
     assert command_line.run(name, *ALONE[name].split()).code == 0

@@ -24,7 +24,7 @@ def test_the_id_of_drift_stays_under_traffic() -> None:
     [{"found": 16}, {"user_id": UUID(int=8)}, {"kind": DriftKind.BEHIND}],
     ids=lambda change: next(iter(change)),
 )
-def test_what_has_changed_has_another_id(change: dict[str, object]) -> None:
+def test_a_changed_finding_has_another_id(change: dict[str, object]) -> None:
     """So it is an alarm again, although the one before was accepted."""
     assert replace(LIVE, **change).id != LIVE.id  # type: ignore[arg-type]
 
@@ -32,7 +32,7 @@ def test_what_has_changed_has_another_id(change: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "change", [{"sequence": 4}, {"subject": "7"}], ids=lambda change: next(iter(change))
 )
-def test_what_is_found_at_a_row_is_told_by_its_place(change: dict[str, object]) -> None:
+def test_a_finding_at_a_row_has_its_place(change: dict[str, object]) -> None:
     """Two gaps of a user are two findings."""
     assert replace(GAP, **change).id != GAP.id  # type: ignore[arg-type]
 

@@ -169,7 +169,7 @@ async def test_an_answer_about_the_retry_alone_leaves_the_first_attempt_to_be_vo
     assert len(gate.retries) == 0
 
 
-async def test_a_server_that_refuses_to_run_anything_has_charged_nobody(
+async def test_a_server_that_refuses_all_calls_has_charged_no_user(
     gate: Gate, ledger: LossyLedger, clock: Clock, user_id: UUID
 ) -> None:
     """A full one, or a replica: nothing is voided but what was sent before."""
@@ -239,7 +239,7 @@ async def test_a_caller_that_gives_up_in_the_queue_leaves_nothing_behind(
     assert len(gate.retries) == 0
 
 
-async def test_an_adapter_that_breaks_after_it_sent_charges_nobody(
+async def test_an_adapter_that_fails_after_sending_charges_no_user(
     gate: Gate, ledger: LossyLedger, clock: Clock, user_id: UUID
 ) -> None:
     """The error is the caller's to see, and the attempt is undone."""

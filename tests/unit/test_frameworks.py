@@ -171,7 +171,7 @@ async def test_a_decorator_charges_endpoints_of_starlette() -> None:
 
 
 @pytest.mark.parametrize("rules", [None, [Rule()]])
-async def test_an_endpoint_whose_request_was_not_left_to_it_says_so(rules: Any) -> None:
+async def test_an_endpoint_whose_request_is_not_deferred_raises_an_error(rules: Any) -> None:
     """Neither is it served for nothing, nor charged twice."""
     world = World(credits=5)
     app: ASGIApp = Starlette(routes=[Route("/computed", computed)])

@@ -50,7 +50,7 @@ async def test_a_new_user_has_its_starting_credits_and_no_more(gate: Gate, user_
     assert verdicts == [Verdict.ALLOWED] * 3 + [Verdict.OUT_OF_CREDITS]
 
 
-async def test_a_user_that_nobody_knows_is_refused_unless_users_are_provisioned(
+async def test_an_unknown_user_is_refused_unless_users_are_provisioned(
     ledger: LossyLedger, store: MemoryStore, user_id: UUID
 ) -> None:
     """Without provisioning only users of Postgres are charged."""
@@ -155,7 +155,7 @@ async def test_a_charge_that_is_voided_late_is_looked_up_in_postgres(
     assert len(refunds) == 1
 
 
-async def test_a_refund_that_is_a_row_is_not_made_again_for_what_is_left(
+async def test_a_refund_that_is_a_row_is_not_repeated_for_the_rest(
     gate: Gate, ledger: LossyLedger, store: MemoryStore, clock: Clock, user_id: UUID
 ) -> None:
     """Where Redis has forgotten both the deduct and the refund, its id still stands for one."""
@@ -190,7 +190,7 @@ async def test_a_refund_that_cannot_be_made_is_made_later(
     assert (await gate.refund(decision)).repeated
 
 
-async def test_a_deduct_that_is_a_row_only_is_refunded_from_what_postgres_knows(
+async def test_a_deduct_that_only_postgres_knows_is_refunded(
     gate: Gate, ledger: LossyLedger, store: MemoryStore, user_id: UUID
 ) -> None:
     """However old a charge is, it can be given back once."""
@@ -204,7 +204,7 @@ async def test_a_deduct_that_is_a_row_only_is_refunded_from_what_postgres_knows(
     assert (refunded.verdict, refunded.amount, refunded.credits) == (Verdict.ALLOWED, 2, 3)
 
 
-async def test_what_is_given_up_is_counted(gate: Gate) -> None:
+async def test_given_up_actions_are_counted(gate: Gate) -> None:
     """Nothing is dropped in silence."""
 
     async def never() -> bool:

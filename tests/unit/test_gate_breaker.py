@@ -47,7 +47,7 @@ def let_a_probe_pass(outage: Outage) -> None:
     outage.gate._session.breaker._probe_at_s = 0.0
 
 
-async def test_while_it_is_open_nobody_asks_redis() -> None:
+async def test_while_it_is_open_no_call_reaches_redis() -> None:
     """Requests are refused, or served open, at once; nothing is to be voided, since none is sent.
 
     The time is shown and not asserted: a machine may be busy.
@@ -110,7 +110,7 @@ async def test_one_request_at_a_time_waits_for_redis() -> None:
     assert (await outage.gate.charge(outage.user_id)).allowed
 
 
-async def test_what_says_nothing_of_redis_opens_nothing() -> None:
+async def test_errors_unrelated_to_redis_do_not_open_the_breaker() -> None:
     """Whoever cannot be told from a retry, or asks for nonsense, is alone with that."""
     outage = await Outage.prepare(replace(OPTIONS, breaker=options_of(LONG)))
 
@@ -195,7 +195,7 @@ async def test_a_gate_that_cannot_start_is_waited_for_once() -> None:
     await gate.aclose()
 
 
-async def test_an_outage_does_not_hold_up_what_is_only_observed(
+async def test_an_outage_does_not_delay_requests_of_a_shadow_policy(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A policy that is tried out serves all the same, without a wait, and in one line of log."""

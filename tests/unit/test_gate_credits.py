@@ -76,7 +76,7 @@ async def test_an_adjustment_is_made_once_for_its_key(gate: Gate, user_id: UUID)
     assert await live(gate, user_id) == 1
 
 
-async def test_an_adjustment_says_who_and_why(
+async def test_an_adjustment_stores_actor_and_reason(
     gate: Gate, ledger: LossyLedger, user_id: UUID
 ) -> None:
     """In its record; without either nothing is written."""

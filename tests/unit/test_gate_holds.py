@@ -35,7 +35,7 @@ async def live(gate: Gate, user_id: UUID) -> tuple[int, int]:
     return usage.remaining, usage.held
 
 
-async def test_a_hold_is_visible_apart_from_what_is_spent(gate: Gate, user_id: UUID) -> None:
+async def test_a_hold_is_shown_separately_from_spent_credits(gate: Gate, user_id: UUID) -> None:
     """A new user holds, settles below the estimate, and has the rest."""
     hold = await gate.hold(user_id, ESTIMATE)
     assert (hold.allowed, hold.estimate, hold.decision.policy) == (True, 2, CreditPolicy())
@@ -103,7 +103,7 @@ async def test_a_settlement_whose_reply_is_lost_is_made_once(
     assert len(ledger.pending) == 2
 
 
-async def test_a_charge_that_lacks_what_is_held_ends_what_has_expired(
+async def test_a_charge_that_needs_held_credits_ends_expired_holds(
     gate: Gate, clock: Clock, user_id: UUID
 ) -> None:
     """Without any sweep, a user's own request gives its dead holds back."""
@@ -114,7 +114,7 @@ async def test_a_charge_that_lacks_what_is_held_ends_what_has_expired(
     assert await live(gate, user_id) == (2, 0)
 
 
-async def test_what_becomes_of_a_dead_hold_is_for_the_policy_to_say(
+async def test_the_policy_decides_the_end_of_an_expired_hold(
     ledger: LossyLedger, clock: Clock, user_id: UUID
 ) -> None:
     """A hold may say otherwise."""
@@ -208,9 +208,7 @@ async def test_arguments_that_are_ill_formed_hold_nothing(gate: Gate, user_id: U
     assert await live(gate, user_id) == (3, 0)
 
 
-async def test_a_settlement_needs_no_tier_to_be_looked_up(
-    ledger: LossyLedger, user_id: UUID
-) -> None:
+async def test_a_settlement_does_not_resolve_the_tier(ledger: LossyLedger, user_id: UUID) -> None:
     """The tier was found with the hold, so a resolver that fails later leaves no hold open."""
     is_down = False
 

@@ -36,7 +36,7 @@ async def order(gate: Gate, user_id: UUID, cost: int = 2, **rest: Any) -> Decisi
     return await gate.charge(user_id, cost=cost, idempotency_key="order", **rest)
 
 
-async def test_a_key_charges_once_and_says_who_is_to_serve(
+async def test_a_key_charges_once_and_shows_which_attempt_must_serve(
     gate: Gate, ledger: LossyLedger, user_id: UUID
 ) -> None:
     """The first serves; the others wait until it is done, and then serve nothing."""
@@ -112,7 +112,7 @@ async def test_a_slow_request_that_was_taken_over_gives_nothing_back(
     assert (by_hand.verdict, by_hand.credits) == (Verdict.ALLOWED, 9)
 
 
-async def test_one_that_has_taken_over_gives_nothing_back_of_what_was_served(
+async def test_an_attempt_that_has_taken_over_gives_back_nothing_that_was_served(
     gate: Gate, clock: Clock, user_id: UUID
 ) -> None:
     """The slow one was served after all, before the other one failed."""
@@ -144,7 +144,7 @@ async def test_only_so_many_keys_are_remembered(gate: Gate, user_id: UUID) -> No
     assert (await gate.charge(user_id)).allowed
 
 
-async def test_what_is_given_back_may_be_asked_for_again(gate: Gate, user_id: UUID) -> None:
+async def test_a_refunded_request_may_be_made_again(gate: Gate, user_id: UUID) -> None:
     """Wholly: a part that is given back leaves the rest of the request paid, and known."""
     first = await order(gate, user_id)
     await gate.refund(first, amount=1, transaction_id=CreditTransactionId(uuid4()))

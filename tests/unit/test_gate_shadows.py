@@ -48,7 +48,7 @@ async def counts_of(gate: Gate) -> Mapping[Verdict, int]:
     return {verdict: count for verdict, count in counts.items() if count}
 
 
-async def test_a_policy_that_is_observed_refuses_nobody(
+async def test_a_shadow_policy_refuses_no_user(
     gate: Gate, ledger: LossyLedger, clock: Clock, user_id: UUID
 ) -> None:
     """It says what it would have said, and counts it; no balance, record or user is touched."""
@@ -82,7 +82,7 @@ async def test_the_policy_in_force_and_the_one_that_is_tried_stand_apart(
 @pytest.mark.parametrize(
     "event", [Event.TIMED_OUT, Event.LOST, Event.NOT_SENT, Event.SHED], ids=str
 )
-async def test_what_cannot_be_observed_is_served(
+async def test_a_request_without_a_shadow_decision_is_served(
     gate: Gate, ledger: LossyLedger, user_id: UUID, event: Event
 ) -> None:
     """An experiment that fails turns nobody away, at the start or at the end, and voids nothing."""
@@ -145,7 +145,9 @@ async def test_a_block_holds_on_a_shadow(gate: Gate, user_id: UUID) -> None:
     assert await shadow_of(gate, user_id) == 12
 
 
-async def test_usage_under_a_shadow_is_what_is_real(gate: Gate, user_id: UUID) -> None:
+async def test_usage_under_a_shadow_policy_shows_the_real_balance(
+    gate: Gate, user_id: UUID
+) -> None:
     """The allowance that is tried is paid to nobody, and nobody is told that it counts."""
     usage = await gate.usage(user_id, tier="tried")
     assert usage is not None

@@ -18,7 +18,7 @@ def user_id() -> UUID:
     return uuid4()
 
 
-async def test_a_lost_ledger_serves_nobody(user_id: UUID) -> None:
+async def test_a_lost_ledger_serves_no_user(user_id: UUID) -> None:
     """Where Postgres says that Redis was installed, an empty one fails closed."""
     store = MemoryStore(starting_credits=3)
     await Gate(MemoryLedger(), store, CreditPolicy()).start()
@@ -26,7 +26,7 @@ async def test_a_lost_ledger_serves_nobody(user_id: UUID) -> None:
         await Gate(MemoryLedger(), store, CreditPolicy()).charge(user_id)
 
 
-async def test_all_who_wait_for_the_first_start_fail_together(user_id: UUID) -> None:
+async def test_all_callers_that_wait_for_the_first_start_fail_together(user_id: UUID) -> None:
     """Postgres is asked once, not once for each request that waits."""
 
     class Down(MemoryStore):

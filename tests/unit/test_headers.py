@@ -100,7 +100,7 @@ def test_a_window_of_less_than_a_second_is_shown_as_one() -> None:
     assert quotas["quick"] == {"q": 5, "w": 1}
 
 
-def test_where_all_is_left_no_time_is_told() -> None:
+def test_an_unused_limit_has_no_time() -> None:
     """There is nothing to wait for."""
     peek = decision(policy=DAILY, resets_at_ms=NOW_MS, limits=states((10, 0), (100, 0)))
     assert parsed(peek)[1] == {"daily": {"r": 2}, "burst": {"r": 10}, "a minute": {"r": 100}}
@@ -132,13 +132,13 @@ def test_bought_credits_may_exceed_the_quota() -> None:
         *("overload", "journaled", "no policy"),
     ],
 )
-def test_where_nothing_bounds_the_user_nothing_is_told(answer: Decision) -> None:
+def test_an_unlimited_user_gets_no_rate_limit_fields(answer: Decision) -> None:
     """Clients must not hold back for numbers that refuse nobody."""
     assert rate_limit_fields(answer, legacy=True) == []
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_nobody_is_told_to_come_back_before_there_is_more(name: str) -> None:
+def test_no_client_is_asked_to_retry_before_there_is_more(name: str) -> None:
     """Retry-After lies before no `t` of the same response, as the draft asks in its section 6."""
     refusal = REFUSALS[name]
     problem = problem_of(refusal)
@@ -151,7 +151,7 @@ def test_nobody_is_told_to_come_back_before_there_is_more(name: str) -> None:
     assert set(violated) <= set(left)
 
 
-def test_a_refusal_tells_times_of_what_refuses() -> None:
+def test_a_refusal_shows_times_only_of_refusing_policies() -> None:
     """Both limits refuse, so that the later of them counts; the credits suffice."""
     refusal = REFUSALS["two limits refuse"]
     assert parsed(refusal)[1] == {
@@ -177,7 +177,7 @@ LIMITS = st.builds(
 
 
 @given(limits=st.lists(LIMITS, max_size=16, unique_by=lambda state: state.name), credits_=st.data())
-def test_whatever_is_told_parses_and_reads_the_same(
+def test_all_fields_parse_to_the_same_values(
     limits: list[LimitState], credits_: st.DataObject
 ) -> None:
     """Names of all printable characters, and numbers up to their bounds."""
@@ -192,7 +192,7 @@ def test_whatever_is_told_parses_and_reads_the_same(
         assert quotas[state.name]["q"] == state.count
 
 
-def test_of_the_limits_only_those_that_were_looked_at_are_told() -> None:
+def test_only_checked_limits_are_shown() -> None:
     """All of them for a request that counts, none for a retry, some where the ledger says so."""
     burst, minute = states((9, 100), (97, 31_001))
     for limits in ((burst, minute), (minute,), ()):
@@ -207,7 +207,7 @@ def test_two_policies_of_one_name_are_told_apart() -> None:
         assert quotas == {"credits": {"q": size}}
 
 
-def test_a_balance_that_has_changed_since_is_told_as_it_is_now() -> None:
+def test_a_changed_balance_is_reported_with_its_current_value() -> None:
     """The times stay those of the decision."""
     answer = decision(policy=DAILY, credits=40, resets_at_ms=NOW_MS + 3_600_000)
     fields = dict(rate_limit_fields(answer, 41))
@@ -222,14 +222,14 @@ def legacy(answer: Decision) -> dict[str, str]:
     return {name.decode().removeprefix(prefix): value.decode() for name, value in fields[2:]}
 
 
-def test_the_fields_of_old_tell_of_what_is_nearest_to_its_end() -> None:
+def test_legacy_fields_describe_the_policy_with_the_least_left() -> None:
     """They have room for one policy, and `reset` is a moment: now and 31 seconds, rounded up."""
     answer = decision(policy=DAILY, credits=40, limits=states((9, 100), (3, 31_000)))
     resets_at_s = str((NOW_MS + 31_000) // 1_000 + 1)
     assert legacy(answer) == {"limit": "100", "remaining": "3", "reset": resets_at_s}
 
 
-def test_the_fields_of_old_tell_of_what_refuses() -> None:
+def test_legacy_fields_describe_the_refusing_policy() -> None:
     """Though less is left of another policy."""
     refusal = decision(
         Verdict.OUT_OF_CREDITS,
@@ -242,7 +242,7 @@ def test_the_fields_of_old_tell_of_what_refuses() -> None:
     assert legacy(refusal) == {"limit": "100", "remaining": "5", "reset": "1795478400"}
 
 
-def test_the_fields_of_old_leave_out_what_nobody_knows() -> None:
+def test_legacy_fields_leave_out_unknown_values() -> None:
     """Credits that never come back have no reset."""
     assert legacy(decision()) == {"limit": "3", "remaining": "2"}
 

@@ -51,7 +51,7 @@ def test_a_key_is_a_string_of_structured_fields_or_bare(value: bytes, key: str) 
     ],
     ids=repr,
 )
-def test_what_is_no_key_is_no_key(values: tuple[bytes, ...]) -> None:
+def test_an_invalid_text_is_no_key(values: tuple[bytes, ...]) -> None:
     """Nothing is guessed: of two fields neither counts."""
     with pytest.raises(MalformedIdempotencyKeyError):
         read_idempotency_key(scope_with(*values))
@@ -105,7 +105,7 @@ def test_a_request_without_the_field_has_no_key() -> None:
     assert read_idempotency_key(http_scope()) is None
 
 
-async def test_a_response_is_kept_as_it_was_but_for_what_is_said_anew() -> None:
+async def test_a_response_is_saved_without_the_fields_that_are_made_anew() -> None:
     """Its fields of the day are not sent again; it says that it is one."""
     headers = [(b"content-type", b"text/plain"), (b"Date", b"then"), (b"ratelimit", b'"a";r=1')]
     recorder = ResponseRecorder(201, [*headers, (b"x-caf\xe9", b"\xff")], 1_000)

@@ -68,7 +68,7 @@ async def identified(identify: Identify, **more: Any) -> UUID | None:
     ],
     ids=["nobody", "a user", "a caller"],
 )
-async def test_an_answer_is_a_caller_a_user_or_nobody(
+async def test_the_result_of_identify_is_a_caller_a_user_or_none(
     answer: Caller | UUID | None, caller: Caller | None
 ) -> None:
     """Whether it comes at once or later."""
@@ -119,13 +119,13 @@ async def test_the_first_that_knows_the_caller_decides() -> None:
         first_of()
 
 
-async def test_who_cannot_be_told_now_is_not_taken_for_somebody_else() -> None:
+async def test_a_caller_that_cannot_be_identified_now_is_not_mistaken_for_another() -> None:
     """The next one may know another user: the request waits, and is not charged to that one."""
     with pytest.raises(IdentityUnavailableError):
         await caller_of(first_of(nobody, unavailable, lambda _: OTHER), http_scope())
 
 
-async def test_an_identity_that_cannot_be_told_is_a_503() -> None:
+async def test_an_identity_that_cannot_be_checked_is_a_503() -> None:
     """It is neither served nor told that it has no identity; nobody is charged."""
     world = World()
     answer = await call(world.around(answers(200), identify=unavailable))
@@ -134,7 +134,7 @@ async def test_an_identity_that_cannot_be_told_is_a_503() -> None:
     assert not world.ledger.pending
 
 
-async def test_what_is_known_of_a_caller_reaches_the_gate() -> None:
+async def test_tier_and_limit_key_of_a_caller_reach_the_gate() -> None:
     """Its tier chooses the policy, and its key is counted apart from another of the same user."""
     world = World()
     limit = RateLimit(name="one each", count=1, period_ms=3_600_000, is_by_key=True)
@@ -190,12 +190,12 @@ def test_a_subject_stands_for_one_user(subject: object, user_id: UUID | None) ->
     ["a\0b", "a\r\nx-admin: 1", "\x1b[2J", "a\ud800", "a\u2028b", "a\u202eb", "{0xABC\n}"],
     ids=ascii,
 )
-def test_control_characters_in_a_subject_are_nobody(subject: str) -> None:
+def test_a_subject_with_control_characters_has_no_user(subject: str) -> None:
     """They would be another user for the database than for whoever reads a log."""
     assert user_id_from(subject, NAMESPACE) is None
 
 
-async def test_the_user_of_a_session_is_whom_the_app_wrote_there() -> None:
+async def test_the_user_of_a_session_is_the_one_that_the_app_wrote() -> None:
     """Under the name that was agreed; nobody before the login."""
     identify = session_identity("uid")
     assert await identified(identify, session={"uid": str(USER)}) == USER
@@ -231,7 +231,7 @@ async def test_middleware_that_is_missing_is_a_mistake_of_configuration(identify
     assert (answer.error, answer.status) == (None, 503)
 
 
-async def test_starlettes_own_middleware_says_who_it_is() -> None:
+async def test_starlettes_own_middleware_identifies_the_user() -> None:
     """A session that was signed here, and an authentication by Starlette's backend."""
     world = World()
 

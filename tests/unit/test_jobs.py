@@ -222,7 +222,7 @@ async def test_async_jobs_are_charged_alike(memory: MemoryGate, queue: Queue) ->
     assert memory.credits_of(user) == 7
 
 
-def test_what_cannot_work_is_refused_at_once(
+def test_invalid_settings_are_refused_at_once(
     memory: MemoryGate, gate: SyncGate, queue: Queue
 ) -> None:
     """A gate that does not suit the function; a cost beside an estimate; an actual cost of none."""

@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_show_counts_what_lies_there(folder: Path) -> None:
+def test_show_counts_the_entries(folder: Path) -> None:
     """Requests, voids, changes, and what cannot be read; nothing is changed by looking."""
     journal = FileJournal(folder, bytes_max=10_000)
     for line in (entry(1), entry(2), refund_of(entry(2)), entry(3, is_served=False)):
@@ -65,7 +65,7 @@ def test_a_place_must_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_an_import_tells_what_it_did(
+def test_an_import_prints_its_result(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *, as_json: bool
 ) -> None:
     """Exit 1 where a line is left over that somebody must look at."""

@@ -103,7 +103,7 @@ def test_a_file_that_has_grown_is_not_put_away(journal: FileJournal, tmp_path: P
     assert reader.retire(reader.size())
 
 
-def test_nobody_waits_for_an_import(journal: FileJournal, tmp_path: Path) -> None:
+def test_no_request_waits_for_an_import(journal: FileJournal, tmp_path: Path) -> None:
     """While the end of a file is looked at, its process writes to another one."""
     journal.write(entry(1))
     (path,) = tmp_path.iterdir()
@@ -158,7 +158,7 @@ def test_a_half_line_that_cannot_be_taken_back_ends_its_file(
     assert sorted(reader.is_torn for reader in readers) == [False, True]
 
 
-def test_what_was_written_goes_to_the_disk(
+def test_written_lines_go_to_the_disk(
     journal: FileJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soon, in another thread, and again at the end."""
@@ -203,7 +203,7 @@ def served_by(serving: "subprocess.Popen[str]", count: int) -> Sequence[str]:
     return [serving.stdout.readline().strip() for _ in range(count)]
 
 
-def test_what_was_served_outlives_the_process(tmp_path: Path) -> None:
+def test_served_requests_outlive_the_process(tmp_path: Path) -> None:
     """SIGKILL at any moment: each request of which the process could tell is in its file."""
     with process(str(tmp_path)) as serving:
         served = served_by(serving, 500)
@@ -231,7 +231,7 @@ def test_one_import_at_a_time(tmp_path: Path) -> None:
         assert files == []
 
 
-def test_what_is_no_journal_is_not_taken_for_one(journal: FileJournal, tmp_path: Path) -> None:
+def test_other_files_are_not_mistaken_for_journals(journal: FileJournal, tmp_path: Path) -> None:
     """A file that was put away is imported again only if somebody names it as a journal."""
     FileJournal(tmp_path, bytes_max=BYTES_MAX).write(entry())
     (reader,) = find_journals([tmp_path])

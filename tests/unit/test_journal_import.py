@@ -166,7 +166,7 @@ async def test_a_key_that_is_used_again_after_its_lifetime_is_another_request(
     assert await outage.live() == 1
 
 
-async def test_who_does_not_exist_is_told_and_the_rest_is_charged(
+async def test_unknown_users_are_reported_and_the_others_charged(
     outage: Outage, tmp_path: Path
 ) -> None:
     """With place, user and cost, so that somebody can look."""
@@ -182,7 +182,7 @@ async def test_who_does_not_exist_is_told_and_the_rest_is_charged(
     assert len(result.files_done) == 1
 
 
-async def test_a_stranger_whose_request_was_given_back_is_nobodys_problem(
+async def test_an_unknown_user_whose_request_was_given_back_is_no_problem(
     outage: Outage, tmp_path: Path
 ) -> None:
     """There is nothing to charge."""
@@ -194,7 +194,7 @@ async def test_a_stranger_whose_request_was_given_back_is_nobodys_problem(
     assert result.is_exact
 
 
-async def test_a_change_that_contradicts_another_is_told(outage: Outage, tmp_path: Path) -> None:
+async def test_contradicting_changes_are_reported(outage: Outage, tmp_path: Path) -> None:
     """The rest of the import goes on."""
     served = entry(3)
     write(tmp_path, served)
@@ -207,7 +207,7 @@ async def test_a_change_that_contradicts_another_is_told(outage: Outage, tmp_pat
     assert (result.shortfall, await outage.live()) == (1, 1), "it is given back at the end"
 
 
-async def test_damaged_lines_are_told_and_torn_ones_are_expected(
+async def test_damaged_lines_are_reported_and_torn_ones_are_expected(
     outage: Outage, tmp_path: Path
 ) -> None:
     """A last line without an end was never served; one in the middle that is damaged was."""
@@ -233,9 +233,7 @@ async def test_a_hold_that_may_be_settled_keeps_its_file(outage: Outage, tmp_pat
     assert await outage.live() == 0
 
 
-async def test_what_is_written_during_the_import_is_imported_too(
-    outage: Outage, tmp_path: Path
-) -> None:
+async def test_lines_written_during_the_import_are_imported(outage: Outage, tmp_path: Path) -> None:
     """The process goes on, gives back, and does not notice; at last its file is put away."""
     journal = FileJournal(tmp_path, bytes_max=BYTES_MAX)
     served = [replace(entry(number), cost=1) for number in range(1, 4)]
@@ -286,7 +284,7 @@ async def test_a_server_that_does_not_answer_leaves_the_file(
     assert counts(await run(outage.gate, tmp_path)) == {Collection.COLLECTED: 3}
 
 
-async def test_progress_is_told(outage: Outage, tmp_path: Path) -> None:
+async def test_progress_is_reported(outage: Outage, tmp_path: Path) -> None:
     """Batch by batch."""
     attempts = [CreditTransactionId(UUID(int=n + 1)) for n in range(2 * COUNT_AT_ONCE + 1)]
     write(tmp_path, *(replace(entry(1), attempt_id=attempt_id) for attempt_id in attempts))

@@ -84,9 +84,7 @@ async def test_forged_key_ids_do_not_make_it_ask_the_issuer(
         clock.advance(PAUSE_S)
 
 
-async def test_what_is_no_token_does_not_make_it_ask_either(
-    issuer: JwksServer, clock: Seconds
-) -> None:
+async def test_an_invalid_token_causes_no_fetch(issuer: JwksServer, clock: Seconds) -> None:
     """Nor one with a signature that is not allowed, such as none or a secret's."""
     identify = believing_published(issuer, clock)
     for text in (
@@ -152,7 +150,7 @@ async def test_an_issuer_that_is_down_is_a_503_and_asked_once_a_pause(
     assert (await call(middleware)).status == 401
 
 
-async def test_an_issuer_that_hangs_holds_up_nobody_else(
+async def test_an_issuer_that_hangs_delays_no_other_request(
     issuer: JwksServer, clock: Seconds
 ) -> None:
     """It is asked in a thread: the event loop goes on, or this test would wait for it."""

@@ -104,7 +104,7 @@ async def test_an_answer_without_keys_is_an_outage(
     assert issuer.paths == ["/jwks.json"]
 
 
-async def test_an_address_where_nobody_listens_is_an_outage(clock: Seconds) -> None:
+async def test_an_address_without_a_server_is_an_outage(clock: Seconds) -> None:
     """Its server was there a moment ago."""
     server = JwksServer()
     with server.running():
@@ -126,7 +126,7 @@ async def test_an_address_where_nobody_listens_is_an_outage(clock: Seconds) -> N
         "",
     ],
 )
-def test_keys_come_from_where_nobody_can_change_them(url: str) -> None:
+def test_keys_come_only_from_a_safe_url(url: str) -> None:
     """Over TLS, or from this machine."""
     with pytest.raises(ConfigurationError):
         JwksKeys(url)

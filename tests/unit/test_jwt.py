@@ -65,7 +65,7 @@ async def test_issuers_audiences_and_signatures_may_be_several() -> None:
         assert await identify(with_token(token)) == Caller(user_id=SUBJECT)
 
 
-async def test_a_token_for_nobody_in_particular_must_be_allowed_by_name() -> None:
+async def test_a_token_without_audience_must_be_allowed_explicitly() -> None:
     """And then one that is for somebody else is not believed either."""
     identify = believing(audience=None)
     assert await identify(with_token(sign(claims(aud=None)))) == Caller(user_id=SUBJECT)
@@ -100,7 +100,9 @@ async def test_clocks_may_differ_a_little(
 
 
 @pytest.mark.parametrize(("claim", "in_s"), [("exp", -60), ("nbf", 600), ("iat", 600)])
-async def test_a_token_of_another_time_is_nobody(stopped_at_s: int, claim: str, in_s: int) -> None:
+async def test_an_expired_or_future_token_has_no_user(
+    stopped_at_s: int, claim: str, in_s: int
+) -> None:
     """Of the past, or of the future."""
     assert await believing()(with_token(sign(claims(**{claim: stopped_at_s + in_s})))) is None
 
@@ -128,12 +130,12 @@ async def test_a_token_of_another_time_is_nobody(stopped_at_s: int, claim: str, 
     ],
     ids=json.dumps,
 )
-async def test_a_token_that_says_something_wrong_is_nobody(changed: dict[str, Any]) -> None:
+async def test_a_token_with_wrong_claims_has_no_user(changed: dict[str, Any]) -> None:
     """However well it is signed."""
     assert await believing()(with_token(sign(claims(**changed)))) is None
 
 
-async def test_a_token_with_numbers_that_are_none_is_nobody() -> None:
+async def test_a_token_with_invalid_numbers_has_no_user() -> None:
     """Python reads more than JSON allows, and some of it is no time."""
     for number in (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"9" * 5_000, b'"1e9"'):
         payload = json.dumps(claims(exp=1)).encode().replace(b'"exp": 1', b'"exp": ' + number)
@@ -145,7 +147,7 @@ async def test_the_scheme_is_written_in_any_case() -> None:
     assert await believing()(with_token(sign(claims()), "bEaReR")) == Caller(user_id=SUBJECT)
 
 
-async def test_a_token_that_is_too_long_is_not_looked_at() -> None:
+async def test_a_token_that_is_too_long_is_ignored() -> None:
     """However good it is."""
     token = sign(claims(padding="x" * CREDENTIAL_BYTES_MAX))
     assert await believing()(with_token(token)) is None
@@ -215,7 +217,7 @@ async def test_the_tier_comes_from_the_claim_that_was_named(
     # A key is made anew in each process, and its text is none of a log's business.
     ids=lambda changed: ascii(changed)[:36],
 )
-def test_what_would_believe_too_much_is_refused(changed: dict[str, Any]) -> None:
+def test_unsafe_settings_are_refused(changed: dict[str, Any]) -> None:
     """When it is built, before any token comes."""
     with pytest.raises(ConfigurationError) as caught:
         believing(**changed)

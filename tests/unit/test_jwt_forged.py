@@ -110,7 +110,7 @@ def without_token() -> dict[str, Scope]:
 
 
 @pytest.mark.parametrize("name", without_token())
-async def test_a_field_that_brings_no_token_is_nobody(name: str) -> None:
+async def test_a_field_without_a_token_has_no_user(name: str) -> None:
     """Nor one that brings two, of which somebody in between may have read the other."""
     assert await believing()(without_token()[name]) is None
 
@@ -127,9 +127,7 @@ CLAIMS = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "tier"]
 
 @settings(deadline=None, derandomize=True)
 @given(st.dictionaries(st.sampled_from(CLAIMS), json_values), st.sampled_from([(), "tier"]))
-async def test_whatever_a_signed_token_says_no_error_leaves(
-    said: dict[str, Any], tier_claim: str
-) -> None:
+async def test_no_signed_token_causes_an_error(said: dict[str, Any], tier_claim: str) -> None:
     """The issuer may write anything; it is the issuer's user or nobody."""
     payload = claims() | said
     token = hmac_token({"alg": "HS256"}, payload, SECRET.encode())
@@ -144,7 +142,7 @@ async def test_whatever_a_signed_token_says_no_error_leaves(
     st.binary(max_size=40),
     st.binary(max_size=80),
 )
-async def test_whatever_a_header_says_no_error_leaves(
+async def test_no_header_causes_an_error(
     header: dict[str, Any], payload: bytes, signature: bytes
 ) -> None:
     """Anybody may write that, and it is never believed."""
@@ -154,6 +152,6 @@ async def test_whatever_a_header_says_no_error_leaves(
 
 @settings(deadline=None, derandomize=True)
 @given(st.binary(max_size=200))
-async def test_whatever_the_field_holds_no_error_leaves(value: bytes) -> None:
+async def test_no_field_causes_an_error(value: bytes) -> None:
     """Bytes that are no token at all."""
     assert await believing()(with_authorization(b"Bearer " + value)) is None

@@ -12,7 +12,7 @@ def whole_number(line: str) -> int | None:
     return int(line) if line.isdecimal() else None
 
 
-def test_lines_come_in_their_order_and_none_stands_for_what_cannot_be_used(tmp_path: Path) -> None:
+def test_lines_come_in_order_with_none_for_unusable_ones(tmp_path: Path) -> None:
     """A line that is over-long is one line, however many times the bound it has."""
     path = tmp_path / "numbers"
     too_long = b"1" * (2 * LINE_BYTES_MAX + 5)
@@ -43,7 +43,7 @@ def test_carriage_returns_are_part_of_a_line_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing.log", "."])
-def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_path_that_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
     """A missing file and a folder."""
     with pytest.raises(InvalidArgumentError, match=r"does not exist|is not a file"):
         next(parsed_lines(tmp_path / name, str))

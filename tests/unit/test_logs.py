@@ -62,7 +62,7 @@ def test_an_error_keeps_its_frames_and_loses_its_secrets() -> None:
     assert exception.endswith("'postgresql://***@host/db'")
 
 
-async def test_refusals_are_sampled_and_name_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_refusals_are_sampled_and_name_no_user(caplog: pytest.LogCaptureFixture) -> None:
     """A thousand of them are a few lines, by which policy and verdict are known."""
     caplog.set_level(logging.INFO, "faregate")
     options = GateOptions(provision_users=True)

@@ -93,7 +93,7 @@ async def test_a_debt_is_shown_as_nothing_left() -> None:
     assert json.loads(answer.body)["credits"] == -4
 
 
-async def test_nobody_gets_a_401_that_says_what_to_send() -> None:
+async def test_a_request_without_a_user_gets_a_401_with_a_challenge() -> None:
     """A 401 names an authentication scheme (RFC 9110), and nobody is charged."""
     world = World()
     answer = await call(world.around(never, identify=lambda _: None, challenge="Basic"))
@@ -160,7 +160,7 @@ async def test_a_preflight_is_free_and_needs_no_identity() -> None:
     assert (await call(middleware, http_scope("POST", PREFLIGHT))).status == 401
 
 
-async def test_what_is_exempt_is_the_apps_choice() -> None:
+async def test_the_app_chooses_exempt_requests() -> None:
     """With its own rule, a preflight is charged like anything else."""
     world = World()
     middleware = world.around(answers(200), rules=[Rule(methods=["TRACE"], is_exempt=True)])

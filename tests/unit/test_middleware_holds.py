@@ -16,7 +16,7 @@ from lossy_ledger import Clock
 from waiting import WAIT_S_MAX
 
 
-async def test_a_request_that_lacks_what_is_held_is_asked_to_come_back_soon() -> None:
+async def test_a_request_that_needs_held_credits_is_asked_to_retry_soon() -> None:
     """429 and not 402: the balance suffices once the other request is settled."""
     world = World(credits=3, cost=2)
     app = world.around(answers(200))

@@ -242,7 +242,7 @@ async def test_a_refund_that_a_full_stream_refuses_is_made_once_there_is_room() 
 
 
 @pytest.mark.parametrize("amount", [None, 1])
-async def test_what_the_app_has_given_back_is_not_given_twice(amount: int | None) -> None:
+async def test_a_refund_by_the_app_is_not_repeated(amount: int | None) -> None:
     """A handler may refund by itself; a failure afterwards gives back what is left."""
     world = World(credits=5, cost=3)
 

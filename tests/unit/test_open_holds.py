@@ -45,7 +45,7 @@ async def collect(outage: Outage, *, after_ms: int = 0) -> list[Collected]:
 @pytest.mark.parametrize(
     ("actual", "refunded", "charged"), [(0, 2, 0), (1, 1, 0), (2, 0, 0), (3, 0, 1)]
 )
-async def test_a_hold_costs_what_it_is_settled_by(
+async def test_a_hold_costs_its_settled_amount(
     outage: Outage, actual: int, refunded: int, charged: int
 ) -> None:
     """Less than the estimate or more, as far as there is enough; its time does not matter then."""
@@ -72,7 +72,7 @@ async def test_a_hold_that_is_cancelled_costs_nothing(outage: Outage) -> None:
 @pytest.mark.parametrize(
     ("on_expiry", "left"), [(None, 3), (OnExpiry.GIVE_BACK, 3), (OnExpiry.KEEP, 1)]
 )
-async def test_a_hold_that_nobody_settles_is_kept_or_given_back(
+async def test_an_unsettled_hold_is_kept_or_given_back(
     outage: Outage, on_expiry: OnExpiry | None, left: int
 ) -> None:
     """As was said when it began; before its time is over it is left alone."""

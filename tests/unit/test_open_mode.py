@@ -70,7 +70,7 @@ async def test_open_mode_needs_a_journal_before_it_is_needed(outage: Outage) -> 
             await attempt
 
 
-async def test_what_cannot_be_written_down_is_not_served(outage: Outage) -> None:
+async def test_a_request_that_cannot_be_journaled_is_not_served(outage: Outage) -> None:
     """A journal that is full fails closed; nothing that could not be a row is served."""
     outage.ledger.is_down = True
     with pytest.raises(InvalidArgumentError):

@@ -44,7 +44,7 @@ def killed(plan: Plan) -> list[PlannedRequest]:
     return [request for request in plan.requests() if request.is_killed]
 
 
-def test_a_row_tells_what_is_held_and_what_is_paid() -> None:
+def test_rows_show_holds_and_payments() -> None:
     """Twice the context is held; context and generated tokens are paid."""
     row = parse_row(f"{AT},374,44")
     assert row == Conversation(context=374, generated=44)

@@ -78,7 +78,7 @@ async def test_a_tier_chooses_the_policy_and_a_change_holds_at_once(
     assert (decision.verdict, decision.policy, decision.credits) == (Verdict.ALLOWED, STAFF, 3)
 
 
-async def test_what_an_unlimited_user_does_is_recorded_with_its_cost(
+async def test_requests_of_an_unlimited_user_are_recorded_with_their_cost(
     gate: Gate, ledger: MemoryLedger
 ) -> None:
     """As a deduct of nothing; the cost is in its metadata."""
@@ -87,7 +87,7 @@ async def test_what_an_unlimited_user_does_is_recorded_with_its_cost(
     assert (record.amount, record.metadata) == (0, {"path": "/", "cost": 14})
 
 
-async def test_usage_tells_what_is_used_and_left(gate: Gate, clock: Clock) -> None:
+async def test_usage_shows_used_and_remaining_credits(gate: Gate, clock: Clock) -> None:
     """In the words of the policy, also when a period has begun that no charge has seen."""
     user_id = uuid4()
     await gate.charge(user_id, cost=7)

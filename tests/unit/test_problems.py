@@ -77,7 +77,7 @@ def test_every_verdict_on_a_request_has_a_row() -> None:
     assert rows == {verdict.value for verdict in Verdict} - of_refunds - of_ends - {"undecided"}
 
 
-def test_what_is_served_is_no_problem() -> None:
+def test_a_served_request_has_no_problem() -> None:
     """To refuse what was charged would be an error of ours, which must not pass for a refusal."""
     with pytest.raises(InvalidArgumentError):
         problem_of(decision())
@@ -99,7 +99,7 @@ def test_a_user_without_credits_reads_balance_cost_and_where_to_get_more() -> No
     }
 
 
-def test_a_user_whose_credits_come_back_reads_when() -> None:
+def test_a_user_can_read_when_its_credits_come_back() -> None:
     """As a moment, and in seconds from now."""
     body = checked(problem_of(REFUSALS["no credits until midnight"]))
     assert body["resets_at"] == "2026-11-24T00:00:00Z"
@@ -107,7 +107,7 @@ def test_a_user_whose_credits_come_back_reads_when() -> None:
     assert (body["violated-policies"], body["limit"]) == (["daily"], 100)
 
 
-def test_a_reset_that_does_not_suffice_is_told_but_not_waited_for() -> None:
+def test_an_insufficient_reset_is_shown_without_a_retry_time() -> None:
     """A day brings 100, and the request costs 101."""
     body = checked(problem_of(REFUSALS["more than a day gives"]))
     assert (body["status"], body["resets_at"]) == (402, "2026-11-24T00:00:00Z")
@@ -143,7 +143,7 @@ def test_waiting_is_advised_only_where_the_reset_brings_enough(
         assert problem_of(refusal).status == status
 
 
-def test_a_rate_limit_tells_all_limits_that_refuse_and_the_last_to_allow() -> None:
+def test_a_rate_limit_problem_lists_all_refusing_limits_and_the_last_to_allow() -> None:
     """So that who comes back then is not refused by the other one."""
     body = checked(problem_of(REFUSALS["two limits refuse"]))
     assert body["violated-policies"] == ["burst", "a minute"]
@@ -158,7 +158,7 @@ def test_a_limit_of_which_nothing_else_is_known_is_still_named() -> None:
     assert (body["violated-policies"], body["retry_after"]) == (["burst"], 2)
 
 
-def test_what_other_requests_hold_may_come_back_at_any_moment() -> None:
+def test_held_credits_may_come_back_at_any_moment() -> None:
     """So that the end of the period says nothing."""
     body = checked(problem_of(REFUSALS["credits are held"]))
     assert (body["retry_after"], body["cost"], body["credits"]) == (1, 9, 2)
@@ -203,7 +203,7 @@ def test_every_body_is_valid(number: int, options: ProblemOptions) -> None:
     ],
     ids=str,
 )
-def test_the_schema_refuses_what_is_no_refusal_of_ours(change: dict[str, Any]) -> None:
+def test_the_schema_refuses_unknown_refusals(change: dict[str, Any]) -> None:
     """A schema that takes anything proves nothing."""
     body = checked(problem_of(REFUSALS["no credits until midnight"]))
     assert not Draft202012Validator(SCHEMA).is_valid(body | change)

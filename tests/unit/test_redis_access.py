@@ -58,20 +58,20 @@ def granted(samples: tuple[str, ...]) -> set[str]:
     return {sample.split()[0] for sample in samples}
 
 
-def test_a_gate_may_send_what_it_sends_and_nothing_else(known: set[str]) -> None:
+def test_a_gate_may_send_its_commands_and_no_others(known: set[str]) -> None:
     """By itself or in a script: a command that is added to either is added to the list."""
     shared = {"credit", "end", "install"}
     names = set(scripts.names()) - WORKER_SCRIPTS - ASKING_SCRIPTS - REPAIR_SCRIPTS | shared
     assert granted(access.GATE.samples) - CONNECTING == sent(known, GATE_MODULES, names)
 
 
-def test_a_worker_may_send_what_it_sends_and_nothing_else(known: set[str]) -> None:
+def test_a_worker_may_send_its_commands_and_no_others(known: set[str]) -> None:
     """As far as its own modules and scripts go; RQ's commands are seen where it runs."""
     ours = sent(known, WORKER_MODULES, WORKER_SCRIPTS) - {"function", "fcall"} - UNCALLED
     assert granted(access.WORKER_ON_LEDGER) - CONNECTING == ours
 
 
-def test_a_repairer_may_send_what_a_gate_sends_and_needs_no_more(known: set[str]) -> None:
+def test_a_repairer_may_send_the_commands_of_a_gate_and_needs_no_more(known: set[str]) -> None:
     """It takes refunds back as a gate, and fills an empty Redis; so one user suffices."""
     # The client asks for INFO on behalf of the doctor alone, and of the sweeper.
     ours = sent(known, REPAIR_MODULES, REPAIR_SCRIPTS) - {"info"}

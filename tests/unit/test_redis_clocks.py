@@ -79,7 +79,7 @@ def test_one_script_has_one_time_and_shards_may_be_ahead_of_it() -> None:
     assert clocks.times_ms([0, 1]) == [clocks.now_ms(), START_US // 1_000 + 9_000]
 
 
-def test_a_time_that_stands_still_tells_nothing_of_the_server() -> None:
+def test_a_time_that_does_not_change_does_not_show_the_server_clock() -> None:
     """It is that of the last record: the clock of the server is behind it."""
     local = LocalClock()
     clocks = ShardClocks(1, local)
@@ -92,7 +92,7 @@ def test_a_time_that_stands_still_tells_nothing_of_the_server() -> None:
 
 
 @pytest.mark.parametrize("back_us", [500_000, 600_000_000])
-def test_a_server_whose_clock_was_set_back_is_learnt_anew(back_us: int) -> None:
+def test_after_the_clock_was_set_back_the_offset_is_measured_again(back_us: int) -> None:
     """Its reply is older than what was thought of it when it was asked."""
     local = LocalClock()
     clocks = ShardClocks(2, local)
@@ -104,7 +104,7 @@ def test_a_server_whose_clock_was_set_back_is_learnt_anew(back_us: int) -> None:
     assert clocks.times_ms([0, 1]) == [now_us // 1_000, now_us // 1_000]
 
 
-def test_a_server_whose_clock_was_set_forward_is_believed_at_once() -> None:
+def test_a_clock_that_was_set_forward_counts_at_once() -> None:
     """A deadline by the old time would be over before it is sent."""
     clocks = ShardClocks(1, LocalClock())
     clocks.start(START_US, [0])

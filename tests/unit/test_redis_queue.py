@@ -63,7 +63,7 @@ async def test_one_user_does_not_fill_the_calls_while_others_wait() -> None:
     assert [user for user in second if user != 1] == list(range(22, 34))
 
 
-async def test_one_user_fills_a_call_that_nobody_else_needs() -> None:
+async def test_one_user_fills_a_call_without_other_users() -> None:
     """Nothing is left empty for the sake of fairness."""
     line = Line()
     line.add(*[1] * 100, 2)
@@ -91,7 +91,7 @@ async def test_one_user_does_not_keep_the_others_out() -> None:
     assert len(line.queue) == 100
 
 
-async def test_who_has_gone_is_neither_sent_nor_counted() -> None:
+async def test_attempts_without_a_caller_are_neither_sent_nor_counted() -> None:
     """A caller that was cancelled leaves its place to the next one."""
     line = Line()
     line.add(1, 2, 3)
@@ -103,7 +103,7 @@ async def test_who_has_gone_is_neither_sent_nor_counted() -> None:
     assert line.queue._counts == {}
 
 
-async def test_what_has_waited_for_too_long_is_told_so() -> None:
+async def test_attempts_that_waited_too_long_fail() -> None:
     """Those that came later wait on."""
     line = Line()
     early, late = line.waiting(1), line.waiting(2)

@@ -102,7 +102,7 @@ def test_the_usual_description_is_not_written(
     assert one.transaction.description == told
 
 
-def test_what_few_records_have_stands_in_their_tail() -> None:
+def test_rare_fields_of_records_are_in_their_tail() -> None:
     """Allowance, reference and text, in this order."""
     allowance = RECORD_ALLOWANCE.pack(2, 5, (86_400_000).to_bytes(6))
     flags = HAS_ALLOWANCE | HAS_REFERENCE | HAS_TEXT
@@ -120,7 +120,7 @@ def test_what_few_records_have_stands_in_their_tail() -> None:
     assert made.timestamp.isoformat() == "2025-12-29T09:20:00.123456+00:00"
 
 
-def test_pages_grow_with_what_is_known_of_entries() -> None:
+def test_pages_grow_with_the_known_size_of_entries() -> None:
     """The first is small enough for the largest entries, the next ones fit those that are there."""
     sizes = PageSizes()
     assert sizes.next(0, 500) == 500 // RECORDS_MAX

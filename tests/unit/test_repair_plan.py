@@ -70,7 +70,7 @@ def test_the_schema_is_restored_once_and_keeps_no_user_waiting() -> None:
     ]
 
 
-def test_what_falls_is_said_with_its_numbers() -> None:
+def test_a_decrease_is_reported_with_its_numbers() -> None:
     (step,) = plan([LIVE], FACTS, Favour.LEDGER)
     assert f"lowers the live balance of {USER} from 15 to 10" in step.says
     (step,) = plan([LIVE], FACTS, Favour.USER)

@@ -70,7 +70,7 @@ def test_the_same_numbers_are_exact() -> None:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_one_number_that_differs_is_told(name: str) -> None:
+def test_one_different_number_is_reported(name: str) -> None:
     """In a sentence of its own."""
     assert len(found(*WRONG[name])) == 1
 

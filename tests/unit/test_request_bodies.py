@@ -90,7 +90,7 @@ async def test_a_body_is_the_same_however_it_is_cut() -> None:
     assert len({whole, *others}) == 4
 
 
-async def test_of_a_long_body_its_beginning_counts_and_what_is_said_of_it() -> None:
+async def test_the_fingerprint_of_a_long_body_covers_its_beginning_and_its_fields() -> None:
     """No more is read, and however it comes, no more than the bound tells it apart."""
     start = b"x" * (BODY_BYTES_MAX - 1)
     client = Client(part(start, more=True), part(b"yz", more=True), part(b"rest"))
@@ -148,7 +148,7 @@ async def test_without_a_key_nothing_is_read_ahead() -> None:
     assert client.asked == 0
 
 
-async def test_who_is_nobody_is_refused_unread() -> None:
+async def test_a_request_without_a_user_is_refused_before_its_body_is_read() -> None:
     """A body is read of users alone."""
     client = Client(part(b"ab"))
     app = World().around(echo, rules=KEYED, identify=lambda _: None)
@@ -156,7 +156,7 @@ async def test_who_is_nobody_is_refused_unread() -> None:
     assert client.asked == 0
 
 
-async def test_an_endpoint_that_charges_late_compares_what_was_read_already() -> None:
+async def test_an_endpoint_that_charges_late_compares_the_body_that_was_read() -> None:
     """FastAPI has parsed the body before a dependency runs; a body that is never read is, too."""
     world = World()
     app = FastAPI()

@@ -30,7 +30,7 @@ async def test_a_few_are_tried_at_a_time() -> None:
     assert (most, done) == (RUNNING_MAX, 5 * RUNNING_MAX)
 
 
-async def test_one_that_fails_makes_room_while_it_waits() -> None:
+async def test_a_failing_action_makes_room_while_it_waits() -> None:
     """Its pauses hold nobody up."""
 
     async def fail() -> bool:
@@ -57,7 +57,7 @@ async def test_one_that_fails_makes_room_while_it_waits() -> None:
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
-async def test_what_is_given_up_is_kept_or_counted(
+async def test_given_up_actions_are_journaled_or_counted(
     caplog: pytest.LogCaptureFixture, *, is_kept: bool
 ) -> None:
     """For whatever reason: closed meanwhile, closed before, too many, too long."""

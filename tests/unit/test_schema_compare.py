@@ -18,7 +18,7 @@ def subjects(*found: Fact) -> list[tuple[str, str]]:
     return [(change.subject, change.aspect) for change in compare(MADE, frozenset(found))]
 
 
-def test_what_the_migrations_make_has_no_difference() -> None:
+def test_a_migrated_schema_has_no_differences() -> None:
     """With and without what is in some layouts alone."""
     assert compare(expected(), expected().allowed) == []
     assert subjects(TABLE, COLUMN, RIGHT, WORKER) == []

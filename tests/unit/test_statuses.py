@@ -17,7 +17,7 @@ def test_statuses_are_numbers_ranges_and_classes() -> None:
 
 
 @pytest.mark.parametrize("bad", [[99], [600], ["0xx"], ["xx"], ["5x"], [True], [None], [-1], "5xx"])
-def test_what_is_no_status_is_refused(bad: Any) -> None:
+def test_an_invalid_status_is_refused(bad: Any) -> None:
     """A typo must not quietly mean that nothing is refunded."""
     with pytest.raises(ConfigurationError):
         status_set(bad)

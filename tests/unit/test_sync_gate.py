@@ -150,7 +150,7 @@ def test_what_belongs_to_a_gate_is_closed_before_it(memory: MemoryGate) -> None:
         gate.charge(user)
 
 
-def test_a_caller_that_waits_while_the_gate_is_closed_is_told(
+def test_a_caller_that_waits_while_the_gate_is_closed_gets_an_error(
     memory: MemoryGate, gate: SyncGate
 ) -> None:
     """It does not wait for ever."""

@@ -30,7 +30,7 @@ DAILY = CreditPolicy(allowance=Allowance(amount=10, period=Period(kind=PeriodKin
 DAY_MS = 86_400_000
 
 
-def test_users_have_what_they_are_given() -> None:
+def test_users_have_the_given_credits() -> None:
     """The starting credits, or what is said; set anew at any time, below zero, too."""
     gate = memory_gate(credits=7)
     user = gate.sign_up()
@@ -58,7 +58,7 @@ async def test_set_credits_are_those_that_a_charge_finds() -> None:
     assert gate.credits_of(user) == 10
 
 
-def test_who_has_not_signed_up_is_unknown() -> None:
+def test_a_user_who_has_not_signed_up_is_unknown() -> None:
     """A mistake in a test is told, not made up for."""
     gate = memory_gate()
     someone = memory_gate().sign_up()
@@ -67,7 +67,7 @@ def test_who_has_not_signed_up_is_unknown() -> None:
             ask(someone)
 
 
-def test_policies_say_what_users_start_with() -> None:
+def test_policies_set_the_starting_credits() -> None:
     """So nobody can say it beside them."""
     with pytest.raises(InvalidArgumentError, match="not both"):
         memory_gate(DAILY, credits=5)
@@ -76,7 +76,7 @@ def test_policies_say_what_users_start_with() -> None:
     assert gate.credits_of(gate.sign_up()) == 9
 
 
-async def test_what_was_charged_and_refunded_is_counted() -> None:
+async def test_charges_and_refunds_are_counted() -> None:
     """For one user or all; holds count, and so does what of them came back."""
     gate = memory_gate(credits=10)
     user, other = gate.sign_up(), gate.sign_up()
@@ -143,7 +143,7 @@ async def test_a_forced_refusal_takes_nothing_and_ends_with_its_block(verdict: V
     assert (await gate.charge(user)).allowed
 
 
-async def test_what_concerns_keys_or_holds_is_said_of_them_alone() -> None:
+async def test_answers_about_keys_or_holds_apply_only_to_them() -> None:
     """Other requests are decided as always."""
     gate = memory_gate(credits=100)
     user = gate.sign_up()
@@ -164,7 +164,7 @@ async def test_what_concerns_keys_or_holds_is_said_of_them_alone() -> None:
 @pytest.mark.parametrize(
     "answer", [Verdict.ALLOWED, Verdict.HOLD_OPEN, Verdict.REFUND_EXCEEDED, KeyState.NEW]
 )
-def test_what_no_charge_is_answered_cannot_be_forced(answer: Verdict | KeyState) -> None:
+def test_an_impossible_answer_cannot_be_forced(answer: Verdict | KeyState) -> None:
     """It would test what never happens."""
     gate = memory_gate()
     with pytest.raises(InvalidArgumentError, match="on purpose"), gate.answering(answer):
@@ -190,7 +190,7 @@ async def test_blocks_can_lie_within_each_other() -> None:
         (Failure.ANSWER_LOST, OutcomeUnknownError),
     ],
 )
-async def test_a_failure_is_raised_and_costs_nobody_anything(
+async def test_a_failure_raises_an_error_and_charges_no_user(
     failure: Failure, error: type[Exception]
 ) -> None:
     """What may have been charged is given back; the first answer afterwards is a decision."""
@@ -245,7 +245,7 @@ async def test_without_postgres_known_users_are_served() -> None:
     assert (await gate.charge(stranger)).verdict is Verdict.UNKNOWN_USER
 
 
-async def test_the_clock_moves_when_it_is_told_to() -> None:
+async def test_the_clock_moves_only_when_it_is_advanced() -> None:
     """From the first of January 2026, or from what was said; who gets no answer has waited."""
     gate = memory_gate(options=GateOptions(decision_timeout_ms=250))
     assert gate.now_ms() == gate.clock() == 1_767_225_600_000

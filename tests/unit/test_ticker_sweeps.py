@@ -27,7 +27,7 @@ class FakeSweeper:
         raise NotImplementedError
 
 
-def test_expired_holds_are_looked_for_once_an_interval_and_make_one_job() -> None:
+def test_expired_holds_are_checked_once_an_interval_and_make_one_job() -> None:
     """Where none is due, no job is made."""
     clock, sweeper = Seconds(), FakeSweeper()
     queue = Queue(QUEUE_NAME, connection=FakeRedis(), serializer="json")

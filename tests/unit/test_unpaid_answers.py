@@ -36,7 +36,7 @@ async def test_a_status_that_asks_for_a_retry_is_not_kept_for_its_key(status: in
     assert (await call(around, keyed())).header(b"idempotent-replayed") == b"true"
 
 
-async def test_a_retry_that_cannot_decode_the_kept_response_is_told_that_it_was_served() -> None:
+async def test_a_retry_that_cannot_decode_the_saved_response_learns_that_it_was_served() -> None:
     """Bytes that it cannot read would be no answer; one that can gets them."""
     world = World()
     inner = PlainTextResponse("word " * 1_000)

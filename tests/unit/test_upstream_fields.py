@@ -23,7 +23,7 @@ def test_fields_of_an_upstream_are_replaced() -> None:
     assert with_fields(PASSED_ON, all_own, legacy=True) == [PASSED_ON[0], *all_own]
 
 
-def test_where_the_gate_tells_nothing_the_app_may() -> None:
+def test_without_fields_of_the_gate_those_of_the_app_stay() -> None:
     """Nothing bounds the user here, so whatever the app tells of is another limit."""
     assert with_fields(iter(PASSED_ON), [], legacy=True) == PASSED_ON
 

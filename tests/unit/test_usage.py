@@ -74,7 +74,7 @@ async def test_without_an_allowance_there_is_no_period() -> None:
 
 
 @pytest.mark.parametrize("path", ["/usage", "/usage/history"])
-async def test_nobody_is_told_nothing(path: str) -> None:
+async def test_a_request_without_a_user_gets_no_rate_limit_fields(path: str) -> None:
     """401 with a challenge; the gate is not even asked."""
 
     def no_gate() -> Gate:
@@ -86,7 +86,7 @@ async def test_nobody_is_told_nothing(path: str) -> None:
     assert (answer.status, answer.header(b"www-authenticate")) == (401, b"Bearer")
 
 
-async def test_a_user_that_nobody_knows_has_no_usage_and_an_empty_history() -> None:
+async def test_an_unknown_user_has_no_usage_and_an_empty_history() -> None:
     """And is not made known by asking."""
     gate = memory_gate()
     app = app_of(gate, uuid4())
@@ -103,7 +103,7 @@ async def test_a_user_that_nobody_knows_has_no_usage_and_an_empty_history() -> N
         (Failure.POSTGRES_DOWN, (200, 503)),
     ],
 )
-async def test_what_cannot_be_told_now_is_a_503(
+async def test_a_key_that_cannot_be_checked_now_is_a_503(
     failure: Failure, statuses: tuple[int, int]
 ) -> None:
     """Usage needs Redis, history needs Postgres, neither needs both."""

@@ -92,7 +92,7 @@ def test_a_cursor_comes_back_as_the_place_it_was(time: datetime) -> None:
 
 
 @pytest.mark.parametrize(("time_us", "count"), [(2**62, 2), (-(2**62), 0)])
-async def test_whatever_matches_the_pattern_of_cursors_leads_to_a_page(
+async def test_every_text_in_the_pattern_of_cursors_leads_to_a_page(
     time_us: int, count: int
 ) -> None:
     """A time that no row can have lies after all rows, or before them."""

@@ -58,7 +58,7 @@ def text(*texts: str) -> list[Message]:
     return [{"type": "websocket.receive", "text": each} for each in texts]
 
 
-async def test_a_connection_is_charged_once_and_told_so() -> None:
+async def test_a_connection_is_charged_once_and_its_context_shows_it() -> None:
     """However many messages follow, unless they have a cost of their own."""
     world = World(credits=3)
     talk = await Talk(text("a", "b")).run(world.around(echo))
@@ -137,7 +137,9 @@ async def test_a_message_that_cannot_be_decided_closes_the_connection_for_now() 
 
 
 @pytest.mark.parametrize("extensions", [{}, DENIAL], ids=["close", "denial"])
-async def test_who_cannot_pay_is_refused_before_acceptance(extensions: dict[str, Any]) -> None:
+async def test_a_user_without_credits_is_refused_before_acceptance(
+    extensions: dict[str, Any],
+) -> None:
     """By a problem where the server can send one, else by a close that clients see as a 403."""
     world = World(credits=0)
     talk = await Talk([], extensions).run(world.around(echo))
@@ -176,7 +178,7 @@ async def fail_later(scope: Scope, receive: Receive, send: Send) -> None:
     ],
     ids=["refuse", "fail", "fail_later", "refuse-held", "echo-held"],
 )
-async def test_what_is_not_accepted_is_given_back(
+async def test_a_connection_that_is_not_accepted_is_refunded(
     app: ASGIApp, rule: Rule, changes: list[int]
 ) -> None:
     """And what is accepted is paid for."""
@@ -186,7 +188,7 @@ async def test_what_is_not_accepted_is_given_back(
     assert (talk.error is None) == (app in {refuse, echo})
 
 
-async def test_an_exempt_connection_asks_nobody() -> None:
+async def test_an_exempt_connection_does_not_identify_its_caller() -> None:
     """The rules are those of requests, with a method of their own."""
     world = World(credits=0)
     app = world.around(

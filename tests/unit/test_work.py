@@ -26,7 +26,7 @@ def job() -> Job:
     return Job()
 
 
-def test_all_shards_are_drained_in_turn_and_redis_is_told(job: Job) -> None:
+def test_all_shards_are_drained_in_turn_and_noted_in_redis(job: Job) -> None:
     """A shard with much does not keep the others waiting."""
     job.fill(3, 25)
     job.fill(12, 5)
@@ -189,7 +189,7 @@ def test_batches_grow_while_they_are_full() -> None:
     assert BatchSizes(7).of(1) == 7
 
 
-def test_what_a_job_does_is_counted(job: Job) -> None:
+def test_the_work_of_a_job_is_counted(job: Job) -> None:
     """Batches with their time and size; and what stayed pending, by why."""
     job.fill(1, 15)
     job.archive.errors = [ShardBlockedError("blocked"), ArchiveUnavailableError("away")]

@@ -86,7 +86,7 @@ def test_the_job_exists_where_the_ticker_says() -> None:
     assert callable(getattr(import_module(module), name))
 
 
-def test_a_ticker_whose_parent_is_gone_stops() -> None:
+def test_a_ticker_whose_parent_died_stops() -> None:
     """No ticker goes on beside the one of the next worker."""
     assert not Stop(parent_pid=os.getppid()).requested
     assert Stop(parent_pid=os.getpid()).requested

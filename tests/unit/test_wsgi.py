@@ -29,7 +29,7 @@ def site() -> Iterator[Site]:
         yield Site(memory, gate, memory.sign_up())
 
 
-def test_a_request_is_charged_and_its_response_tells_what_is_left(site: Site) -> None:
+def test_a_request_is_charged_and_its_response_shows_the_balance(site: Site) -> None:
     """With the fields of ASGI, and the words of the app's own status."""
     got = ask(site.around(answers("200 Splendid", b"a", b"", b"b")))
     assert (got.status, got.body, got.error) == ("200 Splendid", b"ab", None)
@@ -93,7 +93,7 @@ def begins(parts: Iterable[bytes]) -> WSGIApp:
 
 
 @pytest.mark.parametrize("error", [ValueError("first"), SystemExit(1), KeyboardInterrupt()])
-def test_what_fails_before_its_first_part_is_given_back(site: Site, error: BaseException) -> None:
+def test_a_failure_before_the_first_part_is_refunded(site: Site, error: BaseException) -> None:
     """The server gets the exception; the body is closed; the gate serves the next request."""
     parts = Parts(error)
     got = ask(site.around(begins(parts)))
@@ -138,7 +138,7 @@ def test_an_app_may_start_over_as_long_as_nothing_is_sent(site: Site) -> None:
     assert (got.status, type(got.error), site.taken) == ("200 OK", ValueError, 1)
 
 
-def test_what_an_app_writes_comes_first(site: Site) -> None:
+def test_data_that_an_app_writes_comes_first(site: Site) -> None:
     """By the callable that start_response returns."""
 
     def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -262,7 +262,7 @@ def test_exempt_paths_need_no_server(site: Site) -> None:
     assert (got.status, got.body, site.taken) == ("200 OK", b"up", 0)
 
 
-def test_what_wsgi_cannot_do_is_refused_at_the_start(site: Site) -> None:
+def test_options_that_wsgi_cannot_support_are_refused_at_the_start(site: Site) -> None:
     """So is a gate of asyncio, and a second middleware."""
     app = answers("200 OK", b"a")
     with pytest.raises(ConfigurationError, match="is_deferred"):

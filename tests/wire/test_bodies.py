@@ -55,7 +55,7 @@ def test_a_body_of_any_size_reaches_the_app_whole(api: Api, user: UUID, size: in
 
 
 @pytest.mark.parametrize(("length", "is_asked_for"), [(9, True), (3_000_000, False)])
-def test_a_client_that_waits_for_a_100_is_asked_for_what_is_compared(
+def test_a_client_that_waits_for_a_100_is_asked_for_the_compared_part(
     api: Api, user: UUID, length: int, is_asked_for: object
 ) -> None:
     """A long body is not asked for before the charge: a client without credits keeps it."""

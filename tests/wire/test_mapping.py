@@ -90,7 +90,7 @@ def fields_of(answer: Answer, name: str) -> dict[str, dict[str, int]]:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_refusal_is_told_as_the_table_says(api: Api, user: UUID, row: str) -> None:
+def test_a_refusal_has_the_problem_in_the_table(api: Api, user: UUID, row: str) -> None:
     """Its status, its code, when to come back; and no more is charged for it."""
     do, status, code, comes_back = ROWS[row]
     answer = do(api, user)

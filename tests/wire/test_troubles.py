@@ -70,7 +70,7 @@ def test_a_backlog_refuses_with_a_reason_of_its_own(
             assert stream.pending_count() == before
 
 
-def test_a_user_whom_nobody_knows_is_refused_or_made(
+def test_an_unknown_user_is_refused_or_provisioned(
     fragile: tuple[EmbeddedValkey, Settings], tmp_path: Path
 ) -> None:
     """By the setting, and never half."""

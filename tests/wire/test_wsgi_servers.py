@@ -91,7 +91,7 @@ def client(api: Api, user: UUID) -> tuple[int, set[int]]:
 
 
 @pytest.mark.parametrize("server", ["gunicorn", "flask"])
-def test_64_connections_pay_for_what_they_get(
+def test_64_connections_pay_for_their_responses(
     server: str, wire_settings: Settings, tmp_path: Path
 ) -> None:
     """All processes are served by gates of their own, though the app was in use at the fork."""

@@ -92,10 +92,7 @@ class Session:
         await self._attached(None)
 
     async def enter(self) -> int:
-        """Admit a call, and return its ticket of the breaker. The first use starts the session.
-
-        It waits for the first start; for later ones only as long as for a decision.
-        """
+        """Admit a call after the start, and return its ticket of the breaker."""
         self.bind()
         ticket = self.breaker.admit()
         timeout_s = self.options.decision_timeout_ms / 1000 if self._has_failed else None
@@ -169,10 +166,9 @@ class Session:
         return answer
 
     async def install(self, user_id: UUID, *, creates: bool = True) -> bool:
-        """Install a user from Postgres in the ledger; return whether it exists.
+        """Install a user from Postgres, in one query for all callers; return whether it exists.
 
-        All callers that wait for a user share one query. With `creates` a missing user is created,
-        if the options provision users.
+        With `creates` a missing user is created, if the options provision users.
         """
         self.bind()
         key = user_id, creates and self.options.provision_users

@@ -1,9 +1,9 @@
--- What a role may do. Parameters are written %(name)s.
+-- The rights of a role. Parameters are written %(name)s.
 
 -- name: find_missing_rights
--- Those rights, of a list, that the role of this connection has not, and whether their object is
--- missing. A right to rows is one to see or write all of them, under row level security or not: a
--- permissive policy lets them through, and no restrictive one keeps any away.
+-- The rights in a list that the role of this connection lacks, and whether their object is missing.
+-- A right to rows means all rows, with or without row level security: a permissive policy allows
+-- them, and no restrictive policy excludes any.
 with asked as (
     select
         verb,
@@ -16,8 +16,8 @@ with asked as (
     ) with ordinality as a (verb, kind, object, column_name, place)
 ),
 
--- Looked up by name in the catalogs, which anybody may read. To name an object in a schema that is
--- closed to the role would be an error.
+-- Looked up by name in the catalogs, which any role may read. Naming an object in a schema that the
+-- role may not use would be an error.
 found as (
     select
         a.*,

@@ -1,7 +1,7 @@
--- What requests and operators ask about API keys. Parameters are written %(name)s.
+-- Queries about API keys, of requests and operators. Parameters are written %(name)s.
 
 -- name: find_api_key
--- One key, be it in force or not.
+-- One key, even an expired or revoked one.
 select
     id,
     user_id,
@@ -49,7 +49,7 @@ values (
 );
 
 -- name: list_api_keys
--- The next keys by id, which tells when they were made: a user's, or everybody's.
+-- The next keys by id, in the order of their creation: of a user, or of all users.
 select
     id,
     user_id,
@@ -67,7 +67,7 @@ order by id
 limit %(count_max)s::integer;
 
 -- name: revoke_api_key
--- Puts a key out of force; the first time stands.
+-- Revokes a key; an earlier revocation keeps its time.
 update faregate.api_keys
 set revoked_at = coalesce(api_keys.revoked_at, now())
 where id = %(id)s::uuid

@@ -1,10 +1,10 @@
--- What operators ask of Postgres: whether the numbers agree. All of it only reads. Who asks a
--- `find_...` about some users names them; where that is null, it is about all. Postgres moves the
--- condition into the subqueries, since each of their windows and groups is of one user.
+-- Read-only queries of operators: whether the numbers agree. Each `find_...` takes some users, or
+-- null for all. Postgres moves that condition into the subqueries, since each of their windows and
+-- groups belongs to one user.
 
 -- name: list_users
--- The next users by id: all that have a profile, and all that have a row. The second list leaps
--- from user to user along the index, however many rows each has.
+-- The next users by id: all that have a profile or a row. The list of users with rows skips from
+-- user to user along the index, independent of the number of their rows.
 with recursive row_users as (
     (
         select
@@ -64,13 +64,13 @@ order by b.user_id
 limit %(count_max)s::integer;
 
 -- name: estimate_users
--- About how many profiles there are, as of the last ANALYZE; -1 before the first.
+-- The estimated number of profiles, from the last ANALYZE; -1 before the first.
 select c.reltuples::bigint as users
 from pg_catalog.pg_class as c
 where c.oid = 'public.profiles'::regclass;
 
 -- name: read_reached
--- How far the rows of users go, and of which Redis history the last one is.
+-- The last sequence and epoch in the rows of users.
 select
     b.user_id,
     b.credits,
@@ -90,9 +90,9 @@ from faregate.balances as b
 where b.user_id = any(%(user_ids)s::uuid[]);
 
 -- name: sum_users
--- For each user that has a profile or a row: what the profile says, what the rows add up to, and
--- what a live balance must be that has reached a given sequence (null where there is none). That
--- is the sum of the rows up to there, the dead letters, and those stream copies that are neither.
+-- For each user that has a profile or a row: the profile, the sum of the rows, and the expected
+-- live balance at a given sequence (null without one): the sum of rows and dead letters up to
+-- there, and of stream copies that are neither.
 with reached as (
     select
         user_id,
@@ -197,7 +197,7 @@ where
 order by r.user_id;
 
 -- name: read_acknowledgements
--- Who has accepted which findings, and why.
+-- Acknowledgements of findings.
 select
     finding_id,
     actor,
@@ -206,8 +206,8 @@ select
 from faregate.acknowledgements;
 
 -- name: find_gaps
--- Numbers that are missing from a user's history. A dead letter has its number, discarded or not.
--- The number that follows the last one of the profile shows whether the last rows are there.
+-- Sequences that are missing in a user's history. A dead letter has its sequence, discarded or not.
+-- The sequence after that of the profile shows whether the last rows exist.
 with numbered as (
     select
         user_id,
@@ -249,7 +249,7 @@ order by user_id, sequence
 limit %(findings_max)s::integer;
 
 -- name: find_forks
--- Numbers that a user's history has more than once, with different content.
+-- Sequences that occur more than once in a user's history, with different content.
 with entries as (
     select
         user_id,
@@ -286,11 +286,11 @@ order by user_id, sequence
 limit %(findings_max)s::integer;
 
 -- name: find_breaks
--- Balances that do not follow from the one before. What a user had when its history began, plus
--- all amounts up to a row, is the balance after that row: so the difference of the two, the start,
--- is the same for all rows of a user. Dead letters moved the balance too. Where the numbers have a
--- gap or a fork, that is the finding, and the chain is taken up again behind it. Where a repair has
--- corrected a live balance, the next row follows from the balance that it made.
+-- Balances that do not follow from the one before. The balance after a row is the initial balance
+-- of the user plus all amounts up to that row. So the difference of the two, the start, is the same
+-- for all rows of a user. Dead letters changed the balance, too. A gap or a fork of sequences is a
+-- finding of its own, and the chain continues after it. If a repair has corrected a live balance,
+-- the next row follows the corrected balance.
 with openings as (
     select
         user_id,
@@ -389,9 +389,9 @@ order by user_id, sequence
 limit %(findings_max)s::integer;
 
 -- name: find_allowance_breaks
--- Allowances that do not follow from the one before: what is left after a row is what was left
--- after the row or dead letter before it, plus the row's part. One older than allowances left none.
--- Where the numbers have a gap, that is the finding, and the chain is taken up again behind it.
+-- Allowances that do not follow from the one before. The allowance after a row is that after the
+-- row or dead letter before it, plus the row's part; rows older than allowances have 0. A gap of
+-- sequences is a finding of its own, and the chain continues after it.
 with entries as (
     select
         user_id,
@@ -448,7 +448,7 @@ order by user_id, sequence
 limit %(findings_max)s::integer;
 
 -- name: find_refunds
--- Deducts whose refunds give back more than they took; 0 taken where there is no such deduct.
+-- Deducts whose refunds exceed them; a missing deduct counts as 0.
 with given as (
     select
         user_id,
@@ -519,10 +519,10 @@ order by user_id, refund_of
 limit %(findings_max)s::integer;
 
 -- name: find_forged
--- Rows that no batch wrote as they are now. Each row is of a batch but the first row of a user, the
--- starting credits, which is of epoch 0: that is one of these if it says anything else, or if
--- neither the ledger nor the row after it knows its amount. Repairs keep the leaves of their rows
--- themselves.
+-- Rows that no batch wrote as they are now. Each row belongs to a batch, except the first row of a
+-- user, the starting credits, of epoch 0. That row is a finding if it has any other content, or if
+-- its amount is neither that of the ledger nor confirmed by the row after it. Repairs store the
+-- leaves of their rows themselves.
 with noted as (
     select leaves
     from faregate.batches
@@ -553,7 +553,7 @@ written as (
         or t.metadata is not null
         or t.refund_of is not null
         or (
-            -- By a subquery, since Postgres takes a table that was never analysed for a large one.
+            -- By a subquery, since Postgres assumes that a table without statistics is large.
             t.amount <> (
                 select l.starting_credits
                 from faregate.ledger as l
@@ -586,7 +586,7 @@ order by w.user_id, w.sequence
 limit %(findings_max)s::integer;
 
 -- name: find_broken_batches
--- Batches that do not follow from the one before in their shard; of all users, so only then.
+-- Batches that do not follow the one before in their shard; only for all users.
 with linked as (
     select
         shard,
@@ -615,8 +615,8 @@ order by shard, number
 limit %(findings_max)s::integer;
 
 -- name: read_digest
--- A digest of all rows that were ever written, in the order of each shard, and of those that
--- repairs have made known; for safekeeping. The ledger may have had more shards than it has.
+-- A digest of all rows ever written, in the order of each shard, and of rows that repairs
+-- registered, to be stored elsewhere. The ledger may have had more shards before.
 select encode(sha256(
     coalesce(string_agg(b.chain, '' order by s.shard), '')
     || coalesce((

@@ -15,13 +15,13 @@ set
 where digest = faregate.person_digest(%(user_id)s::uuid);
 
 -- name: read_deletion
--- Whether a deleted user may have keys left in Redis; no row if the user was not deleted.
+-- Whether keys of a deleted user may be in Redis; no row if the user was not deleted.
 select user_id is not null as has_keys
 from faregate.deletions
 where digest = faregate.person_digest(%(user_id)s::uuid);
 
 -- name: count_traces
--- How many rows of each table are of a user, and the requests to delete keys that name it.
+-- The numbers of rows of a user by table, and of its requests to delete keys.
 select
     (
         select count(*)

@@ -1,8 +1,8 @@
 -- noqa: disable=RF01
 
 -- name: leaf
--- The leaf of a row t: 16 bytes of SHA-256 of all that it says. `queries.py` puts this in place of
--- `leaf_of` in all other files. Rows without a number have no balance and no epoch either.
+-- The leaf of a row t: 16 bytes of the SHA-256 of its content. `queries.py` replaces `leaf_of` by
+-- it in all other files. Rows without a sequence have no balance and no epoch either.
 select substr(sha256(
     uuid_send(t.id) || uuid_send(t.user_id) || int4send(t.amount)
     || coalesce(int8send(t.sequence) || int4send(t.balance_after) || int8send(t.epoch), '')

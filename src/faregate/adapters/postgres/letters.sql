@@ -1,7 +1,7 @@
 -- Dead letters for operators, in the role of the owner. Parameters are written %(name)s.
 
 -- name: list_letters
--- Dead letters in the order in which they were kept; those that do not count any more if asked for.
+-- Dead letters in the order of their ids; on request also those that were treated.
 select
     id,
     kind,
@@ -52,7 +52,7 @@ where id = any(%(ids)s::bigint[])
 order by id;
 
 -- name: open_letters_of_kind
--- The dead letters of a kind that count.
+-- The ids of dead letters of a kind that were not treated.
 select id
 from faregate.dead_letters
 where
@@ -61,7 +61,7 @@ where
 order by id;
 
 -- name: lock_letter
--- Whether a dead letter counts still; it does for as long as the transaction lasts.
+-- Locks a dead letter if it was not treated yet.
 select id
 from faregate.dead_letters
 where
@@ -70,7 +70,7 @@ where
 for update;
 
 -- name: end_letters
--- Notes that dead letters do not count any more, and why; answers which of them did.
+-- Notes the outcome of dead letters; returns those that had none.
 update faregate.dead_letters
 set
     discarded_at = now(),
@@ -85,7 +85,7 @@ where
 returning id;
 
 -- name: save_letter
--- Notes that a dead letter stays: the reason, its readable columns, and the actor of the attempt.
+-- Notes that a dead letter remains: the reason, its readable columns, and the actor of the attempt.
 update faregate.dead_letters
 set
     kind = %(kind)s,
@@ -113,8 +113,8 @@ where
     and sequence = %(sequence)s::bigint;
 
 -- name: append_leaves
--- Adds the leaves of rows to the newest batch of a shard, whose lock must have been taken. A batch
--- that was changed by hand stays as it is, so that verification finds it.
+-- Adds the leaves of rows to the newest batch of a shard, which must be locked. A batch that was
+-- changed by hand stays unchanged, so that verification finds it.
 with newest as (
     select
         b.number,

@@ -1,21 +1,21 @@
--- What the runner of migrations asks beside the migrations themselves.
+-- The statements of the migration runner.
 
 -- name: lock_run
 -- One run at a time, until the end of the transaction.
 select pg_advisory_xact_lock(%(key)s::bigint);
 
 -- name: check_at_once
--- Keys that an application checks at the end would keep its tables from being altered until then.
+-- Checks deferred constraints now, since pending ones would block `alter table`.
 set constraints all immediate;
 
 -- name: log_ledger_numbers
--- What the migration that creates the ledger reads.
+-- Sets the numbers that the migration of the ledger reads.
 select
     set_config('faregate.shard_count', %(shard_count)s::text, true) as shard_count,
     set_config('faregate.starting_credits', %(starting_credits)s::text, true) as starting_credits;
 
 -- name: is_bootstrapped
--- Whether the little of Supabase is there that the schema refers to.
+-- Whether the objects of Supabase exist that the schema refers to.
 select
     to_regclass('auth.users') is not null
     and to_regprocedure('auth.uid()') is not null
@@ -30,7 +30,7 @@ select
 select to_regclass('faregate.migrations') is not null;
 
 -- name: prepare_records
--- Makes the table of what was applied.
+-- Creates the table of applied migrations.
 create schema if not exists faregate;
 revoke all on schema faregate from public;
 create table if not exists faregate.migrations (
@@ -40,7 +40,7 @@ create table if not exists faregate.migrations (
 );
 
 -- name: read_records
--- What was applied.
+-- The applied migrations.
 select
     name,
     checksum,
@@ -61,15 +61,15 @@ select
 select to_regclass('faregate.ledger') is not null;
 
 -- name: read_numbers
--- What the ledger was created with.
+-- The settings of the ledger.
 select
     shard_count,
     starting_credits
 from faregate.ledger;
 
 -- name: is_unsettled
--- Whether a policy of the owner is for somebody else than who owns its table, a role is missing, or
--- a right of one.
+-- Whether a policy of the owner names another role than the owner of its table, or a role or a
+-- right is missing.
 select
     exists (
         select 1

@@ -1,7 +1,7 @@
--- Orders of credits, as the worker meets them. Parameters are written %(name)s.
+-- Orders of credits, for the worker. Parameters are written %(name)s.
 
 -- name: take_orders
--- Orders that are to be sent now.
+-- Due orders.
 select
     id,
     user_id,
@@ -13,14 +13,14 @@ select
 from faregate.take_orders(%(count_max)s::integer);
 
 -- name: refuse_orders
--- Notes why orders were not made.
+-- Notes why orders were refused.
 select
     faregate.refuse_orders(
         %(ids)s::uuid[], %(due_at)s::timestamptz[], %(refusals)s::text[]
     );
 
 -- name: count_orders
--- How many orders wait, for how long the oldest has, and how many were refused.
+-- The number of pending orders, the age of the oldest, and the number of refused ones.
 select
     waiting,
     oldest_s,

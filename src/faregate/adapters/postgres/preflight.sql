@@ -2,7 +2,7 @@
 -- An adoption is SQL that removes the obstacle; `faregate migrate --adopt` runs it.
 
 -- name: is_migrated
--- Whether the ledger is there, and is Faregate's. The columns tell: a restore may lose comments.
+-- Whether the ledger exists and is Faregate's, by its columns, since a restore may lose comments.
 select count(*) = 3
 from pg_catalog.pg_attribute
 where
@@ -48,7 +48,7 @@ from (
 where o.is_so;
 
 -- name: check_closed_schemas
--- Schemas in which this role sees nothing, so that it cannot look further.
+-- Schemas that this role may not use, which ends the checks.
 select
     'missing_right' as kind,
     null::text as adoption,
@@ -152,7 +152,7 @@ select
 from missing;
 
 -- name: check_names
--- Things of Faregate's names that are not Faregate's.
+-- Objects of the application with names of Faregate's.
 with foreign_things (found, to_do) as (
     select
         'schema faregate has tables that are not Faregate''s: '
@@ -275,7 +275,7 @@ select
 from foreign_things;
 
 -- name: check_users
--- Tables of users whose ids cannot be those of Faregate.
+-- Tables of users without UUIDs.
 select
     'users_key' as kind,
     case

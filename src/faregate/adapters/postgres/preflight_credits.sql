@@ -1,7 +1,7 @@
 -- Obstacles to a migration: credits and rows from before (see preflight.sql).
 
 -- name: check_columns
--- Columns and rules of the application that balances and rows cannot live with.
+-- Columns and constraints of the application that balances and rows would violate.
 with expected (table_name, column_name, type_name) as (
     values
     ('profiles', 'credits', 'integer'),
@@ -38,7 +38,7 @@ columns as (
 ),
 
 wrong (kind, found, to_do, adoption) as (
-    -- The rules first: they may not fit the type that the column will have.
+    -- The constraints first, since they may not fit the future type of the column.
     select
         'credits_rule',
         'public.profiles refuses some balances: ' || conname || ' ' || pg_get_constraintdef(f.oid),
@@ -178,7 +178,7 @@ select
 from wrong;
 
 -- name: has_credits
--- Whether balances are there, and can be read.
+-- Whether balances exist, and can be read.
 select count(*) = 1
 from pg_catalog.pg_attribute
 where
@@ -188,7 +188,7 @@ where
     and has_table_privilege(attrelid, 'select');
 
 -- name: check_values
--- Balances that are no integers. The smallest one is no balance: Redis could not pass it.
+-- Balances that are no integers in range. The smallest integer is none: Redis could not pass it.
 select
     'credits_values' as kind,
     'round or correct them first' as to_do,

@@ -1,7 +1,7 @@
--- Obstacles to a migration: profiles that are no users' (see preflight.sql).
+-- Obstacles to a migration: profiles that do not belong to users (see preflight.sql).
 
 -- name: check_profiles
--- Profiles whose id is no user's, in one of the ways in which that is known.
+-- Profiles whose id is not that of a user, by the ways to detect this.
 with profiles as (
     select
         c.oid,
@@ -27,7 +27,7 @@ keys as (
     where i.indisunique and i.indpred is null and i.indexprs is null
 ),
 
--- What each of both columns refers to, and whether its values are unique.
+-- The table that each of both columns refers to, and whether its values are unique.
 seen as (
     select
         p.*,
@@ -52,7 +52,7 @@ seen as (
     ) as user_key on true
 ),
 
--- Other tables that know profiles by an id that would change.
+-- Other tables that refer to profiles by an id that would change.
 referring as (
     select
         f.conrelid::regclass::text as table_name,
@@ -188,7 +188,7 @@ from verdicts as v
 where v.verdict is not null;
 
 -- name: can_compare_profiles
--- Whether both tables can be read, and their ids are alike.
+-- Whether both tables can be read, and their ids have the same type.
 select count(*) = 2
 from pg_catalog.pg_attribute
 where
@@ -199,7 +199,7 @@ where
     and has_table_privilege(attrelid, 'select');
 
 -- name: check_lost_profiles
--- Profiles without a user. Where id refers to auth.users there is none, and nothing is read.
+-- Profiles without a user. If id refers to auth.users there are none, and nothing is read.
 with lost as (
     select p.id
     from public.profiles as p
@@ -235,7 +235,7 @@ from lost
 having count(*) > 0;
 
 -- name: has_optional_users
--- Whether a profile may be nobody's.
+-- Whether a profile may have no user.
 select count(*) = 1
 from pg_catalog.pg_attribute
 where
@@ -268,15 +268,15 @@ where
 having count(*) > 0;
 
 -- name: lacks_handler
--- Whether nobody has written a function for sign-ups, so that the migration does.
+-- Whether there is no function for sign-ups, so that the migration creates one.
 select to_regprocedure('public.handle_new_user()') is null;
 
 -- name: has_handler
--- Whether somebody has.
+-- Whether there is one.
 select to_regprocedure('public.handle_new_user()') is not null;
 
 -- name: has_users_without_profile
--- Whether the migration must give somebody a profile.
+-- Whether the migration must create a profile.
 select exists(
     select
     from auth.users as u
@@ -288,7 +288,7 @@ select exists(
 );
 
 -- name: check_required_columns
--- Columns of profiles that nobody would fill.
+-- Required columns of profiles without a default.
 select
     'required_column' as kind,
     'give these columns a default, or write your own handle_new_user() and create all profiles'

@@ -1,7 +1,7 @@
--- What requests and the worker ask of Postgres. Parameters are written %(name)s.
+-- The statements of requests and of the worker. Parameters are written %(name)s.
 
 -- name: bound_transaction
--- Bounds the waits of this transaction, and lets times come in a form that can be read.
+-- Sets the timeouts and the date format of this transaction.
 select
     set_config('statement_timeout', %(statement_ms_max)s::text, true) as statement_ms_max,
     set_config('lock_timeout', %(lock_ms_max)s::text, true) as lock_ms_max,
@@ -10,11 +10,11 @@ select
     set_config('intervalstyle', 'postgres', true) as interval_style;
 
 -- name: is_standby
--- Whether this server repeats what another one does.
+-- Whether this server is a standby.
 select pg_is_in_recovery();
 
 -- name: read_identity
--- What the ledger was created with.
+-- The identity of the ledger.
 select
     ledger_id,
     shard_count,
@@ -24,12 +24,12 @@ select
 from faregate.ledger;
 
 -- name: mark_installed
--- Notes that Redis has been given an epoch.
+-- Notes that Redis was installed with an epoch.
 select faregate.mark_installed(%(epoch)s::bigint);
 
 -- name: open_users
--- What the live ledger starts users with, one after the other; makes profiles and starting rows
--- where they are missing. There is no row of a user that does not exist.
+-- The users to install in the live ledger; creates missing profiles and starting rows. A user that
+-- does not exist has no result row.
 select
     asked.id,
     opened.credits,
@@ -41,7 +41,7 @@ from unnest(%(user_ids)s::uuid[]) as asked (id)
 cross join lateral faregate.open_user(asked.id, %(provision)s::boolean) as opened;
 
 -- name: read_transaction
--- One stored transaction. A row older than Faregate has no place in a history, so it is none.
+-- One stored transaction. A row older than Faregate has no sequence, and is left out.
 select
     id,
     user_id,
@@ -63,7 +63,7 @@ where
     and sequence is not null;
 
 -- name: read_deduct
--- A deduct, and what its refunds have given back: rows, and dead letters that may become rows.
+-- A deduct, and the sum of its refunds: rows, and dead letters that may become rows.
 select
     -d.amount as amount,
     (
@@ -98,10 +98,10 @@ order by user_id
 limit %(count_max)s::integer;
 
 -- name: act_as_user
--- Is a user for the rest of the transaction, as Supabase has it: in a role that is subject to row
--- level security, by the claims that auth.uid() reads. Of their two forms the older one has
--- precedence, so both are set. A page is read from the index in its order: without statistics of
--- the user all its rows would be taken for few, and sorted.
+-- Acts as a user for the rest of the transaction, as Supabase does: in a role under row level
+-- security, by the claims that auth.uid() reads. The older of their two forms has precedence, so
+-- both are set. Sorting is disabled, so that a page is read from the index in its order: without
+-- statistics of the user Postgres would assume few rows, and sort all of them.
 select
     set_config('role', 'faregate_reader', true) as acting_as,
     set_config('transaction_read_only', 'on', true) as is_read_only,
@@ -115,9 +115,9 @@ select
     ) as claims;
 
 -- name: read_newest
--- The newest rows of a user: by time, and those of one time by their place in the history. What
--- protects other users' rows is row level security, and not this. The id is a subquery, so that
--- its statistics are not looked at: for a user with very many rows all rows would be read by time.
+-- The newest rows of a user, by time, then by sequence. Row level security protects the rows of
+-- other users, not this condition. The id is a subquery, so that Postgres does not use its
+-- statistics: for a user with very many rows it would read all rows by time.
 select
     id,
     type,
@@ -160,7 +160,7 @@ order by timestamp desc, coalesce(sequence, 0) desc, id desc
 limit %(count_max)s::integer;
 
 -- name: read_lock_holder
--- The oldest transaction that holds locks by which records may be kept from becoming rows.
+-- The oldest transaction with locks that may block the drain.
 select
     pid,
     role_name,
@@ -170,24 +170,24 @@ select
 from faregate.lock_holder();
 
 -- name: lock_shard
--- One drain at a time for a shard. A statement of its own: the next one sees what the drain before
--- has committed.
+-- Locks a shard for one drain. A statement of its own, so that the next one sees the commits of the
+-- drain before.
 select
     set_config('synchronous_commit', 'on', true) as synchronous_commit,
     pg_advisory_xact_lock(%(namespace)s::integer, %(shard)s::integer) as is_locked;
 
 -- name: lock_shards
--- Waits for the drains of all shards. The statements after this see what they have committed.
+-- Waits for the drains of all shards. The next statements see their commits.
 select pg_advisory_xact_lock(%(namespace)s::integer, s.shard)
 from faregate.ledger as l
 cross join lateral generate_series(0, l.shard_count - 1) as s (shard);
 
 -- name: bound_lock_wait
--- How long to wait for each further lock of this transaction.
+-- Sets the timeout of further locks of this transaction.
 select set_config('lock_timeout', %(lock_ms_max)s::text, true);
 
 -- name: read_newest_batch
--- The newest batch of a shard, and the epoch of the ledger, in which batches may be stored.
+-- The newest batch of a shard, and the epoch of the ledger.
 select
     l.epoch as ledger_epoch,
     b.number as row_number,
@@ -231,7 +231,7 @@ inner join faregate.batches as b
 order by s.shard;
 
 -- name: write_batch
--- Notes that all records up to a place are stored.
+-- Writes a batch: all records up to a place are stored.
 insert into faregate.batches (
     shard, number, epoch, read_after, first_position, last_position, first_ordinal, last_ordinal,
     ordinal_max, record_count, last_digest, leaves, chain
@@ -243,8 +243,8 @@ values (
 );
 
 -- name: extend_batch
--- Notes that all records up to a place are stored, in the row of the batch before. A row that was
--- changed by hand stays as it is, so that verification finds it.
+-- Writes a batch into the row of the batch before. A row that was changed by hand stays unchanged,
+-- so that verification finds it.
 with before as (
     select
         coalesce(
@@ -278,7 +278,7 @@ where
     and b.chain = sha256(before.chain || b.leaves);
 
 -- name: rehearse_batch
--- Writes no batch and no dead letter, which needs the same rights as to write some.
+-- Writes no batch and no dead letter, which checks the rights to write them.
 with no_batch as (
     insert into faregate.batches
     select * from faregate.batches
@@ -312,8 +312,8 @@ from faregate.dead_letters
 where false;
 
 -- name: prepare_rows
--- Where records are copied to, for this transaction. (COPY into a table with row level security is
--- refused to a role that is subject to it.)
+-- The temporary table to which records are copied, since COPY into a table is refused to a role
+-- under row level security.
 create temporary table drained (
     place integer,
     id uuid,
@@ -333,19 +333,19 @@ create temporary table drained (
 ) on commit drop;
 
 -- name: discard_rows
--- Removes what an earlier part of the same batch has left.
+-- Removes the rows of an earlier part of the same batch.
 drop table pg_temp.drained;
 
 -- name: copy_rows
--- Takes records over.
+-- Copies records.
 copy pg_temp.drained (
     place, id, user_id, amount, type, description, metadata, timestamp,
     sequence, balance_after, epoch, refund_of, allowance_amount, allowance_after, period_start
 ) from stdin;
 
 -- name: insert_rows
--- Makes rows of what was copied, and answers how many, with their leaves. The users' order is the
--- order in which the foreign key's check locks them, at the end of the statement.
+-- Inserts the copied records as rows; returns their number and leaves. The check of the foreign key
+-- locks users in this order, at the end of the statement.
 with inserted as (
     insert into public.credit_transactions as t (
         id, user_id, amount, type, description, metadata, timestamp,
@@ -377,7 +377,7 @@ select
 from inserted;
 
 -- name: add_to_profiles
--- Adds what was copied to the durable balances; answers how many users have no profile.
+-- Adds the copied amounts to the durable balances; returns the number of users without a profile.
 with added as (
     select
         user_id,
@@ -401,7 +401,7 @@ changed as (
 select (select count(*) from added) - (select count(*) from changed) as missing;
 
 -- name: find_dead_letters
--- The records that are dead letters already.
+-- The records that are already dead letters.
 select
     stream_id,
     payload_digest
@@ -411,7 +411,7 @@ where
     and stream_id = any(%(stream_ids)s::text[]);
 
 -- name: count_recent_dead_letters
--- How many records of a shard have become dead letters of late, without those of deleted users.
+-- The number of recent dead letters of a shard, without those of deleted users.
 select count(*) as dead_letter_count
 from faregate.dead_letters
 where
@@ -420,7 +420,7 @@ where
     and created_at > now() - interval '1 minute';
 
 -- name: count_dead_letters
--- The dead letters that still count, by their kind.
+-- The numbers of dead letters that were not discarded, by kind.
 select
     kind,
     count(*) as letter_count
@@ -430,7 +430,7 @@ group by kind
 order by kind;
 
 -- name: find_users
--- The users of a batch that exist, and how far the rows of each go; null without a profile.
+-- The existing users of a batch, with the last sequence in their rows; null without a profile.
 with found as (
     select user_id
     from faregate.users_existing(%(user_ids)s::uuid[])
@@ -444,7 +444,7 @@ left join faregate.balances as b on f.user_id = b.user_id
 order by f.user_id;
 
 -- name: find_known
--- What is stored under some ids already.
+-- The stored content of some ids.
 select
     id,
     user_id,
@@ -456,7 +456,7 @@ from public.credit_transactions
 where id = any(%(ids)s::uuid[]);
 
 -- name: insert_dead_letter
--- Keeps a record that cannot be a row, once for each place in a stream.
+-- Stores a dead letter, once for each place in a stream.
 insert into faregate.dead_letters (
     shard, stream_id, kind, reason, payload, payload_digest, transaction_id, user_id,
     amount, type, sequence, epoch, refund_of, allowance_amount, allowance_after, period_start
@@ -469,22 +469,22 @@ values (
 on conflict (shard, stream_id, payload_digest) do nothing;
 
 -- name: scrub_dead_letters
--- Takes all that is personal out of the dead letters of those users who were deleted.
+-- Removes personal data from the dead letters of deleted users.
 select faregate.scrub_dead_letters(%(user_ids)s::uuid[]);
 
 -- name: users_to_erase
--- The users who were deleted and have keys in Redis, those first that have waited longest.
+-- Deleted users whose keys may be in Redis, the oldest deletion first.
 select user_id
 from faregate.users_to_erase(%(count_max)s::integer);
 
 -- name: note_erased
--- Notes that Redis holds no keys of users.
+-- Notes that the keys of users are erased.
 select faregate.note_erased(%(user_ids)s::uuid[]);
 
 -- name: begin_epoch
--- Begins a new Redis history after one that is over; no row if that one does not count any more. It
--- counts as installed: no gate may give it to a Redis that happens to be empty. What was accepted
--- of live balances counts no more, since they are made anew.
+-- Begins a new epoch after a given one; no row if that one is not the current epoch. The new epoch
+-- counts as installed, so that no gate writes it to another empty Redis. Acknowledgements of live
+-- balances are deleted, since the balances are installed again.
 with begun as (
     update faregate.ledger
     set
@@ -519,14 +519,14 @@ select
 from begun;
 
 -- name: read_next_since
--- What the last reconciliation leaves to the next one.
+-- The `next_since` of the last reconciliation.
 select next_since
 from faregate.reconciliations
 order by id desc
 limit 1;
 
 -- name: read_last_run
--- How long ago the last reconciliation began and ended, and the last one of all users, in seconds.
+-- The ages of the last reconciliation and of the last one of all users, in seconds.
 select
     l.finding_counts,
     l.drift_user_count::integer as drift_users,
@@ -544,7 +544,7 @@ order by l.id desc
 limit 1;
 
 -- name: save_reconciliation
--- Keeps what a reconciliation found.
+-- Saves the result of a reconciliation.
 insert into faregate.reconciliations (
     began_at, ended_at, since, next_since, user_count, drift_user_count, pending_count,
     dead_letter_count, finding_counts, findings

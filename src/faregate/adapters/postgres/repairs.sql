@@ -5,7 +5,7 @@
 select pg_try_advisory_xact_lock(%(namespace)s::integer, -1) as is_held;
 
 -- name: lock_user
--- Keeps the drain of a user's shard away until the transaction ends; `keys.shard_of` says the same.
+-- Locks the shard of a user until the transaction ends; `keys.shard_of` computes the same shard.
 select pg_advisory_xact_lock(
     %(namespace)s::integer,
     mod(
@@ -39,7 +39,7 @@ set
 where event_id = %(event_id)s;
 
 -- name: acknowledge
--- Accepts a finding. The first acknowledgement of a finding is kept.
+-- Acknowledges a finding. The first acknowledgement of a finding stays.
 insert into faregate.acknowledgements (
     finding_id, kind, user_id, sequence, detail, actor, reason
 )
@@ -49,7 +49,8 @@ values (
 on conflict (finding_id) do nothing;
 
 -- name: end_acceptances
--- What was accepted of a balance counts no more once that is right: a new fault may be alike.
+-- Deletes acknowledgements of a balance that is correct now, since a new fault may have the same
+-- id.
 delete from faregate.acknowledgements
 where
     user_id = %(user_id)s::uuid
@@ -89,8 +90,8 @@ where b.user_id = %(user_id)s::uuid
 returning b.credits;
 
 -- name: read_around
--- The surroundings of some missing or doubtful numbers of a user: the row before and the row after,
--- the amounts of dead letters, the sum of older rows, the profile, and the sum of all rows.
+-- The context of some sequences of a user: the row before and the row after, the amounts of dead
+-- letters, the sum of older rows, the profile, and the sum of all rows.
 with asked as (
     select
         %(user_id)s::uuid as user_id,
@@ -171,7 +172,7 @@ from public.credit_transactions as t
 where t.id = %(id)s::uuid;
 
 -- name: prove_rows
--- The leaves of rows as they are or might have been, and whether a batch wrote such a row.
+-- For possible rows: their leaves, and whether a batch wrote such a row.
 with asked as (
     select
         r.*,
@@ -187,7 +188,7 @@ leaves as (
     from asked as t
 ),
 
--- Joined, and not looked up row by row: there are as many leaves as there were ever rows.
+-- A join instead of a lookup for each row, since there is a leaf for each row ever written.
 proven as (
     select distinct l.leaf
     from faregate.batches as b
@@ -203,8 +204,8 @@ left join proven as p on l.leaf = p.leaf
 order by l.place;
 
 -- name: store_rows
--- Adds rows, and answers which. One whose id is known is left out, as is one whose number a row has
--- by now: it was planned before the lock of the user was taken.
+-- Inserts rows, and returns them. A row whose id or sequence exists by now is left out, since it
+-- was planned before the user was locked.
 insert into public.credit_transactions (
     id, user_id, amount, type, description, metadata, timestamp,
     sequence, balance_after, epoch, refund_of, allowance_amount, allowance_after, period_start
@@ -241,7 +242,7 @@ returning id;
 select row_security_active('public.credit_transactions') as is_restricted;
 
 -- name: unlock_security
--- Lets the owner change rows until the end of the transaction, which nobody else sees.
+-- Lets the owner change rows until the end of the transaction; other sessions do not see this.
 alter table public.credit_transactions no force row level security;
 
 -- name: lock_security
@@ -249,7 +250,7 @@ alter table public.credit_transactions no force row level security;
 alter table public.credit_transactions force row level security;
 
 -- name: unlock_rows
--- Lets rows be changed until the end of the transaction, which nobody else sees.
+-- Disables the guards of rows until the end of the transaction; other sessions do not see this.
 alter table public.credit_transactions disable trigger credit_transactions_immutable;
 
 -- name: lock_rows
@@ -261,7 +262,7 @@ alter table public.credit_transactions enable trigger credit_transactions_immuta
 set constraints all immediate;
 
 -- name: restore_row
--- Gives a row its former content.
+-- Restores the former content of a row.
 update public.credit_transactions as t
 set
     id = r.id,

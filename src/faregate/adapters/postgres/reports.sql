@@ -1,7 +1,7 @@
--- What operators list: rows and dead letters, as they are.
+-- Lists for operators: rows and dead letters.
 
 -- name: read_rows
--- All rows, or those of a user or of some time, in the order of their time.
+-- Rows in the order of their time: all, or those of a user or a span of time.
 select
     id,
     user_id,
@@ -39,7 +39,7 @@ order by timestamp desc, coalesce(sequence, 0) desc, id desc
 limit %(count_max)s::integer;
 
 -- name: read_dead_letters
--- The dead letters of a user, those included that are discarded.
+-- The dead letters of a user, including discarded ones.
 select
     id,
     kind,
@@ -57,13 +57,13 @@ where user_id = %(user_id)s::uuid
 order by id;
 
 -- name: read_server
--- What the server is, and what its clock says.
+-- The state and the clock of the server.
 select
     current_setting('server_version') as version,
     extract(epoch from clock_timestamp()) * 1000 as time_ms;
 
 -- name: read_last_reconciliation
--- When the last reconciliation ended, and what it found.
+-- The time and the findings of the last reconciliation.
 select
     ended_at,
     user_count as users,

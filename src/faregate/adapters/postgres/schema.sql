@@ -1,9 +1,8 @@
--- The schema as the catalogs have it, in facts: an aspect of an object, and its value, in a form
--- that depends neither on the database nor on the version of Postgres. Identifiers are quoted where
--- they must be, as by quote_ident. The owner of most objects is written <owner>.
---
--- Parameters: the tables and functions of Faregate, the two tables of the application that carry
--- its triggers, and the owner, as oids; the names of all roles that Faregate knows, and of its own.
+-- The schema from the catalogs, as facts: an aspect of an object and its value, in a form that
+-- depends neither on the database nor on the version of Postgres. Identifiers are quoted if
+-- necessary, as by quote_ident. The owner of most objects is written <owner>.  Parameters: the
+-- tables and functions of Faregate, the two tables of the application that carry its triggers, and
+-- the owner, as oids; the names of all roles that Faregate knows, and of its own.
 
 -- name: find_subjects
 -- The objects that the other statements read. They are found in the catalogs, since a role may not
@@ -28,7 +27,7 @@ theirs as (
     where (n.nspname, c.relname) in (('public', 'profiles'), ('auth', 'users'))
 ),
 
--- Those outside of the schema are Faregate's where their comments say so.
+-- Objects outside of the schema are Faregate's if their comments say so.
 functions as (
     select
         p.oid,
@@ -265,7 +264,7 @@ where k.conindid = i.indexrelid
     );
 
 -- name: read_policies
--- A restrictive one that binds none of Faregate's roles takes nothing from them.
+-- A restrictive policy for other roles than Faregate's does not affect Faregate.
 with policies as (
     select
         p.*,
@@ -475,7 +474,7 @@ where
     and f.value is not null;
 
 -- name: read_memberships
--- A membership counts by its first step, wherever it leads to a role that may write.
+-- A membership is reported by its first step, if it leads to a role that may write.
 with recursive memberships as (
     select
         m.member,

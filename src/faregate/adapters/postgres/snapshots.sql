@@ -1,4 +1,4 @@
--- Rows and dead letters as of one snapshot, from which the drift of live balances is measured.
+-- Rows and dead letters of one snapshot, to measure the drift of live balances.
 
 -- name: read_epoch
 -- The epoch of the ledger.
@@ -58,7 +58,7 @@ where
     or t.user_id is not null;
 
 -- name: find_known_copies
--- Which records of a stream are rows or dead letters, and whether they count.
+-- The records of a stream that are rows or dead letters, and whether they count.
 with copies as (
     select
         stream_id,
@@ -108,8 +108,8 @@ from known
 group by stream_id;
 
 -- name: find_lost
--- Transactions that a live account does not contain: numbers beyond its own, numbers of pending
--- records, and numbers that a newer transaction has, too. Records newer than the account are left
+-- Transactions that a live account does not contain: sequences beyond its own, those of pending
+-- records, and those that a newer transaction has, too. Records newer than the account are left
 -- out.
 with entries as (
     select
