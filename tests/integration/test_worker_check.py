@@ -67,7 +67,7 @@ def test_records_that_wait_for_long_are_told(
     """Whatever the reason is: the worker may live and store nothing."""
     monkeypatch.setattr(module, "PENDING_S_MAX", -1.0)
     (problem,) = problems(settings)
-    assert "records of shard" in problem
+    assert "the oldest record of shard" in problem
 
 
 def test_who_locks_what_records_wait_for_is_told(
