@@ -67,7 +67,7 @@ def test_old_pending_records_are_reported(
     """Whatever the reason is: the worker may live and store nothing."""
     monkeypatch.setattr(module, "PENDING_S_MAX", -1.0)
     (problem,) = problems(settings)
-    assert "records of shard" in problem
+    assert "the oldest record of shard" in problem
 
 
 def test_a_lock_that_blocks_records_is_reported(

@@ -22,9 +22,7 @@ from faregate.ports import LedgerAdmin, Unfinished
 def rebuild(
     all_users: Annotated[
         bool,
-        typer.Option(
-            "--all-users", help="Install all users now, instead of at their first requests."
-        ),
+        typer.Option("--all-users", help="Install all users now, not at their first requests."),
     ] = False,
     former: Annotated[
         str | None,
