@@ -46,12 +46,6 @@ def served(site: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def context(browser: Any) -> Any:
-    """What all tabs share, such as the cache."""
-    return browser.new_context()
-
-
-@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A Chromium of the system: playwright's own would have to be downloaded."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -65,11 +59,19 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+@pytest.fixture(scope="session")
+def tabs(browser: Any, site: Path, served: str) -> dict[str, Tab]:
+    """A tab for the site on a server, and one for its files; a new one for each test takes long."""
+    return {
+        name: Tab(browser.new_page(), base)
+        for name, base in {"served": served, "files": site.as_uri()}.items()
+    }
+
+
 @pytest.fixture(params=["served", "files"])
-def tab(request: pytest.FixtureRequest, context: Any, site: Path, served: str) -> Iterator[Tab]:
-    """A new tab; at its end, nothing has failed in it."""
-    page = context.new_page()
-    opened = Tab(page, served if request.param == "served" else site.as_uri())
+def tab(request: pytest.FixtureRequest, tabs: dict[str, Tab]) -> Iterator[Tab]:
+    """A tab; at the end of the test, nothing has failed in it."""
+    opened = tabs[request.param]
+    opened.faults.clear()
     yield opened
-    page.close()
     assert opened.faults == []

@@ -17,7 +17,8 @@ PAGES = [
     *(page.path.replace(".md", ".html") for part in navigation() for page in part.pages),
     *(f"api/{module.path}.html" for part in navigation() for module in part.modules),
 ]
-WIDTHS = (360, 1280)
+#: In an order in which one of both changes at a time.
+VIEWS = (("light", 1280), ("light", 360), ("dark", 360), ("dark", 1280))
 #: What is wider than the screen and lies in nothing that scrolls: on a phone it would be cut off.
 WIDE = """() => [...document.querySelectorAll("article *")].filter((element) => {
     if (element.getBoundingClientRect().right <= innerWidth) return false;
@@ -70,14 +71,13 @@ def test_a_page_is_whole_and_fits_in_both_schemes(tab: Tab, name: str) -> None:
     if tab.base.startswith("file:"):
         # The same bytes have the same layout.
         return
-    backgrounds = []
-    for scheme in ("light", "dark"):
+    backgrounds = {}
+    for scheme, width in VIEWS:
         tab.page.emulate_media(color_scheme=scheme)
-        for width in WIDTHS:
-            tab.page.set_viewport_size({"width": width, "height": 800})
-            assert tab.page.evaluate(WIDE) == [], (scheme, width)
-        backgrounds.append(tab.page.evaluate(BACKGROUND))
-    assert backgrounds[0] != backgrounds[1]
+        tab.page.set_viewport_size({"width": width, "height": 800})
+        assert tab.page.evaluate(WIDE) == [], (scheme, width)
+        backgrounds[scheme] = tab.page.evaluate(BACKGROUND)
+    assert backgrounds["light"] != backgrounds["dark"]
 
 
 def check(look: dict[str, Any]) -> None:
