@@ -27,6 +27,8 @@ def shell(open_directory: Path) -> Shell:
     program = open_directory / "bin/pytest"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pytest "$@"\n', encoding="utf-8")
     program.chmod(0o755)
+    # It is here because of another package, and takes seconds.
+    shell.environment["PYTEST_ADDOPTS"] = "-p no:faker"
     return shell
 
 
