@@ -1,7 +1,7 @@
 # One image for the API, the worker and the migrations: `faregate` is its command.
 FROM python:3.13-slim-trixie AS build
 WORKDIR /build
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY lua lua
 COPY worker worker
 COPY src src

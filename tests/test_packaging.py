@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tarfile
+from email import message_from_bytes
 from importlib.metadata import version
 from pathlib import Path
 from uuid import UUID
@@ -62,6 +63,18 @@ def test_the_sdist_holds_all_of_the_repository(source: Path) -> None:
     shipped = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
     tracked = {path.relative_to(ROOT) for path in tracked_files()}
     assert shipped - {Path("PKG-INFO")} == tracked - {Path("PKG-INFO")}
+
+
+def test_the_readme_of_the_package_leads_to_the_repository(wheel: Path) -> None:
+    """An index has no files beside it, so no link is relative; the picture is the file itself."""
+    with ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        text = message_from_bytes(archive.read(name)).get_payload()
+    tag = f"v{version('faregate')}"
+    links = re.findall(r"\]\(([^)]*)\)", str(text))
+    assert f"https://github.com/faregate/faregate/blob/{tag}/docs/dev.md" in links
+    assert f"https://github.com/faregate/faregate/raw/{tag}/docs/dev.svg" in links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 
 def checkout_files() -> set[str]:
