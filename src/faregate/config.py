@@ -99,11 +99,11 @@ class Settings(BaseSettings):
     # Decisions
     #: The time limit of a decision. A charge that is not decided in time is answered with 503.
     decision_timeout_ms: int = Field(default_factory=_decision_timeout_ms, ge=5, le=10_000)
-    #: The time limit of all else: ends of holds, refunds, completions, balances.
+    #: The time limit of all other calls: ends of holds, refunds, completions, balances.
     end_timeout_ms: int = Field(default=2_000, ge=50, le=60_000)
     #: The circuit breaker opens after so many missing answers in a row.
     breaker_failures_max: int = Field(default=10, ge=1, le=10_000)
-    #: The missing answers that open the circuit breaker lie within this time.
+    #: The missing answers count if they lie within this time.
     breaker_span_ms: int = Field(default=10_000, ge=1, le=600_000)
     #: The first pause of an open circuit breaker. After a pause one request tries Redis again.
     breaker_delay_ms_min: int = Field(default=100, ge=1, le=60_000)
@@ -111,38 +111,37 @@ class Settings(BaseSettings):
     breaker_delay_ms_max: int = Field(default=1_000, ge=1, le=60_000)
 
     # Requests without a decision
-    #: The folder of the journal, for requests that are served without a decision: a disk that
-    #: outlives the container. Without a folder none is served so.
+    #: The folder of the journal, on a disk that outlives the container. Without a folder, no
+    #: request is served without a decision.
     journal_dir: str = ""
-    #: The size of a full journal, in bytes. Requests that it has no room for are refused; an entry
-    #: takes about 500 bytes.
+    #: The maximum size of the journal, in bytes. A full journal refuses requests; an entry takes
+    #: about 500 bytes.
     journal_bytes_max: int = Field(default=64 * 2**20, ge=4_096)
-    #: How many requests a second are served without a decision while more wait than can be decided
-    #: in time.
+    #: The number of requests a second to serve without a decision during an overload.
     open_rate_max: int = Field(default=1_000, ge=0, le=1_000_000)
 
     # Idempotency keys and the backlog
-    #: How long an idempotency key is remembered. A change of this setting forgets the keys so far.
+    #: How long an idempotency key is stored. A change of this setting makes earlier keys unknown.
     idempotency_lifetime_ms: int = Field(
         default=LIFETIME_MS, ge=LIFETIME_MS_MIN, le=LIFETIME_MS_MAX
     )
     #: After this time a retry takes over a request with an idempotency key that was not completed.
     idempotency_lease_ms: int = Field(default=LEASE_MS, ge=0, le=LIFETIME_MS_MAX)
-    #: How many idempotency keys of one user are remembered in one lifetime.
+    #: The maximum number of idempotency keys of a user in one lifetime.
     idempotency_keys_max: int = Field(default=KEYS_MAX, ge=1, le=KEYS_COUNT_MAX)
-    #: How many records of a shard may wait for Postgres, at about 100 bytes each. Then charges are
-    #: refused.
+    #: The number of records of a shard that may wait for Postgres, at about 100 bytes each. Beyond
+    #: it charges are refused.
     pending_max: int = Field(default=500_000, ge=1, le=2**31 - 1)
 
     # The worker
-    #: How long a record that is a row stays in Redis. Choose more than a failover of Postgres may
+    #: How long a stored record stays in Redis. Choose a longer time than a failover of Postgres may
     #: lose.
     stored_ms: int = Field(default=STORED_MS, ge=RETENTION_MS, le=86_400_000)
     #: How often the worker looks for pending records.
     tick_interval_ms: int = Field(default=200, ge=10, le=60_000)
     #: How long one job of the worker may take, in seconds.
     drain_s_max: float = Field(default=30.0, gt=0, le=600)
-    #: The most records in one transaction of the drain.
+    #: The maximum number of records in one transaction of the drain.
     batch_size_max: int = Field(default=10_000, ge=1, le=50_000)
     #: The interval in which the worker reconciles users with new rows, in seconds; 0 for never. It
     #: reconciles all users once a day.
@@ -151,7 +150,7 @@ class Settings(BaseSettings):
     metrics_host: str = "127.0.0.1"
     #: The port at which the worker serves metrics for Prometheus; 0 for none.
     metrics_port: int = Field(default=0, ge=0, le=65_535)
-    #: The form of the worker's log: lines for people, or JSON.
+    #: The form of the worker's log: text lines, or JSON.
     log_format: LogFormat = LogFormat.TEXT
 
     @model_validator(mode="before")

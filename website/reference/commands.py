@@ -13,17 +13,17 @@ from faregate.cli.conventions import EXIT_BROKEN, EXIT_NOT_EXACT, EXIT_WRONG_USE
 from website.reference.markdown import code, page, table
 
 _INTRODUCTION = """\
-All commands read the [settings](settings.md). [operate.md](operate.md#access) says which role of
-Postgres and which user of Redis each command needs. `faregate --install-completion` installs
-completion for your shell, and `faregate --version` prints the version.
+All commands read the [settings](settings.md). [operate.md](operate.md#access) lists the role of
+Postgres and the user of Redis for each command. `faregate --install-completion` installs completion
+for your shell, and `faregate --version` prints the version.
 
-`--json` prints JSON, and nothing else, on stdout; [commands.schema.json](commands.schema.json) has
-a JSON Schema for each command. Progress and errors go to stderr."""
+With `--json`, stdout has only JSON; [commands.schema.json](commands.schema.json) has a JSON Schema
+for each command. Progress and errors go to stderr."""
 _EXIT_CODES = {
     0: "Success.",
     EXIT_NOT_EXACT: (
-        "The ledger is not exact, `status`, `doctor` or `worker --check` found an error, or a part"
-        " of the work is left over."
+        "The ledger is not exact; or `status`, `doctor` or `worker --check` found an error; or a"
+        " part of the work is not done."
     ),
     EXIT_WRONG_USE: "Wrong use, such as an unknown user or a refused change. Nothing was changed.",
     EXIT_BROKEN: "A failure, such as a server that does not answer.",

@@ -9,10 +9,10 @@ from website.reference.markdown import code, page, table
 _INTRODUCTION = """\
 Prometheus scrapes these metrics; [operate.md](operate.md#metrics) shows how. No metric names a
 user. Counters and histograms start at 0 with the process."""
-_OF_A_GATE = "`faregate.metrics.GateCollector` tells the numbers of one gate in one process."
+_OF_A_GATE = "`faregate.metrics.GateCollector` reports one gate in one process."
 _OF_A_WORKER = """\
-`faregate worker --metrics-port` tells its own work, and the state of the ledger, which is the same
-from each worker. While a server does not answer, the numbers that it alone knows are left out."""
+`faregate worker --metrics-port` reports its own work, and the state of the ledger, which is the
+same from each worker. While a server does not answer, the numbers from that server are missing."""
 
 
 def metrics_page(gate: str, worker: str) -> str:

@@ -14,9 +14,8 @@ from website.reference.markdown import code, page
 
 _INTRODUCTION = """\
 Settings are variables of the environment. In code they are arguments of `Settings`, with names in
-lower case and without `FAREGATE_`. `faregate config` prints the value of each and where it comes
-from, without passwords. An unknown variable `FAREGATE_...` is an error, so a misspelt one is never
-ignored."""
+lower case and without `FAREGATE_`. `faregate config` prints each value with its source, without
+passwords. An unknown variable `FAREGATE_...` is an error, so no misspelt one is ignored."""
 _FIELD = re.compile(r"    (\w+): ")
 
 
