@@ -61,7 +61,7 @@ class DeferredCharge:
         if self._instead is not None:
             raise ChargeRefusedError(self._instead)
         if self._is_charging or self._responder.has_started:
-            raise ConfigurationError("an endpoint charges its request once, before it answers")
+            raise ConfigurationError("charge the request only once, and before the response starts")
         self._is_charging = True
         outcome = await self._admission.admit(self._scope, rule, self._body)
         if not isinstance(outcome, ChargeContext):

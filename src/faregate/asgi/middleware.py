@@ -77,7 +77,7 @@ class FaregateMiddleware:
         if not callable(identify):
             raise TypeError("an identity is needed: identify(scope) says who is charged")
         if not isinstance(gate, Gate) and not callable(gate):
-            raise TypeError(f"gate is a Gate or a function that returns one, not {gate!r}")
+            raise TypeError(f"gate must be a Gate or a function that returns one, not {gate!r}")
         _check_paths(app)
         field_value = printable(challenge, "the challenge of a 401").encode()
         self._app = app

@@ -85,7 +85,7 @@ class Rule:
         if self.path and not self.path.startswith("/"):
             raise ConfigurationError(f"the path of a rule begins with a slash, not {self.path!r}")
         if isinstance(self.methods, str):
-            raise ConfigurationError(f"methods are a list, such as [{self.methods!r}]")
+            raise ConfigurationError(f"methods must be a list, such as [{self.methods!r}]")
         if self.cost is not None and self.estimate is not None:
             raise ConfigurationError("a rule has a cost, or an estimate, which is settled later")
         for what, value in (("cost", self.cost), ("estimate", self.estimate)):
@@ -94,7 +94,9 @@ class Rule:
         check_whole("the message_cost of a rule", self.message_cost, 0)
         check_ttl(self.hold_ttl_ms)
         if not 0 <= self.replay_bytes_max <= RESPONSE_BYTES_MAX:
-            raise ConfigurationError(f"replay_bytes_max lies within 0 and {RESPONSE_BYTES_MAX}")
+            raise ConfigurationError(
+                f"replay_bytes_max must lie between 0 and {RESPONSE_BYTES_MAX}"
+            )
         needs_more = (
             self.estimate is not None or callable(self.cost) or self.key_use is KeyUse.REQUIRED
         )

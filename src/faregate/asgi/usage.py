@@ -74,7 +74,7 @@ def usage_app(
     if not callable(identify):
         raise TypeError("an identity is needed: identify(scope) says who asks")
     if not isinstance(gate, Gate) and not callable(gate):
-        raise TypeError(f"gate is a Gate or a function that returns one, not {gate!r}")
+        raise TypeError(f"gate must be a Gate or a function that returns one, not {gate!r}")
     fields = [(b"www-authenticate", printable(challenge, "the challenge of a 401").encode())]
 
     def route(path: str, read: _Read) -> Route:

@@ -86,7 +86,7 @@ class Child:
             self.kill()
 
     def kill(self) -> None:
-        """Send SIGKILL, and wait for its end."""
+        """Send SIGKILL to the child, and wait until it has ended."""
         self._process.kill()
         self._process.wait()
 

@@ -201,7 +201,7 @@ async def read_state(connection: HttpConnection) -> ApiState:
     """Ask the API for the work that it has left.
 
     Raises:
-        RequestFailedError: It does not answer.
+        RequestFailedError: The API does not answer.
     """
     return ApiState(**json.loads((await connection.get(STATE_PATH, {})).body))
 

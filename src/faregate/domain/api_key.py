@@ -138,6 +138,7 @@ class NewApiKey:
 def _check_text(what: str, text: str) -> str:
     if not 0 < len(text) <= NAME_LENGTH_MAX or not text.isprintable():
         raise InvalidArgumentError(
-            f"{what} of an API key has 1 to {NAME_LENGTH_MAX} printable characters, not {text!r}"
+            f"{what} of an API key must have 1 to {NAME_LENGTH_MAX} printable"
+            f" characters, not {text!r}"
         )
     return text

@@ -27,7 +27,7 @@ class Journal(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Sync it to the disk, and close it."""
+        """Sync the journal to disk, and close it."""
         ...
 
 

@@ -145,7 +145,7 @@ def check_range(credits: int) -> None:
     """Make sure that a balance stays in its range.
 
     Raises:
-        AmountError: It does not.
+        AmountError: The balance would leave its range.
     """
     if abs(credits) > CREDITS_MAX:
         raise AmountError("the balance would leave its range")

@@ -146,7 +146,7 @@ _AUDIT: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisUser:
-    """A user of Redis, and what it needs."""
+    """A user of Redis, and the rights that it needs."""
 
     name: str
     #: The programs that run as this user.

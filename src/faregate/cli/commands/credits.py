@@ -109,8 +109,8 @@ def refund(
     """
     if (amount is None) != (idempotency_key is None):
         raise InvalidArgumentError(
-            "--amount and --idempotency-key belong together: the key tells a part from the next"
-            " one, and the whole is given back once without it"
+            "give --amount and --idempotency-key together to refund a part, or neither to refund"
+            " all that is left"
         )
     decision = ask(
         operator_gate(),
@@ -132,7 +132,7 @@ def checked_text(name: str, text: str) -> str:
     """Return a text that is not blank.
 
     Raises:
-        InvalidArgumentError: It is blank.
+        InvalidArgumentError: The text is blank.
     """
     if not text.strip():
         raise InvalidArgumentError(f"--{name} is blank")
