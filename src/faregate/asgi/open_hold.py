@@ -26,7 +26,7 @@ class RequestHold:
         self._extending = asyncio.ensure_future(self._extend(ttl_ms))
 
     def stop(self) -> None:
-        """Stop extending it."""
+        """Stop extending the hold."""
         self._extending.cancel()
 
     async def finish(self) -> None:

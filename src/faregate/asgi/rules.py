@@ -36,7 +36,7 @@ _ANY = ""
 class KeyUse(StrEnum):
     """How the gate uses an Idempotency-Key."""
 
-    #: It is ignored: the key belongs to the app, and a request that is sent twice is charged twice.
+    #: The header is ignored: the key belongs to the app, and a request that is sent twice is charged twice.
     IGNORED = "ignored"
     #: A request with a key is charged and served once.
     OPTIONAL = "optional"

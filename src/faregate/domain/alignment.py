@@ -103,7 +103,8 @@ class Alignment:
     stays, and the record of the negated amount changes the ledger.
     """
 
-    #: Its id, also that of the record. A call with the same id gets the same answer for a day.
+    #: The id of the alignment and of its record. A call with the same id gets the same answer for
+    #: a day.
     id: CreditTransactionId
     drift: LiveDrift
     #: The time of the shard after which it is refused, in Unix milliseconds, so that a lost call is

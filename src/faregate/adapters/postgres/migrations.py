@@ -57,7 +57,7 @@ class Migrator:
 
         Raises:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
-            MigrationError: The database cannot be looked at.
+            MigrationError: The database cannot be inspected.
         """
         with connected(self._conninfo) as connection, bounded(connection):
             return obstacles(connection)

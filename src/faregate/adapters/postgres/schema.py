@@ -74,7 +74,7 @@ class Fact:
 class Expected:
     """The facts that the migrations make."""
 
-    #: Facts of every layout of a database.
+    #: The facts that every layout of a database has.
     required: Set[Fact]
     #: Facts of some layouts, including the required ones.
     allowed: Set[Fact]
