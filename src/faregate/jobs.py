@@ -80,7 +80,7 @@ class _Charge:
         self._hold = hold
 
     async def settle(self, gate: Gate, actual: int | None) -> None:
-        """Settle it after the work; without an actual cost, by its estimate."""
+        """Settle the hold after the work; without an actual cost, by its estimate."""
         if self._hold is None:
             await gate.complete(self._decision)
             return
@@ -91,7 +91,7 @@ class _Charge:
         await _finish(gate)
 
     async def give_back(self, gate: Gate) -> None:
-        """Give it back; an error here is logged, since the error of the job is raised."""
+        """Give the charge back; an error here is logged, since the error of the job is raised."""
         try:
             if self._hold is not None:
                 await gate.cancel(self._hold)
@@ -120,11 +120,11 @@ class _Asked:
     name: str
 
     async def charge(self, gate: Gate) -> _Charge:
-        """Charge it.
+        """Charge the job.
 
         Raises:
-            JobRefusedError: It must not run.
-            FaregateError: It is not decided; a possible charge is being voided.
+            JobRefusedError: The job must not run.
+            FaregateError: There is no decision; a possible charge is being voided.
         """
         job, number = self.attempt.job_id, self.attempt.number
         options: ChargeOptions = {

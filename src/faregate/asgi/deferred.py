@@ -27,7 +27,7 @@ class DeferredCharge:
         self._admission = admission
         self._scope = scope
         self._send = send
-        #: Its body, which the app may have read before the charge; None without a key.
+        #: The body, which the app may have read before the charge; None without a key.
         self._body: RequestBody | None = None
         if any(name == KEY_FIELD for name, _ in scope["headers"]):
             self._body = RequestBody(scope, receive)

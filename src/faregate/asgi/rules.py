@@ -36,7 +36,8 @@ _ANY = ""
 class KeyUse(StrEnum):
     """How the gate uses an Idempotency-Key."""
 
-    #: The header is ignored: the key belongs to the app, and a request that is sent twice is charged twice.
+    #: The header is ignored: the key belongs to the app. A request that is sent twice is
+    #: charged twice.
     IGNORED = "ignored"
     #: A request with a key is charged and served once.
     OPTIONAL = "optional"
@@ -56,9 +57,9 @@ class Rule:
     methods: Sequence[str] = ()
     #: A further condition on the request.
     when: Exempt | None = None
-    #: It passes without identity and without charge.
+    #: The request passes without identity and without charge.
     is_exempt: bool = False
-    #: Its endpoint charges it; see `endpoints`.
+    #: The endpoint charges the request; see `endpoints`.
     is_deferred: bool = False
     #: The cost; None for that of the policy. 0 is a peek: decided, but not charged.
     cost: Cost | None = None
@@ -78,7 +79,7 @@ class Rule:
     #: The largest response that is saved for retries with the same key, in bytes. 0 saves none: a
     #: retry then learns only that the request was served.
     replay_bytes_max: int = 0
-    #: Whether it needs more than a charge of a fixed cost.
+    #: Whether the rule needs more than a charge of a fixed cost.
     needs_more: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

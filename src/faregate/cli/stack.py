@@ -65,7 +65,7 @@ class Api:
     """An API that was started."""
 
     child: Child
-    #: Its host and port.
+    #: The host and port of the API.
     address: tuple[str, int]
 
 

@@ -121,7 +121,7 @@ class Decision:
 
     @property
     def is_pending(self) -> bool:
-        """Whether it is made in the background; only for refunds."""
+        """Whether the change is made in the background; only for refunds."""
         return self.verdict is Verdict.PENDING
 
     @property

@@ -23,7 +23,7 @@ class LimitKind(StrEnum):
     #: The generic cell rate algorithm (ITU-T I.371): a steady rate with bursts up to a size. It
     #: stores one number for each user.
     GCRA = "gcra"
-    #: At most `count` in any window of `period_ms`. It stores each request in it.
+    #: At most `count` in any window of `period_ms`. It stores the time of each of them.
     WINDOW = "window"
 
 

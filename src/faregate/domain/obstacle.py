@@ -7,9 +7,9 @@ from enum import StrEnum
 class ObstacleKind(StrEnum):
     """The kinds of obstacles."""
 
-    #: Its encoding is another one than UTF8.
+    #: The encoding of the database is not UTF8.
     ENCODING = "encoding"
-    #: It accepts no changes: a standby, or read-only by default.
+    #: The database accepts no changes: a standby, or read-only by default.
     STANDBY = "standby"
     #: Postgres is older than the oldest supported version.
     SERVER_VERSION = "server_version"

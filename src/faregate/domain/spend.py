@@ -71,7 +71,7 @@ class Spend:
     """A request to take credits from a user."""
 
     user_id: UUID
-    #: Its cost in credits; 0 for a user who is never refused, and for a peek.
+    #: The cost in credits; 0 for a user who is never refused, and for a peek.
     cost: int
     #: The policy that applies to the user.
     policy: CreditPolicy
@@ -79,7 +79,10 @@ class Spend:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether it appends a record. A cost of 0 is a peek, unless the policy never refuses."""
+        """Whether the spend appends a record.
+
+        A cost of 0 is a peek, unless the policy never refuses.
+        """
         return self.cost > 0 or self.policy.is_unlimited
 
     @property

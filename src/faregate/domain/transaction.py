@@ -125,7 +125,7 @@ NO_ID = transaction_id_of(bytes(16))
 class CreditTransaction:
     """One immutable change of a user's balance, as recorded."""
 
-    #: Its identity.
+    #: The id of the transaction.
     id: CreditTransactionId
     #: The user whose balance it changes.
     user_id: UUID

@@ -55,7 +55,7 @@ class Pool:
 
     @property
     def closed(self) -> bool:
-        """Whether it has no pool: before the first use, and after the close."""
+        """Whether there is no pool: before the first use, and after the close."""
         return self._pool is None or self._pool.closed
 
     @asynccontextmanager

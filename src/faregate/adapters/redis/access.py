@@ -154,7 +154,7 @@ class RedisUser:
     #: Patterns of keys and channels, as ACL SETUSER takes them.
     patterns: tuple[str, ...]
     channels: tuple[str, ...] = ()
-    #: Its commands, each as it might be sent.
+    #: The user's commands, each as it might be sent.
     samples: tuple[str, ...]
 
     @property
