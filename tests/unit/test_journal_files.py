@@ -224,7 +224,7 @@ def test_one_import_at_a_time(tmp_path: Path) -> None:
     FileJournal(tmp_path, bytes_max=BYTES_MAX).write(entry())
     with open_journals([tmp_path]) as files:
         assert len(files) == 1
-        with pytest.raises(JournalError, match="somebody else"), open_journals([tmp_path]):
+        with pytest.raises(JournalError, match="another process"), open_journals([tmp_path]):
             pass
         assert files[0].retire(files[0].size())
     with open_journals([tmp_path]) as files:

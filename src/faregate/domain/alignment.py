@@ -40,7 +40,7 @@ class LostTransaction:
     """A transaction of the ledger that the live balance does not include."""
 
     id: UUID
-    #: The sequence of the row, which Redis has used again or will use again.
+    #: The sequence of the transaction, which Redis has used again or will use again.
     sequence: int
     amount: int
 
