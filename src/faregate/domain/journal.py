@@ -23,7 +23,7 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import check_user_id
 
-#: The largest metadata of a collected row: those of a request, and what the import adds.
+#: The largest metadata of a collected row: that of a request, and the fields that the import adds.
 JOURNALED_METADATA_BYTES_MAX = METADATA_BYTES_MAX + 512
 
 

@@ -102,7 +102,7 @@ def refund(
     idempotency_key: IdempotencyKeyOption = None,
     as_json: Json = False,
 ) -> None:
-    """Refund a charge: its whole rest, once, or a part.
+    """Refund a charge: all that is left of it, once, or a part.
 
     Example: faregate refund 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
     0199f5d2-c6a0-7c1e-8f0a-3b5d7e9f1a2b --actor ann --reason "ticket 7"
