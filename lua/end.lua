@@ -33,7 +33,7 @@ if shard.problem or problem == 'corrupt' then
   return reply_hold(problem, shard, account)
 elseif not hold then
   if mode == 'expire' then
-    -- There is nothing left to end, and no sweep must find it again.
+    -- The hold has nothing left to end, so no sweep must find it again.
     redis.call('ZREM', shard.base .. ':holds', hold_id .. string.sub(KEYS[3], -16))
     expire(deduct_redis_key(shard, hold_id), MEMORY_MS)
   end

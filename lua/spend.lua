@@ -35,7 +35,7 @@ local ANSWER_FORMAT = '>BBi4I4i4I6I4I2B'
 -- A spend with one of these flags reads keys that do not show the writes of this call.
 local READS_KEYS = RETRY + GIVEN + KEY + LIMIT_KEYS
 
--- Returns what all spends of a call share; or nil, and an error.
+-- Returns the values that all spends of a call share; or nil and an error.
 local function read_call(keys, args)
   if #args < 2 or #args[1] ~= HEAD_BYTES then
     return nil, invalid('head: 12 bytes')
@@ -86,7 +86,7 @@ local function pack_answer(spend, status, details)
     spend.left, spend.resets_ms, spend.wait_ms, spend.index, #details)
 end
 
--- Packs what a shard answers, before all spends.
+-- Packs the part of the reply that precedes all spends.
 local function pack_shard(shard)
   local ms, n = 0, 0
   if shard.entry then

@@ -3,9 +3,9 @@
 
 -- Returns the lease of the transaction with an id, if it had a key.
 local function lease_of(account, id)
-  for turn = 0, 1 do
-    local digest = redis.call('HGET', idempotency_key_hash(account, turn), 't' .. id)
-    local lease = digest and find_lease(account, turn, digest)
+  for generation = 0, 1 do
+    local digest = redis.call('HGET', idempotency_key_hash(account, generation), 't' .. id)
+    local lease = digest and find_lease(account, generation, digest)
     if lease and lease.id == id then
       return lease
     end

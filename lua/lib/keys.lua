@@ -1,6 +1,7 @@
 -- Idempotency keys. A key stands for one request of a user. A user has two hashes, which alternate
--- with each lifetime of a key. So keys expire without a search, and their number is bounded. A hash
--- holds `g`, its turn; `k<digest>`, the lease of a key; `t<id>`, the digest by the transaction id.
+-- with each lifetime of a key, a generation. So keys expire without a search, and their number is
+-- bounded. A hash holds `g`, its generation; `k<digest>`, the lease of a key; `t<id>`, the digest
+-- by the transaction id.
 -- A lease of up to 64 bytes keeps a small hash in its compact form.
 -- uses: account
 
@@ -25,12 +26,12 @@ local function random_half(id)
   return string.sub(id, 9)
 end
 
-local function idempotency_key_hash(account, turn)
-  return account.shard.base .. 'k' .. turn % 2 .. account.user
+local function idempotency_key_hash(account, generation)
+  return account.shard.base .. 'k' .. generation % 2 .. account.user
 end
 
-local function find_lease(account, turn, digest)
-  local hash = idempotency_key_hash(account, turn)
+local function find_lease(account, generation, digest)
+  local hash = idempotency_key_hash(account, generation)
   local packed = redis.pcall('HGET', hash, 'k' .. digest)
   if not packed then
     return nil
@@ -52,8 +53,8 @@ end
 -- Returns the lease of a key whose lifetime is not over; nil for none, false for a value that
 -- cannot be read.
 local function recall_idempotency_key(account, key)
-  for turn = 0, 1 do
-    local lease = find_lease(account, turn, key.digest)
+  for generation = 0, 1 do
+    local lease = find_lease(account, generation, key.digest)
     if lease == false then
       return false
     elseif lease and account.shard.now_ms - lease.made_ms < key.lifetime_ms then
@@ -63,27 +64,29 @@ local function recall_idempotency_key(account, key)
   return nil
 end
 
--- Returns the current turn, and whether its hash belongs to it; a key of another type does not.
-local function current_turn(account, key)
-  local turn = math.floor(account.shard.now_ms / key.lifetime_ms)
-  local begun = redis.pcall('HGET', idempotency_key_hash(account, turn), 'g')
-  return turn, begun == string.format('%.0f', turn)
+-- Returns the current generation, and whether its hash belongs to it. A Redis key of another type
+-- does not.
+local function current_generation(account, key)
+  local generation = math.floor(account.shard.now_ms / key.lifetime_ms)
+  local begun = redis.pcall('HGET', idempotency_key_hash(account, generation), 'g')
+  return generation, begun == string.format('%.0f', generation)
 end
 
 -- Returns whether there is no room for one more key. A key takes two fields.
 local function is_full(account, key)
-  local turn, is_begun = current_turn(account, key)
-  return is_begun and redis.call('HLEN', idempotency_key_hash(account, turn)) > 2 * key.count_max
+  local generation, is_begun = current_generation(account, key)
+  return is_begun
+    and redis.call('HLEN', idempotency_key_hash(account, generation)) > 2 * key.count_max
 end
 
 -- Saves a key for the deduct that was made just now.
 local function save_idempotency_key(account, key, id, amount)
   local shard = account.shard
-  local turn, is_begun = current_turn(account, key)
-  local hash = idempotency_key_hash(account, turn)
+  local generation, is_begun = current_generation(account, key)
+  local hash = idempotency_key_hash(account, generation)
   if not is_begun then
     write_later(shard, 'UNLINK', hash)
-    write_later(shard, 'HSET', hash, 'g', string.format('%.0f', turn))
+    write_later(shard, 'HSET', hash, 'g', string.format('%.0f', generation))
     expire_later(shard, hash, 2 * key.lifetime_ms)
   end
   local lease = { hash = hash, digest = key.digest, state = IN_FLIGHT, made_ms = shard.now_ms,

@@ -64,7 +64,7 @@ class JobRefusedError(FaregateError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobAttempt:
-    """The attempt of a job."""
+    """One attempt to run a job."""
 
     #: The same in all attempts. Each function is charged once for it.
     job_id: str
@@ -80,7 +80,7 @@ class _Charge:
         self._hold = hold
 
     async def settle(self, gate: Gate, actual: int | None) -> None:
-        """Settle it after the work; without an actual cost, by its estimate."""
+        """Settle the hold after the work; without an actual cost, by its estimate."""
         if self._hold is None:
             await gate.complete(self._decision)
             return
@@ -91,7 +91,7 @@ class _Charge:
         await _finish(gate)
 
     async def give_back(self, gate: Gate) -> None:
-        """Give it back; an error here is logged, since the error of the job is raised."""
+        """Give the charge back; an error here is logged, since the error of the job is raised."""
         try:
             if self._hold is not None:
                 await gate.cancel(self._hold)
@@ -120,11 +120,11 @@ class _Asked:
     name: str
 
     async def charge(self, gate: Gate) -> _Charge:
-        """Charge it.
+        """Charge the job.
 
         Raises:
-            JobRefusedError: It must not run.
-            FaregateError: It is not decided; a possible charge is being voided.
+            JobRefusedError: The job must not run.
+            FaregateError: There is no decision; a possible charge is being voided.
         """
         job, number = self.attempt.job_id, self.attempt.number
         options: ChargeOptions = {
@@ -189,7 +189,9 @@ def charged_job(
         TypeError: The gate is async and the function is not, or the other way round.
     """
     if (cost is not None and estimate is not None) or (actual is not None and estimate is None):
-        raise ConfigurationError("a job has a cost, or an estimate that an actual cost may settle")
+        raise ConfigurationError(
+            "give a job either a cost or an estimate; only an estimate can have an actual cost"
+        )
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
         def ask(*args: _P.args, **options: _P.kwargs) -> _Asked:
@@ -204,10 +206,10 @@ def charged_job(
 
         if inspect.iscoroutinefunction(function):
             if isinstance(gate, SyncGate):
-                raise TypeError(f"{function.__qualname__} is async, so its gate is a Gate")
+                raise TypeError(f"{function.__qualname__} is async, so its gate must be a Gate")
             return cast("Callable[_P, _T]", _async_job(gate, ask, function, actual))
         if not isinstance(gate, SyncGate):
-            raise TypeError(f"{function.__qualname__} is not async, so its gate is a SyncGate")
+            raise TypeError(f"{function.__qualname__} is not async, so its gate must be a SyncGate")
         return _sync_job(gate, ask, function, actual)
 
     return decorate

@@ -91,7 +91,7 @@ def _watch(process: "subprocess.Popen[bytes]", queue: Queue, token: str, stop: S
                     return
                 queue.connection.expire(_LOCK_KEY, LOCK_TTL_S)
     finally:
-        # It only reads, so it may be killed at any time.
+        # A reconciliation only reads, so it may be killed at any time.
         process.kill()
         process.wait()
 

@@ -227,7 +227,7 @@ class Sweeps:
         try:
             ended = sum(self._sweeper.sweep(shard) for shard in self._sweeper.shards_due())
         except LedgerError as error:
-            # As on a full Redis, which accepts no record; pending records are stored all the same.
+            # A full Redis accepts no record. Pending records are stored all the same.
             if not self._has_failed:
                 _logger.warning("expired holds not ended: %s: %s", type(error).__name__, error)
             self._has_failed = True

@@ -79,9 +79,13 @@ class ProblemOptions:
             if not _is_error_status(status):
                 raise ConfigurationError(f"the status of {code!r} is 400 to 599, not {status!r}")
         if self.upgrade_url is not None and not _URL.fullmatch(self.upgrade_url):
-            raise ConfigurationError(f"upgrade_url is an absolute URL, not {self.upgrade_url!r}")
+            raise ConfigurationError(
+                f"upgrade_url must be an absolute URL, not {self.upgrade_url!r}"
+            )
         if not _PREFIX.fullmatch(self.types_prefix):
-            raise ConfigurationError(f"types_prefix is an absolute URI, not {self.types_prefix!r}")
+            raise ConfigurationError(
+                f"types_prefix must be an absolute URI, not {self.types_prefix!r}"
+            )
         object.__setattr__(self, "statuses", MappingProxyType(dict(self.statuses)))
 
     def status_of(self, problem: Problem) -> int:

@@ -27,7 +27,7 @@ class DeferredCharge:
         self._admission = admission
         self._scope = scope
         self._send = send
-        #: Its body, which the app may have read before the charge; None without a key.
+        #: The body, which the app may have read before the charge; None without a key.
         self._body: RequestBody | None = None
         if any(name == KEY_FIELD for name, _ in scope["headers"]):
             self._body = RequestBody(scope, receive)
@@ -61,7 +61,7 @@ class DeferredCharge:
         if self._instead is not None:
             raise ChargeRefusedError(self._instead)
         if self._is_charging or self._responder.has_started:
-            raise ConfigurationError("an endpoint charges its request once, before it answers")
+            raise ConfigurationError("charge the request only once, and before the response starts")
         self._is_charging = True
         outcome = await self._admission.admit(self._scope, rule, self._body)
         if not isinstance(outcome, ChargeContext):

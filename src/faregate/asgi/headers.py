@@ -169,13 +169,13 @@ def printable(text: object, what: str) -> str:
     """Return `text` if it is printable ASCII, so that it is safe in a header field.
 
     Raises:
-        ConfigurationError: It is no text, is empty, or has other characters. `what` names it in the
-            error.
+        ConfigurationError: It is not text, is empty, or has other characters. The error names it
+            as `what`.
     """
     if not isinstance(text, str):
-        raise ConfigurationError(f"{what} is a text, not {text!r}")
+        raise ConfigurationError(f"{what} must be a text, not {text!r}")
     if not text or not all(_PRINTABLE_MIN <= char <= _PRINTABLE_MAX for char in text):
-        raise ConfigurationError(f"{what} consists of printable ASCII characters, not {text!r}")
+        raise ConfigurationError(f"{what} must consist of printable ASCII characters, not {text!r}")
     return text
 
 

@@ -120,7 +120,7 @@ class SavedResponse:
         return asked <= accepted.keys() - refused
 
     async def send(self, send: Send, fields: Headers) -> None:
-        """Send it, with current rate limit fields."""
+        """Send the response, with current rate limit fields."""
         headers = [*self.headers, _REPLAYED, *fields]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})

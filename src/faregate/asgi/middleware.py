@@ -75,9 +75,11 @@ class FaregateMiddleware:
         legacy_fields: bool = False,
     ) -> None:
         if not callable(identify):
-            raise TypeError("an identity is needed: identify(scope) says who is charged")
+            raise TypeError(
+                "give an identity function: `identify(scope)` returns the caller that is charged"
+            )
         if not isinstance(gate, Gate) and not callable(gate):
-            raise TypeError(f"gate is a Gate or a function that returns one, not {gate!r}")
+            raise TypeError(f"gate must be a Gate or a function that returns one, not {gate!r}")
         _check_paths(app)
         field_value = printable(challenge, "the challenge of a 401").encode()
         self._app = app

@@ -26,7 +26,7 @@ class RequestHold:
         self._extending = asyncio.ensure_future(self._extend(ttl_ms))
 
     def stop(self) -> None:
-        """Stop extending it."""
+        """Stop extending the hold."""
         self._extending.cancel()
 
     async def finish(self) -> None:
@@ -45,7 +45,7 @@ class RequestHold:
             self._log.warning("hold settled too late: %s: %s", self._hold.id, answer.verdict)
 
     async def finish_cancelled(self) -> None:
-        """End it by its cost so far; without one it expires, as the hold of a process that dies."""
+        """End the hold by its cost so far. Without one it expires, as if the process had died."""
         if self._context.cost_so_far is not None:
             await self.finish()
 
@@ -55,7 +55,7 @@ class RequestHold:
             try:
                 answer = await self._context.gate.extend(self._hold, ttl_ms)
             except InvalidArgumentError:
-                # It has been open for a day.
+                # The hold has been open for a day.
                 return
             except FaregateError as error:
                 # The next extension may still come in time.

@@ -22,7 +22,7 @@ class Quota(NamedTuple):
     #: The time until more units than `remaining` may be used, in milliseconds; None for never, or
     #: if it is not known.
     resets_in_ms: int | None
-    #: Whether it refuses the request.
+    #: Whether the bound refuses the request.
     is_violated: bool = False
 
 

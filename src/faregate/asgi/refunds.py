@@ -93,7 +93,7 @@ class WholeRefund:
             return await self._refund(context.decision) if needs_refund else Verdict.ALLOWED
         verdict = await self._give_hold_back()
         if verdict is Verdict.PENDING:
-            # It must wait, since the end of the hold is not known yet.
+            # The refund must wait, since the end of the hold is not known yet.
             self._leave(self._give_hold_back)
         return verdict
 
@@ -131,6 +131,7 @@ class WholeRefund:
             self._gate.retries.submit(name, partial(self._try, part))
 
     async def _try(self, part: _Part) -> bool:
-        # It raises while Redis does not answer, since otherwise the gate would try each part again.
+        # The call raises while Redis does not answer, since otherwise the gate would try each part
+        # again.
         await self._gate.balance(self._context.user_id)
         return await part() in _GIVEN_BACK

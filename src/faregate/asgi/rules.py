@@ -36,7 +36,8 @@ _ANY = ""
 class KeyUse(StrEnum):
     """How the gate uses an Idempotency-Key."""
 
-    #: It is ignored: the key belongs to the app, and a request that is sent twice is charged twice.
+    #: The header is ignored: the key belongs to the app. A request that is sent twice is
+    #: charged twice.
     IGNORED = "ignored"
     #: A request with a key is charged and served once.
     OPTIONAL = "optional"
@@ -56,9 +57,9 @@ class Rule:
     methods: Sequence[str] = ()
     #: A further condition on the request.
     when: Exempt | None = None
-    #: It passes without identity and without charge.
+    #: The request passes without identity and without charge.
     is_exempt: bool = False
-    #: Its endpoint charges it; see `endpoints`.
+    #: The endpoint charges the request; see `endpoints`.
     is_deferred: bool = False
     #: The cost; None for that of the policy. 0 is a peek: decided, but not charged.
     cost: Cost | None = None
@@ -78,14 +79,14 @@ class Rule:
     #: The largest response that is saved for retries with the same key, in bytes. 0 saves none: a
     #: retry then learns only that the request was served.
     replay_bytes_max: int = 0
-    #: Whether it needs more than a charge of a fixed cost.
+    #: Whether the rule needs more than a charge of a fixed cost.
     needs_more: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.path and not self.path.startswith("/"):
             raise ConfigurationError(f"the path of a rule begins with a slash, not {self.path!r}")
         if isinstance(self.methods, str):
-            raise ConfigurationError(f"methods are a list, such as [{self.methods!r}]")
+            raise ConfigurationError(f"methods must be a list, such as [{self.methods!r}]")
         if self.cost is not None and self.estimate is not None:
             raise ConfigurationError("a rule has a cost, or an estimate, which is settled later")
         for what, value in (("cost", self.cost), ("estimate", self.estimate)):
@@ -94,7 +95,9 @@ class Rule:
         check_whole("the message_cost of a rule", self.message_cost, 0)
         check_ttl(self.hold_ttl_ms)
         if not 0 <= self.replay_bytes_max <= RESPONSE_BYTES_MAX:
-            raise ConfigurationError(f"replay_bytes_max lies within 0 and {RESPONSE_BYTES_MAX}")
+            raise ConfigurationError(
+                f"replay_bytes_max must lie between 0 and {RESPONSE_BYTES_MAX}"
+            )
         needs_more = (
             self.estimate is not None or callable(self.cost) or self.key_use is KeyUse.REQUIRED
         )

@@ -15,7 +15,9 @@ def status_set(statuses: Iterable[int | range | str]) -> frozenset[int]:
         ConfigurationError: One of them is ill-formed, or no HTTP status.
     """
     if isinstance(statuses, str):
-        raise ConfigurationError(f"statuses are a list, such as [{statuses!r}]; this is one text")
+        raise ConfigurationError(
+            f"statuses must be a list, such as [{statuses!r}]; this is a single text"
+        )
     return frozenset(status for item in statuses for status in _statuses_of(item))
 
 
@@ -32,5 +34,7 @@ def _statuses_of(item: object) -> Iterable[int]:
     else:
         found = ()
     if not found or not all(status in _STATUSES for status in found):
-        raise ConfigurationError(f"a status is a number such as 503 or a class 5xx, not {item!r}")
+        raise ConfigurationError(
+            f"a status must be a number such as 503 or a class such as 5xx, not {item!r}"
+        )
     return found

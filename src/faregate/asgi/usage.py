@@ -72,9 +72,9 @@ def usage_app(
         ConfigurationError: The challenge is no valid header field.
     """
     if not callable(identify):
-        raise TypeError("an identity is needed: identify(scope) says who asks")
+        raise TypeError("give an identity function: `identify(scope)` returns the caller that asks")
     if not isinstance(gate, Gate) and not callable(gate):
-        raise TypeError(f"gate is a Gate or a function that returns one, not {gate!r}")
+        raise TypeError(f"gate must be a Gate or a function that returns one, not {gate!r}")
     fields = [(b"www-authenticate", printable(challenge, "the challenge of a 401").encode())]
 
     def route(path: str, read: _Read) -> Route:

@@ -1,4 +1,4 @@
-"""The command line, and what drives servers and processes: replay, demo, embedded servers."""
+"""The command line, and the parts that run servers: replay, demo, embedded servers."""
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ class Program:
     name: str
     module: str
     arguments: Sequence[str] = ()
-    #: It may hold passwords.
+    #: The environment may hold passwords.
     environment: Mapping[str, str] = field(repr=False)
     #: The file of its output; None for the output of the parent.
     log: Path | None
@@ -45,7 +45,7 @@ class Child:
     """A child process."""
 
     def __init__(self, program: Program) -> None:
-        """Start it. Its output is added to the log of earlier ones."""
+        """Start the program. Its output is added to the log of earlier ones."""
         command = [sys.executable, "-m", "faregate.cli.child", str(os.getpid()), program.module]
         with program.log.open("ab") if program.log else nullcontext() as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
@@ -68,7 +68,7 @@ class Child:
 
     @property
     def exit_status(self) -> int | None:
-        """Its exit status (negative: the signal that ended it), or None while it runs."""
+        """The exit status (negative: the signal that ended it), or None while it runs."""
         return self._process.poll()
 
     def stop(self, timeout_s: float) -> None:
@@ -86,7 +86,7 @@ class Child:
             self.kill()
 
     def kill(self) -> None:
-        """Send SIGKILL, and wait for its end."""
+        """Send SIGKILL to the child, and wait until it has ended."""
         self._process.kill()
         self._process.wait()
 

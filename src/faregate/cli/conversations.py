@@ -37,7 +37,7 @@ class Conversation:
 
 
 def parse_row(line: str) -> Conversation | None:
-    """Read one line after the header; None if its costs are no valid amounts."""
+    """Read one line after the header; None if its costs are not valid."""
     found = _ROW.fullmatch(line)
     if found is None:
         return None

@@ -46,7 +46,7 @@ class PlannedRequest:
     path: str
     #: Requests of one queue are sent one after the other.
     queue: str
-    #: Its cost if the app serves it, in credits.
+    #: The cost of the request if the app serves it, in credits.
     cost: int = 1
     #: Whether its owner is killed between hold and settlement.
     is_killed: bool = False
@@ -149,7 +149,8 @@ class Sender:
             if not (is_gates and is_503 and time.monotonic() < gives_up_at_s):
                 await self._count(request, answer, counts)
                 return
-            # It was not charged or is being voided. The next attempt must not overtake the void.
+            # The request was not charged or is being voided. The next attempt must not overtake the
+            # void.
             counts.retried += 1
             await asyncio.sleep(delay_s)
             await self.settle(gives_up_at_s - time.monotonic())
@@ -201,7 +202,7 @@ async def read_state(connection: HttpConnection) -> ApiState:
     """Ask the API for the work that it has left.
 
     Raises:
-        RequestFailedError: It does not answer.
+        RequestFailedError: The API does not answer.
     """
     return ApiState(**json.loads((await connection.get(STATE_PATH, {})).body))
 

@@ -60,7 +60,7 @@ def run_replay(options: ReplayOptions, console: Console) -> tuple[ReplayReport, 
     status_set(statuses_of(options.refund_status))
     plan = plan_of(options.file, kill_percent=options.kill_percent, seed=options.seed)
     if plan.killed and options.concurrency == 1:
-        raise InvalidArgumentError("owners are killed beside others: give a concurrency of 2")
+        raise InvalidArgumentError("to kill owners of holds, give a concurrency of 2 or more")
     print_line = printer_on(console)
     if options.kill_percent:
         print_line(f"seed {options.seed}: {plan.killed} of {plan.total} owners will be killed")

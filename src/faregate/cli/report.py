@@ -74,7 +74,7 @@ def report_of(
 
 
 def disagreements(counts: LoadCounts, proof: Proof, starting_credits: int) -> list[str]:
-    """Compare what the client has seen with what was read back."""
+    """Compare the client's counts with the values that were read back."""
     rows = proof.rows
     named_rows = (
         proof.users if starting_credits else 0,

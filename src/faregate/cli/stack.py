@@ -55,7 +55,7 @@ class StackOptions:
     provision_users: bool
     #: The refunded statuses, as the program of the API takes them.
     refund_status: str
-    #: The URLs of own servers; both, or neither for embedded ones.
+    #: The URLs of existing servers: both, or neither for embedded ones.
     redis_url: str | None = field(default=None, repr=False)
     postgres_url: str | None = field(default=None, repr=False)
 
@@ -65,7 +65,7 @@ class Api:
     """An API that was started."""
 
     child: Child
-    #: Its host and port.
+    #: The host and port of the API.
     address: tuple[str, int]
 
 

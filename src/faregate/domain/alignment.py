@@ -20,7 +20,7 @@ class LiveAccount:
     """A live account at one moment, with the last record of its shard then."""
 
     user_id: UUID
-    #: Its shard, and the epoch of that.
+    #: The shard of the user, and the epoch of the shard.
     shard: int
     epoch: int
     #: The number of the last record of the shard at that moment.
@@ -40,7 +40,7 @@ class LostTransaction:
     """A transaction of the ledger that the live balance does not include."""
 
     id: UUID
-    #: Its sequence, which Redis has used again or will use again.
+    #: The sequence of the transaction, which Redis has used again or will use again.
     sequence: int
     amount: int
 
@@ -103,7 +103,8 @@ class Alignment:
     stays, and the record of the negated amount changes the ledger.
     """
 
-    #: Its id, also that of the record. A call with the same id gets the same answer for a day.
+    #: The id of the alignment and of its record. A call with the same id gets the same answer for
+    #: a day.
     id: CreditTransactionId
     drift: LiveDrift
     #: The time of the shard after which it is refused, in Unix milliseconds, so that a lost call is
@@ -136,9 +137,9 @@ class AlignmentOutcome(StrEnum):
 
     #: Balance and ledger agree now.
     ALIGNED = "aligned"
-    #: It was done before; the answer is the same.
+    #: The alignment was done before; the answer is the same.
     REPEATED = "repeated"
-    #: Its deadline has passed, and it was not done.
+    #: The deadline has passed, and the alignment was not done.
     LATE = "late"
     #: The user was aligned, or its account was lost or created, since the drift was measured.
     #: Measure again: a drift of zero means that it was corrected.

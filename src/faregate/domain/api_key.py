@@ -36,21 +36,21 @@ _NO_HASH = bytes(sha256().digest_size)
 class ApiKey:
     """An API key, without its secret and its hash."""
 
-    #: Its public part, by which it is listed and revoked.
+    #: The public part of the key, by which it is listed and revoked.
     id: UUID
     #: The user that is charged.
     user_id: UUID
-    #: Its purpose, for people.
+    #: The purpose of the key, for people.
     name: str
     #: The tier of its requests; None for that of the user.
     tier: str | None
-    #: When it was made.
+    #: When the key was made.
     created_at: datetime
-    #: When it expires; None for never.
+    #: When the key expires; None for never.
     expires_at: datetime | None = None
-    #: When it was revoked; None if it was not.
+    #: When the key was revoked; None if it was not.
     revoked_at: datetime | None = None
-    #: Its last use, up to about a minute late, since not every use is written.
+    #: The last use of the key, up to about a minute late, since not every use is written.
     last_used_at: datetime | None = None
 
     def is_in_force(self, now: datetime) -> bool:
@@ -138,6 +138,7 @@ class NewApiKey:
 def _check_text(what: str, text: str) -> str:
     if not 0 < len(text) <= NAME_LENGTH_MAX or not text.isprintable():
         raise InvalidArgumentError(
-            f"{what} of an API key has 1 to {NAME_LENGTH_MAX} printable characters, not {text!r}"
+            f"{what} of an API key must have 1 to {NAME_LENGTH_MAX} printable"
+            f" characters, not {text!r}"
         )
     return text

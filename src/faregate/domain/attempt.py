@@ -40,7 +40,7 @@ class Event(Enum):
     ANSWERED_ALONE = auto()
     #: The id is ahead of the ledger's clock. Nothing was written.
     AHEAD = auto()
-    #: It reached the ledger after its deadline. It is not charged.
+    #: The attempt reached the ledger after its deadline, and is not charged.
     LATE = auto()
     #: There was no answer by the deadline.
     TIMED_OUT = auto()
@@ -58,9 +58,9 @@ class Action(Enum):
     """The actions after an event."""
 
     ANSWER = auto()
-    #: Send it again with the same id, if there is time; otherwise see `WITHOUT_TIME`.
+    #: Send the attempt again with the same id, if there is time; otherwise see `WITHOUT_TIME`.
     ASK_AGAIN = auto()
-    #: Send it again with a new id, if there is time.
+    #: Send the attempt again with a new id, if there is time.
     ASK_ANEW = auto()
     #: Fail: nothing was charged.
     REFUSE = auto()
@@ -127,8 +127,8 @@ class Attempt:
         self.phase = _QUEUED
         #: Given by the caller, or minted when it is sent.
         self.transaction_id = spend.options.transaction_id
-        #: When it was sent, and its deadline, after which it must not be charged: in the ledger's
-        #: time, in Unix milliseconds; 0 until it is sent.
+        #: When the attempt was sent, and its deadline, after which it must not be charged: in the
+        #: ledger's time, in Unix milliseconds; 0 until it is sent.
         self.asked_at_ms = 0
         self.deadline_ms = 0
         #: The deadline of its first sending.

@@ -78,7 +78,7 @@ class Decision:
     transaction_id: CreditTransactionId
     #: The requested change: negative for a charge.
     amount: int
-    #: The balance after the change or, for a refusal, the balance as it is.
+    #: The balance after the change or, for a refusal, the unchanged balance.
     credits: int
     #: The position of the transaction in the user's history; 0 if there is none.
     sequence: int = 0
@@ -121,7 +121,7 @@ class Decision:
 
     @property
     def is_pending(self) -> bool:
-        """Whether it is made in the background; only for refunds."""
+        """Whether the change is made in the background; only for refunds."""
         return self.verdict is Verdict.PENDING
 
     @property

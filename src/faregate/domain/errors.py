@@ -103,7 +103,7 @@ class HiddenRowsError(ArchiveUnavailableError):
 
 
 class IdentityUnavailableError(FaregateError):
-    """The caller cannot be identified now. It is refused, and does not become anonymous."""
+    """The caller cannot be identified now. The request is refused, not treated as anonymous."""
 
 
 class IdentityAnswerError(FaregateError, TypeError):

@@ -85,7 +85,7 @@ class Finding:
         return "faregate rebuild" if self.kind is DriftKind.EPOCH else f"faregate repair {self.id}"
 
     def as_dict(self) -> Mapping[str, object]:
-        """Return it as plain data, with its id and the command that repairs it."""
+        """Return the finding as plain data, with its id and the command that repairs it."""
         fields = asdict(self) | {"user_id": self.user_id and str(self.user_id)}
         return {"id": self.id, **fields, "repair": self.repair}
 

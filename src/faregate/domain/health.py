@@ -74,7 +74,7 @@ class Health:
     shed: int
     #: How many requests had no decision because of an outage.
     undecided: int
-    #: How many of both were served.
+    #: How many requests of these two kinds were served.
     served_open: int
     #: Attempts without an answer that were voided.
     voids: int = 0

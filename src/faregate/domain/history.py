@@ -25,13 +25,13 @@ class HistoryPlace:
 class HistoryRow:
     """One transaction of a user, without its metadata, which are for the application."""
 
-    #: Its identity.
+    #: The id of the row.
     id: CreditTransactionId
     #: The kind of change.
     type: TransactionType
     #: The change, in credits; its sign follows the type.
     amount: int
-    #: Its reason, for people.
+    #: The reason of the change, for people.
     description: str
     #: When the balance changed.
     timestamp: datetime
@@ -42,7 +42,7 @@ class HistoryRow:
 
     @property
     def place(self) -> HistoryPlace:
-        """Its place."""
+        """The place of the row."""
         return HistoryPlace(timestamp=self.timestamp, id=self.id)
 
 

@@ -17,13 +17,13 @@ class HoldState(StrEnum):
 
     #: The ledger does not know the hold: it never was, or it ended more than a day ago.
     UNKNOWN = ""
-    #: It has not ended.
+    #: The hold has not ended.
     OPEN = "open"
-    #: It ended with its actual cost.
+    #: The hold ended with its actual cost.
     SETTLED = "settled"
     #: All of it went back.
     CANCELLED = "cancelled"
-    #: It was not settled in time; it went back or was kept, as `on_expiry` says.
+    #: The hold was not settled in time; it went back or was kept, as `on_expiry` says.
     EXPIRED = "expired"
 
 
@@ -70,7 +70,7 @@ class Hold:
 
     @property
     def expires_at_ms(self) -> int:
-        """When it expires, unless it ends or is extended before, in Unix ms; 0 if refused."""
+        """When the hold expires, unless it ends or is extended before, in Unix ms; 0 if refused."""
         return self.decision.expires_at_ms
 
 
@@ -83,7 +83,7 @@ class OpenHold:
     #: The credits that were taken.
     amount: int
     opened_at: datetime
-    #: When it expires; the worker ends it then.
+    #: When the hold expires; the worker ends it then.
     expires_at: datetime
 
 
@@ -128,7 +128,7 @@ class HoldAnswer:
     charged: int = 0
     #: The credits beyond the estimate that could not be taken.
     shortfall: int = 0
-    #: When it expires, or would have expired, in Unix milliseconds.
+    #: When the hold expires, or would have expired, in Unix milliseconds.
     expires_at_ms: int = 0
     #: The user's balance now.
     credits: int = 0
@@ -139,12 +139,12 @@ class HoldAnswer:
 
     @property
     def allowed(self) -> bool:
-        """Whether it was done."""
+        """Whether the change of the hold was made."""
         return self.verdict is Verdict.ALLOWED
 
     @property
     def is_pending(self) -> bool:
-        """Whether it is done in the background. All numbers are 0 then."""
+        """Whether the change is made in the background. All numbers are 0 then."""
         return self.verdict is Verdict.PENDING
 
 

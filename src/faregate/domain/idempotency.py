@@ -55,7 +55,9 @@ class Completion:
 
     def __post_init__(self) -> None:
         if len(self.response) > RESPONSE_BYTES_MAX:
-            raise InvalidArgumentError(f"a kept response has {RESPONSE_BYTES_MAX} bytes at most")
+            raise InvalidArgumentError(
+                f"a saved response must have at most {RESPONSE_BYTES_MAX} bytes"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class IdempotencyKey:
             ("keys_max", self.keys_max, 1, KEYS_COUNT_MAX),
         ):
             if not low <= value <= high:
-                raise InvalidArgumentError(f"{what} of a key lies within {low} and {high}")
+                raise InvalidArgumentError(f"{what} of a key must lie between {low} and {high}")
 
     def to_saved(self) -> "SavedKey":
         """Return the form that a journal stores."""
@@ -122,7 +124,7 @@ def check_idempotency_key(text: object) -> str:
     with suppress(UnicodeEncodeError):
         if isinstance(text, str) and 0 < len(text.encode()) <= KEY_BYTES_MAX:
             return text
-    raise InvalidArgumentError(f"an idempotency key is text of 1 to {KEY_BYTES_MAX} bytes")
+    raise InvalidArgumentError(f"an idempotency key must be text of 1 to {KEY_BYTES_MAX} bytes")
 
 
 def id_of_idempotency_key(user_id: UUID, text: str) -> CreditTransactionId:

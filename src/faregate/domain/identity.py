@@ -21,7 +21,7 @@ class LedgerIdentity:
 
     @property
     def identity_fields(self) -> dict[str, str]:
-        """Its fields in Redis, by their names."""
+        """The fields of the identity in Redis, by their names."""
         return {
             "ledger_id": str(self.ledger_id),
             "epoch": str(self.epoch),

@@ -23,7 +23,7 @@ from faregate.domain.transaction import (
 )
 from faregate.domain.user import check_user_id
 
-#: The largest metadata of a collected row: those of a request, and what the import adds.
+#: The largest metadata of a collected row: that of a request, and the fields that the import adds.
 JOURNALED_METADATA_BYTES_MAX = METADATA_BYTES_MAX + 512
 
 
@@ -34,7 +34,7 @@ class JournalEntry:
     #: The id of the attempt, under which it may have been charged.
     attempt_id: CreditTransactionId
     user_id: UUID
-    #: Its cost in credits; for a hold, the cost if it is not settled.
+    #: The cost in credits; for a hold, the cost if it is not settled.
     cost: int
     #: Whether the user is never refused: then it is recorded, and takes no credits.
     is_unlimited: bool = False
@@ -45,13 +45,13 @@ class JournalEntry:
     #: The time and the deadline of the attempt, as in `Void`.
     asked_at_ms: int
     deadline_ms: int
-    #: When it was served, by the clock of that machine, in Unix milliseconds.
+    #: When the request was served, by the clock of that machine, in Unix milliseconds.
     served_at_ms: int
     #: Whether the attempt may have been charged: then it is voided before the collection.
     may_be_charged: bool = False
-    #: Whether it was served; otherwise there is nothing to collect.
+    #: Whether the request was served; otherwise there is nothing to collect.
     is_served: bool = True
-    #: Its idempotency key, by which a retry under another transaction id is recognised.
+    #: The idempotency key, by which a retry under another transaction id is recognised.
     key: SavedKey | None = None
     #: For a hold: when it expires, in Unix milliseconds.
     expires_at_ms: int | None = None
@@ -99,7 +99,7 @@ class JournalEntry:
         )
 
     def is_open(self, now_ms: int) -> bool:
-        """Whether it is a hold that may still be settled."""
+        """Whether the request is a hold that may still be settled."""
         return self.expires_at_ms is not None and now_ms < self.expires_at_ms
 
     def changed(self, changes: Iterable["JournalChange"]) -> Self:
@@ -141,17 +141,18 @@ class JournalChange:
 class Collection(StrEnum):
     """The outcome of a journaled request."""
 
-    #: It was charged now, as far as the credits went.
+    #: The request was charged now, as far as the credits went.
     COLLECTED = "collected"
-    #: It was charged before: by an earlier import, or as a request with the same id or key.
+    #: The request was charged before: by an earlier import, or as a request with the same id or
+    #: key.
     KNOWN = "known"
-    #: It costs nothing; an earlier charge was given back.
+    #: The request costs nothing; an earlier charge was given back.
     CANCELLED = "cancelled"
-    #: It was not served, and is voided.
+    #: The request was not served, and is voided.
     VOIDED = "voided"
     #: Postgres knows no such user.
     UNKNOWN_USER = "unknown_user"
-    #: It is a hold that may yet be settled.
+    #: The request is a hold that may yet be settled.
     OPEN = "open"
     #: The ledger can never charge it.
     REFUSED = "refused"
@@ -165,5 +166,5 @@ class Collected:
     #: The credits that were charged, and those that could not be charged.
     charged: int = 0
     shortfall: int = 0
-    #: Why it was refused.
+    #: Why the request was refused.
     reason: str = ""

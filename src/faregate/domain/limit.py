@@ -23,7 +23,7 @@ class LimitKind(StrEnum):
     #: The generic cell rate algorithm (ITU-T I.371): a steady rate with bursts up to a size. It
     #: stores one number for each user.
     GCRA = "gcra"
-    #: At most `count` in any window of `period_ms`. It stores each request in it.
+    #: At most `count` in any window of `period_ms`. It stores the time of each of them.
     WINDOW = "window"
 
 
@@ -57,7 +57,8 @@ class RateLimit:
         ):
             if not _is_whole(value) or not low <= value <= high:
                 raise InvalidArgumentError(
-                    f"{what} of limit {self.name!r} lies within {low} and {high}, not {value!r}"
+                    f"{what} of limit {self.name!r} must lie between {low} and"
+                    f" {high}, not {value!r}"
                 )
         if self.interval_us < 1:
             raise InvalidArgumentError(f"limit {self.name!r} allows more than one in a microsecond")

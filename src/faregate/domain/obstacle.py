@@ -7,11 +7,11 @@ from enum import StrEnum
 class ObstacleKind(StrEnum):
     """The kinds of obstacles."""
 
-    #: Its encoding is another one than UTF8.
+    #: The encoding of the database is not UTF8.
     ENCODING = "encoding"
-    #: It accepts no changes: a standby, or read-only by default.
+    #: The database accepts no changes: a standby, or read-only by default.
     STANDBY = "standby"
-    #: Postgres is older than what is supported.
+    #: Postgres is older than the oldest supported version.
     SERVER_VERSION = "server_version"
     #: The role that migrates lacks a right, or does not see every row.
     MISSING_RIGHT = "missing_right"
@@ -47,9 +47,9 @@ class Obstacle:
 
     #: The kind of reason, for programs.
     kind: ObstacleKind
-    #: What the database has.
+    #: The state that was found in the database.
     found: str
-    #: What makes it fit.
+    #: The change that makes it fit.
     to_do: str
     #: The SQL by which `faregate migrate --adopt` removes it; None if there is none.
     adoption: str | None = None

@@ -11,7 +11,7 @@ class Order:
     """An order that a worker has taken."""
 
     credit: Credit
-    #: When it is due again; another worker that takes it later changes this.
+    #: When the order is due again; another worker that takes it later changes this.
     due_at: datetime
 
 

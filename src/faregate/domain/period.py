@@ -51,7 +51,9 @@ class Period:
                     f"a rolling period lasts from a second to {_DAYS_MAX} days, in milliseconds"
                 )
         elif self.length_ms:
-            raise InvalidArgumentError(f"the calendar says how long a {self.kind} is")
+            raise InvalidArgumentError(
+                f"leave out `length_ms`: the calendar sets the length of a {self.kind}"
+            )
 
     @property
     def fixed_length_ms(self) -> int | None:

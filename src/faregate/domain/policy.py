@@ -73,9 +73,9 @@ def in_current_period(user: User, allowance: Allowance | None, now_ms: int) -> t
 class FailureMode(StrEnum):
     """The treatment of a request that cannot be decided in time."""
 
-    #: It is not served, and not charged.
+    #: The request is not served, and not charged.
     CLOSED = "closed"
-    #: It is served and written to the journal, by which it is charged later.
+    #: The request is served and written to the journal, by which it is charged later.
     OPEN = "open"
 
 
@@ -102,9 +102,9 @@ class CreditPolicy:
     allowance: Allowance | None = None
     #: The rate limits, checked with the credits in this order. A request passes all or none.
     limits: tuple[RateLimit, ...] = ()
-    #: Whether it never refuses: requests are deducts of 0, with the cost in their metadata.
+    #: Whether the policy never refuses: requests are deducts of 0, with the cost in their metadata.
     is_unlimited: bool = False
-    #: Whether it is a shadow policy: it decides on a balance of its own, and neither refuses,
+    #: Whether this is a shadow policy: it decides on a balance of its own, and neither refuses,
     #: charges nor records.
     is_shadow: bool = False
     #: The most that one request may cost, in credits.

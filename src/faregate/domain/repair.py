@@ -56,7 +56,7 @@ class StepAction(StrEnum):
 
     @property
     def is_done(self) -> bool:
-        """Whether it changes anything."""
+        """Whether the step changes anything."""
         return self not in {StepAction.WAIT, StepAction.NONE}
 
 

@@ -20,9 +20,9 @@ class Void:
 
     user_id: UUID
     transaction_id: CreditTransactionId
-    #: When it was sent, and its deadline: in the ledger's time, in Unix milliseconds. A spend that
-    #: was charged before or after belongs to another call, and stands. `asked_at_ms` is 0 for a
-    #: minted id: no earlier call had it, even if the clock of the ledger was set back since.
+    #: When the void was sent, and its deadline: in the ledger's time, in Unix milliseconds. A spend
+    #: that was charged before or after belongs to another call, and stands. `asked_at_ms` is 0 for
+    #: a minted id: no earlier call had it, even if the clock of the ledger was set back since.
     asked_at_ms: int
     deadline_ms: int
     #: For a caller's id: the deadline of its first sending, which separates its answers from those

@@ -40,13 +40,13 @@ class HoldOptions:
 class SpendOptions:
     """The rare options of a spend."""
 
-    #: A UUIDv7 of the caller, by which its retries are recognised; None for a minted one.
+    #: A UUIDv7 that the caller chose, by which its retries are recognised; None for a minted one.
     transaction_id: CreditTransactionId | None = None
     #: For people; None for "request", or "hold".
     description: str | None = None
     #: For programs: a JSON object.
     metadata: Mapping[str, object] | None = None
-    #: The limit key, for the policy's limits by key.
+    #: The limit key, by which rate limits of `by="key"` count.
     limit_key: str = ""
     #: Whether the policy's rate limits apply.
     is_limited: bool = True
@@ -56,7 +56,7 @@ class SpendOptions:
 
     def __post_init__(self) -> None:
         if self.transaction_id is not None and self.transaction_id.time_ms is None:
-            raise TransactionIdError("the id of a spend is a UUIDv7, so that its age is known")
+            raise TransactionIdError("the id of a spend must be a UUIDv7, which tells its age")
         if self.description is not None:
             encode_description(self.description)
         if self.metadata is not None:
@@ -71,7 +71,7 @@ class Spend:
     """A request to take credits from a user."""
 
     user_id: UUID
-    #: Its cost in credits; 0 for a user who is never refused, and for a peek.
+    #: The cost in credits; 0 for a user who is never refused, and for a peek.
     cost: int
     #: The policy that applies to the user.
     policy: CreditPolicy
@@ -79,7 +79,10 @@ class Spend:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether it appends a record. A cost of 0 is a peek, unless the policy never refuses."""
+        """Whether the spend appends a record.
+
+        A cost of 0 is a peek, unless the policy never refuses.
+        """
         return self.cost > 0 or self.policy.is_unlimited
 
     @property
@@ -109,7 +112,7 @@ def check_ttl(ttl_ms: object) -> int:
     """Return the lifetime of a hold, in milliseconds, if it is within its bounds.
 
     Raises:
-        InvalidArgumentError: It is not.
+        InvalidArgumentError: The lifetime is outside its bounds.
     """
     is_whole = isinstance(ttl_ms, int) and not isinstance(ttl_ms, bool)
     if not is_whole or not TTL_MS_MIN <= ttl_ms <= TTL_MS_MAX:  # type: ignore[operator]

@@ -39,7 +39,7 @@ def encode_metadata(
     except InvalidArgumentError:
         raise
     except (TypeError, ValueError) as error:
-        raise InvalidArgumentError(f"metadata is a JSON object: {error}") from error
+        raise InvalidArgumentError(f"metadata must be a JSON object: {error}") from error
     return _encode(text, "metadata", bytes_max)
 
 
@@ -67,11 +67,13 @@ def _parts(value: object) -> Iterable[object]:
 
 def _encode(text: object, what: str, bytes_max: int) -> bytes:
     if not isinstance(text, str) or "\0" in text:
-        raise InvalidArgumentError(f"{what} is text without NUL characters")
+        raise InvalidArgumentError(f"{what} must be text without NUL characters")
     try:
         encoded = text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidArgumentError(f"{what} is valid Unicode: {error}") from error
+        raise InvalidArgumentError(f"{what} must be valid Unicode: {error}") from error
     if len(encoded) > bytes_max:
-        raise InvalidArgumentError(f"{what} has {len(encoded)} bytes, at most {bytes_max}")
+        raise InvalidArgumentError(
+            f"{what} must have at most {bytes_max} bytes, not {len(encoded)}"
+        )
     return encoded

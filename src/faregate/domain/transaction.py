@@ -68,7 +68,7 @@ class CreditTransactionId:
             TransactionIdError: It is no UUID.
         """
         if not isinstance(value, UUID):
-            raise TransactionIdError(f"a transaction id is a UUID, not {value!r}")
+            raise TransactionIdError(f"a transaction id must be a UUID, not {value!r}")
         object.__setattr__(self, "bytes", value.bytes)
 
     @classmethod
@@ -98,7 +98,7 @@ class CreditTransactionId:
         try:
             return cls(UUID(text))
         except ValueError as error:
-            raise TransactionIdError(f"a transaction id is a UUID, not {text!r}") from error
+            raise TransactionIdError(f"a transaction id must be a UUID, not {text!r}") from error
 
     @property
     def value(self) -> UUID:
@@ -125,7 +125,7 @@ NO_ID = transaction_id_of(bytes(16))
 class CreditTransaction:
     """One immutable change of a user's balance, as recorded."""
 
-    #: Its identity.
+    #: The id of the transaction.
     id: CreditTransactionId
     #: The user whose balance it changes.
     user_id: UUID
@@ -133,7 +133,7 @@ class CreditTransaction:
     amount: int
     #: The kind of change.
     type: TransactionType
-    #: Its reason, for people.
+    #: The reason of the change, for people.
     description: str
     #: Further facts of the caller; None without any.
     metadata: Mapping[str, object] | None = None
@@ -157,7 +157,7 @@ class CreditTransaction:
     def __post_init__(self) -> None:
         check_amount(self.type, self.amount)
         if abs(self.balance_after) > CREDITS_MAX:
-            raise AmountError(f"a balance lies within ±{CREDITS_MAX}, not {self.balance_after}")
+            raise AmountError(f"a balance must lie within ±{CREDITS_MAX}, not {self.balance_after}")
         if self.sequence < 1:
             raise InvalidArgumentError(f"a sequence starts at 1, not {self.sequence}")
         if (self.type is TransactionType.REFUND) != (self.refund_of is not None):
@@ -180,10 +180,10 @@ def check_whole(what: str, value: object, low: int) -> int:
     """Return `value` if it is a whole number of credits from `low` to `CREDITS_MAX`.
 
     Raises:
-        AmountError: It is not.
+        AmountError: The value is not such a number. The error names it as `what`.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise AmountError(f"{what} is a whole number of credits, not {value!r}")
+        raise AmountError(f"{what} must be a whole number of credits, not {value!r}")
     if not low <= value <= CREDITS_MAX:
-        raise AmountError(f"{what} lies within {low} and {CREDITS_MAX}, not {value}")
+        raise AmountError(f"{what} must lie between {low} and {CREDITS_MAX}, not {value}")
     return value

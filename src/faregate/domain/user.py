@@ -43,8 +43,8 @@ def check_user_id(user_id: object) -> UUID:
     """Return a user id if it is a UUID.
 
     Raises:
-        InvalidArgumentError: It is not; `user_id_of` maps other identities to one.
+        InvalidArgumentError: It is not a UUID; `user_id_of` maps other identities to one.
     """
     if not isinstance(user_id, UUID):
-        raise InvalidArgumentError(f"a user id is a UUID, not {user_id!r}")
+        raise InvalidArgumentError(f"a user id must be a UUID, not {user_id!r}")
     return user_id

@@ -86,7 +86,7 @@ class CircuitBreaker:
         """Admit a call, and return its ticket.
 
         Raises:
-            LedgerUnavailableError: It is open, and no probe is due.
+            LedgerUnavailableError: The circuit breaker is open, and no probe is due.
         """
         if self.is_open:
             now_s = self._clock()

@@ -80,7 +80,7 @@ class FollowUp:
         if not asks_left or not await self._removes_reason(decision):
             return decision
         if attempt.phase is Phase.ENDED and attempt.spend.options.transaction_id is not None:
-            # It was sent twice, so its id is being voided and must not be sent again.
+            # The attempt was sent twice, so its id is being voided and must not be sent again.
             raise OutcomeUnknownError("the connection was lost while the user was brought in")
         return await self._ask(Attempt(attempt.spend), 0)
 

@@ -188,18 +188,18 @@ class HoldBlock:
         return self.hold.decision
 
     async def settle(self, actual: int) -> HoldAnswer:
-        """Settle it by its actual cost; see `Gate.settle`."""
+        """Settle the hold at its actual cost; see `Gate.settle`."""
         try:
             self.answer = await self._ends.settle(self.hold, actual)
         except (TransactionConflictError, asyncio.CancelledError):
-            # It has ended, or ends in the background.
+            # The hold has ended, or ends in the background.
             self.is_ending = True
             raise
         self.is_ending = True
         return self.answer
 
     async def extend(self, ttl_ms: int) -> HoldAnswer:
-        """Let it expire in `ttl_ms` from now."""
+        """Let the hold expire in `ttl_ms` from now."""
         return await self._ends.extend(self.hold, ttl_ms)
 
 

@@ -89,7 +89,9 @@ class Queries:
             raise ConfigurationError("this gate has no history to read")
         check_user_id(user_id)
         if not 1 <= count_max <= PAGE_LENGTH_MAX:
-            raise InvalidArgumentError(f"a page has 1 to {PAGE_LENGTH_MAX} rows, not {count_max}")
+            raise InvalidArgumentError(
+                f"a page must have 1 to {PAGE_LENGTH_MAX} rows, not {count_max}"
+            )
         self._session.bind()
         # One more row shows whether there is a next page.
         found = await self._history.read(user_id, count_max + 1, before)

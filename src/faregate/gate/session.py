@@ -44,7 +44,7 @@ class Binding:
         """Bind to the running loop; return whether it is a new one.
 
         Raises:
-            ConfigurationError: It is bound to another loop or process, or closed.
+            ConfigurationError: The gate is closed, or bound to another loop or process.
         """
         loop, pid = asyncio.get_running_loop(), os.getpid()
         if self.is_closed:
@@ -111,7 +111,7 @@ class Session:
         """Refuse a call on another loop, in another process, or after the close.
 
         Raises:
-            ConfigurationError: It is such a call.
+            ConfigurationError: The call is refused for one of these reasons.
         """
         if self._binding.bind():
             self.ready_on, self._epoch, self._attaching = None, 0, None

@@ -68,7 +68,7 @@ class Spending:
         Raises:
             LedgerUnavailableError: Not decided in time. It is not charged, or is being voided.
             InvalidArgumentError: An argument is ill-formed; nothing was written.
-            ConfigurationError: It is to be served open, and there is no journal.
+            ConfigurationError: The policy serves without a decision, but there is no journal.
         """
         return self._spend(user_id, cost, options)
 
@@ -94,7 +94,7 @@ class Spending:
         Raises:
             LedgerUnavailableError: Not decided in time. Nothing is held, or it is being voided.
             InvalidArgumentError: An argument is ill-formed; nothing was written.
-            ConfigurationError: It is to be served open, and there is no journal.
+            ConfigurationError: The policy serves without a decision, but there is no journal.
         """
         check_whole("an estimate", estimate, 1)
         decision = await self._spend(

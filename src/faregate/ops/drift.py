@@ -162,7 +162,7 @@ class _Count:
             )
         is_unseen = user is None and not account.is_unreadable
         if is_unseen and due.epoch_max != account.epoch:
-            # It is not installed in this epoch yet; its next request does that.
+            # The user is not installed in this epoch yet; their next request does that.
             return LiveDrift(account=account, amount=0, allowance_amount=0, sequence_min=0)
         drift = LiveDrift(
             account=account,

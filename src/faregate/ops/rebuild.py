@@ -58,7 +58,7 @@ def rebuild(
     made = admin.begin_epoch(identity.epoch, shard_count)
     if not installer.create(made):
         raise ConfigurationError(
-            "somebody else has made a ledger of this Redis just now: empty it, and rebuild again"
+            "another process has just made a ledger of this Redis: empty it, and rebuild again"
         )
     return made
 
@@ -67,7 +67,7 @@ def require_empty(found: LiveBalances) -> None:
     """Check that a Redis holds no ledger, and no remains of one.
 
     Raises:
-        ConfigurationError: It does; the message says what to do.
+        ConfigurationError: Redis is not empty; the message names the next step.
     """
     epochs = found.epochs()
     installed = [epoch for epoch in epochs if epoch is not None]

@@ -69,7 +69,7 @@ class Snapshots(Protocol):
     """Takes snapshots. Implemented for Postgres, for operators."""
 
     def cursors(self) -> Mapping[int, Cursor]:
-        """Return the newest cursor of each shard of which a batch was stored."""
+        """Return the newest cursor of each shard that has one."""
         ...
 
     def take(self) -> AbstractContextManager[Snapshot]:

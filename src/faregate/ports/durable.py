@@ -21,7 +21,7 @@ class Accounts(Protocol):
     """Users and durable balances: the few queries that a request makes."""
 
     async def identity(self) -> LedgerIdentity:
-        """Return what the ledger was created with."""
+        """Return the identity of the ledger, fixed when it was created."""
         ...
 
     async def mark_installed(self, epoch: int) -> None:
@@ -45,7 +45,7 @@ class Accounts(Protocol):
         ...
 
     async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
-        """Return the next users by id, of those that have a profile."""
+        """Return the next users that have a profile, by id."""
         ...
 
     async def aclose(self) -> None:
@@ -99,11 +99,11 @@ class TransactionArchive(Protocol):
     """The immutable rows. Implemented for Postgres."""
 
     def identity(self) -> LedgerIdentity:
-        """Return what the ledger was created with."""
+        """Return the identity of the ledger, fixed when it was created."""
         ...
 
     def cursors(self) -> Mapping[int, Cursor]:
-        """Return the newest cursor of each shard of which a batch was stored."""
+        """Return the newest cursor of each shard that has one."""
         ...
 
     def check_writes(self) -> None:
@@ -178,11 +178,11 @@ class Audit(Protocol):
     """Durable credits for operators. Implemented for Postgres."""
 
     def identity(self) -> LedgerIdentity:
-        """Return what the ledger was created with."""
+        """Return the identity of the ledger, fixed when it was created."""
         ...
 
     def cursors(self) -> Mapping[int, Cursor]:
-        """Return the newest cursor of each shard of which a batch was stored."""
+        """Return the newest cursor of each shard that has one."""
         ...
 
     def users(
@@ -230,7 +230,7 @@ class LedgerAdmin(Protocol):
     """Actions of the owner of the ledger. Implemented for Postgres."""
 
     def identity(self) -> LedgerIdentity:
-        """Return what the ledger was created with."""
+        """Return the identity of the ledger, fixed when it was created."""
         ...
 
     def begin_epoch(self, after: int, shard_count: int) -> LedgerIdentity:

@@ -23,11 +23,11 @@ class Journal(Protocol):
 
     @property
     def state(self) -> JournalState:
-        """Its size, and the number of its requests."""
+        """The size of the journal, and the number of its requests."""
         ...
 
     async def aclose(self) -> None:
-        """Sync it to the disk, and close it."""
+        """Sync the journal to disk, and close it."""
         ...
 
 
@@ -37,7 +37,7 @@ class JournalLine:
 
     #: The number of the line, from 1.
     number: int
-    #: Its content, or None if it cannot be read; then `problem` has the reason.
+    #: The content of the line, or None if it cannot be read; then `problem` has the reason.
     content: JournalEntry | JournalChange | None
     problem: str = ""
 
@@ -47,7 +47,7 @@ class JournalFile(Protocol):
 
     @property
     def name(self) -> str:
-        """Its path."""
+        """The path of the file."""
         ...
 
     def size(self) -> int:
@@ -59,7 +59,7 @@ class JournalFile(Protocol):
         ...
 
     def retire(self, end: int) -> bool:
-        """Retire it, so that it is not read again, if no line follows `end`."""
+        """Retire the file, so that it is not read again, if no line follows `end`."""
         ...
 
     @property

@@ -12,14 +12,14 @@ from faregate.domain.transaction import CreditTransaction, TransactionType
 class StreamEntry:
     """One record of a shard's stream."""
 
-    #: Its address: the position of the entry that holds it, and its index there.
+    #: The address of the record: the position of the entry that holds it, and its index there.
     stream_id: str
-    #: Its bytes as an entry of its own, for a dead letter.
+    #: The bytes of the record as an entry of its own, for a dead letter.
     payload: bytes
     #: The transaction, or None if it cannot be read; then `problem` has the reason.
     transaction: CreditTransaction | None
     problem: str = ""
-    #: Its number in its shard and epoch; 0 if it cannot be read.
+    #: The ordinal of the record in its shard and epoch; 0 if it cannot be read.
     ordinal: int = 0
 
 
@@ -27,7 +27,7 @@ class StreamEntry:
 class Copy:
     """The part of a record that is compared with rows."""
 
-    #: Its address: the position of the entry that holds it, and its index there.
+    #: The address of the record: the position of the entry that holds it, and its index there.
     stream_id: str
     id: UUID
     user_id: UUID

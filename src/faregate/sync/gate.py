@@ -91,11 +91,11 @@ class SyncGate:
         self.run(lambda _: manager.__aexit__(None, None, None))
 
     def run(self, operation: Callable[[Gate], Awaitable[_T]]) -> _T:
-        """Run something on the event loop of the gate, and wait for its end.
+        """Run an operation on the event loop of the gate, and wait for its end.
 
         Raises:
             LedgerUnavailableError: The gate was closed meanwhile.
-            ConfigurationError: It was closed before; see `GateLoop` for more.
+            ConfigurationError: The gate was closed before; see `GateLoop` for more.
         """
         future = self.submit(operation)
         try:

@@ -44,8 +44,8 @@ class GateLoop:
         """
         if current_thread() is self._thread:
             raise ConfigurationError(
-                "a SyncGate is called on its own event loop, as by `tier_of` or `identify`:"
-                " await the methods of its gate there"
+                "a SyncGate cannot be called on its own event loop, as in `tier_of` or `identify`:"
+                " await the methods of its gate instead"
             )
 
         async def work() -> _T:

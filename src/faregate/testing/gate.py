@@ -221,4 +221,4 @@ def _at_once(asked: Coroutine[Any, Any, _T]) -> _T:
         answer: _T = done.value
         return answer
     asked.close()
-    raise RuntimeError("what is in memory has waited for something")
+    raise RuntimeError("an operation in memory has waited, which must not happen")

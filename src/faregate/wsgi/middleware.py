@@ -62,7 +62,7 @@ class FaregateWSGI:
         **options: Unpack[MiddlewareOptions],
     ) -> None:
         if not isinstance(gate, SyncGate):
-            raise TypeError(f"gate is a SyncGate, not {gate!r}")
+            raise TypeError(f"gate must be a SyncGate, not {gate!r}")
         if any(rule.is_deferred for rule in options.get("rules", ())):
             raise ConfigurationError(
                 "is_deferred is for ASGI: a request of WSGI is charged by a rule"

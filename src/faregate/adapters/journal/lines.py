@@ -31,7 +31,7 @@ _UNREADABLE = (ValueError, KeyError, TypeError, FaregateError, RecursionError)
 
 
 def encode(line: JournalEntry | JournalChange) -> bytes:
-    """Write a line."""
+    """Return a line with its checksum, as bytes."""
     plain = _plain_entry(line) if isinstance(line, JournalEntry) else _plain_change(line)
     return _sealed(_JSON.encode(plain).encode())
 

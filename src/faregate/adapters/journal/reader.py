@@ -33,10 +33,10 @@ class FileJournalReader:
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
-        """Open it.
+        """Open the file.
 
         Raises:
-            JournalError: It cannot be read, or cannot be retired.
+            JournalError: The file cannot be read, or cannot be retired.
         """
         try:
             with self._path.open("rb") as file:
@@ -60,7 +60,7 @@ class FileJournalReader:
                 number += 1
 
     def retire(self, end: int) -> bool:
-        """Retire it if no complete line follows `end`; see the port.
+        """Retire the file if no complete line follows `end`; see the port.
 
         A process that still writes to it finds that it was renamed, and begins another file.
         """

@@ -63,7 +63,7 @@ class FileJournal:
 
     @property
     def state(self) -> JournalState:
-        """Its size, and the number of its requests."""
+        """The size of the journal, and the number of its requests."""
         return JournalState(
             requests=self._requests,
             bytes=self._file.size if self._file else 0,
@@ -172,12 +172,12 @@ class _File:
         self.size += len(text)
 
     def leave(self) -> None:
-        """Close it in the background, after its lines are on the disk."""
+        """Close the file in the background, after its lines are on the disk."""
         self._sync.end()
         os.close(self._descriptor)
 
     def close(self) -> None:
-        """Sync it to the disk, and close it."""
+        """Sync the file to disk, and close it."""
         self.leave()
         self._sync.join()
 

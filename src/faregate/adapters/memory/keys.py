@@ -25,12 +25,12 @@ class IdempotencyKeyLease:
 
 
 class IdempotencyKeys:
-    """The keys of allowed requests, in generations (turns): each lasts one lifetime of a key."""
+    """The keys of allowed requests, in generations: each lasts one lifetime of a key."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        #: By user, and by the number of the turn.
-        self._turns: Expiring[tuple[UUID, int], dict[bytes, IdempotencyKeyLease]] = Expiring(
+        #: By user and number of the generation.
+        self._generations: Expiring[tuple[UUID, int], dict[bytes, IdempotencyKeyLease]] = Expiring(
             records.time_ms
         )
         self._responses: Expiring[CreditTransactionId, bytes] = Expiring(records.time_ms)
@@ -39,27 +39,27 @@ class IdempotencyKeys:
         self, user_id: UUID, key: IdempotencyKey | SavedKey, now_ms: int
     ) -> IdempotencyKeyLease | None:
         """Return the lease of a key whose lifetime has not ended."""
-        for turn in self._turns_of(user_id):
-            lease = turn.get(key.key_digest)
+        for generation in self._generations_of(user_id):
+            lease = generation.get(key.key_digest)
             if lease is not None and now_ms - lease.made_at_ms < key.lifetime_ms:
                 return lease
         return None
 
     def is_full(self, user_id: UUID, key: IdempotencyKey | SavedKey, now_ms: int) -> bool:
         """Return whether the user has no room for one more key."""
-        turn = self._turns.get((user_id, now_ms // key.lifetime_ms)) or {}
-        return len(turn) >= key.keys_max
+        generation = self._generations.get((user_id, now_ms // key.lifetime_ms)) or {}
+        return len(generation) >= key.keys_max
 
     def save(self, key: IdempotencyKey | SavedKey, first: CreditTransaction, now_ms: int) -> None:
         """Save the key of a spend that was made just now."""
         number = now_ms // key.lifetime_ms
-        turn = self._turns.get((first.user_id, number))
-        if turn is None:
-            turn = {}
-            self._turns.put((first.user_id, number), turn, 2 * key.lifetime_ms)
-            # Two turns alternate.
-            self._turns.put((first.user_id, number - 2), {}, 0)
-        turn[key.key_digest] = IdempotencyKeyLease(
+        generation = self._generations.get((first.user_id, number))
+        if generation is None:
+            generation = {}
+            self._generations.put((first.user_id, number), generation, 2 * key.lifetime_ms)
+            # Two generations alternate, so the one before last ends.
+            self._generations.put((first.user_id, number - 2), {}, 0)
+        generation[key.key_digest] = IdempotencyKeyLease(
             key.fingerprint_digest, first, now_ms, now_ms, first.id
         )
 
@@ -93,14 +93,16 @@ class IdempotencyKeys:
 
     def forget(self, user_id: UUID, identity: CreditTransactionId) -> None:
         """Delete the key of a charge or hold, so that the request may be made again."""
-        for turn in self._turns_of(user_id):
-            for digest, lease in list(turn.items()):
+        for generation in self._generations_of(user_id):
+            for digest, lease in list(generation.items()):
                 if lease.first.id == identity:
-                    del turn[digest]
+                    del generation[digest]
 
     def of(self, user_id: UUID, identity: CreditTransactionId) -> IdempotencyKeyLease | None:
         """Return the lease of a charge or hold that had a key, while the key is known."""
-        entries = (lease for turn in self._turns_of(user_id) for lease in turn.values())
+        entries = (
+            lease for generation in self._generations_of(user_id) for lease in generation.values()
+        )
         return next((lease for lease in entries if lease.first.id == identity), None)
 
     def is_leased_to_another(
@@ -113,5 +115,9 @@ class IdempotencyKeys:
         lease = self.of(user_id, identity)
         return lease is not None and attempt_id is not None and lease.holder != attempt_id
 
-    def _turns_of(self, user_id: UUID) -> Iterator[dict[bytes, IdempotencyKeyLease]]:
-        return (turn for (owner, _), turn in self._turns.all().items() if owner == user_id)
+    def _generations_of(self, user_id: UUID) -> Iterator[dict[bytes, IdempotencyKeyLease]]:
+        return (
+            generation
+            for (owner, _), generation in self._generations.all().items()
+            if owner == user_id
+        )

@@ -31,7 +31,7 @@ class MemoryLedger:
         decision_timeout_ms: int = 50,
     ) -> None:
         self._decision_timeout_ms = decision_timeout_ms
-        #: It makes no calls; see the port.
+        #: Memory makes no calls; see the port.
         self.calls: CallCounts | None = None
         self.records = Records(now_ms, pending_max)
         self.state = MemoryState(self.records)

@@ -57,6 +57,6 @@ class RateLimits:
 
 
 def _counter_of(limit: RateLimit, spend: Spend) -> object:
-    """Return what a limit counts: shadow policies, and limits by key, count apart."""
+    """Return the counter of a limit: shadow policies, and limits by key, count apart."""
     policy = spend.policy.name if spend.policy.is_shadow else ""
     return policy, limit.state_name, limit.is_by_key, spend.counts_for(limit)

@@ -1,4 +1,4 @@
-"""Shadow balances in plain dicts: what shadow policies would have decided."""
+"""Shadow balances in plain dicts: the decisions of shadow policies."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping

@@ -205,7 +205,7 @@ class Spends:
         return replace(refused, limited_by=limit.name, retry_after_ms=limit.resets_in_ms)
 
     def _take(self, attempt: Attempt, blank: Decision) -> Decision:
-        """Take the cost, and save what a retry needs."""
+        """Take the cost, and save the values that a retry needs."""
         spend, now_ms = attempt.spend, self._records.now_ms
         record = self._state.take(
             self._state.users[spend.user_id],

@@ -79,14 +79,14 @@ class MemoryHold:
     #: The answer about it: its state, its expiry, and the credits that its end gave back or took.
     answer: HoldAnswer
     opened_at_ms: int
-    #: Whether it costs its estimate when it expires.
+    #: Whether the hold costs its estimate when it expires.
     is_kept_at_expiry: bool
     #: The actual cost of its settlement.
     actual: int = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the hold has not ended."""
         return self.answer.state is HoldState.OPEN
 
     def note(self, **changes: Any) -> None:
@@ -145,7 +145,7 @@ def check_range(credits: int) -> None:
     """Make sure that a balance stays in its range.
 
     Raises:
-        AmountError: It does not.
+        AmountError: The balance would leave its range.
     """
     if abs(credits) > CREDITS_MAX:
         raise AmountError("the balance would leave its range")

@@ -29,9 +29,9 @@ class Right:
     verb: str
     #: database, schema, table, function; or rows: all rows of a table, by a policy.
     kind: str
-    #: Empty for the database, which is the one at hand.
+    #: Empty for the database itself.
     object: str = ""
-    #: For a right to one column of a table.
+    #: The column, if the right is to one column of a table.
     column: str = ""
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class Right:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseRole:
-    """A role, and what it needs."""
+    """A role, and the rights that it needs."""
 
     name: str
     #: The programs that run in this role.

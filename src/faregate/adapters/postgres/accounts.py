@@ -29,7 +29,7 @@ class PostgresAccounts:
         self._openings = Openings(self._pool)
 
     async def identity(self) -> LedgerIdentity:
-        """Return what the ledger was created with.
+        """Return the identity of the ledger, fixed when it was created.
 
         Raises:
             ConfigurationError: The role of the connection lacks a right that a gate needs.
@@ -65,7 +65,7 @@ class PostgresAccounts:
         return None if row is None else DurableDeduct(**row)
 
     async def users_after(self, after: UUID | None, count_max: int) -> Sequence[UUID]:
-        """Return the next users by id, of those that have a profile."""
+        """Return the next users that have a profile, by id."""
         parameters = {"after": after or UUID(int=0), "count_max": count_max}
         return [row["id"] for row in await self._pool.rows("read_profiles", parameters)]
 

@@ -25,7 +25,7 @@ class PostgresAdmin:
         self._connector = Connector(conninfo, "faregate admin", _BOUNDS)
 
     def identity(self) -> LedgerIdentity:
-        """Return what the ledger was created with."""
+        """Return the identity of the ledger, fixed when it was created."""
         with (
             unavailable("read identity"),
             owned("read the ledger"),
@@ -42,7 +42,7 @@ class PostgresAdmin:
         """Make sure that the role may begin an epoch. Nothing is changed.
 
         Raises:
-            ConfigurationError: It may not.
+            ConfigurationError: The role lacks a right of the owner.
         """
         # No ledger has this epoch, so the statement changes nothing and checks only its rights.
         nothing = {"after": -1, "shard_count": 1}

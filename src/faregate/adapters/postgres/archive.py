@@ -81,7 +81,7 @@ class PostgresArchive:
         self._connector = Connector(conninfo, "faregate drain", _BOUNDS)
 
     def identity(self) -> LedgerIdentity:
-        """Return what the ledger was created with."""
+        """Return the identity of the ledger, fixed when it was created."""
         with (
             unavailable("read what the ledger was created with"),
             migrated(),
@@ -94,7 +94,7 @@ class PostgresArchive:
         return row
 
     def cursors(self) -> Mapping[int, Cursor]:
-        """Return the newest cursor of each shard of which a batch was stored."""
+        """Return the newest cursor of each shard that has one."""
         with (
             unavailable("read the cursors of the shards"),
             migrated(),
@@ -217,7 +217,8 @@ def _sort(
     if stored.count != len(records):
         # Without this check a record could be lost for good; the batch is read again instead.
         raise ArchiveUnavailableError(
-            f"{len(records)} records were to be stored but {stored.count} are accounted for"
+            f"{len(records)} records were sent to Postgres, but {stored.count}"
+            " were stored or set aside"
         )
     write_batch(connection, batch, newest, stored.count, sorter.inserted.leaves)
     return replace(stored, cursor=batch.end)

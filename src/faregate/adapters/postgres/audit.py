@@ -54,13 +54,13 @@ class PostgresAudit:
         self._sees_all = False
 
     def identity(self) -> LedgerIdentity:
-        """Return what the ledger was created with."""
+        """Return the identity of the ledger, fixed when it was created."""
         for row in self._rows(statement("read_identity"), {}):
             return LedgerIdentity(**row)
         raise ConfigurationError("the ledger has no identity; run `faregate migrate`")
 
     def cursors(self) -> Mapping[int, Cursor]:
-        """Return the newest cursor of each shard of which a batch was stored."""
+        """Return the newest cursor of each shard that has one."""
         return cursors_of(self._rows(statement("read_cursors"), {}))
 
     def users(

@@ -49,13 +49,13 @@ _DEFAULTS: dict[str, str | int | None] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How long Postgres may take, in milliseconds, before it gives up by itself."""
+    """The times after which Postgres gives up by itself, in milliseconds."""
 
-    #: For one statement.
+    #: The longest time of one statement.
     statement_ms_max: int
-    #: For one lock.
+    #: The longest wait for one lock.
     lock_ms_max: int
-    #: Between two statements of a transaction; ends the transaction of a client that hangs or died.
+    #: The longest pause in a transaction; it ends the transaction of a client that hangs or died.
     idle_ms_max: int = 30_000
 
     @property
@@ -139,10 +139,10 @@ def require_utf8(info: psycopg.ConnectionInfo) -> None:
 
 
 def require_primary(connection: psycopg.Connection) -> None:
-    """Check that a server is no standby.
+    """Check that a server is not a standby.
 
     Raises:
-        StandbyError: It is a standby.
+        StandbyError: The server is a standby.
     """
     ((is_standby,),) = connection.execute(statement("is_standby")).fetchall()
     if is_standby:

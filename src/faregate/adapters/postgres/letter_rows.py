@@ -23,7 +23,7 @@ class Made:
     """A row that was made for a dead letter."""
 
     row_id: UUID
-    #: Its leaf, 16 bytes; empty if the record had been a row before.
+    #: The leaf of the record, 16 bytes; empty if the record had been a row before.
     leaves: bytes
 
 

@@ -122,7 +122,7 @@ class PostgresLetters:
         connection.execute(statement("bound_lock_wait"), {"lock_ms_max": str(LOCK_MS_MAX)})
         if not _rows(connection, "lock_letter", {"id": row["id"]}):
             return _repeated(connection, row["id"])
-        # Its user may have been deleted meanwhile.
+        # The user of a record may have been deleted meanwhile.
         (row,) = _rows(connection, "read_letters", {"ids": [row["id"]]})
         letter = Letter(
             id=row["id"],

@@ -34,7 +34,9 @@ def connected(conninfo: str) -> Iterator[psycopg.Connection]:
         # Statements are not prepared by name, which a pooler between us would not survive.
         connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
-        raise ArchiveUnavailableError(f"cannot connect to migrate: {error}") from error
+        raise ArchiveUnavailableError(
+            f"cannot connect to Postgres for migrations: {error}"
+        ) from error
     connection.add_notice_handler(_warn)
     with connection:
         try:

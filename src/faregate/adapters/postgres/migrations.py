@@ -57,7 +57,7 @@ class Migrator:
 
         Raises:
             ArchiveUnavailableError: Postgres cannot be reached or went away.
-            MigrationError: The database cannot be looked at.
+            MigrationError: The database cannot be inspected.
         """
         with connected(self._conninfo) as connection, bounded(connection):
             return obstacles(connection)
@@ -70,11 +70,11 @@ class Migrator:
         adopt: bool = False,
         on_progress: Callable[[str], None] = _ignore,
     ) -> list[str]:
-        """Apply what is pending, in one transaction, and return the names.
+        """Apply pending migrations, in one transaction, and return the names.
 
         Args:
-            shard_count: What the ledger is created with; it never changes.
-            starting_credits: What the ledger is created with; it never changes.
+            shard_count: The number of shards; fixed when the ledger is created.
+            starting_credits: The credits of a new user; fixed when the ledger is created.
             adopt: Whether to run the adoptions of obstacles.
             on_progress: Called with the name of each adoption and migration before it is applied.
 
@@ -116,7 +116,7 @@ class Migrator:
 
 
 def _prepare(connection: psycopg.Connection) -> None:
-    """Create what migrations need: the basics of Supabase, and the table of their records."""
+    """Create the basics of Supabase and the table of migrations, which migrations need."""
     if not holds(connection, "is_bootstrapped"):
         with transaction(connection, "bootstrap.sql"):
             execute(connection, bootstrap_sql())
@@ -163,7 +163,7 @@ class _Run:
     on_progress: Callable[[str], None]
 
     def on(self, connection: psycopg.Connection) -> list[str]:
-        """Apply what is pending, in order; return the names."""
+        """Apply pending migrations, in order; return the names."""
         # Held until the end of the transaction; then the next run checks again.
         lock_run(connection)
         connection.execute(sql("check_at_once"))

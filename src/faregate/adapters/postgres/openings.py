@@ -25,7 +25,7 @@ class _Batch:
     is_provisioned: bool
     loop: asyncio.AbstractEventLoop
     user_ids: set[UUID] = field(default_factory=set)
-    #: Whether it has been sent.
+    #: Whether the opening has been sent.
     is_sent: bool = False
 
     def takes(self, loop: asyncio.AbstractEventLoop, *, provision: bool) -> bool:

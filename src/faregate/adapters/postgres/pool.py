@@ -40,7 +40,7 @@ class Pool:
         return AsyncConnectionPool[Connection](
             self._conninfo,
             connection_class=psycopg.AsyncConnection[DictRow],
-            # Statements are not prepared by name, which a pooler between us would not survive.
+            # A pooler before Postgres may lose prepared statements, so none are prepared.
             kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
             min_size=0,
             max_size=CONNECTIONS_MAX,
@@ -55,7 +55,7 @@ class Pool:
 
     @property
     def closed(self) -> bool:
-        """Whether it has no pool: before the first use, and after the close."""
+        """Whether there is no pool: before the first use, and after the close."""
         return self._pool is None or self._pool.closed
 
     @asynccontextmanager
@@ -67,7 +67,7 @@ class Pool:
 
         Raises:
             ArchiveUnavailableError: Postgres does not answer in time.
-            ConfigurationError: It has not been migrated.
+            ConfigurationError: Postgres has not been migrated.
         """
         with unavailable(doing), migrated():
             async with asyncio.timeout(ANSWER_S_MAX):
@@ -121,7 +121,7 @@ class Pool:
         """Return True if the loop of the pool has ended.
 
         Raises:
-            ConfigurationError: It has not ended, and this call comes from another loop.
+            ConfigurationError: The loop still runs, and this call comes from another one.
         """
         if self._loop is not None and not self._loop.is_closed():
             raise ConfigurationError("this pool is in use on another event loop")

@@ -74,7 +74,7 @@ class Fact:
 class Expected:
     """The facts that the migrations make."""
 
-    #: Facts of every layout of a database.
+    #: The facts that every layout of a database has.
     required: Set[Fact]
     #: Facts of some layouts, including the required ones.
     allowed: Set[Fact]
@@ -104,7 +104,7 @@ def expected() -> Expected:
 
 
 def read_facts(connection: psycopg.Connection) -> tuple[Set[Fact], str]:
-    """Read the schema in the transaction at hand, and the name of its owner, quoted.
+    """Read the schema in the current transaction, and the name of its owner, quoted.
 
     From then on the search path is empty until the end of the transaction.
     """
@@ -125,7 +125,7 @@ def _fact(row: dict[str, Any], owner: str) -> Fact:
 
 
 def find_differences(connection: psycopg.Connection) -> list[SchemaDifference]:
-    """Compare the schema with the migrations, in the transaction at hand.
+    """Compare the schema with the migrations, in the current transaction.
 
     Raises:
         psycopg.Error: Postgres does not answer.

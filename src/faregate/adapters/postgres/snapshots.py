@@ -15,13 +15,13 @@ from faregate.ports import Copy, Cursor, Known, LedgerSum
 
 
 class PostgresSnapshots:
-    """The port `Snapshots`, by the connection of an audit; raises as `PostgresAudit` does."""
+    """The port `Snapshots`, on the connection of an audit; raises as `PostgresAudit` does."""
 
     def __init__(self, audit: PostgresAudit) -> None:
         self._audit = audit
 
     def cursors(self) -> Mapping[int, Cursor]:
-        """Return the newest cursor of each shard of which a batch was stored."""
+        """Return the newest cursor of each shard that has one."""
         return self._audit.cursors()
 
     @contextmanager

@@ -146,7 +146,7 @@ _AUDIT: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisUser:
-    """A user of Redis, and what it needs."""
+    """A user of Redis, and the rights that it needs."""
 
     name: str
     #: The programs that run as this user.
@@ -154,7 +154,7 @@ class RedisUser:
     #: Patterns of keys and channels, as ACL SETUSER takes them.
     patterns: tuple[str, ...]
     channels: tuple[str, ...] = ()
-    #: Its commands, each as it might be sent.
+    #: The user's commands, each as it might be sent.
     samples: tuple[str, ...]
 
     @property

@@ -77,7 +77,7 @@ class Call:
         self.times_ms = times_ms
         #: Whether callers still wait for it.
         self.is_awaited = True
-        #: Whether it was sent again, since the server did not know the script.
+        #: Whether the call was sent again, since the server did not know the script.
         self.is_resent = False
         #: The error with which the server refused to load the script, or None.
         self.load_error: RedisError | None = None

@@ -113,8 +113,8 @@ def checked(reply: Any) -> Any:
     """Return a reply, or raise the error that it is.
 
     Raises:
-        LedgerUnavailableError: It is an error.
-        ConfigurationError: It is an error that only a node of a cluster gives.
+        LedgerUnavailableError: The reply is an error.
+        ConfigurationError: The reply is an error that only a node of a cluster gives.
     """
     if isinstance(reply, Exception):
         check_no_cluster(reply)

@@ -21,7 +21,7 @@ class Shard:
     number: int
     #: The common prefix.
     base: bytes
-    #: Its state: epoch, ordinals, times. Missing if Redis was wiped.
+    #: The state of the shard: epoch, ordinals, times. Missing if Redis was wiped.
     state: bytes
     #: The stream of its records.
     stream: bytes

@@ -54,7 +54,7 @@ class RedisLedger:
     async def attach(self, identity: LedgerIdentity) -> None:
         """Check that this is the ledger of `identity`; see the port."""
         if self._opened is not None and self._opened.loop is not asyncio.get_running_loop():
-            # Its loop ended without closing it, and with the loop all its tasks.
+            # Its event loop ended without closing it, and all of its tasks ended with the loop.
             self._opened = None
         await self._session.attach(identity)
 

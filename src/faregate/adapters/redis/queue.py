@@ -47,7 +47,7 @@ class Waiting:
         self.shard = shard
         #: The key of the account, which also identifies the user.
         self.account = account
-        #: Its policy, its flags, and its optional sections.
+        #: The packed policy of the attempt, its flags, and its optional sections.
         self.policy, self.flags, self.sections = packed
 
     def fail(self, error: Exception) -> None:

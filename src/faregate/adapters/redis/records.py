@@ -81,7 +81,7 @@ class StreamEntryHeader:
         return self.first + self.count - 1
 
     def is_of(self, state: ShardState) -> bool:
-        """Return whether its ordinals are valid in the epoch of a shard."""
+        """Return whether the record's ordinals are valid in the epoch of a shard."""
         return self.epoch == state.epoch and 1 <= self.first <= self.last <= state.ordinal
 
     def pack_alone(self, index: int) -> bytes:
@@ -229,5 +229,5 @@ def _metadata(text: str) -> dict[str, object] | None:
         return None
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError("metadata is a JSON object")  # noqa: TRY004
+        raise ValueError("metadata must be a JSON object")  # noqa: TRY004
     return value

@@ -43,7 +43,7 @@ def folder() -> Path:
     """Return the folder of the scripts: inside the installed package, or in a checkout.
 
     Raises:
-        ConfigurationError: It is missing, so the installation is broken.
+        ConfigurationError: The folder is missing, so the installation is broken.
     """
     for candidate in (_PACKAGE / "lua", _PACKAGE.parents[1] / "lua"):
         if candidate.is_dir():

@@ -29,7 +29,7 @@ from faregate.domain.identity import LedgerIdentity
 class LedgerOptions:
     """The address of the ledger, and its bounds."""
 
-    #: It may hold a password.
+    #: A URL may hold a password.
     url: str = field(repr=False)
     shard_count: int
     #: How many records of a shard may wait for Postgres.

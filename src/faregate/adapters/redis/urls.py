@@ -72,7 +72,7 @@ def check_no_cluster(error: Exception) -> None:
     """Check that an error does not come from a node of a Redis Cluster.
 
     Raises:
-        ConfigurationError: It does.
+        ConfigurationError: The error comes from a node of a cluster.
     """
     found = cluster_error(error)
     if found is not None:

@@ -30,7 +30,7 @@ class ShardState:
     last_us: int = 0
     #: The time from which its stream is complete.
     oldest_ms: int = 0
-    #: Whether it is closed, since its ledger moves to another Redis.
+    #: Whether the shard is closed, since its ledger moves to another Redis.
     is_closed: bool = False
 
     @property
@@ -39,7 +39,7 @@ class ShardState:
         return self.ordinal - self.stored
 
     def pack(self) -> bytes:
-        """Return it as it lies in Redis."""
+        """Return the value as it lies in Redis."""
         return STATE.pack(
             CLOSED if self.is_closed else VERSION,
             self.epoch,
@@ -51,7 +51,7 @@ class ShardState:
 
     @classmethod
     def unpack(cls, packed: bytes) -> Self:
-        """Read it.
+        """Read a packed value.
 
         Raises:
             LedgerCorruptError: It was overwritten, or is of another version.
@@ -88,7 +88,7 @@ class Account:
     arrivals: tuple[tuple[bytes, int], ...] = ()
 
     def pack(self) -> bytes:
-        """Return it as it lies in Redis."""
+        """Return the value as it lies in Redis."""
         account = ACCOUNT.pack(
             VERSION,
             0,
@@ -107,7 +107,7 @@ class Account:
 
     @classmethod
     def unpack(cls, packed: bytes) -> Self:
-        """Read it.
+        """Read a packed value.
 
         Raises:
             LedgerCorruptError: It was overwritten, or is of another version.

@@ -48,7 +48,9 @@ def networks(names: Iterable[str]) -> tuple[Network, ...]:
         ConfigurationError: One is ill-formed, or is the whole internet, which cannot be trusted.
     """
     if isinstance(names, str):
-        raise ConfigurationError(f"networks are a list, such as [{names!r}]; this is one text")
+        raise ConfigurationError(
+            f"networks must be a list, such as [{names!r}]; this is a single text"
+        )
     found = []
     for name in names:
         try:

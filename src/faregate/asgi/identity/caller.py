@@ -44,7 +44,7 @@ class Caller:
         ):
             if not isinstance(value, kinds):
                 kind = type(value).__name__
-                raise IdentityAnswerError(f"the {what} of a caller is no {kind}")
+                raise IdentityAnswerError(f"the {what} of a caller cannot be a {kind}")
 
 
 #: Returns whether a request passes without identity and without charge.

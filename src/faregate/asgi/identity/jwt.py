@@ -67,7 +67,7 @@ class JwtIdentity:
         if not issuer or audience in ("", [], ()):
             raise ConfigurationError("an issuer and an audience are needed")
         if not 0 <= leeway_s <= LEEWAY_S_MAX:
-            raise ConfigurationError(f"leeway_s lies within 0 and {LEEWAY_S_MAX:.0f}")
+            raise ConfigurationError(f"leeway_s must lie between 0 and {LEEWAY_S_MAX:.0f}")
         self._issuer = issuer
         self._audience = audience
         self._namespace = namespace
@@ -125,16 +125,18 @@ class JwtIdentity:
 
 def _check_algorithms(algorithms: Collection[str]) -> frozenset[str]:
     if isinstance(algorithms, str):
-        raise ConfigurationError(f"algorithms are a list, such as [{algorithms!r}]")
+        raise ConfigurationError(f"algorithms must be a list, such as [{algorithms!r}]")
     names = frozenset(algorithms)
     unknown = names - SYMMETRIC - ASYMMETRIC
     if not names or unknown:
         shown = ", ".join(sorted(map(repr, unknown))) or "none at all"
         known = ", ".join(sorted(SYMMETRIC | ASYMMETRIC))
-        raise ConfigurationError(f"signatures to be believed are among {known}; not {shown}")
+        raise ConfigurationError(f"algorithms must be among {known}; not {shown}")
     if names & SYMMETRIC and names & ASYMMETRIC:
         # Otherwise anybody could use the public key as the secret of an HMAC.
-        raise ConfigurationError("signatures by secret and by public key are not mixed")
+        raise ConfigurationError(
+            "signatures by secret and by public key cannot be mixed: choose one kind of algorithm"
+        )
     return names
 
 
@@ -143,7 +145,7 @@ def _prepare(secret: str | bytes, name: str) -> Any:
     try:
         prepared = algorithm.prepare_key(secret)
     except (jwt.PyJWTError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"this is no key for {name}") from error
+        raise ConfigurationError(f"this is not a key for {name}") from error
     if hasattr(prepared, "private_bytes"):
         raise ConfigurationError("this is a private key: tokens are checked with the public one")
     too_short = algorithm.check_key_length(prepared)

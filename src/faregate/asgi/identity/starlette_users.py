@@ -23,7 +23,7 @@ def session_identity(name: str = "user_id", *, namespace: UUID | None = None) ->
 
     def identify(scope: Scope) -> UUID | None:
         if "session" not in scope:
-            raise ConfigurationError("there is no session: SessionMiddleware stands above the gate")
+            raise ConfigurationError("there is no session: put SessionMiddleware above the gate")
         return user_id_from(scope["session"].get(name), namespace)
 
     return identify
@@ -42,7 +42,7 @@ def user_identity(
     def identify(scope: Scope) -> UUID | None:
         if "user" not in scope:
             raise ConfigurationError(
-                "there is no user: AuthenticationMiddleware stands above the gate"
+                "there is no user: put AuthenticationMiddleware above the gate"
             )
         user = scope["user"]
         # If it is a method, it would be true for every user.

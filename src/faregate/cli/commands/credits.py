@@ -102,15 +102,15 @@ def refund(
     idempotency_key: IdempotencyKeyOption = None,
     as_json: Json = False,
 ) -> None:
-    """Refund a charge: its whole rest, once, or a part.
+    """Refund a charge: all that is left of it, once, or a part.
 
     Example: faregate refund 7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f2e3d
     0199f5d2-c6a0-7c1e-8f0a-3b5d7e9f1a2b --actor ann --reason "ticket 7"
     """
     if (amount is None) != (idempotency_key is None):
         raise InvalidArgumentError(
-            "--amount and --idempotency-key belong together: the key tells a part from the next"
-            " one, and the whole is given back once without it"
+            "give --amount and --idempotency-key together to refund a part, or neither to refund"
+            " all that is left"
         )
     decision = ask(
         operator_gate(),
@@ -132,7 +132,7 @@ def checked_text(name: str, text: str) -> str:
     """Return a text that is not blank.
 
     Raises:
-        InvalidArgumentError: It is blank.
+        InvalidArgumentError: The text is blank.
     """
     if not text.strip():
         raise InvalidArgumentError(f"--{name} is blank")

@@ -138,7 +138,7 @@ def _require_idle(settings: Settings, user: UUID, *, is_forced: bool) -> None:
     if (in_flight or holds) and not is_forced:
         raise InvalidArgumentError(
             f"user {user} has {in_flight} requests in flight and {holds} open holds: close the user"
-            " first, or say --force"
+            " first, or add --force"
         )
 
 

@@ -1,4 +1,4 @@
-"""`faregate journal`: what was served without a decision, shown and charged."""
+"""`faregate journal`: shows and charges requests that were served without a decision."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -18,7 +18,7 @@ class App:
     """The app, which is restarted when a file changes, even after it has ended."""
 
     def __init__(self, program: Program, folder: Path, print_line: PrintLine) -> None:
-        """Start it. `folder` holds its sources."""
+        """Start the process. `folder` holds its sources."""
         self._program = program
         self._folder = folder
         self._print_line = print_line
@@ -27,7 +27,7 @@ class App:
         self._is_down = False
 
     def check(self) -> None:
-        """Restart it if a file has changed; print once that it has ended."""
+        """Restart the process if a file has changed; print once that it has ended."""
         found = sources(self._folder)
         if found != self._sources:
             self._print_line(f"{self._newest(found)} has changed: the app is started again")
@@ -42,7 +42,7 @@ class App:
             )
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop the process."""
         self._child.stop(_APP_STOP_S_MAX)
 
     def _newest(self, found: Mapping[Path, int]) -> Path:
@@ -54,17 +54,17 @@ class Worker:
     """The worker, which is restarted if it dies."""
 
     def __init__(self, program: Program, print_line: PrintLine) -> None:
-        """Start it."""
+        """Start the process."""
         self._program = program
         self._print_line = print_line
         self._child = Child(program)
         self._restarts = 0
 
     def check(self) -> None:
-        """Restart it if it has ended.
+        """Restart the process if it has ended.
 
         Raises:
-            EmbeddedServerError: It has ended too often.
+            EmbeddedServerError: The process has ended too often.
         """
         if self._child.exit_status is None:
             return
@@ -77,7 +77,7 @@ class Worker:
         self._child = Child(self._program)
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop the process."""
         self._child.stop(WORKER_STOP_S_MAX)
 
 

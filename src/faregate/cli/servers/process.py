@@ -69,10 +69,10 @@ class SupervisedProcess:
     """A running server with its supervisor. Not for use by several threads at once."""
 
     def __init__(self, launch: Launch, *, lock: int) -> None:
-        """Start it.
+        """Start the server.
 
         Args:
-            launch: What to run.
+            launch: The program to run.
             lock: Descriptor of the locked file that server and supervisor inherit.
 
         Raises:

@@ -38,7 +38,7 @@ class Facts:
     rows: Mapping[str, Row]
     #: Their originals, which a batch wrote, if they could be found.
     originals: Mapping[str, Row]
-    #: The ids of records that a batch wrote as they are.
+    #: The ids of records that a batch wrote unchanged.
     proven: frozenset[UUID]
 
 

@@ -43,7 +43,7 @@ def plan(findings: Sequence[Finding], facts: Facts, favour: Favour) -> Sequence[
             first = busy.get(step.finding.user_id)
             steps.append(_wait(step.finding, first) if first else step)
             if step.drift or step.action is StepAction.RESTORE_SCHEMA:
-                # It repairs all findings of its kind at once.
+                # The step repairs all findings of its kind at once.
                 busy.setdefault(step.finding.user_id, step.finding)
         # A finding without a repair blocks the others, since numbers of the user cannot be trusted.
         for step in planned:
