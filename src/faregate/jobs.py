@@ -189,9 +189,7 @@ def charged_job(
         TypeError: The gate is async and the function is not, or the other way round.
     """
     if (cost is not None and estimate is not None) or (actual is not None and estimate is None):
-        raise ConfigurationError(
-            "give a job either a cost or an estimate; only an estimate can have an actual cost"
-        )
+        raise ConfigurationError("give a cost or an estimate; `actual` needs an estimate")
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
         def ask(*args: _P.args, **options: _P.kwargs) -> _Asked:
