@@ -10,18 +10,23 @@ COMPILE := build/lock/bin/uv pip compile --universal --python-version 3.11 --gen
 LOCK := $(COMPILE) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-servers test-install soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture reference docs test-docs schema check fmt lock dist sbom clean
+.PHONY: demo test test-long test-servers test-install soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture reference docs test-docs schema check fmt lock dist sbom clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
 	$(BIN)/faregate demo
 
-# The tests, or some of them, on servers that come with the environment. Each worker has its own.
+# The tests but the long ones, or those that TESTS names, on servers that come with the environment. Each
+# worker has its own.
 TESTS ?=
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 test: .venv/ready
-	$(PYTEST) $(TESTS)
+	$(PYTEST) $(or $(TESTS),-m "not long")
+
+# The long tests: kills and sabotage under load, in a few minutes.
+test-long: .venv/ready
+	$(PYTEST) -m long tests/integration tests/e2e
 
 # The same on Debian's redis-server, PostgreSQL and nginx, which have to be installed.
 test-servers: .venv/ready

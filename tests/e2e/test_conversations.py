@@ -22,6 +22,8 @@ from e2e.replays import (
 from faregate.cli.servers import EmbeddedValkey
 from soak import Record, soaked
 
+pytestmark = pytest.mark.long
+
 ROWS = 300
 KILLED_PERCENT = 10
 UNDER_WAY = 300

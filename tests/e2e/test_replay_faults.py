@@ -25,6 +25,8 @@ from faregate.cli.servers import EmbeddedServers, EmbeddedValkey
 from processes import runs
 from waiting import wait_for
 
+pytestmark = pytest.mark.long
+
 LINES = 600
 USERS = 100
 #: Of a replay that is ended long before it is over.

@@ -27,7 +27,7 @@ from sabotages import SABOTAGES, Sabotage
 from soak import scaled
 from waiting import wait_for
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 REPAIR = ("repair", "--apply", *WHO)
 

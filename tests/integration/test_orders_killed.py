@@ -13,7 +13,7 @@ from orders_process import POINTS
 from waiting import WAIT_S_MAX, wait_for
 from worker_process import System, children
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 
 @pytest.fixture

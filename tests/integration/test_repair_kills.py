@@ -18,7 +18,7 @@ from operated import Ledger
 from sabotage import APPLY, Sabotaged
 from waiting import WAIT_S_MAX
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 #: What the user has after a grant and two charges.
 CREDITS = 11
