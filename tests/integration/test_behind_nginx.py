@@ -1,8 +1,8 @@
 """The example behind a real nginx: who is charged, and what late and lost responses cost."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
@@ -203,19 +203,18 @@ def test_a_cache_keeps_no_response_that_was_charged(
             assert answer.headers["ratelimit"] == f'"credits";r={granted + 2}'
 
 
-def test_http_2_and_compression_change_no_field(
+async def test_http_2_and_compression_change_no_field(
     api: Api, ledger: ExampleLedger, customer: Customer, tmp_path: Path
 ) -> None:
     """64 requests on one connection of HTTP/2: three are served, the others are refused."""
     changes = {"listen 8080;": "listen 8080 http2;", "gzip on": "gzip_min_length 1;\n    gzip on"}
     fields = {"authorization": f"Bearer {customer.key}"}
-    with (
-        nginx(api, tmp_path, changes) as front,
-        httpx.Client(http1=False, http2=True, trust_env=False, timeout=WAIT_S_MAX) as client,
-        ThreadPoolExecutor(16) as pool,
-    ):
+    with nginx(api, tmp_path, changes) as front:
         url = f"http://127.0.0.1:{front.port}/reports/0"
-        answers = list(pool.map(lambda _: client.get(url, headers=fields), range(64)))
+        async with httpx.AsyncClient(
+            http1=False, http2=True, headers=fields, timeout=WAIT_S_MAX, trust_env=False
+        ) as client:
+            answers = await asyncio.gather(*(client.get(url) for _ in range(64)))
     assert {answer.http_version for answer in answers} == {"HTTP/2"}
     assert sorted(answer.status_code for answer in answers) == [200] * 3 + [402] * 61
     served_ones = [answer for answer in answers if answer.status_code == 200]
