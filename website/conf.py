@@ -17,8 +17,9 @@ highlight_language = "none"
 #: JSON with an ellipsis, or SQL of one dialect, is for people.
 suppress_warnings = ["misc.highlighting_failure"]
 
-#: Pages are plain CommonMark with tables, as a git host shows them: nothing of MyST's own.
+#: Pages are CommonMark with the tables and lists of a git host: nothing of MyST's own.
 myst_disable_syntax = ["myst_block_break", "myst_line_comment", "myst_target", "myst_role"]
+myst_enable_extensions = ["strikethrough", "tasklist"]
 myst_heading_anchors = 4
 
 #: Docstrings write code in single backticks.

@@ -13,7 +13,7 @@ class Tab:
         self.faults: list[str] = []
         page.on("console", lambda message: self._said(message.type, message.text))
         page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
+        page.on("requestfailed", lambda request: self._failed(request.url, request.failure))
         page.on("request", lambda request: self._requested(request.url))
         page.on("response", lambda response: self._answered(response.url, response.status))
 
@@ -24,6 +24,11 @@ class Tab:
     def _said(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"}:
             self.faults.append(text)
+
+    def _failed(self, url: str, why: str) -> None:
+        # The next page of the tab ends what the last one has still asked for, such as its icon.
+        if why != "net::ERR_ABORTED":
+            self.faults.append(f"{why}: {url}")
 
     def _requested(self, url: str) -> None:
         if urlsplit(url).netloc != urlsplit(self.base).netloc and not url.startswith("data:"):

@@ -37,7 +37,8 @@ LOOK = """() => ({
     bare: [...document.querySelectorAll("div.highlight")].filter(
         (block) => !block.querySelector("button.copybtn")).length,
     markdown: [...document.querySelectorAll("article :is(p, li, td)")].map(
-        (text) => text.innerText).filter((text) => /\\]\\(|^\\|.*\\|$|^[-*] |```/.test(text)),
+        (text) => text.innerText).filter(
+            (text) => /^\\[[ x]\\]|\\]\\(|^\\|.*\\|$|^[-*] |```/.test(text)),
 })"""
 
 
