@@ -195,7 +195,7 @@ def test_a_subject_with_control_characters_has_no_user(subject: str) -> None:
     assert user_id_from(subject, NAMESPACE) is None
 
 
-async def test_the_user_of_a_session_is_the_one_that_the_app_wrote() -> None:
+async def test_the_user_of_a_session_is_the_user_that_the_app_wrote() -> None:
     """Under the name that was agreed; nobody before the login."""
     identify = session_identity("uid")
     assert await identified(identify, session={"uid": str(USER)}) == USER
