@@ -183,7 +183,7 @@ async def test_a_response_is_saved_for_retries(gate: Gate, clock: Clock, user_id
     """As long as the key is, within a bound, and for whoever is told of the charge."""
     first = await order(gate, user_id)
     assert await gate.saved_response(first) is None
-    with pytest.raises(InvalidArgumentError, match="bytes at most"):
+    with pytest.raises(InvalidArgumentError, match="at most 1048576 bytes"):
         await gate.complete(first, b"x" * (RESPONSE_BYTES_MAX + 1))
     assert await gate.complete(first, b"the response")
     retry = await order(gate, user_id)

@@ -225,7 +225,7 @@ async def test_a_user_that_only_has_a_method_is_not_authenticated() -> None:
 @pytest.mark.parametrize("identify", [session_identity(), user_identity()], ids=["session", "user"])
 async def test_middleware_that_is_missing_is_a_mistake_of_configuration(identify: Identify) -> None:
     """A 401 for everybody would be looked for in the clients."""
-    with pytest.raises(ConfigurationError, match="stands above the gate"):
+    with pytest.raises(ConfigurationError, match=r"put .*Middleware above the gate"):
         await caller_of(identify, http_scope())
     answer = await call(World().around(answers(200), identify=identify))
     assert (answer.error, answer.status) == (None, 503)
