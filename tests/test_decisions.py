@@ -82,7 +82,7 @@ def traces(stage: Stage) -> list[Traced]:
     ]
 
 
-def test_each_step_answers_and_writes_what_a_row_says(traces: list[Traced]) -> None:
+def test_each_step_answers_and_writes_as_its_row_of_the_table(traces: list[Traced]) -> None:
     """On Redis as in memory, whatever the scenario."""
     for traced in traces:
         is_error = isinstance(traced.played.answer, type)

@@ -79,7 +79,7 @@ def seconds_after(option: str, words: list[str]) -> int:
     return int(joined[joined.index(option) + 1])
 
 
-def test_kinds_and_names_are_those_of_the_api() -> None:
+def test_kinds_and_names_equal_those_of_the_api() -> None:
     """Each object has a kind that exists in that version, and a name of its own in its kind."""
     assert [(one["kind"], one["apiVersion"]) for one in OBJECTS] == [
         (one["kind"], VERSIONS[one["kind"]]) for one in OBJECTS

@@ -107,7 +107,7 @@ def image_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built("wheel", folder / "wheel", folder / "source")
 
 
-def test_what_the_image_copies_is_not_ignored() -> None:
+def test_files_that_the_image_copies_are_not_ignored() -> None:
     """Docker would not find a file that .dockerignore leaves out."""
     kept = set((ROOT / ".dockerignore").read_text("utf-8").split())
     copied = re.findall(r"^COPY (.*) \S+$", (ROOT / "Dockerfile").read_text("utf-8"), re.M)

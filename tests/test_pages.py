@@ -52,7 +52,7 @@ def test_links_lead_to_files_and_headings(name: str) -> None:
         assert not anchor or anchor in slugs(path), (place, anchor)
 
 
-def test_bounds_are_those_of_the_code() -> None:
+def test_documented_bounds_equal_the_code() -> None:
     """Each name in the table is a constant with that value."""
     bounds = [cells for cells in rows(text_of("security")) if cells[0].startswith("`faregate.")]
     assert len(bounds) > 10
@@ -76,7 +76,7 @@ def test_settings_that_pages_name_are_some(page: str) -> None:
     assert named <= known
 
 
-def test_versions_that_run_are_those_of_the_lock() -> None:
+def test_running_versions_equal_the_lock() -> None:
     """As far as the page tells them: major and minor."""
     pins = dict(
         re.findall(r"^([\w-]+)==(\S+)", (ROOT / "requirements-dev.txt").read_text("utf-8"), re.M)
@@ -101,7 +101,7 @@ def figures(heading: str) -> dict[tuple[str, str], str]:
     }
 
 
-def test_figures_of_the_comparison_are_those_of_the_benchmark() -> None:
+def test_figures_of_the_comparison_equal_the_benchmark() -> None:
     """When `make bench` has measured again, the page is to be corrected."""
     decisions = figures("Decisions a second, as a multiple of *bare*:")
     apps = figures("Share of the bare app's requests a second:")
@@ -113,7 +113,7 @@ def test_figures_of_the_comparison_are_those_of_the_benchmark() -> None:
         assert cells[1:] == [one if one != "n/a" else "" for one in expected]
 
 
-def test_figures_of_costs_are_those_of_the_benchmark() -> None:
+def test_figures_of_costs_equal_the_benchmark() -> None:
     """The table of times, row by row."""
     after = text_of("performance").partition("## Limits, allowances, keys, holds")[2]
     measured = {

@@ -83,7 +83,7 @@ def test_every_error_is_public() -> None:
     assert {e.__name__ for e in tree if id(e) not in public()} == {"AttemptError"}
 
 
-def test_a_name_that_is_missing_is_said_as_python_says_it() -> None:
+def test_a_missing_name_raises_the_error_of_python() -> None:
     """Names that are imported at their first use change nothing about the others."""
     with pytest.raises(AttributeError, match="module 'faregate' has no attribute 'build_gates'"):
         _ = faregate.build_gates  # type: ignore[attr-defined]

@@ -27,7 +27,7 @@ async def collector(request: pytest.FixtureRequest, ledger_redis: str) -> AsyncI
         yield made
 
 
-async def test_an_owed_amount_is_taken_once(collector: Collector) -> None:
+async def test_an_owed_amount_is_charged_once(collector: Collector) -> None:
     """The second time tells what was taken the first time."""
     assert await collector.collect("a", 2) == ("allowed", -2, 3, 0, False)
     assert await collector.collect("b", 1) == ("allowed", -1, 2, 0, False)
@@ -46,7 +46,7 @@ async def test_an_owed_amount_is_taken_once(collector: Collector) -> None:
     }
 
 
-async def test_no_more_is_taken_than_there_is(collector: Collector) -> None:
+async def test_a_charge_never_exceeds_the_credits(collector: Collector) -> None:
     """What was not there is noted, and a user who has nothing gets a record of nothing."""
     assert await collector.collect("a", 7) == ("allowed", -5, 0, 0, False)
     assert await collector.collect("b", 1) == ("allowed", 0, 0, 0, False)

@@ -136,7 +136,7 @@ async def test_a_row_older_than_faregate_is_no_transaction(
     assert await accounts.deduct(user.user_id, old) == expected
 
 
-async def test_a_deduct_knows_what_was_given_back(
+async def test_a_deduct_knows_its_refunded_amount(
     database_url: str, tables: Database, accounts: PostgresAccounts
 ) -> None:
     """Refunds that are rows count, and so do dead letters that may become rows."""

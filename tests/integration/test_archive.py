@@ -37,7 +37,7 @@ def test_a_record_becomes_a_row_with_all_it_says(tables: Database, store: Sink) 
     assert second["description"] == "tab\tnewline\n\\N"
 
 
-def test_a_profile_grows_by_exactly_what_is_new(tables: Database, store: Sink) -> None:
+def test_a_profile_grows_by_exactly_the_new_rows(tables: Database, store: Sink) -> None:
     """The durable balance and its sequence are those of the last record stored."""
     one, two, idle = tables.users(3)
     store.store(SHARD, [*one.deducts(2), two.record(10, "add"), *one.deducts(1)])

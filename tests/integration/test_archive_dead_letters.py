@@ -14,7 +14,7 @@ SHARD = 7
 NEVER = 60
 
 
-def test_an_unreadable_entry_is_kept_as_it_is(tables: Database, store: Sink) -> None:
+def test_an_unreadable_entry_stays_unchanged(tables: Database, store: Sink) -> None:
     """Its bytes are all there is, and why they could not be read."""
     user = tables.user()
     broken = unreadable(b"\x00\xff not a record", "version 0 is unknown\0")
@@ -48,7 +48,7 @@ POISON: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", POISON.values(), ids=POISON.keys())
-def test_a_record_that_postgres_refuses_is_kept_and_the_rest_is_stored(
+def test_a_record_that_postgres_refuses_is_a_dead_letter_and_the_rest_is_stored(
     tables: Database, store: Sink, change: dict[str, Any]
 ) -> None:
     """The offender alone is a dead letter, with the reason; the batch goes on without it."""
@@ -88,7 +88,7 @@ def test_many_refused_records_are_all_found(tables: Database, store: Sink) -> No
     assert tables.is_exact()
 
 
-def test_refused_records_and_conflicts_in_one_batch_are_told_apart(
+def test_refused_records_and_conflicts_in_one_batch_are_distinguished(
     tables: Database, store: Sink
 ) -> None:
     """A part of a batch sees nothing of the parts before it."""
@@ -106,7 +106,7 @@ def test_refused_records_and_conflicts_in_one_batch_are_told_apart(
     }
 
 
-def test_a_dead_letter_is_kept_once(tables: Database, store: Sink) -> None:
+def test_a_dead_letter_is_stored_once(tables: Database, store: Sink) -> None:
     """Its place in the stream identifies it, however often it is delivered."""
     user = tables.user()
     batch = [user.record(-1, description="\0"), unreadable(b"?", "no record"), *user.deducts(1)]

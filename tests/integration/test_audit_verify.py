@@ -105,7 +105,7 @@ def test_an_allowance_that_does_not_follow_breaks_the_chain(
     assert "allowance 4" in findings[0].detail
 
 
-def test_an_allowance_is_taken_up_again_behind_a_gap(
+def test_an_allowance_continues_behind_a_gap(
     tables: Database, store: Sink, audit: PostgresAudit
 ) -> None:
     """The gap is the finding: what was lost there may have concerned the allowance."""

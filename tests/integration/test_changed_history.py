@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 HOUR_MS = 3_600_000
 
 
-async def test_an_older_postgres_stores_again_what_the_stream_still_holds(
+async def test_an_older_postgres_stores_again_the_records_still_in_the_stream(
     charger: Charger,
     database_url: str,
     servers: EmbeddedServers,

@@ -83,7 +83,7 @@ def test_a_grant_is_made_once_and_its_row_says_who_and_why(
     assert command_line.run(*other).code == 2
 
 
-def test_an_adjustment_goes_below_zero_only_where_that_is_said(
+def test_an_adjustment_goes_below_zero_only_if_allowed(
     operated: Ledger, command_line: CommandLine
 ) -> None:
     """A negative amount is no option; nothing is changed by one that is refused."""

@@ -120,7 +120,7 @@ def commands(client: Redis) -> tuple[int, int]:
     )
 
 
-async def test_each_feature_takes_what_the_page_says(
+async def test_each_feature_costs_the_figures_of_the_page(
     ledger_redis: str, database_url: str, client: Redis
 ) -> None:
     """For a user that Redis knows, in a request that comes alone, once scripts are loaded."""

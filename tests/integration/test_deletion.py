@@ -275,7 +275,7 @@ def test_a_record_that_is_read_again_stays_one_dead_letter(tables: Database, sto
     }
 
 
-def test_a_dead_letter_that_is_kept_during_the_deletion_is_scrubbed_by_the_worker(
+def test_a_dead_letter_that_is_stored_during_the_deletion_is_scrubbed_by_the_worker(
     tables: Database, database_url: str
 ) -> None:
     """Neither transaction saw the other; the erasure waits for the one that keeps it."""

@@ -141,7 +141,7 @@ def test_each_metric_is_in_the_docs(scrapes: tuple[str, str]) -> None:
     check_page("metrics.md", metrics_page(*scrapes))
 
 
-def test_alerts_say_in_one_line_what_is_wrong() -> None:
+def test_alerts_name_the_problem_in_one_line() -> None:
     for alert in alerts():
         assert alert["annotations"]["summary"].count("\n") == 0
         assert alert["labels"]["severity"] in {"warning", "critical"}

@@ -38,7 +38,7 @@ def charge(ledger: Ledger, user: Any) -> None:
     ledger.ask(lambda gate: gate.charge(user))
 
 
-def test_it_shows_the_user_its_rows_and_what_is_pending(ledger: Ledger) -> None:
+def test_it_shows_the_user_its_rows_and_pending_records(ledger: Ledger) -> None:
     """A charge is pending, then a row; the durable balance stands in until Redis knows the user."""
     (demo,) = (user for user in state(ledger.settings)["users"] if user["is_demo"])
     assert demo == {"user_id": DEMO_USER, "is_demo": True, "credits": 3, "held": 0}
@@ -80,7 +80,7 @@ def test_a_balance_that_was_altered_is_a_drift(ledger: Ledger) -> None:
     assert str(DEMO_USER) in detail
 
 
-def test_a_token_is_kept_as_long_as_it_is_in_force(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_token_is_cached_until_it_expires(ledger: Ledger, tmp_path: Path) -> None:
     """It is the same in the next run, and another one once the data is gone."""
     folder = DevFolder(tmp_path)
     token = folder.token

@@ -108,7 +108,7 @@ def test_too_many_dead_letters_in_a_minute_stop_a_shard(
 
 
 @pytest.mark.parametrize(("fault", "said"), FAULTS.values(), ids=FAULTS.keys())
-def test_a_fault_of_the_database_leaves_records_pending_and_says_what_to_do(
+def test_a_fault_of_the_database_leaves_records_pending_and_names_the_remedy(
     database_url: str, tables: Database, fault: str, said: str
 ) -> None:
     """Also where nothing is pending yet, by a rehearsal."""

@@ -89,7 +89,7 @@ def test_a_resolved_conflict_has_a_new_id_and_names_that_of_the_record(
     assert audit.verify() == []
 
 
-def test_a_record_whose_place_is_taken_is_no_row(
+def test_a_record_whose_sequence_is_used_is_not_a_row(
     tables: Database, store: Sink, letters: PostgresLetters, audit: PostgresAudit
 ) -> None:
     """Two rows of one number would be a fork."""

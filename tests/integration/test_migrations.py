@@ -87,7 +87,7 @@ def test_a_rehearsal_fails_where_the_migration_would(
         Migrator(empty_database_url).dry_run()
 
 
-def test_the_ledger_is_created_with_what_was_asked(
+def test_the_ledger_is_created_with_the_requested_values(
     empty_database_url: str, connection: psycopg.Connection
 ) -> None:
     """Shards and starting credits, epoch 1, not installed; other numbers are refused later."""
@@ -179,7 +179,7 @@ def test_a_connection_that_is_lost_is_unavailable(
     assert Migrator(empty_database_url).apply() == NAMES
 
 
-def test_exported_files_are_what_supabase_takes(tmp_path: Path) -> None:
+def test_supabase_accepts_exported_files(tmp_path: Path) -> None:
     """The migrations, byte by byte, under names that `supabase db push` does not skip; twice."""
     migrator = Migrator("")
     first = migrator.export(tmp_path / "supabase" / "migrations")

@@ -167,7 +167,7 @@ def test_a_redis_of_another_ledger_is_not_closed(faregate: CommandLine, settings
     charge_all(settings, [uuid4()], 2)
 
 
-def test_a_move_that_waits_in_vain_can_be_taken_back(
+def test_a_move_that_waits_in_vain_can_be_cancelled(
     faregate: CommandLine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a worker its records stay; until it is opened again the Redis refuses."""
@@ -232,7 +232,7 @@ async def test_a_gate_with_the_former_number_of_shards_charges_no_user(
     await asyncio.to_thread(assert_exact, changed(settings, shard_count=4))
 
 
-def test_a_redis_that_was_left_is_not_taken_for_an_empty_one(
+def test_a_redis_that_was_left_is_not_treated_as_empty(
     faregate: CommandLine,
     settings: Settings,
     target: Settings,

@@ -280,7 +280,7 @@ async def test_the_command_saves_its_result_and_continues_from_there(
     assert third["began_at"] <= third["ended_at"] <= datetime.now(UTC)
 
 
-async def test_kept_findings_of_a_user_who_is_deleted_go_with_it(
+async def test_stored_findings_of_a_deleted_user_are_deleted(
     charger: Charger,
     tables: Database,
     stream: Counted,

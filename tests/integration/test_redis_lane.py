@@ -36,7 +36,9 @@ async def event_of(ledger: RedisLedger, attempt: Attempt) -> Event:
     return caught.value.event
 
 
-async def test_attempts_of_one_turn_leave_as_one_call(ledger: RedisLedger, client: Redis) -> None:
+async def test_attempts_of_one_turn_of_the_loop_leave_as_one_call(
+    ledger: RedisLedger, client: Redis
+) -> None:
     """They share one entry of the stream, and each gets its own place in it."""
     users = [await install(ledger, 100 + number) for number in range(10)]
     decisions = await asyncio.gather(*(spend(ledger, user_id) for user_id in users))

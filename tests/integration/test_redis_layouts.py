@@ -67,7 +67,7 @@ def test_every_layout_is_compared() -> None:
 
 
 @pytest.mark.parametrize(("layout", "values"), LAYOUTS)
-def test_lua_packs_what_python_unpacks(
+def test_lua_and_python_pack_alike(
     client: Redis, layout: struct.Struct, values: list[int | bytes]
 ) -> None:
     """Field by field, with numbers that fill them; and Lua names the same format."""

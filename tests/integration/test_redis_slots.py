@@ -39,7 +39,7 @@ def cluster_url(binaries: Binaries) -> Iterator[str]:
         yield server.url
 
 
-async def test_every_key_lies_in_the_slot_of_those_that_are_declared(cluster_url: str) -> None:
+async def test_every_key_lies_in_the_slot_of_the_declared_keys(cluster_url: str) -> None:
     """Those that a script names itself, too: a server in cluster mode would refuse it."""
     ledger = make_ledger(cluster_url)
     await ledger.attach(IDENTITY)

@@ -150,7 +150,9 @@ def test_a_repair_that_was_killed_is_run_again(
     assert len(ledger.events()) == 2
 
 
-def test_an_unknown_id_is_said_to_be_gone(ledger: Sabotaged, command_line: CommandLine) -> None:
+def test_an_unknown_id_is_reported_as_resolved(
+    ledger: Sabotaged, command_line: CommandLine
+) -> None:
     assert command_line.tell("repair", f"live-{uuid4().hex[:8]}")["resolved"]
 
 

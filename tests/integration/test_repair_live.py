@@ -204,7 +204,7 @@ def test_a_failover_without_charges_since_lifts_the_balance_to_the_rows(
 
 
 @pytest.mark.parametrize("favour", ["ledger", "user"])
-def test_refunds_beyond_a_deduct_are_taken_back_or_let_be(
+def test_refunds_beyond_a_deduct_are_reversed_or_accepted(
     ledger: Sabotaged, command_line: CommandLine, store: Sink, favour: str
 ) -> None:
     """By an adjustment, which says that it lowers the balance; either way it is no alarm again."""

@@ -11,7 +11,7 @@ from integration.schema_layouts import made_by_migrations
 pytestmark = pytest.mark.postgres
 
 
-def test_the_file_says_what_the_migrations_make(postgres_admin_url: str) -> None:
+def test_the_file_equals_the_schema_of_the_migrations(postgres_admin_url: str) -> None:
     """In every layout of a database, on whichever Postgres; `make schema` writes it anew."""
     made = "".join(lines_of(made_by_migrations(postgres_admin_url)))
     if os.environ.get("FAREGATE_TEST_WRITE_SCHEMA"):

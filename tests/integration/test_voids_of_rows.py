@@ -95,7 +95,7 @@ async def world(client: Redis, ledger_redis: str) -> AsyncIterator[World]:
         made.stream.close()
 
 
-async def test_a_void_after_a_rebuild_gives_back_what_is_a_row(world: World) -> None:
+async def test_a_void_after_a_rebuild_gives_back_a_charge_that_is_a_row(world: World) -> None:
     """Also within the minute after the charge."""
     attempt = await world.charge_unheard()
     world.drain()
@@ -106,7 +106,9 @@ async def test_a_void_after_a_rebuild_gives_back_what_is_a_row(world: World) -> 
         assert await world.credits() == 10
 
 
-async def test_a_void_after_the_clock_went_back_gives_back_what_is_a_row(world: World) -> None:
+async def test_a_void_after_the_clock_went_back_gives_back_a_charge_that_is_a_row(
+    world: World,
+) -> None:
     """The record was deleted while the clock of Redis was ahead."""
     attempt = await world.charge_unheard()
     world.clock.advance(2 * STORED_MS)

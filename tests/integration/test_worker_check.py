@@ -49,7 +49,7 @@ def test_all_is_well_while_records_are_young(settings: Settings) -> None:
     assert problems(settings) == []
 
 
-def test_a_sign_of_life_ends_by_itself_and_is_taken_back(
+def test_a_sign_of_life_expires_by_itself_and_can_be_withdrawn(
     settings: Settings, system: System
 ) -> None:
     """A worker that was killed, or has stopped, makes no host healthy."""

@@ -96,7 +96,7 @@ def test_a_scrape_of_a_running_worker_shows_its_backlog_and_its_work(
     assert after["faregate_server_usable/redis"] == after["faregate_server_usable/postgres"] == 1
 
 
-def test_a_port_that_is_taken_keeps_no_record_from_becoming_a_row(system: System) -> None:
+def test_a_port_in_use_stops_no_record_from_becoming_a_row(system: System) -> None:
     """The worker says so, and works. Asked for JSON, all its processes write nothing else."""
     system = replace(system, log_format="json")
     system.charge()

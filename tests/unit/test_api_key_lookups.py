@@ -124,7 +124,7 @@ async def test_a_postgres_that_is_away_is_asked_now_and_then(
         clock.advance(module.UNREACHABLE_S)
 
 
-async def test_a_lookup_that_hangs_is_waited_for_only_so_long(
+async def test_the_wait_for_a_lookup_that_hangs_is_bounded(
     keys: FragileApiKeys, clock: Seconds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next requests do not begin another one."""
@@ -141,7 +141,7 @@ async def test_a_lookup_that_hangs_is_waited_for_only_so_long(
     await identify.aclose()
 
 
-async def test_a_flood_of_keys_does_not_revive_one_that_was_revoked(
+async def test_a_flood_of_keys_does_not_revive_a_revoked_key(
     keys: FragileApiKeys, clock: Seconds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made-up ids are bounded; a key that is known to exist is looked up all the same."""

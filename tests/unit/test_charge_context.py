@@ -60,7 +60,7 @@ def handler(*steps: str, status: int = 200) -> ASGIApp:
     ],
     ids=str,
 )
-async def test_a_request_costs_what_its_handler_says_and_nothing_if_it_fails(
+async def test_a_request_costs_the_amount_of_its_handler_and_nothing_if_it_fails(
     rules: list[Rule], steps: list[str], status: int | None, changes: list[int]
 ) -> None:
     """Each change once, and the field tells the balance after the last one before it was sent."""

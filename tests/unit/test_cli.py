@@ -48,7 +48,7 @@ def test_a_url_without_a_readable_port_is_wrong_use(
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_an_error_is_never_taken_for_a_ledger_that_is_not_exact(
+def test_an_error_is_never_reported_as_an_inexact_ledger(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

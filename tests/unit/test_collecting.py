@@ -80,7 +80,7 @@ async def test_a_refund_cancels_the_request(outage: Outage) -> None:
     assert not outage.ledger.pending
 
 
-async def test_refunds_in_part_lower_what_is_charged(outage: Outage) -> None:
+async def test_refunds_in_part_lower_the_charged_amount(outage: Outage) -> None:
     """Each by its own id, and a retry of one counts once."""
     outage.ledger.is_down = True
     decision = await outage.charge(cost=3)

@@ -120,7 +120,7 @@ async def test_a_client_that_leaves_before_the_first_part_pays_the_cost_so_far()
     assert world.amounts == [-5, 4]
 
 
-async def test_a_connection_of_a_websocket_costs_what_it_says() -> None:
+async def test_a_websocket_connection_has_the_cost_of_its_rule() -> None:
     """It is over when its client leaves."""
     world, sent = World(credits=10), list[Message]()
     incoming: list[Message] = [
@@ -159,7 +159,7 @@ async def test_an_error_costs_nothing_whatever_it_had_cost_so_far() -> None:
 
 
 @pytest.mark.parametrize("cost", [-1, 1.5, "2", True])
-async def test_a_cost_so_far_is_checked_where_it_is_said(cost: Any) -> None:
+async def test_a_cost_so_far_is_checked_when_it_is_set(cost: Any) -> None:
     """Not at the end of the request, where nobody would hear of it."""
     world = World(credits=10)
 

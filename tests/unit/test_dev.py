@@ -33,7 +33,7 @@ def test_production_is_refused_before_anything_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_that_is_taken_is_named_before_anything_is_made(
+def test_a_port_in_use_is_named_before_anything_is_made(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -221,7 +221,7 @@ def test_a_drain_without_time_still_moves_one_batch(
     assert drain(stream, archive, SHARD, limits=limits).read == 2
 
 
-def test_an_outage_ends_the_drain_and_keeps_what_was_stored(
+def test_an_outage_ends_the_drain_and_loses_no_stored_batch(
     journal: list[str], archive: FakeArchive
 ) -> None:
     """No hot loop against a Postgres that is away: the next tick tries again."""

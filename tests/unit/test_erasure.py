@@ -107,7 +107,7 @@ def test_an_interrupted_erasure_is_completed_by_the_next_check(
     assert (deletions.others, deletions.deleted) == (set(USERS[1:]), [])
 
 
-def test_an_id_is_kept_until_all_records_of_its_user_are_read(
+def test_an_id_stays_until_all_records_of_its_user_are_read(
     erasure: Erasure, deletions: FakeDeletions, clock: Seconds
 ) -> None:
     """Its keys go before, once; records that come later are of others."""

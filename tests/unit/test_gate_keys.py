@@ -112,7 +112,7 @@ async def test_a_slow_request_that_was_taken_over_gives_nothing_back(
     assert (by_hand.verdict, by_hand.credits) == (Verdict.ALLOWED, 9)
 
 
-async def test_an_attempt_that_has_taken_over_gives_back_nothing_that_was_served(
+async def test_an_attempt_that_has_taken_over_gives_back_no_served_request(
     gate: Gate, clock: Clock, user_id: UUID
 ) -> None:
     """The slow one was served after all, before the other one failed."""
@@ -179,11 +179,11 @@ async def test_a_hold_has_a_key(gate: Gate, user_id: UUID) -> None:
     assert (fresh.decision.key_state, fresh.id != again.id) == (KeyState.NEW, True)
 
 
-async def test_a_response_is_kept_for_retries(gate: Gate, clock: Clock, user_id: UUID) -> None:
+async def test_a_response_is_saved_for_retries(gate: Gate, clock: Clock, user_id: UUID) -> None:
     """As long as the key is, within a bound, and for whoever is told of the charge."""
     first = await order(gate, user_id)
     assert await gate.saved_response(first) is None
-    with pytest.raises(InvalidArgumentError, match="bytes at most"):
+    with pytest.raises(InvalidArgumentError, match="at most 1048576 bytes"):
         await gate.complete(first, b"x" * (RESPONSE_BYTES_MAX + 1))
     assert await gate.complete(first, b"the response")
     retry = await order(gate, user_id)

@@ -200,7 +200,7 @@ def test_only_checked_limits_are_shown() -> None:
         assert list(quotas) == list(left) == ["daily", *(state.name for state in limits)]
 
 
-def test_two_policies_of_one_name_are_told_apart() -> None:
+def test_two_policies_of_one_name_are_distinguished() -> None:
     """What is said of a policy each time is remembered for that very policy."""
     for size in (5, 7, 5):
         quotas, _ = parsed(decision(policy=CreditPolicy(starting_credits=size)))

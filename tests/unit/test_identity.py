@@ -195,7 +195,7 @@ def test_a_subject_with_control_characters_has_no_user(subject: str) -> None:
     assert user_id_from(subject, NAMESPACE) is None
 
 
-async def test_the_user_of_a_session_is_the_one_that_the_app_wrote() -> None:
+async def test_the_user_of_a_session_is_the_user_that_the_app_wrote() -> None:
     """Under the name that was agreed; nobody before the login."""
     identify = session_identity("uid")
     assert await identified(identify, session={"uid": str(USER)}) == USER
@@ -225,7 +225,7 @@ async def test_a_user_that_only_has_a_method_is_not_authenticated() -> None:
 @pytest.mark.parametrize("identify", [session_identity(), user_identity()], ids=["session", "user"])
 async def test_middleware_that_is_missing_is_a_mistake_of_configuration(identify: Identify) -> None:
     """A 401 for everybody would be looked for in the clients."""
-    with pytest.raises(ConfigurationError, match="stands above the gate"):
+    with pytest.raises(ConfigurationError, match=r"put .*Middleware above the gate"):
         await caller_of(identify, http_scope())
     answer = await call(World().around(answers(200), identify=identify))
     assert (answer.error, answer.status) == (None, 503)

@@ -121,7 +121,7 @@ def test_a_job_whose_worker_died_is_charged_once(
     assert memory.credits_of(user) == 6
 
 
-def test_a_held_job_costs_what_its_result_says(
+def test_a_job_with_a_hold_is_settled_at_the_cost_of_its_result(
     memory: MemoryGate, gate: SyncGate, queue: Queue
 ) -> None:
     """Or else its estimate; and nothing where it fails."""

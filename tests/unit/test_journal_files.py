@@ -136,7 +136,7 @@ def test_a_disk_that_is_full_leaves_no_half_line(
     assert journal.state.requests == 2
 
 
-def test_a_half_line_that_cannot_be_taken_back_ends_its_file(
+def test_a_half_line_that_cannot_be_removed_ends_its_file(
     journal: FileJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes next is in another file, so that it can be read."""

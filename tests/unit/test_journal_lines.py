@@ -41,7 +41,7 @@ ALLOWANCES = st.builds(
     expires_at_ms=st.none() | st.integers(0, 2**48),
     key=st.none() | st.builds(IdempotencyKey, key=st.text(min_size=1, max_size=9)),
 )
-def test_a_line_says_what_was_written(
+def test_a_line_names_the_written_values(
     description: str,
     metadata: dict[str, object] | None,
     allowance: Allowance | None,
@@ -76,7 +76,7 @@ def test_a_line_says_what_was_written(
     ],
     ids=str,
 )
-def test_a_change_says_what_was_written(given_: dict[str, Any]) -> None:
+def test_a_change_names_the_written_values(given_: dict[str, Any]) -> None:
     """Each kind of it."""
     written = JournalChange(attempt_id=entry().attempt_id, user_id=USER, **given_)
     assert decode(1, encode(written)).content == written

@@ -28,7 +28,7 @@ async def never(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError("the app must not run")
 
 
-async def test_an_allowed_request_is_charged_and_says_what_is_left() -> None:
+async def test_an_allowed_request_is_charged_and_returns_the_remaining_credits() -> None:
     """The app's response comes unchanged, with both fields once after its own headers."""
     world = World(credits=3)
     answer = await call(world.around(answers(200, b"hello")))

@@ -145,7 +145,7 @@ class Extensions:
 
 @pytest.mark.parametrize("on_expiry", list(OnExpiry))
 @pytest.mark.parametrize("status", [200, 500])
-async def test_a_hold_is_kept_open_while_its_handler_runs(on_expiry: OnExpiry, status: int) -> None:
+async def test_a_hold_stays_open_while_its_handler_runs(on_expiry: OnExpiry, status: int) -> None:
     """However long that is: then it is settled or, where the handler fails, given back."""
     extensions = Extensions(on_expiry)
     rules = [Rule(estimate=3, hold_ttl_ms=100)]
@@ -154,7 +154,7 @@ async def test_a_hold_is_kept_open_while_its_handler_runs(on_expiry: OnExpiry, s
     assert extensions.world.amounts == ([-3] if status == 200 else [-3, 3])
 
 
-async def test_a_kept_hold_that_expired_all_the_same_is_given_back() -> None:
+async def test_a_kept_hold_that_expired_after_a_lost_answer_is_given_back() -> None:
     """It could not be extended, and its client got nothing for it."""
     extensions = Extensions(OnExpiry.KEEP)
     extensions.is_away = True

@@ -59,7 +59,7 @@ async def test_the_cors_of_litestar_is_outside() -> None:
 
 
 @pytest.mark.parametrize(("is_outside", "status"), [(True, 200), (False, 409)])
-async def test_a_retry_without_gzip_gets_the_kept_response_if_gzip_is_outside(
+async def test_a_retry_without_gzip_gets_the_saved_response_if_gzip_is_outside(
     is_outside: bool,  # noqa: FBT001
     status: int,
 ) -> None:

@@ -110,7 +110,7 @@ async def test_a_block_settles_its_hold_and_an_exception_cancels_it(outage: Outa
     assert await outage.live() == 1
 
 
-async def test_an_unlimited_user_is_recorded_with_what_it_cost(outage: Outage) -> None:
+async def test_a_charge_of_an_unlimited_user_is_recorded_with_its_cost(outage: Outage) -> None:
     """One row of nothing, which tells the cost."""
     held = await hold(outage, tier="admin")
     await outage.gate.settle(held, 5)
@@ -120,7 +120,7 @@ async def test_an_unlimited_user_is_recorded_with_what_it_cost(outage: Outage) -
     assert (record.metadata or {})["journal"]["cost"] == 5  # type: ignore[index]
 
 
-async def test_a_hold_that_was_taken_all_the_same_is_voided(outage: Outage) -> None:
+async def test_a_hold_that_was_made_after_a_lost_answer_is_voided(outage: Outage) -> None:
     """Its answer was lost; the import gives it back and takes what it cost."""
     outage.ledger.is_down = False
     outage.ledger.is_lossy = True

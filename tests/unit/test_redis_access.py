@@ -79,7 +79,7 @@ def test_a_repairer_may_send_the_commands_of_a_gate_and_needs_no_more(known: set
     assert access.REPAIRER.samples == access.GATE.samples
 
 
-def test_no_user_may_send_what_is_dangerous(known: set[str]) -> None:
+def test_no_user_may_send_a_dangerous_command(known: set[str]) -> None:
     """Nothing that reaches past the keys of the user, or changes the server."""
     dangerous = {
         "acl",

@@ -11,7 +11,7 @@ from faregate.domain.transaction import CreditTransactionId
 
 
 @given(user_id=st.uuids(), shard_count=st.integers(1, 100))
-def test_a_shard_is_one_of_those_there_are(user_id: UUID, shard_count: int) -> None:
+def test_a_shard_is_within_the_shard_count(user_id: UUID, shard_count: int) -> None:
     """And always the same one, by the last bytes of the id."""
     shard = keys.shard_of(user_id, shard_count)
     assert 0 <= shard < shard_count

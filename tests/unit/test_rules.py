@@ -58,7 +58,7 @@ def test_the_first_rule_that_matches_holds(
     assert (rule.cost, rule.is_exempt) == (cost, False)
 
 
-def test_methods_are_those_of_requests_whatever_they_are_called() -> None:
+def test_methods_match_requests_in_any_case() -> None:
     """A request with the method WEBSOCKET is no connection, and `get` is GET."""
     rules = Rules([Rule(methods=["WEBSOCKET"], is_exempt=True), Rule(methods=["get"], cost=4)])
     assert not rules.of(scope_of("/", "WEBSOCKET")).is_exempt

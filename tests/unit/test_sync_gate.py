@@ -127,7 +127,7 @@ def test_a_closed_gate_refuses_until_it_is_started(memory: MemoryGate, gate: Syn
     assert gate.charge(user).allowed
 
 
-def test_what_belongs_to_a_gate_is_closed_before_it(memory: MemoryGate) -> None:
+def test_parts_of_a_gate_are_closed_before_it(memory: MemoryGate) -> None:
     """On its event loop, while it still answers; the gate is closed though a part fails."""
     closed: list[object] = []
     gate = SyncGate(lambda: memory)

@@ -45,7 +45,7 @@ def test_users_have_the_given_credits() -> None:
     assert gate.credits_of(user) == 1
 
 
-async def test_set_credits_are_those_that_a_charge_finds() -> None:
+async def test_a_charge_finds_the_credits_that_were_set() -> None:
     """What a new period brings is reckoned with, so that none means none."""
     gate = memory_gate(DAILY)
     user = gate.sign_up()
@@ -96,7 +96,7 @@ async def test_charges_and_refunds_are_counted() -> None:
     assert gate.records() == before
 
 
-async def test_history_has_what_was_recorded_until_now() -> None:
+async def test_history_has_all_rows_until_now() -> None:
     """As if the worker were as fast as can be; the clock gives the order."""
     gate = memory_gate()
     user = gate.sign_up()

@@ -131,7 +131,7 @@ def test_the_queue_does_not_pile_up_while_no_worker_runs(queue: Queue, clock: Fa
     assert purposes(queue) == ["work"]
 
 
-def test_a_job_that_was_taken_makes_room_for_the_next(queue: Queue, clock: FakeClock) -> None:
+def test_a_job_that_has_begun_makes_room_for_the_next(queue: Queue, clock: FakeClock) -> None:
     """While records are pending each free worker gets one, and another waits for the first end."""
     ticker = make_ticker(FakeStream(5), queue, clock)
     ticker.tick()

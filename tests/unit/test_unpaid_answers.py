@@ -22,7 +22,7 @@ def keyed(*fields: tuple[bytes, bytes]) -> Scope:
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429])
-async def test_a_status_that_asks_for_a_retry_is_not_kept_for_its_key(status: int) -> None:
+async def test_a_status_that_asks_for_a_retry_is_not_saved_for_its_key(status: int) -> None:
     """The retry is served and pays, however few statuses are refunded."""
     world = World()
     told = [status, 200]

@@ -27,7 +27,7 @@ MONTHLY = CreditPolicy(
 STAFF = CreditPolicy(name="staff", starting_credits=0, is_unlimited=True)
 
 
-async def test_usage_is_what_the_next_charge_would_find() -> None:
+async def test_usage_equals_the_state_that_the_next_charge_finds() -> None:
     """Allowance, bought credits, holds and the period, in UTC."""
     gate = memory_gate(MONTHLY)
     user = gate.sign_up()

@@ -95,7 +95,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_wrong_words_are_wrong_use_and_the_error_says_what_to_correct(
+def test_wrong_arguments_are_usage_errors_that_name_the_correction(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     """Before any server is asked: none is there."""

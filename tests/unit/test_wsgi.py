@@ -274,7 +274,7 @@ def test_options_that_wsgi_cannot_support_are_refused_at_the_start(site: Site) -
     assert site.taken == 0
 
 
-def test_options_are_those_of_the_middleware_for_asgi() -> None:
+def test_options_equal_those_of_the_asgi_middleware() -> None:
     """One that is added there is added here."""
     parameters = inspect.signature(FaregateMiddleware).parameters.values()
     options = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}

@@ -92,7 +92,7 @@ def test_fifty_requests_with_one_key_are_one(api: Api, user: UUID) -> None:
     assert amounts(api, user) == [-1]
 
 
-def test_a_response_that_is_kept_is_answered_again(api: Api, user: UUID) -> None:
+def test_a_saved_response_is_sent_again(api: Api, user: UUID) -> None:
     """As it was, and marked; another request with its key is refused."""
     first = api.ask("/replayed", user, "POST", idempotency_key="again")
     again = api.ask("/replayed", user, "POST", idempotency_key='"again"')

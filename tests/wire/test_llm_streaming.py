@@ -97,7 +97,7 @@ def api(site: RecipeSite) -> Iterator[Api]:
         pytest.param("a b", 0, "capped", 422, 0, id="not valid"),
     ],
 )
-def test_a_stream_costs_what_it_took(
+def test_a_stream_is_settled_at_its_tokens(
     site: RecipeSite, api: Api, prompt: str, max_tokens: int, tier: str, status: int, paid: int
 ) -> None:
     """The tokens that the model reports or, where it does not, those that were sent."""
@@ -111,7 +111,9 @@ def test_a_stream_costs_what_it_took(
     site.expect(user, paid)
 
 
-def test_a_client_that_leaves_pays_for_what_it_was_sent(site: RecipeSite, api: Api) -> None:
+def test_a_client_that_leaves_pays_for_the_part_that_it_was_sent(
+    site: RecipeSite, api: Api
+) -> None:
     """And for its prompt of four tokens; the model is not asked for more."""
     user = site.sign_up()
     with closing(begin(api, user, f"a b wait={user.user_id} c")) as stream:

@@ -79,7 +79,7 @@ async def connected(api: Api, key: str, mode: str) -> AsyncGenerator[Client]:
 
 
 @both_modes
-async def test_a_call_costs_what_its_tool_costs_and_nothing_else_costs_anything(
+async def test_only_calls_of_tools_cost_credits_and_each_tool_has_its_own_cost(
     site: RecipeSite, api: Api, user: Customer, mode: str
 ) -> None:
     """A failed call costs nothing either, though its response is HTTP 200."""

@@ -136,7 +136,7 @@ def spend(api: Api, user: UUID) -> Counter[int]:
     return told
 
 
-def test_64_connections_get_what_the_credits_pay_for_and_not_one_more(
+def test_64_connections_never_spend_more_than_the_credits(
     wire_settings: Settings, tmp_path: Path
 ) -> None:
     """By gunicorn's processes and threads: each request is served or refused, and each is a row."""
