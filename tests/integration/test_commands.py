@@ -114,7 +114,7 @@ def test_a_charge_is_given_back_once_or_in_parts(
     assert command_line.tell("refund", operated.user, charge, *WHO)["credits"] == 13
     assert command_line.tell("refund", operated.user, charge, *WHO)["repeated"]
     more = command_line.run(*part, "--idempotency-key", "b")
-    assert (more.code, "left of the charge" in more.err) == (2, True)
+    assert (more.code, "the rest of the charge" in more.err) == (2, True)
     assert operated.newest()["metadata"] == {"actor": "ann"}
 
 

@@ -164,7 +164,7 @@ async def test_records_for_which_there_is_no_room_are_read_anew(
     charger: Charger, stream: Counted, audit: PostgresAudit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More may come during a long reconciliation than memory holds; it stays exact."""
-    monkeypatch.setattr(pending, "_KEPT_MAX", -100)
+    monkeypatch.setattr(pending, "COUNT_MAX", -100)
     await charger.charge()
     await charger.charge()
     result = reconcile(stream, stream, audit, page_size_max=PAGE)

@@ -57,7 +57,7 @@ async def test_a_repair_needs_one_user_and_one_role(ledger: Restricted) -> None:
         tables.run("update public.profiles set credits = 7 where id = %s", user.user_id)
         assert "(amount from -9 to -1)" in repair(ledger)
         tables.run("grant insert on public.credit_transactions to anon")
-        assert "restores table public.credit_transactions" in repair(ledger)
+        assert "table public.credit_transactions" in repair(ledger)
     with Redis.from_url(ledger.servers.redis_url) as redis:
         redis.flushall()
     _, planned = ledger.command(access.REPAIRER, "app_owner", "repair")

@@ -37,7 +37,7 @@ def test_comparing_commands_refuse_a_standby(standby: System, command: str) -> N
     assert standby.start("faregate.cli", *command.split()).wait(WAIT_S_MAX) == 3
     (line,) = standby.log.read_text("utf-8").splitlines()[-1:]
     assert "a standby in recovery" in line
-    assert "name the primary" in line
+    assert "use the URL of the primary" in line
 
 
 def test_a_standby_is_not_migrated(standby: System) -> None:
@@ -46,4 +46,4 @@ def test_a_standby_is_not_migrated(standby: System) -> None:
     assert standby.start("faregate.cli", "migrate").wait(WAIT_S_MAX) == 2
     (line,) = standby.log.read_text("utf-8").splitlines()[-1:]
     assert "Postgres is a standby" in line
-    assert "name the primary" in line
+    assert "use the URL of the primary" in line

@@ -147,7 +147,7 @@ def require_primary(connection: psycopg.Connection) -> None:
     ((is_standby,),) = connection.execute(statement("is_standby")).fetchall()
     if is_standby:
         raise StandbyError(
-            "Postgres is a standby in recovery, and may be behind: name the primary in the URL"
+            "Postgres is a standby in recovery, and may be behind: use the URL of the primary"
         )
 
 
