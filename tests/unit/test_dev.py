@@ -40,8 +40,22 @@ def test_a_port_in_use_is_named_before_anything_is_made(
     with listen(LOOPBACK, 0) as taken:
         port = taken.getsockname()[1]
         said = command_line.run("dev", "app:app", "--port", port)
+        also = command_line.run("dev", "app:app", "--port", 0, "--page-port", port)
+    assert said.code == also.code == 2
+    assert f"cannot listen on 127.0.0.1 port {port}, which is in use" in said.err
+    assert said.err.endswith("choose another port by --port\n")
+    assert also.err.endswith("choose another port by --page-port\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_app_without_an_attribute_is_refused_before_anything_is_made(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It could never be loaded, whatever changes in the folder."""
+    monkeypatch.chdir(tmp_path)
+    said = command_line.run("dev", "app.py")
     assert said.code == 2
-    assert f"cannot listen on 127.0.0.1 port {port}" in said.err
+    assert "module:attribute" in said.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,8 @@
 """Tokens: which are believed, and that every other one is nobody, whatever is wrong with it."""
 
+import importlib
 import json
+import sys
 import time
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -223,3 +225,14 @@ def test_unsafe_settings_are_refused(changed: dict[str, Any]) -> None:
         believing(**changed)
     assert "PRIVATE" not in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+def test_without_its_extra_the_error_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The package of the module's own name is another one."""
+    monkeypatch.delitem(sys.modules, "faregate.asgi.identity.jwt")
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    with pytest.raises(ModuleNotFoundError) as refused:
+        importlib.import_module("faregate.asgi.identity.jwt")
+    assert refused.value.__notes__ == ["pip install 'faregate[jwt]'"]

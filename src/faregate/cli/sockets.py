@@ -1,5 +1,6 @@
 """Sockets that listen before their program runs."""
 
+import errno
 import socket
 
 from faregate.domain.errors import InvalidArgumentError
@@ -9,8 +10,8 @@ LOOPBACK = "127.0.0.1"
 BACKLOG_MAX = 1_024
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 means any free port.
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    """Return a listening socket; port 0 means any free port. The error names the option.
 
     Raises:
         InvalidArgumentError: The port is in use, or the address is not one of this machine.
@@ -19,7 +20,11 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG_MAX)
     except OSError as error:
-        why = f"cannot listen on {host} port {port}: {error.strerror}"
+        why = f"cannot listen on {host} port {port}"
+        if error.errno == errno.EADDRINUSE:
+            why += f", which is in use: end its process, or choose another port by {option}"
+        else:
+            why += f": {error.strerror}"
         raise InvalidArgumentError(why) from error
 
 

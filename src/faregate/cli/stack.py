@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.bootstrap import open_audit, open_stream
 from faregate.cli.child import Child, Program
+from faregate.cli.extras import package
 from faregate.cli.servers import EmbeddedServers
 from faregate.cli.settings import as_environment, development_settings
 from faregate.cli.sockets import LOOPBACK, listen
@@ -230,7 +231,12 @@ def fixed_settings(options: StackOptions) -> dict[str, object]:
 
 
 def worker_program(settings: Settings, log: Path) -> Program:
-    """Return the program of a worker."""
+    """Return the program of a worker.
+
+    Raises:
+        ConfigurationError: RQ is not installed.
+    """
+    package("rq", "worker")
     return Program(
         name="worker",
         module="faregate_worker",

@@ -150,7 +150,7 @@ class PostgresAudit:
     def snapshot(self) -> Iterator[psycopg.Connection]:
         """Open a read-only transaction that sees all rows as of one moment."""
         with (
-            unavailable("audit the ledger"),
+            unavailable("read the rows"),
             migrated(),
             self._connector.transaction(is_snapshot=True) as connection,
         ):

