@@ -2,11 +2,14 @@
 
 import shlex
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 from jsonschema import Draft202012Validator
+from rich.console import Console
 
 from commands import COMMANDS, SCHEMA, CommandLine, options_of
+from faregate.cli import conventions
 from faregate.cli.conventions import print_tables, show_verdict
 
 #: What prints lines of JSON by itself.
@@ -79,6 +82,18 @@ def test_tables_align_numbers_and_show_what_is_missing(capsys: pytest.CaptureFix
     assert first == "5   2026-01-02 03:04:05   yes"
     assert second == "12,345   -                     no"
     assert lines[-1] == "no others"
+
+
+def test_ids_stay_whole_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row is shown upright, so that an id can be copied."""
+    monkeypatch.setattr(conventions, "_console", lambda: Console(width=60))
+    ids = [uuid4(), uuid4()]
+    print_tables([{"id": one, "refund_of": one, "credits": 5} for one in ids], "rows")
+    shown = capsys.readouterr().out
+    assert [shown.count(str(one)) for one in ids] == [2, 2]
+    assert shown.count("rows") == 1
 
 
 def test_texts_of_users_do_not_control_the_terminal(

@@ -125,7 +125,11 @@ def _words(name: str) -> str:
 def _print_table(
     rows: Sequence[Sequence[object]], names: Sequence[str | None], title: str | None
 ) -> None:
-    """Print rows; columns without a name have no header."""
+    """Print rows; columns without a name have no header.
+
+    If the terminal is too narrow for named columns, each row is a table of its own, as in the
+    expanded display of psql, so that ids can be copied.
+    """
     heads = [_words(name or "") for name in names]
     table = Table(
         title=title,
@@ -140,10 +144,16 @@ def _print_table(
         table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*map(_cell, row))
-    if rows:
-        _console().print(table)
-    else:
+    console = _console()
+    whole = console.options.update(max_width=_WIDTH_OF_FILES)
+    if not rows:
         print(f"no {title}" if title else "nothing found")
+    elif any(heads) and console.measure(table, options=whole).maximum > console.width:
+        for row in rows:
+            _print_table(list(zip(heads, row, strict=True)), [None, None], title)
+            title = None
+    else:
+        console.print(table)
 
 
 def _cell(value: object) -> Text:
