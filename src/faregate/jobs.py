@@ -20,6 +20,7 @@ from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import ConfigurationError, FaregateError
 from faregate.domain.hold import Hold
 from faregate.domain.idempotency import KeyState
+from faregate.domain.transaction import check_whole
 from faregate.gate import ChargeOptions, Gate
 from faregate.gate.spending import TTL_MS
 from faregate.sync import SyncGate
@@ -72,44 +73,9 @@ class JobAttempt:
     number: int = 0
 
 
+@dataclass(slots=True, kw_only=True)
 class _Charge:
     """The charge or the hold of one attempt."""
-
-    def __init__(self, decision: Decision, hold: Hold | None) -> None:
-        self._decision = decision
-        self._hold = hold
-
-    async def settle(self, gate: Gate, actual: int | None) -> None:
-        """Settle the hold after the work; without an actual cost, by its estimate."""
-        if self._hold is None:
-            await gate.complete(self._decision)
-            return
-        cost = self._hold.estimate if actual is None else actual
-        answer = await gate.settle(self._hold, cost)
-        if not answer.allowed and not answer.is_pending:
-            _log.warning("job hold not settled: %s: %s", self._hold.id, answer.verdict)
-        await _finish(gate)
-
-    async def give_back(self, gate: Gate) -> None:
-        """Give the charge back; an error here is logged, since the error of the job is raised."""
-        try:
-            if self._hold is not None:
-                await gate.cancel(self._hold)
-            else:
-                await gate.refund(self._decision, description="refund: the job failed")
-        except FaregateError as error:
-            _log.warning("job charge not refunded: %s: %s", self._decision.transaction_id, error)
-        await _finish(gate)
-
-
-async def _finish(gate: Gate) -> None:
-    if not await gate.retries.join(JOIN_S_MAX):
-        _log.warning("job ended with actions in the background: count=%d", len(gate.retries))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """The charge that one attempt asks for."""
 
     user_id: UUID
     attempt: JobAttempt
@@ -118,9 +84,14 @@ class _Asked:
     ttl_ms: int
     #: The name of the function, so that charges of two functions differ.
     name: str
+    #: The decision and the hold to give back if the attempt fails; None before the charge.
+    decision: Decision | None = None
+    hold: Hold | None = None
 
-    async def charge(self, gate: Gate) -> _Charge:
+    async def begin(self, gate: Gate) -> None:
         """Charge the job.
+
+        The decision is noted here, since a job may be interrupted before it gets a result.
 
         Raises:
             JobRefusedError: The job must not run.
@@ -149,7 +120,37 @@ class _Asked:
             lease_ms = gate.idempotency_lease_ms
             is_done = decision.key_state is KeyState.DONE
             raise JobRefusedError(str(decision.key_state), None if is_done else lease_ms)
-        return _Charge(decision, hold)
+        self.decision, self.hold = decision, hold
+
+    async def settle(self, gate: Gate, actual: int | None) -> None:
+        """Settle the hold after the work; without an actual cost, by its estimate."""
+        if self.hold is None:
+            if self.decision is not None:
+                await gate.complete(self.decision)
+            return
+        cost = self.hold.estimate if actual is None else actual
+        answer = await gate.settle(self.hold, cost)
+        if not answer.allowed and not answer.is_pending:
+            _log.warning("job hold not settled: %s: %s", self.hold.id, answer.verdict)
+        await _finish(gate)
+
+    async def give_back(self, gate: Gate) -> None:
+        """Give the charge back; an error here is logged, since the error of the job is raised."""
+        if self.decision is None:
+            return
+        try:
+            if self.hold is not None:
+                await gate.cancel(self.hold)
+            else:
+                await gate.refund(self.decision, description="refund: the job failed")
+        except FaregateError as error:
+            _log.warning("job charge not refunded: %s: %s", self.decision.transaction_id, error)
+        await _finish(gate)
+
+
+async def _finish(gate: Gate) -> None:
+    if not await gate.retries.join(JOIN_S_MAX):
+        _log.warning("job ended with actions in the background: count=%d", len(gate.retries))
 
 
 def _retry_after_ms(decision: Decision) -> int | None:
@@ -192,8 +193,8 @@ def charged_job(
         raise ConfigurationError("give a cost or an estimate; `actual` needs an estimate")
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
-        def ask(*args: _P.args, **options: _P.kwargs) -> _Asked:
-            return _Asked(
+        def ask(*args: _P.args, **options: _P.kwargs) -> _Charge:
+            return _Charge(
                 user_id=user(*args, **options),
                 attempt=attempt(),
                 cost=cost(*args, **options) if callable(cost) else cost,
@@ -215,16 +216,17 @@ def charged_job(
 
 def _sync_job(
     gate: SyncGate,
-    ask: Callable[_P, _Asked],
+    ask: Callable[_P, _Charge],
     function: Callable[_P, _T],
     actual: Callable[[Any], int] | None,
 ) -> Callable[_P, _T]:
     @functools.wraps(function)
     def run(*args: _P.args, **options: _P.kwargs) -> _T:
-        charge = gate.run(ask(*args, **options).charge)
+        charge = ask(*args, **options)
         try:
+            gate.run(charge.begin)
             result = function(*args, **options)
-            cost = actual and actual(result)
+            cost = actual and check_whole("an actual cost", actual(result), 0)
         except BaseException:
             gate.run(charge.give_back)
             raise
@@ -236,17 +238,18 @@ def _sync_job(
 
 def _async_job(
     gate: Gate | Callable[[], Gate],
-    ask: Callable[_P, _Asked],
+    ask: Callable[_P, _Charge],
     function: Callable[_P, Awaitable[Any]],
     actual: Callable[[Any], int] | None,
 ) -> Callable[_P, Awaitable[Any]]:
     @functools.wraps(function)
     async def run(*args: _P.args, **options: _P.kwargs) -> Any:
         of_job = gate if isinstance(gate, Gate) else gate()
-        charge = await ask(*args, **options).charge(of_job)
+        charge = ask(*args, **options)
         try:
+            await charge.begin(of_job)
             result = await function(*args, **options)
-            cost = actual and actual(result)
+            cost = actual and check_whole("an actual cost", actual(result), 0)
         except BaseException:
             await charge.give_back(of_job)
             raise

@@ -84,3 +84,23 @@ async def test_a_request_that_is_cancelled_within_its_response_is_paid_for() -> 
     world = World()
     await cancelled(world, {"type": "http.response.start", "status": 200, "headers": []})
     assert world.amounts == [-1]
+
+
+async def test_a_gate_that_closes_waits_for_requests_that_are_cancelled() -> None:
+    """A server cancels them at its end, and they need some turns of the loop to give back."""
+    world, runs = World(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        runs.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(9):
+                await asyncio.sleep(0)
+
+    request = asyncio.create_task(call(world.around(slow)))
+    await runs.wait()
+    request.cancel()
+    await world.gate.aclose()
+    assert request.cancelled()
+    assert world.amounts == [-1, 1]

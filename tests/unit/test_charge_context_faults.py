@@ -11,6 +11,8 @@ from faregate import CreditPolicy
 from faregate.asgi import ChargeContext, KeyUse, Rule
 from faregate.asgi.body import BODY_BYTES_MAX
 from faregate.asgi.deferred import ChargeRefusedError, DeferredCharge
+from faregate.domain.attempt import Attempt
+from faregate.domain.decision import Decision
 from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
 from faregate.gate import Gate
 from waiting import WAIT_S_MAX
@@ -209,6 +211,35 @@ async def test_an_endpoint_is_charged_once_and_before_it_answers() -> None:
         await answers(500)(scope, receive, send)
 
     await call(world.around(app, rules=[Rule(is_deferred=True)]))
+    assert world.amounts == [-2, 2]
+
+
+@pytest.mark.parametrize("rule", [Rule(is_deferred=True), Rule(cost=0)], ids=["charge", "add"])
+async def test_a_charge_that_is_decided_after_its_request_has_failed_is_refunded(
+    rule: Rule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app may charge in a task, and fail before the charge is decided."""
+    world = World(credits=9)
+    decide, has_failed = world.ledger.decide, asyncio.Event()
+    charging: list[asyncio.Task[object]] = []
+
+    async def decide_late(attempt: Attempt) -> Decision:
+        await has_failed.wait()
+        return await decide(attempt)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        charge = scope["state"]["faregate"]
+        monkeypatch.setattr(world.ledger, "decide", decide_late)
+        charged = charge.charge(Rule(cost=2)) if rule.is_deferred else charge.add(2)
+        charging.append(asyncio.create_task(charged))
+        await asyncio.sleep(0)
+        raise RuntimeError
+
+    await call(world.around(app, rules=[rule]))
+    assert world.amounts == []
+    has_failed.set()
+    await asyncio.wait(charging)
+    assert charging[0].exception() is None or rule.is_deferred
     assert world.amounts == [-2, 2]
 
 

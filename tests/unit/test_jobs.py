@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from faregate import Allowance, CreditPolicy, Period, PeriodKind, SyncGate, Verdict
-from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
+from faregate.domain.errors import AmountError, ConfigurationError, LedgerUnavailableError
 from faregate.domain.idempotency import LEASE_MS
 from faregate.jobs import JobAttempt, JobRefusedError, charged_job
 from faregate.testing import Failure, MemoryGate, memory_gate
@@ -121,6 +121,29 @@ def test_a_job_whose_worker_died_is_charged_once(
     assert memory.credits_of(user) == 6
 
 
+def test_a_job_that_is_interrupted_before_it_gets_its_charge_is_refunded(
+    memory: MemoryGate, gate: SyncGate, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the timeout of its queue."""
+    user = memory.sign_up()
+    ran: list[UUID] = []
+    work = charged_job(gate, user=payer, attempt=queue.attempt, cost=4)(ran.append)
+    run = gate.run
+
+    def interrupted(operation: Any) -> None:
+        run(operation)
+        monkeypatch.setattr(gate, "run", run)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gate, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        work(user)
+    assert memory.credits_of(user) == 10
+    work(user)
+    assert ran == [user]
+    assert memory.credits_of(user) == 6
+
+
 def test_a_job_with_a_hold_is_settled_at_the_cost_of_its_result(
     memory: MemoryGate, gate: SyncGate, queue: Queue
 ) -> None:
@@ -135,8 +158,14 @@ def test_a_job_with_a_hold_is_settled_at_the_cost_of_its_result(
     def estimated(user_id: UUID, length: int) -> None:
         assert memory.credits_of(user) == 2
 
+    @charged_job(gate, user=payer, attempt=queue.attempt, estimate=5, actual=lambda _: -1)
+    def mistold(user_id: UUID) -> None:
+        pass
+
     with pytest.raises(IndexError):
         told(user)
+    with pytest.raises(AmountError):
+        mistold(user)
     assert memory.credits_of(user) == 10
     queue.retry()
     told(user)

@@ -23,6 +23,7 @@ OTHERWISE = {
     "lifespan": "__enter__",
     "retries": "join_retries",
     "idempotency_lease_ms": "gate",
+    "under_way": "gate",
 }
 #: What `faregate journal import` calls, and no app.
 OF_IMPORTS = {"collect", "follow"}

@@ -1,5 +1,6 @@
 """WebSocket connections: refused before they are accepted, paid for by the message."""
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -112,6 +113,32 @@ async def test_a_connection_that_is_left_to_its_endpoint_passes_uncharged() -> N
     talk = await Talk([]).run(world.around(app, rules=[Rule(is_deferred=True)]))
     assert talk.sent == [{"type": "websocket.accept"}]
     assert world.amounts == []
+
+
+async def test_a_message_outlives_an_app_that_stops_waiting_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by a timeout around `receive`, while its charge is decided."""
+    world = World(credits=3)
+    decide, got = world.ledger.decide, []
+
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def polling(scope: Scope, receive: Receive, send: Send) -> None:
+        assert await receive() == CONNECT
+        await send({"type": "websocket.accept"})
+        monkeypatch.setattr(world.ledger, "decide", never)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(receive(), 0.01)
+        monkeypatch.setattr(world.ledger, "decide", decide)
+        while (message := await receive())["type"] == "websocket.receive":
+            got.append(message["text"])
+
+    talk = await Talk(text("a", "b")).run(world.around(polling, rules=[Rule(message_cost=1)]))
+    assert talk.error is None
+    assert got == ["a", "b"]
+    assert world.amounts == [-1, -1, -1]
 
 
 async def test_a_message_that_cannot_be_decided_closes_the_connection_for_now() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from faregate import SyncGate
 from faregate.asgi import FaregateMiddleware, KeyUse, Rule, exempt
-from faregate.domain.errors import ConfigurationError
+from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
 from faregate.testing import Failure, memory_gate
 from faregate.wsgi import FaregateWSGI
 from faregate.wsgi.middleware import MiddlewareOptions
@@ -147,6 +147,19 @@ def test_data_that_an_app_writes_comes_first(site: Site) -> None:
         return [b"two"]
 
     assert ask(site.around(app)).body == b"one two"
+
+
+def test_a_gate_that_closes_gives_back_requests_under_way(site: Site) -> None:
+    """They get no response."""
+
+    def closing(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        assert site.taken == 1
+        site.gate.close()
+        return answers("200 OK", b"a")(environ, start_response)
+
+    got = ask(site.around(closing))
+    assert isinstance(got.error, LedgerUnavailableError)
+    assert site.taken == 0
 
 
 def test_a_client_that_leaves_has_paid(site: Site) -> None:

@@ -25,6 +25,7 @@ class ChargeContext:
         "decision",
         "gate",
         "hold",
+        "is_given_back",
     )
 
     def __init__(
@@ -50,6 +51,8 @@ class ChargeContext:
         self.credits = decision.credits
         #: The decisions by which `add` has charged more.
         self.added: tuple[Decision, ...] = ()
+        #: Whether the request has failed, so that all of its charges are given back.
+        self.is_given_back = False
         self._options = options
         self._cost_so_far: int | None = None
 
@@ -85,8 +88,9 @@ class ChargeContext:
     async def add(self, cost: int, *, description: str = "more of a request") -> Decision:
         """Charge more. A refusal is a value that the handler must check.
 
-        Rate limits are not checked again.
+        Rate limits are not checked again. If the request fails meanwhile, it is refunded.
         """
+        was_given_back = self.is_given_back
         options: ChargeOptions = {
             **self._options,
             "is_limited": False,
@@ -96,6 +100,8 @@ class ChargeContext:
         if decision.allowed:
             self.added = (*self.added, decision)
             self.credits = decision.credits
+        if decision.allowed and self.is_given_back and not was_given_back:
+            await self.gate.refund(decision, description="refund: the request has failed")
         return decision
 
     async def refund(self, amount: int | None = None, *, description: str = "refund") -> Decision:

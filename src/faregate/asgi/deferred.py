@@ -7,6 +7,7 @@ from faregate.asgi.admission import Admission, Outcome, Refusal
 from faregate.asgi.body import RequestBody
 from faregate.asgi.charge_context import ChargeContext
 from faregate.asgi.idempotency import KEY_FIELD
+from faregate.asgi.refunds import give_back
 from faregate.asgi.responder import STATE_NAME, Responder
 from faregate.asgi.rules import Rule
 from faregate.domain.errors import ConfigurationError
@@ -34,6 +35,7 @@ class DeferredCharge:
             receive = self._body.receive
         self._responder = Responder(admission, scope, receive, send)
         self._is_charging = False
+        self._is_over = False
         #: The response that the client gets instead of the app's.
         self._instead: Outcome | None = None
 
@@ -49,6 +51,8 @@ class DeferredCharge:
         except ChargeRefusedError:
             if self._instead is None:
                 raise
+        finally:
+            self._is_over = True
         await self._answer_instead()
 
     async def charge(self, rule: Rule) -> ChargeContext:
@@ -67,6 +71,10 @@ class DeferredCharge:
         if not isinstance(outcome, ChargeContext):
             self._instead = outcome
             raise ChargeRefusedError(outcome)
+        if self._is_over or self._responder.has_started:
+            # The app has charged in a task of its own, and has not waited for it.
+            await give_back(outcome, "the request ended first", None, self._admission.log)
+            raise ConfigurationError("an endpoint waits for its charge before it answers")
         self._responder.begin(outcome, rule)
         return outcome
 

@@ -59,6 +59,7 @@ class WholeRefund:
         Raises:
             FaregateError: A part is not given back, while the others are.
         """
+        self._context.is_given_back = True
         added, self._context.added = self._context.added, ()
         parts: list[_Part] = [partial(self._refund, each) for each in added]
         parts.append(self._give_first_back)

@@ -79,6 +79,7 @@ class Responder:
     def begin(self, context: ChargeContext, rule: Rule) -> None:
         """Begin with the charge of the request."""
         self._context = context
+        context.gate.under_way += 1
         self._scope.setdefault("state", {})[STATE_NAME] = context
         if context.hold is not None:
             ttl_ms, log = rule.hold_ttl_ms, self._admission.log
@@ -101,16 +102,16 @@ class Responder:
             await self._end("the app failed before it answered", {"exception": name})
             raise
         except asyncio.CancelledError:
-            if not self.has_started:
-                await self._give_back("the request was cancelled before it was answered", None)
-            if self._open_hold is not None:
-                await self._open_hold.finish_cancelled()
+            await self._end_cancelled()
             raise
+        else:
+            if not self.has_started or self._open_hold is not None:
+                await self._end("the app did not answer", None)
         finally:
             if self._open_hold is not None:
                 self._open_hold.stop()
-        if not self.has_started or self._open_hold is not None:
-            await self._end("the app did not answer", None)
+            if self._context is not None:
+                self._context.gate.under_way -= 1
 
     async def receive(self) -> Message:
         """Pass on a message of the client."""
@@ -171,6 +172,12 @@ class Responder:
             await self._give_back(why, metadata)
         if self._open_hold is not None:
             await self._open_hold.finish()
+
+    async def _end_cancelled(self) -> None:
+        if not self.has_started:
+            await self._give_back("the request was cancelled before it was answered", None)
+        if self._open_hold is not None:
+            await self._open_hold.finish_cancelled()
 
     async def _give_back(self, why: str, metadata: Mapping[str, object] | None) -> None:
         """Give everything back, unless the client has disconnected."""

@@ -6,6 +6,8 @@ refuses is refunded; an accepted one is not. A message beyond the credits closes
 1008 (policy violation, RFC 6455), and the code of the problem as reason.
 """
 
+import asyncio
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faregate.asgi.admission import Admission, Outcome, Refusal
@@ -61,10 +63,20 @@ class _Connection:
         self._connect: Message | None = connect
         self._receive, self._send = channel
         self._is_accepted = False
+        #: A message that the app has not got, since it stopped waiting during the charge.
+        self._uncharged: Message | None = None
         #: The disconnect that the app got after a message beyond the credits; it gets nothing more.
         self._ended: Message | None = None
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
+        gate = self._context.gate
+        gate.under_way += 1
+        try:
+            await self._run(app, scope)
+        finally:
+            gate.under_way -= 1
+
+    async def _run(self, app: ASGIApp, scope: Scope) -> None:
         hold, open_hold = self._context.hold, None
         if hold is not None:
             ttl_ms, log = self._rule.hold_ttl_ms, self._admission.log
@@ -84,10 +96,15 @@ class _Connection:
             return connect
         if self._ended is not None:
             return self._ended
-        message = await self._receive()
+        message, self._uncharged = self._uncharged or await self._receive(), None
         if message["type"] != "websocket.receive" or not self._rule.message_cost:
             return message
-        refused_with = await self._charge_message()
+        try:
+            refused_with = await self._charge_message()
+        except asyncio.CancelledError:
+            # The charge is voided; the next call charges again.
+            self._uncharged = message
+            raise
         if refused_with is None:
             return message
         code, reason = refused_with

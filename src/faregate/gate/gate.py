@@ -79,6 +79,8 @@ class Gate:
         self.now_ms = ledger.now_ms
         self.start, self.install = session.start, session.install
 
+        #: The number of requests under way, which a close waits for.
+        self.under_way = 0
         self._fallback = Fallback(session, journal)
         self._history = history
         tiers = Tiers(self.policies, tier_of)
@@ -154,9 +156,11 @@ class Gate:
     async def aclose(self) -> None:
         """Finish pending work and close all connections. `start` opens the gate again.
 
-        Callers that still wait for Redis get a `LedgerUnavailableError`.
+        It waits at most `GateOptions.close_timeout_s` for requests under way, which a server
+        cancels at its end, and for their refunds. Callers that still wait for Redis then get a
+        `LedgerUnavailableError`.
         """
-        await self._session.aclose()
+        await self._session.aclose(lambda: not self.under_way)
         if self._history is not None:
             await self._history.aclose()
         await self._fallback.aclose()

@@ -29,6 +29,8 @@ _OTHER_LOOP = (
     "this gate is in use on another event loop: build a gate for each loop, or close it there first"
 )
 _FORKED = "this gate was in use when its process was forked: build a gate in each process"
+#: How often a close looks for requests under way, in seconds.
+_POLL_S = 0.01
 _CLOSED = "this gate is closed; `await gate.start()` opens it again"
 
 
@@ -189,8 +191,8 @@ class Session:
         await self.ask(lambda: self.ledger.install(user))
         return True
 
-    async def aclose(self) -> None:
-        """Finish pending work, and close the ledger and the accounts.
+    async def aclose(self, is_idle: Callable[[], bool]) -> None:
+        """Wait until no request is under way, finish pending work, and close the servers' clients.
 
         Callers that still wait get a `LedgerUnavailableError`; their voids are written to the
         journal.
@@ -199,7 +201,12 @@ class Session:
             return
         if self._binding.loop is not None:
             self.bind()
-        await self.retries.join(self.options.close_timeout_s)
+        now_s = asyncio.get_running_loop().time
+        ends_at_s = now_s() + self.options.close_timeout_s
+        # Polled, since each request pays for a count, and only a close for a wait.
+        while not is_idle() and now_s() < ends_at_s:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
+        await self.retries.join(max(0.0, ends_at_s - now_s()))
         self._binding.close()
         self._epoch, self.ready_on = 0, None
         if self._attaching is not None:

@@ -13,6 +13,9 @@ from faregate.gate import Gate
 
 _T = TypeVar("_T")
 
+#: How long a close waits for the calls that it has cancelled, in seconds.
+CANCEL_S_MAX = 5.0
+
 
 class GateLoop:
     """Runs calls of one gate until the close, after which the owner must send no call."""
@@ -27,6 +30,7 @@ class GateLoop:
         self.gate = gate
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
+        self._calls: set[asyncio.Task[object]] = set()
         # A daemon, since the process may end without a close; `atexit` closes it.
         self._thread = Thread(target=self._run, name="faregate", daemon=True)
         self._thread.start()
@@ -49,18 +53,27 @@ class GateLoop:
             )
 
         async def work() -> _T:
+            if call := asyncio.current_task():
+                self._calls.add(call)
+                call.add_done_callback(self._calls.discard)
             return await operation(self.gate)
 
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
     def close(self, parts: Iterable[Callable[[], Awaitable[None]]]) -> None:
-        """Close other parts and the gate, then end the thread."""
+        """Cancel running calls, close other parts and the gate, then end the thread."""
 
         async def close_all(gate: Gate) -> None:
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(gate.aclose)
                 for part in parts:
                     stack.push_async_callback(part)
+                # First, so that the gate still voids and refunds their charges.
+                running = self._calls - {asyncio.current_task()}
+                for call in running:
+                    call.cancel()
+                if running:
+                    await asyncio.wait(running, timeout=CANCEL_S_MAX)
 
         try:
             self.submit(close_all).result()
