@@ -173,6 +173,8 @@ def test_an_event_that_is_not_signed_now_by_the_sender_is_a_400(
         signature(body, age_s=-301),
     ]
     assert [deliver(api, body, field).status for field in forged] == [400] * len(forged)
+    endless = b" " * 300_000
+    assert deliver(api, endless, signature(endless)).status == 413
     assert ledger.rows(customer) == []
 
 
