@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
-from faregate.domain.errors import ConfigurationError, FaregateError
+from faregate.domain.errors import ConfigurationError, FaregateError, InvalidArgumentError
 from faregate.domain.hold import Hold
 from faregate.domain.idempotency import KeyState
 from faregate.domain.transaction import check_whole
@@ -71,6 +71,10 @@ class JobAttempt:
     job_id: str
     #: The number of earlier attempts. It is recorded, and decides nothing.
     number: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.job_id, str) or not self.job_id:
+            raise InvalidArgumentError(f"a job has an id, not {self.job_id!r}: is it in a queue?")
 
 
 @dataclass(slots=True, kw_only=True)

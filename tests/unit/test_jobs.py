@@ -8,7 +8,12 @@ from uuid import UUID
 import pytest
 
 from faregate import Allowance, CreditPolicy, Period, PeriodKind, SyncGate, Verdict
-from faregate.domain.errors import AmountError, ConfigurationError, LedgerUnavailableError
+from faregate.domain.errors import (
+    AmountError,
+    ConfigurationError,
+    InvalidArgumentError,
+    LedgerUnavailableError,
+)
 from faregate.domain.idempotency import LEASE_MS
 from faregate.jobs import JobAttempt, JobRefusedError, charged_job
 from faregate.testing import Failure, MemoryGate, memory_gate
@@ -173,6 +178,13 @@ def test_a_job_with_a_hold_is_settled_at_the_cost_of_its_result(
     queue.retry()
     estimated(user, 5)
     assert memory.credits_of(user) == 2
+
+
+@pytest.mark.parametrize("job_id", [None, ""])
+def test_a_call_outside_of_a_queue_is_not_taken_for_a_job(job_id: Any) -> None:
+    """All such calls would be one job, and only the first of them would run."""
+    with pytest.raises(InvalidArgumentError):
+        JobAttempt(job_id=job_id)
 
 
 def test_a_refusal_says_when_to_try_again(gate: SyncGate, queue: Queue, memory: MemoryGate) -> None:
