@@ -73,8 +73,9 @@ class JobAttempt:
     number: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.job_id, str) or not self.job_id:
-            raise InvalidArgumentError(f"a job has an id, not {self.job_id!r}: is it in a queue?")
+        given: object = self.job_id
+        if not (isinstance(given, str) and given):
+            raise InvalidArgumentError(f"a job has an id, not {given!r}: is it in a queue?")
 
 
 @dataclass(slots=True, kw_only=True)

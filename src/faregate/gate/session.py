@@ -201,12 +201,8 @@ class Session:
             return
         if self._binding.loop is not None:
             self.bind()
-        now_s = asyncio.get_running_loop().time
-        ends_at_s = now_s() + self.options.close_timeout_s
-        # Polled, since each request pays for a count, and only a close for a wait.
-        while not is_idle() and now_s() < ends_at_s:  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_S)
-        await self.retries.join(max(0.0, ends_at_s - now_s()))
+        left_s = await _wait(is_idle, self.options.close_timeout_s)
+        await self.retries.join(left_s)
         self._binding.close()
         self._epoch, self.ready_on = 0, None
         if self._attaching is not None:
@@ -218,6 +214,16 @@ class Session:
         await asyncio.sleep(0)
         await self.retries.aclose(0)
         await self.accounts.aclose()
+
+
+async def _wait(is_idle: Callable[[], bool], seconds_max: float) -> float:
+    """Wait until no request is under way; return the rest of the time, in seconds."""
+    now_s = asyncio.get_running_loop().time
+    ends_at_s = now_s() + seconds_max
+    # Polled, since each request pays for a count, and only a close for a wait.
+    while not is_idle() and now_s() < ends_at_s:  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_S)
+    return max(0.0, ends_at_s - now_s())
 
 
 def _watched(work: Awaitable[_T]) -> asyncio.Future[_T]:

@@ -30,7 +30,7 @@ class GateLoop:
         self.gate = gate
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
-        self._calls: set[asyncio.Task[object]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         # A daemon, since the process may end without a close; `atexit` closes it.
         self._thread = Thread(target=self._run, name="faregate", daemon=True)
         self._thread.start()
@@ -53,9 +53,9 @@ class GateLoop:
             )
 
         async def work() -> _T:
-            if call := asyncio.current_task():
-                self._calls.add(call)
-                call.add_done_callback(self._calls.discard)
+            if task := asyncio.current_task():
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
             return await operation(self.gate)
 
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
@@ -69,9 +69,9 @@ class GateLoop:
                 for part in parts:
                     stack.push_async_callback(part)
                 # First, so that the gate still voids and refunds their charges.
-                running = self._calls - {asyncio.current_task()}
-                for call in running:
-                    call.cancel()
+                running = self._tasks - {asyncio.current_task()}
+                for task in running:
+                    task.cancel()
                 if running:
                     await asyncio.wait(running, timeout=CANCEL_S_MAX)
 
