@@ -19,12 +19,13 @@ demo: .venv/ready
 # The tests but the long ones, or those that TESTS names, on servers that come with the environment. Each
 # worker has its own.
 TESTS ?=
-WORKERS ?= 2
+# Tests wait for processes and servers about a third of their time, so three keep two processors busy.
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 test: .venv/ready
 	$(PYTEST) $(or $(TESTS),-m "not long")
 
-# The long tests: kills and sabotage under load, in a few minutes.
+# The long tests: kills, sabotage, storms, outages and replays under load, in some minutes.
 test-long: .venv/ready
 	$(PYTEST) -m long tests/integration tests/e2e
 

@@ -26,6 +26,8 @@ from processes import stopped
 from waiting import WAIT_S_MAX, until, wait_for
 from worker_process import USERS, System
 
+pytestmark = pytest.mark.long
+
 PROCESS = Path(__file__).parents[1] / "outage_process.py"
 STARTING_CREDITS = 100_000
 OUTAGES = 3

@@ -28,6 +28,8 @@ from soak import Record, counted, scaled, tell
 from waiting import WAIT_S_MAX, until
 from worker_process import System
 
+pytestmark = pytest.mark.long
+
 PARTS = scaled(10, 1)
 #: Of a part. Ten rounds kill each process twice, and something at each place; forty each at each.
 ROUNDS = scaled(1_000, 10) // PARTS

@@ -8,6 +8,8 @@ import pytest
 from e2e.replays import REAL_LOG, REAL_NUMBERS, Replay, faregate, numbers, told_of, urls, write_log
 from soak import Record, soaked
 
+pytestmark = pytest.mark.long
+
 
 def test_a_replay_accounts_for_every_request_of_a_log(tmp_path: Path) -> None:
     """What is read back from the servers is what arithmetic over the file says."""

@@ -28,6 +28,8 @@ from soak import SOAK, Record, counted, scaled, tell
 from waiting import WAIT_S_MAX, until
 from worker_process import System
 
+pytestmark = pytest.mark.long
+
 CALLERS = scaled(5_000, 1_000)
 USERS = [UUID(int=number << 64 | number, version=4) for number in range(1, 201)]
 CREDITS = 1_000_000_000
