@@ -53,7 +53,7 @@ def plan_of(file: Path, *, kill_percent: int, seed: int) -> Plan:
     if next(parsed_lines(file, str), None) == HEADER:
         return _plan_of_conversations(file, kill_percent, seed)
     if kill_percent:
-        raise InvalidArgumentError(f"{file} tells of no holds, so it has no owners to kill")
+        raise InvalidArgumentError(f"{file} is an access log, so it has no owners to kill")
     return _plan_of_access_log(file)
 
 
