@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from faregate.domain.api_key import NewApiKey
 from faregate.domain.finding import Finding
 from faregate.ops.reconcile import reconcile, verify
 from faregate_worker.drain import DrainLimits, drain
+from processes import end
 from waiting import WAIT_S_MAX, wait_for
 from wire_client import Api, free_port
 
@@ -101,12 +101,7 @@ def program(
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(WAIT_S_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(WAIT_S_MAX)
+        end(process)
 
 
 @contextmanager

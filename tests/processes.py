@@ -2,11 +2,12 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from waiting import wait_for
+from waiting import WAIT_S_MAX, wait_for
 
 
 def process_state(pid: int) -> str:
@@ -20,6 +21,16 @@ def runs(pid: int) -> bool:
         return process_state(pid) != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process by SIGTERM, or else by SIGKILL."""
+    process.terminate()
+    try:
+        process.wait(WAIT_S_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(WAIT_S_MAX)
 
 
 @contextmanager

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from durable import database
 from example_rig import EXAMPLES, Customer, ExampleLedger, program
@@ -90,15 +93,23 @@ class RecipeSite:
         assert self.ledger.findings() == []
 
 
-@contextmanager
-def recipe_site(
-    name: str, binaries: Binaries, servers: EmbeddedServers, template: str, log: Path
-) -> Iterator[RecipeSite]:
-    """Make the ledger of a recipe; at the end it is exact."""
-    with (
-        lone_ledger(binaries, servers, template) as (redis, settings),
-        build_sync_gate(settings) as gate,
-    ):
-        site = RecipeSite(ExampleLedger(settings), gate, EXAMPLES / name, redis.pid, log)
-        yield site
-        site.check()
+def site_fixture(name: str) -> Any:
+    """Return the fixture of a file of tests: the ledger of a recipe, which is exact at the end."""
+
+    @pytest.fixture(scope="module")
+    def site(
+        binaries: Binaries,
+        servers: EmbeddedServers,
+        template_database: str,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> Iterator[RecipeSite]:
+        log = tmp_path_factory.mktemp(name) / "log"
+        with (
+            lone_ledger(binaries, servers, template_database) as (redis, settings),
+            build_sync_gate(settings) as gate,
+        ):
+            made = RecipeSite(ExampleLedger(settings), gate, EXAMPLES / name, redis.pid, log)
+            yield made
+            made.check()
+
+    return site

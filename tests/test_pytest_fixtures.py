@@ -8,8 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from faregate.testing import Clock, MemoryGate
-
-RUN_S_MAX = 120
+from installed import run
 
 #: A project that has its own policies and charges in its own way.
 CONFTEST = """
@@ -52,17 +51,7 @@ def pytest_in(folder: Path, *options: str) -> str:
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "pytest_faregate"]
-    done = subprocess.run(
-        [*command, *options],
-        cwd=folder,
-        env=environment,
-        timeout=RUN_S_MAX,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return run(*command, *options, cwd=folder, env=environment)
 
 
 def test_fixtures_are_here_without_a_word(

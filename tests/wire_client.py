@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from uuid import UUID
 import jsonschema
 
 from faregate import Settings
+from processes import end
 from waiting import WAIT_S_MAX, wait_for
 
 SERVERS = ("uvicorn", "hypercorn", "granian")
@@ -134,12 +134,7 @@ def api_on(server: str, settings: Settings, log: Path, **variables: str) -> Iter
         assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")
         yield api
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(WAIT_S_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(WAIT_S_MAX)
+        end(process)
 
 
 def check_problem(answer: Answer, status: int, code: str) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from example_rig import Customer
-from faregate.cli.servers import Binaries, EmbeddedServers
 from processes import stopped
-from recipe_site import RecipeSite, recipe_site
+from recipe_site import RecipeSite, site_fixture
 from waiting import WAIT_S_MAX, wait_for
 from wire_client import Api
 from worker_process import System
@@ -62,17 +61,7 @@ def begin(
     return Stream(api, prompt, max_tokens, x_user=str(user.user_id), x_tier=tier)
 
 
-@pytest.fixture(scope="module")
-def site(
-    binaries: Binaries,
-    servers: EmbeddedServers,
-    template_database: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[RecipeSite]:
-    """The ledger of this file, which is exact in the end."""
-    log = tmp_path_factory.mktemp("llm") / "log"
-    with recipe_site("llm_streaming", binaries, servers, template_database, log) as made:
-        yield made
+site = site_fixture("llm_streaming")
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPDeprecationWarning
 
 from example_rig import Customer
-from faregate.cli.servers import Binaries, EmbeddedServers
-from recipe_site import RecipeSite, recipe_site
+from recipe_site import RecipeSite, site_fixture
 from waiting import WAIT_S_MAX, until
 from wire_client import Api
 
@@ -35,17 +34,7 @@ PAGE = (Path(__file__).parents[2] / "docs/recipe-mcp.md").read_text(encoding="ut
 both_modes = pytest.mark.parametrize("mode", MODES)
 
 
-@pytest.fixture(scope="module")
-def site(
-    binaries: Binaries,
-    servers: EmbeddedServers,
-    template_database: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[RecipeSite]:
-    """The ledger of this file, which is exact in the end."""
-    log = tmp_path_factory.mktemp("mcp") / "log"
-    with recipe_site("mcp_server", binaries, servers, template_database, log) as made:
-        yield made
+site = site_fixture("mcp_server")
 
 
 @pytest.fixture(scope="module")
