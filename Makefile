@@ -10,7 +10,7 @@ COMPILE := build/lock/bin/uv pip compile --universal --python-version 3.11 --gen
 LOCK := $(COMPILE) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-long test-servers test-install soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders picture reference docs test-docs schema check fmt lock dist sbom clean
+.PHONY: demo test test-long test-cluster test-servers test-install soak bench bench-quick bench-parts bench-drain bench-history bench-reconcile bench-orders bench-primaries scale picture reference docs test-docs schema check fmt lock dist sbom clean
 
 # A few thousand requests of several kinds of users, and the proof that every credit is accounted for.
 demo: .venv/ready
@@ -23,11 +23,20 @@ TESTS ?=
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 test: .venv/ready
-	$(PYTEST) $(or $(TESTS),-m "not long")
+	$(PYTEST) $(or $(TESTS),-m "not long and not cluster")
 
 # The long tests: kills, sabotage, storms, outages and replays under load, in some minutes.
 test-long: .venv/ready
-	$(PYTEST) -m long tests/integration tests/e2e
+	$(PYTEST) -m "long and not cluster" tests/integration tests/e2e
+
+# Clusters and sentinels whose primaries are killed, on Valkey and then on Debian's Redis, in some twenty
+# minutes. `make test-cluster CLUSTER_TESTS="cluster and not long" SERVERS=embedded` runs the short ones.
+CLUSTER_TESTS ?= cluster
+SERVERS ?= embedded debian
+test-cluster: .venv/ready
+	for servers in $(SERVERS); do \
+	  FAREGATE_TEST_SERVERS=$$servers $(PYTEST) --numprocesses 2 -m "$(CLUSTER_TESTS)" tests || exit 1; \
+	done
 
 # The same on Debian's redis-server, PostgreSQL and nginx, which have to be installed.
 test-servers: .venv/ready
@@ -82,6 +91,17 @@ bench-reconcile: .venv/ready
 # How long credits that SQL has ordered take to be usable.
 bench-orders: .venv/ready
 	$(BIN)/python -m benchmarks.orders
+
+# What a decision costs on one server, and on one to three primaries of a cluster, on Debian's
+# redis-server, in some minutes; it writes benchmarks/primaries.json and the tables of docs/scale.md.
+bench-primaries: .venv/ready
+	PYTHONPATH=src:worker $(BIN)/python -m benchmarks.primaries
+	PYTHONPATH=src:worker $(BIN)/python -m benchmarks.scale --write docs/scale.md
+
+# What a ledger of some size needs: `make scale SCALE="--decisions 200000 --rows 1e9 --shards 96"`.
+SCALE ?=
+scale: .venv/ready
+	@PYTHONPATH=src:worker $(BIN)/python -m benchmarks.scale $(SCALE)
 
 # The picture in the README: what the test of the README's first screen saw.
 picture: .venv/ready

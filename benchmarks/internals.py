@@ -9,12 +9,12 @@ from uuid import UUID
 
 from redis import Redis
 
-from benchmarks.servers import CREDITS
+from benchmarks.servers import CREDITS, SHARDS
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.scripts import load
 from faregate.adapters.redis.values import ShardState
 
-SHARD_COUNT = 16
+SHARD_COUNT = SHARDS
 _PIPELINE_MAX = 2_000
 
 

@@ -25,7 +25,8 @@ CREDITS = 2_000_000_000
 START_S_MAX = 20
 STOP_S_MAX = 60
 _POLL_S = 0.02
-_TEMPLATE = "bench_template"
+#: The number of shards of a ledger, unless another one is asked for.
+SHARDS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,27 +64,37 @@ class Servers:
 
     def __init__(self, postgres: EmbeddedServers, program: Path) -> None:
         self._postgres = postgres
-        self._program = program
+        #: The `redis-server`.
+        self.program = program
         self._count = 0
+        self._migrated: set[int] = set()
 
     @contextmanager
     def place(self) -> Iterator[Place]:
         """Start a Redis and make a ledger for it; stop and delete both at the end."""
+        with self.database() as url, running_redis(self.program) as redis_url:
+            yield Place(redis_url=redis_url, postgres_url=url)
+
+    @contextmanager
+    def database(self, shards: int = SHARDS) -> Iterator[str]:
+        """Make a database of a ledger with some shards, and yield its URL; drop it at the end."""
         self._count += 1
         name = f"bench_{self._count}"
-        self._administer("CREATE DATABASE {} TEMPLATE {}", name, _TEMPLATE)
+        self._administer("CREATE DATABASE {} TEMPLATE {}", name, self._template(shards))
         try:
-            with _running_redis(self._program) as redis_url:
-                url = self._postgres.postgres.database_url(name)
-                yield Place(redis_url=redis_url, postgres_url=url)
+            yield self._postgres.postgres.database_url(name)
         finally:
             self._administer("DROP DATABASE {} WITH (FORCE)", name)
 
-    def prepare(self) -> None:
-        """Migrate the database that all others are copies of."""
-        self._administer("CREATE DATABASE {}", _TEMPLATE)
-        url = self._postgres.postgres.database_url(_TEMPLATE)
-        Migrator(url).apply(starting_credits=CREDITS)
+    def _template(self, shards: int) -> str:
+        """Return the migrated database of which others are copies; make it where it is missing."""
+        name = f"bench_template_{shards}"
+        if shards not in self._migrated:
+            self._administer("CREATE DATABASE {}", name)
+            url = self._postgres.postgres.database_url(name)
+            Migrator(url).apply(shard_count=shards, starting_credits=CREDITS)
+            self._migrated.add(shards)
+        return name
 
     def _administer(self, statement: str, *names: str) -> None:
         with psycopg.connect(self._postgres.postgres_url, autocommit=True) as connection:
@@ -100,29 +111,37 @@ def open_servers() -> Iterator[Servers]:
     program = redis_program()
     binaries = replace(Binaries.from_wheels(), redis=program)
     with EmbeddedServers(durable=False, binaries=binaries) as postgres:
-        servers = Servers(postgres, program)
-        servers.prepare()
-        yield servers
+        yield Servers(postgres, program)
 
 
 @contextmanager
-def _running_redis(program: Path) -> Iterator[str]:
-    with (
-        tempfile.TemporaryDirectory(prefix="faregate-bench-") as folder,
-        socket.create_server(("127.0.0.1", 0)) as probe,
-    ):
-        port = probe.getsockname()[1]
-        probe.close()
+def running_redis(program: Path, **more: object) -> Iterator[str]:
+    """Start a Redis with a log on disk, and yield its URL.
+
+    Args:
+        program: The `redis-server`.
+        more: Further options, with underscores for hyphens.
+
+    Raises:
+        BenchError: It does not start.
+    """
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="faregate-bench-") as folder:
         options = {
             "bind": "127.0.0.1",
             "port": port,
             "dir": folder,
             "appendonly": "yes",
             "appendfsync": "everysec",
-            "maxmemory-policy": "noeviction",
+            "maxmemory_policy": "noeviction",
             "save": "",
+            **more,
         }
-        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        words = [
+            str(word)
+            for name, value in options.items()
+            for word in (f"--{name.replace('_', '-')}", value)
+        ]
         with subprocess.Popen([program, *words], stdout=subprocess.DEVNULL) as process:
             try:
                 url = f"redis://127.0.0.1:{port}/0"
@@ -134,6 +153,13 @@ def _running_redis(program: Path) -> Iterator[str]:
                     process.wait(STOP_S_MAX)
                 except subprocess.TimeoutExpired:
                     process.kill()
+
+
+def free_port() -> int:
+    """Return a port that nobody listened on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _await_redis(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -7,9 +7,10 @@
 --
 -- It finds accounts, shadow accounts and idempotency keys by their names; deducts, holds, ids and
 -- alignments by their values; saved responses by the idempotency keys. It does not change
--- records, which are deleted when they are old. It skips keys of another type, such as those that
--- were overwritten by hand. It runs on a full Redis, too.
--- flags: allow-oom
+-- records, which are deleted when they are old. In a cluster it scans the slots of one primary. It
+-- skips keys of another type, such as those that were overwritten by hand. It runs on a full Redis,
+-- too.
+-- flags: allow-oom,allow-cross-slot-keys
 -- uses: args, ids
 
 local count_max = whole(ARGV[2], 1, CREDITS_MAX)

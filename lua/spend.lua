@@ -1,7 +1,8 @@
 -- spend: takes the costs of many requests at once, each if there are enough credits, and records
 -- each in the same step. A charge is a hold that is settled at once, so both are spends.
 --
--- KEYS   1..n streams   n+1..2n states of the same shards   2n+i account of spend i
+-- KEYS   1..n streams   n+1..2n states of the same shards   2n+i account of spend i; in a cluster,
+--        last, the guard of the shard, which never exists
 -- ARGV   1 head `>BBI6I4`: version 1, number n of shards, deadline (Unix ms), most pending records
 --        of a shard   2 policies (see lib/policies)   2+i spend i (see lib/spends)
 -- Reply  one string: `>BB` 1 and n; for each shard `>I7I6I4`: its time (us), and the entry of its
@@ -43,12 +44,13 @@ local function read_call(keys, args)
   local version, shards_count, deadline_ms, pending_max = struct.unpack(HEAD_FORMAT, args[1])
   local call = { deadline_ms = deadline_ms, pending_max = pending_max, shards = {}, accounts = {},
     by_key = {}, policies = read_policies(args[2]), count = #args - 2 }
-  if version ~= 1 or #keys ~= 2 * shards_count + call.count then
+  local last = 2 * shards_count + call.count
+  if version ~= 1 or #keys < last or #keys > last + 1 then
     return nil, invalid('head: version 1, and the keys of all shards and accounts')
   elseif not call.policies then
     return nil, invalid('policies: see lib/policies')
   end
-  call.values = redis.call('MGET', unpack(keys, shards_count + 1))
+  call.values = redis.call('MGET', unpack(keys, shards_count + 1, last))
   local clock_us = time_us()
   for t = 1, shards_count do
     call.shards[t] = read_shard(keys[shards_count + t], keys[t], call.values[t], clock_us)

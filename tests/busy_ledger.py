@@ -21,6 +21,7 @@ from faregate.adapters.redis import keys
 from faregate.adapters.redis.stream import RedisStream
 from faregate.adapters.redis.values import Account
 from faregate.cli.servers import Binaries, EmbeddedServers
+from faregate_worker import check
 from live_load import GRANTED, Callers
 from own_redis import OwnRedis, own_redis
 from processes import process_state, runs
@@ -129,9 +130,10 @@ class Busy:
         )
 
     def start_worker(self) -> None:
-        """Start a worker."""
+        """Start a worker, and wait until it is registered and sends heartbeats."""
         assert self.process is None
         self.process = self.system.start("faregate_worker")
+        wait_for(lambda: not _missing(check.problems(self.settings_of_worker)), "a worker runs")
 
     def kill_worker(self) -> None:
         """End the worker with all that it started."""
@@ -217,6 +219,10 @@ def _send(number: int, pids: Sequence[int]) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def _missing(problems: Sequence[str]) -> bool:
+    return any("no worker" in problem for problem in problems)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """Time that moves when a test says so, for the memory adapter and for Redis alike."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from redis import Redis
+from redis.cluster import RedisCluster
 
 from faregate import testing
 from faregate.adapters.redis import runner, scripts, session, wire
@@ -23,6 +25,37 @@ end
 
 local function expire(key, ms)
   redis.call('ZADD', '{ENDS_KEY}', string.format('%.0f', math.floor(time_us() / 1000) + ms), key)
+end
+"""
+#: In a cluster a script reads keys of its own slot only, so each shard has these keys. The script
+#: with the most functions has no room for another local variable.
+_CLOCK_OF_SLOT = f"""
+local time_us, expire
+do
+  local keys_of_call
+  local function named(name)
+    return name .. string.match((keys_of_call or KEYS)[1], '{{.-}}')
+  end
+  time_us = function()
+    return tonumber(redis.call('GET', named('{NOW_KEY}')))
+  end
+  expire = function(key, ms)
+    if not ms then
+      keys_of_call = key
+      return
+    end
+    local ends_ms = string.format('%.0f', math.floor(time_us() / 1000) + ms)
+    redis.call('ZADD', named('{ENDS_KEY}'), ends_ms, key)
+  end
+end
+"""
+_NOTE_KEYS = """
+do
+  local of_call = {0}
+  {0} = function(keys, args)
+    expire(keys)
+    return of_call(keys, args)
+  end
 end
 """
 
@@ -52,20 +85,22 @@ class Seconds:
 
 
 class RedisClock(Clock):
-    """The same for scripts, which read it from a key."""
+    """The same for scripts, which read it from a key; in a cluster from one for each hash tag."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis | RedisCluster, tags: Sequence[str] = ("",)) -> None:
         super().__init__()
-        self._client = client
+        self._client: Any = client
+        self._tags = tags
         self.advance(0)
 
     def advance(self, ms: int) -> None:
         super().advance(ms)
-        self._client.set(NOW_KEY, self.ms * 1_000)
-        gone = self._client.zrangebyscore(ENDS_KEY, "-inf", f"({self.ms}")
-        if gone:
-            self._client.unlink(*gone)
-            self._client.zrem(ENDS_KEY, *gone)
+        for tag in self._tags:
+            self._client.set(NOW_KEY + tag, self.ms * 1_000)
+            gone = self._client.zrangebyscore(ENDS_KEY + tag, "-inf", f"({self.ms}")
+            if gone:
+                self._client.unlink(*gone)
+                self._client.zrem(ENDS_KEY + tag, *gone)
 
 
 class ToldClocks:
@@ -75,7 +110,9 @@ class ToldClocks:
     clock: Clock
     ahead_ms = 0
 
-    def __init__(self, shard_count: int, _local: object = None) -> None:
+    def __init__(
+        self, shard_count: int, _local: object = None, _elsewhere_us: object = None
+    ) -> None:
         self._shard_count = shard_count
 
     def start(self, server_us: int, last_us: Iterable[int]) -> None:
@@ -103,26 +140,29 @@ def patience() -> Iterator[None]:
 
 
 @contextmanager
-def clock_of_the_test(alter: Alter | None = None) -> Iterator[None]:
+def clock_of_the_test(alter: Alter | None = None, *, is_cluster: bool = False) -> Iterator[None]:
     """Send scripts whose clock is the one of the tests; nothing else differs, unless altered."""
     read, make = scripts._fragment, scripts.make
 
     def read_fragment(name: str) -> str:
-        return _CLOCK if name == "clock" else read(name)
+        clock = _CLOCK_OF_SLOT if is_cluster else _CLOCK
+        return clock if name == "clock" else read(name)
 
     def make_altered(name: str, source: str) -> scripts.Script:
         assert "'TIME'" not in source, f"{name} has another clock"
         assert "PEXPIRE" not in source, f"{name} lets keys go by the clock of the server"
+        if is_cluster and (function := scripts._FUNCTION.search(source)):
+            source += _NOTE_KEYS.format(function["function"])
         return make(name, alter(name, source) if alter else source)
 
-    async def time_us(_session: object) -> int:
+    async def time_us(_runner: object, _endpoint: object) -> int:
         return ToldClocks.clock() * 1_000
 
     with patience(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(scripts, "_fragment", read_fragment)
         patch.setattr(scripts, "make", make_altered)
         patch.setattr(session, "ShardClocks", ToldClocks)
-        patch.setattr(session.RedisSession, "_time_us", time_us)
+        patch.setattr(session, "_time_us", time_us)
         scripts.load.cache_clear()
         try:
             yield

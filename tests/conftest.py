@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from commands import CommandLine
-from faregate.adapters.redis import client
+from faregate.adapters.redis import routes
 from faregate.cli.servers import Binaries, EmbeddedServers, EmbeddedValkey
 from servers import EMPTY, administer, chosen_binaries, database_like, lone_redis
 from soak import SOAK
@@ -27,7 +27,7 @@ def _patience() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAREGATE_DECISION_TIMEOUT_MS", "10000")
-        patch.setitem(client._OPTIONS, "socket_timeout", WAIT_S_MAX)
+        patch.setitem(routes._OPTIONS, "socket_timeout", WAIT_S_MAX)
         yield
 
 
@@ -121,10 +121,9 @@ def empty_database_url(servers: EmbeddedServers) -> Iterator[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what long searches have to say of themselves."""
-    if not SOAK:
-        return
+    """Show what was measured, and what long searches have to say of themselves."""
+    shown = {"measured", "soak"} if SOAK else {"measured"}
     for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
         for name, told in report.user_properties:
-            if name == "soak":
+            if name in shown:
                 terminalreporter.write_line(str(told))

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +45,17 @@ class Restricted:
 
     servers: EmbeddedServers
     folder: Path
+    #: The Redis of the ledger, if it is elsewhere; the queue stays here.
+    ledger_url: str = ""
 
     def redis_url(self, user: str, secret: str = SECRET) -> str:
-        """The URL of Redis for one user."""
-        return self.servers.redis_url.replace("unix://", f"unix://{user}:{secret}@")
+        """The URL of the ledger's Redis for one user."""
+        url = self.ledger_url or self.servers.redis_url
+        return url.replace("://", f"://{user}:{secret}@")
+
+    def queue_url(self, user: str) -> str:
+        """The URL of the queue's Redis for one user."""
+        return self.servers.redis_url.replace("://", f"://{user}:{SECRET}@")
 
     def postgres_url(self, login: str) -> str:
         """The URL of Postgres for one login."""
@@ -58,6 +65,7 @@ class Restricted:
         """The settings of one process."""
         return Settings(
             redis_url=self.redis_url(user.name),
+            queue_url=self.queue_url(user.name),
             postgres_url=self.postgres_url(login),
             provision_users=True,
             decision_timeout_ms=10_000,
@@ -69,6 +77,7 @@ class Restricted:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
             "FAREGATE_REDIS_URL": self.redis_url(user.name),
+            "FAREGATE_QUEUE_URL": self.queue_url(user.name),
             "FAREGATE_POSTGRES_URL": self.postgres_url(login),
             "FAREGATE_TICK_INTERVAL_MS": "50",
             "FAREGATE_RECONCILE_INTERVAL_S": "1",
@@ -133,9 +142,21 @@ class Restricted:
     def refused(self) -> list[str]:
         """The commands, keys and channels that Redis has refused to anybody."""
         with Redis.from_url(self.servers.redis_url) as redis:
-            entries = redis.acl_log()
-        objects = [f"{entry['username']}: {entry['object']}" for entry in entries]
-        return [text for text in objects if not text.endswith(_IN_VAIN)]
+            return refused_by(redis)
+
+
+def refused_by(redis: Redis) -> list[str]:
+    """The commands, keys and channels that a server has refused to anybody."""
+    entries = redis.acl_log()
+    objects = [f"{entry['username']}: {entry['object']}" for entry in entries]
+    return [text for text in objects if not text.endswith(_IN_VAIN)]
+
+
+def make_users(redis: Redis, users: Sequence[access.RedisUser] = access.USERS) -> None:
+    """Make users on one server, with the rights that are printed and a password."""
+    for user in users:
+        tell(redis, *user.acl.split())
+        tell(redis, "ACL", "SETUSER", user.name, "on", f">{SECRET}")
 
 
 def tell(redis: Redis, *words: str) -> None:
@@ -144,9 +165,11 @@ def tell(redis: Redis, *words: str) -> None:
 
 
 @contextmanager
-def restricted_ledger(servers: EmbeddedServers, folder: Path) -> Iterator[Restricted]:
+def restricted_ledger(
+    servers: EmbeddedServers, folder: Path, *, ledger_url: str = ""
+) -> Iterator[Restricted]:
     """Migrate as the owner, on empty servers, and make all users and roles."""
-    made = Restricted(servers, folder)
+    made = Restricted(servers, folder, ledger_url)
     with psycopg.connect(servers.postgres_url, autocommit=True) as admin:
         admin.execute(roles_sql().encode())
         for login, role in LOGINS.items():
@@ -155,7 +178,5 @@ def restricted_ledger(servers: EmbeddedServers, folder: Path) -> Iterator[Restri
         Migrator(made.postgres_url("app_owner")).apply(starting_credits=STARTING_CREDITS)
         admin.execute(roles_sql().encode())
     with Redis.from_url(servers.redis_url) as redis:
-        for user in access.USERS:
-            tell(redis, *user.acl.split())
-            tell(redis, "ACL", "SETUSER", user.name, "on", f">{SECRET}")
+        make_users(redis)
     yield made

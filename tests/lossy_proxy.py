@@ -2,18 +2,21 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 CLOSE_S_MAX = 5
 
 
 class LossyProxy:
-    """Forwards bytes. A reply or a request is lost as networks lose it: with its connection."""
+    """Forwards bytes to one server or to each of several.
 
-    def __init__(self, target: str) -> None:
-        self._target = target
+    A reply or a request is lost as networks lose it: with its connection.
+    """
+
+    def __init__(self) -> None:
         #: Texts of which a request that runs a script has one: it is marked.
         self.markers = b"EVALSHA", b"FCALL"
         #: How many replies of marked requests are still to be lost, executed as they are.
@@ -38,17 +41,24 @@ class LossyProxy:
         """Let replies pass again, those that are late first."""
         self._flowing.set()
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Relay one connection, and remember that it is there."""
+    async def accept(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str | int
+    ) -> None:
+        """Relay one connection to a socket's path or a port, and remember that it is there."""
         self.connections += 1
-        relay = asyncio.ensure_future(self.serve(reader, writer))
+        relay = asyncio.ensure_future(self.serve(reader, writer, target))
         self._relays.add(relay)
         relay.add_done_callback(self._relays.discard)
         await relay
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str | int
+    ) -> None:
         """Relay one connection until either side closes it, or it is lost."""
-        server_reader, server_writer = await asyncio.open_unix_connection(self._target)
+        if isinstance(target, str):
+            server_reader, server_writer = await asyncio.open_unix_connection(target)
+        else:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", target)
         marked = asyncio.Event()
         sides = [
             asyncio.ensure_future(self._requests(reader, server_writer, marked)),
@@ -105,10 +115,26 @@ async def _close(*sides: asyncio.StreamWriter) -> None:
 async def lossy_proxy(redis_url: str) -> AsyncIterator[tuple[LossyProxy, str]]:
     """Put a relay before the Redis at a `unix://` URL; yield it and its own URL."""
     target = redis_url.removeprefix("unix://").partition("?")[0]
-    proxy = LossyProxy(target)
+    proxy = LossyProxy()
     with tempfile.TemporaryDirectory(prefix="fg-proxy-") as folder:
         path = Path(folder) / "s"
-        server = await asyncio.start_unix_server(proxy.accept, path)
+        server = await asyncio.start_unix_server(partial(proxy.accept, target=target), path)
         async with server:
             yield proxy, f"unix://{path}"
             await proxy.aclose()
+
+
+@asynccontextmanager
+async def lossy_proxies(ports: Sequence[int]) -> AsyncIterator[tuple[LossyProxy, list[int]]]:
+    """Put a relay before each of some ports of this machine; yield all of it and the new ports."""
+    proxy = LossyProxy()
+    async with AsyncExitStack() as servers:
+        mine = []
+        for port in ports:
+            accept = partial(proxy.accept, target=port)
+            server = await servers.enter_async_context(
+                await asyncio.start_server(accept, "127.0.0.1", 0)
+            )
+            mine.append(server.sockets[0].getsockname()[1])
+        yield proxy, mine
+        await proxy.aclose()

@@ -266,7 +266,7 @@ async def mixed_call(client: Redis, url: str, clock: RedisClock) -> MixedCall:
             assert (await ledger.decide(earlier[place])).allowed
     clock.advance(LATER_MS)
     attempts = [_attempt(place, earlier.get(place), began_ms) for place in PLACES]
-    lane = ledger._session.lane
+    lane = ledger._session.nodes.endpoints[0].lane
     packed = lane._flights._packer.pack([lane._pack(attempt) for attempt in attempts]).packed
     await ledger.aclose()
     reader = hiredis.Reader()

@@ -24,11 +24,11 @@ PAUSE_S = 0.05
 _T = TypeVar("_T")
 
 
-def drain(settings: Settings) -> None:
-    """Make rows of all records."""
+def drain(settings: Settings, seconds_max: float = DRAIN_S) -> None:
+    """Make rows of all records, by jobs that end when they are idle, or after so long."""
 
     def is_drained() -> bool:
-        work_on(settings, Stop(), DRAIN_S)
+        work_on(settings, Stop(), seconds_max)
         with open_stream(settings) as stream:
             return not stream.pending_count()
 
@@ -79,7 +79,7 @@ def erasing(ledger: Ledger) -> Iterator[None]:
         with ExitStack() as opened:
             stream = opened.enter_context(open_stream(ledger.settings))
             archive = opened.enter_context(open_archive(ledger.settings))
-            erasure = Erasure(stream, archive, clock)
+            erasure = Erasure(stream.user_keys, archive, clock)
             while not is_over.wait(PAUSE_S):
                 erasure.check_deletions()
                 clock.advance(1.0)

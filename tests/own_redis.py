@@ -22,6 +22,7 @@ class OwnRedis:
     folder: Path
     options: tuple[str, ...]
     process: subprocess.Popen[bytes] | None = None
+    password: str | None = None
 
     @property
     def url(self) -> str:
@@ -32,7 +33,7 @@ class OwnRedis:
         command += ["--dir", str(self.folder), "--save", "", "--logfile", f"{self.folder}/log"]
         self.process = subprocess.Popen([*command, *self.options])
         ends_at_s = time.monotonic() + START_S_MAX
-        with Redis.from_url(self.url) as client:
+        with Redis.from_url(self.url, password=self.password) as client:
             while time.monotonic() < ends_at_s:
                 try:
                     client.ping()
@@ -54,10 +55,10 @@ class OwnRedis:
 
 
 @contextmanager
-def own_redis(program: Path, *options: str) -> Iterator[OwnRedis]:
+def own_redis(program: Path, *options: str, password: str | None = None) -> Iterator[OwnRedis]:
     """Run a server, and end it."""
     with tempfile.TemporaryDirectory(prefix="fg-redis-") as folder:
-        server = OwnRedis(program, Path(folder), options)
+        server = OwnRedis(program, Path(folder), options, password=password)
         server.start()
         try:
             yield server

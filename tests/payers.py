@@ -11,10 +11,12 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from faregate import Decision, Gate
+from faregate import Decision, Durability, Gate
 from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
 
 CREDITS = 1_000_000_000
+#: A call that takes longer hangs: no deadline of a test comes near.
+HANG_S = 30.0
 PAUSE_S_MAX = 0.02
 COST_MAX = 9
 
@@ -29,6 +31,15 @@ _PROFILES = "select id, credits from public.profiles where id = any(%s)"
 Row = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One charge: when it was asked for, in seconds of the event loop, and how long it took."""
+
+    at_s: float
+    took_s: float
+    is_allowed: bool
+
+
 @dataclass(slots=True)
 class Payer:
     """A user, and its charges since the last look at its rows."""
@@ -40,6 +51,10 @@ class Payer:
     credits: int = CREDITS
     charged: list[Decision] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)
+    #: The credits of charges of which nobody was told whether they were made.
+    undecided: int = 0
+    durability: Durability = Durability.MEMORY
+    asked: list[Asked] = field(default_factory=list)
 
     async def pay(self, gate: Gate, over: asyncio.Event) -> None:
         """Be charged until it is over."""
@@ -48,17 +63,25 @@ class Payer:
             await asyncio.sleep(self.draw.uniform(0, PAUSE_S_MAX))
 
     async def _pay_once(self, gate: Gate) -> None:
+        cost = self.draw.randint(1, COST_MAX)
+        now_s = asyncio.get_running_loop().time
+        at_s, charged = now_s(), len(self.charged)
         try:
-            decision = await gate.charge(self.user_id, cost=self.draw.randint(1, COST_MAX))
+            async with asyncio.timeout(HANG_S):
+                await self._charge(gate, cost)
         except OutcomeUnknownError:
             # To be given back if it was charged.
             self.events["undecided"] += 1
+            self.undecided += cost
         except LedgerUnavailableError:
             self.events["not sent"] += 1
-        else:
-            self.events[decision.verdict] += 1
-            if decision.allowed:
-                self.charged.append(decision)
+        self.asked.append(Asked(at_s, now_s() - at_s, is_allowed=len(self.charged) > charged))
+
+    async def _charge(self, gate: Gate, cost: int) -> None:
+        decision = await gate.charge(self.user_id, cost=cost, durability=self.durability)
+        self.events[decision.verdict] += 1
+        if decision.allowed:
+            self.charged.append(decision)
 
     def check(self, rows: Sequence[Row]) -> None:
         """Make sure that the rows since the last look are these charges, each of them once.

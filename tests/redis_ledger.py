@@ -1,6 +1,7 @@
 """What the tests of a real Redis share: a ledger of one shard, users in it, and their spends."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -8,7 +9,7 @@ from redis import Redis
 
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.ledger import RedisLedger
-from faregate.adapters.redis.values import ShardState
+from faregate.adapters.redis.values import Account, ShardState
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision
 from faregate.domain.identity import LedgerIdentity
@@ -45,8 +46,8 @@ def records_after(
         cursor = batch.end
 
 
-async def install(ledger: RedisLedger, credits_: int = 10) -> UUID:
-    user_id = uuid4()
+async def install(ledger: RedisLedger, credits_: int = 10, user_id: UUID | None = None) -> UUID:
+    user_id = user_id or uuid4()
     assert await ledger.install(User(id=user_id, credits=credits_, sequence=1, epoch=1))
     return user_id
 
@@ -89,6 +90,12 @@ def value(client: Any, name: bytes) -> bytes:
 def state(client: Any) -> ShardState:
     """The state of the only shard."""
     return ShardState.unpack(value(client, KEYS.state))
+
+
+def set_credits(client: Any, user_id: UUID, credits_: int) -> None:
+    """Write a live balance to Redis past the scripts."""
+    name = keys.account(user_id, 1)
+    client.set(name, replace(Account.unpack(value(client, name)), credits=credits_).pack())
 
 
 def entries(client: Any) -> list[tuple[str, bytes]]:

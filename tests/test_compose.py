@@ -1,41 +1,44 @@
 """docker-compose.yml: valid, safe by default, and every command of ours in it runs for real."""
 
 import json
-import os
 import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
-import yaml
 from jsonschema import Draft202012Validator
-from psycopg import sql
 from redis import Redis
 
+from compose_rig import (
+    COMPOSE,
+    NODES,
+    ROOT,
+    SERVICES,
+    Containers,
+    ending,
+    options_of,
+    postgres_of,
+    valkey_of,
+)
 from faregate.cli.servers import Binaries
 from faregate.config import Settings
 from installed import built, locked, new_environment
-from own_postgres import own_postgres
-from own_redis import own_redis
 from waiting import WAIT_S_MAX, wait_for
 from wire_client import free_port
 
-ROOT = Path(__file__).resolve().parents[1]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ["migrate", "api", "worker"]
-REDIS = ["valkey", "queue"]
+#: The servers of the default profile, with keys in them.
+SERVERS = ["valkey", "queue"]
+REDIS = [*SERVERS, *NODES]
 LASTING = [*REDIS, "postgres", "api", "worker"]
+#: What runs once.
+ONCE = ["migrate", "cluster-create"]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +64,12 @@ def test_the_schema_would_notice_a_mistake(validator: Draft202012Validator) -> N
 
 
 def test_there_is_everything_that_the_path_of_a_request_needs() -> None:
-    """Two Redis, Postgres, migrations, API, worker; nothing else."""
-    assert set(SERVICES) == {*LASTING, "migrate"}
+    """Two Redis, Postgres, migrations, API, worker; the nodes of a cluster if asked for."""
+    assert set(SERVICES) == {*LASTING, *ONCE}
+    profiles = {name: SERVICES[name].get("profiles", []) for name in SERVICES}
+    asked_for = {name for name, chosen in profiles.items() if chosen == ["cluster"]}
+    assert asked_for == {*NODES, "cluster-create"}
+    assert all(not chosen for name, chosen in profiles.items() if name not in asked_for)
 
 
 @pytest.mark.parametrize("name", LASTING)
@@ -82,12 +89,6 @@ def test_nothing_is_open_to_the_network_and_no_secret_is_in_the_file(name: str) 
     assert [key for key, value in secrets.items() if not value.startswith("${POST")] == []
     urls = [urlsplit(value) for value in environment.values() if "://" in value]
     assert [url.hostname for url in urls if url.password] == []
-
-
-def options_of(name: str) -> dict[str, str]:
-    """The options of a Valkey."""
-    command = SERVICES[name]["command"]
-    return dict(zip(command[1::2], command[2::2], strict=True))
 
 
 def test_the_ledger_is_kept_and_the_queue_is_not() -> None:
@@ -113,6 +114,8 @@ def test_services_start_after_their_dependencies(name: str) -> None:
     healthy = {"postgres": "service_healthy"}
     if name != "migrate":
         healthy |= {"valkey": "service_healthy", "migrate": "service_completed_successfully"}
+        healthy |= {"cluster-create": "service_completed_successfully"}
+        assert SERVICES[name]["depends_on"]["cluster-create"]["required"] is False
     if name == "worker":
         healthy |= {"queue": "service_healthy"}
     assert needs == healthy
@@ -125,88 +128,6 @@ def test_every_setting_is_one(name: str) -> None:
     given = {key for key in SERVICES[name]["environment"] if key.startswith("FAREGATE_")}
     assert given - known == set()
     assert given
-
-
-@dataclass(frozen=True, slots=True)
-class Containers:
-    """The services of ours, as processes on this machine."""
-
-    #: The Python of an environment with what is in the image.
-    python: Path
-    folder: Path
-    password: str
-    #: Where each server is, and where the API is: by the address that it has among containers.
-    addresses: Mapping[str, str]
-
-    def here(self, text: str) -> str:
-        """Return an argument or a variable with the addresses and the password of this machine."""
-        for among_containers, address in self.addresses.items():
-            text = text.replace(among_containers, address)
-        return re.sub(r"\$\{POSTGRES_PASSWORD:\?[^}]*\}", self.password, text)
-
-    def start(self, name: str, *command: str) -> subprocess.Popen[str]:
-        """Start a command in a service's environment: its own, or another one."""
-        kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
-        given = SERVICES[name]["environment"]
-        program, *arguments = command or ("faregate", *SERVICES[name]["command"])
-        return subprocess.Popen(
-            [self.python.parent / program, *map(self.here, arguments)],
-            cwd=self.folder,
-            env=kept | {key: self.here(value) for key, value in given.items()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, name: str, *command: str) -> tuple[int, str]:
-        """Run a command to its end; return its status and what it said."""
-        with ending(self.start(name, *command)) as process:
-            said, _ = process.communicate(timeout=WAIT_S_MAX)
-            return process.returncode, said
-
-    def is_healthy(self, name: str) -> bool:
-        """Whether a service's health check succeeds."""
-        kind, *command = SERVICES[name]["healthcheck"]["test"]
-        assert kind == "CMD"
-        return self.run(name, *command)[0] == 0
-
-
-@contextmanager
-def ending(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that is ended, by its id, however the test went."""
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
-@contextmanager
-def valkey_of(name: str, program: Path) -> Iterator[str]:
-    """A server with the options of a service, on a port of the loopback address."""
-    port = str(free_port())
-    options = SERVICES[name]["command"][1:]
-    with own_redis(program, "--port", port, "--bind", "127.0.0.1", *options):
-        yield f"127.0.0.1:{port}"
-
-
-@contextmanager
-def postgres_of(programs: Path, password: str) -> Iterator[str]:
-    """A server that asks for a password, with the user and the database that the image makes."""
-    given = SERVICES["postgres"]["environment"]
-    port = free_port()
-    with own_postgres(programs, port) as server:
-        server.write(
-            "pg_hba.conf", b"local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
-        )
-        with server.running("listen_addresses=127.0.0.1"):
-            with psycopg.connect(server.url, autocommit=True) as connection:
-                user, database = map(sql.Identifier, (given["POSTGRES_USER"], given["POSTGRES_DB"]))
-                made = sql.SQL("create role {} superuser login password {}")
-                connection.execute(made.format(user, sql.Literal(password)))
-                connection.execute(sql.SQL("create database {} owner {}").format(database, user))
-            yield f"127.0.0.1:{port}"
 
 
 def readme_commands() -> list[list[str]]:
@@ -259,7 +180,7 @@ def test_the_readme_leads_from_nothing_to_a_charged_request(containers: Containe
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=WAIT_S_MAX)
             assert process.returncode in (0, -signal.SIGTERM)
-    kinds = {name: kinds_of(containers.addresses[f"{name}:6379"]) for name in REDIS}
+    kinds = {name: kinds_of(containers.addresses[f"{name}:6379"]) for name in SERVERS}
     assert kinds == {"valkey": {"fg"}, "queue": {"rq"}}
 
 

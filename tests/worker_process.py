@@ -59,10 +59,14 @@ class System:
     log_format: str = "text"
     #: How often it compares numbers, in seconds; 0 for never.
     reconcile_interval_s: int = 0
+    #: A queue that lives elsewhere.
+    other_queue_url: str = ""
 
     @property
     def queue_url(self) -> str:
-        """Another database of the same Redis, which may be flushed."""
+        """Another database of the same Redis, which may be flushed, or the queue elsewhere."""
+        if self.other_queue_url:
+            return self.other_queue_url
         mark = "&" if "?" in self.redis_url else "?"
         return f"{self.redis_url}{mark}db=1"
 

@@ -1,12 +1,12 @@
 """A job of the worker over fakes: streams, cursors, holds and time that stand still."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from uuid import UUID
 
 from clocks import Seconds
 from durable import ListedBatch
 from faregate.domain.identity import LedgerIdentity
-from faregate.ports import Batch, Cursor, Stored, StreamEntry
+from faregate.ports import Batch, Cursor, Fork, Stored, StreamEntry
 from faregate_worker.counts import Counts
 from faregate_worker.work import Work, WorkLimits
 
@@ -42,6 +42,12 @@ class FakeStream:
         self.is_changed = False
 
     def shards_pending(self) -> Sequence[int]:
+        raise NotImplementedError
+
+    def fork(self, shard: int, cursor: object, places: object) -> None:
+        """No history was lost."""
+
+    def lacking(self, cursors: object) -> Sequence[int]:
         raise NotImplementedError
 
     def wait(self, cursors: Mapping[int, Cursor | None], seconds_max: float) -> Sequence[int]:
@@ -104,6 +110,12 @@ class FakeArchive:
         raise NotImplementedError
 
     def lock_holder(self) -> str:
+        raise NotImplementedError
+
+    def places(self, shard: int, before: Cursor) -> Iterator[Cursor]:
+        return iter(())
+
+    def rewind(self, fork: Fork) -> Stored:
         raise NotImplementedError
 
     def store(self, batch: Batch) -> Stored:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from faregate.domain.api_key import ApiKey, StoredApiKey
 from faregate.domain.decision import Decision, Verdict
+from faregate.domain.durability import Durability
 from faregate.domain.errors import (
     AmountError,
     ArchiveUnavailableError,
@@ -28,6 +29,7 @@ from faregate.domain.errors import (
     LedgerUnavailableError,
     LedgerUninitialisedError,
     MigrationError,
+    NodeUnavailableError,
     OutcomeUnknownError,
     SchemaDiffersError,
     ShardBlockedError,
@@ -38,7 +40,7 @@ from faregate.domain.errors import (
     UnknownTierError,
     UnresolvedError,
 )
-from faregate.domain.health import BreakerState, CallCounts, Health, JournalState
+from faregate.domain.health import BreakerState, CallCounts, Health, JournalState, LaneHealth
 from faregate.domain.histogram import Histogram
 from faregate.domain.history import HistoryPage, HistoryPlace, HistoryRow
 from faregate.domain.hold import Hold, HoldAnswer, HoldState
@@ -58,7 +60,7 @@ from faregate.domain.policy import (
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, TransactionType
 from faregate.domain.usage import Usage
 from faregate.domain.user import User, user_id_of
-from faregate.gate import CachedTiers, ChargeOptions, Gate, HoldBlock, TierOf
+from faregate.gate import CachedTiers, ChargeOptions, CreditOptions, Gate, HoldBlock, TierOf
 from faregate.ports import ApiKeys
 from faregate.sync import SyncGate, SyncHoldBlock
 
@@ -105,10 +107,12 @@ __all__ = [
     "CallCounts",
     "ChargeOptions",
     "ConfigurationError",
+    "CreditOptions",
     "CreditPolicy",
     "CreditTransaction",
     "CreditTransactionId",
     "Decision",
+    "Durability",
     "EmbeddedServerError",
     "EmbeddedServers",
     "Environment",
@@ -132,6 +136,7 @@ __all__ = [
     "JournalError",
     "JournalState",
     "KeyState",
+    "LaneHealth",
     "LedgerCorruptError",
     "LedgerError",
     "LedgerUnavailableError",
@@ -140,6 +145,7 @@ __all__ = [
     "LimitState",
     "LogFormat",
     "MigrationError",
+    "NodeUnavailableError",
     "Obstacle",
     "ObstacleKind",
     "OnExpiry",

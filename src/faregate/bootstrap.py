@@ -12,6 +12,7 @@ from faregate.adapters.postgres.api_keys import PostgresApiKeyAdmin, PostgresApi
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.erasures import PostgresErasures
+from faregate.adapters.postgres.forks import PostgresForks
 from faregate.adapters.postgres.history import PostgresHistory
 from faregate.adapters.postgres.letters import PostgresLetters
 from faregate.adapters.postgres.migrations import Migrator
@@ -35,6 +36,7 @@ from faregate.adapters.redis.urls import QUEUE_SETTING
 from faregate.config import QUEUE_NAME, Settings, read_settings
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
 from faregate.domain.policy import BreakerOptions, CreditPolicy, GateOptions, PolicySet
+from faregate.domain.server import Queue
 from faregate.gate import Gate, TierOf
 from faregate.ops import doctor
 from faregate.ops.doctor import Probe
@@ -200,6 +202,11 @@ def open_credits(settings: Settings) -> closing[RedisCredits]:
     return closing(RedisCredits.from_url(settings.redis_url, settings.shard_count))
 
 
+def open_forks(settings: Settings) -> closing[PostgresForks]:
+    """Open the forks and their records, for a worker."""
+    return closing(PostgresForks(settings.postgres_url))
+
+
 def open_audit(settings: Settings) -> closing[PostgresAudit]:
     """Open Postgres for an operator."""
     return closing(PostgresAudit(settings.postgres_url))
@@ -248,10 +255,8 @@ def open_admin(settings: Settings) -> closing[PostgresAdmin]:
 @contextmanager
 def open_servers(settings: Settings) -> Iterator[dict[str, Probe]]:
     """Open the probes of both servers."""
-    with (
-        closing(RedisServer.from_url(settings.redis_url)) as redis,
-        closing(PostgresServer(settings.postgres_url)) as postgres,
-    ):
+    redis = RedisServer.from_url(settings.redis_url, shard_count=settings.shard_count)
+    with closing(redis), closing(PostgresServer(settings.postgres_url)) as postgres:
         yield {"redis": redis.inspect, "postgres": postgres.inspect}
 
 
@@ -263,16 +268,22 @@ def open_probes(settings: Settings) -> Iterator[dict[str, Probe]]:
         open_stream(settings) as stream,
         open_reports(settings) as reports,
         open_orders(settings) as orders,
-        closing(RedisServer.from_url(settings.rq_url, QUEUE_SETTING)) as queue,
     ):
         yield probes | {
-            "queue": lambda: queue.inspect_queue(QUEUE_NAME),
+            "queue": lambda: _inspect_queue(settings),
             "ledger": lambda: doctor.ledger(stream, stream, reports.audit),
             "records": lambda: doctor.backlog(stream, reports.audit),
             "orders": orders.counts,
             "dead_letters": reports.audit.dead_letter_counts,
+            "forks": reports.recent_forks,
             "reconciliation": reports.last_reconciliation,
         }
+
+
+def _inspect_queue(settings: Settings) -> Queue:
+    # Opened here, so that a queue without a possible URL is a symptom and hides no other.
+    with closing(RedisServer.from_url(settings.rq_url, QUEUE_SETTING)) as queue:
+        return queue.inspect_queue(QUEUE_NAME)
 
 
 def open_api_key_admin(settings: Settings) -> closing[PostgresApiKeyAdmin]:

@@ -5,7 +5,6 @@ import re
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +18,7 @@ from faregate.domain.idempotency import (
     LIFETIME_MS_MAX,
     LIFETIME_MS_MIN,
 )
+from faregate.domain.redis_url import QUEUE_IN_CLUSTER, RedisUrl
 from faregate.domain.windows import RETENTION_MS, STORED_MS
 
 PREFIX = "FAREGATE_"
@@ -30,11 +30,6 @@ _OF_OTHERS = re.compile(
     r"FAREGATE_(?:TEST_\w+"
     r"|(?:\w+_)?SERVICE_(?:HOST|PORT(?:_\w+)?)"
     r"|(?:\w+_)?PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)"
-)
-_DATABASE = re.compile(r"(/\d*)?")
-_REDIS_FORM = (
-    "a Redis URL is redis://host:port/number, with a port from 0 to 65535; what stands for itself"
-    " in a password, such as : / @ and #, is written in percent"
 )
 _PORT_OF_A_SERVICE = re.compile(r"(?:tcp|udp|sctp)://.*")
 _SUGGESTIONS_MAX = 3
@@ -76,12 +71,14 @@ class Settings(BaseSettings):
 
     # Servers
     # URLs may hold passwords, so `repr` leaves them out.
-    #: The Redis of the ledger, with live balances and records: `redis://`, `rediss://` or
-    #: `unix://`.
+    #: The Redis of the ledger, with live balances and records: `redis://` or `unix://` for a
+    #: server, `redis+cluster://host:port,host:port` for a cluster,
+    #: `redis+sentinel://host:port,host:port/service` for sentinels. TLS: `rediss`.
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
     #: The PostgreSQL with users and rows: a URL or a connection string.
     postgres_url: str = Field(default="postgresql://127.0.0.1/postgres", repr=False)
-    #: The Redis of RQ's queue; empty for the Redis of the ledger.
+    #: The Redis of RQ's queue; empty for the Redis of the ledger. It is a server, or a service
+    #: behind sentinels, and never a cluster. So beside a cluster it must be set.
     queue_url: str = Field(default="", repr=False)
     #: Where a process runs. `faregate api` and the embedded servers do not start in production.
     environment: Environment = Environment.DEVELOPMENT
@@ -172,22 +169,29 @@ class Settings(BaseSettings):
     @field_validator("redis_url", "queue_url")
     @classmethod
     def _is_redis(cls, url: str) -> str:
-        if url and not url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("a Redis URL starts with redis://, rediss:// or unix://")
         try:
             # Read only for its error.
-            _ = urlsplit(url).port
-        except ValueError:
-            # The message of the error quotes the URL, which may hold a password.
-            raise ValueError(_REDIS_FORM) from None
-        # For an invalid database number redis-py would use 0.
-        if not (url.startswith("unix://") or _DATABASE.fullmatch(urlsplit(url).path)):
-            raise ValueError(_REDIS_FORM)
+            _ = url and RedisUrl.parse(url)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return url
+
+    @field_validator("queue_url")
+    @classmethod
+    def _is_no_cluster(cls, url: str) -> str:
+        if url and RedisUrl.parse(url).is_cluster:
+            raise ValueError(QUEUE_IN_CLUSTER)
         return url
 
     @property
     def rq_url(self) -> str:
-        """The Redis of RQ's queue."""
+        """The Redis of RQ's queue.
+
+        Raises:
+            ConfigurationError: The ledger lives in a cluster, and the queue has no URL of its own.
+        """
+        if not self.queue_url and RedisUrl.parse(self.redis_url).is_cluster:
+            raise ConfigurationError(f"FAREGATE_QUEUE_URL is not set: {QUEUE_IN_CLUSTER}")
         return self.queue_url or self.redis_url
 
 

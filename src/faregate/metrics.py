@@ -123,19 +123,32 @@ def _breaker_metrics(health: Health) -> Iterator[Metric]:
     yield labelled(
         GaugeMetricFamily(
             "faregate_breaker_state",
-            "1 for the current state of the circuit breaker before Redis.",
+            "1 for the worst state of a circuit breaker; each server of Redis has one.",
             labels=["state"],
         ),
         {str(state): int(health.breaker is state) for state in BreakerState},
     )
     yield GaugeMetricFamily(
         "faregate_breaker_state_seconds",
-        "Time since the circuit breaker last closed or opened.",
+        "Time since that circuit breaker last closed or opened.",
         health.breaker_state_ms / 1000,
     )
     yield CounterMetricFamily(
-        "faregate_breaker_opened", "Times the circuit breaker opened.", health.breaker_opened
+        "faregate_breaker_opened", "Times a circuit breaker opened.", health.breaker_opened
     )
+    yield _lanes(health)
+
+
+def _lanes(health: Health) -> Metric:
+    lanes = GaugeMetricFamily(
+        "faregate_lane_breaker_state",
+        "1 for the current state of the circuit breaker of each server, by its address.",
+        labels=["lane", "state"],
+    )
+    for name, lane in health.lanes.items():
+        for state in BreakerState:
+            lanes.add_metric([name, str(state)], int(lane.breaker is state))
+    return lanes
 
 
 def _call_metrics(calls: CallCounts) -> Iterator[Metric]:
@@ -153,6 +166,11 @@ def _call_metrics(calls: CallCounts) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "faregate_late", "Spends decided after their callers had given up.", calls.late
+    )
+    yield CounterMetricFamily(
+        "faregate_lost_answers",
+        "Spends that callers were told of and that Redis has lost since.",
+        calls.lost,
     )
 
 

@@ -7,7 +7,7 @@ is given back. Nobody waits for ever, and nobody gets what was meant for another
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from cluster_relay import relayed
+from cluster_rig import Cluster, running_cluster
 from faregate import Decision, Gate, Settings, Verdict, open_gate
 from faregate.bootstrap import open_audit, open_stream
+from faregate.cli.servers import Binaries
 from faregate.domain.errors import LedgerUnavailableError, OutcomeUnknownError
 from faregate.domain.request import VOID_DESCRIPTION
 from faregate.domain.transaction import CreditTransaction, TransactionType
@@ -143,13 +146,24 @@ class Storm:
         self._proxy.release()
 
 
+@pytest.fixture(params=["server", pytest.param("cluster", marks=pytest.mark.cluster)])
+def cluster(request: pytest.FixtureRequest, binaries: Binaries) -> Iterator[Cluster | None]:
+    """A cluster of three primaries; None for one server."""
+    if request.param == "server":
+        yield None
+        return
+    with running_cluster(binaries.redis) as running:
+        yield running
+
+
 @pytest.fixture
-def system(ledger_redis: str, database_url: str, tmp_path: Path) -> System:
+def system(cluster: Cluster | None, ledger_redis: str, database_url: str, tmp_path: Path) -> System:
     """A fresh ledger, whose users have enough."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("update faregate.ledger set starting_credits = %s", [CREDITS])
         connection.execute("insert into auth.users (id) select unnest(%s::uuid[])", [USERS])
-    return System(redis_url=ledger_redis, database_url=database_url, log=tmp_path / "worker.log")
+    redis_url = cluster.url if cluster else ledger_redis
+    return System(redis_url=redis_url, database_url=database_url, log=tmp_path / "worker.log")
 
 
 def recorded(system: System) -> list[CreditTransaction]:
@@ -218,11 +232,12 @@ def bounds(callers: Sequence[Caller]) -> tuple[dict[UUID, int], dict[UUID, int]]
 
 
 async def test_a_storm_loses_nothing_charges_nothing_twice_and_mixes_nothing_up(
-    system: System, record_property: Record
+    system: System, cluster: Cluster | None, record_property: Record
 ) -> None:
     """Acknowledged <= ledger <= acknowledged + undecided, and equal after the voids."""
     seed = random.randrange(2**32)  # noqa: S311 - no secret.
-    async with lossy_proxy(system.redis_url) as (proxy, url):
+    relay = relayed(cluster) if cluster else lossy_proxy(system.redis_url)
+    async with relay as (proxy, url):
         settings = Settings(
             redis_url=url,
             postgres_url=system.database_url,
@@ -234,10 +249,11 @@ async def test_a_storm_loses_nothing_charges_nothing_twice_and_mixes_nothing_up(
         async with open_gate(settings) as gate:
             callers = await through_the_storm(gate, proxy, seed)
             told, most = bounds(callers)
-            before = spent(recorded(system))
+            before = spent(await asyncio.to_thread(recorded, system))
             assert all(told[user] <= before[user] <= most[user] for user in USERS), seed
             assert await gate.retries.join(WAIT_S_MAX)
-            records, given_up = recorded(system), gate.retries.given_up
+            records = await asyncio.to_thread(recorded, system)
+            given_up = gate.retries.given_up
     assert spent(records) == told, seed
     check_decisions(callers, records)
     events = sum((caller.events for caller in callers), Counter[str]())

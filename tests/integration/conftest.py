@@ -8,10 +8,12 @@ from redis import Redis
 
 from charging import Charger
 from clocks import patience
-from durable import Database, Sink, archive, database
+from durable import Database, Sink, archive, as_role, database
 from faregate import Settings
+from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
+from forked import Worker, worker
 from operated import Ledger
 from redis_ledger import IDENTITY, make_ledger
 
@@ -53,6 +55,14 @@ def tables(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
+def audit(database_url: str, tables: Database) -> Iterator[PostgresAudit]:
+    """The audit of a ledger of one shard."""
+    tables.run("update faregate.ledger set shard_count = 1, ledger_id = %s", IDENTITY.ledger_id)
+    with closing(PostgresAudit(as_role(database_url, "faregate_worker"))) as opened:
+        yield opened
+
+
+@pytest.fixture
 def store(database_url: str) -> Iterator[Sink]:
     """What makes rows in it."""
     with archive(database_url) as opened:
@@ -67,3 +77,16 @@ def operated(
     monkeypatch.setenv("FAREGATE_REDIS_URL", ledger_redis)
     monkeypatch.setenv("FAREGATE_POSTGRES_URL", database_url)
     return Ledger(Settings(redis_url=ledger_redis, postgres_url=database_url), tables)
+
+
+@pytest.fixture
+def sink(ledger_redis: str, database_url: str, tables: Database) -> Iterator[Worker]:
+    """A worker of the ledger that the charger charges."""
+    tables.run(
+        "update faregate.ledger set ledger_id = %s, shard_count = %s, starting_credits = %s",
+        IDENTITY.ledger_id,
+        IDENTITY.shard_count,
+        IDENTITY.starting_credits,
+    )
+    with worker(ledger_redis, database_url) as opened:
+        yield opened

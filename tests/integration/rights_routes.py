@@ -18,6 +18,8 @@ TABLES: Final = {
         )
     },
     "accepted": "faregate.acknowledgements",
+    "forks": "faregate.forks",
+    "lost": "faregate.lost_records",
 }
 NEW_ROWS: Final = {
     "rows": ("user_id, amount, type, description", "'{other}', 5, 'add', 'by hand'"),
@@ -50,6 +52,8 @@ NEW_ROWS: Final = {
         "id, user_id, amount, type, description",
         "gen_random_uuid(), '{user}', 1, 'add', 'x'",
     ),
+    "forks": ("shard, epoch", "0, 1"),
+    "lost": ("fork_id, transaction_id", "1, gen_random_uuid()"),
     "users": ("id", "gen_random_uuid()"),
 }
 CHANGES: Final = {
@@ -63,9 +67,11 @@ CHANGES: Final = {
     "runs": "user_count = 9",
     "migrations": "checksum = 'x'",
     "deletions": "deleted_at = now()",
-    "repairs": "amount = 9",
+    "repairs": "balance_after = 9",
     "accepted": "reason = 'y'",
     "orders": "amount = 1000",
+    "forks": "epoch = 9",
+    "lost": "is_reported = true",
     "users": "created_at = now()",
 }
 #: The routes, by the letter of what they do.

@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks import primaries
 from benchmarks.bench import Bench, Cell, Plan
 from benchmarks.errors import BenchError
 from benchmarks.load import Load
@@ -16,9 +17,7 @@ DECISIONS = 200
 @pytest.fixture(scope="module")
 def bench(servers: EmbeddedServers, binaries: Binaries) -> Bench:
     """A bench on the servers of the tests: its figures mean nothing."""
-    made = Servers(servers, binaries.redis)
-    made.prepare()
-    return Bench(Plan(rounds=1, seconds=0.1, is_quick=True), made)
+    return Bench(Plan(rounds=1, seconds=0.1, is_quick=True), Servers(servers, binaries.redis))
 
 
 def cell(target: str, *, users_count: int = 10) -> Cell:
@@ -64,6 +63,21 @@ def test_each_late_lookup_is_answered_in_one_call(bench: Bench) -> None:
     assert calls.pop("refund by id of a row") == 2
     assert set(calls.values()) == {1}
     assert not any(sample.values["not_answered"] for sample in samples)
+
+
+def test_a_call_has_as_many_spends_as_callers_ask_at_once(bench: Bench) -> None:
+    """On one shard; so the time of a call and that of each spend in it can be told apart."""
+    samples = list(primaries.run(bench.servers, 0, (2,), 0.1))
+    calls = {sample.case: sample.values for sample in samples if sample.scenario == primaries.CALLS}
+    assert list(calls) == [str(size) for size in primaries.CALL_SIZES]
+    for size, values in calls.items():
+        # A turn of the loop may be late for some of them.
+        assert 1 <= values["call_spends"] <= int(size)
+        assert values["redis_cpu_us"] > 0
+        assert values["log_bytes"] > 50
+    on_two = [sample.values for sample in samples if sample.variant == "2"]
+    assert len(on_two) == len(primaries.CALLERS)
+    assert all(values["redis_cpu_us"] > 0 for values in on_two)
 
 
 def test_a_process_that_fails_says_why() -> None:

@@ -204,7 +204,7 @@ def test_results_of_exact_and_inexact_ledgers_match_their_schema(
     told = command_line.tell("migrate", "--status")
     assert {row["state"] for row in told["migrations"]} == {"applied"}
     assert told["obstacles"] == []
-    assert set(command_line.tell("access")) == {"sql", "redis"}
+    assert set(command_line.tell("access")) == {"sql", "redis", "sentinel"}
     key = command_line.tell("keys", "create", "--user", operated.user, "--name", "ci")
     assert command_line.tell("keys", "list")[0]["id"] == key["id"]
     assert command_line.tell("keys", "revoke", key["id"])["revoked_at"]

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from charging import CREDITS, Charger, drained
-from durable import Database, Sink, as_role
+from durable import Database, Sink
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.snapshots import PostgresSnapshots
 from faregate.adapters.redis import keys
@@ -20,7 +20,7 @@ from faregate.adapters.redis.values import Account
 from faregate.domain.alignment import Alignment, LiveAccount, LiveDrift
 from faregate.domain.errors import LedgerUninitialisedError
 from faregate.ops.drift import MEASUREMENTS_MAX, measure
-from redis_ledger import IDENTITY, KEYS, SHARD, records_after, spend, state, value
+from redis_ledger import KEYS, SHARD, records_after, spend, state, value
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -46,10 +46,8 @@ def accounts(client: Any) -> Iterator[Accounts]:
 
 
 @pytest.fixture
-def snapshots(database_url: str, tables: Database) -> Iterator[PostgresSnapshots]:
+def snapshots(audit: PostgresAudit) -> Iterator[PostgresSnapshots]:
     """Postgres of a ledger of one shard, in a role that sees all rows."""
-    tables.run("update faregate.ledger set shard_count = 1, ledger_id = %s", IDENTITY.ledger_id)
-    audit = PostgresAudit(as_role(database_url, "faregate_worker"))
     with closing(PostgresSnapshots(audit)) as opened:
         yield opened
 
@@ -123,7 +121,7 @@ async def test_a_dead_letter_counts_until_it_is_discarded(
     # Read from the beginning, where it still lies.
     await charger.charge()
     drained(stream, store)
-    stream._client.ask("XDEL", KEYS.stream, store.archive.cursors()[SHARD].position)
+    stream._client.ask(None, "XDEL", KEYS.stream, store.archive.cursors()[SHARD].position)
     assert measure([user_id], accounts, stream, snapshots)[user_id].amount == 2
 
 

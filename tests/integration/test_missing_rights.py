@@ -21,7 +21,7 @@ from faregate.cli.servers import Binaries, EmbeddedValkey
 from faregate.domain.alignment import Alignment, AlignmentRecord, LiveDrift
 from faregate.domain.errors import ConfigurationError, HiddenRowsError
 from faregate.domain.transaction import TransactionType
-from least_rights import SECRET, tell
+from least_rights import SECRET, make_users, tell
 from redis_ledger import IDENTITY, install, make_ledger, records_after
 from servers import lone_redis
 
@@ -38,9 +38,7 @@ def redis(binaries: Binaries) -> Iterator[EmbeddedValkey]:
 def admin(redis: EmbeddedValkey) -> Iterator[Redis]:
     """A server whose users have exactly their rights."""
     with Redis.from_url(redis.url) as client:
-        for user in access.USERS:
-            tell(client, *user.acl.split())
-            tell(client, "ACL", "SETUSER", user.name, "on", f">{SECRET}")
+        make_users(client)
         yield client
 
 

@@ -10,7 +10,6 @@ from redis import Redis
 from commands import CommandLine
 from durable import as_role
 from faregate import Gate, Settings, open_gate
-from faregate.adapters.redis import keys
 from faregate.bootstrap import open_admin, open_installer, open_stream
 from faregate.domain.decision import Verdict
 from faregate.domain.errors import (
@@ -238,9 +237,8 @@ def test_a_redis_that_was_left_is_not_treated_as_empty(
     target: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its accounts would come back, where keys of yet another number of shards have their names."""
-    users = [UUID("7b1a3a3e-2f61-4f5b-9b0e-6d1c0a1f0012")]
-    assert keys.account(users[0], 16) == keys.account(users[0], 128)
+    """Its accounts would come back, with the number of shards that it had or one of these names."""
+    users = [uuid4()]
     charge_all(settings, users, 2)
     drain(settings)
     faregate.tell("rebuild", "--from", settings.redis_url, "--shard-count", 8)
@@ -248,6 +246,6 @@ def test_a_redis_that_was_left_is_not_treated_as_empty(
     charge_all(second, users, 1)
     drain(second)
     monkeypatch.setenv("FAREGATE_REDIS_URL", settings.redis_url)
-    said = faregate.run("rebuild", "--from", target.redis_url, "--shard-count", 128)
+    said = faregate.run("rebuild", "--from", target.redis_url, "--shard-count", 100)
     assert (said.code, "keeps what is left of an earlier ledger" in said.err) == (2, True)
     charge_all(second, users, 0)

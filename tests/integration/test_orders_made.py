@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from redis import Redis
 
 from billing import ADMIN, Billing, add, let_it_be_due, waiting
 from durable import Database
@@ -15,6 +16,7 @@ from faregate.bootstrap import open_admin, open_installer, open_stream
 from faregate.domain.errors import ConfigurationError, TransactionConflictError
 from faregate.ops.rebuild import rebuild
 from faregate_worker import ordering
+from forked import copy_of, fail_over, worker
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -240,3 +242,32 @@ def test_the_redis_of_another_ledger_gets_nothing(
     billing.step()
     assert billing.credits(user_id) == 8
     billing.drain()
+
+
+def test_an_order_whose_record_a_fork_has_lost_is_made_once(
+    billing: Billing, tables: Database, client: Redis
+) -> None:
+    """Again, if it was no row yet; as it was, if it was."""
+    late, kept = (user.user_id for user in tables.users(2))
+    assert billing.ask(lambda gate: gate.charge(late)).allowed
+    assert billing.ask(lambda gate: gate.charge(kept)).allowed
+    billing.drain()
+    copy = copy_of(client)
+    add(tables, kept, 5)
+    billing.step()
+    billing.drain()
+    add(tables, late, 5)
+    billing.step()
+    fail_over(client, copy)
+    assert [billing.credits(user) for user in (late, kept)] == [2, 2]
+    let_it_be_due(tables)
+    settings = billing.settings
+    with worker(settings.redis_url, settings.postgres_url, settings.shard_count) as sink:
+        sink.watch()
+        billing.step()
+        billing.drain()
+        sink.watch()
+    assert [billing.credits(user) for user in (late, kept)] == [7, 7]
+    let_it_be_due(tables)
+    billing.step()
+    assert waiting(tables) == []

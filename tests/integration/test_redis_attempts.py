@@ -121,7 +121,8 @@ async def test_a_user_is_charged_as_soon_as_it_is_installed(
 async def test_an_id_that_is_ahead_of_the_ledger_is_minted_again(ledger: RedisLedger) -> None:
     """The estimate of its time was wrong. Nothing was written, and the reply says the time."""
     user_id = await install(ledger)
-    clocks = ledger._session.clocks
+    (endpoint,) = ledger._session.nodes.endpoints
+    clocks = endpoint.clocks
     wrong_us = (ledger.now_ms() + MINTED_ID_AHEAD_MS_MAX + 60_000) * 1_000
     clocks._server.observe(wrong_us)
     attempt = attempt_of(user_id)
@@ -140,7 +141,7 @@ async def test_a_caller_with_a_wrong_clock_is_charged_like_others(
     ticks = count(abs(hours) * 3_600_000_000, 1 if hours > 0 else 2)
     monkeypatch.setattr(
         "faregate.adapters.redis.session.ShardClocks",
-        lambda shards, _: ShardClocks(shards, lambda: next(ticks)),
+        lambda shards, *_: ShardClocks(shards, lambda: next(ticks)),
     )
     ledger = make_ledger(ledger_redis)
     await ledger.attach(IDENTITY)

@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from faregate.adapters.redis.ledger import RedisLedger
+from faregate.adapters.redis.wire import Wire
 from faregate.cli.servers import Binaries
 from faregate.domain.attempt import Attempt, AttemptError, Event, Phase
 from faregate.domain.errors import (
@@ -34,6 +35,12 @@ NEVER_S = 1_000.0
 def server(binaries: Binaries) -> Iterator[OwnRedis]:
     with own_redis(binaries.redis) as running:
         yield running
+
+
+def wire_of(ledger: RedisLedger) -> Wire:
+    """Return the wire to the only server."""
+    (endpoint,) = ledger._session.nodes.endpoints
+    return endpoint.wire
 
 
 async def outcome_of(ledger: RedisLedger, attempt: Attempt) -> Event | None:
@@ -63,7 +70,7 @@ async def test_more_than_can_be_decided_in_time_is_refused_at_once(ledger_redis:
         )
         assert set(phases) == {(Phase.QUEUED, Event.SHED), (Phase.SENT, Event.TIMED_OUT)}
         proxy.release()
-        await until(lambda: ledger._session._wire.silence_s == 0)
+        await until(lambda: wire_of(ledger).silence_s == 0)
         charged = 1_000 - sum([await balance(ledger, user_id) for user_id in users])
         assert charged <= told[Event.TIMED_OUT]
         assert (await spend(ledger, users[0])).user_id == users[0]
@@ -74,7 +81,7 @@ async def test_a_link_that_answers_nothing_is_left(ledger_redis: str) -> None:
     """Attempts get a new connection long before the silent one is given up for good."""
     async with lossy_proxy(ledger_redis) as (proxy, url):
         ledger = make_ledger(url, timeout_ms=SHORT_MS)
-        ledger._session._wire._silence_s_max = NEVER_S
+        wire_of(ledger)._silence_s_max = NEVER_S
         await ledger.attach(IDENTITY)
         user_id = await install(ledger)
         proxy.hold()
@@ -84,7 +91,7 @@ async def test_a_link_that_answers_nothing_is_left(ledger_redis: str) -> None:
             events.append(await outcome_of(ledger, attempt_of(user_id)))
         assert set(events) <= {Event.TIMED_OUT, Event.NOT_SENT}
         proxy.release()
-        await until(lambda: ledger._session._wire.open_link)
+        await until(lambda: wire_of(ledger).open_link)
         assert (await spend(ledger, user_id)).allowed
         await ledger.aclose()
 
@@ -97,7 +104,7 @@ async def test_a_link_that_is_silent_for_long_is_closed(ledger_redis: str) -> No
         user_id = await install(ledger)
         proxy.hold()
         assert await outcome_of(ledger, attempt_of(user_id)) is Event.TIMED_OUT
-        await until(lambda: not ledger._session._wire.open_link)
+        await until(lambda: not wire_of(ledger).open_link)
         proxy.release()
         assert (await spend(ledger, user_id)).allowed
         assert proxy.connections == 2
@@ -175,7 +182,7 @@ async def test_connections_that_are_closed_by_the_server_cost_nothing(
     user_id = await install(ledger)
     for _ in range(3):
         client.client_kill_filter(_type="normal", skipme=True)
-        await until(lambda: not ledger._session._wire.open_link)
+        await until(lambda: not wire_of(ledger).open_link)
         assert (await spend(ledger, user_id)).allowed
     assert await balance(ledger, user_id) == 7
 
@@ -226,7 +233,7 @@ async def test_a_redis_user_without_rights_gets_an_error(server: OwnRedis) -> No
         assert caught.value.event is Event.NOT_SENT
         client.config_set("requirepass", "secret")
         client.client_kill_filter(_type="normal", skipme=True)
-        await until(lambda: not ledger._session._wire.open_link)
+        await until(lambda: not wire_of(ledger).open_link)
         with pytest.raises(AttemptError, match=r"(?i)auth") as unknown:
             await spend(ledger, user_id)
         assert unknown.value.event is Event.NOT_SENT
@@ -265,11 +272,11 @@ async def test_the_rights_that_are_documented_are_enough(server: OwnRedis) -> No
 
 
 async def test_a_cluster_is_refused_by_name(binaries: Binaries) -> None:
-    """It is not supported yet, which is better said than found out."""
+    """Where the URL says that there is one server, which is better said than found out."""
     with own_redis(binaries.redis, "--cluster-enabled", "yes", "--port", "0") as server:
         ledger = make_ledger(server.url)
-        with pytest.raises(ConfigurationError, match="Cluster is not supported"):
+        with pytest.raises(ConfigurationError, match="a node of a Redis Cluster"):
             await ledger.attach(IDENTITY)
-        with pytest.raises(ConfigurationError, match="Cluster is not supported"):
+        with pytest.raises(ConfigurationError, match="a node of a Redis Cluster"):
             await spend(ledger, IDENTITY.ledger_id)
         await ledger.aclose()

@@ -57,7 +57,7 @@ ARGUMENTS: dict[str, tuple[list[Value], dict[int, list[Any]]]] = {
     ),
     "complete": ([V7, b"", 1, V7], {1: NO_IDS, 3: [*BELOW_0, "0"], 4: NO_IDS}),
     "correct_shadow": ([-1, 0], {1: NO_NUMBERS, 2: BELOW_0}),
-    "create": ([1, "name", "mark"], {1: [*BELOW_0, "0"]}),
+    "create": ([1, 1, "name", "mark"], {1: [*BELOW_0, "0"], 2: [*BELOW_0, "2"]}),
     "credit": (
         [V7, "add", 1, 0, b"", b"d", b""],
         {1: NO_IDS, 2: ["deduct", "refund", "gift", ""], 3: [*BELOW_0, "0", "2147483648"]},
@@ -118,7 +118,7 @@ def test_every_script_is_asked(redis_url: str) -> None:
 async def test_arguments_that_are_well_formed_are_taken(asker: Client) -> None:
     """So each refusal below is about the one argument that is not."""
     for name, (arguments, _) in ARGUMENTS.items():
-        assert isinstance(asker.run(name, NAMES, *arguments), list)
+        assert isinstance(asker.run(name, KEYS, NAMES, *arguments), list)
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
@@ -130,7 +130,7 @@ async def test_arguments_that_are_ill_formed_write_nothing(
     for script, arguments in BAD_ARGUMENTS:
         if script == name:
             command = (*scripts.load(name).run_command, 3, *NAMES, *arguments)
-            (reply,) = asker.ask_all([command])
+            (reply,) = asker.ask_all([(KEYS, command)])
             assert isinstance(reply, ResponseError), arguments
             assert str(reply).startswith("INVALID "), reply
     assert everything(client) == before
@@ -169,7 +169,7 @@ async def test_a_call_that_cannot_be_read_is_refused_as_a_whole(
     """Before anything is written."""
     before = everything(client)
     command = call(packed(ledger.now_ms()), **bad)
-    (reply,) = asker.ask_all([tuple(command)])
+    (reply,) = asker.ask_all([(None, tuple(command))])
     assert isinstance(reply, ResponseError)
     assert str(reply).startswith("INVALID "), reply
     assert everything(client) == before
@@ -201,9 +201,9 @@ async def test_a_spend_that_cannot_be_read_is_refused_alone(
         packed(now_ms, flags=layouts.HOLD) + layouts.SPEND_HOLD.pack(100, 2, 1),
     ]
     for spend_ in bad:
-        reply = asker.ask(*call(packed(now_ms, cost=0), spend_, packed(now_ms, cost=0)))
+        reply = asker.ask(None, *call(packed(now_ms, cost=0), spend_, packed(now_ms, cost=0)))
         assert statuses(reply, 3) == ["allowed", "invalid", "allowed"], spend_
-    reply = asker.ask(*call(good, *bad, packed(now_ms)))
+    reply = asker.ask(None, *call(good, *bad, packed(now_ms)))
     assert statuses(reply, 2 + len(bad)) == ["allowed", *["invalid"] * len(bad), "allowed"]
     assert await balance(ledger, USER) == 8
 

@@ -1,8 +1,11 @@
 """Both servers over TLS and with passwords, as they are reached in production."""
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -15,13 +18,16 @@ from faregate.adapters.postgres.accounts import PostgresAccounts
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.migrations import Migrator
+from faregate.adapters.redis.installer import RedisInstaller
 from faregate.adapters.redis.stream import RedisStream
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
 from faregate_worker.runtime import open_queue
 from own_postgres import own_postgres
 from own_redis import own_redis
+from processes import end
 from redis_ledger import IDENTITY, SHARD, install, make_ledger, spend
 from servers import binaries_with_tls
+from waiting import wait_for
 from wire_client import free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
@@ -48,16 +54,24 @@ def another(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def redis_url(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis that speaks TLS alone; its URL lacks what to trust."""
-    folder, port = tmp_path_factory.mktemp("redis"), free_port()
+def files(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
+    """The options of a server with a certificate of its own."""
+    folder = tmp_path_factory.mktemp("redis")
     certificate, key = folder / "server.pem", folder / "server.key"
     for path, content in zip((certificate, key), authority.certify(HOST), strict=True):
         path.write_bytes(content)
-    options = ("--tls-port", str(port), "--bind", "127.0.0.1", "--tls-auth-clients", "no")
-    files = ("--tls-cert-file", f"{certificate}", "--tls-key-file", f"{key}")
-    program = binaries_with_tls().redis
-    with own_redis(program, *options, *files, "--tls-ca-cert-file", f"{certificate}") as server:
+    trusted = authority.write(folder / "ca.pem")
+    names = "--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file"
+    pairs = zip(names, (certificate, key, trusted), strict=True)
+    return ("--tls-auth-clients", "no", *(str(word) for pair in pairs for word in pair))
+
+
+@pytest.fixture(scope="module")
+def redis_url(files: Sequence[str]) -> Iterator[str]:
+    """A Redis that speaks TLS alone; its URL lacks what to trust."""
+    port = free_port()
+    options = ("--tls-port", str(port), "--bind", "127.0.0.1", *files)
+    with own_redis(binaries_with_tls().redis, *options) as server:
         with Redis.from_url(server.url) as admin:
             admin.config_set("requirepass", SECRET)
         yield f"rediss://:{SECRET}@{HOST}:{port}/0?ssl_ca_certs="
@@ -79,6 +93,66 @@ async def test_everything_that_talks_to_redis_does_so_over_tls(
     queue = open_queue(url, socket_timeout_s=9.0)
     assert queue.job_ids == []
     queue.connection.close()
+
+
+def test_a_cluster_is_talked_to_over_tls(files: Sequence[str], trusted: Path) -> None:
+    """With its login. The certificate is of a name, and this node announces its address."""
+    port = free_port()
+    options = ["--tls-port", str(port), "--bind", "127.0.0.1", *files, "--cluster-enabled", "yes"]
+    options += ["--tls-cluster", "yes", "--cluster-port", str(free_port())]
+    options += ["--requirepass", SECRET]
+    with (
+        own_redis(binaries_with_tls().redis, *options, password=SECRET) as server,
+        Redis.from_url(server.url, password=SECRET) as admin,
+    ):
+        admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+        wait_for(lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO"), "it is")
+        query = f"ssl_ca_certs={trusted}&ssl_check_hostname=false"
+        create_and_read(f"rediss+cluster://:{SECRET}@{HOST}:{port}?{query}")
+
+
+def test_a_service_is_talked_to_over_tls(
+    files: Sequence[str], redis_url: str, trusted: Path, tmp_path: Path
+) -> None:
+    """By sentinels over TLS, with a login of their own."""
+    port, ours = free_port(), urlsplit(redis_url).port
+    conf = tmp_path / "conf"
+    conf.write_text(
+        f"port 0\ntls-port {port}\ntls-replication yes\nbind 127.0.0.1\ndir {tmp_path}\n"
+        f"requirepass of-sentinels\nsentinel resolve-hostnames yes\n"
+        f"sentinel announce-hostnames yes\nsentinel monitor it {HOST} {ours} 1\n"
+        f"sentinel auth-pass it {SECRET}\n",
+        encoding="utf-8",
+    )
+    command = [str(binaries_with_tls().redis), str(conf), "--sentinel", *files]
+    query = f"sentinel_password=of-sentinels&ssl_ca_certs={trusted}"
+    url = f"rediss+sentinel://:{SECRET}@{HOST}:{port}/it/0?{query}"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: is_answering(url), "the sentinel names the primary")
+            create_and_read(url)
+        finally:
+            end(process)
+
+
+def is_answering(url: str) -> bool:
+    with closing(RedisStream.from_url(url, 1)) as stream:
+        try:
+            return stream.pending_count() >= 0
+        except LedgerUnavailableError:
+            return False
+
+
+def create_and_read(url: str) -> None:
+    """Create a ledger, and read it."""
+    with closing(RedisInstaller.from_url(url, 4)) as installer:
+        installer.create(replace(IDENTITY, shard_count=4))
+    with closing(RedisStream.from_url(url, 4)) as stream:
+        assert stream.epochs() == [1] * 4
+        assert stream.wait({0: None, 3: None}, 0.1) == []
+    wrong = url.replace(SECRET, "wrong")
+    with closing(RedisStream.from_url(wrong, 4)) as stream, pytest.raises(LedgerUnavailableError):
+        stream.epochs()
 
 
 async def test_a_redis_of_another_authority_is_not_talked_to(redis_url: str, another: Path) -> None:

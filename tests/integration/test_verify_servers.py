@@ -56,14 +56,14 @@ def test_a_replica_that_lags_is_seen(redis: OwnRedis, binaries: Binaries) -> Non
         Redis.from_url(replica.url) as other,
         closing(RedisServer.from_url(redis.url)) as server,
     ):
-        assert (server.inspect().replicas, server.inspect().replica_lag_bytes) == (0, 0)
+        assert (server.inspect().worst.replicas, server.inspect().worst.replica_lag_bytes) == (0, 0)
         other.replicaof("127.0.0.1", client.config_get("port")["port"])
-        wait_for(lambda: server.inspect().replicas == 1, "the replica is known")
-        wait_for(lambda: server.inspect().replica_lag_bytes == 0, "the replica has all")
+        wait_for(lambda: server.inspect().worst.replicas == 1, "the replica is known")
+        wait_for(lambda: server.inspect().worst.replica_lag_bytes == 0, "the replica has all")
         replica.send(SIGSTOP)
         client.set("key", b"x" * 2_000_000)
-        assert server.inspect().replica_lag_bytes >= 2_000_000
-        wait_for(lambda: server.inspect().replica_lag_s > 0, "the replica is silent")
+        assert server.inspect().worst.replica_lag_bytes >= 2_000_000
+        wait_for(lambda: server.inspect().worst.replica_lag_s > 0, "the replica is silent")
         replica.send(SIGCONT)
 
 

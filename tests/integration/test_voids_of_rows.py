@@ -10,6 +10,7 @@ from redis import Redis
 from clocks import RedisClock, ToldClocks, clock_of_the_test
 from faregate import Gate
 from faregate.adapters.memory.store import MemoryStore
+from faregate.adapters.redis import keys
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
 from faregate.domain.attempt import Attempt
@@ -114,7 +115,7 @@ async def test_a_void_after_the_clock_went_back_gives_back_a_charge_that_is_a_ro
     world.clock.advance(2 * STORED_MS)
     assert (await world.gate.charge(OTHER)).allowed
     world.drain()
-    assert world.client.xlen("fg:{0}:tx") == 1
+    assert world.client.xlen(keys.shards(1)[SHARD].stream) == 1
     world.clock.advance(LATER_MS - 2 * STORED_MS)
     for _ in range(2):
         await world.void(attempt)

@@ -8,6 +8,7 @@ from typing import cast
 from uuid import UUID
 
 from redis import Redis
+from redis.cluster import RedisCluster
 
 from clocks import RedisClock, ToldClocks
 from faregate.adapters.redis import keys
@@ -19,6 +20,7 @@ from faregate.adapters.redis.values import Account
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
 from faregate.domain.errors import FaregateError
+from faregate.domain.redis_url import RedisUrl
 from faregate.domain.transaction import CreditTransaction
 from faregate.domain.user import User
 from faregate.domain.windows import RETENTION_MS
@@ -40,18 +42,26 @@ class RedisBackend(Backend):
     name = "redis"
 
     def __init__(
-        self, client: Redis, url: str, *, shard_count: int = 1, pending_max: int = PENDING_MAX
+        self,
+        client: Redis | RedisCluster,
+        url: str,
+        *,
+        shard_count: int = 1,
+        pending_max: int = PENDING_MAX,
     ) -> None:
         self.client = client
         self._url = url
         # Time begins anew, and ids of a stream cannot go back.
         client.flushall()
-        super().__init__(RedisClock(client), shard_count, pending_max)
+        tags = [_tag(shard) for shard in keys.shards(shard_count)]
+        is_cluster = isinstance(client, RedisCluster)
+        super().__init__(RedisClock(client, tags if is_cluster else [""]), shard_count, pending_max)
         # As the specification, which keeps records for no longer than they are searched for.
-        self.stream = RedisStream(client, shard_count, stored_ms=RETENTION_MS)
+        address = RedisUrl.parse(url)
+        self.stream = RedisStream(address, shard_count, stored_ms=RETENTION_MS)
         self.streams = [(self.stream, shard) for shard in range(shard_count)]
-        self.accounts = RedisAccounts(client, shard_count)
-        self.sweeper = RedisSweeper(client, shard_count, now_ms=self.clock)
+        self.accounts = RedisAccounts(address, shard_count)
+        self.sweeper = RedisSweeper(address, shard_count, now_ms=self.clock)
         self._connect(pending_max)
 
     def _connect(self, pending_max: int) -> None:
@@ -146,7 +156,7 @@ class RedisBackend(Backend):
     def _pending(self) -> list[dict[str, CreditTransaction]]:
         """Return the records of each shard that Redis does not know to be rows, by their places."""
         found = []
-        for shard, state in enumerate(self.stream._states()):
+        for shard, state in enumerate(self.stream._states.read()):
             records: dict[str, CreditTransaction] = {}
             kept = list(records_after(self.stream, shard))
             stored_count = len(kept) - (state.pending_count if state else 0)
@@ -158,3 +168,9 @@ class RedisBackend(Backend):
 
     async def attach(self) -> None:
         await self.ledger.attach(await self.store.identity())
+
+
+def _tag(shard: keys.Shard) -> str:
+    """Return the hash tag of a shard, with its braces."""
+    base = shard.base.decode()
+    return base[base.index("{") :]

@@ -32,8 +32,9 @@ def attempt_in(phase: Phase, given: CreditTransactionId | None = None) -> Attemp
 
 
 def test_only_attempts_that_were_sent_are_voided_and_none_of_these_is_forgotten() -> None:
-    """The table itself: what was sent and has no answer ends by a void, or is sent again."""
-    unanswered = {Event.TIMED_OUT, Event.LOST, Event.CANCELLED}
+    """The table itself: what was sent and has no answer, or none that is as safe as was asked for,
+    ends by a void, or is sent again."""
+    unanswered = {Event.TIMED_OUT, Event.LOST, Event.CANCELLED, Event.UNCONFIRMED}
     again = {Event.NOT_SENT, Event.SHED, Event.AHEAD, Event.LATE, *unanswered}
     for (phase, event), action in NEXT.items():
         may_be_charged = (phase is Phase.SENT and event in unanswered) or (

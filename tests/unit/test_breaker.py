@@ -91,6 +91,7 @@ def test_a_moment_in_which_all_stands_still_opens_nothing(breaker: CircuitBreake
         (AttemptError(Event.TIMED_OUT, "timed out"), 2),
         (AttemptError(Event.LOST, "lost"), 2),
         (AttemptError(Event.NOT_SENT, "not sent"), 2),
+        (AttemptError(Event.UNCONFIRMED, "unconfirmed"), 2),
         (OutcomeUnknownError(), 2),
         (LedgerUnavailableError(), 2),
         (AttemptError(Event.SHED, "shed"), 1),
@@ -129,7 +130,10 @@ def test_it_says_that_it_opens_and_closes_and_no_more(
     breaker.note_success()
     breaker.note_success()
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == ["circuit breaker opened: no route", "circuit breaker closed"]
+    assert lines == [
+        "circuit breaker of Redis opened: no route",
+        "circuit breaker of Redis closed",
+    ]
 
 
 def test_failures_that_lie_far_apart_do_not_open_it(

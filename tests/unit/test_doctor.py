@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
+from faregate.domain.fork import RecentForks
 from faregate.domain.order import OrderCounts
+from faregate.domain.replication import LiveNode, LiveRedis
 from faregate.domain.server import DurableServer, LiveServer, Queue
 from faregate.ops.doctor import Backlog, Probe, examine
 
@@ -27,6 +29,7 @@ REDIS = LiveServer(
     replica_lag_s=0,
     clock_ahead_ms=0,
 )
+NODE = LiveNode(name="10.0.0.1:6379", shards=16, server=REDIS)
 POSTGRES = DurableServer(
     version="17.2",
     migrations_pending=[],
@@ -42,6 +45,7 @@ WELL: dict[str, Any] = {
     "records": Backlog(pending=5, oldest_s=1.0),
     "orders": OrderCounts(waiting=5, oldest_s=1.0, refused=0),
     "dead_letters": {},
+    "forks": RecentForks(forks=0, kept=0, lost=0, users_waiting=0),
     "reconciliation": {"users": 5, "findings": {}, "ended_at": datetime.now(UTC)},
 }
 
@@ -84,6 +88,13 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
         "warning",
         "silent for 11 s",
         "log",
+    ),
+    "a server that waits for replicas": (
+        "redis",
+        replace(REDIS, needs_replicas=True, refuses_writes=True),
+        "error",
+        "refuses writes",
+        "start its replicas",
     ),
     "no limit": ("redis", replace(REDIS, memory_max=0), "warning", "limit", "maxmemory"),
     "little memory": ("redis", replace(REDIS, memory_used=900), "error", "90 %", "maxmemory"),
@@ -132,6 +143,20 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
         "2",
         "credits-by-sql.md",
     ),
+    "a fork": (
+        "forks",
+        RecentForks(forks=1, kept=5, lost=2, users_waiting=0),
+        "warning",
+        "5 are rows, 2 answered",
+        "faregate forks",
+    ),
+    "balances that wait": (
+        "forks",
+        RecentForks(forks=0, kept=0, lost=0, users_waiting=3),
+        "error",
+        "3 users",
+        "worker --check",
+    ),
     "dead letters": ("dead_letters", {"conflict": 2}, "warning", "2 conflict", "dead-letters list"),
     "a finding": (
         "reconciliation",
@@ -152,6 +177,8 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
 
 
 def probes(**changed: Any) -> dict[str, Callable[[], Any]]:
+    if isinstance(server := changed.get("redis", REDIS), LiveServer):
+        changed["redis"] = LiveRedis(nodes=(replace(NODE, server=server),))
     return {part: (lambda said=said: said) for part, said in (WELL | changed).items()}  # type: ignore[misc]
 
 

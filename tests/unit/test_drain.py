@@ -1,6 +1,6 @@
 """One drain: what it moves, in which order, and where it stops."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from uuid import UUID
@@ -10,7 +10,7 @@ import pytest
 from durable import ListedBatch
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
 from faregate.domain.identity import LedgerIdentity
-from faregate.ports import Batch, Cursor, Stored, StreamEntry
+from faregate.ports import Batch, Cursor, Fork, Stored, StreamEntry
 from faregate_worker.drain import Drained, DrainLimits, drain, drain_step
 
 SHARD = 7
@@ -45,6 +45,12 @@ class FakeStream:
             for name in names
         ]
         return ListedBatch(shard, entries, cursor) if entries else None
+
+    def fork(self, shard: int, cursor: object, places: object) -> None:
+        raise NotImplementedError
+
+    def lacking(self, cursors: object) -> Sequence[int]:
+        raise NotImplementedError
 
     def wait(self, cursors: object, seconds_max: float) -> Sequence[int]:
         raise NotImplementedError
@@ -85,6 +91,12 @@ class FakeArchive:
         raise NotImplementedError
 
     def check_writes(self) -> None:
+        raise NotImplementedError
+
+    def places(self, shard: int, before: Cursor) -> Iterator[Cursor]:
+        raise NotImplementedError
+
+    def rewind(self, fork: Fork) -> Stored:
         raise NotImplementedError
 
     def store(self, batch: Batch) -> Stored:

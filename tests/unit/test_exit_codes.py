@@ -22,6 +22,7 @@ ASKING = {
     "dead-letters retry": f"1 {WHO}",
     "dead-letters show": "1",
     "export": "--format csv",
+    "forks": "",
     "grant": f"{USER} 5 {WHO}",
     "history": USER,
     "holds list": "",

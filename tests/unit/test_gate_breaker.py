@@ -44,7 +44,7 @@ async def broken(delay_ms: int) -> Outage:
 
 def let_a_probe_pass(outage: Outage) -> None:
     """End the delay of the breaker: what is made in the background finds out, too."""
-    outage.gate._session.breaker._probe_at_s = 0.0
+    outage.gate._session.breakers.of("memory")._probe_at_s = 0.0
 
 
 async def test_while_it_is_open_no_call_reaches_redis() -> None:

@@ -39,6 +39,8 @@ async def test_an_outage_shows(tmp_path: Path) -> None:
     after = scrape(gate)
     assert after["faregate_breaker_state/open"] == after["faregate_breaker_opened_total"] == 1
     assert after["faregate_breaker_state/closed"] == after["faregate_breaker_state/half_open"] == 0
+    assert after["faregate_lane_breaker_state/memory/open"] == 1
+    assert after["faregate_lane_breaker_state/memory/closed"] == 0
     assert after["faregate_served_open_total"] == after["faregate_journal_requests_total"] == 1
     assert 0 < after["faregate_journal_bytes"] < after["faregate_journal_bytes_max"] == 10_000
     assert after["faregate_retries_waiting"] == 2

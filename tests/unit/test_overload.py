@@ -81,4 +81,4 @@ async def test_shed_requests_close_no_breaker_and_open_none() -> None:
     for _ in range(3):
         with suppress(OutcomeUnknownError):
             await outage.gate.charge(outage.user_id)
-    assert outage.gate._session.breaker.row == 2
+    assert outage.gate._session.breakers.of("memory").row == 2

@@ -17,11 +17,15 @@ WORKER_MODULES = (
     "batches",
     "client",
     "credits",
+    "forks",
     "holds",
     "installer",
+    "record_wait",
     "scripts",
+    "shard_states",
     "stream",
     "sweeper",
+    "user_keys",
 )
 #: Scripts that the worker runs, and one that reads nothing.
 WORKER_SCRIPTS = {"credit", "end", "erase", "install", "stored"}
@@ -29,8 +33,10 @@ ASKING_SCRIPTS = {"allowed"}
 #: What corrects live balances, and the modules that it takes.
 REPAIR_SCRIPTS = {"align"}
 REPAIR_MODULES = ("alignments", "batches", "client", "scripts")
-#: What redis-py sends where a URL names a database.
-CONNECTING = {"select"}
+#: What is sent where a URL names a database, or a cluster; and what a slot that moves needs.
+CONNECTING = {"select", "cluster", "asking", "ping"}
+#: What waits for replicas, in a lane.
+WAITING = {"wait"}
 #: In a fragment of `end`, in a function that it does not call.
 UNCALLED = {"hlen"}
 
@@ -62,13 +68,13 @@ def test_a_gate_may_send_its_commands_and_no_others(known: set[str]) -> None:
     """By itself or in a script: a command that is added to either is added to the list."""
     shared = {"credit", "end", "install"}
     names = set(scripts.names()) - WORKER_SCRIPTS - ASKING_SCRIPTS - REPAIR_SCRIPTS | shared
-    assert granted(access.GATE.samples) - CONNECTING == sent(known, GATE_MODULES, names)
+    assert granted(access.GATE.samples) - CONNECTING - WAITING == sent(known, GATE_MODULES, names)
 
 
 def test_a_worker_may_send_its_commands_and_no_others(known: set[str]) -> None:
     """As far as its own modules and scripts go; RQ's commands are seen where it runs."""
     ours = sent(known, WORKER_MODULES, WORKER_SCRIPTS) - {"function", "fcall"} - UNCALLED
-    assert granted(access.WORKER_ON_LEDGER) - CONNECTING == ours
+    assert granted(access.WORKER_ON_LEDGER) - CONNECTING - WAITING == ours
 
 
 def test_a_repairer_may_send_the_commands_of_a_gate_and_needs_no_more(known: set[str]) -> None:
@@ -96,6 +102,7 @@ def test_no_user_may_send_a_dangerous_command(known: set[str]) -> None:
         names = {name.partition("|")[0] for name in user.commands}
         assert not names & dangerous, user.name
         assert user.commands == tuple(sorted(set(user.commands)))
+    assert {access.GATE.newer_command, access.WORKER.newer_command} == {"waitaof"}
     # It tells the names of keys that are not the user's, and no more.
     assert [user for user in access.USERS if "scan" in user.commands] == [access.WORKER]
     assert {"client|info", "client|setname"} == {

@@ -114,7 +114,7 @@ async def test_attempts_that_waited_too_long_fail() -> None:
     assert line.queue.since_s() == 5.0
     with pytest.raises(AttemptError, match="too long"):
         early.future.result()
-    line.queue.drop_all(Event.NOT_SENT, "closed")
+    line.queue.drop_all(AttemptError(Event.NOT_SENT, "closed"))
     with pytest.raises(AttemptError, match="closed"):
         late.future.result()
     assert line.queue._counts == {}

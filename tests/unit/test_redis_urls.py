@@ -62,4 +62,4 @@ def test_an_option_that_cannot_be_is_refused_by_name(opener: str, option: str, n
 )
 def test_other_options_pass(url: str) -> None:
     """They are redis-py's."""
-    assert check_url(url) == url
+    assert check_url(url).server_url == url

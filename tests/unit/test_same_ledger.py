@@ -1,5 +1,6 @@
 """Redis and Postgres of different ledgers are never mixed."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from faregate.adapters.memory.store import MemoryStore
 from faregate.adapters.memory.stream import MemoryStream
 from faregate.domain.errors import ConfigurationError
 from faregate.domain.identity import LedgerIdentity
+from faregate.ports import Cursor, Fork, Stored
 from faregate_worker.drain import require_same_ledger
 
 IDENTITY = LedgerIdentity(
@@ -35,6 +37,12 @@ class Postgres(MemoryStore):
 
     def identity(self) -> LedgerIdentity:  # type: ignore[override]
         return self.of
+
+    def places(self, shard: int, before: Cursor) -> Iterator[Cursor]:
+        raise NotImplementedError
+
+    def rewind(self, fork: Fork) -> Stored:
+        raise NotImplementedError
 
 
 def test_a_drain_moves_nothing_between_ledgers() -> None:

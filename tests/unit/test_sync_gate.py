@@ -6,8 +6,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -182,22 +183,42 @@ def test_an_interrupted_call_is_cancelled(gate: SyncGate, monkeypatch: pytest.Mo
             cancelled.set()
             raise
 
-    class Interrupted:
-        def __init__(self, future: object) -> None:
-            self._future = future
+    def wait_in_vain(future: Future[None], *_: object) -> None:
+        wait_for(lambda: loops, "the call has begun")
+        raise KeyboardInterrupt
 
-        def result(self) -> None:
-            wait_for(lambda: loops, "the call has begun")
-            raise KeyboardInterrupt
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._future, name)
-
-    submit = gate.submit
-    monkeypatch.setattr(gate, "submit", lambda call: Interrupted(submit(call)))
+    monkeypatch.setattr(Future, "result", wait_in_vain)
     with pytest.raises(KeyboardInterrupt):
         gate.run(interrupted)
     wait_for(cancelled.is_set, "the call is cancelled")
+
+
+def test_a_charge_whose_hand_over_is_interrupted_is_not_made(
+    memory: MemoryGate, gate: SyncGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal may come when the loop has the call, and its caller has nothing yet."""
+    user = memory.sign_up()
+    running = gate._begun()
+    hand_over = running._loop.call_soon_threadsafe
+    handed_over: list[object] = []
+    caller = threading.current_thread()
+
+    def interrupted(*call: Any) -> None:
+        hand_over(*call)
+        if threading.current_thread() is caller and not handed_over:
+            handed_over.append(call)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(running._loop, "call_soon_threadsafe", interrupted)
+    # A charge that the loop has answered already would stand.
+    goes_on = threading.Event()
+    hand_over(goes_on.wait)
+    with pytest.raises(KeyboardInterrupt):
+        gate.charge(user)
+    goes_on.set()
+    assert handed_over
+    assert gate.join_retries(WAIT_S_MAX)
+    assert memory.charged(user) == 0
 
 
 def test_a_call_on_the_loop_of_the_gate_itself_is_refused(gate: SyncGate) -> None:

@@ -57,6 +57,12 @@ class FakeStream:
     def read(self, shard: int, cursor: object, count_max: int) -> None:
         raise NotImplementedError
 
+    def fork(self, shard: int, cursor: object, places: object) -> None:
+        raise NotImplementedError
+
+    def lacking(self, cursors: object) -> Sequence[int]:
+        raise NotImplementedError
+
     def wait(self, cursors: object, seconds_max: float) -> Sequence[int]:
         raise NotImplementedError
 

@@ -57,7 +57,7 @@ WORDS = {
     "repair --apply": "--actor is blank",
     f"acknowledge gap-1 {WHO}": "not the id of a finding",
     "acknowledge gap-1a2b3c4d --actor ann": "--reason",
-    "rebuild --from http://x": "--from is no URL such as redis://host:port/number",
+    "rebuild --from http://x": "--from: a Redis URL starts with redis://",
     "rebuild --from redis://ann:secret@host/0": "holds a password",
     "rebuild --from env:NO_SUCH_VARIABLE": "NO_SUCH_VARIABLE, which is not set",
     "rebuild --shard-count 0": "or equal to",
@@ -75,7 +75,7 @@ WORDS = {
 }
 #: A variable and its value, and what the error says.
 SETTINGS = {
-    (REDIS, ""): "redis://host:port/number",
+    (REDIS, ""): "a Redis URL starts with redis://",
     (REDIS, "http://host"): "starts with redis://",
     (REDIS, "redis://host:99999/0"): "a port from 0 to 65535",
     (REDIS, "redis://host:6379/name"): "redis://host:port/number",

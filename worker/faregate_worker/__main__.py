@@ -28,7 +28,7 @@ from faregate.domain.errors import ConfigurationError, StandbyError
 from faregate.ops.doctor import examine
 from faregate_worker.check import problems
 from faregate_worker.counts import COUNTS
-from faregate_worker.runtime import Stop, configure_logging, open_queue
+from faregate_worker.runtime import Stop, configure_logging, open_queue, require_no_cluster
 from faregate_worker.supervisor import TickerSupervisor
 
 #: RQ derives its waits from this: it blocks for a job 15 s less, which is also the longest time
@@ -137,8 +137,7 @@ def _work(settings: Settings, stop: Stop) -> None:
 
 def _build(settings: Settings) -> Worker:
     queue = open_queue(settings.rq_url, socket_timeout_s=REPLY_TIMEOUT_S)
-    if queue.connection.info("cluster").get("cluster_enabled"):
-        raise ConfigurationError("the queue cannot live in a Redis Cluster; set FAREGATE_QUEUE_URL")
+    require_no_cluster(queue)
     worker = Worker(
         [queue],
         # A new name each time, since RQ refuses that of a killed worker until its TTL is over.

@@ -10,12 +10,17 @@ from rq.suspension import is_suspended
 
 from faregate.bootstrap import open_archive, open_stream
 from faregate.config import Settings
-from faregate.domain.errors import ArchiveUnavailableError, LedgerError, StandbyError
+from faregate.domain.errors import (
+    ArchiveUnavailableError,
+    LedgerError,
+    NodeUnavailableError,
+    StandbyError,
+)
 from faregate.ops.backlog import PENDING_S_MAX, pending_seconds
 from faregate.ops.doctor import RESUME
-from faregate.ports import TransactionArchive
+from faregate.ports import TransactionArchive, TransactionStream
 from faregate_worker.drain import require_same_ledger
-from faregate_worker.runtime import open_queue
+from faregate_worker.runtime import open_queue, require_no_cluster
 
 #: The interval of heartbeats, and how long one counts, in seconds.
 BEAT_INTERVAL_S = 5.0
@@ -51,7 +56,7 @@ def problems(settings: Settings) -> list[str]:
 
     Raises:
         ConfigurationError: Redis and Postgres belong to different ledgers, Postgres is not
-            migrated, or the role lacks a right.
+            migrated, the role lacks a right, or the queue is a node of a cluster.
         StandbyError: Postgres is a standby.
     """
     return [*_queue_problems(settings), *_ledger_problems(settings)]
@@ -61,6 +66,7 @@ def _queue_problems(settings: Settings) -> list[str]:
     queue = open_queue(settings.rq_url, socket_timeout_s=TIMEOUT_S)
     try:
         with closing(queue.connection):
+            require_no_cluster(queue)
             is_alive = queue.connection.exists(heartbeat_name())
             is_paused = is_suspended(queue.connection)
     except RedisError as error:
@@ -76,11 +82,23 @@ def _ledger_problems(settings: Settings) -> list[str]:
             if stream.identity_fields():
                 require_same_ledger(stream, archive)
             archive.check_writes()
-            return _late(pending_seconds(stream, archive.cursors()), archive)
+            return [
+                *_silent(stream),
+                *_late(pending_seconds(stream, archive.cursors()), archive),
+            ]
         except StandbyError:
             raise
         except (ArchiveUnavailableError, LedgerError) as error:
             return [str(error)]
+
+
+def _silent(stream: TransactionStream) -> list[str]:
+    """Return a sentence about a node that does not answer, while others do."""
+    try:
+        stream.pending_count()
+    except NodeUnavailableError as error:
+        return [str(error)]
+    return []
 
 
 def _late(ages: Mapping[int, float], archive: TransactionArchive) -> list[str]:

@@ -5,12 +5,15 @@ rows, so a crash leaves either both or none. A batch is dropped if its cursor ha
 so two drains of one shard do no harm.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from faregate.domain.errors import ConfigurationError
 from faregate.ports import Batch, Cursor, Stored, TransactionArchive, TransactionStream
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,15 +106,48 @@ def store(
 ) -> tuple[Drained, Stored]:
     """Store a batch, and note it in Redis only after the commit.
 
+    If Redis has lost the entry of the cursor, the cursor goes back first, and the batch is read
+    again.
+
     Raises:
         ArchiveUnavailableError: The batch was not stored, or it is not known to be.
         LedgerError: Redis did not note it; the next read of the shard does this.
     """
+    if batch.is_from_start and batch.after is not None:
+        rewound = rewind(stream, archive, batch.shard, batch.after)
+        if rewound is not None:
+            return Drained(), rewound
     stored = archive.store(batch)
     if stored.is_stale:
         return Drained(), stored
     stream.forget(stored.deleted_users)
     return Drained.of(stored, stream.note_stored(batch.shard, stored.cursor)), stored
+
+
+def rewind(
+    stream: TransactionStream, archive: TransactionArchive, shard: int, cursor: Cursor
+) -> Stored | None:
+    """Take the cursor of a shard back if Redis has lost its entry; return None if it has not.
+
+    Raises:
+        ArchiveUnavailableError: It was not taken back, or it is not known to be.
+        LedgerError: Redis did not answer.
+    """
+    fork = stream.fork(shard, cursor, archive.places(shard, cursor))
+    if fork is None:
+        return None
+    rewound = archive.rewind(fork)
+    if not rewound.is_stale:
+        end = fork.end
+        _logger.warning(
+            "history lost, cursor set back: shard=%d ordinal=%d to=%d position=%s to=%s",
+            shard,
+            cursor.ordinal,
+            end.ordinal,
+            cursor.position,
+            end.position,
+        )
+    return rewound
 
 
 def drain(

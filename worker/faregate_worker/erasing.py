@@ -14,7 +14,7 @@ from faregate_worker.runtime import Stop, repeat
 def run_erasures(settings: Settings, stop: Stop) -> None:
     """Erase users until a stop is requested."""
     with open_stream(settings) as stream, open_archive(settings) as archive:
-        erasure = Erasure(stream, archive)
+        erasure = Erasure(stream.user_keys, archive)
 
         def check_deletions() -> bool:
             # Before the first API has started, Redis holds no identity, and no users.

@@ -17,10 +17,17 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from faregate.bootstrap import open_archive, open_orders, open_reconciliations, open_stream
+from faregate.bootstrap import (
+    open_archive,
+    open_orders,
+    open_reconciliations,
+    open_reports,
+    open_stream,
+)
 from faregate.config import Settings
 from faregate.domain.errors import FaregateError
 from faregate.domain.finding import DriftKind
+from faregate.domain.fork import RecentForks
 from faregate.domain.schedule import LastRun
 from faregate.metrics import labelled, serve
 from faregate.ops.backlog import pending_seconds
@@ -79,6 +86,8 @@ class WorkerCollector(Collector):
         with open_reconciliations(self._settings) as reconciliations:
             if last := reconciliations.last():
                 yield from _compared(last)
+        with open_reports(self._settings) as reports:
+            yield from _forked(reports.recent_forks())
         with open_orders(self._settings) as orders:
             yield GaugeMetricFamily(
                 "faregate_orders_waiting",
@@ -124,6 +133,27 @@ def _compared(last: LastRun) -> Iterator[Metric]:
             labels=["kind"],
         ),
         {kind: last.finding_counts.get(kind, 0) for kind in DriftKind},
+    )
+
+
+def _forked(recent: RecentForks) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "faregate_forks",
+        "Forks of the last day: where Redis lost its newest records.",
+        recent.forks,
+    )
+    yield labelled(
+        GaugeMetricFamily(
+            "faregate_fork_records",
+            "Records that these forks lost: rows (kept), or answered decisions without one (lost).",
+            labels=["outcome"],
+        ),
+        {"kept": recent.kept, "lost": recent.lost},
+    )
+    yield GaugeMetricFamily(
+        "faregate_fork_users_waiting",
+        "Users whose live balances do not include their kept records yet.",
+        recent.users_waiting,
     )
 
 

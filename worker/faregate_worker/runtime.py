@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -13,9 +14,11 @@ from redis.retry import Retry
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from faregate.adapters.redis.sentinels import sentinel_pool
 from faregate.adapters.redis.urls import QUEUE_SETTING, check_url
 from faregate.config import QUEUE_NAME, LogFormat
-from faregate.domain.errors import FaregateError
+from faregate.domain.errors import ConfigurationError, FaregateError
+from faregate.domain.redis_url import QUEUE_IN_CLUSTER, RedisKind
 from faregate.logs import JsonFormatter
 
 CONNECT_TIMEOUT_S = 5.0
@@ -30,18 +33,33 @@ _logger = logging.getLogger(__name__)
 
 
 def open_queue(url: str, *, socket_timeout_s: float) -> Queue:
-    """Return the queue at `url`; connects on first use.
+    """Return the queue at `url`, a server or a service behind sentinels; connects on first use.
 
     Jobs are JSON, since with pickle anybody who can write to the queue's Redis could run code in
     the worker. Commands are sent once; the next tick makes up for lost ones.
     """
-    connection = Redis.from_url(
-        check_url(url, QUEUE_SETTING),
-        socket_timeout=socket_timeout_s,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
+    parsed = check_url(url, QUEUE_SETTING)
+    options: dict[str, Any] = {
+        "socket_timeout": socket_timeout_s,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if parsed.kind is RedisKind.SENTINEL:
+        connection = Redis.from_pool(sentinel_pool(parsed, **options))
+    else:
+        connection = Redis.from_url(url, **options)
     return Queue(QUEUE_NAME, connection=connection, serializer=JSONSerializer)
+
+
+def require_no_cluster(queue: Queue) -> None:
+    """Ask the server of a queue whether it is a node of a Redis Cluster.
+
+    Raises:
+        ConfigurationError: It is one, and RQ's transactions would reach into other nodes.
+        RedisError: It does not answer.
+    """
+    if queue.connection.info("cluster").get("cluster_enabled"):
+        raise ConfigurationError(f"{QUEUE_SETTING} names a node of a cluster: {QUEUE_IN_CLUSTER}")
 
 
 class Stop:

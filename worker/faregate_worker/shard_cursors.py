@@ -47,6 +47,10 @@ class ShardCursors:
         if cursor is not None:
             self._cursors[shard] = cursor
 
+    def note_empty(self, shard: int) -> None:
+        """Note that a shard has no pending records, so that nothing blocks it any more."""
+        self._pauses.pop(shard, None)
+
     def yield_to_other(self, shard: int, cursor: Cursor | None) -> None:
         """Leave a shard to another drain, which has reached this cursor."""
         self.note_stored(shard, cursor)

@@ -28,6 +28,7 @@ from faregate.ports import HoldSweeper, TransactionStream
 from faregate_worker.check import BEAT_INTERVAL_S, beat, end_beat
 from faregate_worker.counts import COUNTS
 from faregate_worker.erasing import run_erasures
+from faregate_worker.forks import run_forks
 from faregate_worker.jobs import work_on
 from faregate_worker.ordering import run_orders
 from faregate_worker.reconciling import run_reconciliations
@@ -219,7 +220,7 @@ def main(argv: Sequence[str]) -> int:
         COUNTS.open(arguments.counters_fd)
         _serve_metrics(settings)
     # In threads, since they may wait for Postgres, and the ticker must not.
-    for repeated in (run_erasures, run_orders):
+    for repeated in (run_erasures, run_orders, run_forks):
         Thread(target=repeated, args=(settings, stop), name=repeated.__name__, daemon=True).start()
     reconciling = Thread(target=run_reconciliations, args=(settings, stop), name="reconciling")
     reconciling.daemon = True

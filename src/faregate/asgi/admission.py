@@ -199,4 +199,6 @@ def _as_charged(caller: Caller | UUID, rule: Rule) -> tuple[UUID, ChargeOptions]
         options["tier"] = tier
     if rule.on_failure is not _CLOSED:
         options["on_failure"] = rule.on_failure
+    if rule.durability is not None:
+        options["durability"] = rule.durability
     return (caller.user_id if isinstance(caller, Caller) else caller), options

@@ -12,6 +12,7 @@ from starlette.routing import compile_path
 from starlette.types import Message, Scope
 
 from faregate.asgi.identity import Exempt, is_cors_preflight
+from faregate.domain.durability import Durability
 from faregate.domain.errors import ConfigurationError, InvalidArgumentError
 from faregate.domain.idempotency import RESPONSE_BYTES_MAX
 from faregate.domain.policy import FailureMode
@@ -74,6 +75,8 @@ class Rule:
     tier: str | None = None
     #: The treatment of a request that cannot be decided in time.
     on_failure: FailureMode = FailureMode.CLOSED
+    #: How safe the charge is before the app runs; None for the durability of the policy.
+    durability: Durability | None = None
     #: Whether an `Idempotency-Key` of the request is ignored, honoured or required.
     key_use: KeyUse = KeyUse.IGNORED
     #: The largest response that is saved for retries with the same key, in bytes. 0 saves none: a

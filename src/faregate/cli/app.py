@@ -17,6 +17,7 @@ from faregate.cli.commands.access import access
 from faregate.cli.commands.dead_letters import dead_letters
 from faregate.cli.commands.dev import dev
 from faregate.cli.commands.export import export
+from faregate.cli.commands.forks import forks
 from faregate.cli.commands.holds import holds
 from faregate.cli.commands.init import init
 from faregate.cli.commands.journal import journal
@@ -61,6 +62,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         health.doctor,
         checks.reconcile,
         checks.verify,
+        forks,
         repair,
         acknowledge,
         rebuild,

@@ -52,6 +52,8 @@ class Event(Enum):
     SHED = auto()
     #: There was no connection, or the server refused the call before executing it.
     NOT_SENT = auto()
+    #: The ledger decided, but the decision is not as safe as the spend asked for.
+    UNCONFIRMED = auto()
 
 
 class Action(Enum):
@@ -85,6 +87,7 @@ NEXT: Mapping[tuple[Phase, Event], Action] = MappingProxyType(
         (Phase.SENT, Event.LOST): Action.ASK_AGAIN,
         (Phase.SENT, Event.NOT_SENT): Action.REFUSE,
         (Phase.SENT, Event.CANCELLED): Action.VOID,
+        (Phase.SENT, Event.UNCONFIRMED): Action.VOID,
         (Phase.SENT_AGAIN, Event.SHED): Action.VOID,
         (Phase.SENT_AGAIN, Event.NOT_SENT): Action.VOID,
         (Phase.SENT_AGAIN, Event.ANSWERED): Action.ANSWER,
@@ -94,6 +97,7 @@ NEXT: Mapping[tuple[Phase, Event], Action] = MappingProxyType(
         (Phase.SENT_AGAIN, Event.TIMED_OUT): Action.VOID,
         (Phase.SENT_AGAIN, Event.LOST): Action.VOID,
         (Phase.SENT_AGAIN, Event.CANCELLED): Action.VOID,
+        (Phase.SENT_AGAIN, Event.UNCONFIRMED): Action.VOID,
     }
 )
 #: The actions instead, if the time of the caller is over.

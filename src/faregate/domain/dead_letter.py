@@ -16,7 +16,8 @@ class LetterKind(StrEnum):
     REFUSED = "refused"
     #: The record cannot be read.
     UNREADABLE = "unreadable"
-    #: The record belongs to an earlier epoch, and does not follow the last row of its user.
+    #: The record belongs to an earlier epoch, and does not follow the last row of its user. Or it
+    #: was made again after Redis lost it, and is discarded from the start.
     FORK = "fork"
 
 

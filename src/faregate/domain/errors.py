@@ -12,6 +12,7 @@ FaregateError
             OutcomeUnknownError     ... and the change may have happened
             UnresolvedError         it answered, but not whether this is a retry
             LedgerCorruptError      a value of the ledger cannot be read
+            NodeUnavailableError    one node of a cluster did not answer; others do
         LedgerUninitialisedError    Redis is empty, closed, or of another epoch
     ArchiveUnavailableError         Postgres did not answer in time
         ShardBlockedError           ... or not for the records of one shard
@@ -80,6 +81,10 @@ class UnresolvedError(LedgerUnavailableError):
 
 class LedgerCorruptError(LedgerUnavailableError):
     """A value of the ledger cannot be read: it was overwritten, or has a newer version."""
+
+
+class NodeUnavailableError(LedgerUnavailableError):
+    """One node of a cluster did not answer in time. Shards on other nodes are not affected."""
 
 
 class LedgerUninitialisedError(LedgerError):

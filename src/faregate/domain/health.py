@@ -23,6 +23,18 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
+@dataclass(frozen=True, slots=True)
+class LaneHealth:
+    """The circuit breaker of one lane, which leads to one server."""
+
+    #: The state of the circuit breaker.
+    breaker: BreakerState
+    #: How long the breaker has been in this state, in milliseconds.
+    state_ms: int
+    #: How often the breaker has opened.
+    opened: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalState:
     """The journal of this process."""
@@ -46,6 +58,9 @@ class CallCounts:
     spends: Histogram = field(default_factory=lambda: Histogram.empty(CALL_SPENDS))
     #: Spends that were decided after their callers had given up.
     late: int = 0
+    #: Spends whose decisions callers were given, and that Redis has lost since, in a failover or a
+    #: restart.
+    lost: int = 0
 
     def note(self, count: int, seconds: float, *, is_late: bool) -> None:
         """Count a call that was answered."""
@@ -60,11 +75,11 @@ class CallCounts:
 class Health:
     """The health of a gate. All counts begin with the process."""
 
-    #: The state of the circuit breaker.
+    #: The worst state of a circuit breaker: each server of the ledger has one.
     breaker: BreakerState
-    #: How long the breaker has been in this state, in milliseconds.
+    #: How long that breaker has been in this state, in milliseconds.
     breaker_state_ms: int
-    #: How often the breaker has opened.
+    #: How often any breaker has opened.
     breaker_opened: int
     #: How many voids and refunds wait to be made.
     retries_waiting: int
@@ -76,6 +91,8 @@ class Health:
     undecided: int
     #: How many requests of these two kinds were served.
     served_open: int
+    #: The circuit breaker of each lane, by the address of its server.
+    lanes: Mapping[str, LaneHealth] = field(default_factory=dict)
     #: Attempts without an answer that were voided.
     voids: int = 0
     #: Decisions by policy and verdict.

@@ -7,6 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Self
 
+from faregate.domain.durability import Durability
 from faregate.domain.errors import AmountError, ConfigurationError, UnknownTierError
 from faregate.domain.idempotency import KEYS_MAX, LEASE_MS, LIFETIME_MS
 from faregate.domain.limit import LIMITS_MAX, RateLimit
@@ -115,6 +116,8 @@ class CreditPolicy:
     overdraft_max: int = 0
     #: The default end of a hold that is not settled in time.
     on_expiry: OnExpiry = OnExpiry.GIVE_BACK
+    #: How safe a charge or hold is before it is answered. A rule, or the call, may ask for another.
+    durability: Durability = Durability.MEMORY
 
     def __post_init__(self) -> None:
         names = [limit.name for limit in self.limits]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from faregate.domain.durability import Durability
 from faregate.domain.errors import InvalidArgumentError
 from faregate.domain.transaction import CreditTransactionId, TransactionType, check_amount
 from faregate.domain.user import check_user_id
@@ -51,6 +52,8 @@ class Credit:
     metadata: Mapping[str, object] | None = None
     #: Whether an admin adjustment may take the balance below zero.
     negative_allowed: bool = False
+    #: How safe the change is before it is answered.
+    durability: Durability = Durability.MEMORY
 
     def __post_init__(self) -> None:
         check_user_id(self.user_id)

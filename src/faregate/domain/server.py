@@ -22,8 +22,9 @@ class LiveServer:
     #: How often that file is synced to the disk; None if the user may not read it.
     append_fsync: str | None
     replicas: int
-    #: Whether writes are refused while too few replicas are connected.
+    #: Whether writes are refused while too few replicas are connected, and whether that is so now.
     needs_replicas: bool
+    refuses_writes: bool = False
     #: The lag of the slowest replica: the bytes that it has not confirmed, and the time since its
     #: last confirmation; 0 without replicas.
     replica_lag_bytes: int

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from faregate.domain.durability import Durability
 from faregate.domain.errors import InvalidArgumentError, TransactionIdError
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.limit import RateLimit
@@ -53,6 +54,8 @@ class SpendOptions:
     key: IdempotencyKey | None = None
     #: For a cost that is known later; None for a charge.
     hold: HoldOptions | None = None
+    #: How safe the spend is before it is answered; None for the durability of its policy.
+    durability: Durability | None = None
 
     def __post_init__(self) -> None:
         if self.transaction_id is not None and self.transaction_id.time_ms is None:
@@ -89,6 +92,11 @@ class Spend:
     def limits(self) -> tuple[RateLimit, ...]:
         """The rate limits that are checked together with the credits, in their order."""
         return self.policy.limits if self.options.is_limited else ()
+
+    @property
+    def durability(self) -> Durability:
+        """How safe the spend is before it is answered."""
+        return self.options.durability or self.policy.durability
 
     @property
     def description(self) -> str:

@@ -13,7 +13,7 @@
 
 from faregate.gate.gate import Gate
 from faregate.gate.hold_ends import HoldBlock
-from faregate.gate.options import ChargeOptions
+from faregate.gate.options import ChargeOptions, CreditOptions
 from faregate.gate.tiers import CachedTiers, TierOf
 
-__all__ = ["CachedTiers", "ChargeOptions", "Gate", "HoldBlock", "TierOf"]
+__all__ = ["CachedTiers", "ChargeOptions", "CreditOptions", "Gate", "HoldBlock", "TierOf"]

@@ -1,14 +1,16 @@
 """Grants and adjustments of credits, by a payment or by an operator."""
 
+from typing import Unpack
 from uuid import UUID
 
 from faregate.domain.decision import Decision, Verdict
+from faregate.domain.durability import Durability
 from faregate.domain.errors import InvalidArgumentError, TransactionConflictError
 from faregate.domain.idempotency import id_of_idempotency_key
 from faregate.domain.request import Credit
 from faregate.domain.transaction import CreditTransactionId, TransactionType
 from faregate.gate.fallback import wall_ms
-from faregate.gate.options import Metadata
+from faregate.gate.options import CreditOptions
 from faregate.gate.session import Session
 
 
@@ -23,33 +25,31 @@ class Adjustments:
         user_id: UUID,
         amount: int,
         *,
-        idempotency_key: str | None = None,
-        transaction_id: CreditTransactionId | None = None,
         description: str = "grant",
-        metadata: Metadata | None = None,
+        **options: Unpack[CreditOptions],
     ) -> Decision:
         """Grant new credits, such as those of a purchase.
 
         Args:
             user_id: The user that gets them.
             amount: In credits, at least 1.
-            idempotency_key: The cause, such as the id of a payment: a webhook that is delivered
-                twice grants once, even much later. Each user has keys of its own.
-            transaction_id: The same as an id of the caller; give only one of the two.
             description: The reason, for people.
-            metadata: The reason, for programs: a JSON object.
+            **options: See `CreditOptions`.
 
         Raises:
+            OutcomeUnknownError: The grant may have been made, or is less safe than it was asked
+                for. Grant again with the same key.
             TransactionConflictError: The key or the id is known with another amount.
         """
         return await self._credit(
             Credit(
                 user_id=user_id,
-                transaction_id=self._credit_id(user_id, idempotency_key, transaction_id),
+                transaction_id=self._credit_id(user_id, options),
                 type=TransactionType.ADD,
                 amount=amount,
                 description=description,
-                metadata=metadata,
+                metadata=options.get("metadata"),
+                durability=options.get("durability", Durability.MEMORY),
             )
         )
 
@@ -61,9 +61,7 @@ class Adjustments:
         actor: str,
         reason: str,
         negative_allowed: bool = False,
-        idempotency_key: str | None = None,
-        transaction_id: CreditTransactionId | None = None,
-        metadata: Metadata | None = None,
+        **options: Unpack[CreditOptions],
     ) -> Decision:
         """Correct a balance by hand.
 
@@ -73,11 +71,10 @@ class Adjustments:
             actor: The operator; stored as `actor` in the metadata.
             reason: The reason; stored as the description.
             negative_allowed: Whether it may take the balance below zero.
-            idempotency_key: As for `grant`.
-            transaction_id: As for `grant`.
-            metadata: More for programs: a JSON object.
+            **options: See `CreditOptions`.
 
         Raises:
+            OutcomeUnknownError: As for `grant`.
             TransactionConflictError: The key or the id is known with another amount.
         """
         _check_text("actor", actor)
@@ -85,18 +82,19 @@ class Adjustments:
         return await self._credit(
             Credit(
                 user_id=user_id,
-                transaction_id=self._credit_id(user_id, idempotency_key, transaction_id),
+                transaction_id=self._credit_id(user_id, options),
                 type=TransactionType.ADMIN_ADJUSTMENT,
                 amount=amount,
                 description=reason,
-                metadata={**(metadata or {}), "actor": actor},
+                metadata={**(options.get("metadata") or {}), "actor": actor},
                 negative_allowed=negative_allowed,
+                durability=options.get("durability", Durability.MEMORY),
             )
         )
 
-    def _credit_id(
-        self, user_id: UUID, idempotency_key: str | None, transaction_id: CreditTransactionId | None
-    ) -> CreditTransactionId:
+    def _credit_id(self, user_id: UUID, options: CreditOptions) -> CreditTransactionId:
+        idempotency_key = options.get("idempotency_key")
+        transaction_id = options.get("transaction_id")
         if idempotency_key is None:
             return transaction_id or CreditTransactionId.mint(
                 self._session.ledger.now_ms() or wall_ms()
@@ -113,10 +111,16 @@ class Adjustments:
             if (row.user_id, row.amount, row.type) != (credit.user_id, credit.amount, credit.type):
                 raise TransactionConflictError(f"transaction {row.id} is known with other content")
             return Decision.repeat(row)
-        decision = await self._session.ask(lambda: self._session.ledger.credit(credit))
+        decision = await self._credit_now(credit)
         if decision.verdict is Verdict.UNKNOWN_USER and await self._session.install(credit.user_id):
-            decision = await self._session.ask(lambda: self._session.ledger.credit(credit))
+            decision = await self._credit_now(credit)
         return decision
+
+    async def _credit_now(self, credit: Credit) -> Decision:
+        session = self._session
+        return await session.ask(
+            credit.user_id, lambda: session.ledger.credit(credit), credit.durability
+        )
 
 
 def _check_text(what: str, text: object) -> None:

@@ -31,7 +31,7 @@ from faregate.domain.policy import BreakerOptions
 #: The time after which a probe counts as lost, in seconds.
 PROBE_S_MAX = 30.0
 
-_MISSING = {Event.TIMED_OUT, Event.LOST, Event.NOT_SENT}
+_MISSING = {Event.TIMED_OUT, Event.LOST, Event.NOT_SENT, Event.UNCONFIRMED}
 _ANSWERED = {Event.AHEAD, Event.LATE}
 _ANSWERS = (
     InvalidArgumentError,
@@ -52,7 +52,17 @@ class CircuitBreaker:
         self,
         options: BreakerOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        name: str = "Redis",
     ) -> None:
+        """Make a closed breaker.
+
+        Args:
+            options: Its thresholds and delays.
+            clock: A monotonic clock in seconds.
+            name: The name of the server for messages.
+        """
+        self._name = name
         self._options = options or BreakerOptions()
         self._clock = clock
         self._changed_at_s = clock()
@@ -91,7 +101,9 @@ class CircuitBreaker:
         if self.is_open:
             now_s = self._clock()
             if now_s < self._probe_at_s:
-                raise LedgerUnavailableError("the circuit breaker is open: Redis does not answer")
+                raise LedgerUnavailableError(
+                    f"the circuit breaker is open: {self._name} does not answer"
+                )
             self._probe_at_s = now_s + PROBE_S_MAX
             # Counted as a failure until it succeeds, so that no other call has its ticket.
             self.failures += 1
@@ -120,7 +132,7 @@ class CircuitBreaker:
             self.is_open = False
             self._probe = _NONE
             self._changed_at_s = self._clock()
-            _log.warning("circuit breaker closed")
+            _log.warning("circuit breaker of %s closed", self._name)
 
     def note_failure(self, ticket: int, why: object = "no answer") -> None:
         """Note that the answer to a call is missing."""
@@ -141,7 +153,7 @@ class CircuitBreaker:
             self._changed_at_s = now_s
             self.opened += 1
             self._wait(self._options.delay_ms_min / 1000)
-            _log.warning("circuit breaker opened: %s", why)
+            _log.warning("circuit breaker of %s opened: %s", self._name, why)
 
     def note_abandoned(self, ticket: int) -> None:
         """Note that a call ended without a result about Redis, such as a cancelled one."""

@@ -113,15 +113,19 @@ class Collecting:
         """
         durable = await self._session.accounts.deduct(entry.user_id, entry.deduct_id)
         asked = entry if durable is None else replace(entry, cost=0, is_unlimited=False, key=None)
-        decision = await self._session.ask(lambda: self._session.ledger.collect(asked))
+        decision = await self._collect_now(asked)
         if decision.verdict is Verdict.UNKNOWN_USER and await self._session.install(entry.user_id):
-            decision = await self._session.ask(lambda: self._session.ledger.collect(asked))
+            decision = await self._collect_now(asked)
         if durable is not None and not decision.repeated:
             left = durable.amount - durable.refunded
             return replace(decision, amount=-left, repeated=True)
         if decision.verdict is Verdict.BACKLOG:
             raise LedgerUnavailableError("records wait for Postgres since 23 hours: run a worker")
         return decision
+
+    async def _collect_now(self, entry: JournalEntry) -> Decision:
+        session = self._session
+        return await session.ask(entry.user_id, lambda: session.ledger.collect(entry))
 
     async def _give_back_beyond(self, entry: JournalEntry, known: Decision, cost: int) -> None:
         """Give back the part of an earlier collection that exceeds the final cost."""

@@ -38,7 +38,9 @@ class Completions:
         )
         is_known = await self._session.retries.ensure(
             Name("completion of", decision.transaction_id, decision.user_id),
-            lambda: self._session.ask(lambda: self._session.ledger.complete(completion)),
+            lambda: self._session.ask(
+                completion.user_id, lambda: self._session.ledger.complete(completion)
+            ),
         )
         return is_known is not False
 
@@ -46,5 +48,5 @@ class Completions:
         """Return the response that was saved for the idempotency key of a decision."""
         user_id, transaction_id = decision.user_id, decision.transaction_id
         return await self._session.ask(
-            lambda: self._session.ledger.response(user_id, transaction_id)
+            user_id, lambda: self._session.ledger.response(user_id, transaction_id)
         )

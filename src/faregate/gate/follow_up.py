@@ -15,6 +15,7 @@ from faregate.domain.errors import (
     TransactionConflictError,
 )
 from faregate.domain.transaction import NO_ID
+from faregate.gate.breaker import CircuitBreaker
 from faregate.gate.reversals import Voids
 from faregate.gate.session import Session
 
@@ -32,14 +33,21 @@ class FollowUp:
         self._voids = voids
 
     async def resume(
-        self, attempt: Attempt, error: BaseException, ticket: int, asks_left: int = ASKS_MORE_MAX
+        self,
+        attempt: Attempt,
+        error: BaseException,
+        breaker: CircuitBreaker,
+        ticket: int,
+        *,
+        asks_left: int = ASKS_MORE_MAX,
     ) -> Decision:
         """Follow up an error of `Ledger.decide`.
 
         Args:
             attempt: The attempt that failed.
             error: The error.
-            ticket: The ticket of its call, from the breaker.
+            breaker: The breaker that admitted its call.
+            ticket: The ticket of its call.
             asks_left: How often it may still be sent.
 
         Raises:
@@ -49,9 +57,9 @@ class FollowUp:
         event = _event_of(error)
         if event is Event.SHED and attempt.phase is Phase.QUEUED:
             # As in the table; a shortcut for overloads.
-            self._session.breaker.note_abandoned(ticket)
+            breaker.note_abandoned(ticket)
             return overloaded(attempt)
-        self._session.breaker.report(ticket, error)
+        breaker.report(ticket, error)
         if attempt.phase is Phase.QUEUED and event in {Event.ANSWERED, Event.ANSWERED_ALONE}:
             # Refused before it was sent.
             raise error
@@ -89,16 +97,19 @@ class FollowUp:
         if refusal.verdict is Verdict.UNKNOWN_USER:
             return await self._session.install(user_id)
         if refusal.verdict in {Verdict.CREDITS_HELD, Verdict.TOO_MANY_HOLDS}:
-            return await self._session.ask(lambda: self._session.ledger.expire_due(user_id)) > 0
+            ledger = self._session.ledger
+            return await self._session.ask(user_id, lambda: ledger.expire_due(user_id)) > 0
         return False
 
     async def _ask(self, attempt: Attempt, asks_left: int) -> Decision:
-        ticket = self._session.breaker.failures
+        spend = attempt.spend
+        breaker = self._session.breakers.of_user(spend.user_id, spend.durability)
+        ticket = breaker.failures
         try:
             decision = await self._session.ledger.decide(attempt)
         except BaseException as error:
-            return await self.resume(attempt, error, ticket, asks_left)
-        self._session.breaker.note_success()
+            return await self.resume(attempt, error, breaker, ticket, asks_left=asks_left)
+        breaker.note_success()
         is_alone = decision.verdict is Verdict.UNKNOWN_USER
         event = Event.ANSWERED_ALONE if is_alone else Event.ANSWERED
         if attempt.follow(event, has_time=True) is Action.VOID_AND_ANSWER:

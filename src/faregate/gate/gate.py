@@ -137,11 +137,13 @@ class Gate:
 
     def health(self) -> Health:
         """Return the health of the gate now, without asking a server."""
-        breaker, spending = self._session.breaker, self._spending
+        session, spending = self._session, self._spending
+        breakers = session.breakers.health(lane.name for lane in session.ledger.lanes)
         return Health(
-            breaker=breaker.state,
-            breaker_state_ms=breaker.state_ms,
-            breaker_opened=breaker.opened,
+            breaker=breakers.worst.breaker,
+            breaker_state_ms=breakers.worst.state_ms,
+            breaker_opened=breakers.opened,
+            lanes=breakers.lanes,
             retries_waiting=len(self.retries),
             retries_given_up=self.retries.given_up,
             shed=spending.shed,
@@ -149,7 +151,7 @@ class Gate:
             served_open=spending.served_open,
             voids=self._voids.count,
             decisions=spending.decisions(),
-            calls=self._session.ledger.calls,
+            calls=session.ledger.calls,
             journal=self._fallback.state,
         )
 

@@ -94,7 +94,9 @@ class HoldEnds:
     async def _end(self, settlement: Settlement) -> HoldAnswer:
         answer = await self._session.retries.ensure(
             Name("end of hold", settlement.hold_id, settlement.user_id),
-            lambda: self._session.ask(lambda: self._session.ledger.settle(settlement)),
+            lambda: self._session.ask(
+                settlement.user_id, lambda: self._session.ledger.settle(settlement)
+            ),
         )
         return answer or HoldAnswer(
             verdict=Verdict.PENDING,
@@ -134,7 +136,7 @@ class HoldEnds:
             return replace(answer, verdict=verdict, expires_at_ms=until_ms)
         user_id, hold_id = hold.user_id, hold.id
         return await self._session.ask(
-            lambda: self._session.ledger.extend(user_id, hold_id, ttl_ms)
+            user_id, lambda: self._session.ledger.extend(user_id, hold_id, ttl_ms)
         )
 
     @asynccontextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TypedDict
 
+from faregate.domain.durability import Durability
 from faregate.domain.idempotency import IdempotencyKey
 from faregate.domain.policy import CreditPolicy, FailureMode, GateOptions
 from faregate.domain.spend import NO_OPTIONS, HoldOptions, SpendOptions
@@ -38,6 +39,22 @@ class ChargeOptions(TypedDict, total=False):
     #: request is `journaled`, and charged later by `faregate journal import`. Its idempotency key
     #: cannot be looked up, so a retry may be served twice; it is charged once.
     on_failure: FailureMode
+    #: How safe the charge is before it is answered; by default as the policy says.
+    durability: Durability | None
+
+
+class CreditOptions(TypedDict, total=False):
+    """The common keyword arguments of `Gate.grant` and `adjust`."""
+
+    #: The cause, such as the id of a payment: a webhook that is delivered twice grants once, even
+    #: much later. Each user has keys of its own.
+    idempotency_key: str | None
+    #: The same as an id of the caller; give only one of the two.
+    transaction_id: CreditTransactionId | None
+    #: The reason, for programs: a JSON object.
+    metadata: Metadata | None
+    #: How safe the change is before it is answered; by default in the memory of one server.
+    durability: Durability
 
 
 def spend_options(
@@ -74,4 +91,5 @@ def spend_options(
             keys_max=options.idempotency_keys_max,
         ),
         hold=hold,
+        durability=given.get("durability"),
     )

@@ -64,9 +64,9 @@ class Queries:
         self, user_id: UUID, operation: Callable[[], Awaitable[_T | None]], *, creates: bool = True
     ) -> _T | None:
         """Query a user; if the ledger does not know it, install it and query again."""
-        answer = await self._session.ask(operation)
+        answer = await self._session.ask(user_id, operation)
         if answer is None and await self._session.install(user_id, creates=creates):
-            answer = await self._session.ask(operation)
+            answer = await self._session.ask(user_id, operation)
         return answer
 
     async def history(
@@ -120,4 +120,4 @@ class Queries:
 
     async def shadow_counts(self, policy: str) -> Mapping[Verdict, int]:
         """Return how often the shadow policy of this name would have given each verdict."""
-        return await self._session.ask(lambda: self._session.ledger.shadow_counts(policy))
+        return await self._session.ask(None, lambda: self._session.ledger.shadow_counts(policy))

@@ -135,7 +135,9 @@ class Reversals:
         return decision
 
     async def _ask(self, refund: Refund) -> Decision:
-        decision = await self._session.ask(lambda: self._session.ledger.refund(refund))
+        decision = await self._session.ask(
+            refund.user_id, lambda: self._session.ledger.refund(refund)
+        )
         if decision.verdict is Verdict.BACKLOG:
             raise LedgerUnavailableError("records wait for Postgres since 23 hours: run a worker")
         return decision
@@ -196,7 +198,7 @@ class Voids:
 
     async def make(self, void: Void) -> VoidOutcome:
         """Void an attempt of any age; after `TOO_EARLY` try again later."""
-        outcome = await self._session.ask(lambda: self._session.ledger.void(void))
+        outcome = await self._session.ask(void.user_id, lambda: self._session.ledger.void(void))
         if outcome is not VoidOutcome.FORGOTTEN:
             return outcome
         row = await self._session.accounts.transaction(void.transaction_id)

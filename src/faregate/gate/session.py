@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from uuid import UUID
 
+from faregate.domain.durability import Durability
 from faregate.domain.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
@@ -20,6 +21,7 @@ from faregate.domain.errors import (
 )
 from faregate.domain.policy import GateOptions
 from faregate.gate.breaker import CircuitBreaker
+from faregate.gate.breakers import Breakers
 from faregate.gate.retries import RetryQueue
 from faregate.ports import Accounts, Ledger
 
@@ -74,7 +76,7 @@ class Session:
         self.ledger = ledger
         self.accounts = accounts
         self.options = options
-        self.breaker = CircuitBreaker(options.breaker)
+        self.breakers = Breakers(options.breaker, ledger)
         #: Pending voids, refunds and ends of holds.
         self.retries = RetryQueue()
         #: The loop on which calls pass directly while the breaker is closed; None until the start.
@@ -93,19 +95,19 @@ class Session:
         self.bind()
         await self._attached(None)
 
-    async def enter(self) -> int:
+    async def enter(self, breaker: CircuitBreaker) -> int:
         """Admit a call after the start, and return its ticket of the breaker."""
         self.bind()
-        ticket = self.breaker.admit()
+        ticket = breaker.admit()
         timeout_s = self.options.decision_timeout_ms / 1000 if self._has_failed else None
         try:
             await self._attached(timeout_s)
         except BaseException as error:
             if isinstance(error, ArchiveUnavailableError):
                 # Without Postgres there is no start, so waiting is useless.
-                self.breaker.note_failure(ticket, error)
+                breaker.note_failure(ticket, error)
             else:
-                self.breaker.report(ticket, error)
+                breaker.report(ticket, error)
             raise
         return ticket
 
@@ -131,11 +133,7 @@ class Session:
     async def _attach(self) -> None:
         try:
             identity = await self.accounts.identity()
-            if identity.starting_credits != self._starting_credits:
-                raise ConfigurationError(
-                    f"the ledger was created with {identity.starting_credits} starting credits, "
-                    f"the policy says {self._starting_credits}"
-                )
+            _check_starting_credits(identity.starting_credits, self._starting_credits)
             await self.ledger.attach(identity)
             if not identity.installed:
                 await self.accounts.mark_installed(identity.epoch)
@@ -146,25 +144,30 @@ class Session:
         finally:
             self._attaching = None
 
-    async def ask(self, operation: Callable[[], Awaitable[_T]]) -> _T:
+    async def ask(
+        self,
+        user_id: UUID | None,
+        operation: Callable[[], Awaitable[_T]],
+        durability: Durability = Durability.MEMORY,
+    ) -> _T:
         """Run an operation other than a decision, within `GateOptions.end_timeout_ms`.
+
+        Args:
+            user_id: The user that it is about; None if it is about all lanes.
+            operation: The operation.
+            durability: How safe it is to be before it is answered.
 
         Raises:
             LedgerUnavailableError: There is no answer, or the breaker is open.
         """
-        ticket = await self.enter()
-        timeout_s = self.options.end_timeout_ms / 1000
+        breaker = self.breakers.of_user(user_id, durability)
+        ticket = await self.enter(breaker)
         try:
-            async with asyncio.timeout(timeout_s):
-                answer = await operation()
-        except TimeoutError as error:
-            late = OutcomeUnknownError(f"no answer from Redis within {timeout_s:.3f} s")
-            self.breaker.report(ticket, late)
-            raise late from error
+            answer = await _within(self.options.end_timeout_ms / 1000, operation)
         except BaseException as error:
-            self.breaker.report(ticket, error)
+            breaker.report(ticket, error)
             raise
-        self.breaker.note_success()
+        breaker.note_success()
         return answer
 
     async def install(self, user_id: UUID, *, creates: bool = True) -> bool:
@@ -188,7 +191,7 @@ class Session:
             # Redis was rebuilt, perhaps with another shard count.
             self._epoch, self.ready_on = 0, None
             await self._attached(None)
-        await self.ask(lambda: self.ledger.install(user))
+        await self.ask(user_id, lambda: self.ledger.install(user))
         return True
 
     async def aclose(self, is_idle: Callable[[], bool]) -> None:
@@ -216,6 +219,13 @@ class Session:
         await self.accounts.aclose()
 
 
+def _check_starting_credits(of_ledger: int, of_policy: int) -> None:
+    if of_ledger != of_policy:
+        raise ConfigurationError(
+            f"the ledger was created with {of_ledger} starting credits, the policy says {of_policy}"
+        )
+
+
 async def _wait(is_idle: Callable[[], bool], seconds_max: float) -> float:
     """Wait until no request is under way; return the rest of the time, in seconds."""
     now_s = asyncio.get_running_loop().time
@@ -224,6 +234,14 @@ async def _wait(is_idle: Callable[[], bool], seconds_max: float) -> float:
     while not is_idle() and now_s() < ends_at_s:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
     return max(0.0, ends_at_s - now_s())
+
+
+async def _within(timeout_s: float, operation: Callable[[], Awaitable[_T]]) -> _T:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await operation()
+    except TimeoutError as error:
+        raise OutcomeUnknownError(f"no answer from Redis within {timeout_s:.3f} s") from error
 
 
 def _watched(work: Awaitable[_T]) -> asyncio.Future[_T]:

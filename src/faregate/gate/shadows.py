@@ -27,7 +27,7 @@ class Shadows:
         user_id = decision.user_id
         try:
             await self._session.ask(
-                lambda: self._session.ledger.correct_shadow(user_id, policy, amount)
+                user_id, lambda: self._session.ledger.correct_shadow(user_id, policy, amount)
             )
         except (LedgerError, ArchiveUnavailableError) as error:
             self._log_uncorrected("shadow balance not corrected: credits=%d: %s", amount, error)

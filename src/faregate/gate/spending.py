@@ -40,7 +40,6 @@ class Spending:
         self, session: Session, tiers: Tiers, follow_up: FollowUp, fallback: Fallback
     ) -> None:
         self._session = session
-        self._breaker = session.breaker
         self._tiers = tiers
         self._follow_up = follow_up
         self._fallback = fallback
@@ -50,9 +49,7 @@ class Spending:
         self.allowed: Counter[str] = Counter()
         self.followed: Counter[tuple[str, Verdict]] = Counter()
         #: See `Health`.
-        self.shed = 0
-        self.undecided = 0
-        self.served_open = 0
+        self.shed = self.undecided = self.served_open = 0
 
     def charge(
         self, user_id: UUID, *, cost: int | None = None, **options: Unpack[ChargeOptions]
@@ -116,26 +113,28 @@ class Spending:
         hold_options_of: Callable[[CreditPolicy], HoldOptions] | None = None,
     ) -> Decision:
         is_open = options.pop("on_failure", _CLOSED) is _OPEN and self._fallback.check()
-        tier, tiers = options.pop("tier", None), self._tiers
+        session, tiers, tier = self._session, self._tiers, options.pop("tier", None)
         if tier is None and tiers.resolver is not None:
             tier = await tiers.resolver(user_id)
         policy = tiers.policies.of(tier)
         cost = policy.cost_of(cost)
         hold = hold_options_of and hold_options_of(policy)
-        asked = spend_options(options, policy, cost, self._session.options, hold)
+        asked = spend_options(options, policy, cost, session.options, hold)
         attempt = _attempt(user_id, cost, policy, asked)
-        session, breaker = self._session, self._breaker
-        if session.ledger.is_full:
+        lane = session.ledger.lane(user_id, asked.durability or policy.durability)
+        if lane.is_full:
             return self._followed(attempt, cost, overloaded(attempt), is_open=is_open)
+        breaker = session.breakers.of(lane.name)
         try:
             if session.ready_on is get_running_loop() and not breaker.is_open:
                 ticket = breaker.failures
             else:
-                ticket = await session.enter()
+                ticket = await session.enter(breaker)
+                lane = session.ledger.lane(user_id, attempt.spend.durability)
             try:
-                decision = await session.ledger.decide(attempt)
+                decision = await lane.decide(attempt)
             except BaseException as error:
-                decision = await self._follow_up.resume(attempt, error, ticket)
+                decision = await self._follow_up.resume(attempt, error, breaker, ticket)
             else:
                 breaker.note_success()
                 if decision.verdict is _ALLOWED:

@@ -19,20 +19,16 @@ from faregate.domain.errors import (
 from faregate.domain.order import OrderCounts
 from faregate.domain.server import (
     DurableServer,
-    LiveServer,
     Queue,
     Severity,
     Symptom,
 )
 from faregate.ops.backlog import PENDING_S_MAX, pending_seconds
+from faregate.ops.fork_symptoms import fork_symptoms
 from faregate.ops.reconcile import identity_findings
+from faregate.ops.redis_rules import redis_symptoms
 from faregate.ports import Audit, LiveBalances, TransactionStream
 
-#: The used part of Redis' memory limit that is a warning, in percent.
-MEMORY_PERCENT_MAX = 90
-#: The largest lag of a replica: in bytes, and in seconds since its last confirmation.
-REPLICA_LAG_BYTES_MAX = 1_000_000
-REPLICA_LAG_S_MAX = 10
 #: The largest difference between the clocks of the servers, in milliseconds.
 CLOCKS_APART_MS_MAX = 1_000
 #: The greatest age of the last reconciliation, in seconds. A worker reconciles all users once a
@@ -115,69 +111,6 @@ def ledger(stream: TransactionStream, balances: LiveBalances, audit: Audit) -> d
         "closed_shards": balances.closed_count(),
         "problems": [finding.detail for finding in findings],
     }
-
-
-def _redis(server: LiveServer) -> Iterator[Symptom]:
-    error, warning = partial(_error, part="redis"), partial(_warning, part="redis")
-    if server.role != "master":
-        yield error(
-            detail="Redis is a replica, and refuses writes",
-            remedy="set FAREGATE_REDIS_URL to its primary",
-        )
-    if server.eviction_policy != "noeviction":
-        yield error(
-            detail=f"Redis evicts keys ({server.eviction_policy}): it loses balances and records",
-            remedy="redis-cli CONFIG SET maxmemory-policy noeviction",
-        )
-    yield from _append_only(server)
-    yield from _replicas(server)
-    if not server.memory_max:
-        yield warning(
-            detail="Redis has no memory limit: the system kills it when memory runs out",
-            remedy="redis-cli CONFIG SET maxmemory <bytes>",
-        )
-    elif 100 * server.memory_used >= MEMORY_PERCENT_MAX * server.memory_max:
-        yield error(
-            detail=f"Redis uses {100 * server.memory_used // server.memory_max} % of its memory;"
-            " a full Redis refuses charges",
-            remedy="redis-cli CONFIG SET maxmemory <bytes>, and check the backlog",
-        )
-
-
-def _replicas(server: LiveServer) -> Iterator[Symptom]:
-    if server.replicas and not server.needs_replicas:
-        yield _warning(
-            part="redis",
-            detail="Redis accepts writes that no replica has: a failover loses them",
-            remedy="redis-cli CONFIG SET min-replicas-to-write 1",
-        )
-    lag_bytes, lag_s = server.replica_lag_bytes, server.replica_lag_s
-    if lag_bytes > REPLICA_LAG_BYTES_MAX or lag_s > REPLICA_LAG_S_MAX:
-        yield _warning(
-            part="redis",
-            detail=f"a replica is {lag_bytes:,} bytes behind, and has been silent for {lag_s} s:"
-            " a failover to it loses charges and their records",
-            remedy="check the replica's log, and the network between both",
-        )
-
-
-def _append_only(server: LiveServer) -> Iterator[Symptom]:
-    error = partial(_error, part="redis")
-    if not server.append_only:
-        yield error(
-            detail="Redis writes no append-only file: a restart loses charges and their records",
-            remedy="redis-cli CONFIG SET appendonly yes",
-        )
-    elif server.append_failed:
-        yield error(
-            detail="Redis cannot write its append-only file",
-            remedy="free space on its disk, and check its log",
-        )
-    elif server.append_fsync == "no":
-        yield error(
-            detail="Redis does not sync its append-only file: a power loss loses up to 30 s",
-            remedy="redis-cli CONFIG SET appendfsync everysec",
-        )
 
 
 def _postgres(server: DurableServer) -> Iterator[Symptom]:
@@ -270,7 +203,7 @@ def _clocks(facts: Mapping[str, Any]) -> Iterator[Symptom]:
     redis, postgres = facts.get("redis"), facts.get("postgres")
     if redis is None or postgres is None:
         return
-    apart_ms = abs(redis.clock_ahead_ms - postgres.clock_ahead_ms)
+    apart_ms = abs(redis.worst.clock_ahead_ms - postgres.clock_ahead_ms)
     if apart_ms > CLOCKS_APART_MS_MAX:
         yield _warning(
             part="redis",
@@ -280,12 +213,13 @@ def _clocks(facts: Mapping[str, Any]) -> Iterator[Symptom]:
 
 
 _CHECKS: Mapping[str, Callable[[Any], Iterator[Symptom]]] = {
-    "redis": _redis,
+    "redis": redis_symptoms,
     "postgres": _postgres,
     "ledger": _ledger,
     "records": _records,
     "orders": _orders,
     "dead_letters": _dead_letters,
+    "forks": fork_symptoms,
     "reconciliation": _reconciliation,
     "queue": _queue,
 }

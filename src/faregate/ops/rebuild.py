@@ -1,6 +1,7 @@
 """Rebuild: creates a ledger in an empty Redis, from the rows.
 
-A new epoch begins in Postgres, and one step writes it to Redis; from then on gates serve. Each user
+A new epoch begins in Postgres, and is written to each shard, then the identity; from then on gates
+serve. Each user
 is installed from its rows at its first request, or by `install_all`: credits, sequence, the rest of
 the allowance and the start of its period.
 
@@ -71,13 +72,15 @@ def require_empty(found: LiveBalances) -> None:
     """
     epochs = found.epochs()
     installed = [epoch for epoch in epochs if epoch is not None]
-    if installed:
+    fields = found.identity_fields()
+    # Without identity and records it is what a rebuild left that was killed in between.
+    if installed and (fields or found.made_count()):
         raise ConfigurationError(
             f"Redis is not lost: {len(installed)} of its {len(epochs)} shards hold epoch"
             f" {max(installed)}."
             " If it is to be given up, name it by --from, and name an empty Redis in the settings"
         )
-    if found.identity_fields() or found.left_count():
+    if fields or found.left_count():
         raise ConfigurationError(
             "Redis is not empty: it keeps what is left of an earlier ledger: empty it, then rebuild"
         )

@@ -3,6 +3,7 @@
 A port is either async, for requests, or sync, for workers and operators.
 """
 
+from faregate.ports.archive import Stored, TransactionArchive
 from faregate.ports.drift import Known, LedgerSum, Snapshot, Snapshots
 from faregate.ports.durable import (
     Accounts,
@@ -13,24 +14,24 @@ from faregate.ports.durable import (
     History,
     LedgerAdmin,
     Orders,
-    Stored,
-    TransactionArchive,
 )
+from faregate.ports.forks import DueUser, Forks, LostAnswerReports, ReportedAnswers
+from faregate.ports.installing import Installer, Unfinished
 from faregate.ports.journal import Journal, JournalFile, JournalLine
 from faregate.ports.live import (
     Credits,
     HoldSweeper,
-    Installer,
     Ledger,
     LiveAccounts,
     LiveBalances,
-    Unfinished,
+    SpendLane,
 )
 from faregate.ports.pending import (
     ROW_COLUMNS,
     Batch,
     Copy,
     Cursor,
+    Fork,
     ShardRecords,
     StreamEntry,
     TransactionStream,
@@ -48,6 +49,9 @@ __all__ = [
     "Credits",
     "Cursor",
     "Deletions",
+    "DueUser",
+    "Fork",
+    "Forks",
     "History",
     "HoldSweeper",
     "Installer",
@@ -60,10 +64,13 @@ __all__ = [
     "LedgerSum",
     "LiveAccounts",
     "LiveBalances",
+    "LostAnswerReports",
     "Orders",
+    "ReportedAnswers",
     "ShardRecords",
     "Snapshot",
     "Snapshots",
+    "SpendLane",
     "Stored",
     "StreamEntry",
     "TransactionArchive",

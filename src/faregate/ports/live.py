@@ -4,13 +4,13 @@ One port decides on requests; the others are for workers and operators.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
 from faregate.domain.alignment import Aligned, Alignment, LiveAccount
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
+from faregate.domain.durability import Durability
 from faregate.domain.errors import FaregateError
 from faregate.domain.health import CallCounts
 from faregate.domain.hold import HoldAnswer, Settlement
@@ -21,6 +21,37 @@ from faregate.domain.policy import Allowance, CreditPolicy
 from faregate.domain.request import Credit, Refund, Void, VoidOutcome
 from faregate.domain.transaction import CreditTransactionId
 from faregate.domain.user import User
+
+
+class SpendLane(Protocol):
+    """The way of spends to one server. Its missing answers are about that server alone."""
+
+    @property
+    def name(self) -> str:
+        """The address of the server, for people; no other lane of the ledger has it."""
+        ...
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a spend would be refused as an overload."""
+        ...
+
+    def decide(self, attempt: Attempt) -> Awaitable[Decision]:
+        """Decide on a spend: take its cost if there are enough credits, and open its hold.
+
+        It mints the id of an attempt without one. A spend of a shadow policy is decided on the
+        user's shadow balance: the decision is `ALLOWED`, and its `shadow` has the verdict.
+
+        Raises:
+            AttemptError: There is no decision; the error has the `event`.
+            TransactionIdError: The caller's id is outside the window in which it is recognised.
+            TransactionConflictError: The id is known with another content.
+            UnresolvedError: The search for the id reached its bound. Nothing was written.
+            AmountError: The balance would leave its range.
+            LedgerUninitialisedError: The ledger is empty.
+            LedgerCorruptError: A value of the ledger cannot be read. Nothing was written.
+        """
+        ...
 
 
 class Ledger(Protocol):
@@ -46,9 +77,16 @@ class Ledger(Protocol):
         """
         ...
 
+    def lane(self, user_id: UUID, durability: Durability = Durability.MEMORY) -> SpendLane:
+        """Return the lane of the spends of a user that are to be so safe when they are answered.
+
+        It is the lane now, since shards move between servers.
+        """
+        ...
+
     @property
-    def is_full(self) -> bool:
-        """Whether a spend would be refused as an overload."""
+    def lanes(self) -> Sequence[SpendLane]:
+        """All lanes; empty before the first use."""
         ...
 
     @property
@@ -57,20 +95,7 @@ class Ledger(Protocol):
         ...
 
     def decide(self, attempt: Attempt) -> Awaitable[Decision]:
-        """Decide on a spend: take its cost if there are enough credits, and open its hold.
-
-        It mints the id of an attempt without one. A spend of a shadow policy is decided on the
-        user's shadow balance: the decision is `ALLOWED`, and its `shadow` has the verdict.
-
-        Raises:
-            AttemptError: There is no decision; the error has the `event`.
-            TransactionIdError: The caller's id is outside the window in which it is recognised.
-            TransactionConflictError: The id is known with another content.
-            UnresolvedError: The search for the id reached its bound. Nothing was written.
-            AmountError: The balance would leave its range.
-            LedgerUninitialisedError: The ledger is empty.
-            LedgerCorruptError: A value of the ledger cannot be read. Nothing was written.
-        """
+        """Decide on a spend by its lane; raises as the lane does."""
         ...
 
     async def void(self, void: Void) -> VoidOutcome:
@@ -170,11 +195,16 @@ class HoldSweeper(Protocol):
     """Ends expired holds. Implemented for Redis, for the worker."""
 
     def shards_due(self) -> Sequence[int]:
-        """Return the shards with expired open holds."""
+        """Return the shards with expired open holds, among those whose nodes answer."""
         ...
 
     def sweep(self, shard: int) -> int:
-        """End expired holds of a shard, up to a bound; return how many."""
+        """End expired holds of a shard, up to a bound; return how many.
+
+        Raises:
+            NodeUnavailableError: The node of the shard does not answer.
+            LedgerError: Redis does not answer, or accepts no records.
+        """
         ...
 
 
@@ -188,7 +218,7 @@ class Credits(Protocol):
             For each: its decision, or the error that a gate would raise.
 
         Raises:
-            LedgerUnavailableError: There is no answer.
+            LedgerUnavailableError: There is no answer to any.
         """
         ...
 
@@ -207,6 +237,10 @@ class LiveBalances(Protocol):
         """Return the epoch of each shard, None where Redis holds none."""
         ...
 
+    def made_count(self) -> int:
+        """Return the number of records that all shards have made in their epochs."""
+        ...
+
     def closed_count(self) -> int:
         """Return the number of closed shards."""
         ...
@@ -214,8 +248,7 @@ class LiveBalances(Protocol):
     def left_count(self) -> int:
         """Return the number of shards that a moved ledger has given up here.
 
-        Their accounts are still there. The ledger may have had another number of shards; those with
-        common names are counted.
+        Their accounts are still there. The ledger may have had any number of shards.
         """
         ...
 
@@ -246,48 +279,4 @@ class LiveAccounts(Protocol):
             LedgerCorruptError: A value of the ledger cannot be read. Nothing was written.
             LedgerUnavailableError: It does not answer; the alignment may be done. Try again.
         """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unfinished:
-    """The work that is left in a Redis from which a ledger moves."""
-
-    #: Shards that are not given up yet.
-    shards: int = 0
-    #: Pending records, and open holds.
-    records: int = 0
-    holds: int = 0
-
-    @property
-    def is_any(self) -> bool:
-        """Whether records must be stored or holds must end."""
-        return bool(self.records or self.holds)
-
-
-class Installer(Protocol):
-    """Creates, closes and gives up the ledger in a Redis, for operators."""
-
-    def create(self, identity: LedgerIdentity) -> bool:
-        """Create a ledger in an empty Redis; return False, without a change, if it is not empty."""
-        ...
-
-    def install(self, users: Sequence[User]) -> int:
-        """Install durable balances, and return how many users were missing.
-
-        Raises:
-            LedgerError: Redis has another epoch, or does not answer. Some users may be installed.
-        """
-        ...
-
-    def close_shards(self) -> Unfinished:
-        """Close all shards to new changes; refunds, voids and ends of holds still pass."""
-        ...
-
-    def open_shards(self) -> Unfinished:
-        """Open closed shards again."""
-        ...
-
-    def give_up(self) -> Unfinished:
-        """Delete the state of closed shards without work; return the work left in others."""
         ...

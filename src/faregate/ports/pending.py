@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -50,6 +51,33 @@ class Cursor:
     digest: bytes
     #: The number of its last record in the shard.
     ordinal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """A shard whose stream lacks the entry of its cursor, since Redis lost it."""
+
+    shard: int
+    #: The cursor. Its entry is lost.
+    before: Cursor
+    #: The end of the newest batch that Redis still has; None if it has none.
+    after: Cursor | None
+    #: No record that is older was lost.
+    lost_since: datetime
+    #: The records that Redis still has of those that followed `after`: their ids and times.
+    common: Sequence[tuple[UUID, datetime]]
+
+    @property
+    def end(self) -> Cursor:
+        """The cursor from which the shard goes on."""
+        after = self.after
+        return Cursor(
+            number=self.before.number + 1,
+            epoch=self.before.epoch,
+            position=after.position if after else "0-0",
+            digest=after.digest if after else bytes(32),
+            ordinal=after.ordinal if after else 0,
+        )
 
 
 class Batch(Protocol):
@@ -137,7 +165,7 @@ class TransactionStream(Protocol):
         ...
 
     def shards_pending(self) -> Sequence[int]:
-        """Return the shards with pending records."""
+        """Return the shards with pending records, among those whose nodes answer."""
         ...
 
     def read(self, shard: int, cursor: Cursor | None, count_max: int) -> Batch | None:
@@ -145,13 +173,43 @@ class TransactionStream(Protocol):
 
         The entry at the cursor is compared with that in the stream. If it differs or is missing,
         history has changed, and the batch begins the stream.
+
+        Raises:
+            NodeUnavailableError: The node of the shard does not answer.
+            LedgerUnavailableError: Redis does not answer.
+        """
+        ...
+
+    def fork(self, shard: int, cursor: Cursor, places: Iterable[Cursor]) -> Fork | None:
+        """Return the fork that has lost the entry of a cursor, or None if there is none.
+
+        An entry that was trimmed, and one of an earlier epoch, is not lost.
+
+        Args:
+            shard: The shard.
+            cursor: A cursor of the shard.
+            places: The ends of the batches before it, the newest first.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        ...
+
+    def lacking(self, cursors: Mapping[int, Cursor]) -> Sequence[int]:
+        """Return the shards whose stream lacks the entry of its cursor, though it was not trimmed.
+
+        Shards that do not answer are left out.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
         """
         ...
 
     def wait(self, cursors: Mapping[int, Cursor | None], seconds_max: float) -> Sequence[int]:
         """Wait until a record follows a cursor; return the shards where one does.
 
-        After `seconds_max` it returns no shards. It may miss records if history has changed.
+        After `seconds_max` it returns no shards. It may miss records if history has changed, and
+        those of nodes that do not answer.
         """
         ...
 

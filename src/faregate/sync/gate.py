@@ -45,11 +45,9 @@ class SyncGate:
     """
 
     def __init__(self, build: Callable[[], Gate]) -> None:
-        """Make a gate, which is built at its first use.
+        """Make a gate, which `build` builds at the first use in each process.
 
-        Args:
-            build: Builds a gate, such as `lambda: build_gate(settings)`; called once in each
-                process. If it returns the gate of its parent, calls raise a `ConfigurationError`.
+        If it returns the gate of its parent process, calls raise a `ConfigurationError`.
         """
         self._build = build
         self._lock = Lock()
@@ -97,8 +95,10 @@ class SyncGate:
             LedgerUnavailableError: The gate was closed meanwhile.
             ConfigurationError: The gate was closed before; see `GateLoop` for more.
         """
-        future = self.submit(operation)
+        # Made first, so that an interrupted hand-over can be cancelled.
+        future: Future[_T] = Future()
         try:
+            self.submit(operation, future)
             return future.result()
         except CancelledError as error:
             raise LedgerUnavailableError("the gate was closed") from error
@@ -107,10 +107,10 @@ class SyncGate:
             future.cancel()
             raise
 
-    def submit(self, operation: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
-        """Start an operation on the event loop of the gate; see `run`."""
+    def submit(self, operation: Callable[[Gate], Awaitable[_T]], future: Future[_T]) -> None:
+        """Start an operation on the event loop of the gate; see `run` and `GateLoop.submit`."""
         with self._lock:
-            return self._begun().submit(operation)
+            self._begun().submit(operation, future)
 
     def _begun(self) -> GateLoop:
         if self._is_closed:

@@ -40,8 +40,11 @@ class GateLoop:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._is_over.wait())
 
-    def submit(self, operation: Callable[[Gate], Awaitable[_T]]) -> Future[_T]:
+    def submit(self, operation: Callable[[Gate], Awaitable[_T]], future: Future[_T]) -> None:
         """Start a call, from any thread except that of the loop.
+
+        The caller makes the future, so it can cancel the call even if a signal interrupts this
+        method.
 
         Raises:
             ConfigurationError: It is called in the thread of the loop, which would wait for itself.
@@ -51,14 +54,25 @@ class GateLoop:
                 "a SyncGate cannot be called on its own event loop, as in `tier_of` or `identify`:"
                 " await the methods of its gate instead"
             )
+        self._loop.call_soon_threadsafe(self._begin, operation, future)
+
+    def _begin(self, operation: Callable[[Gate], Awaitable[_T]], future: Future[_T]) -> None:
+        """Begin a call on the loop, unless its caller has given up."""
+        if future.cancelled():
+            return
 
         async def work() -> _T:
-            if task := asyncio.current_task():
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
             return await operation(self.gate)
 
-        return asyncio.run_coroutine_threadsafe(work(), self._loop)
+        task = self._loop.create_task(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: _pass_on(done, future))
+        future.add_done_callback(lambda done: self._cancel(task) if done.cancelled() else None)
+
+    def _cancel(self, task: asyncio.Task[_T]) -> None:
+        """Cancel a call whose caller has given up, from any thread."""
+        self._loop.call_soon_threadsafe(task.cancel)
 
     def close(self, parts: Iterable[Callable[[], Awaitable[None]]]) -> None:
         """Cancel running calls, close other parts and the gate, then end the thread."""
@@ -76,10 +90,25 @@ class GateLoop:
                     await asyncio.wait(running, timeout=CANCEL_S_MAX)
 
         try:
-            self.submit(close_all).result()
+            self.submit(close_all, closed := Future[None]())
+            closed.result()
         finally:
             self._loop.call_soon_threadsafe(self._is_over.set)
             self._thread.join()
+
+
+def _pass_on(task: asyncio.Task[_T], future: Future[_T]) -> None:
+    """Pass the result of a call to its caller, unless the caller has given up."""
+    if task.cancelled():
+        future.cancel()
+        return
+    error = task.exception()
+    if not future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        future.set_result(task.result())
+    else:
+        future.set_exception(error)
 
 
 def _check_threads() -> None:

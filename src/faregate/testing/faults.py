@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from inspect import iscoroutinefunction
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, Self, TypeAlias, TypeVar, cast
 
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.adapters.memory.store import MemoryStore
@@ -172,8 +172,22 @@ class FaultyDecisions:
         self._faults = faults
         self._clock = clock
 
+    @property
+    def name(self) -> str:
+        """See the port `SpendLane`."""
+        return self._inner.name
+
+    @property
+    def is_full(self) -> bool:
+        """See the port `SpendLane`."""
+        return self._inner.is_full
+
+    def lane(self, *_: object) -> Self:
+        """Return the only lane; see the port `Ledger`."""
+        return self
+
     async def decide(self, attempt: Attempt) -> Decision:
-        """See the port `Ledger`."""
+        """See the port `SpendLane`."""
         if self._faults.failure is Failure.REDIS_DOWN:
             raise AttemptError(Event.NOT_SENT, "Redis is down on purpose")
         self._faults.reach_redis()

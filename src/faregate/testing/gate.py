@@ -86,8 +86,9 @@ class MemoryGate(Gate):
         #: The clock, which a test advances.
         self.clock = clock
         #: The live ledger, with forced faults.
+        decisions = FaultyDecisions(live, faults, clock, timeout_ms)
         self.ledger: Ledger = guarded(
-            live, faults.reach_redis, decide=FaultyDecisions(live, faults, clock, timeout_ms).decide
+            live, faults.reach_redis, decide=decisions.decide, lane=decisions.lane
         )
         #: The requests that were served without a decision.
         self.journal = MemoryJournal()

@@ -39,7 +39,7 @@ class Exchange:
         self._loop: asyncio.AbstractEventLoop | None = None
         #: Messages of the app, an exception that ends it, or None at its end.
         self._messages: asyncio.Queue[Message | BaseException | None] = asyncio.Queue()
-        self._future: Future[None] | None = None
+        self._future: Future[None] = Future()
         self._is_serving = False
         self._is_done = False
 
@@ -50,9 +50,9 @@ class Exchange:
             self._loop = asyncio.get_running_loop()
             await middleware(self.scope, self._receive, self._send)
 
-        self._future = self._gate.submit(serve)
         self._future.add_done_callback(lambda _: self._events.put(_DONE))
         try:
+            self._gate.submit(serve, self._future)
             event = self._next()
         except BaseException:
             # Interrupted: a running charge is voided.
@@ -112,9 +112,9 @@ class Exchange:
             self._loop.call_soon_threadsafe(self._messages.put_nowait, message)
 
     def _raise_error(self) -> None:
-        if self._future is not None and self._future.cancelled():
+        if self._future.cancelled():
             raise LedgerUnavailableError("the gate was closed")
-        if self._future is not None and (error := self._future.exception()) is not None:
+        if (error := self._future.exception()) is not None:
             raise error
 
     async def _receive(self) -> Message:

@@ -13,11 +13,13 @@ from faregate.adapters.memory.state import MemoryState, Records
 from faregate.adapters.memory.values import check_range, unix_ms
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision
+from faregate.domain.durability import Durability
 from faregate.domain.errors import LedgerUnavailableError, LedgerUninitialisedError
 from faregate.domain.health import CallCounts
 from faregate.domain.policy import Allowance, in_current_period
 from faregate.domain.transaction import CreditTransaction, CreditTransactionId, check_whole
 from faregate.domain.user import User
+from faregate.ports import SpendLane
 
 
 class MemoryLedger:
@@ -53,6 +55,20 @@ class MemoryLedger:
     def pending(self) -> dict[str, CreditTransaction]:
         """Pending records by their ids, the oldest first."""
         return {str(record.id): record for _, record in self.records.after(self.records.stored)}
+
+    @property
+    def name(self) -> str:
+        """The name of its only lane, which it is itself; see the port."""
+        return "memory"
+
+    def lane(self, user_id: UUID, durability: Durability = Durability.MEMORY) -> SpendLane:
+        """Return the only lane, whatever the durability; see the port."""
+        return self
+
+    @property
+    def lanes(self) -> tuple[SpendLane]:
+        """The only lane; see the port."""
+        return (self,)
 
     @property
     def is_full(self) -> bool:

@@ -1,6 +1,6 @@
 """Durable credits in plain dicts: users and rows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -130,6 +130,10 @@ class MemoryStore:
     def cursors(self) -> Mapping[int, Cursor]:
         """Return the newest cursor of each shard."""
         return self._cursors
+
+    def places(self, shard: int, before: Cursor) -> Iterator[Cursor]:
+        """Return no ends of batches: here nothing goes back."""
+        return iter(())
 
     def lock_holder(self) -> str:
         """Return nothing: there are no locks in memory."""

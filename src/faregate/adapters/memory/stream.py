@@ -6,7 +6,7 @@ from uuid import UUID
 
 from faregate.adapters.memory.ledger import MemoryLedger
 from faregate.domain.transaction import CreditTransaction
-from faregate.ports import Cursor, StreamEntry
+from faregate.ports import Cursor, Fork, StreamEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,14 @@ class MemoryStream:
         """Return the records that follow the cursor."""
         numbered = self._after(cursor)[:count_max]
         return MemoryBatch(shard, cursor, self._records.epoch or 0, numbered) if numbered else None
+
+    def fork(self, shard: int, cursor: Cursor, places: object) -> Fork | None:
+        """Return None, since memory loses no record of an epoch."""
+        return None
+
+    def lacking(self, cursors: object) -> Sequence[int]:
+        """Return no shards, since memory loses no record of an epoch."""
+        return []
 
     def wait(self, cursors: Mapping[int, Cursor | None], seconds_max: float) -> Sequence[int]:
         """Return the shards with records after their cursors, without waiting."""

@@ -53,6 +53,7 @@ _BALANCES, _ROWS = "faregate.balances", "public.credit_transactions"
 _LEDGER, _DEAD_LETTERS, _KEYS = "faregate.ledger", "faregate.dead_letters", "faregate.api_keys"
 _BATCHES, _RECONCILIATIONS = "faregate.batches", "faregate.reconciliations"
 _ACKNOWLEDGEMENTS, _REPAIRS = "faregate.acknowledgements", "faregate.repairs"
+_FORKS, _LOST = "faregate.forks", "faregate.lost_records"
 _SCHEMAS = Right("usage", "schema", "public"), Right("usage", "schema", "faregate")
 _COUNT_ORDERS = Right("execute", "function", "faregate.count_orders()")
 #: Rights of all roles.
@@ -68,6 +69,24 @@ _AUDITING = (
     Right("select", "table", _BATCHES),
     Right("select", "table", _ACKNOWLEDGEMENTS),
     Right("select", "table", _REPAIRS),
+    Right("select", "table", _FORKS),
+    Right("select", "table", _LOST),
+)
+#: Rights to align live balances after a fork. A repair's leaves would vouch for rows, so a worker
+#: may not write them.
+_ALIGNING = (
+    *(Right(verb, "table", table) for table in (_FORKS, _LOST) for verb in ("insert", "update")),
+    *(
+        Right("insert", "table", _REPAIRS, column)
+        for column in (
+            *("event_id", "finding_id", "kind", "user_id", "action", "amount"),
+            *("detail", "actor", "reason", "deadline_at", "request"),
+        )
+    ),
+    *(
+        Right("update", "table", _REPAIRS, column)
+        for column in ("sequence", "balance_before", "balance_after", "ended_at")
+    ),
 )
 
 #: Rights of a gate, which also looks up API keys for the middleware.
@@ -109,6 +128,7 @@ WORKER: Final = DatabaseRole(
         Right("insert", "table", _DEAD_LETTERS),
         Right("insert", "table", _BATCHES),
         Right("update", "table", _BATCHES),
+        *_ALIGNING,
         Right("execute", "function", "faregate.user_exists(uuid)"),
         Right("execute", "function", "faregate.users_existing(uuid[])"),
         Right("execute", "function", "faregate.lock_holder()"),

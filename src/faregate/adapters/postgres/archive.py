@@ -12,7 +12,7 @@ transaction that deletes users. The drain then tries again with a smaller part o
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -32,6 +32,7 @@ from faregate.adapters.postgres.connection import (
 from faregate.adapters.postgres.cursors import Newest, cursors_of, read_newest, write_batch
 from faregate.adapters.postgres.inserts import ProfileVanishedError, insert, lines_of
 from faregate.adapters.postgres.queries import statement
+from faregate.adapters.postgres.rewinds import PLACES_MAX, places, take_back
 from faregate.adapters.postgres.sorting import REFUSALS, RecordRefusedError, Sorter
 from faregate.domain.errors import (
     ArchiveUnavailableError,
@@ -39,7 +40,7 @@ from faregate.domain.errors import (
     ShardBlockedError,
 )
 from faregate.domain.identity import LedgerIdentity
-from faregate.ports import Batch, Cursor, Stored
+from faregate.ports import Batch, Cursor, Fork, Stored
 
 #: For how long a batch that meets locks is tried again, and the longest pause between two tries, in
 #: seconds.
@@ -128,20 +129,51 @@ class PostgresArchive:
 
     def store(self, batch: Batch) -> Stored:
         """Store a batch and its cursor in one commit, or nothing; see the port."""
+        held = batch
+
+        def store(connection: psycopg.Connection) -> Stored:
+            return _store(connection, held)
+
+        def shorten() -> None:
+            # Records before the one that cannot be stored now need not wait for it.
+            nonlocal held
+            held = held.head(held.count // 2)
+
+        return self._retried(batch.shard, store, shorten)
+
+    def places(self, shard: int, before: Cursor) -> Iterator[Cursor]:
+        """Iterate over the ends of the batches before a cursor; see the port."""
+        number = before.number
+        while number > 0:
+            with unavailable(f"read batches of shard {shard}"), self._connector.transaction() as at:
+                found = places(at, shard, number)
+            yield from found
+            number = found[-1].number if len(found) == PLACES_MAX else 0
+
+    def rewind(self, fork: Fork) -> Stored:
+        """Take the cursor of a shard back, and name what Redis has lost; see the port."""
+        return self._retried(fork.shard, lambda connection: _rewind(connection, fork))
+
+    def _retried(
+        self,
+        shard: int,
+        act: Callable[[psycopg.Connection], Stored],
+        before_another: Callable[[], None] = lambda: None,
+    ) -> Stored:
+        """Act in a transaction, again while it meets locks."""
         give_up_at = time.monotonic() + CONTENTION_S_MAX
-        with unavailable(f"store records of shard {batch.shard}"):
+        with unavailable(f"store records of shard {shard}"):
             while True:
                 try:
                     with self._connector.transaction() as connection:
-                        return _store(connection, batch)
+                        return act(connection)
                 except CONTENTION as error:
                     if time.monotonic() >= give_up_at:
-                        raise self._blocked(batch.shard, error) from error
+                        raise self._blocked(shard, error) from error
                     # The other transaction needs a moment. A random pause keeps two from meeting
                     # again.
                     time.sleep(random.uniform(0, PAUSE_S_MAX))  # noqa: S311
-                    # Records before the one that cannot be stored now need not wait for it.
-                    batch = batch.head(batch.count // 2)
+                    before_another()
 
     def _blocked(self, shard: int, error: Exception) -> ShardBlockedError:
         holder = self.lock_holder() if isinstance(error, errors.LockNotAvailable) else ""
@@ -175,15 +207,30 @@ def lock_shard(connection: psycopg.Connection, shard: int) -> None:
     connection.execute(statement("lock_shard"), {"namespace": LOCK_NAMESPACE, "shard": shard})
 
 
+def _check_epoch(cursor: Cursor, newest: Newest) -> None:
+    if newest.ledger_epoch != cursor.epoch:
+        raise ConfigurationError(
+            f"Redis is of epoch {cursor.epoch}, and the ledger of {newest.ledger_epoch}"
+        )
+
+
+def _rewind(connection: psycopg.Connection, fork: Fork) -> Stored:
+    lock_shard(connection, fork.shard)
+    newest = read_newest(connection, fork.shard)
+    if newest.cursor != fork.before:
+        return Stored(cursor=newest.cursor, is_stale=True)
+    _check_epoch(fork.before, newest)
+    connection.execute(statement("bound_lock_wait"), {"lock_ms_max": str(LOCK_MS_MAX)})
+    take_back(connection, fork, newest)
+    return Stored(cursor=fork.end)
+
+
 def _store(connection: psycopg.Connection, batch: Batch) -> Stored:
     lock_shard(connection, batch.shard)
     newest = read_newest(connection, batch.shard)
     if newest.cursor != batch.after:
         return Stored(cursor=newest.cursor, is_stale=True)
-    if newest.ledger_epoch != batch.end.epoch:
-        raise ConfigurationError(
-            f"Redis is of epoch {batch.end.epoch}, and the ledger of {newest.ledger_epoch}"
-        )
+    _check_epoch(batch.end, newest)
     connection.execute(statement("bound_lock_wait"), {"lock_ms_max": str(LOCK_MS_MAX)})
     stored = _store_at_once(connection, batch, newest)
     if stored is None:

@@ -21,7 +21,7 @@ from faregate.adapters.postgres.connection import (
     unavailable,
 )
 from faregate.adapters.postgres.cursors import cursors_of
-from faregate.adapters.postgres.findings import CHECKS, guard
+from faregate.adapters.postgres.findings import CHECKS, explanations, guard
 from faregate.adapters.postgres.queries import statement
 from faregate.adapters.postgres.schema import find_differences
 from faregate.domain.errors import ConfigurationError, HiddenRowsError
@@ -120,9 +120,15 @@ class PostgresAudit:
         return findings
 
     def acknowledgements(self) -> Mapping[str, Acknowledgement]:
-        """Return the acknowledgements by the ids of their findings."""
+        """Return the acknowledgements by the ids of their findings; a fork explains some."""
         rows = self._rows(_audit("read_acknowledgements"), {})
-        return {row.pop("finding_id"): Acknowledgement(**row) for row in rows}
+        accepted = {row.pop("finding_id"): Acknowledgement(**row) for row in rows}
+        users = [
+            row["user_id"] for row in self._rows(statement("list_fork_users", "forks.sql"), {})
+        ]
+        asked = {"findings_max": FINDINGS_MAX, "user_ids": users}
+        explained = self._rows(_audit("find_forks"), asked) if users else []
+        return explanations(explained) | accepted
 
     def digest(self) -> str:
         """Return a digest of all rows ever written, to be stored elsewhere."""

@@ -143,7 +143,8 @@ copies as (
     ) as c (stream_id, id, user_id, amount, transaction_type, place, epoch)
 ),
 
--- A dead letter counts as such, and if it was discarded not at all; its copy never counts.
+-- A dead letter counts as such, and if it was discarded not at all; its copy never counts. Neither
+-- does a record that was made again after Redis lost it.
 copy_sums as (
     select
         c.user_id,
@@ -174,6 +175,14 @@ copy_sums as (
                         and d.epoch = c.epoch
                     )
                 )
+        )
+        and not exists (
+            select 1
+            from faregate.lost_records as r
+            where
+                r.transaction_id = c.id
+                and r.user_id = c.user_id
+                and r.is_named
         )
     group by c.user_id
 )
@@ -249,7 +258,8 @@ order by user_id, sequence
 limit %(findings_max)s::integer;
 
 -- name: find_forks
--- Sequences that occur more than once in a user's history, with different content.
+-- Sequences that occur more than once in a user's history, with different content. A fork explains
+-- them if all but one are of records that Redis lost.
 with entries as (
     select
         user_id,
@@ -271,18 +281,42 @@ with entries as (
     where
         d.sequence is not null
         and d.discarded_at is null
+),
+
+repeated as (
+    select
+        user_id,
+        sequence,
+        count(*) as entry_count,
+        array_agg(id order by epoch, id) as ids
+    from entries
+    where (%(user_ids)s::uuid[] is null or user_id = any(%(user_ids)s::uuid[]))
+    group by user_id, sequence
+    having count(*) > 1
 )
 
 select
-    user_id,
-    sequence as place,
-    count(*) as entry_count,
-    array_agg(id order by epoch, id) as ids
-from entries
-where (%(user_ids)s::uuid[] is null or user_id = any(%(user_ids)s::uuid[]))
-group by user_id, sequence
-having count(*) > 1
-order by user_id, sequence
+    e.user_id,
+    e.sequence as place,
+    e.entry_count,
+    e.ids,
+    l.fork_id,
+    f.shard,
+    f.noticed_at,
+    e.entry_count - l.kept_count <= 1 as is_explained
+from repeated as e
+cross join lateral (
+    select
+        max(r.fork_id) as fork_id,
+        count(distinct r.transaction_id) as kept_count
+    from faregate.lost_records as r
+    where
+        r.transaction_id = any(e.ids)
+        and r.user_id = e.user_id
+        and r.is_named
+) as l
+left join faregate.forks as f on l.fork_id = f.id
+order by is_explained, e.user_id, e.sequence
 limit %(findings_max)s::integer;
 
 -- name: find_breaks
@@ -333,12 +367,16 @@ entries as (
         from faregate.dead_letters as d
         where
             d.sequence is not null
-            and not exists (
-                select 1
-                from public.credit_transactions as t
-                where
-                    t.user_id = d.user_id
-                    and t.sequence = d.sequence
+            and (
+                -- Made again after Redis lost it, perhaps with the sequence of a row.
+                (d.kind = 'fork' and d.outcome = 'discarded')
+                or not exists (
+                    select 1
+                    from public.credit_transactions as t
+                    where
+                        t.user_id = d.user_id
+                        and t.sequence = d.sequence
+                )
             )
         order by d.user_id, d.sequence, d.id
     )
@@ -390,8 +428,9 @@ limit %(findings_max)s::integer;
 
 -- name: find_allowance_breaks
 -- Allowances that do not follow from the one before. The allowance after a row is that after the
--- row or dead letter before it, plus the row's part; rows older than allowances have 0. A gap of
--- sequences is a finding of its own, and the chain continues after it.
+-- row or dead letter before it, plus the row's part; rows older than allowances have 0. A gap or a
+-- fork of sequences is a finding of its own, and the chain continues after it. It also continues
+-- anew after a repair that has corrected a live balance.
 with entries as (
     select
         user_id,
@@ -428,23 +467,36 @@ chained as (
         allowance_amount,
         allowance_after,
         lag(sequence, 1, 0::bigint) over w as previous,
-        coalesce(lag(allowance_after) over w, 0) as left_before
+        coalesce(lag(allowance_after) over w, 0) as left_before,
+        count(*) over (
+            partition by user_id order by sequence range between 1 preceding and current row
+        ) as near_count
     from entries
     window w as (partition by user_id order by sequence)
 )
 
 select
-    user_id,
-    sequence as place,
-    allowance_after as found,
-    left_before + allowance_amount as expected
-from chained
+    c.user_id,
+    c.sequence as place,
+    c.allowance_after as found,
+    c.left_before + c.allowance_amount as expected
+from chained as c
 where
-    allowance_amount is not null
-    and sequence = previous + 1
-    and allowance_after <> left_before + allowance_amount
-    and (%(user_ids)s::uuid[] is null or user_id = any(%(user_ids)s::uuid[]))
-order by user_id, sequence
+    c.allowance_amount is not null
+    and c.sequence = c.previous + 1
+    and c.near_count <= 2
+    and c.allowance_after <> c.left_before + c.allowance_amount
+    and not exists (
+        select 1
+        from faregate.repairs as r
+        where
+            r.user_id = c.user_id
+            and r.sequence = c.previous
+            and r.action = 'correct'
+            and r.ended_at is not null
+    )
+    and (%(user_ids)s::uuid[] is null or c.user_id = any(%(user_ids)s::uuid[]))
+order by c.user_id, c.sequence
 limit %(findings_max)s::integer;
 
 -- name: find_refunds

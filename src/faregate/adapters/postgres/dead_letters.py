@@ -32,11 +32,16 @@ class DeadLetter:
     entry: StreamEntry
     kind: LetterKind
     reason: str
+    #: Whether it counts nothing from the start, since a row stands for its record.
+    is_discarded: bool = False
 
 
 def save_letters(connection: psycopg.Connection, shard: int, letters: Iterable[DeadLetter]) -> None:
     """Store entries, each once for its place in the stream."""
-    rows = [{"shard": shard, **letter_row(letter)} for letter in letters]
+    rows = [
+        {"shard": shard, "is_discarded": letter.is_discarded, **letter_row(letter)}
+        for letter in letters
+    ]
     if rows:
         connection.cursor().executemany(statement("insert_dead_letter"), rows)
 

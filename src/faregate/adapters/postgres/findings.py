@@ -1,11 +1,12 @@
 """Findings of a verification, as sentences for an operator."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from psycopg.rows import DictRow
 
 from faregate.adapters.postgres.schema import SchemaDifference
-from faregate.domain.finding import DriftKind, Finding
+from faregate.domain.finding import Acknowledgement, DriftKind, Finding
+from faregate.domain.fork import ALIGNER
 
 
 def _gap(row: DictRow) -> Finding:
@@ -19,7 +20,22 @@ def _fork(row: DictRow) -> Finding:
     count, place = row["entry_count"], row["place"]
     ids = ", ".join(map(str, row["ids"]))
     detail = f"User {row['user_id']} has {count} different transactions numbered {place}: {ids}."
+    if row["is_explained"]:
+        detail += f" Fork {row['fork_id']} of shard {row['shard']} explains it."
     return _finding(DriftKind.FORK, row, detail, (1, count))
+
+
+def explanations(rows: Iterable[DictRow]) -> dict[str, Acknowledgement]:
+    """Return the acceptance of each pair of equal sequences that a fork explains, by finding id."""
+    return {
+        _fork(row).id: Acknowledgement(
+            actor=ALIGNER,
+            reason=f"fork {row['fork_id']} of shard {row['shard']}: both count",
+            acknowledged_at=row["noticed_at"],
+        )
+        for row in rows
+        if row["is_explained"]
+    }
 
 
 def _break(row: DictRow) -> Finding:

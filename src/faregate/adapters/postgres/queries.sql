@@ -456,15 +456,19 @@ from public.credit_transactions
 where id = any(%(ids)s::uuid[]);
 
 -- name: insert_dead_letter
--- Stores a dead letter, once for each place in a stream.
+-- Stores a dead letter, once for each place in a stream; one that is discarded counts nothing.
 insert into faregate.dead_letters (
     shard, stream_id, kind, reason, payload, payload_digest, transaction_id, user_id,
-    amount, type, sequence, epoch, refund_of, allowance_amount, allowance_after, period_start
+    amount, type, sequence, epoch, refund_of, allowance_amount, allowance_after, period_start,
+    discarded_at, discarded_by, outcome
 )
 values (
     %(shard)s, %(stream_id)s, %(kind)s, %(reason)s, %(payload)s, sha256(%(payload)s::bytea),
     %(transaction_id)s, %(user_id)s, %(amount)s, %(type)s, %(sequence)s, %(epoch)s,
-    %(refund_of)s, %(allowance_amount)s, %(allowance_after)s, %(period_start)s
+    %(refund_of)s, %(allowance_amount)s, %(allowance_after)s, %(period_start)s,
+    case when %(is_discarded)s::boolean then now() end,
+    case when %(is_discarded)s::boolean then current_user end,
+    case when %(is_discarded)s::boolean then 'discarded' end
 )
 on conflict (shard, stream_id, payload_digest) do nothing;
 

@@ -1,7 +1,7 @@
 """Rows and dead letters as operators list them, in the role of the auditor. Nothing here writes."""
 
 from collections.abc import Generator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -11,10 +11,14 @@ from psycopg.rows import dict_row
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.postgres.history import history_row
 from faregate.adapters.postgres.queries import statement
+from faregate.domain.fork import ForkReport, RecentForks
 from faregate.domain.history import HistoryPlace, HistoryRow
 
 #: How many rows of a stream are fetched at once.
 _CHUNK_ROWS = 2_000
+#: How old a fork is that is told of, and the most of them.
+RECENT_AGE = timedelta(days=1)
+RECENT_MAX = 1_000
 
 
 class PostgresReports:
@@ -68,6 +72,17 @@ class PostgresReports:
         with self.audit.snapshot() as connection:
             found = _rows(connection, _report("read_last_reconciliation"), {})
             return _plain(found[0]) if found else {}
+
+    def forks(self, count_max: int, since: datetime | None = None) -> Sequence[ForkReport]:
+        """Return forks, the newest first; since a time also older ones whose users still wait."""
+        asked = {"count_max": count_max, "since": since}
+        with self.audit.snapshot() as connection:
+            rows = _rows(connection, statement("list_forks", "forks.sql"), asked)
+        return [ForkReport(**_plain(row)) for row in rows]
+
+    def recent_forks(self) -> RecentForks:
+        """Add up the forks of the last day, and those whose users still wait."""
+        return RecentForks.of(self.forks(RECENT_MAX, datetime.now(UTC) - RECENT_AGE))
 
     def close(self) -> None:
         """Close the connection."""

@@ -58,7 +58,8 @@ where
     or t.user_id is not null;
 
 -- name: find_known_copies
--- The records of a stream that are rows or dead letters, and whether they count.
+-- The records of a stream that are rows or dead letters, and whether they count. A record that was
+-- made again after Redis lost it is known by its id, whatever its number and amount.
 with copies as (
     select
         stream_id,
@@ -99,6 +100,16 @@ known as (
                 c.stream_id = d.stream_id
                 or (c.id = d.transaction_id and c.place = d.sequence and c.epoch = d.epoch)
             )
+    union all
+    select
+        c.stream_id,
+        true as is_counted
+    from copies as c
+    inner join faregate.lost_records as r
+        on
+            c.id = r.transaction_id
+            and c.user_id = r.user_id
+    where r.is_named
 )
 
 select

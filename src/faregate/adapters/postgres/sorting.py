@@ -53,6 +53,17 @@ class _Candidate:
 
 
 @dataclass(slots=True)
+class _Parted:
+    """Records by what is known of their ids."""
+
+    unknown: list[_Candidate] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    repeated: int = 0
+    #: Records that were made again after Redis lost them.
+    again: list[UUID] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Sorter:
     """Stores the records of one batch, in one transaction."""
 
@@ -121,20 +132,10 @@ class Sorter:
 
     def _unknown(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
         """Leave out records whose id is that of a row, or of an earlier record."""
-        ids = [candidate.transaction.id.value for candidate in candidates]
-        known = known_contents(self.connection, ids)
-        unknown = []
-        for candidate in candidates:
-            transaction = candidate.transaction
-            fields = content(transaction)
-            if known.setdefault(transaction.id.value, fields) is fields:
-                unknown.append(candidate)
-            elif known[transaction.id.value] == fields:
-                self.repeated += 1
-            else:
-                reason = f"transaction {transaction.id} is stored already, with other content"
-                self._give_up(candidate.entry, LetterKind.CONFLICT, reason)
-        return unknown
+        parted = _part_by_id(self.connection, candidates)
+        self.repeated += parted.repeated
+        self.letters += parted.letters
+        return parted.unknown
 
     def _of_users(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
         """Leave out records of deleted users, and those whose history is not that of the rows."""
@@ -222,6 +223,41 @@ def _usual(transaction: CreditTransaction) -> CreditTransaction:
     )
 
 
+def _part_by_id(connection: psycopg.Connection, candidates: Sequence[_Candidate]) -> _Parted:
+    """Find records whose id is that of a row, or of an earlier record.
+
+    A record that was made again after Redis lost it counts nothing, since a row stands for it. The
+    live balance of its user includes it, and must be aligned.
+    """
+    ids = [candidate.transaction.id.value for candidate in candidates]
+    known = known_contents(connection, ids)
+    kept = kept_records(connection, ids) if ids else {}
+    parted = _Parted()
+    for candidate in candidates:
+        made, fields = candidate.transaction, content(candidate.transaction)
+        identity = made.id.value
+        if known.get(identity) == fields:
+            parted.repeated += 1
+        elif kept.get(identity) == made.user_id:
+            reason = "it was made again after Redis lost it; its first record counts"
+            parted.letters.append(
+                DeadLetter(
+                    entry=candidate.entry, kind=LetterKind.FORK, reason=reason, is_discarded=True
+                )
+            )
+            parted.again.append(identity)
+        elif known.setdefault(identity, fields) is fields:
+            parted.unknown.append(candidate)
+        else:
+            reason = f"transaction {made.id} is stored already, with other content"
+            parted.letters.append(
+                DeadLetter(entry=candidate.entry, kind=LetterKind.CONFLICT, reason=reason)
+            )
+    if parted.again:
+        connection.execute(statement("reopen_kept", "forks.sql"), {"ids": parted.again})
+    return parted
+
+
 def known_contents(
     connection: psycopg.Connection, ids: Sequence[UUID]
 ) -> dict[UUID, tuple[object, ...]]:
@@ -229,6 +265,12 @@ def known_contents(
     cursor = connection.cursor(row_factory=dict_row)
     rows = cursor.execute(statement("find_known"), {"ids": list(ids)})
     return {row.pop("id"): tuple(row.values()) for row in rows}
+
+
+def kept_records(connection: psycopg.Connection, ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """Return those of the ids whose records Redis has lost after they were stored, with users."""
+    asked = {"ids": list(ids)}
+    return dict(connection.execute(statement("find_kept", "forks.sql"), asked).fetchall())
 
 
 def content(transaction: CreditTransaction) -> tuple[object, ...]:

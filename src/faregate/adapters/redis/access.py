@@ -11,7 +11,7 @@ refusal has no effect.
 from dataclasses import dataclass
 from typing import Final
 
-_CONTAINERS: Final = {"client", "function", "script", "xgroup", "xinfo"}
+_CONTAINERS: Final = {"client", "cluster", "function", "script", "sentinel", "xgroup", "xinfo"}
 #: Keys of the ledger and of RQ's queue that no script and no job uses.
 _KEY: Final = "fg:{0}:probe"
 _JOB: Final = "rq:probe"
@@ -19,6 +19,14 @@ _JOB: Final = "rq:probe"
 _SELECT: Final = ("select 0",)
 _RUN_SCRIPTS: Final = ("evalsha 0 0", "script exists 0", "script load return", "time")
 _RUN_FUNCTIONS: Final = ("fcall f 0", "function list", "function load code")
+#: Sent to a cluster alone: for its topology, before a command for a slot that moves, and to a node
+#: that did not answer. They are granted everywhere, so that a ledger can move to a cluster.
+_CLUSTER: Final = ("asking", "cluster slots", "ping")
+#: What `doctor` asks the nodes of a cluster, and a worker at its start.
+_CLUSTER_STATE: Final = ("cluster info", "cluster nodes", "info")
+#: Waits for a replica; and for its disk, which Redis 7.0 does not know.
+_WAIT: Final = ("wait 1 0",)
+_WAIT_FOR_DISK: Final = "waitaof"
 
 #: Commands of a gate and of its scripts.
 _DECIDE: Final = (
@@ -49,6 +57,7 @@ _DECIDE: Final = (
 #: Commands of the drain and the sweeper, and of the scripts `stored`, `end`, `erase`, `credit` and
 #: `install`.
 _DRAIN: Final = (
+    "cluster nodes",
     f"del {_KEY}",
     f"exists {_KEY}",
     f"get {_KEY}",
@@ -134,7 +143,6 @@ _AUDIT: Final = (
     f"get {_KEY}",
     f"hgetall {_KEY}",
     f"hmget {_KEY} field",
-    "info",
     f"mget {_KEY}",
     f"smembers {_JOB}",
     "time",
@@ -156,6 +164,8 @@ class RedisUser:
     channels: tuple[str, ...] = ()
     #: The user's commands, each as it might be sent.
     samples: tuple[str, ...]
+    #: A command that the user needs if the server knows it.
+    newer_command: str = ""
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -172,16 +182,22 @@ class RedisUser:
         cleared = "resetkeys", "resetchannels", "clearselectors"
         return " ".join(("ACL SETUSER", self.name, *cleared, *rights))
 
+    @property
+    def newer_acl(self) -> str:
+        """The command that adds what older servers refuse as unknown; empty if there is nothing."""
+        return f"ACL SETUSER {self.name} +{self.newer_command}" if self.newer_command else ""
+
 
 GATE: Final = RedisUser(
     name="faregate_gate",
     purpose="an API with a gate; faregate rebuild, renew, journal import",
     patterns=("~fg:*",),
-    samples=_SELECT + _RUN_SCRIPTS + _RUN_FUNCTIONS + _DECIDE,
+    samples=_SELECT + _CLUSTER + _RUN_SCRIPTS + _RUN_FUNCTIONS + _DECIDE + _WAIT,
+    newer_command=_WAIT_FOR_DISK,
 )
 #: The rights of a worker on the Redis of the ledger and on that of the queue, which may be the
 #: same.
-WORKER_ON_LEDGER: Final = _SELECT + _RUN_SCRIPTS + _DRAIN
+WORKER_ON_LEDGER: Final = _SELECT + _CLUSTER + _CLUSTER_STATE + _RUN_SCRIPTS + _DRAIN + _WAIT
 WORKER_ON_QUEUE: Final = _SELECT + _RUN_SCRIPTS + _QUEUE
 WORKER: Final = RedisUser(
     name="faregate_worker",
@@ -189,12 +205,13 @@ WORKER: Final = RedisUser(
     patterns=("~fg:*", "~rq:*", "~faregate:worker:*"),
     channels=("&rq:pubsub:*",),
     samples=WORKER_ON_LEDGER + WORKER_ON_QUEUE,
+    newer_command=_WAIT_FOR_DISK,
 )
 OPERATOR: Final = RedisUser(
     name="faregate_operator",
     purpose="faregate reconcile, verify, status, doctor, and all that only shows",
     patterns=("%R~fg:*", "%R~rq:workers:*", "%R~rq:worker:*", "%R~rq:suspended"),
-    samples=_SELECT + _AUDIT,
+    samples=_SELECT + _CLUSTER + _CLUSTER_STATE + _AUDIT,
 )
 #: A repair creates a ledger in an empty Redis, and reverses refunds by an adjustment. Its script
 #: `align` and its comparison need no further rights.
@@ -203,8 +220,16 @@ REPAIRER: Final = RedisUser(
     purpose="faregate repair",
     patterns=GATE.patterns,
     samples=GATE.samples,
+    newer_command=GATE.newer_command,
 )
 USERS: Final = (GATE, WORKER, OPERATOR, REPAIRER)
+#: The user of sentinels, which are servers of their own with users of their own.
+SENTINEL: Final = RedisUser(
+    name="faregate_sentinel",
+    purpose="all programs, on the sentinels",
+    patterns=(),
+    samples=("ping", "sentinel ckquorum service", "sentinel masters"),
+)
 
 
 def command_name(sample: str) -> str:

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 from uuid import UUID
 
-from redis import Redis
-
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.client import Client, checked
 from faregate.adapters.redis.link import Argument
 from faregate.adapters.redis.replies import error_of
+from faregate.adapters.redis.routes import Address
 from faregate.adapters.redis.urls import check_url
 from faregate.adapters.redis.values import Account, ShardState
 from faregate.domain.alignment import Aligned, Alignment, AlignmentOutcome, LiveAccount
@@ -25,15 +24,15 @@ _OUTCOMES = {outcome.value for outcome in AlignmentOutcome}
 class RedisAccounts:
     """The port `LiveAccounts`."""
 
-    def __init__(self, client: Redis, shard_count: int) -> None:
-        """Connect as a client does."""
-        self._client = Client(client)
+    def __init__(self, address: Address, shard_count: int) -> None:
+        """Connect at first use."""
+        self._client = Client(address)
         self._shards = keys.shards(shard_count)
 
     @classmethod
     def from_url(cls, url: str, shard_count: int) -> Self:
         """Connect at first use, and never repeat a command."""
-        return cls(Redis.from_url(check_url(url)), shard_count)
+        return cls(check_url(url), shard_count)
 
     def read(self, user_ids: Sequence[UUID]) -> Mapping[UUID, LiveAccount]:
         """Return all accounts, including missing ones; see the port."""
@@ -45,7 +44,9 @@ class RedisAccounts:
             # One command reads accounts and the state of their shard at one time.
             names = [shard.state, *map(shard.account, _bytes(users))]
             names += map(shard.last_alignment, _bytes(users))
-            time, values = map(checked, self._client.ask_all([("TIME",), ("MGET", *names)]))
+            time, values = map(
+                checked, self._client.ask_all([(shard, ("TIME",)), (shard, ("MGET", *names))])
+            )
             state = _state(values[0])
             at_ms = max(int(time[0]) * 1_000 + int(time[1]) // 1_000, state.last_us // 1_000)
             accounts, last = values[1 : 1 + len(users)], values[1 + len(users) :]
@@ -67,7 +68,7 @@ class RedisAccounts:
         user_id = alignment.drift.user_id
         shard = keys.shard_for(user_id, self._shards)
         names = shard.state, shard.stream, shard.account(user_id.bytes)
-        reply = self._client.run("align", names, *_arguments(alignment))
+        reply = self._client.run("align", shard, names, *_arguments(alignment))
         status = reply[0].decode()
         about = f"the alignment of user {user_id}"
         if status == "epoch":

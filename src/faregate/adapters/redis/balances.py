@@ -76,8 +76,10 @@ class BalanceScripts:
 
     async def response(self, user_id: UUID, transaction_id: CreditTransactionId) -> bytes | None:
         """Return a saved response; see the port."""
-        name = self._runner.shard(user_id).response(transaction_id)
-        found: bytes | None = await self._runner.command("GET", name)
+        shard = self._runner.shard(user_id)
+        found: bytes | None = await self._runner.command(
+            shard, "GET", shard.response(transaction_id)
+        )
         return found
 
     async def correct_shadow(self, user_id: UUID, policy: CreditPolicy, amount: int) -> None:
@@ -91,7 +93,7 @@ class BalanceScripts:
         total: Counter[Verdict] = Counter()
         for shard in self._runner.shards:
             name = shard.shadow_counts(shadow_digest(policy))
-            flat = await self._runner.command("HGETALL", name)
+            flat = await self._runner.command(shard, "HGETALL", name)
             for verdict, count in zip(flat[::2], flat[1::2], strict=True):
                 total[Verdict(verdict.decode())] += int(count)
         return total

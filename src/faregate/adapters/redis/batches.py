@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Self
+from uuid import UUID
 
 from faregate.adapters.redis import keys
 from faregate.adapters.redis.client import Client, checked
@@ -12,10 +13,13 @@ from faregate.adapters.redis.lines import NotPlainError, write_lines
 from faregate.adapters.redis.pages import PageSizes
 from faregate.adapters.redis.records import FIELD, StreamEntryHeader, read_entry
 from faregate.adapters.redis.values import ShardState
+from faregate.domain.transaction import CreditTransaction
 from faregate.ports import Cursor, StreamEntry
 
 #: The smallest position of a stream, as XRANGE takes it.
 _START = "-"
+#: How many records are decoded at once to find those of a user.
+_USER_BATCH_SIZE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,17 @@ class BatchReader:
                 break
         return RedisBatch(shard, cursor, is_from_start, state, entries) if state else None
 
+    def of_user(
+        self, user_id: UUID, shard: int, cursor: Cursor | None
+    ) -> Iterator[CreditTransaction]:
+        """Iterate over the records of a user that follow a cursor of its shard."""
+        while batch := self.read(shard, cursor, _USER_BATCH_SIZE):
+            made = (entry.transaction for entry in batch.records())
+            yield from (one for one in made if one is not None and one.user_id == user_id)
+            cursor = batch.end
+            if batch.count < _USER_BATCH_SIZE:
+                break
+
     def _first_page(
         self, shard: int, cursor: Cursor | None, size: int
     ) -> tuple[ShardState | None, list[RawEntry], bool]:
@@ -169,14 +184,31 @@ class BatchReader:
         """Read entries and then the state, which covers all of them; None if it was wiped."""
         names = self._shards[shard]
         asked = self._client.ask_all(
-            [("XRANGE", names.stream, start, "+", "COUNT", size), ("GET", names.state)]
+            (names, command)
+            for command in (
+                ("XRANGE", names.stream, start, "+", "COUNT", size),
+                ("GET", names.state),
+            )
         )
         page, packed = map(checked, asked)
-        return None if packed is None else ShardState.unpack(packed), _entries(page)
+        entries = _entries(page)
+        if _has_passed(packed, entries):
+            # A node of a cluster sent the page elsewhere, while it still had the state.
+            packed = self._client.ask(names, "GET", names.state)
+        return None if packed is None else ShardState.unpack(packed), entries
 
 
 def _entries(page: list[Any]) -> list[RawEntry]:
     return [RawEntry.of(position, fields) for position, fields in page]
+
+
+def _has_passed(packed: bytes | None, entries: Sequence[RawEntry]) -> bool:
+    """Return whether an entry is newer than the state of its shard."""
+    if packed is None:
+        return False
+    state = ShardState.unpack(packed)
+    headers = (entry.header for entry in entries if entry.header)
+    return any(one.epoch == state.epoch and one.last > state.ordinal for one in headers)
 
 
 def _is_at(cursor: Cursor, entries: Sequence[RawEntry]) -> bool:

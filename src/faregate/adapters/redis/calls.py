@@ -3,10 +3,10 @@
 import os
 import struct
 from operator import attrgetter
-
-from redis.exceptions import RedisError
+from time import monotonic
 
 from faregate.adapters.redis import scripts
+from faregate.adapters.redis.answered import AnswerLog
 from faregate.adapters.redis.clock import ShardClocks
 from faregate.adapters.redis.encoding import PackedPolicy
 from faregate.adapters.redis.keys import Shard
@@ -58,9 +58,9 @@ class Call:
     """A packed call, and the attempts in it."""
 
     __slots__ = (
+        "heads",
         "is_awaited",
-        "is_resent",
-        "load_error",
+        "log",
         "packed",
         "shards",
         "times_ms",
@@ -68,19 +68,23 @@ class Call:
     )
 
     def __init__(
-        self, waiting: list[Waiting], packed: bytes, shards: list[int], times_ms: list[int]
+        self,
+        waiting: list[Waiting],
+        packed: bytes,
+        heads: list[bytes],
+        shards: list[int],
+        times_ms: list[int],
     ) -> None:
         self.waiting = waiting
         self.packed = packed
+        #: Its packed spends without their sections, and the log of the link that it was sent over.
+        self.heads = heads
+        self.log: AnswerLog | None = None
         #: The numbers of its shards, and the assumed time of each.
         self.shards = shards
         self.times_ms = times_ms
         #: Whether callers still wait for it.
         self.is_awaited = True
-        #: Whether the call was sent again, since the server did not know the script.
-        self.is_resent = False
-        #: The error with which the server refused to load the script, or None.
-        self.load_error: RedisError | None = None
 
     def fail(self, event: Event, message: str) -> None:
         """Fail all attempts that still wait."""
@@ -91,13 +95,25 @@ class Call:
 class CallPacker:
     """Packs calls, and mints the ids of the attempts in them."""
 
-    def __init__(self, clocks: ShardClocks, *, pending_max: int, timeout_ms: int) -> None:
+    def __init__(
+        self, clocks: ShardClocks, *, pending_max: int, timeout_ms: int, is_cluster: bool = False
+    ) -> None:
         self._clocks = clocks
+        self._is_cluster = is_cluster
         self._pending_max = pending_max
         self._timeout_ms = timeout_ms
         self._run_command = scripts.load("spend").run_command
         self._minted = 0
         self._randoms: list[int] = []
+
+    def pack_all(self, waiting: list[Waiting]) -> list[Call]:
+        """Pack one call or, in a cluster, one for each shard. All count as sent from now on."""
+        if not self._is_cluster:
+            return [self.pack(waiting)]
+        by_shard: dict[Shard, list[Waiting]] = {}
+        for one in waiting:
+            by_shard.setdefault(one.shard, []).append(one)
+        return [self.pack(of_shard) for of_shard in by_shard.values()]
 
     def pack(self, waiting: list[Waiting]) -> Call:
         """Pack a call. Its attempts count as sent from now on."""
@@ -105,18 +121,20 @@ class CallPacker:
         for one in waiting:
             one.place = places.setdefault(one.shard, len(places))
         numbers = list(map(_NUMBER, places))
+        guards = [waiting[0].shard.guard] if self._is_cluster else ()
         times_ms = self._clocks.times_ms(numbers)
         # The shard with the latest time sets the deadline of all. A deadline that is too late does
         # no harm, since the attempt is voided.
         deadline_ms = max(times_ms) + self._timeout_ms
-        policies, spends = self._pack_spends(waiting, times_ms, deadline_ms)
+        policies, heads, spends = self._pack_spends(waiting, times_ms, deadline_ms)
         packed = pack_command(
             (
                 *self._run_command,
-                2 * len(places) + len(waiting),
+                2 * len(places) + len(waiting) + len(guards),
                 *map(_STREAM, places),
                 *map(_STATE, places),
                 *map(_ACCOUNT, waiting),
+                *guards,
                 CALL.pack(
                     VERSION,
                     len(places),
@@ -127,24 +145,23 @@ class CallPacker:
                 *spends,
             )
         )
-        return Call(waiting, packed, numbers, times_ms)
+        return Call(waiting, packed, heads, numbers, times_ms)
 
     def _pack_spends(
         self, waiting: list[Waiting], times_ms: list[int], deadline_ms: int
-    ) -> tuple[dict[PackedPolicy, int], list[bytes]]:
+    ) -> tuple[dict[PackedPolicy, int], list[bytes], list[bytes]]:
         policies: dict[PackedPolicy, int] = {}
-        spends = []
+        heads, spends = [], []
         for one in waiting:
             attempt, place = one.attempt, one.place
             time_ms = times_ms[place]
             identity = attempt.transaction_id or self._mint(time_ms)
             attempt.note_sent(identity, time_ms, deadline_ms)
             policy = policies.setdefault(one.policy, len(policies) + 1)
-            spends.append(
-                SPEND.pack(one.flags, place + 1, policy, attempt.spend.cost, identity.bytes)
-                + one.sections
-            )
-        return policies, spends
+            head = SPEND.pack(one.flags, place + 1, policy, attempt.spend.cost, identity.bytes)
+            heads.append(head)
+            spends.append(head + one.sections)
+        return policies, heads, spends
 
     def _mint(self, time_ms: int) -> CreditTransactionId:
         """Make a UUIDv7. Within a millisecond, later ones are mostly greater."""
@@ -156,7 +173,7 @@ class CallPacker:
 
 
 def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
-    """Pass the decisions of a call to its callers.
+    """Pass the decisions of a call to its callers, and remember that they know them.
 
     Raises:
         struct.error: The reply is ill-formed.
@@ -165,7 +182,7 @@ def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
     reply = CallReply(packed, len(call.waiting))
     times_us, addresses = reply.times_us, reply.addresses
     clocks.observe(list(zip(call.shards, call.times_ms, times_us, strict=True)))
-    details_at = reply.details_at
+    details_at, dropped = reply.details_at, []
     for one, fields in zip(call.waiting, reply.spends(), strict=True):
         size = fields[-1]
         if not one.future.done():
@@ -178,7 +195,13 @@ def answer(call: Call, packed: bytes, clocks: ShardClocks) -> None:
                     has_hold=bool(one.flags & HOLD),
                 )
             _resolve(one, fields, details, times_us[one.place] // 1_000, addresses[one.place])
+        else:
+            dropped.append(one)
         details_at += size
+    if call.log is not None:
+        # Few callers give up, so their places are searched for.
+        places = [call.waiting.index(one) for one in dropped]
+        call.log.note(call.shards, call.heads, packed, places, monotonic())
 
 
 def _resolve(

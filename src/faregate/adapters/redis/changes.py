@@ -7,6 +7,7 @@ from faregate.adapters.redis.link import Argument
 from faregate.adapters.redis.replies import error_of, read_decision
 from faregate.adapters.redis.runner import ScriptRunner
 from faregate.domain.decision import Decision
+from faregate.domain.durability import Durability
 from faregate.domain.errors import UnresolvedError
 from faregate.domain.hold import closing_id
 from faregate.domain.journal import JOURNALED_METADATA_BYTES_MAX, JournalEntry
@@ -63,7 +64,8 @@ class ChangeScripts:
 
     async def credit(self, credit: Credit) -> Decision:
         """Add credits or adjust a balance; see the port."""
-        reply = await self._search("credit", credit, *credit_arguments(credit))
+        before, after = credit_arguments(credit)
+        reply = await self._search("credit", credit, before, after, credit.durability)
         return read_decision(reply, credit.user_id, credit.transaction_id, credit.amount)
 
     async def collect(self, entry: JournalEntry) -> Decision:
@@ -87,6 +89,7 @@ class ChangeScripts:
         request: Void | Refund | Credit,
         before: tuple[Argument, ...],
         after: tuple[Argument, ...],
+        durability: Durability = Durability.MEMORY,
     ) -> list[Any]:
         """Run a script until its search has ended; each call searches a bounded part.
 
@@ -95,7 +98,8 @@ class ChangeScripts:
         """
         start = b""
         while True:
-            reply = await self._runner.run(name, request.user_id, *before, start, *after)
+            arguments = *before, start, *after
+            reply = await self._runner.run(name, request.user_id, *arguments, durability=durability)
             if reply[0] != "unresolved":
                 return reply
             if reply[-1] == start:

@@ -55,10 +55,24 @@ class ServerClock:
 
 
 class ShardClocks:
-    """The times of all shards, from replies."""
+    """The times of shards, from replies of one server."""
 
-    def __init__(self, shard_count: int, local: LocalClock = local_us) -> None:
+    def __init__(
+        self,
+        shard_count: int,
+        local: LocalClock = local_us,
+        elsewhere_us: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Know no time.
+
+        Args:
+            shard_count: The number of all shards of the ledger.
+            local: The clock of this machine.
+            elsewhere_us: Returns the time of other servers, which counts until this one has
+                answered; 0 if none is known. If it is wrong, the server refuses and tells its own.
+        """
         self._server = ServerClock(local)
+        self._elsewhere_us = elsewhere_us
         self._last_us = [0] * shard_count
 
     def start(self, server_us: int, last_us: Iterable[int]) -> None:
@@ -73,7 +87,7 @@ class ShardClocks:
 
     def times_ms(self, shards: Iterable[int]) -> list[int]:
         """Return a time that each of some shards has certainly reached, in Unix milliseconds."""
-        server_us = self._server.now_us()
+        server_us = self._server.now_us() or self._elsewhere_us()
         last_us = self._last_us
         return [max(server_us, last_us[shard]) // 1_000 for shard in shards]
 

@@ -1,8 +1,12 @@
-"""The calls in flight: sent, and not answered yet."""
+"""The calls in flight: sent, and not answered yet.
+
+A flight is one write to the server: one call or, in a cluster, one for each shard.
+"""
 
 import asyncio
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -10,25 +14,50 @@ from redis.exceptions import RedisError
 
 from faregate.adapters.redis.calls import Call, CallPacker, answer
 from faregate.adapters.redis.clock import ShardClocks
-from faregate.adapters.redis.link import Link, LinkLostError, pack_command
+from faregate.adapters.redis.confirming import UnconfirmedError
+from faregate.adapters.redis.encoding import ALONE
+from faregate.adapters.redis.link import Link, LinkLostError
 from faregate.adapters.redis.queue import Waiting
-from faregate.adapters.redis.scripts import is_unknown, load
-from faregate.adapters.redis.wire import Wire, refusal
+from faregate.adapters.redis.refusals import is_unexecuted, refusal
+from faregate.adapters.redis.resends import AskAgain, Resends
+from faregate.adapters.redis.wire import Wire
 from faregate.domain.attempt import Event
 from faregate.domain.errors import FaregateError, LedgerUnavailableError, OutcomeUnknownError
 from faregate.domain.health import CallCounts
 
-#: How many calls may be in flight. While Redis runs one, others are packed and read here.
-CALLS_MAX = 3
+#: How many flights there may be. While Redis runs one, others are packed and read here.
+FLIGHTS_MAX = 3
 #: After this number of decision timeouts without a reply the connection is replaced.
 STUCK_TIMEOUTS = 2
+
+
+class Flight:
+    """The calls of one write."""
+
+    __slots__ = ("calls", "ends_at_s", "open_count", "replies", "spends_count")
+
+    def __init__(self, calls: list[Call], spends_count: int, ends_at_s: float) -> None:
+        self.calls = calls
+        self.spends_count = spends_count
+        #: When the wait for its replies ends, in the time of the loop.
+        self.ends_at_s = ends_at_s
+        #: How many of its calls have no reply yet.
+        self.open_count = len(calls)
+        #: The replies that have come, and are to be confirmed.
+        self.replies: Sequence[Any] = ()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether callers still wait for it; they give up together."""
+        return self.calls[0].is_awaited
 
 
 class Flights:
     """Sends calls, and passes decisions to the callers that still wait.
 
-    All calls have the same timeout, so one timer, set for the oldest call, ends the waits of
-    callers. A later reply is read and dropped.
+    All flights have the same timeout, so one timer, set for the oldest one, ends the waits of
+    callers. A later reply is read and dropped. A call that is sent again leaves its flight, which
+    other calls may follow.
     """
 
     def __init__(
@@ -36,6 +65,7 @@ class Flights:
         wire: Wire,
         packer: CallPacker,
         clocks: ShardClocks,
+        ask_again: AskAgain,
         counts: CallCounts,
         *,
         timeout_s: float,
@@ -46,54 +76,69 @@ class Flights:
         self._counts = counts
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        #: In the order of sending: each call, and when the wait for it ends, in the time of the
-        #: loop.
-        self._calls: dict[Call, float] = {}
+        #: In the order of sending; the values mean nothing.
+        self._flights: dict[Flight, None] = {}
         #: How many spends are in flight.
         self.spends_count = 0
         self._watch: asyncio.TimerHandle | None = None
         self._dropping: asyncio.TimerHandle | None = None
-        self._resending: set[asyncio.Task[None]] = set()
-        #: Called with the number of spends in a call that was answered.
+        self._resends = Resends(ask_again, self._take, clocks, wire.durability)
+        #: Called with the number of spends in a flight that was answered.
         self.on_reply: Callable[[int], None] = lambda _: None
 
     @property
     def has_room(self) -> bool:
-        """Whether one more call may be sent."""
-        return len(self._calls) < CALLS_MAX
+        """Whether one more flight may leave."""
+        return len(self._flights) < FLIGHTS_MAX
 
     def send(self, link: Link, waiting: list[Waiting]) -> None:
-        """Send a call."""
-        call = self._packer.pack(waiting)
-        self._calls[call] = due_at_s = self._loop.time() + self._timeout_s
+        """Send attempts in one write."""
+        calls = self._packer.pack_all(waiting)
+        ends_at_s = self._loop.time() + self._timeout_s
+        flight = Flight(calls, len(waiting), ends_at_s)
+        self._flights[flight] = None
         self.spends_count += len(waiting)
         if self._watch is None:
-            self._watch = self._loop.call_at(due_at_s, self._check_timeouts)
-        self._ask(link, call)
+            self._watch = self._loop.call_at(ends_at_s, self._check_timeouts)
+        for call in calls:
+            call.log = link.log
+        packed = b"".join([call.packed for call in calls])
+        takes = [partial(self._receive, flight, call) for call in calls]
+        if self._wire.confirmation is None:
+            link.send(packed, *takes)
+        else:
+            # A retry may write nothing, though its caller is told of what an earlier one wrote.
+            retries = (one.shard for one in waiting if one.flags & ALONE)
+            touched = next(retries, None)
+            flight.replies = self._wire.confirmation.send(link, packed, takes, touched)
 
-    def _ask(self, link: Link, call: Call) -> None:
-        link.send(call.packed, lambda reply: self._receive(call, reply))
-
-    def _receive(self, call: Call, reply: Any) -> None:
+    def _receive(self, flight: Flight, call: Call, reply: Any) -> None:
         """Handle the reply to a call: decisions, an error of the server, or a lost connection."""
-        is_error = isinstance(reply, RedisError)
-        if is_error and call.is_awaited and not call.is_resent and is_unknown(reply):
-            call.is_resent = True
-            resending = asyncio.create_task(self._load_and_resend(call))
-            self._resending.add(resending)
-            resending.add_done_callback(self._resending.discard)
-            return
+        if isinstance(reply, RedisError) and call.is_awaited and is_unexecuted(reply):
+            self._resends.add(call, flight.ends_at_s, reply)
+        else:
+            self._take(call, reply, self._clocks)
+        flight.open_count -= 1
+        if not flight.open_count:
+            self._end(flight)
+
+    def _take(self, call: Call, reply: Any, clocks: ShardClocks) -> None:
         if isinstance(reply, LinkLostError):
             call.fail(Event.LOST, f"the connection to Redis broke: {reply}")
-        elif is_error:
-            _refuse(call, call.load_error or reply)
+        elif isinstance(reply, UnconfirmedError):
+            call.fail(Event.UNCONFIRMED, str(reply))
+        elif isinstance(reply, RedisError):
+            _refuse(call, reply)
+        elif isinstance(reply, LedgerUnavailableError):
+            call.fail(Event.NOT_SENT, str(reply))
+        elif isinstance(reply, TimeoutError):
+            self._time_out(call)
         else:
-            self._read(call, reply)
-        self._end(call)
+            self._read(call, reply, clocks)
 
-    def _read(self, call: Call, received: Any) -> None:
+    def _read(self, call: Call, received: Any, clocks: ShardClocks) -> None:
         try:
-            answer(call, received, self._clocks)
+            answer(call, received, clocks)
         except (struct.error, ValueError, TypeError, FaregateError) as error:
             call.fail(Event.LOST, f"the reply of Redis cannot be read: {error}")
         else:
@@ -101,37 +146,29 @@ class Flights:
             seconds = monotonic() - first.since_s
             self._counts.note(len(call.waiting), seconds, is_late=not call.is_awaited)
 
-    async def _load_and_resend(self, call: Call) -> None:
-        """Load the script and send a call again that failed because the server did not know it."""
-        try:
-            link = await self._wire.link()
-        except LedgerUnavailableError as error:
-            call.fail(Event.NOT_SENT, str(error))
-            self._end(call)
-            return
-
-        def note(reply: Any) -> None:
-            # If the load fails, the call fails, too, with this reason.
-            call.load_error = reply if isinstance(reply, RedisError) else None
-
-        link.send(pack_command(load("spend").load), note)
-        self._ask(link, call)
-
     def _check_timeouts(self) -> None:
-        """Fail the calls whose timeout is over."""
+        """Fail the flights whose timeout is over."""
         self._watch, now_s = None, self._loop.time()
-        for call, due_at_s in self._calls.items():
-            if due_at_s > now_s:
-                self._watch = self._loop.call_at(due_at_s, self._check_timeouts)
+        for flight in self._flights:
+            if flight.ends_at_s > now_s:
+                self._watch = self._loop.call_at(flight.ends_at_s, self._check_timeouts)
                 return
-            call.is_awaited = False
+            for call in flight.calls:
+                if call not in self._resends:
+                    self._time_out(call, is_executed=len(flight.replies) >= len(flight.calls))
+
+    def _time_out(self, call: Call, *, is_executed: bool = False) -> None:
+        call.is_awaited = False
+        if is_executed and self._wire.confirmation is not None:
+            call.fail(Event.UNCONFIRMED, self._wire.confirmation.problem)
+        else:
             call.fail(Event.TIMED_OUT, f"Redis did not answer within {self._timeout_s:.3f} s")
 
-    def _end(self, call: Call) -> None:
-        count = len(call.waiting)
-        if self._calls.pop(call, None) is not None:
-            self.spends_count -= count
-        self.on_reply(count)
+    def _end(self, flight: Flight) -> None:
+        if flight in self._flights:
+            del self._flights[flight]
+            self.spends_count -= flight.spends_count
+        self.on_reply(flight.spends_count)
 
     def drop_stuck_link(self) -> None:
         """Close a link whose replies nobody waits for any more.
@@ -147,19 +184,17 @@ class Flights:
             self._wire.drop("no reply in time")
 
     def _is_stuck(self) -> bool:
-        if not self._calls or any(call.is_awaited for call in self._calls):
+        if not self._flights or any(flight.is_awaited for flight in self._flights):
             return False
         return self._wire.silence_s >= STUCK_TIMEOUTS * self._timeout_s
 
     async def aclose(self) -> None:
         """Fail all waiting attempts: they may have been executed."""
-        for resending in list(self._resending):
-            resending.cancel()
-        if self._resending:
-            await asyncio.wait(self._resending)
-        for call in list(self._calls):
-            call.fail(Event.LOST, "the ledger was closed")
-            self._end(call)
+        await self._resends.aclose()
+        for flight in list(self._flights):
+            for call in flight.calls:
+                call.fail(Event.LOST, "the ledger was closed")
+            self._end(flight)
         for timer in (self._watch, self._dropping):
             if timer is not None:
                 timer.cancel()

@@ -55,9 +55,9 @@ class HoldScripts:
 
     async def expire_due(self, user_id: UUID, now_ms: int) -> int:
         """End holds of a user that have expired; see the port."""
-        holds = self._runner.shard(user_id).holds
+        shard = self._runner.shard(user_id)
         window = "-inf", now_ms, "LIMIT", 0, _DUE_COUNT_MAX
-        members = await self._runner.command("ZRANGEBYSCORE", holds, *window)
+        members = await self._runner.command(shard, "ZRANGEBYSCORE", shard.holds, *window)
         due = [hold_id for hold_id, owner in map(read_member, members) if owner == user_id]
         ended = 0
         for hold_id in due[:_USER_COUNT_MAX]:

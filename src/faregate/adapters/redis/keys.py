@@ -4,6 +4,7 @@
 """
 
 from binascii import crc_hqx
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
@@ -12,6 +13,8 @@ from faregate.domain.transaction import CreditTransactionId
 
 #: The number of slots of a Redis cluster.
 SLOTS = 16_384
+#: The largest number of shards of a ledger.
+COUNT_MAX = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,6 +22,8 @@ class Shard:
     """A shard, and the names of its keys."""
 
     number: int
+    #: The slot of all of its keys.
+    slot: int
     #: The common prefix.
     base: bytes
     #: The state of the shard: epoch, ordinals, times. Missing if Redis was wiped.
@@ -29,8 +34,29 @@ class Shard:
     left: bytes
     #: The sorted set of its open holds, by their expiry.
     holds: bytes
+    #: The hash of the reports of gates about answers that Redis has lost.
+    lost: bytes
     #: The prefix of the keys of accounts.
     accounts: bytes
+
+    @property
+    def ledger(self) -> bytes:
+        """The hash of the identity of the ledger. That of shard 0 counts."""
+        return self.base + b":ledger"
+
+    @property
+    def touched(self) -> bytes:
+        """A key that is written for a moment, so that a server has something to confirm."""
+        return self.base + b":touched"
+
+    @property
+    def guard(self) -> bytes:
+        """A key that never exists. In a cluster each call of a script declares it.
+
+        While a slot is being moved key by key, the server then refuses the call as a whole, instead
+        of failing inside it.
+        """
+        return self.base + b":none"
 
     def account(self, user: bytes) -> bytes:
         """Return the key of a user's account."""
@@ -82,15 +108,13 @@ def shard_of(user_id: UUID, shard_count: int) -> int:
 def shards(count: int) -> tuple[Shard, ...]:
     """Return all shards of a ledger.
 
-    The tag of shard i of N is the smallest number whose slot lies in the i-th of N equal ranges. So
-    shards spread evenly over the servers of a cluster.
+    The slot of shard i of N is the middle of the i-th of N equal ranges. So a cluster whose
+    primaries have equal ranges has the same number of shards on each of them, within one, for any
+    number of primaries.
     """
-    tags: dict[int, int] = {}
-    number = 0
-    while len(tags) < count:
-        tags.setdefault(slot(str(number).encode()) * count // SLOTS, number)
-        number += 1
-    return tuple(_shard(shard, tags[shard]) for shard in range(count))
+    slots = [(2 * number + 1) * SLOTS // (2 * count) for number in range(count)]
+    tags = _tags(slots)
+    return tuple(_shard(number, tags[slot]) for number, slot in enumerate(slots))
 
 
 def shard_for(user_id: UUID, among: tuple[Shard, ...]) -> Shard:
@@ -110,10 +134,30 @@ def account(user_id: UUID, shard_count: int) -> bytes:
 
 def ledger(shard_count: int) -> bytes:
     """Return the hash of the identity of the ledger."""
-    return shards(shard_count)[0].base + b":ledger"
+    return shards(shard_count)[0].ledger
+
+
+def _tags(slots: Sequence[int]) -> Mapping[int, int]:
+    """Return a tag for each slot: the smallest number from 1,000 on.
+
+    The CRC of digits and three more is that of the digits and three zero bytes, xor that of the
+    three. So one look answers for a thousand numbers, of which a hundred slots would take ninety.
+    """
+    last_three: dict[int, int] = {}
+    for number in range(1_000):
+        last_three.setdefault(slot(b"%03d" % number), number)
+    tags: dict[int, int] = {}
+    first = 1
+    while len(tags) < len(slots):
+        before = slot(b"%d\0\0\0" % first)
+        for one in slots:
+            if one not in tags and before ^ one in last_three:
+                tags[one] = first * 1_000 + last_three[before ^ one]
+        first += 1
+    return tags
 
 
 def _shard(number: int, tag: int) -> Shard:
     base = b"fg:{%d}" % tag
-    names = (base + name for name in (b":s", b":tx", b":left", b":holds", b"u"))
-    return Shard(number, base, *names)
+    names = (base + name for name in (b":s", b":tx", b":left", b":holds", b":lost", b"u"))
+    return Shard(number, slot(b"%d" % tag), base, *names)

@@ -1,6 +1,9 @@
-"""The lane: attempts of the same time leave as one call.
+"""The lane: attempts of the same time leave in one write.
 
-    decide ──> queue ──> calls of up to 128 spends, a few of them in flight ──> decisions
+    decide ──> queue ──> flights of up to 128 spends, a few at once ──> decisions
+
+There is a lane for each server. Outside of a cluster a flight is one call; in a cluster each shard
+has a call of its own.
 
 With T the decision timeout, an attempt waits at most T/2 in the queue, and then at most T for its
 answer. An attempt that could not be decided in time is refused at once.
@@ -10,7 +13,7 @@ import asyncio
 from time import monotonic
 
 from faregate.adapters.redis.encoding import SpendPacker
-from faregate.adapters.redis.flights import CALLS_MAX, Flights
+from faregate.adapters.redis.flights import FLIGHTS_MAX, Flights
 from faregate.adapters.redis.keys import Shard
 from faregate.adapters.redis.layouts import ID_BYTES
 from faregate.adapters.redis.link import Link
@@ -19,24 +22,29 @@ from faregate.adapters.redis.throughput import QueueLimit
 from faregate.adapters.redis.wire import Wire
 from faregate.domain.attempt import Attempt, AttemptError, Event
 from faregate.domain.decision import Decision
-from faregate.domain.errors import LedgerUnavailableError
+from faregate.domain.errors import FaregateError, LedgerUnavailableError
 from faregate.domain.transaction import CREDITS_MAX, check_whole
 
-#: The most spends in a call.
+#: The most spends in a flight.
 CALL_SIZE_MAX = 128
-#: A smaller call costs nearly as much as one of this size.
+#: A smaller flight costs nearly as much as one of this size.
 CALL_SIZE_MIN = 32
 
 
 class Lane:
-    """Queues attempts, and sends them in calls.
-
-    It belongs to the event loop in which it is made.
-    """
+    """Queues attempts for one server, and sends them in flights, on the loop that made it."""
 
     def __init__(
-        self, wire: Wire, flights: Flights, shards: tuple[Shard, ...], *, timeout_s: float
+        self,
+        name: str,
+        wire: Wire,
+        flights: Flights,
+        shards: tuple[Shard, ...],
+        *,
+        timeout_s: float,
     ) -> None:
+        #: The address of its server; see the port.
+        self.name = name
         self._wire = wire
         self._flights = flights
         self._shards = shards
@@ -49,7 +57,7 @@ class Lane:
         self._connecting: asyncio.Task[None] | None = None
         self._ageing: asyncio.TimerHandle | None = None
         self._is_closed = False
-        #: Whether the last call held one spend, as with one caller at a time.
+        #: Whether the last flight held one spend, as with one caller at a time.
         self._is_alone = False
         flights.on_reply = self._note_reply
 
@@ -95,7 +103,7 @@ class Lane:
             self._flushing = self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Send the queue, as far as calls may be in flight."""
+        """Send the queue, as far as there may be flights."""
         self._flushing = None
         self._flights.drop_stuck_link()
         while self._queue and self._flights.has_room:
@@ -103,14 +111,14 @@ class Lane:
             if link is None:
                 self._connect()
                 return
-            waiting = self._queue.take(self._call_size())
+            waiting = self._queue.take(self._flight_size())
             if not self._queue:
                 self._limit.note_empty()
             if waiting:
                 self._send(link, waiting)
 
     def _send(self, link: Link, waiting: list[Waiting]) -> None:
-        """Send a call. An unexpected error fails the attempts of this call alone."""
+        """Send a flight. An unexpected error fails its attempts alone."""
         try:
             self._flights.send(link, waiting)
         except Exception as error:
@@ -126,21 +134,22 @@ class Lane:
         try:
             await self._wire.link()
         except LedgerUnavailableError as error:
-            self._queue.drop_all(Event.NOT_SENT, str(error))
+            self._queue.drop_all(AttemptError(Event.NOT_SENT, str(error)))
+        except FaregateError as error:
+            self._queue.drop_all(error)
         self._connecting = None
         self._flush_soon()
 
-    def _call_size(self) -> int:
-        """Return the size of the next call; the queue is spread over the calls in flight.
+    def _flight_size(self) -> int:
+        """Return the size of the next flight; the queue is spread over the flights.
 
-        While Redis runs one call, the next is packed and the last one is read. This is faster than
-        one large call.
+        While Redis runs one, the next is packed and the last one is read, which is faster.
         """
         open_count = len(self._queue) + self._flights.spends_count
-        return max(CALL_SIZE_MIN, min(CALL_SIZE_MAX, -(-open_count // CALLS_MAX)))
+        return max(CALL_SIZE_MIN, min(CALL_SIZE_MAX, -(-open_count // FLIGHTS_MAX)))
 
     def _note_reply(self, count: int) -> None:
-        """Send more after a call was answered."""
+        """Send more after a flight was answered."""
         self._is_alone = count == 1
         self._limit.note_decided(count, monotonic())
         if self._queue:
@@ -170,5 +179,5 @@ class Lane:
         for handle in (self._flushing, self._ageing):
             if handle is not None:
                 handle.cancel()
-        self._queue.drop_all(Event.NOT_SENT, "the ledger was closed")
+        self._queue.drop_all(AttemptError(Event.NOT_SENT, "the ledger was closed"))
         await self._flights.aclose()

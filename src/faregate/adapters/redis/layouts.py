@@ -40,6 +40,9 @@ RECORD_ALLOWANCE = struct.Struct(">ii6s")
 TEXT_SIZE = struct.Struct(">H")
 HAS_ALLOWANCE, HAS_REFERENCE, HAS_TEXT, IS_HOLD = 1, 2, 4, 8
 
+#: A report of lost answers: version, flags. The ids of transactions follow.
+LOST = struct.Struct(">BB")
+
 # --- The call of `spend.lua` -------------------------------------------------------------------
 
 #: version, shards, deadline (ms), most pending records of a shard.

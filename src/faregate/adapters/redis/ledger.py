@@ -1,14 +1,16 @@
 """Live credits in Redis: the port `Ledger`."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 from uuid import UUID
 
+from faregate.adapters.redis.lane import Lane
 from faregate.adapters.redis.session import LedgerOptions, RedisSession
 from faregate.adapters.redis.urls import check_url
 from faregate.domain.attempt import Attempt
 from faregate.domain.decision import Decision, Verdict
+from faregate.domain.durability import Durability
 from faregate.domain.health import CallCounts
 from faregate.domain.hold import HoldAnswer, Settlement
 from faregate.domain.idempotency import Completion
@@ -23,7 +25,8 @@ from faregate.domain.user import User
 class RedisLedger:
     """The port `Ledger` on Redis 7 or Valkey. It belongs to the event loop that first uses it.
 
-    Decisions take the lane; all other scripts run beside it, on the same connection.
+    Decisions take the lane of their shard's server; all other scripts run beside it, on the same
+    connection.
     """
 
     def __init__(self, options: LedgerOptions) -> None:
@@ -60,16 +63,24 @@ class RedisLedger:
 
     def now_ms(self) -> int:
         """Return a time that the clock of Redis has certainly reached, in Unix milliseconds."""
-        return 0 if self._opened is None else self._opened.clocks.now_ms()
+        return 0 if self._opened is None else self._opened.now_ms()
+
+    def lane(self, user_id: UUID, durability: Durability = Durability.MEMORY) -> Lane:
+        """Return the lane of a user for a durability; see the port."""
+        return (self._opened or self._session).nodes.lane(user_id, durability)
 
     @property
-    def is_full(self) -> bool:
-        """Whether no more spends can be decided in time; see the port."""
-        return self._opened is not None and self._opened.lane.is_full
+    def lanes(self) -> Sequence[Lane]:
+        """All lanes; see the port."""
+        opened = self._opened
+        return (
+            () if opened is None else [lane for one in opened.nodes.endpoints for lane in one.lanes]
+        )
 
     def decide(self, attempt: Attempt) -> asyncio.Future[Decision]:
         """Decide on a spend; see the port."""
-        return (self._opened or self._session).lane.decide(attempt)
+        spend = attempt.spend
+        return self.lane(spend.user_id, spend.durability).decide(attempt)
 
     async def void(self, void: Void) -> VoidOutcome:
         """Undo a spend whose outcome is unknown; see the port."""

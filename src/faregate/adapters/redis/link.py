@@ -11,6 +11,8 @@ from redis.asyncio.connection import (  # type: ignore[attr-defined]
     BaseParser,
 )
 
+from faregate.adapters.redis.answered import AnswerLog
+
 Argument: TypeAlias = bytes | str | int
 #: Packs a command for `Link.send`.
 pack_command: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
@@ -49,6 +51,9 @@ class Link(asyncio.Protocol):
         self._last_reply_at_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._why_closed = ""
+        self._is_ending = False
+        #: The answers that came by it.
+        self.log: AnswerLog | None = None
         self._closed = self._loop.create_future()
         # A reference, since a writer that is garbage-collected closes its transport.
         self._writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001
@@ -58,25 +63,26 @@ class Link(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether commands can be sent."""
-        return not self._why_closed
+        """Whether commands should be sent."""
+        return not self._why_closed and not self._is_ending
 
     @property
     def silence_s(self) -> float:
         """How long a reply has been due, in seconds."""
         return self._loop.time() - self._last_reply_at_s if self._due else 0.0
 
-    def send(self, packed: bytes, take: TakeReply) -> None:
-        """Send a command, and pass its reply to `take`.
+    def send(self, packed: bytes, *takes: TakeReply) -> None:
+        """Send one command or several in one write, and pass each reply to its `take`.
 
         Few commands are in flight at once, so there is no flow control.
         """
         if self._why_closed:
-            take(LinkLostError(self._why_closed))
+            for take in takes:
+                take(LinkLostError(self._why_closed))
             return
         if not self._due:
             self._last_reply_at_s = self._loop.time()
-        self._due.append(take)
+        self._due.extend(takes)
         if self._watch is None:
             self._watch = self._loop.call_later(self._silence_s_max, self._check_silence)
         self._transport.write(packed)
@@ -109,6 +115,8 @@ class Link(asyncio.Protocol):
                 self._due.popleft()(reply)
         except (hiredis.HiredisError, IndexError) as error:
             self.close(f"the replies of Redis cannot be read: {error}")
+        if self._is_ending and not self._due:
+            self.close("it is not needed any more")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail all commands in flight."""
@@ -127,16 +135,28 @@ class Link(asyncio.Protocol):
         else:
             self._watch = self._loop.call_later(left_s, self._check_silence)
 
+    def end(self) -> None:
+        """Close the connection once all replies have come; nothing more should be sent."""
+        self._is_ending = True
+        if not self._due:
+            self.close("it is not needed any more")
+
     def close(self, why: str) -> None:
         """Close the connection. Commands in flight fail."""
         if self._why_closed:
             return
         self._why_closed = why or "closed"
+        if self.log is not None:
+            self.log.is_closed = True
         if self._watch is not None:
             self._watch.cancel()
         while self._due:
             self._due.popleft()(LinkLostError(self._why_closed))
         self._transport.abort()
+
+    def on_closed(self, tell: Callable[[], None]) -> None:
+        """Tell when the connection is closed, by either side."""
+        self._closed.add_done_callback(lambda _: tell())
 
     async def wait_closed(self) -> None:
         """Wait until it is closed."""

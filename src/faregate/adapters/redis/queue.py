@@ -7,6 +7,7 @@ from faregate.adapters.redis.encoding import ALONE, PackedPolicy
 from faregate.adapters.redis.keys import Shard
 from faregate.domain.attempt import Attempt, AttemptError, Event
 from faregate.domain.decision import Decision
+from faregate.domain.errors import FaregateError
 
 #: One user may fill this part of a call while others wait: a quarter.
 _USER_SHARE = 4
@@ -129,16 +130,16 @@ class FairQueue:
     def drop_older(self, than_s: float, event: Event, message: str) -> None:
         """Fail the attempts that began to wait before a time."""
         while self._waiting and self._waiting[0].since_s <= than_s:
-            self._fail(self._waiting.popleft(), event, message)
+            self._fail(self._waiting.popleft(), AttemptError(event, message))
 
-    def drop_all(self, event: Event, message: str) -> None:
+    def drop_all(self, error: FaregateError) -> None:
         """Fail all attempts."""
         while self._waiting:
-            self._fail(self._waiting.popleft(), event, message)
+            self._fail(self._waiting.popleft(), error)
 
-    def _fail(self, waiting: Waiting, event: Event, message: str) -> None:
+    def _fail(self, waiting: Waiting, error: FaregateError) -> None:
         self._forget(waiting)
-        waiting.fail(AttemptError(event, message))
+        waiting.fail(error)
 
     def _forget(self, waiting: Waiting) -> None:
         count = self._counts.pop(waiting.account)

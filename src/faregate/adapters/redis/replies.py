@@ -151,6 +151,15 @@ class CallReply:
         return fields
 
 
+def address_of(packed: bytes, place: int) -> tuple[int, int] | None:
+    """Return the ms and the number of the entry that a call wrote in a shard; None for none.
+
+    It reads nothing else of the reply.
+    """
+    _, ms, n = REPLY_SHARD.unpack_from(packed, REPLY.size + place * REPLY_SHARD.size)
+    return None if ms == NO_TIME else (whole(ms), n)
+
+
 def read_details(
     packed: bytes, limits: tuple[RateLimit, ...], *, has_idempotency_key: bool, has_hold: bool
 ) -> Details:

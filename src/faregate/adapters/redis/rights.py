@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from faregate.adapters.redis import scripts
@@ -14,7 +13,7 @@ from faregate.adapters.redis.access import (
     RedisUser,
     command_name,
 )
-from faregate.adapters.redis.client import Client
+from faregate.adapters.redis.client import Client, checked
 from faregate.adapters.redis.urls import LEDGER_SETTING, QUEUE_SETTING, check_url
 from faregate.domain.errors import ConfigurationError, LedgerUnavailableError
 
@@ -37,12 +36,14 @@ def check_repairer(ledger_url: str) -> None:
 
 
 def _check(url: str, setting: str, user: RedisUser, samples: Sequence[str]) -> None:
-    like = Redis.from_url(check_url(url, setting))
-    client = Client(like)
+    client = Client(check_url(url, setting))
     load, ask = question(samples)
     try:
-        client.ask(*load)
-        refused = client.ask(*ask)
+        # Each node of a cluster has its own users.
+        for loaded in client.ask_each(*load).values():
+            checked(loaded)
+        answers = client.ask_each(*ask).values()
+        refused = [name for answer in answers for name in checked(answer)]
     except LedgerUnavailableError as error:
         problem = problem_of(error, user, setting)
         if problem is None:
@@ -50,7 +51,6 @@ def _check(url: str, setting: str, user: RedisUser, samples: Sequence[str]) -> N
         raise problem from error
     finally:
         client.close()
-        like.close()
     check_reply(refused, user, setting)
 
 

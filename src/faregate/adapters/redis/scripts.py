@@ -20,7 +20,7 @@ from redis.exceptions import NoScriptError
 
 from faregate.domain.errors import ConfigurationError
 
-_FLAGS = re.compile(r"^-- flags: (?P<flags>[a-z-]+)$", re.MULTILINE)
+_FLAGS = re.compile(r"^-- flags: (?P<flags>[a-z,-]+)$", re.MULTILINE)
 _FUNCTION = re.compile(r"^-- function: (?P<function>[a-z_]+)$", re.MULTILINE)
 _USES = re.compile(r"^-- uses: (?P<names>[a-z_]+(?:,(?:\n--)? +[a-z_]+)*)$", re.MULTILINE)
 _PACKAGE = Path(__file__).resolve().parents[2]

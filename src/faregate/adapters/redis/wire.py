@@ -2,24 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.maint_notifications import MaintNotificationsConfig
 
+from faregate.adapters.redis.answered import AnswerLog
+from faregate.adapters.redis.confirming import Confirmation
 from faregate.adapters.redis.link import Link
-from faregate.adapters.redis.urls import cluster_error
-from faregate.domain.errors import (
-    FaregateError,
-    InvalidArgumentError,
-    LedgerCorruptError,
-    LedgerUnavailableError,
-    OutcomeUnknownError,
-)
+from faregate.domain.durability import Durability
+from faregate.domain.errors import LedgerUnavailableError
 
 #: The timeout of a connection and its handshake, in seconds.
 CONNECT_S_MAX = 1.0
@@ -29,6 +21,8 @@ CONNECT_PAUSE_S = 0.02
 #: of seconds.
 SILENT_TIMEOUTS_MAX = 10
 SILENCE_S_MIN = 1.0
+#: A server is answering while no reply has been due for longer than this, in seconds.
+ANSWERING_S_MAX = 0.2
 
 Make: TypeAlias = Callable[[], AbstractConnection]
 
@@ -37,9 +31,30 @@ class Wire:
     """One link to a server. It belongs to the event loop that first uses it."""
 
     def __init__(
-        self, make: Make, *, silence_s_max: float, connect_s_max: float = CONNECT_S_MAX
+        self,
+        make: Make,
+        *,
+        silence_s_max: float,
+        connect_s_max: float = CONNECT_S_MAX,
+        on_trouble: Callable[[], None] = lambda: None,
+        log_of_new_link: Callable[[], AnswerLog] = AnswerLog,
+        confirmation: Confirmation | None = None,
     ) -> None:
+        """Make a wire, which connects at its first use.
+
+        Args:
+            make: Makes a connection.
+            silence_s_max: How long a reply may be due before the link is closed, in seconds.
+            connect_s_max: The timeout of a connection, in seconds.
+            on_trouble: Called when a connection failed, and when a link was dropped or closed.
+            log_of_new_link: Called when a link was made.
+            confirmation: What confirms all that is sent; None if nothing does.
+        """
+        #: What confirms all that is sent; None if nothing does.
+        self.confirmation = confirmation
+        self._log_of_new_link = log_of_new_link
         self._make = make
+        self._on_trouble = on_trouble
         self._silence_s_max = silence_s_max
         self._connect_s_max = connect_s_max
         self._link: Link | None = None
@@ -48,28 +63,26 @@ class Wire:
         self._failure: Exception | None = None
         self._is_closed = False
 
-    @classmethod
-    def from_url(cls, url: str, *, decision_timeout_ms: int) -> Self:
-        """Make a wire, which connects at its first use."""
-        pool = ConnectionPool.from_url(
-            url, maint_notifications_config=MaintNotificationsConfig(enabled=False)
-        )
-        # Options of the URL that are ignored: replies are bytes, and no command is sent twice.
-        pool.connection_kwargs.update(
-            protocol=2,
-            decode_responses=False,
-            socket_timeout=None,
-            health_check_interval=0,
-            retry=Retry(NoBackoff(), 0),
-        )
-        silence_s_max = max(SILENT_TIMEOUTS_MAX * decision_timeout_ms / 1_000, SILENCE_S_MIN)
-        return cls(pool.make_connection, silence_s_max=silence_s_max)
-
     @property
     def open_link(self) -> Link | None:
         """The link, if it can send at once."""
         link = self._link
         return link if link is not None and link.is_open else None
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether there is a link, and no reply has been due for long."""
+        return self.open_link is not None and self.silence_s < ANSWERING_S_MAX
+
+    @property
+    def durability(self) -> Durability:
+        """How safe all that is sent becomes before its reply is passed on."""
+        return Durability.MEMORY if self.confirmation is None else self.confirmation.durability
+
+    @property
+    def log(self) -> AnswerLog | None:
+        """The answers that came by the link."""
+        return None if self._link is None else self._link.log
 
     @property
     def silence_s(self) -> float:
@@ -83,6 +96,7 @@ class Wire:
 
         Raises:
             LedgerUnavailableError: There is no connection. Nothing was sent.
+            ConfigurationError: The server cannot confirm what is sent.
         """
         link = self.open_link
         if link is not None:
@@ -107,19 +121,25 @@ class Wire:
             raise LedgerUnavailableError("the connection to Redis is closed")
         now_s = asyncio.get_running_loop().time()
         if self._failure is not None and now_s - self._failed_at_s < CONNECT_PAUSE_S:
-            raise LedgerUnavailableError(
-                f"Redis cannot be reached: {self._failure}"
-            ) from self._failure
+            raise self._unreachable(self._failure) from self._failure
+
+    def _unreachable(self, error: Exception) -> LedgerUnavailableError:
+        # The message of a timeout is empty.
+        why = str(error) or f"no connection in {self._connect_s_max:.1f} s"
+        return LedgerUnavailableError(f"Redis cannot be reached: {why}")
 
     async def _connect(self) -> Link:
         connection = self._make()
         try:
             async with asyncio.timeout(self._connect_s_max):
                 await connection.connect()  # type: ignore[no-untyped-call]
+                if self.confirmation is not None:
+                    await self.confirmation.check(connection)
         except (RedisError, OSError) as error:
             self._failure, self._failed_at_s = error, asyncio.get_running_loop().time()
             await connection.disconnect(nowait=True)
-            raise LedgerUnavailableError(f"Redis cannot be reached: {error}") from error
+            self._on_trouble()
+            raise self._unreachable(error) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -127,12 +147,21 @@ class Wire:
             self._connecting = None
         self._failure = None
         self._link = Link(connection, silence_s_max=self._silence_s_max)
+        self._link.log = self._log_of_new_link()
+        self._link.on_closed(self._on_trouble)
         return self._link
 
     def drop(self, why: str) -> None:
         """Close the link; the next use makes a new one."""
         if self._link is not None:
             self._link.close(why)
+            self._on_trouble()
+
+    def end_link(self) -> None:
+        """Let the next use make a new link; the replies that are due still come by the old one."""
+        if self._link is not None:
+            self._link.end()
+            self._on_trouble()
 
     async def aclose(self) -> None:
         """Close the link for good."""
@@ -143,26 +172,6 @@ class Wire:
         if self._link is not None:
             self._link.close("the connection to Redis is closed")
             await self._link.wait_closed()
-
-
-def refusal(error: RedisError) -> FaregateError:
-    """Return the error of the domain for an error of the server on a script.
-
-    The server may refuse a script before it runs: out of memory, as a replica, or while it loads
-    its data. A script meets a key of another type before it writes. Any other error inside a script
-    is a bug of ours, and its outcome is unknown.
-    """
-    text = str(error)
-    of_cluster = cluster_error(error)
-    if of_cluster is not None:
-        return of_cluster
-    if text.startswith("INVALID "):
-        return InvalidArgumentError(text.removeprefix("INVALID "))
-    if "WRONGTYPE" in text:
-        return LedgerCorruptError(f"a key of the ledger was overwritten: {text}")
-    if "user_script" in text or "user_function" in text:
-        return OutcomeUnknownError(f"a script failed: {text}")
-    return LedgerUnavailableError(f"Redis refused: {text}")
 
 
 def _note_failure(connecting: asyncio.Task[Link]) -> None:

@@ -12,6 +12,7 @@ from faregate.cli.commands.users import UserId
 from faregate.cli.conventions import Json, print_result
 from faregate.cli.gates import ask, operator_gate
 from faregate.domain.decision import Decision, Verdict
+from faregate.domain.durability import Durability
 from faregate.domain.errors import InvalidArgumentError, OutcomeUnknownError
 from faregate.domain.hold import HoldAnswer
 from faregate.domain.idempotency import id_of_idempotency_key
@@ -23,6 +24,10 @@ Reason = Annotated[str, typer.Option(help="The reason; stored as the description
 IdempotencyKeyOption = Annotated[
     str | None,
     typer.Option("--idempotency-key", help="A key such as a ticket: the change is made once."),
+]
+DurabilityOption = Annotated[
+    Durability,
+    typer.Option(help="How safe the change is before the command ends; see docs/durability.md."),
 ]
 
 _REASONS = {
@@ -43,6 +48,7 @@ def grant(
     actor: Actor,
     reason: Reason,
     idempotency_key: IdempotencyKeyOption = None,
+    durability: DurabilityOption = Durability.MEMORY,
     as_json: Json = False,
 ) -> None:
     """Add credits to a user, for example after a purchase.
@@ -57,6 +63,7 @@ def grant(
             idempotency_key=idempotency_key,
             description=checked_text("reason", reason),
             metadata={"actor": checked_text("actor", actor)},
+            durability=durability,
         ),
     )
     _print_change(decision, as_json)
@@ -70,6 +77,7 @@ def adjust(
     reason: Reason,
     idempotency_key: IdempotencyKeyOption = None,
     allow_negative: Annotated[bool, typer.Option(help="Allow a balance below zero.")] = False,
+    durability: DurabilityOption = Durability.MEMORY,
     as_json: Json = False,
 ) -> None:
     """Correct the balance of a user, up or down.
@@ -85,6 +93,7 @@ def adjust(
             reason=reason,
             negative_allowed=allow_negative,
             idempotency_key=idempotency_key,
+            durability=durability,
         ),
     )
     _print_change(decision, as_json)

@@ -1,7 +1,7 @@
 """`faregate status` and `faregate doctor`: the servers and the ledger, and what is wrong there."""
 
-from collections.abc import Mapping
-from dataclasses import is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import typer
@@ -18,6 +18,7 @@ from faregate.cli.conventions import (
     text_of,
 )
 from faregate.config import read_settings
+from faregate.domain.replication import LiveRedis
 from faregate.ops.doctor import Examination, examine
 
 
@@ -59,6 +60,12 @@ def _examined() -> Examination:
 
 
 def _plain(fact: Any) -> Any:
+    if isinstance(fact, LiveRedis):
+        whole = {"cluster": fact.cluster, "sentinels": fact.sentinels}
+        return members(fact.worst) | {
+            "nodes": [asdict(node) for node in fact.nodes],
+            **{name: asdict(one) if one else None for name, one in whole.items()},
+        }
     return members(fact) if is_dataclass(fact) else fact
 
 
@@ -66,8 +73,30 @@ def _row(part: str, fact: Any, found: Examination) -> dict[str, object]:
     """Return the facts of a part as one row."""
     default = "unknown" if fact is None else "well"
     worst = min((one.severity for one in found.symptoms if one.part == part), default=default)
-    result = [f"{name.replace('_', ' ')} {text_of(fact[name])}" for name in fact or ()]
-    return {"part": part.replace("_", " "), "is": worst, "says": result}
+    said = [f"{name} {text_of(value)}" for name, value in _words(fact or {})]
+    return {"part": part.replace("_", " "), "is": worst, "says": said}
+
+
+def _words(fact: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Iterate over the names and values of a part, those of nodes in a line each."""
+    for name, value in fact.items():
+        if name == "nodes":
+            yield from (("node", _node(one, is_alone=len(value) == 1)) for one in value)
+        elif name in ("cluster", "sentinels"):
+            yield from ((key.replace("_", " "), one) for key, one in (value or {}).items())
+        else:
+            yield name.replace("_", " "), value
+
+
+def _node(node: Mapping[str, Any], *, is_alone: bool) -> str:
+    """Return the line of a primary with its replicas."""
+    replicas = ", ".join(
+        f"{one['name']} ({one['lag_bytes']:,} bytes and {one['lag_s']} s behind)"
+        for one in node["replicas"]
+    )
+    shards = "" if is_alone else f", {node['shards']} shards"
+    state = "" if node["server"] else ", does not answer"
+    return f"{node['name']}{shards}{state}, {f'replicas {replicas}' if replicas else 'no replica'}"
 
 
 def _show_last(last: Mapping[str, Any] | None) -> None:

@@ -29,7 +29,7 @@ def rebuild(
         typer.Option("--from", help="The old Redis, still running: a URL, or env:NAME."),
     ] = None,
     shard_count: Annotated[
-        int | None, typer.Option(min=1, max=65_536, help="The new number of shards.")
+        int | None, typer.Option(min=1, max=100, help="The new number of shards.")
     ] = None,
     as_json: Json = False,
 ) -> None:
