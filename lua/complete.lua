@@ -15,7 +15,8 @@ if not is_id(ARGV[1]) or not is_id(ARGV[4]) or not lifetime_ms then
   return invalid('ids of 16 bytes, and milliseconds')
 end
 local shard, account, problem = load_one(true)
-local lease = account and lease_of(account, ARGV[1])
+-- A request is nearly always completed in the generation in which it was charged.
+local lease = account and lease_of(account, ARGV[1], math.floor(shard.now_ms / lifetime_ms))
 if not lease then
   return reply(problem == 'unknown_user' and 'unknown' or problem or 'unknown', shard)
 end

@@ -16,6 +16,7 @@ from cut_replication import Cut, replication_cut
 from faregate import Durability, Gate
 from faregate.adapters.redis import keys
 from faregate.bootstrap import open_archive, open_stream
+from loop_pauses import LoopPauses
 from payers import Asked, Payer
 from redis_ledger import records_after
 from sentinel_rig import Sentinels
@@ -78,6 +79,7 @@ class Failovers:
     payers: Sequence[Payer]
     draw: random.Random
     outages: list[Outage] = field(default_factory=list)
+    pauses: LoopPauses = field(default_factory=LoopPauses)
 
     @property
     def shards(self) -> Sequence[keys.Shard]:
@@ -94,7 +96,8 @@ class Failovers:
         try:
             await self.wait_for_charges(range(len(self.shards)))
             await until(self._are_all_drained, "rows of each shard")
-            yield
+            async with self.pauses.noted():
+                yield
         finally:
             over.set()
             async with asyncio.timeout(WAIT_S_MAX):
@@ -243,6 +246,14 @@ def during(outages: Sequence[Outage], failovers: Failovers) -> dict[bool, list[A
     return found
 
 
+def _longest_without_pauses(failovers: Failovers) -> float:
+    return max(
+        one.took_s - failovers.pauses.within(one.at_s, one.took_s)
+        for payer in failovers.payers
+        for one in payer.asked
+    )
+
+
 def told_of(failovers: Failovers) -> str:
     """Say what users saw."""
     events = sum((one.events for one in failovers.payers), Counter[str]())
@@ -251,7 +262,8 @@ def told_of(failovers: Failovers) -> str:
     parts = [
         f"{len(failovers.outages)} kills",
         ", ".join(f"{name} {count}" for name, count in sorted(events.items())),
-        f"all: p99 {percentile(asked, 0.99):.0f} ms, longest {percentile(asked, 1):.0f} ms",
+        f"all: p99 {percentile(asked, 0.99):.0f} ms, longest {percentile(asked, 1):.0f} ms,"
+        f" without pauses of the event loop {1_000 * _longest_without_pauses(failovers):.0f} ms",
         f"shards hit: p99 {percentile(hit, 0.99):.0f} ms of {len(hit)} calls",
         f"other shards: p50 {percentile(others, 0.5):.1f} ms, p99 {percentile(others, 0.99):.1f} ms"
         f" of {len(others)} calls",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from charging import Charger
 from durable import Database, as_role
 from faregate.adapters.postgres.archive import PostgresArchive
 from faregate.adapters.postgres.audit import PostgresAudit
@@ -80,6 +81,15 @@ class Worker:
 
     def live(self, user_id: UUID) -> int:
         return self.stream.read_many([user_id])[user_id].credits
+
+
+async def lose_stored_charges(charger: Charger, sink: Worker, client: Any) -> dict[bytes, bytes]:
+    """Charge all users and store it; then go on from a copy of before, which is returned."""
+    copy = copy_of(client)
+    await charger.charge()
+    sink.drain()
+    fail_over(client, copy)
+    return copy
 
 
 @contextmanager

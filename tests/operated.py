@@ -11,28 +11,24 @@ from durable import Database
 from faregate import Gate, Settings
 from faregate.bootstrap import open_archive, open_gate, open_stream
 from faregate.ops.erasure import Erasure
-from faregate_worker.jobs import work_on
-from faregate_worker.runtime import Stop
-from waiting import wait_for
+from faregate_worker.drain import DrainLimits
+from faregate_worker.drain import drain as drain_shard
+from waiting import WAIT_S_MAX
 
 #: What each change by hand is told.
 WHO = ("--actor", "ann", "--reason", "ticket 7")
-#: How long a job drains, and then waits for more records.
-DRAIN_S = 0.1
+LIMITS = DrainLimits(batch_size_max=1_000, seconds_max=WAIT_S_MAX)
 #: How often a worker looks for users who were deleted, in seconds.
 PAUSE_S = 0.05
 _T = TypeVar("_T")
 
 
-def drain(settings: Settings, seconds_max: float = DRAIN_S) -> None:
-    """Make rows of all records, by jobs that end when they are idle, or after so long."""
-
-    def is_drained() -> bool:
-        work_on(settings, Stop(), seconds_max)
-        with open_stream(settings) as stream:
-            return not stream.pending_count()
-
-    wait_for(is_drained, "all records are rows")
+def drain(settings: Settings) -> None:
+    """Make rows of all records."""
+    with open_stream(settings) as stream, open_archive(settings) as archive:
+        for shard in range(stream.shard_count):
+            drain_shard(stream, archive, shard, limits=LIMITS)
+        assert not stream.pending_count()
 
 
 class Ledger:

@@ -59,9 +59,8 @@ class Replicated:
         """Start a replica of the primary; return when it is in sync."""
         self.replica, self._replica_port = self._start("--replicaof", _HOST, str(self._port))
         wait_for(lambda: self._role(self.replica)[3] == b"connected", "the replica is in sync")
-        # Until the replica has said so, the primary holds the stream of writes back.
-        wait_for(lambda: self._role(self.primary)[2], "the primary sends it what is written")
-        self.wait_until_level()
+        # Redis 7 holds the stream of writes back until the first confirmation of a new replica.
+        wait_for(self._is_confirmed, "the replica confirms what the primary sends")
 
     _replica_port: int = field(init=False, default=0)
 
@@ -70,6 +69,12 @@ class Replicated:
         with closing(Redis.from_url(server.url)) as client:
             asking: Any = client
             return asking.execute_command("ROLE")
+
+    def _is_confirmed(self) -> bool:
+        with closing(Redis.from_url(self.primary.url)) as client:
+            client.publish("a message", "is sent to replicas, and stored by none")
+            confirmed: Any = client.wait(1, 1_000)
+            return bool(confirmed)
 
     def wait_until_level(self) -> None:
         """Wait until the replica has all that the primary has now."""

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from cluster_rig import SLOTS, Cluster, follow, meet, node_id, slots_of
 from tcp_redis import HOST, TcpRedis
 from waiting import WAIT_S_MAX, wait_for
@@ -93,12 +95,27 @@ def _move_by_keys(
         source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", node_id(target))
         to = HOST, target.port, "", 0, _MIGRATE_MS_MAX
         while names := source.ask("CLUSTER", "GETKEYSINSLOT", slot, _KEYS_AT_ONCE):
-            source.ask("MIGRATE", *to, "KEYS", *names)
+            _migrate(source, *to, "KEYS", *names)
         _assign(cluster, [slot], source, target)
     empty = [slot for slot in slots if slot not in set(filled)]
     # Without this its claim would have the epoch of before, and the old owner's would win.
     _ask_all(target, [("CLUSTER", "SETSLOT", one, "IMPORTING", node_id(source)) for one in empty])
     _assign(cluster, empty, source, target)
+
+
+def _migrate(source: TcpRedis, *words: object) -> None:
+    """Move keys; again while the target takes the cluster for down, as a new primary may."""
+
+    def is_done() -> bool:
+        try:
+            source.ask("MIGRATE", *words)
+        except ResponseError as error:
+            if "CLUSTERDOWN" not in str(error):
+                raise
+            return False
+        return True
+
+    wait_for(is_done, "the target takes the keys")
 
 
 def _assign(cluster: Cluster, slots: Sequence[int], source: TcpRedis, target: TcpRedis) -> None:

@@ -1,9 +1,11 @@
 -- The idempotency key of a request that is over: it was served, or everything was given back.
 -- uses: keys
 
--- Returns the lease of the transaction with an id, if it had a key.
-local function lease_of(account, id)
-  for generation = 0, 1 do
+-- Returns the lease of the transaction with an id, if it had a key. `first` is the generation where
+-- it is likely, if that is known.
+local function lease_of(account, id, first)
+  first = first or 0
+  for generation = first, first + 1 do
     local digest = redis.call('HGET', idempotency_key_hash(account, generation), 't' .. id)
     local lease = digest and find_lease(account, generation, digest)
     if lease and lease.id == id then

@@ -8,11 +8,13 @@ from redis import Redis
 
 from charging import Charger
 from clocks import patience
+from cluster_rig import Cluster, running_cluster
 from durable import Database, Sink, archive, as_role, database
 from faregate import Settings
 from faregate.adapters.postgres.audit import PostgresAudit
 from faregate.adapters.redis.ledger import RedisLedger
 from faregate.adapters.redis.stream import RedisStream
+from faregate.cli.servers import Binaries
 from forked import Worker, worker
 from operated import Ledger
 from redis_ledger import IDENTITY, make_ledger
@@ -90,3 +92,18 @@ def sink(ledger_redis: str, database_url: str, tables: Database) -> Iterator[Wor
     )
     with worker(ledger_redis, database_url) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(binaries: Binaries) -> Iterator[Cluster]:
+    """Three primaries with a replica each."""
+    with running_cluster(binaries.redis) as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(shared_cluster: Cluster) -> Cluster:
+    """The cluster, empty."""
+    for node in shared_cluster.primaries():
+        node.ask("FLUSHALL")
+    return shared_cluster

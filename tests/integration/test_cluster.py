@@ -1,7 +1,7 @@
 """Workers and operators on a cluster: a ledger is created, drained, compared, rebuilt and moved."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import MovedError
 
 from billing import Billing, add, let_it_be_due, waiting
-from cluster_rig import Cluster, running_cluster
+from cluster_rig import Cluster
 from commands import CommandLine
 from durable import Database
 from faregate import Settings, open_gate
@@ -23,11 +23,10 @@ from faregate.bootstrap import (
     open_stream,
     open_sweeper,
 )
-from faregate.cli.servers import Binaries
 from faregate.domain.errors import ConfigurationError
 from faregate.ports import Cursor
 from moved import assert_exact, changed, working
-from on_cluster import JOB_S, create, credit_all, install, ledger_with_users, opened, stored_of
+from on_cluster import create, credit_all, install, ledger_with_users, opened, stored_of
 from operated import WHO, Ledger, drain, erasing
 from sabotage import APPLY
 from waiting import wait_for
@@ -35,21 +34,6 @@ from waiting import wait_for
 CURSOR = Cursor(number=1, epoch=1, position="1-1", digest=bytes(32), ordinal=1)
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.cluster]
-
-
-@pytest.fixture(scope="module")
-def shared_cluster(binaries: Binaries) -> Iterator[Cluster]:
-    """Three primaries with a replica each."""
-    with running_cluster(binaries.redis) as running:
-        yield running
-
-
-@pytest.fixture
-def cluster(shared_cluster: Cluster) -> Cluster:
-    """The cluster, empty."""
-    for node in shared_cluster.primaries():
-        node.ask("FLUSHALL")
-    return shared_cluster
 
 
 @pytest.fixture
@@ -78,7 +62,7 @@ def test_a_ledger_lies_on_all_primaries_and_its_records_become_rows(
         assert [user.credits for user in stream.read_many(users).values()] == [8] * len(users)
         assert stream.epochs() == [1] * settings.shard_count
     assert_exact(settings)
-    drain(settings, JOB_S)
+    drain(settings)
     assert_exact(settings)
 
 
@@ -87,13 +71,13 @@ def test_a_rebuild_makes_a_ledger_of_an_emptied_cluster(
 ) -> None:
     """With every user; what was drained is there."""
     credit_all(settings, users)
-    drain(settings, JOB_S)
+    drain(settings)
     for node in cluster.primaries():
         node.ask("FLUSHALL")
     told = command_line.tell("rebuild", "--all-users")
     assert told == {"epoch": 2, "users": len(users), "installed": len(users)}
     credit_all(settings, users)
-    drain(settings, JOB_S)
+    drain(settings)
     assert_exact(settings)
 
 
@@ -143,7 +127,7 @@ def test_a_ledger_moves_between_a_server_and_a_cluster(
         told = command_line.tell("rebuild", "--all-users", *words)
     assert told == {"epoch": 2, "users": len(users), "installed": len(users)}
     credit_all(target, users)
-    drain(target, JOB_S)
+    drain(target)
     assert_exact(target)
 
 
@@ -175,7 +159,7 @@ def test_the_keys_of_a_deleted_user_are_erased_on_all_primaries(
 ) -> None:
     """While others stay."""
     credit_all(settings, users)
-    drain(settings, JOB_S)
+    drain(settings)
     gone = users[::2]
     tables.run("delete from auth.users where id = any(%s)", list(gone))
     with erasing(Ledger(settings, tables)):
@@ -202,7 +186,7 @@ def test_holds_are_listed_released_and_ended_on_all_primaries(
     kept = listed[-1]
     words = "holds", "release", kept["user_id"], kept["id"], *WHO
     assert command_line.tell(*words)["refunded"] == 1
-    drain(settings, JOB_S)
+    drain(settings)
     wait_for(lambda: stored_of(settings, users[:1], tables) == [2], "the hold has ended, as a row")
     left = {one["user_id"] for one in command_line.tell("holds", "list")}
     assert left == {str(user) for user in users[1:]} - {kept["user_id"]}
@@ -214,7 +198,7 @@ def test_an_altered_balance_is_repaired_on_its_node(
 ) -> None:
     """To what rows and records add up to."""
     credit_all(settings, users)
-    drain(settings, JOB_S)
+    drain(settings)
     shard = keys.shard_for(users[3], keys.shards(settings.shard_count))
     name = shard.account(users[3].bytes)
     with opened(settings) as client:
@@ -237,7 +221,7 @@ def test_orders_of_sql_become_credits_on_all_primaries(
     with open_stream(settings) as stream:
         live = stream.read_many([*users, *new])
     assert [user.credits for user in live.values()] == [8] * (len(users) + 8)
-    drain(settings, JOB_S)
+    drain(settings)
     let_it_be_due(tables)
     billing.step()
     assert waiting(tables) == []

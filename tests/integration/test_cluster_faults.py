@@ -1,7 +1,7 @@
 """Workers and operators on a cluster of which nodes hang and die, and slots move."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Event
@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import AskError, MovedError, TryAgainError
 
 from billing import Billing, add, let_it_be_due
-from cluster_rig import Cluster, node_id, running_cluster
+from cluster_rig import Cluster, node_id
 from durable import Database
 from faregate import Settings
 from faregate.adapters.redis import keys, routes
@@ -19,13 +19,11 @@ from faregate.adapters.redis.topology import Node
 from faregate.bootstrap import (
     open_stream,
 )
-from faregate.cli.servers import Binaries
 from faregate.domain.decision import Decision
 from faregate.domain.errors import NodeUnavailableError
 from integration.test_scripts import ARGUMENTS
 from moved import assert_exact, working
 from on_cluster import (
-    JOB_S,
     credit,
     credit_all,
     ledger_with_users,
@@ -44,21 +42,6 @@ SILENCE_S_MAX = 2.0
 LONG_JOB_S = 8.0
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.cluster, pytest.mark.long]
-
-
-@pytest.fixture(scope="module")
-def shared_cluster(binaries: Binaries) -> Iterator[Cluster]:
-    """Three primaries with a replica each."""
-    with running_cluster(binaries.redis) as running:
-        yield running
-
-
-@pytest.fixture
-def cluster(shared_cluster: Cluster) -> Cluster:
-    """The cluster, empty."""
-    for node in shared_cluster.primaries():
-        node.ask("FLUSHALL")
-    return shared_cluster
 
 
 @pytest.fixture
@@ -107,7 +90,7 @@ def test_a_node_that_hangs_keeps_only_its_own_records_pending(
             assert node.address in str(refused[0])
     assert {node.address in record.getMessage() for record in caplog.records} == {True}
     cluster.wait_until_agreed()
-    drain(settings, JOB_S)
+    drain(settings)
     assert_exact(settings)
 
 
@@ -131,7 +114,7 @@ def test_shards_that_move_while_they_are_drained_lose_nothing(
             move_slots(cluster, [slot], home)
         is_over.set()
         giving.result()
-    drain(settings, JOB_S)
+    drain(settings)
     assert_exact(settings)
     with open_stream(settings) as stream:
         live = stream.read_many(users).values()
@@ -186,7 +169,7 @@ def test_a_worker_goes_on_with_the_successor_of_a_killed_primary(
         assert stream.pending_count() == len(users)
         assert stream.read(0, None, 10) is not None
     credit_all(settings, users)
-    drain(settings, JOB_S)
+    drain(settings)
     assert_exact(settings)
     cluster.revive(failover)
 
@@ -220,6 +203,6 @@ def test_a_script_writes_nothing_while_its_slot_moves_key_by_key(
     for _ in range(2):
         let_it_be_due(tables)
         billing.step()
-    drain(settings, JOB_S)
+    drain(settings)
     assert [row["amount"] for row in tables.rows(user)] == [5, 5]
     assert_exact(settings)

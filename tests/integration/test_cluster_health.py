@@ -125,7 +125,9 @@ def test_slots_on_their_way_and_slots_without_a_node_are_seen(cluster: Cluster) 
 def test_a_primary_that_does_not_answer_hides_no_other(cluster: Cluster) -> None:
     """Its shards are counted; and a primary without a replica is warned of."""
     node = cluster.primaries()[0]
-    with node.hanging():
+    (replica,) = cluster.replicas(node)
+    # Without its replica, nobody succeeds it.
+    with replica.hanging(), node.hanging():
         found = inspected(cluster.url)
         (silent,) = [one for one in found.nodes if one.server is None]
         assert silent.name == node.address

@@ -18,6 +18,7 @@ from forked import (
     fail_over,
     forks_of,
     let_a_minute_pass,
+    lose_stored_charges,
     lost_records,
     worker,
 )
@@ -38,10 +39,7 @@ async def test_live_balances_follow_the_rows_of_records_that_redis_lost(
     """Nothing was pending, and no new record follows: the worker notices it all the same."""
     await charger.charge()
     sink.drain()
-    copy = copy_of(client)
-    await charger.charge()
-    sink.drain()
-    fail_over(client, copy)
+    await lose_stored_charges(charger, sink, client)
     assert {sink.live(user) for user in charger.users} == {CREDITS - 1}
     sink.watch()
     assert {sink.live(user) for user in charger.users} == {CREDITS - 2}
@@ -66,10 +64,7 @@ async def test_charges_of_both_histories_count_once_each(
     charger: Charger, sink: Worker, client: Redis, tables: Database
 ) -> None:
     """The new history goes on before anybody notices; verify names the fork that explains it."""
-    copy = copy_of(client)
-    await charger.charge()
-    sink.drain()
-    fail_over(client, copy)
+    await lose_stored_charges(charger, sink, client)
     await charger.charge()
     sink.drain()
     assert len(forks_of(tables)) == 1

@@ -3,25 +3,32 @@
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from redis import Redis
 
 from charging import CREDITS, Charger
+from clocks import Seconds
 from durable import Database
+from faregate.adapters.postgres.snapshots import PostgresSnapshots
 from faregate.adapters.redis.stream import RedisStream
+from faregate.domain.errors import AmountError
 from faregate.domain.hold import Settlement
 from faregate.domain.period import Period, PeriodKind
 from faregate.domain.policy import Allowance, CreditPolicy
 from faregate.domain.request import Refund
 from faregate.domain.spend import HoldOptions
 from faregate.domain.transaction import CreditTransactionId
+from faregate.ops.forks import REFUSED_PAUSE_S, Aligning
+from faregate_worker.forks import ForkWatch
 from forked import (
     Worker,
     check_exact,
     copy_of,
     fail_over,
     forks_of,
+    lose_stored_charges,
     lost_records,
 )
 from redis_ledger import KEYS, SHARD, spend
@@ -108,10 +115,7 @@ async def test_a_user_who_is_deleted_meanwhile_leaves_nothing(
     charger: Charger, sink: Worker, client: Redis, tables: Database
 ) -> None:
     """Neither in forks nor among repairs."""
-    copy = copy_of(client)
-    await charger.charge()
-    sink.drain()
-    fail_over(client, copy)
+    await lose_stored_charges(charger, sink, client)
     gone = charger.users.pop()
     begun: Callable[..., bool] = sink.forks.begin
 
@@ -145,6 +149,31 @@ async def test_an_allowance_is_aligned_with_its_balance(
     left = [(await spend(ledger, user, 1, DAILY)).allowance_left for user in users]
     assert left == [3, 4]
     sink.drain()
+    assert sink.findings() == []
+
+
+async def test_a_balance_that_cannot_be_aligned_is_tried_again_ten_minutes_later(
+    charger: Charger, sink: Worker, client: Redis, tables: Database
+) -> None:
+    """Each try leaves a row, so it is not tried each second."""
+    await lose_stored_charges(charger, sink, client)
+    sink.drain()
+    clock = Seconds()
+
+    def refuse(_: object) -> None:
+        raise AmountError("beyond the range")
+
+    with patch.object(sink.accounts, "align", refuse):
+        aligning = Aligning(
+            sink.forks, sink.accounts, sink.stream, PostgresSnapshots(sink.audit), clock
+        )
+        watch = ForkWatch(sink.stream, sink.archive, sink.forks, sink.reports, aligning)
+        for seconds in (0, 1, 1, REFUSED_PAUSE_S, 1):
+            clock.advance(seconds)
+            watch.step()
+    tried = tables.run("select count(*) from faregate.repairs")
+    assert tried == [{"count": 2 * len(charger.users)}]
+    sink.watch()
     assert sink.findings() == []
 
 
@@ -183,10 +212,7 @@ async def test_records_of_a_new_epoch_are_no_fork(
     charger: Charger, sink: Worker, client: Any, tables: Database
 ) -> None:
     """Nor does a fork of the epoch before keep anybody busy."""
-    copy = copy_of(client)
-    await charger.charge()
-    sink.drain()
-    fail_over(client, copy)
+    await lose_stored_charges(charger, sink, client)
     sink.drain()
     tables.run("update faregate.ledger set epoch = 2")
     assert sink.forks.due(None, 100) == []

@@ -20,6 +20,7 @@ from forked import (
     fail_over,
     forks_of,
     let_a_minute_pass,
+    lose_stored_charges,
     lost_records,
     worker,
 )
@@ -74,10 +75,7 @@ async def test_a_worker_may_die_between_any_two_steps(
     is_after: bool,
 ) -> None:
     """The next one goes on, and aligns each user once."""
-    copy = copy_of(client)
-    await charger.charge()
-    sink.drain()
-    fail_over(client, copy)
+    await lose_stored_charges(charger, sink, client)
     report = LostReport(b"gate one", "5-0", (UUID(int=7),))
     client.hset(KEYS.lost, report.field, report.pack())
     well = getattr(sink, part)
@@ -106,10 +104,7 @@ async def test_two_workers_at_once_align_each_user_once(
     database_url: str,
 ) -> None:
     """Both have measured before one of them aligns."""
-    copy = copy_of(client)
-    await charger.charge()
-    sink.drain()
-    fail_over(client, copy)
+    await lose_stored_charges(charger, sink, client)
     with worker(ledger_redis, database_url) as other:
         aligned = sink.accounts.align
 
@@ -128,10 +123,7 @@ async def test_a_second_fork_before_the_first_is_aligned(
     charger: Charger, sink: Worker, client: Redis, tables: Database
 ) -> None:
     """Records of both are kept."""
-    copy = copy_of(client)
-    await charger.charge()
-    sink.drain()
-    fail_over(client, copy)
+    copy = await lose_stored_charges(charger, sink, client)
     await charger.charge()
     sink.drain()
     assert len(forks_of(tables)) == 1
@@ -149,10 +141,7 @@ async def test_an_alignment_that_a_second_fork_has_lost_is_made_again(
     charger: Charger, sink: Worker, client: Redis, tables: Database
 ) -> None:
     """It has no record, so it is looked for a minute later."""
-    copy = copy_of(client)
-    await charger.charge()
-    sink.drain()
-    fail_over(client, copy)
+    await lose_stored_charges(charger, sink, client)
     before = copy_of(client)
     sink.watch()
     check_exact(sink, charger.users, tables, CREDITS - 1)

@@ -21,7 +21,8 @@ from faregate.ops.move import retire
 from faregate_worker.jobs import work_on
 from faregate_worker.runtime import Stop
 from moved import assert_exact, changed, charge_all, working
-from operated import DRAIN_S, Ledger, drain
+from operated import Ledger, drain
+from waiting import WAIT_S_MAX
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -210,7 +211,7 @@ def test_a_ledger_gets_another_number_of_shards(
     with pytest.raises(ConfigurationError, match=f"{count} shards, the settings 16"):
         charge_all(target, users, 0)
     with pytest.raises(ConfigurationError, match=f"{count} shards, the settings say 16"):
-        work_on(target, Stop(), DRAIN_S)
+        work_on(target, Stop(), WAIT_S_MAX)
     assert faregate.run("rebuild", "--all-users").code == 2
 
 

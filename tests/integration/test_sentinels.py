@@ -12,7 +12,7 @@ from faregate.bootstrap import open_stream, open_sweeper
 from faregate.cli.servers import Binaries
 from faregate.domain.errors import LedgerUnavailableError
 from moved import assert_exact
-from on_cluster import JOB_S, credit_all, ledger_with_users
+from on_cluster import credit_all, ledger_with_users
 from operated import drain
 from sentinel_rig import Sentinels, running_sentinels
 from waiting import wait_for
@@ -51,7 +51,7 @@ def test_a_worker_goes_on_with_the_primary_that_sentinels_name(
         assert stream.pending_count() == len(users)
         assert sweeper.open_holds() == frozenset()
     credit_all(settings, users)
-    drain(settings, JOB_S)
+    drain(settings)
     assert_exact(settings)
     assert command_line.tell("reconcile")["findings"] == []
     sentinels.revive(failover)
@@ -71,7 +71,7 @@ def test_a_primary_that_became_a_replica_is_left(
         credit_all(settings, users)
         # Redis closes connections of clients when its role changes.
         wait_for(lambda: pending_of(stream) == len(users), "the new primary is read")
-    drain(settings, JOB_S)
+    drain(settings)
     assert_exact(settings)
 
 

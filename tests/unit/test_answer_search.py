@@ -135,6 +135,22 @@ async def test_missing_answers_are_told_once_in_each_shard() -> None:
     await lost.aclose()
 
 
+async def test_a_shard_that_moves_to_a_node_with_a_link_is_looked_at() -> None:
+    """No link is new, and the answers came by the link to the primary that is gone."""
+    stream = Stream()
+    lost, counts = gate_on(stream)
+    lost.start_search(SHARDS[0])
+    assert lost._tasks == {}
+    gone, successor = lost.log_of_new_link(), lost.log_of_new_link()
+    note(gone, [(0, 1)], [10])
+    note(successor, [(1, 2)], [0, 10])
+    gone.is_closed = True
+    lost.start_search(SHARDS[0])
+    await looked(lost)
+    assert (stream.told(0), stream.told(1), counts.lost) == ([("10-7", [1], False)], [], 1)
+    await lost.aclose()
+
+
 async def test_a_second_loss_also_takes_what_the_first_one_left() -> None:
     """The answers of a closed link are looked for again."""
     stream = Stream()

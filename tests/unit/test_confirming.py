@@ -113,3 +113,10 @@ async def test_a_server_that_cannot_wait_is_refused_before_anything_is_sent(
         with pytest.raises(ConfigurationError, match=problem):
             await confirmation.check(FakeConnection(answer))  # type: ignore[arg-type]
         await confirmation.check(FakeConnection([1, 0]))  # type: ignore[arg-type]
+
+
+async def test_a_server_that_has_become_a_replica_is_left_to_its_redirects() -> None:
+    """A primary that was killed comes back as a replica, before the gate has read the topology."""
+    for durability, command in ((Durability.REPLICA, "WAIT"), (Durability.DISK, "WAITAOF")):
+        error = ResponseError(f"{command} cannot be used with replica instances.")
+        await Confirmation(durability, 50).check(FakeConnection(error))  # type: ignore[arg-type]

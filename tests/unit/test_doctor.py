@@ -10,25 +10,11 @@ import pytest
 from faregate.domain.errors import ArchiveUnavailableError, LedgerUnavailableError
 from faregate.domain.fork import RecentForks
 from faregate.domain.order import OrderCounts
-from faregate.domain.replication import LiveNode, LiveRedis
+from faregate.domain.replication import LiveNode, LiveRedis, Replica
 from faregate.domain.server import DurableServer, LiveServer, Queue
 from faregate.ops.doctor import Backlog, Probe, examine
+from well_redis import WELL_REDIS as REDIS
 
-REDIS = LiveServer(
-    version="7.2.4",
-    role="master",
-    memory_used=100,
-    memory_max=1_000,
-    eviction_policy="noeviction",
-    append_only=True,
-    append_failed=False,
-    append_fsync="everysec",
-    replicas=0,
-    needs_replicas=False,
-    replica_lag_bytes=0,
-    replica_lag_s=0,
-    clock_ahead_ms=0,
-)
 NODE = LiveNode(name="10.0.0.1:6379", shards=16, server=REDIS)
 POSTGRES = DurableServer(
     version="17.2",
@@ -48,6 +34,13 @@ WELL: dict[str, Any] = {
     "forks": RecentForks(forks=0, kept=0, lost=0, users_waiting=0),
     "reconciliation": {"users": 5, "findings": {}, "ended_at": datetime.now(UTC)},
 }
+
+
+def followed(replica: Replica) -> LiveRedis:
+    """Return a server with one replica."""
+    server = replace(REDIS, replicas=1, needs_replicas=True)
+    return LiveRedis(nodes=(replace(NODE, server=server, replicas=(replica,)),))
+
 
 #: A part, what it says, how bad that is, and a word of the detail and of the remedy.
 RULES: dict[str, tuple[str, Any, str, str, str]] = {
@@ -77,16 +70,23 @@ RULES: dict[str, tuple[str, Any, str, str, str]] = {
     ),
     "a replica that is behind": (
         "redis",
-        replace(REDIS, replicas=1, needs_replicas=True, replica_lag_bytes=2_000_000),
+        followed(Replica(name="10.0.0.9:6379", is_online=True, lag_bytes=2_000_000, lag_s=0)),
         "warning",
         "2,000,000 bytes behind",
         "network",
     ),
     "a replica that is silent": (
         "redis",
-        replace(REDIS, replicas=1, needs_replicas=True, replica_lag_s=11),
+        followed(Replica(name="10.0.0.9:6379", is_online=True, lag_bytes=0, lag_s=11)),
         "warning",
         "silent for 11 s",
+        "log",
+    ),
+    "a replica that loads": (
+        "redis",
+        followed(Replica(name="10.0.0.9:6379", is_online=False, lag_bytes=9_000_000, lag_s=0)),
+        "warning",
+        "10.0.0.9:6379 still loads",
         "log",
     ),
     "a server that waits for replicas": (

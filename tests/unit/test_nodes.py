@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from faregate.adapters.redis import nodes
-from faregate.adapters.redis.keys import shards
+from faregate.adapters.redis.keys import Shard, shards
 from faregate.adapters.redis.lane import Lane
 from faregate.adapters.redis.nodes import Endpoint, Nodes
 from faregate.adapters.redis.topology import Node, Topology
@@ -38,7 +38,9 @@ class Made:
 
     def __init__(self) -> None:
         self.parts: dict[Node | None, tuple[Part, Part]] = {}
-        self.nodes = Nodes(URL, SHARDS, self._make, leave_s=60)
+        self.moved: list[Shard] = []
+        self.nodes = Nodes(URL, SHARDS, self._make, close_delay_s=60)
+        self.nodes.on_moved = self.moved.append
         self.nodes.open()
 
     def _make(self, node: Node | None) -> Endpoint:
@@ -88,3 +90,15 @@ async def test_a_shard_that_moves_during_the_close_makes_no_endpoint() -> None:
     await made.nodes.aclose()
     assert list(made.parts) == [FIRST, SECOND]
     assert made.open_nodes == []
+
+
+async def test_each_shard_that_is_placed_elsewhere_is_told_once() -> None:
+    """Since the history of a successor may be shorter, though there was a link to it before."""
+    made = Made()
+    made.nodes.note_moved(SHARDS[1], SECOND)
+    made.nodes.note_moved(SHARDS[1], SECOND)
+    made.nodes._apply(lambda slot: SECOND if slot == SHARDS[1].slot else FIRST)
+    assert made.moved == [SHARDS[1]]
+    made.nodes._apply(lambda _: FIRST)
+    assert made.moved == [SHARDS[1]] * 2
+    await made.nodes.aclose()

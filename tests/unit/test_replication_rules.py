@@ -11,24 +11,11 @@ from faregate.domain.replication import (
     Replica,
     SentinelState,
 )
-from faregate.domain.server import LiveServer, Severity
+from faregate.domain.server import Severity
 from faregate.ops.redis_rules import redis_symptoms
+from well_redis import WELL_REDIS
 
-SERVER = LiveServer(
-    version="7.2.4",
-    role="master",
-    memory_used=100,
-    memory_max=1_000,
-    eviction_policy="noeviction",
-    append_only=True,
-    append_failed=False,
-    append_fsync="everysec",
-    replicas=1,
-    needs_replicas=True,
-    replica_lag_bytes=0,
-    replica_lag_s=0,
-    clock_ahead_ms=0,
-)
+SERVER = replace(WELL_REDIS, replicas=1, needs_replicas=True)
 REPLICA = Replica(name="10.0.0.9:6379", is_online=True, lag_bytes=0, lag_s=0)
 NODES = tuple(
     LiveNode(name=f"10.0.0.{number}:6379", shards=8, server=SERVER, replicas=(REPLICA,))

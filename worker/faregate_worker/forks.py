@@ -16,7 +16,7 @@ from faregate.bootstrap import (
     open_stream,
 )
 from faregate.config import Settings
-from faregate.domain.errors import LedgerUnavailableError, ShardBlockedError
+from faregate.domain.errors import FaregateError, LedgerUnavailableError, ShardBlockedError
 from faregate.ops.forks import Aligning
 from faregate.ports import Forks, LostAnswerReports, TransactionArchive, TransactionStream
 from faregate_worker.drain import require_same_ledger, rewind
@@ -49,31 +49,33 @@ class ForkWatch:
         """Check all shards once, and align some users; return whether there may be more to align.
 
         Raises:
-            ArchiveUnavailableError, LedgerError: A server does not answer.
+            ArchiveUnavailableError, LedgerError: A server does not answer. All was done for shards
+                whose servers do.
             ConfigurationError: Redis and Postgres are of different ledgers.
         """
         # Before the first API has started, Redis holds no identity, and nothing was lost.
         if not self._stream.identity_fields():
             return False
         require_same_ledger(self._stream, self._archive)
-        self._take_back()
-        self._take_reports()
-        return self._aligning.step()
+        failures: list[FaregateError] = []
+        self._take_back(failures)
+        self._take_reports(failures)
+        has_more = self._aligning.step()
+        if failures:
+            raise failures[0]
+        return has_more
 
-    def _take_back(self) -> None:
-        """Take back the cursors whose entries Redis has lost."""
+    def _take_back(self, failures: list[FaregateError]) -> None:
+        """Take back the cursors whose entries Redis has lost; add the failures of shards."""
         cursors = self._archive.cursors()
-        failure: LedgerUnavailableError | ShardBlockedError | None = None
         for shard in self._stream.lacking(cursors):
             try:
                 rewind(self._stream, self._archive, shard, cursors[shard])
             except (LedgerUnavailableError, ShardBlockedError) as error:
-                failure = error
-        if failure is not None:
-            raise failure
+                failures.append(error)
 
-    def _take_reports(self) -> None:
-        """Move the reports of gates to Postgres."""
+    def _take_reports(self, failures: list[FaregateError]) -> None:
+        """Move the reports of gates to Postgres; add the failures of shards."""
         for answers in self._reports.read():
             if count := self._forks.store(answers):
                 _logger.warning(
@@ -82,7 +84,10 @@ class ForkWatch:
                     count,
                     " or more" if answers.is_at_least else "",
                 )
-            self._reports.forget(answers)
+            try:
+                self._reports.forget(answers)
+            except LedgerUnavailableError as error:
+                failures.append(error)
 
 
 def run_forks(settings: Settings, stop: Stop) -> None:
@@ -97,4 +102,4 @@ def run_forks(settings: Settings, stop: Stop) -> None:
     ):
         aligning = Aligning(forks, accounts, stream, snapshots)
         watch = ForkWatch(stream, archive, forks, reports, aligning)
-        repeat(watch.step, stop, FORKS_INTERVAL_S, failure="forks not looked for")
+        repeat(watch.step, stop, FORKS_INTERVAL_S, failure="search for forks failed")

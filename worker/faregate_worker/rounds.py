@@ -21,7 +21,7 @@ from faregate_worker.sizes import BatchSizes
 
 _logger = logging.getLogger(__name__)
 
-#: What keeps the records of one shard pending, and not those of others.
+#: An error that keeps the records of one shard pending.
 _Obstacle: TypeAlias = ShardBlockedError | NodeUnavailableError
 _ReadBatch: TypeAlias = Batch | NodeUnavailableError | None
 _Read: TypeAlias = Future[tuple[int, _ReadBatch]]

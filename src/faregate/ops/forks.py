@@ -9,7 +9,8 @@ minute later.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from uuid import UUID
 
@@ -26,6 +27,9 @@ from faregate.ports import DueUser, Forks, LiveAccounts, Snapshots, TransactionS
 
 #: The most users that are measured at once, and alignments that are sent again.
 COUNT_MAX = 200
+#: The pause after an alignment was refused, in seconds. Such a balance needs an operator, and each
+#: try leaves a row.
+REFUSED_PAUSE_S = 600.0
 
 _REFUSED = (AmountError, LedgerCorruptError, TransactionConflictError)
 
@@ -41,13 +45,18 @@ class Aligning:
         accounts: LiveAccounts,
         stream: TransactionStream,
         snapshots: Snapshots,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Align nothing yet. `clock` is a monotonic clock in seconds."""
         self._forks = forks
         self._accounts = accounts
         self._stream = stream
         self._snapshots = snapshots
         #: The last user of the last page. A balance that cannot be aligned now delays no other.
         self._after: DueUser | None = None
+        self._clock = clock
+        #: Until when a user is left alone whose alignment was refused.
+        self._refused_until: dict[UUID, float] = {}
 
     def step(self) -> bool:
         """Compare and align the next users; return whether there may be more.
@@ -88,6 +97,7 @@ class Aligning:
             # A deleted user is erased, and has no balance to align.
             if (
                 not drift.is_zero
+                and self._refused_until.get(user_id, 0.0) <= self._clock()
                 and self._forks.begin(by_id[user_id][-1], alignment)
                 and self._send(alignment)
             ):
@@ -108,6 +118,7 @@ class Aligning:
             # Redis was rebuilt from the rows, so nothing is left to align.
             _logger.info("alignment ended by a new epoch: user=%s", alignment.drift.user_id)
         except _REFUSED as error:
+            self._refused_until[alignment.drift.user_id] = self._clock() + REFUSED_PAUSE_S
             _logger.warning("balance not aligned: user=%s: %s", alignment.drift.user_id, error)
         is_done = done is not None and done.is_done
         self._forks.end(alignment, done if is_done else None)

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from faregate.domain.replication import ClusterState, LiveNode, SentinelState
-from faregate.domain.server import LiveServer, Severity, Symptom
+from faregate.domain.replication import ClusterState, LiveNode, Replica, SentinelState
+from faregate.domain.server import Severity, Symptom
 
 #: The largest lag of a replica: in bytes, and in seconds since its last confirmation.
 REPLICA_LAG_BYTES_MAX = 1_000_000
@@ -23,10 +23,16 @@ def replica_symptoms(node: LiveNode, *, is_alone: bool) -> Iterator[Symptom]:
 
     Args:
         node: A primary that answers.
-        is_alone: Whether it is one server without anybody who would make a replica primary.
+        is_alone: Whether it is one server, without sentinels or a cluster.
     """
     assert node.server is not None  # noqa: S101
-    yield from _lags(node.server)
+    if node.server.replicas and not node.server.needs_replicas:
+        yield _warning(
+            detail="Redis accepts writes that no replica has: a failover loses them",
+            remedy="redis-cli CONFIG SET min-replicas-to-write 1",
+        )
+    for replica in node.replicas:
+        yield from _lags(replica)
     if node.server.refuses_writes:
         yield _error(
             detail="Redis refuses writes, since too few replicas follow it",
@@ -39,22 +45,21 @@ def replica_symptoms(node: LiveNode, *, is_alone: bool) -> Iterator[Symptom]:
         )
     elif not is_alone and {one.host for one in node.replicas} == {node.host}:
         yield _warning(
-            detail="the primary and its replicas are on one host: both end with it",
+            detail="the primary and its replicas are on one host: both fail with it",
             remedy=f"add a replica on another host: {_GUIDE}",
         )
 
 
-def _lags(server: LiveServer) -> Iterator[Symptom]:
-    if server.replicas and not server.needs_replicas:
+def _lags(replica: Replica) -> Iterator[Symptom]:
+    if not replica.is_online:
         yield _warning(
-            detail="Redis accepts writes that no replica has: a failover loses them",
-            remedy="redis-cli CONFIG SET min-replicas-to-write 1",
+            detail=f"the replica {replica.name} still loads its copy: it cannot take over",
+            remedy="wait, and check the replica's log if it does not end",
         )
-    lag_bytes, lag_s = server.replica_lag_bytes, server.replica_lag_s
-    if lag_bytes > REPLICA_LAG_BYTES_MAX or lag_s > REPLICA_LAG_S_MAX:
+    elif replica.lag_bytes > REPLICA_LAG_BYTES_MAX or replica.lag_s > REPLICA_LAG_S_MAX:
         yield _warning(
-            detail=f"a replica is {lag_bytes:,} bytes behind, and has been silent for {lag_s} s:"
-            " a failover to it loses charges and their records",
+            detail=f"the replica {replica.name} is {replica.lag_bytes:,} bytes behind, and has been"
+            f" silent for {replica.lag_s} s: a failover to it loses charges and their records",
             remedy="check the replica's log, and the network between both",
         )
 

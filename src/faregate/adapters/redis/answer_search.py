@@ -1,9 +1,9 @@
-"""Finds the decisions that Redis has lost, after each new link, beside the lanes.
+"""Finds the decisions that Redis has lost, beside the lanes.
 
-A gate remembers what it has lately told its callers (`answered`). When a link is made anew, Redis
-may be another server, or the same one with a shorter history. So the newest answers are looked for
-in the streams, and those that are missing are logged, counted, and reported into Redis, from where
-the worker takes them to Postgres.
+A gate remembers what it has lately told its callers (`answered`). When a link is made anew, or a
+shard has moved to a node to which there is a link already, the history of a shard may be shorter.
+So the newest answers are looked for in the streams, and those that are missing are logged, counted,
+and reported into Redis, from where the worker takes them to Postgres.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class AnswerSearch:
     """The logs of all links of a gate, and the search after each new one."""
 
     def __init__(self, shards: Sequence[Shard], ask: Ask, counts: CallCounts) -> None:
-        """Make it for one event loop. It sends nothing before a link is replaced."""
+        """Make it for one event loop. It sends nothing before there is something to look for."""
         self._shards = shards
         self._ask = ask
         self._counts = counts
@@ -59,8 +59,8 @@ class AnswerSearch:
     def log_of_new_link(self) -> AnswerLog:
         """Return the log of a new link, and look for the answers that came by all others."""
         self._drop_needless()
-        if any(self._logs):
-            self._look_later()
+        for shard in self._shards:
+            self.start_search(shard)
         log = AnswerLog()
         self._logs.append(log)
         return log
@@ -70,13 +70,15 @@ class AnswerSearch:
         closed = [log for log in self._logs if log.is_closed and log][-LOGS_MAX:]
         self._logs = [log for log in self._logs if not log.is_closed or log in closed]
 
-    def _look_later(self) -> None:
-        for shard in self._shards:
-            self._due.add(shard.number)
-            if shard.number not in self._tasks:
-                task = asyncio.create_task(self._look_while_due(shard))
-                self._tasks[shard.number] = task
-                task.add_done_callback(_log_bug)
+    def start_search(self, shard: Shard) -> None:
+        """Look for the answers of a shard that came by any link until now."""
+        if not any(self._logs):
+            return
+        self._due.add(shard.number)
+        if shard.number not in self._tasks:
+            task = asyncio.create_task(self._look_while_due(shard))
+            self._tasks[shard.number] = task
+            task.add_done_callback(_log_bug)
 
     async def _look_while_due(self, shard: Shard) -> None:
         pause_s = PAUSE_S_MIN
@@ -87,7 +89,7 @@ class AnswerSearch:
                     for log in tuple(self._logs):
                         await self._look(shard, log)
                 except FaregateError as error:
-                    _log.debug("answers of shard %d not looked for: %s", shard.number, error)
+                    _log.debug("search for lost answers failed: shard=%d: %s", shard.number, error)
                     self._due.add(shard.number)
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, PAUSE_S_MAX)
@@ -143,6 +145,9 @@ class AnswerSearch:
     async def aclose(self) -> None:
         """Look for nothing more."""
         tasks = list(self._tasks.values())
+        if tasks:
+            numbers = ", ".join(map(str, sorted(self._tasks)))
+            _log.warning("search for lost answers ended early: shards=%s", numbers)
         for task in tasks:
             task.cancel()
         if tasks:

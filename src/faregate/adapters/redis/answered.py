@@ -1,4 +1,4 @@
-"""The newest decisions that a gate has passed on, to be compared with a Redis that was replaced.
+"""The newest decisions that a gate has passed on, to be looked for in Redis.
 
 A failover may lose the newest records. History keeps a prefix: if an entry of the stream is gone,
 all later ones of the same history are gone, too. So one look at the newest one mostly suffices.
@@ -33,7 +33,7 @@ _Reply: TypeAlias = tuple[float, Sequence[int], bytes, bytes, Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What callers were told of one entry of a stream. Its ids are read only if they are needed."""
+    """The answers of one entry of a stream. Its ids are read only if they are needed."""
 
     ms: int
     n: int
@@ -70,8 +70,8 @@ class AnswerLog:
 
     def __init__(self) -> None:
         self._replies: deque[_Reply] = deque()
-        #: By shard, and both numbers of the position: what was told to be lost.
-        self._told: set[tuple[int, int, int]] = set()
+        #: By shard, and both numbers of the position: what was reported as lost.
+        self._reported: set[tuple[int, int, int]] = set()
         #: Whether an answer was forgotten, so that more may be lost than it can name.
         self.is_cut = False
         #: Whether its link is closed, so that nothing is added.
@@ -116,8 +116,8 @@ class AnswerLog:
             self.is_cut = True
 
     def forget_lost(self, shard: int, lost: Sequence[Answered]) -> None:
-        """Leave out what was told to be lost."""
-        self._told.update((shard, one.ms, one.n) for one in lost)
+        """Leave out what was reported as lost."""
+        self._reported.update((shard, one.ms, one.n) for one in lost)
 
     def newest(self, shard: int) -> Answered | None:
         """Return the newest answer of a shard, if it is one of the last that were noted.
@@ -143,9 +143,9 @@ class AnswerLog:
             if shard in reply[1]:
                 place = reply[1].index(shard)
                 at = address_of(reply[3], place)
-                if at is not None and (shard, *at) not in self._told:
+                if at is not None and (shard, *at) not in self._reported:
                     one = Answered(*at, reply, place)
-                    # An address has a record, but perhaps nobody waited for any.
+                    # Perhaps all its callers had given up.
                     if not reply[4] or one.ids:
                         yield one
 

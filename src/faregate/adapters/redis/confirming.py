@@ -33,6 +33,8 @@ _PROBES: Final[dict[Durability, tuple[Argument, ...]]] = {
     Durability.REPLICA: ("WAIT", 0, 1),
     Durability.DISK: ("WAITAOF", 1, 0, 1),
 }
+#: A part of the error of both from a server that has become a replica.
+_ON_REPLICA: Final = "cannot be used with replica"
 _COPIES: Final = {
     Durability.REPLICA: "a replica",
     Durability.DISK: "its disk and that of a replica",
@@ -60,6 +62,9 @@ class Confirmation:
     async def check(self, connection: AbstractConnection) -> None:
         """Check on a new connection that the server can wait for copies.
 
+        A server that has become a replica passes, since it refuses each call with MOVED
+        or READONLY.
+
         Raises:
             ConfigurationError: It cannot, or the user may not.
             RedisError, OSError: It does not answer.
@@ -73,6 +78,8 @@ class Confirmation:
                 f" `faregate access --part redis` prints what {GATE.name} needs"
             ) from error
         except ResponseError as error:
+            if _ON_REPLICA in str(error):
+                return
             raise ConfigurationError(
                 f"durability {self.durability}: this Redis cannot wait for its copies: {error}."
                 " WAITAOF needs Redis 7.2 or Valkey, and `appendonly yes`"

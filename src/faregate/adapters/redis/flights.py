@@ -131,6 +131,9 @@ class Flights:
             _refuse(call, reply)
         elif isinstance(reply, LedgerUnavailableError):
             call.fail(Event.NOT_SENT, str(reply))
+        elif isinstance(reply, FaregateError):
+            for one in call.waiting:
+                one.fail(reply)
         elif isinstance(reply, TimeoutError):
             self._time_out(call)
         else:

@@ -19,6 +19,7 @@ from faregate.adapters.redis.client import Client, checked
 from faregate.adapters.redis.lost import LostReport
 from faregate.adapters.redis.routes import Address
 from faregate.adapters.redis.sending import Command
+from faregate.adapters.redis.shard_states import answered
 from faregate.adapters.redis.urls import check_url
 from faregate.adapters.redis.values import ShardState
 from faregate.domain.errors import LedgerCorruptError
@@ -57,8 +58,8 @@ class ForkFinder:
 
     def lacking(self, cursors: Mapping[int, Cursor]) -> Sequence[int]:
         """Return the shards that lack the entry of their cursor; see the port."""
-        replies = self._ask(
-            (self._shards[shard], cursor.position) for shard, cursor in cursors.items()
+        replies = answered(
+            self._ask((self._shards[shard], cursor.position) for shard, cursor in cursors.items())
         )
         pairs = zip(cursors.items(), replies[::2], replies[1::2], strict=True)
         return [shard for (shard, cursor), *found in pairs if _lacks(cursor, *found)]
@@ -136,10 +137,10 @@ class RedisLostAnswers:
         commands: list[tuple[keys.Shard, Command]] = []
         for shard in self._shards:
             commands += [(shard, ("HGETALL", shard.lost)), (shard, ("GET", shard.state))]
-        replies = self._client.ask_all(commands)
+        replies = answered(self._client.ask_all(commands))
         found = list[ReportedAnswers]()
         for shard, flat, packed in zip(self._shards, replies[::2], replies[1::2], strict=True):
-            if isinstance(flat, list) and isinstance(packed, bytes):
+            if flat and packed:
                 epoch = ShardState.unpack(packed).epoch
                 pairs = zip(flat[::2], flat[1::2], strict=True)
                 found += [_answers(shard.number, epoch, *pair) for pair in pairs]
@@ -173,9 +174,9 @@ def _is(entry: RawEntry | None, cursor: Cursor) -> bool:
     return entry is not None and (entry.position, entry.digest) == (cursor.position, cursor.digest)
 
 
-def _lacks(cursor: Cursor, page: Any, packed: Any) -> bool:
+def _lacks(cursor: Cursor, page: Sequence[Any] | None, packed: bytes | None) -> bool:
     """Return whether the entry of a cursor is not there, and was not trimmed."""
-    if not isinstance(page, list) or not isinstance(packed, bytes) or not cursor.ordinal:
+    if page is None or packed is None or not cursor.ordinal:
         return False
     state = ShardState.unpack(packed)
     if state.epoch != cursor.epoch:

@@ -2,8 +2,8 @@
 
     decide ──> queue ──> flights of up to 128 spends, a few at once ──> decisions
 
-There is a lane for each server. Outside of a cluster a flight is one call; in a cluster each shard
-has a call of its own.
+There is a lane for each server and durability. Outside of a cluster a flight is one call; in a
+cluster each shard has a call of its own.
 
 With T the decision timeout, an attempt waits at most T/2 in the queue, and then at most T for its
 answer. An attempt that could not be decided in time is refused at once.

@@ -84,7 +84,7 @@ class Nodes:
         shards: tuple[Shard, ...],
         make: Callable[[Node | None], Endpoint],
         *,
-        leave_s: float,
+        close_delay_s: float,
     ) -> None:
         """Know no endpoint before `open`.
 
@@ -92,19 +92,19 @@ class Nodes:
             url: The URL of the ledger.
             shards: All shards.
             make: Makes the endpoint of a node.
-            leave_s: After how long no attempt waits for a server any more, in seconds.
+            close_delay_s: How long a server without shards stays open, in seconds.
         """
         self.is_cluster = url.is_cluster
         self._url = url
         self._shards = shards
         self._make = make
-        self._leave_s = leave_s
         self._by_node: dict[Node | None, Endpoint] = {}
         self._reading: asyncio.Task[None] | None = None
-        #: Endpoints without shards, and the tasks that will close them.
-        self._leaving: dict[Endpoint, asyncio.Task[None]] = {}
+        self._left = _Left(close_delay_s)
         self._is_wanted = self._is_closed = False
         self._doubted: set[Endpoint] = set()
+        #: Called when a shard was placed at another node.
+        self.on_moved: Callable[[Shard], None] = lambda _: None
         #: The endpoint of each shard.
         self.by_shard: list[Endpoint] = []
 
@@ -132,7 +132,7 @@ class Nodes:
         """Note that a server says where a shard is; None if it does not know the address."""
         self.read_soon()
         if node is not None and not self._is_closed:
-            self.by_shard[shard.number] = self._at(node)
+            self._place(shard, node)
 
     def read_soon(self, doubted: Endpoint | None = None) -> None:
         """Read the topology in the background, if there is one; one reading at a time.
@@ -190,10 +190,15 @@ class Nodes:
         """Place each shard where the topology says; one without a primary stays where it was."""
         for shard in self._shards:
             node = owner_of(shard.slot)
-            if node is not None and node != self.by_shard[shard.number].node:
-                _log.info("shard moved: %d is at %s", shard.number, node.name)
-                self.by_shard[shard.number] = self._at(node)
+            if node is not None:
+                self._place(shard, node)
         self._close_left()
+
+    def _place(self, shard: Shard, node: Node) -> None:
+        if node != self.by_shard[shard.number].node:
+            _log.info("shard moved: %d is at %s", shard.number, node.name)
+            self.by_shard[shard.number] = self._at(node)
+            self.on_moved(shard)
 
     def _at(self, node: Node | None) -> Endpoint:
         found = self._by_node.get(node)
@@ -206,22 +211,41 @@ class Nodes:
         left = [one for one in self._by_node.values() if one not in self.by_shard]
         for endpoint in left:
             del self._by_node[endpoint.node]
-            self._leaving[endpoint] = asyncio.create_task(self._close_later(endpoint))
-
-    async def _close_later(self, endpoint: Endpoint) -> None:
-        await asyncio.sleep(self._leave_s)
-        await endpoint.aclose()
-        del self._leaving[endpoint]
+            self._left.add(endpoint)
 
     async def aclose(self) -> None:
         """Fail all waiting attempts, and close all connections."""
         self._is_closed = True
-        tasks = [task for task in (self._reading, *self._leaving.values()) if task is not None]
-        for task in tasks:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        for endpoint in self._by_node.values():
+            await endpoint.aclose()
+        await self._left.aclose()
+
+
+class _Left:
+    """Endpoints without shards, and the tasks that will close them."""
+
+    def __init__(self, close_delay_s: float) -> None:
+        self._close_delay_s = close_delay_s
+        self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
+
+    def add(self, endpoint: Endpoint) -> None:
+        self._tasks[endpoint] = asyncio.create_task(self._close_later(endpoint))
+
+    async def _close_later(self, endpoint: Endpoint) -> None:
+        await asyncio.sleep(self._close_delay_s)
+        await endpoint.aclose()
+        del self._tasks[endpoint]
+
+    async def aclose(self) -> None:
+        """Close all of them now."""
+        for task in self._tasks.values():
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for endpoint in (*self._by_node.values(), *self._leaving):
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+        for endpoint in self._tasks:
             await endpoint.aclose()
 
 

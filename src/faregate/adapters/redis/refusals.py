@@ -36,7 +36,7 @@ class Request:
     packed: bytes
     #: The script that it runs; empty for none.
     script: str = ""
-    #: How safe it is to be before its reply counts.
+    #: The durability that its reply waits for.
     durability: Durability = Durability.MEMORY
 
 

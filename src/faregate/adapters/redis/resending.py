@@ -60,6 +60,7 @@ class Resending:
 
         Raises:
             LedgerUnavailableError: It was not executed.
+            ConfigurationError: The server cannot make it so safe; nothing was sent.
             TimeoutError: It may be executed, but there was no answer in time.
             LinkLostError: It may have been executed, but the connection broke.
             UnconfirmedError: It was executed, but its copies were not made in time.

@@ -13,7 +13,7 @@ from faregate.adapters.redis.link import LinkLostError
 from faregate.adapters.redis.refusals import Executed, Request, text_of
 from faregate.domain.attempt import Event
 from faregate.domain.durability import Durability
-from faregate.domain.errors import LedgerUnavailableError
+from faregate.domain.errors import FaregateError
 
 #: How many calls of a lane may wait to be sent again. Those beyond fail at once.
 COUNT_MAX = 256
@@ -56,7 +56,7 @@ class Resends:
             RedisError,
             LinkLostError,
             UnconfirmedError,
-            LedgerUnavailableError,
+            FaregateError,
             TimeoutError,
         ) as error:
             self._take(call, error, self._clocks)

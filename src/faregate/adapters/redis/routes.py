@@ -26,13 +26,13 @@ from faregate.domain.redis_url import RedisKind, RedisUrl
 
 #: How long a server may take to connect, and to answer, in seconds.
 TIMEOUT_S: Final = 5.0
-#: How long a node may take to answer for the first time, and after it did not, in seconds.
+#: How long the first answer of a node may take, or that after a failure, in seconds.
 PROBE_S_MAX: Final = 1.0
 #: The first and the longest pause in which nothing is sent to such a node, in seconds.
 PAUSE_S_MIN: Final = 0.5
 PAUSE_S_MAX: Final = 4.0
 #: The pause between two readings of the topology, in seconds.
-REFRESH_PAUSE_S: Final = 0.25
+TOPOLOGY_PAUSE_S: Final = 0.25
 #: Options of the URL that are ignored: replies are bytes, and no command is sent twice.
 _OPTIONS: Final[dict[str, Any]] = {
     "protocol": 2,
@@ -169,7 +169,7 @@ class Cluster:
         self._pools: dict[Node, ConnectionPool] = {}
         self._pauses: dict[Node, _Pause] = {}
         self._lock = Lock()
-        self._refresh_at = 0.0
+        self._update_at = 0.0
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -212,7 +212,7 @@ class Cluster:
     def update_topology(self) -> None:
         """Read the topology again; without an answer the last one stays."""
         with self._lock:
-            if time.monotonic() < self._refresh_at:
+            if time.monotonic() < self._update_at:
                 return
             known = () if self._topology is None else self._topology.primaries
             try:
@@ -223,11 +223,11 @@ class Cluster:
                 if self._topology is None:
                     raise
             finally:
-                self._refresh_at = time.monotonic() + REFRESH_PAUSE_S
+                self._update_at = time.monotonic() + TOPOLOGY_PAUSE_S
 
     def _read(self) -> Topology:
         if self._topology is None:
-            self._refresh_at = 0.0
+            self._update_at = 0.0
             self.update_topology()
         assert self._topology is not None  # noqa: S101
         return self._topology

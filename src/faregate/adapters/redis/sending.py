@@ -1,9 +1,11 @@
-"""Sends commands to their nodes, with one write a node, and again where they were not executed.
+"""Sends commands to their nodes, with one write a node.
+
+In a cluster a command that was not executed is sent again:
 
     MOVED                                    to the node that it names
     ASK                                      to the node that it names, after ASKING
     TRYAGAIN, CLUSTERDOWN, MASTERDOWN,
-    READONLY                                 after a pause, by a new topology
+    READONLY                                 by a new topology, with a pause from the second time on
     an unknown script                        after loading it
     no connection                            if a new topology names another node
 
@@ -49,6 +51,8 @@ NOT_EXECUTED: Final[dict[type[RedisError], str]] = {
     MasterDownError: "MASTERDOWN",
     ReadOnlyError: "READONLY",
 }
+#: Refusals of all writes by one node: it has too few replicas, or its disk has failed.
+REFUSED: Final = {"NOREPLICAS", "MISCONF"}
 #: Those of a node that may be cut off from the others, or a replica.
 _DOUBTFUL: Final = ClusterDownError, MasterDownError, ReadOnlyError
 
@@ -162,6 +166,8 @@ class CommandSender:
     def _answer(self, one: Sending) -> Any:
         """Return the reply, as an error of the domain if a node of a cluster did not execute it."""
         name = NOT_EXECUTED.get(type(one.reply))
+        if isinstance(one.reply, RedisError) and one.reply.status_code in REFUSED:
+            name = one.reply.status_code
         if not self._routes.is_cluster or name is None:
             return one.reply
         about = "" if one.shard is None else f" for shard {one.shard.number}"

@@ -9,7 +9,12 @@ from faregate.domain.server import LiveServer
 #: The sections of INFO that are read.
 SECTIONS: Final = ("server", "memory", "persistence", "replication")
 #: The settings that are read.
-SETTINGS: Final = ("appendfsync", "cluster-require-full-coverage", "cluster-node-timeout")
+SETTINGS: Final = (
+    "appendfsync",
+    "min-replicas-to-write",
+    "cluster-require-full-coverage",
+    "cluster-node-timeout",
+)
 #: A slot that is on its way to or from another node: `[93->-4f1c...]`.
 _MOVING: Final = "["
 
@@ -45,11 +50,17 @@ def live_server(
         replicas=len(followers),
         # The field is there only if replicas are needed.
         needs_replicas="min_slaves_good_slaves" in info,
-        refuses_writes=info.get("min_slaves_good_slaves") == "0",
+        refuses_writes=_refuses_writes(info, given),
         replica_lag_bytes=max((one.lag_bytes for one in followers), default=0),
         replica_lag_s=max((one.lag_s for one in followers), default=0),
         clock_ahead_ms=clock_ahead_ms,
     )
+
+
+def _refuses_writes(info: Mapping[str, str], given: Mapping[str, str]) -> bool:
+    """Return whether fewer replicas follow than are needed: one, if the user may not read it."""
+    good = info.get("min_slaves_good_slaves")
+    return good is not None and int(good) < int(given.get("min-replicas-to-write", 1))
 
 
 def replicas(info: Mapping[str, str]) -> tuple[Replica, ...]:

@@ -61,10 +61,12 @@ class RedisSession:
         self._shards = keys.shards(options.shard_count)
         self._connections = Connections(url)
         self._timeout_s = options.decision_timeout_ms / 1_000
-        self.nodes = Nodes(url, self._shards, self._endpoint, leave_s=2 * self._timeout_s)
+        self.nodes = Nodes(url, self._shards, self._endpoint, close_delay_s=2 * self._timeout_s)
         self._resending = Resending(self.nodes)
         self._runner = ScriptRunner(self._resending, self._shards, is_cluster=url.is_cluster)
         self.lost = AnswerSearch(self._shards, self._runner.command, counts)
+        # A new primary may lack what the former one had answered.
+        self.nodes.on_moved = self.lost.start_search
         self.nodes.open()
         self.holds = HoldScripts(self._runner)
         self.changes = ChangeScripts(self._runner)

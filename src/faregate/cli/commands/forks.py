@@ -16,19 +16,19 @@ def forks(
     count: Annotated[int, typer.Option(min=1, max=COUNT_MAX, help="The maximum number.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """List where Redis lost its newest records. Exit 1 if a live balance must still follow.
+    """List where Redis lost its newest records. Exit 1 if a live balance is not aligned.
 
     Example: faregate forks --json
     """
     with open_reports(read_settings()) as reports:
-        found = reports.forks(count)
+        found, recent = reports.forks(count), reports.recent_forks()
     if as_json:
         print_result([members(fork) for fork in found], as_json=True)
     elif found:
         print_result(list(map(_row, found)), as_json=False)
     else:
         print("no forks")
-    if not all(fork.is_aligned for fork in found):
+    if recent.users_waiting:
         raise typer.Exit(EXIT_NOT_EXACT)
 
 
