@@ -23,6 +23,7 @@ def test_the_demo_proves_that_every_credit_is_accounted_for() -> None:
     assert re.search(r"users with drift 0 ", done.stdout)
 
 
+@pytest.mark.long
 def test_the_demo_names_the_one_user_whose_balance_was_altered_by_hand(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

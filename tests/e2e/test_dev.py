@@ -112,6 +112,7 @@ def assert_charged(dev: Dev, shell: Shell) -> None:
     assert "<title>faregate dev" in shell.run(f"curl -s {dev.page_url}/")
 
 
+@pytest.mark.long
 def test_a_crash_is_reported_data_stays_and_no_process_outlives_a_kill(shell: Shell) -> None:
     """The app comes back with the next change; the token and the balance with the next run."""
     shell.run("faregate init .")

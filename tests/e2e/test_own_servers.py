@@ -44,6 +44,7 @@ def shell(open_directory: Path, own_servers: EmbeddedServers) -> Shell:
     return Shell(open_directory)
 
 
+@pytest.mark.long
 def test_the_readmes_commands_charge_a_user_who_has_signed_up(
     shell: Shell, own_servers: EmbeddedServers
 ) -> None:

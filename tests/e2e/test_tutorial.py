@@ -98,6 +98,7 @@ def steps() -> Iterator[tuple[str, list[str]]]:
             name, texts = file, [*texts, text]
 
 
+@pytest.mark.long
 def test_the_tutorial_leads_where_it_says(shell: Shell) -> None:
     """Each step serves what is shown, and the last app is the one at the end of the page."""
     (_, (first,)), *rest = steps()

@@ -104,6 +104,7 @@ def retry_letter(ledger: Restricted, user: UUID) -> None:
     assert (status, '"outcome": "retried"' in said) == (1, True), said
 
 
+@pytest.mark.long
 async def test_everything_runs_with_these_rights_and_nothing_is_refused(ledger: Restricted) -> None:
     """A gate, API keys, a worker with a job that fails, and the commands of an operator."""
     settings = ledger.settings(access.GATE, "app_api")

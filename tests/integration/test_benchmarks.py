@@ -26,6 +26,7 @@ def cell(target: str, *, users_count: int = 10) -> Cell:
     return Cell(case="8", variant=target, target=target, load=load)
 
 
+@pytest.mark.long
 def test_targets_decide_and_are_counted(bench: Bench) -> None:
     """Each decision is one, none is an error, and both processors were used."""
     targets = [
@@ -65,6 +66,7 @@ def test_each_late_lookup_is_answered_in_one_call(bench: Bench) -> None:
     assert not any(sample.values["not_answered"] for sample in samples)
 
 
+@pytest.mark.long
 def test_a_call_has_as_many_spends_as_callers_ask_at_once(bench: Bench) -> None:
     """On one shard; so the time of a call and that of each spend in it can be told apart."""
     samples = list(primaries.run(bench.servers, 0, (2,), 0.1))

@@ -85,6 +85,7 @@ async def test_two_drains_at_once_store_each_record_once(
     assert row["number"] + row["batch_count"] - 1 == store.archive.cursors()[SHARD].number
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_drain_that_is_killed_loses_nothing_and_doubles_nothing(
     charger: Charger,

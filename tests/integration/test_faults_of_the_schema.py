@@ -22,7 +22,7 @@ from faregate.domain.errors import (
 )
 from servers import administer
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.long]
 
 SHARD = 7
 ADD_CHECK = "alter table public.credit_transactions add constraint added check ({}) not valid"

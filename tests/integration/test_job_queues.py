@@ -15,7 +15,7 @@ from faregate import Settings, SyncGate, build_sync_gate
 from job_queues import WORKERS, Worker, worker
 from waiting import wait_for
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 CHARGE, REFUND = ("deduct", -2), ("refund", 2)
 
 

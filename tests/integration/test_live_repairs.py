@@ -25,7 +25,7 @@ from redis_ledger import make_ledger, value
 from soak import scaled
 from waiting import WAIT_S_MAX
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 DAILY = Allowance(amount=10, period=Period(kind=PeriodKind.DAY))
 MEASUREMENTS = scaled(100, 10)

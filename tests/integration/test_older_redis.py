@@ -15,7 +15,7 @@ from live_rig import RECORD, Rig, check_the_end, under_load
 from own_redis import OwnRedis, own_redis
 from waiting import wait_for
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 
 def from_an_older_copy(rig: Rig, server: OwnRedis, follow: Callable[[], None]) -> None:

@@ -128,7 +128,7 @@ def test_everything_goes_through_pgbouncer(
         use(System(redis_url=ledger_redis, database_url=url, log=open_directory / "log"))
         row = admin.execute(
             "select count(*) from pg_stat_activity where datname = current_database()"
-            " and pid <> pg_backend_pid()"
+            " and pid <> pg_backend_pid() and backend_type = 'client backend'"
         ).fetchone()
         assert row is not None
         assert 1 <= row[0] <= SERVERS_MAX

@@ -135,6 +135,7 @@ def gate():
 """
 
 
+@pytest.mark.long
 async def test_the_command_renews_by_the_policies_of_an_application(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from faregate.domain.transaction import CreditTransactionId
 from operated import Ledger
 from sabotage import APPLY, Sabotaged
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 
 @pytest.fixture

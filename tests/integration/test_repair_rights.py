@@ -16,7 +16,7 @@ from faregate.domain.transaction import CreditTransactionId
 from least_rights import STARTING_CREDITS, Restricted, restricted_ledger
 from operated import WHO
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 
 @pytest.fixture

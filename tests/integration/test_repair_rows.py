@@ -9,7 +9,7 @@ from commands import CommandLine
 from operated import Ledger
 from sabotage import APPLY, Sabotaged
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 ROWS = "public.credit_transactions"
 

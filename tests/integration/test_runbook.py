@@ -32,7 +32,7 @@ from operated import Ledger, erasing
 from transcripts import Transcript
 from waiting import WAIT_S_MAX, wait_for
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "runbook.md"
 #: What the page calls the user, another one, a charge or hold, and an API key.

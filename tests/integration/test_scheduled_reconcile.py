@@ -18,7 +18,7 @@ from scrapes import by_name, exposition
 from waiting import WAIT_S_MAX, wait_for
 from worker_process import System, children
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 
 @pytest.fixture

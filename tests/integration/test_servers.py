@@ -201,6 +201,7 @@ def test_a_postgres_started_by_hand_on_the_same_data_is_left_alone(
         assert stranger.poll() is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["data", "my \"own\" 'data'%20@home", "comma,separated"])
 def test_data_outlives_an_orderly_stop_in_a_directory_of_the_users_choice(
     binaries: Binaries, open_directory: Path, name: str

@@ -97,6 +97,7 @@ def exercise(binaries: Binaries, python: Path, uid: int | None) -> dict[str, obj
     return found
 
 
+@pytest.mark.long
 def test_a_normal_user_owns_kills_and_restarts_servers(
     binaries: Binaries, open_directory: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_normal_user_owns_kills_and_restarts_servers(
     assert not Path(str(found["directory"])).exists()
 
 
+@pytest.mark.long
 @as_root
 def test_root_owns_servers_while_postgres_runs_as_another_user(binaries: Binaries) -> None:
     """Postgres refuses root; the account it gets instead owns its data and the sockets."""
@@ -147,6 +149,7 @@ def test_a_directory_that_postgres_account_cannot_reach_is_refused_as_it_is(
     assert modes(private) == before
 
 
+@pytest.mark.long
 @as_root
 def test_programs_that_postgres_account_cannot_reach_are_copied(open_directory: Path) -> None:
     """An environment below root's home works; nothing above the programs is opened up."""

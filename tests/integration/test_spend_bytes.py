@@ -80,6 +80,7 @@ def test_all_kinds_of_spends_are_in_the_call(call: MixedCall) -> None:
     assert call.ask() == answers
 
 
+@pytest.mark.long
 def test_a_byte_of_a_spend_concerns_no_other_spend(
     call: MixedCall, record_property: Record
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_byte_of_a_spend_concerns_no_other_spend(
     assert {"invalid", "allowed", "out_of_credits", "ahead", "stale"} <= set(statuses)
 
 
+@pytest.mark.long
 def test_a_byte_of_an_account_concerns_nobody_else(
     call: MixedCall, record_property: Record
 ) -> None:
@@ -226,6 +228,7 @@ def test_a_key_of_another_type_concerns_one_spend(call: MixedCall, kind: str) ->
     assert set(+letters) >= set("dikl") - {"string": set("il"), "hash": set("dk")}.get(kind, set())
 
 
+@pytest.mark.long
 def test_a_byte_of_a_key_that_few_spends_have_concerns_one_spend(
     call: MixedCall, record_property: Record
 ) -> None:

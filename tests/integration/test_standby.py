@@ -10,7 +10,7 @@ from own_postgres import standby_of
 from waiting import WAIT_S_MAX
 from worker_process import USERS, System
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

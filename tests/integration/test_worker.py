@@ -90,6 +90,7 @@ def test_a_killed_worker_takes_its_ticker_along(system: System) -> None:
         wait_for(lambda: not runs(ticker), "the ticker ends")
 
 
+@pytest.mark.long
 def test_a_new_worker_goes_on_beside_a_killed_ones_job(system: System) -> None:
     """A job outlives its worker; two drains of one shard at once make each row once."""
     system.charge()
@@ -108,6 +109,7 @@ def test_a_new_worker_goes_on_beside_a_killed_ones_job(system: System) -> None:
     assert system.rows() == ROWS
 
 
+@pytest.mark.long
 def test_three_kills_while_records_are_pending_lose_nothing(system: System) -> None:
     """However often the worker dies, each record becomes one row."""
     system.charge()
@@ -190,6 +192,7 @@ def test_a_deleted_user_is_charged_no_more_where_nothing_is_to_be_stored(system:
             assert ticker.wait(WAIT_S_MAX) == 0
 
 
+@pytest.mark.long
 def test_jobs_that_are_doubled_or_lost_harm_nothing(system: System) -> None:
     """Twenty at once, and a queue that is flushed while they run: each record is a row once."""
     with system.worker(), system.worker():

@@ -170,6 +170,7 @@ def test_exit_statuses_tell_waiting_from_misconfiguration(
     assert "run `faregate migrate`" in system.log.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_worker_is_healthy_again_after_its_queue_was_flushed(system: System) -> None:
     """It gives its sign of life anew, and goes on storing."""
     with system.worker():

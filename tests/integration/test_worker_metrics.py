@@ -70,6 +70,7 @@ def scraped(system: System) -> Iterator[dict[str, float]]:
         yield scrape(system.metrics_port)
 
 
+@pytest.mark.long
 def test_a_scrape_of_a_running_worker_shows_its_backlog_and_its_work(
     system: System,
 ) -> None:

@@ -19,7 +19,7 @@ from faregate.domain.errors import LedgerUnavailableError
 from waiting import WAIT_S_MAX, wait_for
 from worker_process import ROWS, USERS, System
 
-pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.long]
 
 HOUR_MS = 3_600_000
 #: As many users as have some megabytes of records.

@@ -126,6 +126,7 @@ def report(seen: Sequence[Asked], inside: Sequence[dict[str, int | str]]) -> str
     return "\n".join(lines)
 
 
+@pytest.mark.long
 def test_an_outage_refuses_or_serves_at_once_and_charges_no_user_wrongly(
     binaries: Binaries, servers: EmbeddedServers, template_database: str, tmp_path: Path
 ) -> None:
