@@ -166,9 +166,13 @@ async def test_one_failover_is_made_right_by_the_worker_alone(
 
 
 async def check_losses(fleet: Fleet, system: System, kills: int, record_property: Record) -> None:
-    async with failovers_of(fleet, system, Durability.MEMORY) as failovers, failovers.paying():
-        for number in range(kills):
-            await failovers.strike(is_cut=number % 2 == 0)
+    async with failovers_of(fleet, system, Durability.MEMORY) as failovers:
+        async with failovers.paying():
+            for number in range(kills):
+                await failovers.strike(is_cut=number % 2 == 0)
+        await until(lambda: is_settled(system), "all records are rows, all users aligned")
+        expected = expected_of(failovers, Left.of(system).lost(failovers.payers))
+        await until(lambda: counted_of(system) == expected, f"lost answers are counted: {expected}")
     left = Left.of(system)
     lost = left.lost(failovers.payers)
     told = f"{told_of(failovers)}; kept {len(left.kept)}, lost answers {len(lost)}"
@@ -182,17 +186,26 @@ async def check_losses(fleet: Fleet, system: System, kills: int, record_property
     assert lost
 
 
-def check_forks(failovers: Failovers, left: Left, lost: dict[UUID, int]) -> None:
-    """The forks name each kept record, and their counts of lost answers are the test's own."""
-    with psycopg.connect(failovers.system.database_url) as connection:
-        counted: dict[int, int] = dict(connection.execute(_COUNTED).fetchall())
-        named = frozenset(one for (one,) in connection.execute(_NAMED))
-        assert connection.execute(_AT_LEAST).fetchone() == (0,)
-    expected = Counter(
+def counted_of(system: System) -> dict[int, int]:
+    """Return how many lost answers the ledger has counted in each shard."""
+    with psycopg.connect(system.database_url) as connection:
+        return dict(connection.execute(_COUNTED).fetchall())
+
+
+def expected_of(failovers: Failovers, lost: dict[UUID, int]) -> dict[int, int]:
+    """Return how many answers users had in each shard that are no rows."""
+    return Counter(
         failovers.shard_of(payer.user_id)
         for payer in failovers.payers
         for decision in payer.charged
         if decision.transaction_id.value in lost
     )
-    assert counted == expected
+
+
+def check_forks(failovers: Failovers, left: Left, lost: dict[UUID, int]) -> None:
+    """The forks name each kept record, and their counts of lost answers are the test's own."""
+    with psycopg.connect(failovers.system.database_url) as connection:
+        named = frozenset(one for (one,) in connection.execute(_NAMED))
+        assert connection.execute(_AT_LEAST).fetchone() == (0,)
+    assert counted_of(failovers.system) == expected_of(failovers, lost)
     assert left.kept <= named

@@ -151,6 +151,22 @@ async def test_a_shard_that_moves_to_a_node_with_a_link_is_looked_at() -> None:
     await lost.aclose()
 
 
+async def test_a_report_that_a_second_failover_has_lost_is_written_again() -> None:
+    """The answers are counted once."""
+    stream = Stream()
+    lost, counts = gate_on(stream)
+    log = lost.log_of_new_link()
+    note(log, [(0, 1)], [10])
+    log.is_closed = True
+    lost.start_search(SHARDS[0])
+    await looked(lost)
+    stream.reports.clear()
+    lost.start_search(SHARDS[0])
+    await looked(lost)
+    assert (stream.told(0), counts.lost) == ([("10-7", [1], False)], 1)
+    await lost.aclose()
+
+
 async def test_a_second_loss_also_takes_what_the_first_one_left() -> None:
     """The answers of a closed link are looked for again."""
     stream = Stream()

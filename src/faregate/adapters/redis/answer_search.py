@@ -53,6 +53,8 @@ class AnswerSearch:
         #: The shards to be looked at, and the tasks that do so, by number.
         self._due: set[int] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        #: When each newest report was written, by shard. A second failover may lose reports, too.
+        self._reports: dict[int, list[tuple[float, LostReport]]] = {}
         #: Held while a whole log is read, so that one shard at a time uses the loop.
         self._reading = asyncio.Lock()
 
@@ -86,6 +88,7 @@ class AnswerSearch:
             while shard.number in self._due:
                 self._due.discard(shard.number)
                 try:
+                    await self._repeat_reports(shard)
                     for log in tuple(self._logs):
                         await self._look(shard, log)
                 except FaregateError as error:
@@ -99,6 +102,14 @@ class AnswerSearch:
             for log in self._logs:
                 # No later failover can lose these.
                 log.forget_older(monotonic() - REMEMBERED_S)
+
+    async def _repeat_reports(self, shard: Shard) -> None:
+        """Write the newest reports once more; the worker stores each id once."""
+        since_s = monotonic() - REMEMBERED_S
+        newest = [one for one in self._reports.get(shard.number, ()) if one[0] >= since_s]
+        self._reports[shard.number] = newest
+        for _, report in newest:
+            await self._ask(shard, "HSET", shard.lost, report.field, report.pack())
 
     async def _look(self, shard: Shard, log: AnswerLog) -> None:
         """Look for the answers of one log in one shard."""
@@ -134,6 +145,7 @@ class AnswerSearch:
         """Report lost answers into Redis; then log and count them, once."""
         for report in _reports(self._gate, lost, is_at_least=is_at_least):
             await self._ask(shard, "HSET", shard.lost, report.field, report.pack())
+            self._reports.setdefault(shard.number, []).append((monotonic(), report))
         log.forget_lost(shard.number, lost)
         count = sum(len(one.ids) for one in lost)
         self._counts.lost += count
