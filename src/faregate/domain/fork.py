@@ -32,11 +32,6 @@ class ForkReport:
     users: int
     aligned: int
 
-    @property
-    def is_aligned(self) -> bool:
-        """Whether all live balances agree with the ledger again."""
-        return self.aligned == self.users
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecentForks:

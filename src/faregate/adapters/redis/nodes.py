@@ -219,7 +219,7 @@ class Nodes:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])
-        for endpoint in self._by_node.values():
+        for endpoint in tuple(self._by_node.values()):
             await endpoint.aclose()
         await self._left.aclose()
 
